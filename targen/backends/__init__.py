@@ -1,0 +1,1 @@
+"""Language model backends, one module each, imported only when chosen."""

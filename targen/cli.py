@@ -1,0 +1,137 @@
+"""From a command line to a phase: composes the configuration, turns a user's mistakes into one line and exit code 2."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from targen.errors import UserError, did_you_mean
+from targen.paths import CONF
+
+DEFAULT_EXPERIMENT = "quickstart"
+HELP = """{command}: {summary}
+
+  python -m {command} [+experiment=NAME] [key=value ...]
+
+  +experiment=   {experiments} (default: quickstart)
+  task=          a list of {tasks}
+  method=        {methods}
+  generator=     {generators}
+  model=         {models}
+  phases=[generate,train,evaluate,report]   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
+  synth.size=    rows per task, or original; also synth.contexts= synth.seeds_per_context= synth.self_correct=
+  data.source=   hub, local (with data.dir=), fixture
+
+All keys with their meaning: conf/. The composed configuration: --cfg job. Sweeps: -m.
+"""
+
+
+def main(command: str, summary: str, phase: Callable[[object], int]) -> None:
+    """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration."""
+    arguments = sys.argv[1:]
+    if "-h" in arguments or "--help" in arguments:
+        print(_help(command, summary), end="")
+        sys.exit(0)
+    _log_to_stderr()
+    if not any(re.match(r"\+?experiment=", argument) for argument in arguments):
+        arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
+    try:
+        if any(argument.startswith("-") for argument in arguments):
+            _hydra_main(command, phase, arguments)
+        else:
+            sys.exit(phase(compose(arguments)))
+    except UserError as err:
+        _die(err)
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; what was done is kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def compose(overrides: list[str]) -> object:
+    """The composed configuration. Raises: UserError for whatever Hydra refuses."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return hydra_compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as err:
+        raise UserError(_one_line(err)) from None
+
+
+def _hydra_main(command: str, phase: Callable[[object], int], arguments: list[str]) -> None:
+    """Hydra's own flags (--cfg, --multirun ...) go through Hydra's own entry."""
+    import hydra
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def entry(cfg: object) -> None:
+        try:
+            code = phase(cfg)
+        except UserError as err:
+            _die(err)
+        if code:
+            sys.exit(code)
+
+    sys.argv = [command, *arguments]
+    entry()
+
+
+def _die(err: UserError) -> None:
+    for line in str(err).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(err: Exception) -> str:
+    """Hydra's message as `where: got, expected, what to do`."""
+    text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
+    if match := re.search(r"Could not find '(\w+)/([^']*)'", str(err)):
+        group, got = match.groups()
+        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
+    if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text, re.S):
+        return f"{match[2]}: no such key. {did_you_mean(match[2], _known_keys())}"
+    if match := re.search(r"Could not override '([^']+)'", str(err)):
+        return f"{match[1]}: no such key. {did_you_mean(match[1], _known_keys())}"
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return " ".join(lines[:3]) + ". See --help."
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _known_keys() -> list[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    def walk(node: object, prefix: str) -> list[str]:
+        if not isinstance(node, DictConfig):
+            return []
+        keys = [f"{prefix}{key}" for key in node]
+        return keys + [below for key in node for below in walk(node._get_node(key), f"{prefix}{key}.")]
+
+    keys = walk(OmegaConf.load(CONF / "config.yaml"), "")
+    for group in ("method", "generator", "synth", "model", "train", "eval", "data"):
+        for name in _options(group):
+            keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), f"{group}.")
+    return sorted({key for key in keys if not key.startswith(("hydra", "defaults"))} | {"task"})
+
+
+def _help(command: str, summary: str) -> str:
+    names = {f"{group}s": ", ".join(_options(group)) for group in ("experiment", "task", "method", "generator", "model")}
+    return HELP.format(command=command, summary=summary, **names)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "datasets", "urllib3", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def project_command(module: str) -> list[str]:
+    """The command that starts a module of this project with this interpreter."""
+    return [str(Path(sys.executable)), "-m", module]

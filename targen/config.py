@@ -1,0 +1,278 @@
+"""The resolved configuration as frozen, checked values; beyond this module no Hydra or OmegaConf object is seen."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+from typing_extensions import Annotated
+
+from targen.errors import UserError, did_you_mean
+from targen.jsonl import Json
+from targen.llm import STEPS, Sampling, Step
+from targen.paths import RunPaths
+from targen.prompts import Method
+from targen.task import STRICT, TaskSpec
+
+Count = Annotated[int, Field(ge=1)]
+Phase = Literal["generate", "train", "evaluate", "report"]
+Arm = Literal["original", "synthetic"]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Generator:
+    """A backend and its settings; only `model` is part of a call's identity."""
+
+    backend: Literal["recorded", "batch", "openai"]
+    model: str
+    path: str | None = None
+    base_url: str = ""
+    api_key_env: str = ""
+    concurrency: Count = 64
+    max_retries: Annotated[int, Field(ge=0)] = 6
+    timeout: Annotated[float, Field(gt=0)] = 300
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Synth:
+    """The knobs of the four steps."""
+
+    size: Count | Literal["original"]
+    max_size: Count
+    contexts: Count
+    seeds_per_context: Count
+    seed_source: Literal["llm", "file"]
+    seed_dir: str | None
+    self_correct: Literal["off", "paper", "drop"]
+    max_attempts: Count
+    sampling: dict[Step, Sampling]
+
+    @field_validator("self_correct", mode="before")
+    @classmethod
+    def _from_bool(cls, value: object) -> object:
+        return {True: "paper", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+    def size_of(self, task: TaskSpec) -> int:
+        """Rows to make: whole instances, so AX-g's odd one is left out."""
+        if self.size != "original":
+            return self.size
+        original = task.sizes["train"] or task.sizes[task.eval_split]
+        return min(original, self.max_size) // task.rows_per_slot * task.rows_per_slot
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Model:
+    name: str
+    family: Literal["encoder"]
+    path: str
+    sha256: str | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Train:
+    epochs: Annotated[float, Field(gt=0)]
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_length: Annotated[int, Field(ge=8)]
+    max_choices: Annotated[int, Field(ge=2)]
+    max_rows: Count | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Evaluation:
+    batch_size: Count
+    max_rows: Count | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Data:
+    """Where the original data come from."""
+
+    source: Literal["hub", "local", "fixture"]
+    dir: str | None
+    hub: str
+    fallback: Literal["fixture"] | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Report:
+    title: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Wandb:
+    mode: Literal["disabled", "offline", "online"]
+    project: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class RunDir:
+    dir: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Settings:
+    """A whole run."""
+
+    name: str
+    phases: list[Phase]
+    run: RunDir
+    seed: int
+    seeds: Annotated[list[int], Field(min_length=1)]
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    method: Method
+    generator: Generator
+    synth: Synth
+    tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    model: Model
+    train: Train
+    eval: Evaluation
+    data: Data
+    report: Report
+    wandb: Wandb
+
+    @property
+    def paths(self) -> RunPaths:
+        return RunPaths(Path(self.run.dir))
+
+
+Checked = TypeVar("Checked")
+_NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as in 'task=[cb,copa]'."
+
+
+def settings_from(cfg: DictConfig) -> Settings:
+    """The checked settings. Raises: UserError with every problem, a line each, in the order of the file."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError("\n".join(f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing))
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    if not values.get("tasks"):
+        raise UserError(_NO_TASK)
+    settings = check(Settings, values)
+    problems = contradictions(settings)
+    if problems:
+        raise UserError("\n".join(problems))
+    return settings
+
+
+def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
+    """`values` as `kind`. Raises: UserError naming every key that does not fit."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as err:
+        lines: dict[str, str] = {}
+        for problem in err.errors():
+            key = ".".join([where] * bool(where) + [str(part) for part in problem["loc"] if _is_key(part, values)])
+            lines.setdefault(key, f"{key}: got {problem['input']!r}, expected {_expected(problem)}")
+        raise UserError("\n".join(lines.values())) from None
+
+
+def _is_key(part: int | str, values: Any) -> bool:
+    """Pydantic adds the names of a union's members to the place; they are no keys."""
+    return isinstance(part, int) or (part.isidentifier() and part not in ("int", "str", "float", "constrained"))
+
+
+def _expected(problem: Any) -> str:
+    kind, context = problem["type"], problem.get("ctx") or {}
+    if kind == "literal_error":
+        got = problem["input"]
+        options = [option.strip("' ") for option in str(context["expected"]).replace(" or ", ", ").split(",")]
+        hint = " " + did_you_mean(got, options) if isinstance(got, str) and len(options) > 1 else ""
+        return f"{context['expected']}.{hint}"
+    if kind == "unexpected_keyword_argument":
+        return "no such key. Remove it."
+    text = str(problem["msg"])
+    return text[0].lower() + text[1:].removeprefix("nput should be ") + "."
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """Settings that are fine alone and wrong together."""
+    found = []
+    synth, data = settings.synth, settings.data
+    if set(synth.sampling) != set(STEPS):
+        found.append(f"synth.sampling: got {sorted(synth.sampling)}, expected all of {list(STEPS)}.")
+    for task in settings.tasks.values():
+        size = synth.size_of(task)
+        if size % task.rows_per_slot:
+            found.append(
+                f"synth.size: got {size}, expected a multiple of {task.rows_per_slot} for {task.name}, whose rows come "
+                f"in groups of {task.rows_per_slot}. Take {size + 1}."
+            )
+    if synth.seed_source == "file" and not synth.seed_dir:
+        found.append("synth.seed_dir: got null, expected a folder with synth.seed_source=file. Set synth.seed_dir=...")
+    if synth.seed_source == "llm" and synth.seed_dir:
+        found.append(f"synth.seed_dir: got {synth.seed_dir!r} with synth.seed_source=llm. Set synth.seed_source=file.")
+    if data.source == "local" and not data.dir:
+        found.append("data.dir: got null, expected a folder with data.source=local. Set data.dir=...")
+    if data.source != "local" and data.dir:
+        found.append(f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out.")
+    if data.source == "fixture" and "original" in settings.arms:
+        found.append("arms: got original with data.source=fixture, which has no train split. Set 'arms=[synthetic]'.")
+    for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
+        if len(set(values)) < len(values):
+            found.append(f"{name}: got {values}, expected each only once.")
+    if settings.generator.backend != "recorded" and settings.generator.path:
+        found.append(f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it.")
+    return found
+
+
+# What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
+ANSWER_KEYS = (
+    ("seed",),
+    ("method",),
+    ("generator", "model"),
+    ("synth", "sampling"),
+    ("synth", "contexts"),
+    ("synth", "seeds_per_context"),
+    ("synth", "seed_source"),
+    ("synth", "seed_dir"),
+    ("synth", "self_correct"),
+)
+TASK_KEYS = tuple(
+    field.name
+    for field in dataclasses.fields(TaskSpec)  # type: ignore[arg-type]
+    if field.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "original_train")
+)
+
+
+def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Keys that would change answers and differ between two resolved configurations, with both values."""
+    found = []
+    for path in ANSWER_KEYS:
+        found += _differences(".".join(path), _at(old, path), _at(new, path))
+    both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
+    for name in sorted(both):
+        for key in TASK_KEYS:
+            path = ("tasks", name, key)
+            found += _differences(".".join(path), _at(old, path), _at(new, path))
+    return found
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _differences(key: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [d for name in sorted({*old, *new}) for d in _differences(f"{key}.{name}", old.get(name), new.get(name))]
+    return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_values(cfg: DictConfig) -> Json:
+    """The resolved configuration as plain values, as config.yaml has it; Hydra's own part is left out."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "hydra"}

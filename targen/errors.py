@@ -1,0 +1,19 @@
+"""Errors that a user can mend: one line, exit code 2, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """`where: got <value>, expected <what>. <what to do>`, ready to be printed."""
+
+
+class RowError(Exception):
+    """A row, an instance seed or an answer that breaks a rule of its task; the text is the reason."""
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """`Did you mean 'x'?` for the closest option, or the list of options, as one sentence."""
+    known = sorted(options)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."

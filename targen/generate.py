@@ -1,0 +1,128 @@
+"""The generate phase: `python -m targen.generate +experiment=quickstart`."""
+
+import logging
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from targen.backends.batch import AwaitingAnswers
+from targen.calls import CallLog
+from targen.cli import main
+from targen.config import Settings
+from targen.engine import Engine
+from targen.errors import UserError
+from targen.jsonl import Json, read_jsonl
+from targen.llm import LLM, STEPS, Answer, Request
+from targen.progress import Progress
+from targen.prompts import checked_templates
+from targen.run_dir import open_run
+from targen.steps import Recipe
+from targen.synthesis import Synthesis, synthesise, write_data_set
+from targen.task import TaskSpec
+
+log = logging.getLogger(__name__)
+AWAITING = 75  # exit code to the parent process: answers are awaited (EX_TEMPFAIL)
+
+
+def generate(settings: Settings) -> None:
+    """Makes `synthetic/<task>/` for every task of the run.
+
+    Raises: AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
+    """
+    tasks = list(settings.tasks.values())
+    checked_templates(settings.method, tasks)
+    states = [Synthesis(_recipe(settings, task), settings.synth.size_of(task)) for task in tasks]
+    calls = CallLog((task.name, settings.paths.calls(task.name)) for task in tasks)
+    usage = _Usage()
+    with Progress("generate", "calls") as progress:
+
+        def observe(request: Request, answer: Answer, asked: bool) -> None:
+            usage.add(request, answer)
+            progress.advance(request.step if asked else f"{request.step} (on record)")
+
+        llm = _backend(settings, calls)
+        try:
+            settled = Engine(llm, calls, observe).run([synthesise(state) for state in states])
+        finally:
+            llm.close()
+            calls.close()
+    for state, result in zip(states, settled, strict=True):
+        write_data_set(settings.paths, state, result, usage.of(state.recipe.task.name))
+        log.info(
+            "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
+            state.recipe.task.name,
+            sum(len(candidate.rows) for candidate in result.accepted),
+            sum(state.attempts.values()),
+            len(state.rejects),
+            sum(candidate.flipped for candidate in (*result.accepted, *result.surplus)),
+        )
+
+
+def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
+    synth = settings.synth
+    return Recipe(
+        task=task,
+        method=settings.method,
+        model=settings.generator.model,
+        sampling=synth.sampling,
+        seed=settings.seed,
+        contexts=synth.contexts,
+        seeds_per_context=synth.seeds_per_context,
+        self_correct=synth.self_correct,
+        max_attempts=synth.max_attempts,
+        file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
+    )
+
+
+def _file_seeds(folder: Path, task: TaskSpec) -> tuple[Json, ...]:
+    path = folder / f"{task.name}.jsonl"
+    seeds = tuple(read_jsonl(path))
+    for number, seed in enumerate(seeds, start=1):
+        if set(seed) != set(task.instance_seed.fields):
+            raise UserError(f"{path}:{number}: got the fields {sorted(seed)}, expected {sorted(task.instance_seed.fields)}.")
+    if not seeds:
+        raise UserError(f"{path}: got no line, expected at least one instance seed.")
+    return seeds
+
+
+def _backend(settings: Settings, calls: CallLog) -> LLM:
+    generator = settings.generator
+    if generator.backend == "recorded":
+        from targen.backends.recorded import SHIPPED, Recorded
+
+        return Recorded(Path(generator.path) if generator.path else SHIPPED, list(settings.tasks))
+    if generator.backend == "batch":
+        from targen.backends.batch import Batch
+
+        return Batch(settings.paths, calls.ids(), generator.model)
+    from targen.backends.openai import OpenAIServer
+
+    return OpenAIServer(generator)
+
+
+class _Usage:
+    """Calls and tokens per task and step; equal for equal answers, however often the run was stopped."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {step: Counter() for step in STEPS})
+
+    def add(self, request: Request, answer: Answer) -> None:
+        counts = self._counts[request.task][request.step]
+        counts["calls"] += 1
+        counts.update(answer.usage)
+
+    def of(self, task: str) -> Json:
+        names = ("calls", "prompt_tokens", "completion_tokens")
+        return {step: {name: counts[name] for name in names} for step, counts in self._counts[task].items()}
+
+
+def phase(cfg: Any) -> int:
+    try:
+        generate(open_run(cfg))
+    except AwaitingAnswers as waiting:
+        log.info("generate: %s", waiting)
+    return 0
+
+
+if __name__ == "__main__":
+    main("targen.generate", "writes the synthetic data set of every task", phase)

@@ -1,0 +1,108 @@
+"""JSON Lines on disk: errors that name file and line, writes that are whole or absent."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from targen.errors import UserError
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+def dumps(record: Json) -> str:
+    """One line without its end: ASCII only, keys in the order given, as the official SuperGLUE files have it."""
+    return json.dumps(record, allow_nan=False)
+
+
+def parse_line(line: str, where: str) -> Json:
+    """The object of one line. Raises: UserError naming `where` when it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError as err:
+        raise UserError(f"{where}: not a JSON line ({err}). Repair or remove this line.") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: got {type(record).__name__}, expected a JSON object. Repair or remove this line.")
+    return record
+
+
+def read_jsonl(path: Path) -> Iterator[Json]:
+    """The objects of a file, blank lines left out. Raises: UserError with file and line of damage."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        text = line.decode("utf-8")
+                    except UnicodeDecodeError as err:
+                        raise UserError(f"{path}:{number}: not UTF-8 ({err.reason}). Save the file as UTF-8.") from None
+                    yield parse_line(text, f"{path}:{number}")
+    except OSError as err:
+        raise UserError(f"{path}: cannot be read ({err.strerror}). Check the path.") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the whole file or nothing: a temporary file beside it is renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_jsonl(path: Path, records: Iterable[Json]) -> None:
+    """Writes all records or nothing."""
+    write_text(path, "".join(dumps(record) + "\n" for record in records))
+
+
+class AppendLog:
+    """A JSONL file that grows by one write per record.
+
+    Opening it cuts off a last line that a kill tore: one without its end, or one that is no JSON.
+    Damage anywhere else is a UserError, for nothing that was paid for may vanish silently.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        keep = self._line_start(size)  # what follows the last line end
+        if keep == size and size > 0:
+            last = self._line_start(size - 1)
+            try:
+                json.loads(os.pread(self._descriptor, size - last, last))
+            except ValueError:
+                keep = last
+        if keep < size:
+            log.warning("%s: a torn last line of %d bytes was cut off and will be redone", path, size - keep)
+            os.ftruncate(self._descriptor, keep)
+
+    def _line_start(self, end: int) -> int:
+        """Offset just after the last line end before `end`, 0 if there is none."""
+        while end > 0:
+            start = max(0, end - 65536)
+            newline = os.pread(self._descriptor, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def records(self) -> Iterator[Json]:
+        return read_jsonl(self.path)
+
+    def append(self, record: Json) -> None:
+        line = (dumps(record) + "\n").encode("ascii")
+        written = os.write(self._descriptor, line)
+        if written < len(line):  # a full disk: take the part back, so that the log stays readable
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+
+    def close(self) -> None:
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)

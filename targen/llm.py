@@ -1,0 +1,128 @@
+"""What is asked of a language model and what comes back, whatever answers it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from targen.errors import RowError
+from targen.jsonl import Json
+from targen.task import STRICT
+
+Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
+STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Sampling:
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call. `id` is stable: the place of the call in the run, and a hash of everything that changes its answer."""
+
+    id: str
+    hash: str
+    task: str
+    step: Step
+    body: Json  # of an OpenAI chat completion
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completed call. `finish_reason` "length" means that the text was cut at max_tokens."""
+
+    id: str
+    text: str
+    finish_reason: str
+    usage: Mapping[str, int]  # prompt_tokens, completion_tokens; empty where the server does not say
+    model: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that got no answer, retries included."""
+
+    id: str
+    reason: str
+
+
+class LLM(Protocol):
+    """A backend. Requests go in as they become known, answers come out in any order."""
+
+    window: int  # how many requests it wants to hold at once
+
+    def submit(self, request: Request) -> None:
+        """Takes a request; need not begin to work on it."""
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        """Waits until at least one submitted request is done, and gives all that are.
+
+        Raises: UserError when no further answer can come.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def make_request(
+    place: str, task: str, step: Step, model: str, messages: list[dict[str, str]], sampling: Sampling, schema: Json, seed: int
+) -> Request:
+    """The request at one place of a run, e.g. `c0-0003-a1` (label cell, index, attempt)."""
+    body: dict[str, Any] = {"model": model, "messages": messages, **asdict(sampling), "seed": seed}
+    body["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": step, "schema": schema, "strict": True},
+    }
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return Request(f"{task}-{step}-{place}-{digest[:12]}", digest, task, step, body)
+
+
+def schema_of(request: Request) -> Json:
+    schema: Json = request.body["response_format"]["json_schema"]["schema"]
+    return schema
+
+
+def answer_from_completion(id: str, completion: Json) -> Answer:
+    """The answer in the body of an OpenAI chat completion. Raises: ValueError when it holds none."""
+    try:
+        choice = completion["choices"][0]
+        text = choice["message"].get("content") or ""
+        usage = completion.get("usage") or {}
+        counts = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
+        return Answer(id, str(text), str(choice.get("finish_reason") or ""), counts, str(completion.get("model") or ""))
+    except (KeyError, IndexError, TypeError, AttributeError) as err:
+        raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
+
+
+def read_object(answer: Answer, schema: Json) -> Json:
+    """The JSON object of an answer, also from within prose or a code fence. Raises: RowError with the reason."""
+    import jsonschema
+
+    if answer.finish_reason == "length":
+        raise RowError("answer was cut at max_tokens")
+    if answer.finish_reason == "content_filter":
+        raise RowError("answer was withheld by the provider's content filter")
+    if not answer.text.strip():
+        raise RowError("answer is empty")
+    decoder, start = json.JSONDecoder(strict=False), answer.text.find("{")
+    while start >= 0:
+        try:
+            found, _ = decoder.raw_decode(answer.text, start)
+            break
+        except (ValueError, RecursionError):
+            start = answer.text.find("{", start + 1)
+    else:
+        raise RowError("answer holds no JSON object")
+    try:
+        jsonschema.validate(found, schema)
+    except jsonschema.ValidationError as err:
+        place = ".".join(str(part) for part in err.absolute_path) or "answer"
+        raise RowError(f"answer does not fit the schema: {place}: {err.validator}") from None
+    return dict(found)

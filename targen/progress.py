@@ -1,0 +1,45 @@
+"""Progress that a person can follow: a bar in a terminal, plain lines in a log."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts of one phase, with the rate."""
+
+    def __init__(self, phase: str, unit: str, total: int | None = None) -> None:
+        self._phase, self._unit, self._total = phase, unit, total
+        self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if sys.stderr.isatty() else None
+        self._count, self._start = 0, time.monotonic()
+        self._said = self._start
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def advance(self, now_at: str) -> None:
+        self._count += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(now_at, refresh=False)
+            self._bar.update()
+        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self._say()
+
+    def _say(self) -> None:
+        seconds = time.monotonic() - self._start
+        of = f" of {self._total}" if self._total else ""
+        rate = self._count / seconds if seconds > 0 else 0.0
+        log.info("%s: %d%s %s in %.0f s (%.1f/s)", self._phase, self._count, of, self._unit, seconds, rate)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._say()

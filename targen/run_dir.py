@@ -1,0 +1,47 @@
+"""The run directory: its configuration is written once, and a later start must fit it."""
+
+import logging
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig
+
+from targen.config import Settings, as_values, changed_answer_keys, settings_from
+from targen.errors import UserError
+from targen.jsonl import write_text
+
+log = logging.getLogger(__name__)
+
+
+def open_run(cfg: DictConfig) -> Settings:
+    """The settings, held against the run that lies in run.dir, and config.yaml written.
+
+    Raises: UserError when a setting changed that would change answers which are there already.
+    """
+    settings = settings_from(cfg)
+    path, values = settings.paths.config, as_values(cfg)
+    if path.exists():
+        old = _read(path)
+        changed = changed_answer_keys(old, values)
+        has_answers = any((settings.paths.root / "calls").glob("*.jsonl")) or settings.paths.requests.exists()
+        if changed and has_answers:
+            raise UserError(
+                f"run.dir: {settings.run.dir} holds answers made with other settings: {'; '.join(changed)}. "
+                "Take another run.dir, or restore the settings."
+            )
+        values["tasks"] = {**(old.get("tasks") or {}), **values["tasks"]}
+    try:
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+    except OSError as err:
+        raise UserError(f"run.dir: {settings.run.dir} cannot be written ({err.strerror}). Choose another run.dir.") from None
+    return settings
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise UserError(f"{path}: cannot be read ({err}). Repair it, or take another run.dir.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: got {type(values).__name__}, expected a configuration. Repair it, or take another run.dir.")
+    return values

@@ -1,0 +1,72 @@
+"""AX-g: `{"hypothesis": "The supervisor has a managing style.", "idx": 4, "label": "entailment", "pair_id": 551658,
+"premise": "The employee gave the supervisor feedback on his managing style."}`.
+
+Rows 2k and 2k+1 differ only in the gender of the pronoun and share the label: one slot makes both.
+"""
+
+import re
+from random import Random
+
+from targen.errors import RowError
+from targen.jsonl import Json
+from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.tasks import plain
+from targen.tasks.plain import TaskCode
+from targen.words import normalised
+
+PAIRS = frozenset(
+    {("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")}
+)
+_TOKEN = re.compile(r"\w+|\W")
+
+
+def check_seed(task: TaskSpec, seed: Json) -> None:
+    feminine, masculine = _TOKEN.findall(seed["feminine"]), _TOKEN.findall(seed["masculine"])
+    if len(feminine) != len(masculine):
+        raise RowError("the two sentences differ in more than the pronoun")
+    changed = [(one.lower(), two.lower()) for one, two in zip(feminine, masculine, strict=True) if one != two]
+    if len(changed) != 1 or changed[0] not in PAIRS:
+        raise RowError(f"the two sentences differ in {changed}, expected exactly one pronoun")
+    gendered = [token for token in map(str.lower, feminine) if any(token in pair for pair in PAIRS)]
+    if len(gendered) != 1:
+        raise RowError(f"the sentence has {len(gendered)} gendered pronouns, expected one")
+    for role in ("occupation", "participant"):
+        if normalised(seed[role]) not in normalised(seed["feminine"]):
+            raise RowError(f"the {role} {seed[role]!r} is not in the sentence")
+
+
+def build(task: TaskSpec, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    premises = [seed["feminine"].strip(), seed["masculine"].strip()]
+    rng.shuffle(premises)
+    assert cell.label is not None
+    label = task.label(cell.label).value
+    return [{"hypothesis": answer["hypothesis"].strip(), "label": label, "premise": text} for text in premises]
+
+
+def check_format(task: TaskSpec, row: Row) -> None:
+    plain.check_keys(row, [*task.row, "idx", "pair_id"], optional=["label"])
+    for name in task.row:
+        plain.check_text(row, name)
+    if type(row["pair_id"]) is not int:
+        raise RowError(f"pair_id: got {row['pair_id']!r}, expected a whole number")
+    plain.check_label(task, row)
+
+
+def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
+    hypothesis = normalised(row["hypothesis"])
+    tokens = hypothesis.split()
+    if any(token in pair for token in tokens for pair in PAIRS):
+        raise RowError("the hypothesis still has a gendered pronoun")
+    if not any(normalised(seed[role]) in hypothesis for role in ("occupation", "participant")):
+        raise RowError("the hypothesis names neither the occupation nor the participant")
+    if hypothesis == normalised(row["premise"]):
+        raise RowError("the hypothesis is the premise")
+
+
+def number(task: TaskSpec, row: Row, idx: int) -> Row:
+    return {"hypothesis": row["hypothesis"], "idx": idx, "label": row["label"], "pair_id": idx, "premise": row["premise"]}
+
+
+CODE = TaskCode(
+    check_seed=check_seed, build=build, check_format=check_format, check_quality=check_quality, number=number
+)

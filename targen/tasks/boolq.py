@@ -1,0 +1,44 @@
+"""BoolQ: `{"question": "is house tax ...", "passage": "Property tax -- ...", "label": true, "idx": 1}`.
+
+Official questions are lower case and have no question mark; official passages begin with the title of their article.
+"""
+
+from random import Random
+
+from targen.errors import RowError
+from targen.jsonl import Json
+from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.tasks import plain
+from targen.tasks.plain import TaskCode
+from targen.words import normalised, words
+
+AUXILIARIES = frozenset(
+    "is are am was were do does did has have had can could will would shall should may might must".split()
+)
+MIN_PASSAGE_WORDS = 40
+
+
+def check_seed(task: TaskSpec, seed: Json) -> None:
+    count = len(words(seed["passage"]))
+    if count < MIN_PASSAGE_WORDS:
+        raise RowError(f"passage has {count} words, expected at least {MIN_PASSAGE_WORDS}")
+
+
+def build(task: TaskSpec, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    passage = f"{seed['title'].strip()} -- {seed['passage'].strip()}"
+    question = answer["question"].strip().rstrip("?").strip().lower()
+    return plain.build(task, cell, seed, {"passage": passage}, {"question": question}, rng)
+
+
+def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
+    question = row["question"]
+    asked = words(question)
+    if not asked or asked[0].removesuffix("n't") not in AUXILIARIES:
+        raise RowError("question is not a yes/no question: it does not begin with an auxiliary verb")
+    if question != question.lower() or question.endswith("?"):
+        raise RowError("question is not lower case without a final question mark")
+    if normalised(question) in normalised(row["passage"]):
+        raise RowError("question is copied from the passage")
+
+
+CODE = TaskCode(check_seed=check_seed, build=build, check_quality=check_quality)

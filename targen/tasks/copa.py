@@ -1,0 +1,50 @@
+"""COPA: `{"premise": "My body cast a shadow.", "choice1": "The sun was rising.", "choice2": "The grass was cut.",
+"question": "cause", "label": 0, "idx": 0}`; label 0 is choice1.
+
+The model says which alternative is probable; where it stands is drawn by us (the label cell), never by the model.
+"""
+
+from random import Random
+
+from targen.errors import RowError
+from targen.jsonl import Json
+from targen.task import Example, Fields, LabelCell, Row, TaskSpec
+from targen.tasks import plain
+from targen.tasks.plain import TaskCode
+from targen.words import normalised, words
+
+MAX_LENGTH_RATIO = 2.5  # of the longer choice to the shorter, in words: the largest in the official train and val
+
+
+def build(task: TaskSpec, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    choices = [answer["probable"].strip(), answer["improbable"].strip()]
+    if cell.label == "choice2":
+        choices.reverse()
+    return plain.build(task, cell, seed, drawn, {"choice1": choices[0], "choice2": choices[1]}, rng)
+
+
+def check_format(task: TaskSpec, row: Row) -> None:
+    plain.check_format(task, row)
+    if row["question"] not in ("cause", "effect"):
+        raise RowError(f"question: got {row['question']!r}, expected cause or effect")
+    if row["choice1"] == row["choice2"]:
+        raise RowError("the two choices are the same")
+
+
+def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
+    premise, one, two = (normalised(row[name]) for name in ("premise", "choice1", "choice2"))
+    if one == two:
+        raise RowError("the two choices are the same")
+    if premise in (one, two):
+        raise RowError("a choice is the premise")
+    lengths = sorted(len(words(row[name])) for name in ("choice1", "choice2"))
+    if lengths[1] > MAX_LENGTH_RATIO * lengths[0]:
+        raise RowError(f"the choices have {lengths[0]} and {lengths[1]} words")
+
+
+def examples(task: TaskSpec, row: Row) -> list[Example]:
+    gold = (row["label"],) if "label" in row else ()
+    return [Example(task.name, row["idx"], plain.view(task, row), (row["choice1"], row["choice2"]), gold)]
+
+
+CODE = TaskCode(build=build, check_format=check_format, check_quality=check_quality, examples=examples)

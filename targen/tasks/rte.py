@@ -1,0 +1,24 @@
+"""RTE: `{"premise": "Dana Reeve ... has died ...", "hypothesis": "...", "label": "not_entailment", "idx": 0}`."""
+
+from targen.errors import RowError
+from targen.jsonl import Json
+from targen.task import Row, TaskSpec
+from targen.tasks.plain import TaskCode
+from targen.words import words
+
+NEGATIONS = frozenset({"not", "no", "never", "none", "nobody", "nothing"})
+
+
+def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
+    premise, hypothesis = words(row["premise"]), words(row["hypothesis"])
+    if premise == hypothesis:
+        raise RowError("hypothesis is the premise")
+    if _without_negation(premise) == _without_negation(hypothesis):
+        raise RowError("hypothesis differs from the premise by a negation only")
+
+
+def _without_negation(tokens: list[str]) -> list[str]:
+    return [token.replace("n't", "").replace("n’t", "") for token in tokens if token not in NEGATIONS]
+
+
+CODE = TaskCode(check_quality=check_quality)
