@@ -4,11 +4,12 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from targen.errors import UserError, did_you_mean
 from targen.paths import CONF
 
+Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
 
@@ -27,7 +28,7 @@ All keys with their meaning: conf/. The composed configuration: --cfg job. Sweep
 """
 
 
-def main(command: str, summary: str, phase: Callable[[object], int]) -> None:
+def main(command: str, summary: str, phase: Phase) -> None:
     """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration."""
     arguments = sys.argv[1:]
     if "-h" in arguments or "--help" in arguments:
@@ -40,7 +41,7 @@ def main(command: str, summary: str, phase: Callable[[object], int]) -> None:
         if any(argument.startswith("-") for argument in arguments):
             _hydra_main(command, phase, arguments)
         else:
-            sys.exit(phase(compose(arguments)))
+            sys.exit(phase(compose(arguments), arguments))
     except UserError as err:
         _die(err)
     except BrokenPipeError:
@@ -50,7 +51,7 @@ def main(command: str, summary: str, phase: Callable[[object], int]) -> None:
         sys.exit(130)
 
 
-def compose(overrides: list[str]) -> object:
+def compose(overrides: list[str]) -> Any:
     """The composed configuration. Raises: UserError for whatever Hydra refuses."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -64,14 +65,15 @@ def compose(overrides: list[str]) -> object:
         raise UserError(_one_line(err)) from None
 
 
-def _hydra_main(command: str, phase: Callable[[object], int], arguments: list[str]) -> None:
+def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
     """Hydra's own flags (--cfg, --multirun ...) go through Hydra's own entry."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def entry(cfg: object) -> None:
         try:
-            code = phase(cfg)
+            code = phase(cfg, list(HydraConfig.get().overrides.task))
         except UserError as err:
             _die(err)
         if code:
@@ -131,7 +133,3 @@ def _log_to_stderr() -> None:
     for noisy in ("httpx", "datasets", "urllib3", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
-
-def project_command(module: str) -> list[str]:
-    """The command that starts a module of this project with this interpreter."""
-    return [str(Path(sys.executable)), "-m", module]

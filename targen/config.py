@@ -13,7 +13,7 @@ from typing_extensions import Annotated
 from targen.errors import UserError, did_you_mean
 from targen.jsonl import Json
 from targen.llm import STEPS, Sampling, Step
-from targen.paths import RunPaths
+from targen.paths import CONF, RunPaths
 from targen.prompts import Method
 from targen.task import STRICT, TaskSpec
 
@@ -269,6 +269,12 @@ def _differences(key: str, old: Any, new: Any) -> list[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def task_from_file(name: str) -> TaskSpec:
+    """A task that the run itself need not have, from its file in conf/task/."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "task" / f"{name}.yaml"))
+    return check(TaskSpec, values, f"tasks.{name}")
 
 
 def as_values(cfg: DictConfig) -> Json:

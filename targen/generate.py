@@ -1,6 +1,7 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
 import logging
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from targen.synthesis import Synthesis, synthesise, write_data_set
 from targen.task import TaskSpec
 
 log = logging.getLogger(__name__)
-AWAITING = 75  # exit code to the parent process: answers are awaited (EX_TEMPFAIL)
+CHILD = "TARGEN_CHILD"  # set by targen.run for its phases
+AWAITING = 75  # exit code of this phase to targen.run: answers are awaited, later phases have no input yet
 
 
 def generate(settings: Settings) -> None:
@@ -97,7 +99,8 @@ def _backend(settings: Settings, calls: CallLog) -> LLM:
         return Batch(settings.paths, calls.ids(), generator.model)
     from targen.backends.openai import OpenAIServer
 
-    return OpenAIServer(generator)
+    key = os.environ.get(generator.api_key_env) if generator.api_key_env else None
+    return OpenAIServer(generator, key)
 
 
 class _Usage:
@@ -116,11 +119,12 @@ class _Usage:
         return {step: {name: counts[name] for name in names} for step, counts in self._counts[task].items()}
 
 
-def phase(cfg: Any) -> int:
+def phase(cfg: Any, overrides: list[str]) -> int:
     try:
         generate(open_run(cfg))
     except AwaitingAnswers as waiting:
         log.info("generate: %s", waiting)
+        return AWAITING if os.environ.get(CHILD) else 0
     return 0
 
 

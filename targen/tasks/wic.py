@@ -60,8 +60,9 @@ def check_format(task: TaskSpec, row: Row) -> None:
         if not (type(start) is int and type(end) is int and 0 <= start < end <= len(sentence)):
             raise RowError(f"start{number}, end{number}: got {start!r}, {end!r}, outside of sentence{number}")
         form = sentence[start:end]
-        inside = (start > 0 and sentence[start - 1].isalnum()) or sentence[end : end + 1].isalnum()
-        if inside and not _CLITIC.match(sentence, end):  # "doesn't" is marked as does + n't
+        begins_inside = start > 0 and sentence[start - 1].isalnum() and form[0].isalnum()  # "I've" is marked at 've
+        ends_inside = sentence[end : end + 1].isalnum() and not _CLITIC.match(sentence, end)  # "doesn't" at does
+        if begins_inside or ends_inside:
             raise RowError(f"offsets of sentence{number} cut a word: {form!r}")
         if not is_form_of(form, row["word"]) and (row["word"], form) not in OFFICIAL_EXCEPTIONS:
             raise RowError(f"sentence{number} marks {form!r}, which is no form of {row['word']!r}")

