@@ -102,6 +102,7 @@ class Data:
 @checked_dataclass(frozen=True, config=STRICT)
 class Report:
     title: str
+    note: str | None
 
 
 @checked_dataclass(frozen=True, config=STRICT)

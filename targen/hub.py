@@ -1,7 +1,12 @@
 """The Hugging Face mirror of SuperGLUE, brought back to the official row format. Labels are converted by name."""
 
 import logging
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from targen.errors import UserError
@@ -9,6 +14,7 @@ from targen.jsonl import Json
 from targen.task import Row, TaskSpec
 
 log = logging.getLogger(__name__)
+HUB_TIMEOUT = 5.0  # seconds
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -18,8 +24,12 @@ class HubUnreachable(Exception):
 
 def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
     """The rows of a split. Raises: HubUnreachable; UserError where the mirror has another form."""
+    if not Path(name).exists() and not _hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below: a cached copy is used, and nothing is waited for
     from datasets import load_dataset
+    from datasets.utils import disable_progress_bars
 
+    disable_progress_bars()
     try:
         records = load_dataset(name, task.name, split=SPLITS[split])
     except (OSError, ValueError) as err:  # what datasets and huggingface_hub raise without network and cache
@@ -30,6 +40,22 @@ def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
     if feature is not None and names is None:
         raise UserError(f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue.")
     return official_rows(task, records, names)
+
+
+@lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    """Whether the Hub is there, asked once and briefly: its own clients try for half a minute per data set."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        log.warning("data: the Hub cannot be reached; only what is cached on this machine can be loaded")
+        return False
+    return True
 
 
 def official_rows(task: TaskSpec, records: Any, names: list[str] | None) -> Iterator[Row]:

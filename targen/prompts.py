@@ -65,7 +65,7 @@ def check_templates(method: Method, task: TaskSpec) -> list[str]:
     """Everything that is wrong with the templates of a task, found before the first call."""
     common = set(_common(task))
     variant, seed = set(task.variants), set(task.instance_seed.fields)
-    drawn = {"answer", "first_sense", "second_sense"}
+    drawn = {"answer", "first_sense", "second_sense", "context"}
     generation = variant | seed | drawn
     known = {
         f"tasks.{task.name}.instance_seed.instruction": (task.instance_seed.instruction, variant),
@@ -79,6 +79,13 @@ def check_templates(method: Method, task: TaskSpec) -> list[str]:
     for label in task.labels:
         known[f"tasks.{task.name}.labels.{label.name}.constraint"] = (label.constraint, generation)
     return [problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)]
+
+
+def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
+    """The variant keys on which the instance seeds of a task depend: those that its prompt of step 2 names."""
+    texts = [task.instance_seed.instruction, *(spec for spec in task.instance_seed.fields.values() if isinstance(spec, str))]
+    names = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
+    return frozenset(task.variants) & names
 
 
 def _template_problems(key: str, text: str, fields: set[str]) -> list[str]:

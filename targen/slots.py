@@ -34,10 +34,39 @@ def quotas(cells: Sequence[LabelCell], size: int) -> list[int]:
     return [share + (cell.number < rest) for cell in cells]
 
 
-def unit_context(seed: int, task: str, contexts: Sequence[str], cells: int, slot: Slot, unit: int) -> str:
-    """The context of the `unit`-th call for instance seeds of a label cell: contexts are dealt out evenly, shuffled."""
-    number = unit * cells + slot.cell
-    turn, place = divmod(number, len(contexts))
+@dataclass(frozen=True)
+class SeedGroup:
+    """Label cells that share their instance seeds: those whose prompts of step 2 are the same.
+
+    A call for instance seeds serves neighbouring slots of a group, which have different labels, so that no context
+    goes with one label only.
+    """
+
+    number: int
+    cells: tuple[int, ...]
+
+
+def seed_groups(cells: Sequence[LabelCell], keys: frozenset[str]) -> list[SeedGroup]:
+    """The groups of a task whose instance seeds depend on the variant's `keys` (AX-g: the referent)."""
+    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(pair for pair in cell.variant if pair[0] in keys), []).append(cell.number)
+    return [SeedGroup(number, tuple(members)) for number, members in enumerate(groups.values())]
+
+
+def seed_place(seed: int, task: str, group: SeedGroup, slot: Slot, per_call: int) -> tuple[int, int]:
+    """(call, position in its answer) of the instance seed of a slot's first attempt.
+
+    Which label takes the first seed of a call is drawn anew for every index.
+    """
+    order = list(group.cells)
+    rng(seed, task, "deal", group.number, slot.index).shuffle(order)
+    return divmod(slot.index * len(order) + order.index(slot.cell), per_call)
+
+
+def context_of_call(seed: int, task: str, contexts: Sequence[str], groups: int, group: SeedGroup, call: int) -> str:
+    """The context of a call for instance seeds: contexts are dealt out evenly over all calls, in shuffled order."""
+    turn, place = divmod(call * groups + group.number, len(contexts))
     order = list(contexts)
     rng(seed, task, "contexts", turn).shuffle(order)
     return order[place]

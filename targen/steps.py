@@ -13,6 +13,7 @@ from targen.errors import RowError, UserError
 from targen.jsonl import Json
 from targen.llm import Answer, Request, Sampling, Step, make_request, read_object, schema_of
 from targen.prompts import (
+    seed_variant_keys,
     Method,
     Prompt,
     contexts_prompt,
@@ -20,7 +21,7 @@ from targen.prompts import (
     instance_seed_prompt,
     self_correction_prompt,
 )
-from targen.slots import Slot, rng, unit_context
+from targen.slots import Slot, context_of_call, rng, seed_groups, seed_place
 from targen.task import LabelCell, Row, TaskSpec
 from targen.words import normalised
 
@@ -146,18 +147,21 @@ def make_instance(
 def write_instance_seed(
     recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
 ) -> Generator[type_of_yield, Any, InstanceSeed]:
-    """Step 2. First attempts of a label cell share calls, `seeds_per_context` seeds each; a later attempt has its own."""
-    task, cells = recipe.task, recipe.task.cells
+    """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
+    task, cell = recipe.task, recipe.task.cells[slot.cell]
     if recipe.file_seeds is not None:
         return _seed_of_file(recipe, slot, attempt)
     if attempt == 0:
-        unit, position = divmod(slot.index, recipe.seeds_per_context)
-        place, count = f"c{slot.cell}-u{unit:05d}", recipe.seeds_per_context
-        context = unit_context(recipe.seed, task.name, contexts, len(cells), slot, unit)
+        groups = seed_groups(task.cells, seed_variant_keys(task))
+        group = next(group for group in groups if slot.cell in group.cells)
+        count = recipe.seeds_per_context
+        call, position = seed_place(recipe.seed, task.name, group, slot, count)
+        place = f"g{group.number}-{call:05d}"
+        context = context_of_call(recipe.seed, task.name, contexts, len(groups), group, call)
     else:
         place, count, position = f"{slot}-a{attempt}", 1, 0
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
-    prompt = instance_seed_prompt(recipe.method, task, context, count, cells[slot.cell].fields)
+    prompt = instance_seed_prompt(recipe.method, task, context, count, cell.fields)
     request = recipe.request("instance_seed", place, prompt)
     answer: Answer = yield request
     calls = (answer.id,)
@@ -192,7 +196,7 @@ def generate(
     task, cell = recipe.task, recipe.task.cells[slot.cell]
     drawn = task.code.draw(task, cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
-    prompt = generation_prompt(recipe.method, task, cell.label, {**cell.fields, **texts, **drawn})
+    prompt = generation_prompt(recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context})
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)

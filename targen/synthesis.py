@@ -208,7 +208,7 @@ def _stats(state: Synthesis, settled: Settled, rows: int) -> Json:
         "rejects_per_reason": dict(sorted(Counter(_kind(reject) for reject in state.rejects).items())),
         "duplicates": sum(reject.step == "duplicate" for reject in state.rejects),
         "surplus": len(settled.surplus),
-        "self_corrected": 0 if state.recipe.self_correct == "off" else len(corrected),
+        "checked": 0 if state.recipe.self_correct == "off" else len(corrected),
         "flips": sum(candidate.flipped for candidate in corrected),
         "flips_per_label": dict(sorted(Counter(c.label_before for c in corrected if c.flipped).items())),
     }

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from targen.config import Model
 from targen.errors import UserError
 from targen.task import Example, TaskSpec
 from train.render import encoder_texts
 
+transformers_logging.set_verbosity_error()  # a new head is no news
+transformers_logging.disable_progress_bar()
 TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 

@@ -18,6 +18,8 @@ PRONOUNS = frozenset(
     "he she it they him her them his hers its their theirs himself herself itself themselves".split()
 )
 _EDGES = re.compile(r"^\W+|\W+$")
+_QUOTES = "\"'([“‘"
+_PUNCTUATION = ".,;:!?)]\"”"
 _POSSESSIVE = re.compile(r"['’]s?$")
 # Spans whose official index points elsewhere than at their text: (span, index, beginning of the text).
 OFFICIAL_EXCEPTIONS = frozenset(
@@ -102,8 +104,10 @@ def view(task: TaskSpec, row: Row) -> dict[str, str]:
     for number, mark in (("1", "*"), ("2", "_")):
         start = target[f"span{number}_index"]
         end = min(len(tokens), start + len(target[f"span{number}_text"].split())) - 1
-        tokens[start] = mark + tokens[start]
-        tokens[end] += mark
+        before = len(tokens[start]) - len(tokens[start].lstrip(_QUOTES))
+        tokens[start] = tokens[start][:before] + mark + tokens[start][before:]
+        after = len(tokens[end].rstrip(_PUNCTUATION))
+        tokens[end] = tokens[end][:after] + mark + tokens[end][after:]
     spans = {name: target[f"{name}_text"] for name in ("span1", "span2")}
     return {"text": row["text"], **spans, "marked": " ".join(tokens)}
 

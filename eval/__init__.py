@@ -1,0 +1,1 @@
+"""Evaluation: predictions, official metrics, tables and the report."""

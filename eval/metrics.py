@@ -1,0 +1,109 @@
+"""The official metrics. An answer that could not be read (None) is wrong, never a default class."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sklearn.metrics import f1_score
+
+from targen.task import Example, TaskSpec
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered to one example. `gold` are the right answers: one label, or several texts (ReCoRD)."""
+
+    idx: int
+    gold: tuple[str, ...]
+    prediction: str | None
+    scores: dict[str, float]
+
+
+def accuracy(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
+    return sum(p.prediction in p.gold for p in predictions) / len(predictions)
+
+
+def f1_macro(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
+    """Unweighted mean of the F1 of the task's fixed classes, also of those that never occur."""
+    gold = [p.gold[0] for p in predictions]
+    predicted = [p.prediction or "" for p in predictions]
+    return float(f1_score(gold, predicted, labels=list(labels), average="macro", zero_division=0))
+
+
+def gender_parity(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
+    """Share of pairs with equal predictions; rows 2k and 2k+1 are a pair. Source: SuperGLUE, arXiv 1905.00537, 3.3."""
+    pairs = list(zip(predictions[::2], predictions[1::2], strict=True))
+    return sum(one.prediction is not None and one.prediction == two.prediction for one, two in pairs) / len(pairs)
+
+
+def record_f1(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
+    """Token F1, best over the answers, averaged over queries."""
+    return sum(max(_token_f1(p.prediction, gold) for gold in p.gold) for p in predictions) / len(predictions)
+
+
+def record_em(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
+    """Exact match up to case, punctuation and articles, best over the answers, averaged over queries."""
+    hits = (p.prediction is not None and _bare(p.prediction) in {_bare(gold) for gold in p.gold} for p in predictions)
+    return sum(hits) / len(predictions)
+
+
+def _token_f1(predicted: str | None, gold: str) -> float:
+    if predicted is None:
+        return 0.0
+    one, two = _bare(predicted).split(), _bare(gold).split()
+    shared = sum((Counter(one) & Counter(two)).values())
+    return 2 * shared / (len(one) + len(two)) if shared else 0.0
+
+
+def _bare(text: str) -> str:
+    """The text as the SQuAD and ReCoRD scripts compare it. Source: arXiv 1810.12885 (ReCoRD), evaluation script."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+METRICS: dict[str, Callable[[Sequence[Prediction], Sequence[str]], float]] = {
+    "accuracy": accuracy,
+    "f1_macro": f1_macro,
+    "gender_parity": gender_parity,
+    "record_f1": record_f1,
+    "record_em": record_em,
+}
+
+
+def score(task: TaskSpec, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Every metric of the task, from 0 to 1."""
+    labels = [label.name for label in task.labels]
+    return {name: METRICS[name](predictions, labels) for name in task.metrics}
+
+
+def gold_of(task: TaskSpec, example: Example) -> tuple[str, ...]:
+    """The right answers as predictions name them: label names, or texts where the task has no labels."""
+    if task.labels:
+        return tuple(task.labels[place].name for place in example.gold)
+    return example.answers
+
+
+def options_of(task: TaskSpec, example: Example) -> tuple[str, ...]:
+    """What a prediction can be: label names, or the texts to choose from."""
+    return tuple(label.name for label in task.labels) or example.choices
+
+
+def majority(task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+    """The baseline: always the label that is most frequent among these examples, ReCoRD: the entity mentioned most often.
+
+    It looks at the gold labels, so no other constant answer scores higher in accuracy.
+    """
+    counts = Counter(gold for example in examples for gold in gold_of(task, example))
+    constant = max((label.name for label in task.labels), key=lambda name: counts[name]) if task.labels else None
+    return [
+        Prediction(example.id, gold_of(task, example), constant or _most_mentioned(example), {}) for example in examples
+    ]
+
+
+def _most_mentioned(example: Example) -> str:
+    text = example.fields["passage"]
+    return max(example.choices, key=lambda choice: text.count(choice))
