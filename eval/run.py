@@ -25,8 +25,12 @@ def evaluate(settings: Settings) -> None:
     """Predictions and scores of every trained cell. Raises: UserError when none is trained or data are missing."""
     trained = [(cell, marker) for cell in cells(settings) if (marker := done(settings.paths, cell)) is not None]
     if not trained:
-        raise UserError(f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first.")
-    splits = {name: eval_split(settings.data, settings.tasks[name]) for name in dict.fromkeys(c.task for c, _ in trained)}
+        raise UserError(
+            f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
+        )
+    splits = {
+        name: eval_split(settings.data, settings.tasks[name]) for name in dict.fromkeys(c.task for c, _ in trained)
+    }
     rows: list[Json] = []
     with Progress("evaluate", "cells", len(trained)) as progress:
         for cell, marker in trained:
@@ -51,7 +55,9 @@ def _predictions(
         old = json.loads(mark_path.read_text(encoding="utf-8"))
         if old == mark:
             return [Prediction(**{**line, "gold": tuple(line["gold"])}) for line in read_jsonl(path)]
-        log.warning("evaluate: %s was predicted on %s before, is predicted anew on %s", cell.name, old["origin"], split.origin)
+        log.warning(
+            "evaluate: %s was predicted on %s before, is predicted anew on %s", cell.name, old["origin"], split.origin
+        )
     predictions = predict_cell(settings, cell, task, examples)
     write_jsonl(path, (asdict(prediction) for prediction in predictions))
     write_text(mark_path, json.dumps(mark, indent=2) + "\n")

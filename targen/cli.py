@@ -124,7 +124,9 @@ def _known_keys() -> list[str]:
 
 
 def _help(command: str, summary: str) -> str:
-    names = {f"{group}s": ", ".join(_options(group)) for group in ("experiment", "task", "method", "generator", "model")}
+    names = {
+        f"{group}s": ", ".join(_options(group)) for group in ("experiment", "task", "method", "generator", "model")
+    }
     return HELP.format(command=command, summary=summary, **names)
 
 
@@ -132,4 +134,3 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "datasets", "urllib3", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-

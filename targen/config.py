@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
-from typing_extensions import Annotated
 
 from targen.errors import UserError, did_you_mean
 from targen.jsonl import Json
@@ -212,14 +211,18 @@ def contradictions(settings: Settings) -> list[str]:
     if data.source == "local" and not data.dir:
         found.append("data.dir: got null, expected a folder with data.source=local. Set data.dir=...")
     if data.source != "local" and data.dir:
-        found.append(f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out.")
+        found.append(
+            f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
+        )
     if data.source == "fixture" and "original" in settings.arms:
         found.append("arms: got original with data.source=fixture, which has no train split. Set 'arms=[synthetic]'.")
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
         if len(set(values)) < len(values):
             found.append(f"{name}: got {values}, expected each only once.")
     if settings.generator.backend != "recorded" and settings.generator.path:
-        found.append(f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it.")
+        found.append(
+            f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it."
+        )
     return found
 
 

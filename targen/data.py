@@ -66,11 +66,15 @@ def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
     Raises: UserError naming what is missing.
     """
     if not folder.is_dir():
-        raise UserError(f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl).")
+        raise UserError(
+            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
+        )
     names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
     found = [path for name in names if (path := folder / task.folder / name).is_file()]
     if not found:
-        raise UserError(f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or leave {task.name} out.")
+        raise UserError(
+            f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or leave {task.name} out."
+        )
     return found[0]
 
 
@@ -85,7 +89,9 @@ def checked(task: TaskSpec, rows: Iterable[Row], where: str) -> tuple[Row, ...]:
         try:
             task.code.check_format(task, row)
         except (RowError, KeyError, TypeError, AttributeError) as err:
-            raise UserError(f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format.") from None
+            raise UserError(
+                f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format."
+            ) from None
         found.append(row)
     if not found:
         raise UserError(f"{where}: got no row, expected rows of {task.folder}.")

@@ -81,7 +81,9 @@ def _file_seeds(folder: Path, task: TaskSpec) -> tuple[Json, ...]:
     seeds = tuple(read_jsonl(path))
     for number, seed in enumerate(seeds, start=1):
         if set(seed) != set(task.instance_seed.fields):
-            raise UserError(f"{path}:{number}: got the fields {sorted(seed)}, expected {sorted(task.instance_seed.fields)}.")
+            raise UserError(
+                f"{path}:{number}: got the fields {sorted(seed)}, expected {sorted(task.instance_seed.fields)}."
+            )
     if not seeds:
         raise UserError(f"{path}: got no line, expected at least one instance seed.")
     return seeds

@@ -34,11 +34,15 @@ def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
         records = load_dataset(name, task.name, split=SPLITS[split])
     except (OSError, ValueError) as err:  # what datasets and huggingface_hub raise without network and cache
         said = " ".join(str(err).split())[:200]
-        raise HubUnreachable(f"got {name}, whose {task.name} cannot be loaded ({said}). Set data.source=local data.dir=...") from None
+        raise HubUnreachable(
+            f"got {name}, whose {task.name} cannot be loaded ({said}). Set data.source=local data.dir=..."
+        ) from None
     feature = records.features.get("label")
     names = getattr(feature, "names", None)
     if feature is not None and names is None:
-        raise UserError(f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue.")
+        raise UserError(
+            f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue."
+        )
     return official_rows(task, records, names)
 
 
@@ -86,7 +90,9 @@ def _value(task: TaskSpec, name: str) -> str | bool | int:
     for label in task.labels:
         if name in (label.name, str(label.value)):
             return label.value
-    raise UserError(f"data.hub: got the label {name!r} for {task.name}, expected one of {[label.name for label in task.labels]}.")
+    raise UserError(
+        f"data.hub: got the label {name!r} for {task.name}, expected one of {[label.name for label in task.labels]}."
+    )
 
 
 def _record_rows(records: Any) -> Iterator[Row]:
@@ -97,9 +103,16 @@ def _record_rows(records: Any) -> Iterator[Row]:
             if row is not None:
                 yield row
             spans = record["entity_spans"]
-            pairs = sorted((start, start + len(text) - 1) for start, text in zip(spans["start"], spans["text"], strict=True))
+            pairs = sorted(
+                (start, start + len(text) - 1) for start, text in zip(spans["start"], spans["text"], strict=True)
+            )
             entities = [{"start": start, "end": end} for start, end in pairs]
-            row = {"source": "", "passage": {"text": record["passage"], "entities": entities}, "qas": [], "idx": place["passage"]}
+            row = {
+                "source": "",
+                "passage": {"text": record["passage"], "entities": entities},
+                "qas": [],
+                "idx": place["passage"],
+            }
         text = row["passage"]["text"]
         query: Json = {"query": record["query"], "idx": place["query"]}
         if record["answers"]:

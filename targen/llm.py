@@ -72,7 +72,14 @@ class LLM(Protocol):
 
 
 def make_request(
-    place: str, task: str, step: Step, model: str, messages: list[dict[str, str]], sampling: Sampling, schema: Json, seed: int
+    place: str,
+    task: str,
+    step: Step,
+    model: str,
+    messages: list[dict[str, str]],
+    sampling: Sampling,
+    schema: Json,
+    seed: int,
 ) -> Request:
     """The request at one place of a run, e.g. `c0-0003-a1` (label cell, index, attempt)."""
     body: dict[str, Any] = {"model": model, "messages": messages, **asdict(sampling), "seed": seed}
@@ -95,7 +102,9 @@ def answer_from_completion(id: str, completion: Json) -> Answer:
         choice = completion["choices"][0]
         text = choice["message"].get("content") or ""
         usage = completion.get("usage") or {}
-        counts = {name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None}
+        counts = {
+            name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None
+        }
         return Answer(id, str(text), str(choice.get("finish_reason") or ""), counts, str(completion.get("model") or ""))
     except (KeyError, IndexError, TypeError, AttributeError) as err:
         raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None

@@ -38,7 +38,9 @@ class Progress:
         rate = self._count / seconds if seconds > 0 else 0.0
         log.info("%s: %d%s %s in %.0f s (%.1f/s)", self._phase, self._count, of, self._unit, seconds, rate)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
         else:

@@ -49,7 +49,11 @@ def generation_prompt(method: Method, task: TaskSpec, label: str | None, values:
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
     fields = task.generation.fields
     schema = _object({name: _schema(spec) for name, spec in fields.items()})
-    texts = {"instruction": task.generation.instruction.format(**values), "constraint": constraint, "format": _form(fields)}
+    texts = {
+        "instruction": task.generation.instruction.format(**values),
+        "constraint": constraint,
+        "format": _form(fields),
+    }
     return _messages(method, method.generation, {**_common(task), **texts}), schema
 
 
@@ -83,7 +87,10 @@ def check_templates(method: Method, task: TaskSpec) -> list[str]:
 
 def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
     """The variant keys on which the instance seeds of a task depend: those that its prompt of step 2 names."""
-    texts = [task.instance_seed.instruction, *(spec for spec in task.instance_seed.fields.values() if isinstance(spec, str))]
+    texts = [
+        task.instance_seed.instruction,
+        *(spec for spec in task.instance_seed.fields.values() if isinstance(spec, str)),
+    ]
     names = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
     return frozenset(task.variants) & names
 

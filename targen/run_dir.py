@@ -33,7 +33,9 @@ def open_run(cfg: DictConfig) -> Settings:
     try:
         write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
     except OSError as err:
-        raise UserError(f"run.dir: {settings.run.dir} cannot be written ({err.strerror}). Choose another run.dir.") from None
+        raise UserError(
+            f"run.dir: {settings.run.dir} cannot be written ({err.strerror}). Choose another run.dir."
+        ) from None
     return settings
 
 
@@ -43,5 +45,7 @@ def _read(path: Path) -> dict[str, object]:
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise UserError(f"{path}: cannot be read ({err}). Repair it, or take another run.dir.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: got {type(values).__name__}, expected a configuration. Repair it, or take another run.dir.")
+        raise UserError(
+            f"{path}: got {type(values).__name__}, expected a configuration. Repair it, or take another run.dir."
+        )
     return values

@@ -13,12 +13,12 @@ from targen.errors import RowError, UserError
 from targen.jsonl import Json
 from targen.llm import Answer, Request, Sampling, Step, make_request, read_object, schema_of
 from targen.prompts import (
-    seed_variant_keys,
     Method,
     Prompt,
     contexts_prompt,
     generation_prompt,
     instance_seed_prompt,
+    seed_variant_keys,
     self_correction_prompt,
 )
 from targen.slots import Slot, context_of_call, rng, seed_groups, seed_place
@@ -196,7 +196,9 @@ def generate(
     task, cell = recipe.task, recipe.task.cells[slot.cell]
     drawn = task.code.draw(task, cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
-    prompt = generation_prompt(recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context})
+    prompt = generation_prompt(
+        recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context}
+    )
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)

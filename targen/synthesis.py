@@ -168,7 +168,13 @@ def write_data_set(paths: RunPaths, state: Synthesis, settled: Settled, usage: J
         reason = f"surplus: label {candidate.label_after} is full"
         text = str([task.code.view(task, row) for row in candidate.rows])
         rejects.append(
-            {"slot": str(candidate.slot), "attempt": candidate.attempt, "step": "balance", "reason": reason, "text": text}
+            {
+                "slot": str(candidate.slot),
+                "attempt": candidate.attempt,
+                "step": "balance",
+                "reason": reason,
+                "text": text,
+            }
             | {"call_ids": list(candidate.call_ids)}
         )
     write_jsonl(folder / "provenance.jsonl", provenance)

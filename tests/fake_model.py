@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-NOUNS = "river lantern harbor violin garden market engine window letter castle meadow bridge kettle ladder orchard".split()
-VERBS = "opened painted carried followed repaired crossed watched sold borrowed cleaned measured visited".split()
-NAMES = "Anna Karim Yuki Pedro Ingrid Samuel Leila Bruno Mei Oscar Tamar Viktor".split()
+NOUNS = (
+    ["river", "lantern", "harbor", "violin", "garden", "market", "engine", "window", "letter", "castle", "meadow", "bridge", "kettle", "ladder", "orchard"]
+)
+VERBS = ["opened", "painted", "carried", "followed", "repaired", "crossed", "watched", "sold", "borrowed", "cleaned", "measured", "visited"]
+NAMES = ["Anna", "Karim", "Yuki", "Pedro", "Ingrid", "Samuel", "Leila", "Bruno", "Mei", "Oscar", "Tamar", "Viktor"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class FakeModel:
         schema = body["response_format"]["json_schema"]["schema"]
         if step == "contexts":
             count = int(re.search(r"Name (\d+) contexts", prompt)[1])
-            return {"contexts": [f"{rng.choice(NOUNS)} and {rng.choice(NOUNS)} {rng.randrange(10**6)}" for _ in range(count)]}
+            return {
+                "contexts": [
+                    f"{rng.choice(NOUNS)} and {rng.choice(NOUNS)} {rng.randrange(10**6)}" for _ in range(count)
+                ]
+            }
         if step == "instance_seed":
             count = int(re.search(r"Write (\d+) instance", prompt)[1])
             fields = schema["properties"]["instance_seeds"]["items"]["properties"]
@@ -59,11 +65,19 @@ def _seed(fields: Mapping[str, Any], prompt: str, rng: Random) -> dict[str, Any]
     one, two = rng.sample(NAMES, 2)
     if "occupation" in fields:
         feminine = f"The clerk told the visitor that she should bring the {noun} at {rng.randrange(10**6)}."
-        return {"occupation": "clerk", "participant": "visitor", "feminine": feminine, "masculine": feminine.replace("she", "he")}
+        return {
+            "occupation": "clerk",
+            "participant": "visitor",
+            "feminine": feminine,
+            "masculine": feminine.replace("she", "he"),
+        }
     if "passage" in fields:
         return {"title": noun, "passage": ". ".join(_sentence(rng) for _ in range(5)) + "."}
     if "predicate" in fields:
-        return {"predicate": "think", "hypothesis": f"the {noun} was {rng.choice(VERBS)} by {one} for {rng.randrange(10**6)} days"}
+        return {
+            "predicate": "think",
+            "hypothesis": f"the {noun} was {rng.choice(VERBS)} by {one} for {rng.randrange(10**6)} days",
+        }
     if "article" in fields:
         third = rng.choice([name for name in NAMES if name not in (one, two)])
         names = [one, two, third]

@@ -52,7 +52,9 @@ def training_rows(settings: Settings, cell: Cell) -> tuple[TaskSpec, tuple[Row, 
     if cell.arm == "synthetic":
         path = settings.paths.synthetic(task.name) / "train.jsonl"
         if not path.is_file():
-            raise UserError(f"{path}: not there, expected the synthetic rows of {task.name}. Run phases=[generate] first.")
+            raise UserError(
+                f"{path}: not there, expected the synthetic rows of {task.name}. Run phases=[generate] first."
+            )
         rows = read_rows(path, task)
     else:
         task = _original_task(settings, task)
@@ -81,7 +83,10 @@ def _at_most(rows: tuple[Row, ...], count: int | None, cell: Cell) -> tuple[Row,
 def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...]) -> Json:
     """What a trained model depends on, each part hashed on its own so that a change can be named."""
     parts = {"rows": rows, "train": asdict(settings.train), "model": asdict(settings.model)}
-    return {name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16] for name, value in parts.items()}
+    return {
+        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+        for name, value in parts.items()
+    }
 
 
 def done(paths: RunPaths, cell: Cell) -> Json | None:

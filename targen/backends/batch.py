@@ -31,7 +31,11 @@ class Batch:
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, str] = {}
-        asked = frozenset(line["custom_id"] for line in read_jsonl(paths.requests)) if paths.requests.exists() else frozenset()
+        asked = (
+            frozenset(line["custom_id"] for line in read_jsonl(paths.requests))
+            if paths.requests.exists()
+            else frozenset()
+        )
         if paths.responses.exists():
             for number, line in enumerate(read_jsonl(paths.responses), start=1):
                 self._read(line, asked | known_ids, f"{paths.responses}:{number}")

@@ -94,7 +94,7 @@ class OpenAIServer:
                         f"generator.base_url: got {self._settings.base_url}, where no server answers ({err.os_error or err}), "
                         "expected an OpenAI-compatible server. Start it, or correct the address."
                     ) from None
-            except (aiohttp.ClientError, asyncio.TimeoutError) as err:
+            except (TimeoutError, aiohttp.ClientError) as err:
                 reason, after = f"{type(err).__name__}: {err}".rstrip(": "), None
             if attempt < self._settings.max_retries:
                 await asyncio.sleep(after if after is not None else pause * random.uniform(0.5, 1.0))
@@ -114,7 +114,9 @@ class OpenAIServer:
             if status in (401, 403):
                 name = self._settings.api_key_env
                 have = f"the key of ${name} is not accepted" if self._key else f"no key is set in ${name}"
-                raise _Fatal(f"generator.base_url: {self._settings.base_url} answers {said}; {have}. Put the key in the environment.")
+                raise _Fatal(
+                    f"generator.base_url: {self._settings.base_url} answers {said}; {have}. Put the key in the environment."
+                )
             if status == 404:
                 raise _Fatal(
                     f"generator.base_url: {self._settings.base_url} answers {said}, expected a server that has the model "

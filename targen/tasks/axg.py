@@ -14,9 +14,7 @@ from targen.tasks import plain
 from targen.tasks.plain import TaskCode
 from targen.words import normalised
 
-PAIRS = frozenset(
-    {("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")}
-)
+PAIRS = frozenset({("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")})
 _TOKEN = re.compile(r"\w+|\W")
 
 
@@ -64,7 +62,13 @@ def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
 
 
 def number(task: TaskSpec, row: Row, idx: int) -> Row:
-    return {"hypothesis": row["hypothesis"], "idx": idx, "label": row["label"], "pair_id": idx, "premise": row["premise"]}
+    return {
+        "hypothesis": row["hypothesis"],
+        "idx": idx,
+        "label": row["label"],
+        "pair_id": idx,
+        "premise": row["premise"],
+    }
 
 
 CODE = TaskCode(

@@ -14,12 +14,10 @@ from targen.tasks import plain
 from targen.tasks.plain import TaskCode
 from targen.words import normalised
 
-PRONOUNS = frozenset(
-    "he she it they him her them his hers its their theirs himself herself itself themselves".split()
-)
+PRONOUNS = frozenset(["he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs", "himself", "herself", "itself", "themselves"])
 _EDGES = re.compile(r"^\W+|\W+$")
 _QUOTES = "\"'([“‘"
-_PUNCTUATION = ".,;:!?)]\"”"
+_PUNCTUATION = '.,;:!?)]"”'
 _POSSESSIVE = re.compile(r"['’]s?$")
 # Spans whose official index points elsewhere than at their text: (span, index, beginning of the text).
 OFFICIAL_EXCEPTIONS = frozenset(
@@ -92,7 +90,10 @@ def check_format(task: TaskSpec, row: Row) -> None:
         if type(index) is not int or not 0 <= index < len(tokens):
             raise RowError(f"span{number}_index: got {index!r}, expected 0 to {len(tokens) - 1}")
         run = [_bare(token) for token in tokens[index : index + len(span.split())]]
-        if run != [_bare(token) for token in span.split()] and (span, index, row["text"][:40]) not in OFFICIAL_EXCEPTIONS:
+        if (
+            run != [_bare(token) for token in span.split()]
+            and (span, index, row["text"][:40]) not in OFFICIAL_EXCEPTIONS
+        ):
             raise RowError(f"span{number}: {span!r} does not stand at whitespace token {index}, there is {run}")
     if _bare(target["span2_text"]) not in PRONOUNS:
         raise RowError(f"span2: {target['span2_text']!r} is not a pronoun")
