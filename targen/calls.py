@@ -15,7 +15,7 @@ class CallLog:
         self._logs = {task: AppendLog(path) for task, path in paths}
         self._answers: dict[str, Answer] = {}
         self._hashes: dict[str, str] = {}  # place of a call -> id, to find out that a prompt changed
-        for task, log in self._logs.items():
+        for log in self._logs.values():
             for number, record in enumerate(log.records(), start=1):
                 answer = answer_of(record, f"{log.path}:{number}")
                 self._answers[answer.id] = answer

@@ -10,6 +10,7 @@ from targen.errors import UserError, did_you_mean
 from targen.paths import CONF
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
+GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data")
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
 
@@ -92,8 +93,8 @@ def _die(err: UserError) -> None:
 def _one_line(err: Exception) -> str:
     """Hydra's message as `where: got, expected, what to do`."""
     text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
-    if match := re.search(r"Could not find '(\w+)/([^']*)'", str(err)):
-        group, got = match.groups()
+    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
+        group, got = str(match[1]), str(match[2])
         return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
     if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text, re.S):
         return f"{match[2]}: no such key. {did_you_mean(match[2], _known_keys())}"
@@ -113,14 +114,17 @@ def _known_keys() -> list[str]:
     def walk(node: object, prefix: str) -> list[str]:
         if not isinstance(node, DictConfig):
             return []
-        keys = [f"{prefix}{key}" for key in node]
-        return keys + [below for key in node for below in walk(node._get_node(key), f"{prefix}{key}.")]
+        found = []
+        for key in map(str, node):
+            found += [prefix + key, *walk(node._get_node(key), f"{prefix}{key}.")]
+        return found
 
     keys = walk(OmegaConf.load(CONF / "config.yaml"), "")
-    for group in ("method", "generator", "synth", "model", "train", "eval", "data"):
+    for group in GROUPS:
         for name in _options(group):
-            keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), f"{group}.")
-    return sorted({key for key in keys if not key.startswith(("hydra", "defaults"))} | {"task"})
+            prefix = f"tasks.{name}." if group == "task" else f"{group}."
+            keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
+    return sorted({key for key in keys if not key.startswith(("hydra", "defaults"))} | set(GROUPS))
 
 
 def _help(command: str, summary: str) -> str:

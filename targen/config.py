@@ -187,8 +187,8 @@ def _expected(problem: Any) -> str:
         return f"{context['expected']}.{hint}"
     if kind == "unexpected_keyword_argument":
         return "no such key. Remove it."
-    text = str(problem["msg"])
-    return text[0].lower() + text[1:].removeprefix("nput should be ") + "."
+    text = str(problem["msg"]).removeprefix("Input should be ")
+    return text[0].lower() + text[1:] + "."
 
 
 def contradictions(settings: Settings) -> list[str]:
@@ -240,7 +240,7 @@ ANSWER_KEYS = (
 )
 TASK_KEYS = tuple(
     field.name
-    for field in dataclasses.fields(TaskSpec)  # type: ignore[arg-type]
+    for field in dataclasses.fields(TaskSpec)
     if field.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "original_train")
 )
 
@@ -253,8 +253,8 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
         for key in TASK_KEYS:
-            path = ("tasks", name, key)
-            found += _differences(".".join(path), _at(old, path), _at(new, path))
+            place = ("tasks", name, key)
+            found += _differences(".".join(place), _at(old, place), _at(new, place))
     return found
 
 

@@ -117,8 +117,12 @@ class _Usage:
         counts.update(answer.usage)
 
     def of(self, task: str) -> Json:
-        names = ("calls", "prompt_tokens", "completion_tokens")
-        return {step: {name: counts[name] for name in names} for step, counts in self._counts[task].items()}
+        """Counts per step; tokens are null where the backend did not report them."""
+        names = ("prompt_tokens", "completion_tokens")
+        return {
+            step: {"calls": counts["calls"]} | {name: counts.get(name) for name in names}
+            for step, counts in self._counts[task].items()
+        }
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

@@ -6,9 +6,10 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
-from targen.config import Settings, as_values, changed_answer_keys, settings_from
+from targen.config import Settings, as_values, changed_answer_keys, settings_from, task_from_file
+from targen.data import local_file
 from targen.errors import UserError
-from targen.jsonl import write_text
+from targen.jsonl import Json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ def open_run(cfg: DictConfig) -> Settings:
     Raises: UserError when a setting changed that would change answers which are there already.
     """
     settings = settings_from(cfg)
+    if problems := missing_files(settings):
+        raise UserError("\n".join(problems))
     path, values = settings.paths.config, as_values(cfg)
     if path.exists():
         old = _read(path)
@@ -39,7 +42,26 @@ def open_run(cfg: DictConfig) -> Settings:
     return settings
 
 
-def _read(path: Path) -> dict[str, object]:
+def missing_files(settings: Settings) -> list[str]:
+    """Original data that the run's phases need and that are not in data.dir: found before anything is asked or trained."""
+    if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
+        return []
+    needed = []
+    for task in settings.tasks.values():
+        if "evaluate" in settings.phases:
+            needed.append((task, task.eval_split))
+        if "train" in settings.phases and "original" in settings.arms:
+            needed.append((task_from_file(task.original_train) if task.original_train else task, "train"))
+    problems = []
+    for task, split in needed:
+        try:
+            local_file(Path(settings.data.dir or ""), task, split)
+        except UserError as err:
+            problems.append(str(err))
+    return list(dict.fromkeys(problems))
+
+
+def _read(path: Path) -> Json:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:

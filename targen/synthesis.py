@@ -88,7 +88,9 @@ def _attempt(
 
 def _drop_duplicates(state: Synthesis) -> list[Slot]:
     """Takes out, in slot order, every candidate that repeats an earlier one; the slots that go on."""
-    task, seen, losers = state.recipe.task, {}, []
+    task = state.recipe.task
+    seen: dict[str, Slot] = {}
+    losers: list[Slot] = []
     for slot in sorted(state.candidates):
         candidate = state.candidates[slot]
         keys = [task.code.key(task, row) for row in candidate.rows]
@@ -147,7 +149,8 @@ def _kind(reject: Reject) -> str:
 def write_data_set(paths: RunPaths, state: Synthesis, settled: Settled, usage: Json) -> None:
     """train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each written whole."""
     task, folder = state.recipe.task, paths.synthetic(state.recipe.task.name)
-    rows, provenance = [], []
+    rows: list[Json] = []
+    provenance: list[Json] = []
     for candidate in settled.accepted:
         for row in candidate.rows:
             idx = len(rows)

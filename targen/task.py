@@ -107,7 +107,7 @@ class TaskSpec:
         variants: list[tuple[tuple[str, str], ...]] = [()]
         for key, values in self.variants.items():
             variants = [(*variant, (key, value)) for variant in variants for value in values]
-        names = [label.name for label in self.labels] or [None]
+        names: list[str | None] = [label.name for label in self.labels] or [None]
         pairs = [(name, variant) for variant in variants for name in names]
         return [LabelCell(number, name, variant) for number, (name, variant) in enumerate(pairs)]
 
@@ -123,9 +123,10 @@ class TaskSpec:
     @property
     def code(self) -> "TaskCode":
         """The task's functions: `CODE` of targen/tasks/<name>.py where there is one, else the plain ones."""
-        if importlib.util.find_spec(f"targen.tasks.{self.name}") is None:
-            return importlib.import_module("targen.tasks.plain").CODE
-        return importlib.import_module(f"targen.tasks.{self.name}").CODE
+        own = importlib.util.find_spec(f"targen.tasks.{self.name}") is not None
+        module = importlib.import_module(f"targen.tasks.{self.name if own else 'plain'}")
+        code: TaskCode = module.CODE
+        return code
 
 
 def same_value(one: object, other: object) -> bool:

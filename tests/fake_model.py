@@ -11,10 +11,37 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-NOUNS = (
-    ["river", "lantern", "harbor", "violin", "garden", "market", "engine", "window", "letter", "castle", "meadow", "bridge", "kettle", "ladder", "orchard"]
-)
-VERBS = ["opened", "painted", "carried", "followed", "repaired", "crossed", "watched", "sold", "borrowed", "cleaned", "measured", "visited"]
+NOUNS = [
+    "river",
+    "lantern",
+    "harbor",
+    "violin",
+    "garden",
+    "market",
+    "engine",
+    "window",
+    "letter",
+    "castle",
+    "meadow",
+    "bridge",
+    "kettle",
+    "ladder",
+    "orchard",
+]
+VERBS = [
+    "opened",
+    "painted",
+    "carried",
+    "followed",
+    "repaired",
+    "crossed",
+    "watched",
+    "sold",
+    "borrowed",
+    "cleaned",
+    "measured",
+    "visited",
+]
 NAMES = ["Anna", "Karim", "Yuki", "Pedro", "Ingrid", "Samuel", "Leila", "Bruno", "Mei", "Oscar", "Tamar", "Viktor"]
 
 

@@ -143,7 +143,7 @@ def example_logits(logits: Tensor, sizes: Tensor) -> Tensor:
     """Scores (examples, choices) from model logits: (examples, labels) as they are, (sequences, 1) by example, padded with -inf."""
     if logits.shape[1] > 1:
         return logits
-    groups = logits[:, 0].split(sizes.tolist())
+    groups = torch.split(logits[:, 0], sizes.tolist())
     return nn.utils.rnn.pad_sequence(list(groups), batch_first=True, padding_value=float("-inf"))
 
 

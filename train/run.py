@@ -81,8 +81,8 @@ def train_cell(
     trainer = Trainer(
         model=loaded.model,
         args=arguments,
-        train_dataset=encoded,  # type: ignore[arg-type]  # any sequence will do
-        data_collator=family.collator(loaded.tokenizer),  # type: ignore[arg-type]
+        train_dataset=encoded,
+        data_collator=family.collator(loaded.tokenizer),
         compute_loss_func=family.loss,
     )
     trainer.pop_callback(_printer())

@@ -101,7 +101,7 @@ class OpenAIServer:
                 pause = min(2 * pause, LONGEST_PAUSE)
         return Failure(request.id, self._without_key(f"{reason}, after {self._settings.max_retries} retries"))
 
-    async def _post(self, request: Request) -> Answer:
+    async def _post(self, request: Request) -> Answer | Failure:
         async with self._session.post(self._url, json=request.body) as response:
             text = await response.text(errors="replace")
             status = response.status

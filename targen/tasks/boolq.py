@@ -13,7 +13,28 @@ from targen.tasks.plain import TaskCode
 from targen.words import normalised, words
 
 AUXILIARIES = frozenset(
-    ["is", "are", "am", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would", "shall", "should", "may", "might", "must"]
+    [
+        "is",
+        "are",
+        "am",
+        "was",
+        "were",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "can",
+        "could",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "may",
+        "might",
+        "must",
+    ]
 )
 MIN_PASSAGE_WORDS = 40
 

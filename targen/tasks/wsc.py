@@ -14,7 +14,26 @@ from targen.tasks import plain
 from targen.tasks.plain import TaskCode
 from targen.words import normalised
 
-PRONOUNS = frozenset(["he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs", "himself", "herself", "itself", "themselves"])
+PRONOUNS = frozenset(
+    [
+        "he",
+        "she",
+        "it",
+        "they",
+        "him",
+        "her",
+        "them",
+        "his",
+        "hers",
+        "its",
+        "their",
+        "theirs",
+        "himself",
+        "herself",
+        "itself",
+        "themselves",
+    ]
+)
 _EDGES = re.compile(r"^\W+|\W+$")
 _QUOTES = "\"'([“‘"
 _PUNCTUATION = '.,;:!?)]"”'
