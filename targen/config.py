@@ -74,6 +74,7 @@ class Model:
 class Train:
     epochs: Annotated[float, Field(gt=0)]
     batch_size: Count
+    device_batch_size: Count
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_ratio: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]

@@ -29,13 +29,15 @@ MODULES: dict[Phase, str] = {
     "evaluate": "eval.run",
     "report": "eval.report",
 }
+# glibc returns every large tensor to the system and takes it back at the next step, a third of the time on a CPU.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     settings = open_run(cfg)
     record = _record(settings, overrides)
-    environment = os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
+    environment = MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
@@ -65,7 +67,19 @@ def _record(settings: Settings, overrides: list[str]) -> Json:
         "start": _now(),
         "end": None,
         "seconds": {},
+        "earlier_starts": _earlier_starts(settings.paths.record),
     }
+
+
+def _earlier_starts(path: Path) -> list[Json]:
+    """What run.json said of earlier starts on this run.dir, oldest first."""
+    if not path.is_file():
+        return []
+    try:
+        last: Json = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return []  # it is a record only, nothing reads it back
+    return [*last.pop("earlier_starts", []), last]
 
 
 def _now() -> str:

@@ -147,9 +147,15 @@ def example_logits(logits: Tensor, sizes: Tensor) -> Tensor:
     return nn.utils.rnn.pad_sequence(list(groups), batch_first=True, padding_value=float("-inf"))
 
 
-def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over examples, of the label or of the choice."""
-    return nn.functional.cross_entropy(example_logits(outputs.logits, labels[:, 1]), labels[:, 0])
+def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Cross-entropy of the label or of the choice, averaged over the examples of the whole batch.
+
+    `num_items_in_batch` counts the entries of `labels` over all accumulated parts, two an example, so that a batch
+    gives the same loss and gradient in one part and in several.
+    """
+    logits, gold = example_logits(outputs.logits, labels[:, 1]), labels[:, 0]
+    total = nn.functional.cross_entropy(logits, gold, reduction="sum")
+    return total / (len(gold) if num_items_in_batch is None else num_items_in_batch / labels.shape[1])
 
 
 def predict(encoder: Encoder, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:

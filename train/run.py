@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from targen.cli import main
-from targen.config import Settings
+from targen.config import Settings, Train
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.run_dir import open_run
 from targen.slots import rng
@@ -61,10 +61,12 @@ def train_cell(
         examples = [family.fewer_choices(example, settings_train.max_choices, drawn) for example in examples]
     encoded = family.encode(loaded, task, examples, settings_train.max_length)
     steps = -(-len(encoded) // settings_train.batch_size) * settings_train.epochs
+    at_once, parts = _parts(settings_train, max(len(example.sequences) for example in encoded))
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings_train.epochs,
-        per_device_train_batch_size=settings_train.batch_size,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=parts,
         learning_rate=settings_train.learning_rate,
         warmup_steps=int(settings_train.warmup_ratio * steps),
         weight_decay=settings_train.weight_decay,
@@ -95,6 +97,13 @@ def train_cell(
     marker = {"cell": cell.name, "rows": len(rows), "steps": trainer.state.global_step, "fingerprint": mark}
     write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")
     return result.metrics["train_runtime"], trainer.state.global_step, losses[-1]
+
+
+def _parts(settings: Train, sequences: int) -> tuple[int, int]:
+    """(examples in memory at once, parts of a batch) where an example has so many sequences."""
+    room = max(1, settings.device_batch_size // sequences)
+    at_once = next(size for size in range(min(room, settings.batch_size), 0, -1) if settings.batch_size % size == 0)
+    return at_once, settings.batch_size // at_once
 
 
 def _printer() -> Any:
