@@ -40,6 +40,7 @@ class OpenAIServer:
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
         self._done: deque[Answer | Failure] = deque()
         self._fatal: str | None = None
+        self._bug: Exception | None = None
         self._reached = False
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,9 +62,11 @@ class OpenAIServer:
         task.add_done_callback(self._tasks.discard)
 
     def collect(self) -> Iterator[Answer | Failure]:
-        if not self._done and self._fatal is None:
+        if not self._done and self._fatal is None and self._bug is None:
             self._loop.run_until_complete(self._news.wait())
         self._news.clear()
+        if self._bug is not None:
+            raise self._bug
         if not self._done and self._fatal is not None:
             raise UserError(self._fatal)
         while self._done:
@@ -76,6 +79,8 @@ class OpenAIServer:
                     self._done.append(await self._with_retries(request))
             except _Fatal as err:
                 self._fatal = self._fatal or self._without_key(str(err))
+            except Exception as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
+                self._bug = err
             self._news.set()
 
     async def _with_retries(self, request: Request) -> Answer | Failure:
@@ -132,7 +137,8 @@ class OpenAIServer:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        if self._tasks:
+            self._loop.run_until_complete(asyncio.wait(self._tasks))
         self._loop.run_until_complete(self._session.close())
         self._loop.close()
 

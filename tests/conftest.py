@@ -1,0 +1,100 @@
+"""What several tests need: the real configuration composed, the command line, a server with the fake model."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_model import FakeModel
+
+from targen.cli import compose
+from targen.config import Settings, settings_from
+from targen.paths import PROJECT
+
+ORIGINALS = PROJECT.parent / "shared" / "superglue"
+TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")
+
+
+def settings(*overrides: str) -> Settings:
+    """The real configuration of an experiment, quickstart unless another is named."""
+    named = any("experiment=" in override for override in overrides)
+    return settings_from(compose([*([] if named else ["+experiment=quickstart"]), *overrides]))
+
+
+def command(module: str, *overrides: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it."""
+    variables = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"} | environment
+    arguments = [sys.executable, "-m", module, *overrides]
+    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=variables, timeout=280)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, by relative name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@dataclass
+class Server:
+    """An OpenAI-compatible server on loopback. `misbehave` may answer a call in its own way: (number, handler) -> done."""
+
+    url: str
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    misbehave: Callable[[int, BaseHTTPRequestHandler], bool] = lambda number, handler: False
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[FakeModel], Server]]:
+    """Starts servers that answer with a fake model."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(model: FakeModel) -> Server:
+        lock = threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    server.bodies.append(body)
+                    server.keys.add(self.headers.get("Authorization", ""))
+                    number = len(server.bodies)
+                if not server.misbehave(number, self):
+                    reply(self, 200, json.dumps(model.complete(body)))
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        http.daemon_threads = True
+        server = Server(f"http://127.0.0.1:{http.server_address[1]}/v1")
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        running.append(http)
+        return server
+
+    yield start
+    for http in running:
+        http.shutdown()
+        http.server_close()
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, text: str, **headers: str) -> None:
+    data = text.encode()
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)

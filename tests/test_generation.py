@@ -1,0 +1,326 @@
+"""Generation through public doors: balance, batch files, resume, growth, refusals."""
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, TASKS, command, files, lines, reply, settings
+from fake_model import FakeModel
+
+from targen.backends.batch import AwaitingAnswers
+from targen.errors import UserError
+from targen.generate import generate
+from targen.run_dir import open_run
+from targen.slots import Slot, quotas, rng, seed_groups, seed_place
+
+SMALL = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=12")
+
+
+def batch_settings(folder: Path, *overrides: str):
+    return settings("generator=batch", "generator.model=fake", f"run.dir={folder}", *SMALL, *overrides)
+
+
+def respond(folder: Path, model: FakeModel, keep: float = 1.0, rng_seed: int = 0) -> None:
+    """Answers the request file as a provider would: any order, a part of it, some lines errors or doubled."""
+    chance = random.Random(rng_seed)
+    responses = []
+    for request in lines(folder / "requests.jsonl"):
+        body = {"custom_id": request["custom_id"], "error": None}
+        response = body | {"response": {"status_code": 200, "body": model.complete(request["body"])}}
+        if chance.random() < keep:
+            responses += [response] * (1 + (chance.random() < 0.1))
+        elif chance.random() < 0.5:
+            responses.append(body | {"response": None, "error": {"code": "server_error"}})
+        else:
+            responses.append(body | {"response": {"status_code": 500, "body": {}}})
+    chance.shuffle(responses)
+    text = "".join(json.dumps(response) + "\n" for response in responses)
+    (folder / "responses.jsonl").write_text(text, encoding="utf-8")
+
+
+def by_batch(folder: Path, model: FakeModel, *overrides: str, keep: float = 1.0) -> int:
+    """Runs the batch loop to its end; the number of request files."""
+    for number in range(60):
+        try:
+            generate(batch_settings(folder, *overrides))
+        except AwaitingAnswers:
+            respond(folder, model, keep, number)
+        else:
+            return number
+    raise AssertionError("the batch loop does not end")
+
+
+@pytest.mark.parametrize("correct", ["off", "paper", "drop"])
+def test_labels_are_balanced_exactly_whatever_the_model_does(tmp_path: Path, serve, correct: str) -> None:
+    url = serve(FakeModel(error_rate=0.3, flip_rate=0.6)).url
+    generate(settings(*server_overrides(tmp_path, url, f"synth.self_correct={correct}", "synth.max_attempts=60")))
+    for name in TASKS:
+        stats = json.loads((tmp_path / "synthetic" / name / "stats.json").read_text())
+        rows = lines(tmp_path / "synthetic" / name / "train.jsonl")
+        task = settings().tasks[name]
+        assert len(rows) == stats["rows"] == 12
+        if task.labels:
+            assert set(stats["rows_per_label"].values()) == {12 // len(task.labels)}
+            assert len(stats["rows_per_label"]) == len(task.labels)
+        stories = lines(tmp_path / "synthetic" / name / "provenance.jsonl")
+        flips = sum(story["label_before"] != story["label_after"] for story in stories)
+        assert flips == 0 if correct != "paper" else flips <= stats["flips"]
+        if task.labels:
+            assert [story["label_after"] for story in stories] == [task.label_of(row) for row in rows]
+    rejects = [line for name in TASKS for line in lines(tmp_path / "synthetic" / name / "rejects.jsonl")]
+    assert {"instance_seed", "generation"} <= {reject["step"] for reject in rejects}
+    assert all(reject["reason"] and reject["text"] for reject in rejects)
+
+
+def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> None:
+    by_batch(tmp_path, FakeModel(), "task=copa")
+    rows = lines(tmp_path / "synthetic" / "copa" / "train.jsonl")
+    assert Counter((row["question"], row["label"]) for row in rows) == dict.fromkeys(
+        [("cause", 0), ("cause", 1), ("effect", 0), ("effect", 1)], 3
+    )
+    assert [row["label"] for row in rows] != sorted(row["label"] for row in rows)
+
+
+def test_batch_files_may_come_back_in_pieces(tmp_path: Path) -> None:
+    model = FakeModel(error_rate=0.1, flip_rate=0.2)
+    whole = by_batch(tmp_path / "whole", model)
+    parts = by_batch(tmp_path / "parts", model, keep=0.6)
+    assert parts > whole
+    assert files(tmp_path / "parts" / "synthetic") == files(tmp_path / "whole" / "synthetic")
+
+
+def test_the_request_file_is_the_same_to_the_byte_and_of_the_openai_form(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with pytest.raises(AwaitingAnswers, match=r"8 requests wait for answers .*run-batch"):
+            generate(batch_settings(tmp_path / name))
+    text = (tmp_path / "one" / "requests.jsonl").read_bytes()
+    assert text == (tmp_path / "two" / "requests.jsonl").read_bytes()
+    for line in lines(tmp_path / "one" / "requests.jsonl"):
+        assert list(line) == ["custom_id", "method", "url", "body"]
+        assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
+        assert len(line["custom_id"]) <= 64
+        assert line["body"]["response_format"]["type"] == "json_schema"
+
+
+def test_responses_of_another_run_are_refused(tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("two", 1)):
+        with pytest.raises(AwaitingAnswers):
+            generate(batch_settings(tmp_path / name, f"seed={seed}"))
+    respond(tmp_path / "one", FakeModel())
+    (tmp_path / "one" / "responses.jsonl").rename(tmp_path / "two" / "responses.jsonl")
+    with pytest.raises(UserError, match=r"responses.jsonl:1: got the custom_id .* another run"):
+        generate(batch_settings(tmp_path / "two", "seed=1"))
+    assert not (tmp_path / "two" / "synthetic").exists()
+
+
+def test_growth_asks_only_for_what_is_new(tmp_path: Path) -> None:
+    model = FakeModel(flip_rate=0.2)
+    by_batch(tmp_path, model, "task=[rte,cb]")
+    before = {call["id"] for name in ("rte", "cb") for call in lines(tmp_path / "calls" / f"{name}.jsonl")}
+    by_batch(tmp_path, model, "task=[rte,cb]", "synth.size=24")
+    calls = [call["id"] for name in ("rte", "cb") for call in lines(tmp_path / "calls" / f"{name}.jsonl")]
+    assert len(calls) == len(set(calls)) and before < set(calls)
+    by_batch(tmp_path / "fresh", model, "task=[rte,cb]", "synth.size=24")
+    assert files(tmp_path / "synthetic") == files(tmp_path / "fresh" / "synthetic")
+
+
+def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_attempts"):
+        by_batch(tmp_path, FakeModel(flip_rate=1.0), "task=rte")
+    with pytest.raises(UserError, match="no context could be read"):
+        by_batch(tmp_path / "mute", FakeModel(error_rate=1.0), "task=rte")
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seed=7", "seed was 0 and is 7"),
+        ("generator.model=other", "generator.model was 'fake' and is 'other'"),
+        ("synth.sampling.generation.temperature=0.5", "synth.sampling.generation.temperature was 1.0 and is 0.5"),
+        ("tasks.rte.generation.instruction='Now: {premise}'", "tasks.rte.generation.instruction was"),
+        ("synth.contexts=5", "synth.contexts was 4 and is 5"),
+    ],
+)
+def test_a_changed_setting_over_an_existing_run_is_refused_by_name(tmp_path: Path, override: str, named: str) -> None:
+    base = ["generator=batch", "generator.model=fake", f"run.dir={tmp_path}", *SMALL, "task=rte"]
+    assert command("targen.generate", *base).returncode == 0
+    before = files(tmp_path)
+    refused = command("targen.generate", *base, override)
+    assert refused.returncode == 2
+    assert named in refused.stderr and refused.stderr.count("\n") == 1
+    assert files(tmp_path) == before
+
+
+def test_a_changed_prompt_is_found_also_by_the_calls_themselves(tmp_path: Path) -> None:
+    by_batch(tmp_path, FakeModel(), "task=rte")
+    with pytest.raises(UserError, match=r"rte-contexts-r0-.* the prompt, the model, the sampling or the schema changed"):
+        generate(batch_settings(tmp_path, "task=rte", "seed=7"))
+
+
+def test_a_request_without_a_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"got the request rte-instance_seed-g0-00013-[0-9a-f]{12}, which .*rte.jsonl does not answer"):
+        generate(settings("task=rte", "synth.size=48", f"run.dir={tmp_path}"))
+
+
+def test_a_torn_last_line_is_cut_off_and_redone(tmp_path: Path) -> None:
+    generate(settings("task=[rte,wsc]", f"run.dir={tmp_path / 'whole'}"))
+    for tear in (b'{"id": "rte-contexts', b'{"id": "rte-con\n', b"\x00\x00\x00"):
+        torn = tmp_path / f"torn{len(tear)}"
+        generate(settings("task=[rte,wsc]", f"run.dir={torn}"))
+        path = torn / "calls" / "rte.jsonl"
+        kept = b"".join(path.read_bytes().splitlines(keepends=True)[:30])
+        path.write_bytes(kept + tear)
+        generate(settings("task=[rte,wsc]", f"run.dir={torn}"))
+        assert files(torn / "synthetic") == files(tmp_path / "whole" / "synthetic")
+        assert sorted(path.read_bytes().splitlines()) == sorted(
+            (tmp_path / "whole" / "calls" / "rte.jsonl").read_bytes().splitlines()
+        )
+
+
+def test_damage_inside_the_log_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    generate(settings("task=rte", f"run.dir={tmp_path}"))
+    path = tmp_path / "calls" / "rte.jsonl"
+    content = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*content[:4], content[4][:25] + b"\n", *content[5:]]))
+    with pytest.raises(UserError, match=rf"{path}:5: not a JSON line"):
+        generate(settings("task=rte", f"run.dir={tmp_path}"))
+
+
+def test_templates_are_checked_before_the_first_call(tmp_path: Path) -> None:
+    changed = settings(
+        "task=[rte,cb]", f"run.dir={tmp_path}",
+        "tasks.rte.generation.instruction='Premise: {premisse}'", "tasks.cb.instance_seed.instruction='Open {brace'",
+    )  # fmt: skip
+    with pytest.raises(UserError) as error:
+        generate(changed)
+    assert "tasks.rte.generation.instruction: got the field {premisse}" in str(error.value)
+    assert "tasks.cb.instance_seed.instruction: expected '}' before end of string" in str(error.value)
+    assert not (tmp_path / "calls").exists()
+
+
+def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    premises = [f"In {1900 + n} the mill by the river burned down." for n in range(12)]
+    (seeds / "rte.jsonl").write_text("".join(json.dumps({"premise": text}) + "\n" for text in premises))
+    by_batch(tmp_path / "run", FakeModel(), "task=rte", "synth.seed_source=file", f"synth.seed_dir={seeds}")
+    rows = lines(tmp_path / "run" / "synthetic" / "rte" / "train.jsonl")
+    assert sorted(row["premise"] for row in rows) == premises
+    assert all("instance_seed" not in call["step"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl"))
+
+
+def test_quotas_and_seed_places_do_not_depend_on_the_size() -> None:
+    task = settings().tasks["cb"]
+    assert quotas(task.cells, 14) == [2, 2, *[1] * 10]
+    (group, *others) = seed_groups(task.cells, frozenset({"environment"}))
+    assert (len(others), group.cells) == (3, (0, 1, 2))
+    places = {seed_place(0, "cb", group, Slot(index, cell), 5) for index in range(10) for cell in group.cells}
+    assert places == {(call, position) for call in range(6) for position in range(5)}
+    assert rng(0, "a").random() == rng(0, "a").random() != rng(0, "b").random()
+
+
+# --- a server ---
+
+
+def server_overrides(folder: Path, url: str, *overrides: str) -> list[str]:
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", *SMALL]
+    return [*base, *overrides]
+
+
+def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
+    model = FakeModel(error_rate=0.1, flip_rate=0.2)
+    for concurrency in (1, 40):
+        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, f"generator.concurrency={concurrency}")))
+    by_batch(tmp_path / "batch", model)
+    assert files(tmp_path / "1" / "synthetic") == files(tmp_path / "40" / "synthetic") == files(tmp_path / "batch" / "synthetic")
+
+
+def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> None:
+    def faults(number: int, handler) -> bool:
+        kind = number % 11
+        if kind == 1:
+            reply(handler, 429, '{"error": {"message": "slow down"}}', Retry_After="0")
+        elif kind == 3:
+            reply(handler, 503, "<html>busy</html>", Retry_After="0")
+        elif kind == 5:
+            reply(handler, 200, "<html>a login page</html>")
+        elif kind == 7:
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+        return kind in (1, 3, 5, 7)
+
+    faulty = serve(FakeModel())
+    faulty.misbehave = faults
+    generate(settings(*server_overrides(tmp_path / "faulty", faulty.url, "task=[rte,copa]")))
+    generate(settings(*server_overrides(tmp_path / "good", serve(FakeModel()).url, "task=[rte,copa]")))
+    assert files(tmp_path / "faulty" / "synthetic") == files(tmp_path / "good" / "synthetic")
+
+
+def test_an_end_without_answer_keeps_what_was_answered(tmp_path: Path, serve) -> None:
+    broken = serve(FakeModel())
+    broken.misbehave = lambda number, handler: number > 10 and (reply(handler, 500, "no", Retry_After="0") or True)
+    with pytest.raises(UserError, match=r"calls got no answer; .*status 500: no, after 2 retries. 10 answers are kept"):
+        generate(settings(*server_overrides(tmp_path, broken.url, "task=rte", "generator.max_retries=2")))
+    good = serve(FakeModel())
+    generate(settings(*server_overrides(tmp_path, good.url, "task=rte")))
+    calls = lines(tmp_path / "calls" / "rte.jsonl")
+    assert len(good.bodies) == len(calls) - 10
+
+
+def test_a_refused_key_ends_the_run_and_the_key_is_nowhere(tmp_path: Path, serve) -> None:
+    closed = serve(FakeModel())
+    closed.misbehave = lambda number, handler: reply(handler, 401, '{"error": "bad key sk-very-secret"}') or True
+    refused = command("targen.generate", *server_overrides(tmp_path, closed.url), OPENAI_API_KEY="sk-very-secret")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "status 401" in refused.stderr and "OPENAI_API_KEY" in refused.stderr
+    assert closed.keys == {"Bearer sk-very-secret"}
+    assert "sk-very-secret" not in refused.stdout + refused.stderr
+    assert not any(b"sk-very-secret" in content for content in files(tmp_path).values())
+
+
+def test_no_server_at_all_is_one_line(tmp_path: Path) -> None:
+    refused = command("targen.generate", *server_overrides(tmp_path, "http://127.0.0.1:9/v1"))
+    assert refused.returncode == 2
+    assert "generator.base_url: got http://127.0.0.1:9/v1, where no server answers" in refused.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, serve) -> None:
+    def slowly(number: int, handler) -> bool:
+        time.sleep(0.02)
+        return False
+
+    model = FakeModel(error_rate=0.05, flip_rate=0.2)
+    server = serve(model)
+    server.misbehave = slowly
+    overrides = server_overrides(tmp_path / "killed", server.url, "generator.concurrency=4")
+    chance, kills = random.Random(1), 0
+    for _ in range(8):
+        process = subprocess.Popen([sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=chance.uniform(1.0, 2.5))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert command("targen.generate", *overrides).returncode == 0
+    assert kills >= 2
+    generate(settings(*server_overrides(tmp_path / "whole", serve(model).url)))
+    assert files(tmp_path / "killed" / "synthetic") == files(tmp_path / "whole" / "synthetic")
+    calls = sum(len(lines(path)) for path in (tmp_path / "killed" / "calls").glob("*.jsonl"))
+    assert len(server.bodies) <= calls + kills * 2 * 4  # what was under way at a kill
+
+
+def test_open_run_of_a_fresh_folder_writes_the_resolved_configuration(tmp_path: Path) -> None:
+    from targen.cli import compose
+
+    found = open_run(compose(["+experiment=quickstart", f"run.dir={tmp_path}"]))
+    assert found.paths.config.read_text().startswith("method:")
