@@ -106,4 +106,4 @@ def majority(task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
 
 def _most_mentioned(example: Example) -> str:
     text = example.fields["passage"]
-    return max(example.choices, key=lambda choice: text.count(choice))
+    return max(example.choices, key=lambda choice: len(re.findall(rf"(?<!\w){re.escape(choice)}(?!\w)", text)))

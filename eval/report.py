@@ -3,7 +3,6 @@
 import json
 import logging
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from targen.config import Settings
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl, write_text
 from targen.paths import RunPaths
-from targen.run_dir import open_run
+from targen.run_dir import open_run, read_record
 from targen.task import TaskSpec
+from train.cells import cells
 
 log = logging.getLogger(__name__)
 STORIES_PER_TASK, REJECTS_PER_TASK = 4, 5
@@ -53,14 +53,16 @@ class TaskReport:
 def report(settings: Settings) -> Path:
     """Writes report/index.html and report/tables/scores.md; the page's path. Raises: UserError when there is nothing to show."""
     tasks = list(settings.tasks.values())
-    scores = list(read_jsonl(settings.paths.scores)) if settings.paths.scores.is_file() else []
+    names = {cell.name for cell in cells(settings)}
+    found = read_jsonl(settings.paths.scores) if settings.paths.scores.is_file() else []
+    scores = [row for _, row in found if row["cell"] in names]
     parts = [part for task in tasks if (part := task_report(settings.paths, task)) is not None]
     if not scores and not parts:
         raise UserError(
             f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
         )
     arms = [arm for arm in settings.arms if any(row["arm"] == arm for row in scores)] or list(settings.arms)
-    table = lines(tasks, arms, [row for row in scores if row["model"] == settings.model.name])
+    table = lines(tasks, arms, scores)
     title = settings.report.title
     write_text(
         settings.paths.report / "tables" / "scores.md",
@@ -76,10 +78,10 @@ def task_report(paths: RunPaths, task: TaskSpec) -> TaskReport | None:
     folder = paths.synthetic(task.name)
     if not (folder / "train.jsonl").is_file():
         return None
-    rows = list(read_jsonl(folder / "train.jsonl"))
-    provenance = list(read_jsonl(folder / "provenance.jsonl"))
+    rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
+    provenance = [line for _, line in read_jsonl(folder / "provenance.jsonl")]
     stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
-    rejects = tuple(read_jsonl(folder / "rejects.jsonl"))
+    rejects = tuple(line for _, line in read_jsonl(folder / "rejects.jsonl"))
     return TaskReport(
         task.name, task.folder, task.title, stats, tuple(_stories(task, rows, provenance)), rejects[:REJECTS_PER_TASK]
     )
@@ -102,7 +104,7 @@ def _story(task: TaskSpec, row: Json, story: Json) -> Story:
         context=story["context"],
         instance_seed=seed,
         variant=story["variant"],
-        texts={name: text for name, text in task.code.view(task, row).items() if name not in ("label", "source")},
+        texts=task.code.view(task, row),
         label_before=story["label_before"],
         label_after=story["label_after"],
         explanation=story["explanation"],
@@ -119,10 +121,7 @@ def _html(settings: Settings, arms: Sequence[str], table: Sequence[Line], parts:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    record = json.loads(settings.paths.record.read_text(encoding="utf-8")) if settings.paths.record.is_file() else {}
-    reasons = Counter[str]()
-    for part in parts:
-        reasons.update(part.stats["rejects_per_reason"])
+    record = read_record(settings.paths.record)
     return environment.get_template("report.html.j2").render(
         title=settings.report.title,
         note=settings.report.note,

@@ -16,7 +16,7 @@ from targen.jsonl import Json, read_jsonl, write_jsonl, write_text
 from targen.progress import Progress
 from targen.run_dir import open_run
 from targen.task import Example, TaskSpec
-from train.cells import Cell, cells, done
+from train.cells import Cell, cells, check_unchanged, done, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 def evaluate(settings: Settings) -> None:
     """Predictions and scores of every trained cell. Raises: UserError when none is trained or data are missing."""
     trained = [(cell, marker) for cell in cells(settings) if (marker := done(settings.paths, cell)) is not None]
+    for cell, marker in trained:
+        check_unchanged(settings.paths, cell, marker, fingerprint(settings, cell))
     if not trained:
         raise UserError(
             f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
@@ -54,11 +56,12 @@ def _predictions(
     if path.is_file() and mark_path.is_file():
         old = json.loads(mark_path.read_text(encoding="utf-8"))
         if old == mark:
-            return [Prediction(**{**line, "gold": tuple(line["gold"])}) for line in read_jsonl(path)]
+            return [Prediction(**{**line, "gold": tuple(line["gold"])}) for _, line in read_jsonl(path)]
         log.warning(
             "evaluate: %s was predicted on %s before, is predicted anew on %s", cell.name, old["origin"], split.origin
         )
     predictions = predict_cell(settings, cell, task, examples)
+    mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
     write_jsonl(path, (asdict(prediction) for prediction in predictions))
     write_text(mark_path, json.dumps(mark, indent=2) + "\n")
     return predictions
@@ -108,7 +111,7 @@ def _write_scores(settings: Settings, rows: list[Json]) -> None:
     """scores.jsonl with the rows of this start, and those of cells that it did not name."""
     path = settings.paths.scores
     fresh = {row["cell"] for row in rows}
-    kept = [row for row in read_jsonl(path) if row["cell"] not in fresh] if path.is_file() else []
+    kept = [row for _, row in read_jsonl(path) if row["cell"] not in fresh] if path.is_file() else []
     write_jsonl(path, sorted([*kept, *rows], key=lambda row: (row["cell"], row["metric"])))
 
 

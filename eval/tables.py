@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from targen.errors import UserError
 from targen.jsonl import Json
 from targen.task import TaskSpec
 
@@ -60,6 +61,13 @@ def lines(tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json]
 
 def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
     first = own[0]
+    for row in own[1:]:
+        different = [key for key in ("origin", "rows", "n") if row[key] != first[key]]
+        if different:
+            raise UserError(
+                f"scores.jsonl: {first['cell']} was scored on {first['origin']} ({first['rows']} rows), {row['cell']} on "
+                f"{row['origin']} ({row['rows']} rows); one line of a table has one set of rows. Evaluate both on the same data."
+            )
     by_arm = {arm: [row for row in own if row["arm"] == arm] for arm in arms}
     return Line(
         task=task.name,

@@ -16,7 +16,7 @@ class CallLog:
         self._answers: dict[str, Answer] = {}
         self._hashes: dict[str, str] = {}  # place of a call -> id, to find out that a prompt changed
         for log in self._logs.values():
-            for number, record in enumerate(log.records(), start=1):
+            for number, record in log.records():
                 answer = answer_of(record, f"{log.path}:{number}")
                 self._answers[answer.id] = answer
                 self._hashes[place_of(answer.id)] = answer.id

@@ -36,7 +36,8 @@ def main(command: str, summary: str, phase: Phase) -> None:
         print(_help(command, summary), end="")
         sys.exit(0)
     _log_to_stderr()
-    if not any(re.match(r"\+?experiment=", argument) for argument in arguments):
+    arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
+    if not any(argument.startswith("+experiment=") for argument in arguments):
         arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
         if any(argument.startswith("-") for argument in arguments):

@@ -124,7 +124,7 @@ class Settings:
     phases: list[Phase]
     run: RunDir
     seed: int
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     arms: Annotated[list[Arm], Field(min_length=1)]
     method: Method
     generator: Generator

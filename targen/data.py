@@ -24,20 +24,8 @@ class Split:
 
 
 def eval_split(data: Data, task: TaskSpec) -> Split:
-    """The rows on which the task is scored. Raises: UserError where they are not to be had."""
-    if data.source == "fixture":
-        return _fixture(task)
-    if data.source == "local":
-        return _local(data, task, task.eval_split)
-    from targen.hub import HubUnreachable, hub_rows
-
-    try:
-        rows = hub_rows(data.hub, task, task.eval_split)
-    except HubUnreachable as err:
-        if data.fallback == "fixture":
-            return _fixture(task)
-        raise UserError(f"data.hub: {err}") from None
-    return Split(checked(task, rows, f"{data.hub} {task.name} {task.eval_split}"), f"SuperGLUE {task.eval_split}")
+    """The labelled rows on which the task is scored. Raises: UserError where they are not to be had."""
+    return _original(data, task, task.eval_split) or _fixture(task)
 
 
 def original_train_split(data: Data, task: TaskSpec) -> Split | None:
@@ -45,19 +33,25 @@ def original_train_split(data: Data, task: TaskSpec) -> Split | None:
 
     `task` is the task whose split it is: for AX-g, RTE.
     """
+    return _original(data, task, "train")
+
+
+def _original(data: Data, task: TaskSpec, split: str) -> Split | None:
     if data.source == "fixture":
         return None
     if data.source == "local":
-        return _local(data, task, "train")
+        return _local(data, task, split)
     from targen.hub import HubUnreachable, hub_rows
 
     try:
-        rows = hub_rows(data.hub, task, "train")
+        rows = checked(
+            task, enumerate(hub_rows(data.hub, task, split)), f"{data.hub} {task.name} {split}", labelled=True
+        )
     except HubUnreachable as err:
         if data.fallback == "fixture":
             return None
         raise UserError(f"data.hub: {err}") from None
-    return Split(checked(task, rows, f"{data.hub} {task.name} train"), "SuperGLUE train")
+    return Split(rows, f"SuperGLUE {split}")
 
 
 def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
@@ -79,16 +73,19 @@ def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
     return found[0]
 
 
-def read_rows(path: Path, task: TaskSpec) -> tuple[Row, ...]:
+def read_rows(path: Path, task: TaskSpec, labelled: bool = False) -> tuple[Row, ...]:
     """The rows of a file in the official format. Raises: UserError with file and line of the first wrong one."""
-    return checked(task, read_jsonl(path), str(path))
+    return checked(task, read_jsonl(path), str(path), labelled)
 
 
-def checked(task: TaskSpec, rows: Iterable[Row], where: str) -> tuple[Row, ...]:
+def checked(task: TaskSpec, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
+    """The rows, all in the official format, and with their labels where these are needed."""
     found = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows:
         try:
             task.code.check_format(task, row)
+            if labelled and not all(example.gold for example in task.code.examples(task, row)):
+                raise RowError("the label is hidden, expected a labelled row")
         except (RowError, KeyError, TypeError, AttributeError) as err:
             raise UserError(
                 f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format."
@@ -111,9 +108,9 @@ def _local(data: Data, task: TaskSpec, split: str) -> Split:
     assert data.dir is not None
     path = local_file(Path(data.dir), task, split)
     part = ", a part of it" if path.stem.endswith("_partial") else ""
-    return Split(read_rows(path, task), f"SuperGLUE {split}{part}")
+    return Split(read_rows(path, task, labelled=True), f"SuperGLUE {split}{part}")
 
 
 def _fixture(task: TaskSpec) -> Split:
     path = local_file(FIXTURE, task, task.eval_split)
-    return Split(read_rows(path, task), FIXTURE_WORDS, is_fixture=True)
+    return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, is_fixture=True)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_OPTIONS = 20  # that an error message lists
+
 
 class UserError(Exception):
     """`where: got <value>, expected <what>. <what to do>`, ready to be printed."""
@@ -16,4 +18,6 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the closest option, or the list of options, as one sentence."""
     known = sorted(options)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(known)}." if len(known) <= MOST_OPTIONS else "See --help."

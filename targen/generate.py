@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from targen.backends.batch import AwaitingAnswers
 from targen.calls import CallLog
 from targen.cli import main
@@ -15,8 +17,9 @@ from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
 from targen.llm import LLM, STEPS, Answer, Request
 from targen.progress import Progress
-from targen.prompts import checked_templates
+from targen.prompts import checked_templates, file_seed_schema, seed_variant_keys
 from targen.run_dir import open_run
+from targen.slots import seed_groups
 from targen.steps import Recipe
 from targen.synthesis import Synthesis, synthesise, write_data_set
 from targen.task import TaskSpec
@@ -76,17 +79,32 @@ def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
     )
 
 
-def _file_seeds(folder: Path, task: TaskSpec) -> tuple[Json, ...]:
-    path = folder / f"{task.name}.jsonl"
-    seeds = tuple(read_jsonl(path))
-    for number, seed in enumerate(seeds, start=1):
-        if set(seed) != set(task.instance_seed.fields):
+def _file_seeds(folder: Path, task: TaskSpec) -> tuple[tuple[Json, ...], ...]:
+    """The instance seeds of a file, per group of label cells that share them.
+
+    A line has the fields of the task's instance seed, and those keys of the variant on which it depends
+    (AX-g: the referent). Raises: UserError with file and line of the first that does not fit.
+    """
+    path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
+    schema = file_seed_schema(task)
+    found: dict[tuple[str, ...], list[Json]] = defaultdict(list)
+    for number, line in read_jsonl(path):
+        try:
+            jsonschema.validate(line, schema)
+        except jsonschema.ValidationError as err:
             raise UserError(
-                f"{path}:{number}: got the fields {sorted(seed)}, expected {sorted(task.instance_seed.fields)}."
+                f"{path}:{number}: {err.message}. Expected the fields {sorted(schema['properties'])}."
+            ) from None
+        found[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
+    groups = []
+    for group in seed_groups(task.cells, keys):
+        variant = tuple(task.cells[group.cells[0]].fields[key] for key in sorted(keys))
+        if variant not in found:
+            raise UserError(
+                f"{path}: got no line for {dict(zip(sorted(keys), variant, strict=True)) or task.name}, expected at least one."
             )
-    if not seeds:
-        raise UserError(f"{path}: got no line, expected at least one instance seed.")
-    return seeds
+        groups.append(tuple(found[variant]))
+    return tuple(groups)
 
 
 def _backend(settings: Settings, calls: CallLog) -> LLM:
@@ -98,10 +116,10 @@ def _backend(settings: Settings, calls: CallLog) -> LLM:
     if generator.backend == "batch":
         from targen.backends.batch import Batch
 
-        return Batch(settings.paths, calls.ids(), generator.model)
+        return Batch(settings.paths, settings.tasks, calls.ids(), generator.model)
     from targen.backends.openai import OpenAIServer
 
-    key = os.environ.get(generator.api_key_env) if generator.api_key_env else None
+    key = os.environ.get(generator.api_key_env, "").strip() or None
     return OpenAIServer(generator, key)
 
 

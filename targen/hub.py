@@ -34,9 +34,10 @@ def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
         records = load_dataset(name, task.name, split=SPLITS[split])
     except (OSError, ValueError) as err:  # what datasets and huggingface_hub raise without network and cache
         said = " ".join(str(err).split())[:200]
-        raise HubUnreachable(
-            f"got {name}, whose {task.name} cannot be loaded ({said}). Set data.source=local data.dir=..."
-        ) from None
+        text = f"got {name}, whose {task.name} cannot be loaded ({said}). Correct it, or set data.source=local data.dir=..."
+        if Path(name).exists() or _hub_answers():
+            raise UserError(f"data.hub: {text}") from None
+        raise HubUnreachable(text) from None
     feature = records.features.get("label")
     names = getattr(feature, "names", None)
     if feature is not None and names is None:

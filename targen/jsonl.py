@@ -29,8 +29,8 @@ def parse_line(line: str, where: str) -> Json:
     return record
 
 
-def read_jsonl(path: Path) -> Iterator[Json]:
-    """The objects of a file, blank lines left out. Raises: UserError with file and line of damage."""
+def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
+    """(line number, object) of every line of a file, blank lines left out. Raises: UserError with file and line of damage."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -39,7 +39,7 @@ def read_jsonl(path: Path) -> Iterator[Json]:
                         text = line.decode("utf-8")
                     except UnicodeDecodeError as err:
                         raise UserError(f"{path}:{number}: not UTF-8 ({err.reason}). Save the file as UTF-8.") from None
-                    yield parse_line(text, f"{path}:{number}")
+                    yield number, parse_line(text, f"{path}:{number}")
     except OSError as err:
         raise UserError(f"{path}: cannot be read ({err.strerror}). Check the path.") from None
 
@@ -93,7 +93,7 @@ class AppendLog:
             end = start
         return 0
 
-    def records(self) -> Iterator[Json]:
+    def records(self) -> Iterator[tuple[int, Json]]:
         return read_jsonl(self.path)
 
     def append(self, record: Json) -> None:

@@ -110,14 +110,31 @@ def answer_from_completion(id: str, completion: Json) -> Answer:
         raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
 
 
+REFUSALS = {
+    "content_filter": "content_filter",
+    "context_length_exceeded": "context_length",
+}  # error code -> finish_reason
+UNUSABLE = {
+    "length": "answer was cut at max_tokens",
+    "content_filter": "answer was withheld by the provider's content filter",
+    "context_length": "prompt is longer than the model's context",
+}
+
+
+def refusal(id: str, error: Json, model: str) -> Answer | None:
+    """The answer that an error stands for, where asking this prompt again can only give the same error."""
+    code = str(error.get("code") or error.get("type") or "")
+    if "maximum context length" in str(error.get("message")):  # vLLM says so in words only
+        code = "context_length_exceeded"
+    return Answer(id, "", REFUSALS[code], {}, model) if code in REFUSALS else None
+
+
 def read_object(answer: Answer, schema: Json) -> Json:
     """The JSON object of an answer, also from within prose or a code fence. Raises: RowError with the reason."""
     import jsonschema
 
-    if answer.finish_reason == "length":
-        raise RowError("answer was cut at max_tokens")
-    if answer.finish_reason == "content_filter":
-        raise RowError("answer was withheld by the provider's content filter")
+    if answer.finish_reason in UNUSABLE:
+        raise RowError(UNUSABLE[answer.finish_reason])
     if not answer.text.strip():
         raise RowError("answer is empty")
     decoder, start = json.JSONDecoder(strict=False), answer.text.find("{")
@@ -134,4 +151,14 @@ def read_object(answer: Answer, schema: Json) -> Json:
     except jsonschema.ValidationError as err:
         place = ".".join(str(part) for part in err.absolute_path) or "answer"
         raise RowError(f"answer does not fit the schema: {place}: {err.validator}") from None
+    if not _is_unicode(found):
+        raise RowError("answer holds half a character (a lone surrogate)")
     return dict(found)
+
+
+def _is_unicode(found: Any) -> bool:
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -67,22 +67,37 @@ def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: 
 
 def check_templates(method: Method, task: TaskSpec) -> list[str]:
     """Everything that is wrong with the templates of a task, found before the first call."""
-    common = set(_common(task))
-    variant, seed = set(task.variants), set(task.instance_seed.fields)
-    drawn = {"answer", "first_sense", "second_sense", "context"}
-    generation = variant | seed | drawn
+    common, variant, code = set(_common(task)), set(task.variants), task.code
+    seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
+    generation = variant | seed | {"context", *code.drawn_fields}
+    view = {*task.row, *code.view_fields}
+    pair = view | ({"choice"} if task.choices == "texts" else set())
+    where = f"tasks.{task.name}"
     known = {
-        f"tasks.{task.name}.instance_seed.instruction": (task.instance_seed.instruction, variant),
-        f"tasks.{task.name}.generation.instruction": (task.generation.instruction, generation),
         "method.contexts": (method.contexts, common | {"count", "contexts", "known", "format"}),
         "method.known_contexts": (method.known_contexts, {"contexts"}),
         "method.instance_seed": (method.instance_seed, common | {"context", "count", "instruction", "format"}),
         "method.generation": (method.generation, common | {"instruction", "constraint", "format"}),
         "method.self_correction": (method.self_correction, common | {"instance", "label", "format"}),
+        f"{where}.instance_seed.instruction": (task.instance_seed.instruction, variant),
+        f"{where}.generation.instruction": (task.generation.instruction, generation),
+        f"{where}.instance": (task.instance, view),
+        f"{where}.encoder.first": (task.encoder.first, pair),
+        f"{where}.encoder.second": (task.encoder.second, pair),
     }
+    for name, spec in task.instance_seed.fields.items():
+        if isinstance(spec, str):
+            known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
     for label in task.labels:
-        known[f"tasks.{task.name}.labels.{label.name}.constraint"] = (label.constraint, generation)
+        known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
     return [problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)]
+
+
+def file_seed_schema(task: TaskSpec) -> Json:
+    """JSON schema of a line of a seed file: an instance seed, with the variant keys on which it depends."""
+    fields = {name: _schema(spec) for name, spec in task.instance_seed.fields.items()}
+    variant = {key: {"type": "string", "enum": task.variants[key]} for key in sorted(seed_variant_keys(task))}
+    return _object(fields | variant)
 
 
 def seed_variant_keys(task: TaskSpec) -> frozenset[str]:

@@ -20,7 +20,7 @@ from targen.config import Phase, Settings
 from targen.generate import AWAITING, CHILD
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
-from targen.run_dir import open_run
+from targen.run_dir import open_run, read_record
 
 log = logging.getLogger(__name__)
 MODULES: dict[Phase, str] = {
@@ -67,19 +67,13 @@ def _record(settings: Settings, overrides: list[str]) -> Json:
         "start": _now(),
         "end": None,
         "seconds": {},
-        "earlier_starts": _earlier_starts(settings.paths.record),
+        "earlier_starts": _earlier_starts(read_record(settings.paths.record)),
     }
 
 
-def _earlier_starts(path: Path) -> list[Json]:
+def _earlier_starts(last: Json) -> list[Json]:
     """What run.json said of earlier starts on this run.dir, oldest first."""
-    if not path.is_file():
-        return []
-    try:
-        last: Json = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return []  # it is a record only, nothing reads it back
-    return [*last.pop("earlier_starts", []), last]
+    return [*last.pop("earlier_starts", []), last] if last else []
 
 
 def _now() -> str:

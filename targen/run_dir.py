@@ -1,5 +1,6 @@
 """The run directory: its configuration is written once, and a later start must fit it."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def open_run(cfg: DictConfig) -> Settings:
     if path.exists():
         old = _read(path)
         changed = changed_answer_keys(old, values)
-        has_answers = any((settings.paths.root / "calls").glob("*.jsonl")) or settings.paths.requests.exists()
+        has_answers = (
+            any(log.stat().st_size for log in (settings.paths.root / "calls").glob("*.jsonl"))
+            or settings.paths.requests.exists()
+        )
         if changed and has_answers:
             raise UserError(
                 f"run.dir: {settings.run.dir} holds answers made with other settings: {'; '.join(changed)}. "
@@ -59,6 +63,15 @@ def missing_files(settings: Settings) -> list[str]:
         except UserError as err:
             problems.append(str(err))
     return list(dict.fromkeys(problems))
+
+
+def read_record(path: Path) -> Json:
+    """What run.json says; empty where there is none. It is shown to people, and nothing is decided by it."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "seconds" in record else {}
 
 
 def _read(path: Path) -> Json:

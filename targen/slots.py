@@ -29,7 +29,7 @@ def rng(seed: int, *names: object) -> Random:
 
 
 def quotas(cells: Sequence[LabelCell], size: int) -> list[int]:
-    """Instances per label cell; `size` counts instances. Labels differ by one at most, and so do a label's variants."""
+    """Instances per label cell; `size` counts instances. Labels differ by one at most, and so do the cells of a label."""
     share, rest = divmod(size, len(cells))
     return [share + (cell.number < rest) for cell in cells]
 

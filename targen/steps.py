@@ -7,6 +7,7 @@ What runs when is the engine's affair (targen/engine.py); nothing here knows of 
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from targen.errors import RowError, UserError
@@ -21,11 +22,11 @@ from targen.prompts import (
     seed_variant_keys,
     self_correction_prompt,
 )
-from targen.slots import Slot, context_of_call, rng, seed_groups, seed_place
+from targen.slots import SeedGroup, Slot, context_of_call, rng, seed_groups, seed_place
 from targen.task import LabelCell, Row, TaskSpec
 from targen.words import normalised
 
-type_of_yield = Any  # a Request, or a list of jobs
+Wanted = Any  # what a job yields: a Request, or a list of jobs
 CONTEXTS_PER_CALL = 40
 
 
@@ -58,6 +59,7 @@ class Reject:
     reason: str
     text: str
     call_ids: tuple[str, ...]
+    judged: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,14 @@ class Recipe:
     seeds_per_context: int
     self_correct: str  # off, paper, drop
     max_attempts: int
-    file_seeds: tuple[Json, ...] | None = None  # synth.seed_source=file
+    file_seeds: tuple[tuple[Json, ...], ...] | None = None  # per seed group, with synth.seed_source=file
+
+    @cached_property
+    def groups(self) -> list[SeedGroup]:
+        return seed_groups(self.task.cells, seed_variant_keys(self.task))
+
+    def group_of(self, slot: Slot) -> SeedGroup:
+        return next(group for group in self.groups if slot.cell in group.cells)
 
     def request(self, step: Step, place: str, prompt: Prompt) -> Request:
         messages, schema = prompt
@@ -81,10 +90,10 @@ class Recipe:
         return make_request(place, self.task.name, step, self.model, messages, self.sampling[step], schema, number)
 
 
-Job = Generator[type_of_yield, Any, Any]
+Job = Generator[Wanted, Any, Any]
 
 
-def list_contexts(recipe: Recipe) -> Generator[type_of_yield, Any, list[str]]:
+def list_contexts(recipe: Recipe) -> Generator[Wanted, Any, list[str]]:
     """Step 1: different contexts, asked for in rounds that show those named so far."""
     found: dict[str, str] = {}
     rounds = 2 * math.ceil(recipe.contexts / CONTEXTS_PER_CALL) + 2
@@ -126,7 +135,7 @@ class StepError(Exception):
 
 def make_instance(
     recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
-) -> Generator[type_of_yield, Any, Candidate | Reject]:
+) -> Generator[Wanted, Any, Candidate | Reject]:
     """Steps 2 to 4 for one attempt of a slot."""
     try:
         seed = yield from write_instance_seed(recipe, contexts, slot, attempt)
@@ -139,25 +148,25 @@ def make_instance(
         return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids)
     if after != before:
         if recipe.self_correct == "drop":
-            return Reject(slot, attempt, "self_correction", f"label changed from {before}", explanation, calls)
+            return Reject(
+                slot, attempt, "self_correction", f"label changed from {before}", explanation, calls, (before, after)
+            )
         rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
     return Candidate(slot, attempt, seed.context, seed.seed, tuple(rows), before, after, explanation, calls)
 
 
 def write_instance_seed(
     recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
-) -> Generator[type_of_yield, Any, InstanceSeed]:
+) -> Generator[Wanted, Any, InstanceSeed]:
     """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
     task, cell = recipe.task, recipe.task.cells[slot.cell]
     if recipe.file_seeds is not None:
         return _seed_of_file(recipe, slot, attempt)
     if attempt == 0:
-        groups = seed_groups(task.cells, seed_variant_keys(task))
-        group = next(group for group in groups if slot.cell in group.cells)
-        count = recipe.seeds_per_context
+        group, count = recipe.group_of(slot), recipe.seeds_per_context
         call, position = seed_place(recipe.seed, task.name, group, slot, count)
         place = f"g{group.number}-{call:05d}"
-        context = context_of_call(recipe.seed, task.name, contexts, len(groups), group, call)
+        context = context_of_call(recipe.seed, task.name, contexts, len(recipe.groups), group, call)
     else:
         place, count, position = f"{slot}-a{attempt}", 1, 0
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
@@ -178,10 +187,12 @@ def write_instance_seed(
 def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
     """The slot's line of the seed file; a later attempt draws another."""
     assert recipe.file_seeds is not None
-    number = slot.index * len(recipe.task.cells) + slot.cell
+    group = recipe.group_of(slot)
+    seeds = recipe.file_seeds[group.number]
+    number, _ = seed_place(recipe.seed, recipe.task.name, group, slot, 1)
     if attempt > 0:
-        number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(recipe.file_seeds))
-    seed = recipe.file_seeds[number % len(recipe.file_seeds)]
+        number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(seeds))
+    seed = seeds[number % len(seeds)]
     try:
         recipe.task.code.check_seed(recipe.task, seed)
     except RowError as err:
@@ -191,7 +202,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
 
 def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
-) -> Generator[type_of_yield, Any, tuple[list[Row], tuple[str, ...]]]:
+) -> Generator[Wanted, Any, tuple[list[Row], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction."""
     task, cell = recipe.task, recipe.task.cells[slot.cell]
     drawn = task.code.draw(task, cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
@@ -216,7 +227,7 @@ def generate(
 
 def self_correct(
     recipe: Recipe, slot: Slot, attempt: int, row: Row, label: str, calls: tuple[str, ...]
-) -> Generator[type_of_yield, Any, tuple[str, str, tuple[str, ...]]]:
+) -> Generator[Wanted, Any, tuple[str, str, tuple[str, ...]]]:
     """Step 4: one pass, one prompt; the label that is kept or corrected, the explanation, all call ids."""
     task = recipe.task
     options = task.code.options(task, row)

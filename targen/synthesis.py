@@ -1,5 +1,7 @@
 """One task's data set: slots to rows, balance and duplicates settled, files written."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from targen.errors import UserError
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.paths import RunPaths
 from targen.slots import Slot, interleaved, quotas
-from targen.steps import Candidate, Job, Recipe, Reject, final_cell, list_contexts, make_instance, type_of_yield
+from targen.steps import Candidate, Job, Recipe, Reject, Wanted, final_cell, list_contexts, make_instance
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Settled:
     surplus: tuple[Candidate, ...]
 
 
-def synthesise(state: Synthesis) -> Generator[type_of_yield, Any, Settled]:
+def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
     """The job of one task: contexts, then slots in rounds, until every label cell has its quota.
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
@@ -63,7 +65,7 @@ def synthesise(state: Synthesis) -> Generator[type_of_yield, Any, Settled]:
             opened[cell] += lacking
 
 
-def _fill(state: Synthesis, slots: Sequence[Slot]) -> Generator[type_of_yield, Any, None]:
+def _fill(state: Synthesis, slots: Sequence[Slot]) -> Generator[Wanted, Any, None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
     jobs: list[Job] = [_attempt(state.recipe, state.contexts, slot, state.attempts[slot]) for slot in slots]
     results = yield jobs
@@ -76,7 +78,7 @@ def _fill(state: Synthesis, slots: Sequence[Slot]) -> Generator[type_of_yield, A
 
 def _attempt(
     recipe: Recipe, contexts: list[str], slot: Slot, first: int
-) -> Generator[type_of_yield, Any, tuple[Candidate | None, list[Reject]]]:
+) -> Generator[Wanted, Any, tuple[Candidate | None, list[Reject]]]:
     rejects: list[Reject] = []
     for attempt in range(first, recipe.max_attempts):
         made = yield from make_instance(recipe, contexts, slot, attempt)
@@ -100,7 +102,8 @@ def _drop_duplicates(state: Synthesis) -> list[Slot]:
             continue
         text = str([task.code.view(task, row) for row in candidate.rows])
         reason = f"duplicate of slot {first}"
-        state.rejects.append(Reject(slot, candidate.attempt, "duplicate", reason, text, candidate.call_ids))
+        judged = (candidate.label_before, candidate.label_after)
+        state.rejects.append(Reject(slot, candidate.attempt, "duplicate", reason, text, candidate.call_ids, judged))
         del state.candidates[slot]
         losers.append(slot)
     return losers
@@ -129,8 +132,7 @@ def _shortage(state: Synthesis, settled: Settled) -> list[int]:
 def _why_short(state: Synthesis, cell: int, have: int) -> str:
     task, wanted = state.recipe.task, state.quotas[cell]
     reasons = Counter(_kind(reject) for reject in state.rejects if reject.slot.cell == cell)
-    flips = sum(c.flipped for slot, c in state.candidates.items() if slot.cell == cell)
-    if flips:
+    if flips := sum(c.flipped for slot, c in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
@@ -142,8 +144,8 @@ def _why_short(state: Synthesis, cell: int, have: int) -> str:
 
 def _kind(reject: Reject) -> str:
     """The reason without the particulars of the row, for counting."""
-    head = reject.reason.split("'")[0].split('"')[0]
-    return f"{reject.step}: {''.join('#' if c.isdigit() else c for c in head).strip()}"
+    without_quotes = re.sub(r"(?<!\w)(['\"]).*?\1(?!\w)", "...", reject.reason)
+    return f"{reject.step}: {re.sub(r'[0-9]+', '#', without_quotes)}"
 
 
 def write_data_set(paths: RunPaths, state: Synthesis, settled: Settled, usage: Json) -> None:
@@ -202,9 +204,11 @@ def _story(state: Synthesis, candidate: Candidate) -> Json:
 
 def _stats(state: Synthesis, settled: Settled, rows: int) -> Json:
     task = state.recipe.task
-    corrected = [*settled.accepted, *settled.surplus]
     labels = Counter(c.label_after for c in settled.accepted for _ in c.rows) if task.labels else Counter()
     cells = Counter(str(final_cell(task, candidate)) for candidate in settled.accepted)
+    judged = [(c.label_before, c.label_after) for c in (*settled.accepted, *settled.surplus)]
+    judged += [reject.judged for reject in state.rejects if reject.judged is not None]
+    flips = Counter(before for before, after in judged if before != after)
     return {
         "task": task.name,
         "rows": rows,
@@ -217,13 +221,11 @@ def _stats(state: Synthesis, settled: Settled, rows: int) -> Json:
         "rejects_per_reason": dict(sorted(Counter(_kind(reject) for reject in state.rejects).items())),
         "duplicates": sum(reject.step == "duplicate" for reject in state.rejects),
         "surplus": len(settled.surplus),
-        "checked": 0 if state.recipe.self_correct == "off" else len(corrected),
-        "flips": sum(candidate.flipped for candidate in corrected),
-        "flips_per_label": dict(sorted(Counter(c.label_before for c in corrected if c.flipped).items())),
+        "checked": 0 if state.recipe.self_correct == "off" else len(judged),
+        "flips": sum(flips.values()),
+        "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
     }
 
 
 def _pretty(value: Json) -> str:
-    import json
-
     return json.dumps(value, indent=2) + "\n"

@@ -42,11 +42,12 @@ class StepPrompt:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class EncoderInput:
-    """Templates of the two texts of an encoder, and which one is cut when they are too long."""
+    """Templates of the two texts of an encoder, and which one is cut, where, when they are too long."""
 
     first: str
     second: str
     truncate: Literal["first", "second", "longest"]
+    cut: Literal["end", "beginning"] = "end"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ def normalised(text: str) -> str:
     return " ".join(words(text))
 
 
+def holds(text: str, phrase: str) -> bool:
+    """Whether the words of the phrase stand in the text, one after the other."""
+    return f" {normalised(phrase)} " in f" {normalised(text)} "
+
+
 @lru_cache(maxsize=100_000)
 def lemmas(form: str) -> frozenset[str]:
     """All dictionary forms that an English word form can have, itself included, in lower case."""

@@ -90,8 +90,8 @@ def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> 
 
 def test_batch_files_may_come_back_in_pieces(tmp_path: Path) -> None:
     model = FakeModel(error_rate=0.1, flip_rate=0.2)
-    whole = by_batch(tmp_path / "whole", model)
-    parts = by_batch(tmp_path / "parts", model, keep=0.6)
+    whole = by_batch(tmp_path / "whole", model, "task=[axg,copa,record]")
+    parts = by_batch(tmp_path / "parts", model, "task=[axg,copa,record]", keep=0.6)
     assert parts > whole
     assert files(tmp_path / "parts" / "synthetic") == files(tmp_path / "whole" / "synthetic")
 
@@ -132,7 +132,9 @@ def test_growth_asks_only_for_what_is_new(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_attempts"):
+    with pytest.raises(
+        UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_attempts"
+    ):
         by_batch(tmp_path, FakeModel(flip_rate=1.0), "task=rte")
     with pytest.raises(UserError, match="no context could be read"):
         by_batch(tmp_path / "mute", FakeModel(error_rate=1.0), "task=rte")
@@ -160,12 +162,16 @@ def test_a_changed_setting_over_an_existing_run_is_refused_by_name(tmp_path: Pat
 
 def test_a_changed_prompt_is_found_also_by_the_calls_themselves(tmp_path: Path) -> None:
     by_batch(tmp_path, FakeModel(), "task=rte")
-    with pytest.raises(UserError, match=r"rte-contexts-r0-.* the prompt, the model, the sampling or the schema changed"):
+    with pytest.raises(
+        UserError, match=r"rte-contexts-r0-.* the prompt, the model, the sampling or the schema changed"
+    ):
         generate(batch_settings(tmp_path, "task=rte", "seed=7"))
 
 
 def test_a_request_without_a_recording_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"got the request rte-instance_seed-g0-00013-[0-9a-f]{12}, which .*rte.jsonl does not answer"):
+    with pytest.raises(
+        UserError, match=r"got the request rte-instance_seed-g0-00013-[0-9a-f]{12}, which .*rte.jsonl does not answer"
+    ):
         generate(settings("task=rte", "synth.size=48", f"run.dir={tmp_path}"))
 
 
@@ -237,9 +243,17 @@ def server_overrides(folder: Path, url: str, *overrides: str) -> list[str]:
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
     model = FakeModel(error_rate=0.1, flip_rate=0.2)
     for concurrency in (1, 40):
-        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, f"generator.concurrency={concurrency}")))
+        generate(
+            settings(
+                *server_overrides(tmp_path / str(concurrency), serve(model).url, f"generator.concurrency={concurrency}")
+            )
+        )
     by_batch(tmp_path / "batch", model)
-    assert files(tmp_path / "1" / "synthetic") == files(tmp_path / "40" / "synthetic") == files(tmp_path / "batch" / "synthetic")
+    assert (
+        files(tmp_path / "1" / "synthetic")
+        == files(tmp_path / "40" / "synthetic")
+        == files(tmp_path / "batch" / "synthetic")
+    )
 
 
 def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> None:
@@ -303,7 +317,9 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
     overrides = server_overrides(tmp_path / "killed", server.url, "generator.concurrency=4")
     chance, kills = random.Random(1), 0
     for _ in range(8):
-        process = subprocess.Popen([sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
+        )
         try:
             process.wait(timeout=chance.uniform(1.0, 2.5))
             break

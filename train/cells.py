@@ -80,12 +80,18 @@ def _at_most(rows: tuple[Row, ...], count: int | None, cell: Cell) -> tuple[Row,
     return tuple(rows[place] for place in sorted(picked))
 
 
-def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...]) -> Json:
+def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...] | None = None) -> Json:
     """What a trained model depends on, each part hashed on its own so that a change can be named."""
-    parts = {"rows": rows, "train": asdict(settings.train), "model": asdict(settings.model)}
+    task = settings.tasks[cell.task]
+    parts: Json = {
+        "train settings": asdict(settings.train),
+        "model": asdict(settings.model),
+        "templates": {"encoder": asdict(task.encoder), "choices": task.choices},
+    }
+    if rows is not None:
+        parts["rows"] = rows
     return {
-        name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-        for name, value in parts.items()
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for name, part in parts.items()
     }
 
 

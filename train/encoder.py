@@ -98,6 +98,7 @@ def encode(encoder: Encoder, task: TaskSpec, examples: Sequence[Example], max_le
     flat = [pair for group in pairs for pair in group]
     first, second = [pair[0] for pair in flat], [pair[1] for pair in flat]
     fitting = _fits(encoder.tokenizer, first if task.encoder.truncate == "second" else second, max_length)
+    encoder.tokenizer.truncation_side = "left" if task.encoder.cut == "beginning" else "right"
     sequences: list[dict[str, list[int]]] = []
     for one, two, fits in zip(first, second, fitting, strict=True):
         cut = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
@@ -116,15 +117,12 @@ def _fits(tokenizer: PreTrainedTokenizerBase, kept: list[str], max_length: int) 
 
 
 def fewer_choices(example: Example, count: int, rng: Random) -> Example:
-    """The example with one right choice and `count` - 1 wrong ones, drawn and in drawn order, for training."""
-    if len(example.choices) <= count:
-        return example
-    right = example.gold[0]
-    wrong = rng.sample([place for place in range(len(example.choices)) if place not in example.gold], count - 1)
-    places = [right, *wrong]
+    """The example with one right choice and at most `count` - 1 wrong ones, drawn and in drawn order, for training."""
+    wrong = [place for place in range(len(example.choices)) if place not in example.gold]
+    places = [example.gold[0], *rng.sample(wrong, min(count - 1, len(wrong)))]
     rng.shuffle(places)
     choices = tuple(example.choices[place] for place in places)
-    return Example(example.task, example.id, example.fields, choices, (places.index(right),), example.answers)
+    return Example(example.task, example.id, example.fields, choices, (places.index(example.gold[0]),), example.answers)
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Encoded]], dict[str, Tensor]]:

@@ -3,7 +3,10 @@
 import json
 import logging
 import shutil
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from targen.cli import main
 from targen.config import Settings, Train
@@ -12,6 +15,9 @@ from targen.run_dir import open_run
 from targen.slots import rng
 from targen.task import Row, TaskSpec
 from train.cells import DONE, Cell, cells, check_unchanged, done, fingerprint, training_rows
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +52,11 @@ def train_cell(
     settings: Settings, cell: Cell, task: TaskSpec, rows: tuple[Row, ...], mark: Json
 ) -> tuple[float, int, float]:
     """Trains one cell and writes models/<cell>/, the done marker last; seconds, steps and last loss."""
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, Trainer, set_seed
 
     from train import encoder as family
 
-    settings_train, folder = settings.train, settings.paths.model(cell.name)
+    folder = settings.paths.model(cell.name)
     if folder.exists():
         shutil.rmtree(folder)  # without its done marker it is the rest of a killed start
     set_seed(cell.seed)
@@ -58,37 +64,18 @@ def train_cell(
     examples = [example for row in rows for example in task.code.examples(task, row)]
     if task.choices == "texts":
         drawn = rng(cell.seed, cell.task, cell.arm, "choices")
-        examples = [family.fewer_choices(example, settings_train.max_choices, drawn) for example in examples]
-    encoded = family.encode(loaded, task, examples, settings_train.max_length)
-    steps = -(-len(encoded) // settings_train.batch_size) * settings_train.epochs
-    at_once, parts = _parts(settings_train, max(len(example.sequences) for example in encoded))
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings_train.epochs,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=parts,
-        learning_rate=settings_train.learning_rate,
-        warmup_steps=int(settings_train.warmup_ratio * steps),
-        weight_decay=settings_train.weight_decay,
-        seed=cell.seed,
-        logging_steps=1 if steps < 200 else 20,
-        save_strategy="no",
-        report_to=[] if settings.wandb.mode == "disabled" else ["wandb"],
-        run_name=cell.name,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        log_level="error",
-    )
-    trainer = Trainer(
-        model=loaded.model,
-        args=arguments,
-        train_dataset=encoded,
-        data_collator=family.collator(loaded.tokenizer),
-        compute_loss_func=family.loss,
-    )
-    trainer.pop_callback(_printer())
-    result = trainer.train()
+        examples = [family.fewer_choices(example, settings.train.max_choices, drawn) for example in examples]
+    encoded = family.encode(loaded, task, examples, settings.train.max_length)
+    with wandb_run(settings, cell):
+        trainer = Trainer(
+            model=loaded.model,
+            args=training_arguments(settings, cell, len(encoded), max(len(one.sequences) for one in encoded)),
+            train_dataset=encoded,
+            data_collator=family.collator(loaded.tokenizer),
+            compute_loss_func=family.loss,
+        )
+        trainer.pop_callback(PrinterCallback)  # it prints every step; the log goes to train_log.jsonl
+        result = trainer.train()
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     history = trainer.state.log_history
@@ -99,17 +86,60 @@ def train_cell(
     return result.metrics["train_runtime"], trainer.state.global_step, losses[-1]
 
 
+def training_arguments(settings: Settings, cell: Cell, examples: int, sequences: int) -> "TrainingArguments":
+    """The Trainer's arguments for so many examples of at most so many sequences each."""
+    from transformers import TrainingArguments
+
+    train = settings.train
+    at_once, parts = _parts(train, sequences)
+    steps = -(-examples // train.batch_size) * train.epochs
+    return TrainingArguments(
+        output_dir=str(settings.paths.model(cell.name)),
+        num_train_epochs=train.epochs,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=parts,
+        learning_rate=train.learning_rate,
+        warmup_steps=int(train.warmup_ratio * steps),
+        weight_decay=train.weight_decay,
+        seed=cell.seed,
+        logging_steps=1 if steps < 200 else 20,
+        save_strategy="no",
+        report_to=[] if settings.wandb.mode == "disabled" else ["wandb"],
+        run_name=cell.name,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        log_level="error",
+    )
+
+
+@contextmanager
+def wandb_run(settings: Settings, cell: Cell) -> Iterator[None]:
+    """A Weights & Biases run around the training of a cell, with the whole configuration; nothing where it is disabled."""
+    if settings.wandb.mode == "disabled":
+        yield
+        return
+    import wandb
+
+    run = wandb.init(
+        project=settings.wandb.project,
+        mode=settings.wandb.mode,
+        name=cell.name,
+        dir=settings.run.dir,
+        config=asdict(settings),
+        settings=wandb.Settings(silent=True),
+    )
+    try:
+        yield
+    finally:
+        run.finish()
+
+
 def _parts(settings: Train, sequences: int) -> tuple[int, int]:
     """(examples in memory at once, parts of a batch) where an example has so many sequences."""
     room = max(1, settings.device_batch_size // sequences)
     at_once = next(size for size in range(min(room, settings.batch_size), 0, -1) if settings.batch_size % size == 0)
     return at_once, settings.batch_size // at_once
-
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

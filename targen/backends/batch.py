@@ -1,16 +1,17 @@
 """OpenAI batch files: requests are written for somebody else to answer, answers are taken at the next start."""
 
 import logging
+import shlex
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl, write_jsonl
-from targen.llm import Answer, Failure, Request, answer_from_completion
-from targen.paths import RunPaths
+from targen.llm import Answer, Failure, Request, answer_from_completion, refusal
+from targen.paths import CONF, RunPaths
 
 log = logging.getLogger(__name__)
+TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
 
 
 class AwaitingAnswers(Exception):
@@ -26,36 +27,52 @@ class Batch:
 
     window = sys.maxsize
 
-    def __init__(self, paths: RunPaths, known_ids: frozenset[str], model: str) -> None:
-        self._paths, self._model = paths, model
+    def __init__(self, paths: RunPaths, tasks: Iterable[str], known_ids: frozenset[str], model: str) -> None:
+        self._paths, self._model, self._tasks = paths, model, frozenset(tasks)
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, str] = {}
+        if not paths.responses.exists():
+            return
         asked = (
-            frozenset(line["custom_id"] for line in read_jsonl(paths.requests))
+            frozenset(line["custom_id"] for _, line in read_jsonl(paths.requests))
             if paths.requests.exists()
             else frozenset()
         )
-        if paths.responses.exists():
-            for number, line in enumerate(read_jsonl(paths.responses), start=1):
-                self._read(line, asked | known_ids, f"{paths.responses}:{number}")
-
-    def _read(self, line: Json, known: frozenset[str], where: str) -> None:
-        id = line.get("custom_id")
-        if id not in known:
+        strange = [
+            (f"{paths.responses}:{number}", line.get("custom_id"))
+            for number, line in read_jsonl(paths.responses)
+            if not self._read(line, asked | known_ids)
+        ]
+        if strange and not (self._answers or self._errors):
+            where, id = strange[0]
             raise UserError(
-                f"{where}: got the custom_id {id!r}, which this run did not ask for, expected one of {self._paths.requests}. "
+                f"{where}: got the custom_id {id!r}, which this run did not ask for, expected one of {paths.requests}. "
                 "This looks like the responses of another run: put the right file in its place."
             )
+        if strange:
+            log.warning("generate: %d lines of %s answer nothing that this run asks", len(strange), paths.responses)
+
+    def _read(self, line: Json, known: frozenset[str]) -> bool:
+        """Takes one line; False: it answers a request that this run never made. Lines of tasks left out are passed over."""
+        id = line.get("custom_id")
+        if not isinstance(id, str) or (id not in known and id.partition("-")[0] in self._tasks):
+            return False
+        if id not in known:
+            return id.partition("-")[0] in TASK_NAMES
         response = line.get("response") or {}
-        status = response.get("status_code", 200)
-        if line.get("error") or status != 200 or "body" not in response:
-            self._errors.setdefault(id, str(line.get("error") or f"status {status}"))
-            return
+        body = response.get("body") or {}
+        error = line.get("error") or body.get("error")
+        if isinstance(error, dict) and (refused := refusal(id, error, self._model)) is not None:
+            self._answers[id] = refused
+            return True
         try:
-            self._answers[id] = answer_from_completion(id, response["body"])
+            if error or response.get("status_code", 200) != 200:
+                raise ValueError(error or f"status {response['status_code']}")
+            self._answers[id] = answer_from_completion(id, body)
         except ValueError as err:
             self._errors.setdefault(id, str(err))
+        return True
 
     def submit(self, request: Request) -> None:
         self._submitted[request.id] = request
@@ -78,15 +95,9 @@ class Batch:
         again = f" {len(failed)} of them came back as errors before ({self._errors[failed[0]]})." if failed else ""
         raise AwaitingAnswers(
             f"{len(lines)} requests wait for answers in {self._paths.requests}.{again} Answer them as an OpenAI batch, with a "
-            f"provider's batch API or with `vllm run-batch -i {_shell(self._paths.requests)} -o {_shell(self._paths.responses)} "
+            f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(self._paths.requests))} -o {shlex.quote(str(self._paths.responses))} "
             f"--model {self._model}`, put the answers into {self._paths.responses} and start the same command again."
         )
 
     def close(self) -> None:
         pass
-
-
-def _shell(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

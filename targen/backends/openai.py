@@ -11,7 +11,8 @@ import aiohttp
 
 from targen.config import Generator
 from targen.errors import UserError
-from targen.llm import Answer, Failure, Request, answer_from_completion
+from targen.jsonl import Json
+from targen.llm import Answer, Failure, Request, answer_from_completion, refusal
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds before a retry
@@ -79,7 +80,9 @@ class OpenAIServer:
                     self._done.append(await self._with_retries(request))
             except _Fatal as err:
                 self._fatal = self._fatal or self._without_key(str(err))
-            except Exception as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
+            except (
+                Exception
+            ) as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
                 self._bug = err
             self._news.set()
 
@@ -129,6 +132,8 @@ class OpenAIServer:
                 )
             if status in (408, 409, 425, 429) or status >= 500:
                 raise _Again(said, _seconds(response.headers.get("Retry-After")))
+            if (refused := refusal(request.id, _error(text), self._settings.model)) is not None:
+                return refused
             return Failure(request.id, self._without_key(said))
 
     def _without_key(self, text: str) -> str:
@@ -143,15 +148,19 @@ class OpenAIServer:
         self._loop.close()
 
 
+def _error(text: str) -> Json:
+    """The error object of an answer; its `message` is the whole text where there is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {"message": text}
+    error = found.get("error", found) if isinstance(found, dict) else found
+    return error if isinstance(error, dict) else {"message": error}
+
+
 def _message(text: str) -> str:
     """What the server said, on one line."""
-    try:
-        error = json.loads(text)
-        error = error.get("error", error) if isinstance(error, dict) else error
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except ValueError:
-        pass
-    return " ".join(text.split())[:MESSAGE_LENGTH]
+    return " ".join(str(_error(text).get("message", text)).split())[:MESSAGE_LENGTH]
 
 
 def _seconds(header: str | None) -> float | None:

@@ -28,7 +28,7 @@ class Recorded:
                     f"generator.path: got {folder}, which has no {task}.jsonl, expected recorded calls of every task. "
                     "Name a folder of recorded calls, or take another generator."
                 )
-            for number, record in enumerate(read_jsonl(path), start=1):
+            for number, record in read_jsonl(path):
                 answer = answer_of(record, f"{path}:{number}")
                 self._answers[answer.id] = answer
 

@@ -12,7 +12,7 @@ from targen.jsonl import Json
 from targen.task import Fields, LabelCell, Row, TaskSpec
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import normalised
+from targen.words import holds, normalised
 
 PAIRS = frozenset({("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")})
 _TOKEN = re.compile(r"\w+|\W")
@@ -29,7 +29,7 @@ def check_seed(task: TaskSpec, seed: Json) -> None:
     if len(gendered) != 1:
         raise RowError(f"the sentence has {len(gendered)} gendered pronouns, expected one")
     for role in ("occupation", "participant"):
-        if normalised(seed[role]) not in normalised(seed["feminine"]):
+        if not holds(seed["feminine"], seed[role]):
             raise RowError(f"the {role} {seed[role]!r} is not in the sentence")
 
 
@@ -55,7 +55,7 @@ def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
     tokens = hypothesis.split()
     if any(token in pair for token in tokens for pair in PAIRS):
         raise RowError("the hypothesis still has a gendered pronoun")
-    if not any(normalised(seed[role]) in hypothesis for role in ("occupation", "participant")):
+    if not any(holds(hypothesis, seed[role]) for role in ("occupation", "participant")):
         raise RowError("the hypothesis names neither the occupation nor the participant")
     if hypothesis == normalised(row["premise"]):
         raise RowError("the hypothesis is the premise")

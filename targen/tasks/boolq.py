@@ -54,7 +54,7 @@ def build(task: TaskSpec, cell: LabelCell, seed: Json, drawn: Fields, answer: Js
 def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
     question = row["question"]
     asked = words(question)
-    if not asked or asked[0].removesuffix("n't") not in AUXILIARIES:
+    if not asked or not (asked[0] in AUXILIARIES or asked[0].endswith("n't")):
         raise RowError("question is not a yes/no question: it does not begin with an auxiliary verb")
     if question != question.lower() or question.endswith("?"):
         raise RowError("question is not lower case without a final question mark")

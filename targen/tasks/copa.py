@@ -47,4 +47,10 @@ def examples(task: TaskSpec, row: Row) -> list[Example]:
     return [Example(task.name, row["idx"], plain.view(task, row), (row["choice1"], row["choice2"]), gold)]
 
 
-CODE = TaskCode(build=build, check_format=check_format, check_quality=check_quality, examples=examples)
+def key(task: TaskSpec, row: Row) -> str:
+    """The choices in either order: the same instance with its choices swapped is a duplicate."""
+    choices = sorted(normalised(row[name]) for name in ("choice1", "choice2"))
+    return "\n".join([normalised(row["premise"]), row["question"], *choices])
+
+
+CODE = TaskCode(build=build, check_format=check_format, check_quality=check_quality, examples=examples, key=key)

@@ -41,7 +41,7 @@ def accept_quality(task: TaskSpec, row: Row, seed: Json) -> None:
 
 
 def view(task: TaskSpec, row: Row) -> dict[str, str]:
-    return {name: value for name, value in row.items() if isinstance(value, str)}
+    return {name: row[name] for name in task.row}
 
 
 def options(task: TaskSpec, row: Row) -> list[str]:
@@ -72,7 +72,7 @@ def examples(task: TaskSpec, row: Row) -> list[Example]:
 
 def key(task: TaskSpec, row: Row) -> str:
     """Two rows with equal keys are duplicates: all texts, up to case, punctuation and spacing."""
-    return "\n".join(normalised(text) for text in view(task, row).values())
+    return "\n".join(normalised(text) for text in task.code.view(task, row).values())
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,10 @@ class TaskCode:
     """The row as questions to a model."""
     key: Callable[[TaskSpec, Row], str] = key
     """Equal for duplicates."""
+    drawn_fields: tuple[str, ...] = ()
+    """Names that `draw` adds to the prompt of step 3."""
+    view_fields: tuple[str, ...] = ()
+    """Names that `view` has beside the task's `row`."""
 
 
 CODE = TaskCode()

@@ -157,10 +157,12 @@ def key(task: TaskSpec, row: Row) -> str:
 CODE = TaskCode(
     check_seed=check_seed,
     draw=draw,
+    drawn_fields=("answer",),
     build=build,
     check_format=check_format,
     check_quality=check_quality,
     view=view,
+    view_fields=("entities",),
     options=options,
     answer_of=answer_of,
     relabel=relabel,

@@ -6,7 +6,7 @@ from targen.task import Row, TaskSpec
 from targen.tasks.plain import TaskCode
 from targen.words import words
 
-NEGATIONS = frozenset({"not", "no", "never", "none", "nobody", "nothing"})
+NEGATIONS = frozenset({"not", "cannot", "no", "never", "none", "nobody", "nothing"})
 
 
 def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:

@@ -90,9 +90,11 @@ def number(task: TaskSpec, row: Row, idx: int) -> Row:
 CODE = TaskCode(
     check_seed=check_seed,
     draw=draw,
+    drawn_fields=("first_sense", "second_sense"),
     build=build,
     check_format=check_format,
     check_quality=check_quality,
     view=view,
+    view_fields=("marked1", "marked2"),
     number=number,
 )

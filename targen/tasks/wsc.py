@@ -136,4 +136,11 @@ def number(task: TaskSpec, row: Row, idx: int) -> Row:
     return {"text": row["text"], "target": row["target"], "idx": idx, "label": row["label"]}
 
 
-CODE = TaskCode(check_seed=check_seed, build=build, check_format=check_format, view=view, number=number)
+CODE = TaskCode(
+    check_seed=check_seed,
+    build=build,
+    check_format=check_format,
+    view=view,
+    view_fields=("marked",),
+    number=number,
+)
