@@ -139,7 +139,7 @@ def _html(settings: Settings, arms: Sequence[str], table: Sequence[Line], parts:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    settings = open_run(cfg)
+    settings = open_run(cfg, write=False)
     page = report(settings)
     log.info("report: %s and %s", page, settings.paths.report / "tables" / "scores.md")
     return 0

@@ -65,7 +65,14 @@ def record_of(request: Request, answer: Answer) -> Json:
 
 
 def answer_of(record: Json, where: str) -> Answer:
-    try:
-        return Answer(record["id"], record["text"], record["finish_reason"], record["usage"], record["model"])
-    except KeyError as err:
-        raise UserError(f"{where}: got no {err}, expected a recorded call. Repair or remove this line.") from None
+    """The answer of a recorded call. Raises: UserError naming `where` when it is none."""
+    types = {"id": str, "text": str, "finish_reason": str, "usage": dict, "model": str}
+    for name, kind in types.items():
+        if not isinstance(record.get(name), kind):
+            got = repr(record.get(name))[:60]
+            raise UserError(
+                f"{where}: {name}: got {got}, expected {kind.__name__}, in a recorded call. Repair or remove this line."
+            )
+    if not all(type(count) is int for count in record["usage"].values()):
+        raise UserError(f"{where}: usage: got {record['usage']}, expected whole numbers. Repair or remove this line.")
+    return Answer(**{name: record[name] for name in types})

@@ -10,6 +10,7 @@ from targen.errors import UserError, did_you_mean
 from targen.paths import CONF
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
+INTERRUPTED = 130  # exit code, as a shell gives it
 GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data")
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
@@ -40,8 +41,12 @@ def main(command: str, summary: str, phase: Phase) -> None:
     if not any(argument.startswith("+experiment=") for argument in arguments):
         arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
-        if any(argument.startswith("-") for argument in arguments):
-            _hydra_main(command, phase, arguments)
+        flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
+        if any(flag.startswith("-") for flag in flags):
+            overrides = [argument for argument in arguments if argument not in flags]
+            if not {"-m", "--multirun"} & set(flags):
+                compose(overrides)  # for its errors
+            _hydra_main(command, phase, [*flags, *overrides])
         else:
             sys.exit(phase(compose(arguments), arguments))
     except UserError as err:
@@ -50,7 +55,7 @@ def main(command: str, summary: str, phase: Phase) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; what was done is kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def compose(overrides: list[str]) -> Any:
@@ -93,14 +98,26 @@ def _die(err: UserError) -> None:
 
 def _one_line(err: Exception) -> str:
     """Hydra's message as `where: got, expected, what to do`."""
+    from hydra.errors import OverrideParseException
+
     text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
         group, got = str(match[1]), str(match[2])
         return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
-    if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text, re.S):
-        return f"{match[2]}: no such key. {did_you_mean(match[2], _known_keys())}"
-    if match := re.search(r"Could not override '([^']+)'", str(err)):
-        return f"{match[1]}: no such key. {did_you_mean(match[1], _known_keys())}"
+    if isinstance(err, OverrideParseException):
+        said = (
+            " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'").split(" See http")[0]
+        )
+        return f"{err.override}: not an override ({said.strip()}), expected key=value. Quote a value with blanks or brackets: 'key=\"...\"'."
+    key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(
+        r"Could not override '([^']+)'", str(err)
+    )
+    if key is not None:
+        known = _known_keys()
+        if key[1] in known:
+            group = key[1].partition(".")[0]
+            return f"{key[1]}: the {group} that was chosen has no such key. Remove it, or choose another: {group}=..."
+        return f"{key[1]}: no such key. {did_you_mean(key[1], known)}"
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     return " ".join(lines[:3]) + ". See --help."
 

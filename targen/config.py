@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
@@ -26,7 +27,7 @@ class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
     backend: Literal["recorded", "batch", "openai"]
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     path: str | None = None
     base_url: str = ""
     api_key_env: str = ""
@@ -47,6 +48,8 @@ class Synth:
     seed_dir: str | None
     self_correct: Literal["off", "paper", "drop"]
     max_attempts: Count
+    max_slots: Count
+    spare: Annotated[float, Field(ge=0)]
     sampling: dict[Step, Sampling]
 
     @field_validator("self_correct", mode="before")
@@ -121,7 +124,7 @@ class Settings:
     """A whole run."""
 
     name: str
-    phases: list[Phase]
+    phases: Annotated[list[Phase], Field(min_length=1)]
     run: RunDir
     seed: int
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -217,6 +220,8 @@ def contradictions(settings: Settings) -> list[str]:
         )
     if data.source == "fixture" and "original" in settings.arms:
         found.append("arms: got original with data.source=fixture, which has no train split. Set 'arms=[synthetic]'.")
+    if settings.generator.backend == "openai" and not _is_http(settings.generator.base_url):
+        found.append(f"generator.base_url: got {settings.generator.base_url!r}, expected http(s)://host:port/v1.")
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
         if len(set(values)) < len(values):
             found.append(f"{name}: got {values}, expected each only once.")
@@ -225,6 +230,14 @@ def contradictions(settings: Settings) -> list[str]:
             f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it."
         )
     return found
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 # What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
@@ -250,12 +263,12 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     """Keys that would change answers and differ between two resolved configurations, with both values."""
     found = []
     for path in ANSWER_KEYS:
-        found += _differences(".".join(path), _at(old, path), _at(new, path))
+        found += differences(".".join(path), _at(old, path), _at(new, path))
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
         for key in TASK_KEYS:
             place = ("tasks", name, key)
-            found += _differences(".".join(place), _at(old, place), _at(new, place))
+            found += differences(".".join(place), _at(old, place), _at(new, place))
     return found
 
 
@@ -265,9 +278,9 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
     return values
 
 
-def _differences(key: str, old: Any, new: Any) -> list[str]:
+def differences(key: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [d for name in sorted({*old, *new}) for d in _differences(f"{key}.{name}", old.get(name), new.get(name))]
+        return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
     return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []
 
 

@@ -34,8 +34,8 @@ def generate(settings: Settings) -> None:
 
     Raises: AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
     """
+    check_ready(settings)
     tasks = list(settings.tasks.values())
-    checked_templates(settings.method, tasks)
     states = [Synthesis(_recipe(settings, task), settings.synth.size_of(task)) for task in tasks]
     calls = CallLog((task.name, settings.paths.calls(task.name)) for task in tasks)
     usage = _Usage()
@@ -63,6 +63,21 @@ def generate(settings: Settings) -> None:
         )
 
 
+def check_ready(settings: Settings) -> None:
+    """Raises: UserError for what would stop the phase only after calls were paid for, or files written."""
+    checked_templates(settings.method, list(settings.tasks.values()))
+    if settings.generator.backend == "recorded":
+        _recording(settings)
+    for task in settings.tasks.values():
+        _recipe(settings, task)
+
+
+def _recording(settings: Settings) -> LLM:
+    from targen.backends.recorded import SHIPPED, Recorded
+
+    return Recorded(Path(settings.generator.path) if settings.generator.path else SHIPPED, list(settings.tasks))
+
+
 def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
     synth = settings.synth
     return Recipe(
@@ -75,6 +90,8 @@ def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
         seeds_per_context=synth.seeds_per_context,
         self_correct=synth.self_correct,
         max_attempts=synth.max_attempts,
+        max_slots=synth.max_slots,
+        spare=synth.spare,
         file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
     )
 
@@ -110,9 +127,7 @@ def _file_seeds(folder: Path, task: TaskSpec) -> tuple[tuple[Json, ...], ...]:
 def _backend(settings: Settings, calls: CallLog) -> LLM:
     generator = settings.generator
     if generator.backend == "recorded":
-        from targen.backends.recorded import SHIPPED, Recorded
-
-        return Recorded(Path(generator.path) if generator.path else SHIPPED, list(settings.tasks))
+        return _recording(settings)
     if generator.backend == "batch":
         from targen.backends.batch import Batch
 
@@ -145,7 +160,7 @@ class _Usage:
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     try:
-        generate(open_run(cfg))
+        generate(open_run(cfg, check_ready))
     except AwaitingAnswers as waiting:
         log.info("generate: %s", waiting)
         return AWAITING if os.environ.get(CHILD) else 0

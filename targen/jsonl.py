@@ -23,9 +23,9 @@ def parse_line(line: str, where: str) -> Json:
     try:
         record = json.loads(line)
     except ValueError as err:
-        raise UserError(f"{where}: not a JSON line ({err}). Repair or remove this line.") from None
+        raise UserError(f"{where}: not a JSON object ({err}). Repair or remove it.") from None
     if not isinstance(record, dict):
-        raise UserError(f"{where}: got {type(record).__name__}, expected a JSON object. Repair or remove this line.")
+        raise UserError(f"{where}: got {type(record).__name__}, expected a JSON object. Repair or remove it.")
     return record
 
 
@@ -36,12 +36,20 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
-                        text = line.decode("utf-8")
+                        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as err:
                         raise UserError(f"{path}:{number}: not UTF-8 ({err.reason}). Save the file as UTF-8.") from None
                     yield number, parse_line(text, f"{path}:{number}")
     except OSError as err:
         raise UserError(f"{path}: cannot be read ({err.strerror}). Check the path.") from None
+
+
+def read_json(path: Path) -> Json:
+    """The object of a JSON file. Raises: UserError when it is damaged."""
+    try:
+        return parse_line(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: cannot be read ({err}). Mend or remove it.") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,19 +77,30 @@ class AppendLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as err:
+            raise UserError(
+                f"{path}: cannot be opened for writing ({err.strerror}). Mend it, or take another run.dir."
+            ) from None
         size = os.fstat(self._descriptor).st_size
-        keep = self._line_start(size)  # what follows the last line end
-        if keep == size and size > 0:
-            last = self._line_start(size - 1)
-            try:
-                json.loads(os.pread(self._descriptor, size - last, last))
-            except ValueError:
-                keep = last
+        keep = self._whole_lines(size)
         if keep < size:
-            log.warning("%s: a torn last line of %d bytes was cut off and will be redone", path, size - keep)
+            log.warning("%s: a torn end of %d bytes was cut off and will be redone", path, size - keep)
             os.ftruncate(self._descriptor, keep)
+
+    def _whole_lines(self, size: int) -> int:
+        """Offset after the last line that is whole; what follows is torn."""
+        end = size
+        while end > 0:
+            ended = os.pread(self._descriptor, 1, end - 1) == b"\n"
+            start = self._line_start(end - ended)
+            line = os.pread(self._descriptor, end - ended - start, start)
+            if line.strip():
+                return end if ended and _is_json(line) else start
+            end = start if start < end else end - 1
+        return 0
 
     def _line_start(self, end: int) -> int:
         """Offset just after the last line end before `end`, 0 if there is none."""
@@ -106,3 +125,11 @@ class AppendLog:
     def close(self) -> None:
         os.fsync(self._descriptor)
         os.close(self._descriptor)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.errors import RowError
@@ -18,9 +19,9 @@ STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_corr
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Sampling:
-    temperature: float
-    top_p: float
-    max_tokens: int
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def answer_from_completion(id: str, completion: Json) -> Answer:
             name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None
         }
         return Answer(id, str(text), str(choice.get("finish_reason") or ""), counts, str(completion.get("model") or ""))
-    except (KeyError, IndexError, TypeError, AttributeError) as err:
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as err:
         raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
 
 

@@ -15,8 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from targen.cli import main
+from targen.cli import INTERRUPTED, main
 from targen.config import Phase, Settings
+from targen.data import eval_split
 from targen.generate import AWAITING, CHILD
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
@@ -35,16 +36,20 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    settings = open_run(cfg)
+    settings = open_run(cfg, check_evaluation_data, write=False)
     record = _record(settings, overrides)
     environment = MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
-        code = subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment)
+        try:
+            code = subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment)
+        except KeyboardInterrupt:
+            return INTERRUPTED  # the phase has said so
         record["seconds"][name] = round(time.monotonic() - started, 1)
         record["end"] = _now()
-        write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
+        if code in (0, AWAITING):
+            write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
         if code == AWAITING:
             return 0
         if code:
@@ -52,6 +57,13 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     if "report" in settings.phases:
         log.info("The report: %s", (settings.paths.report / "index.html").resolve())
     return 0
+
+
+def check_evaluation_data(settings: Settings) -> None:
+    """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
+    if settings.data.source == "local" and "evaluate" in settings.phases:
+        for task in settings.tasks.values():
+            eval_split(settings.data, task)
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -15,10 +16,10 @@ from targen.jsonl import Json, write_text
 log = logging.getLogger(__name__)
 
 
-def open_run(cfg: DictConfig) -> Settings:
-    """The settings, held against the run that lies in run.dir, and config.yaml written.
+def open_run(cfg: DictConfig, check: Callable[[Settings], None] | None = None, write: bool = True) -> Settings:
+    """The settings, held against the run that lies in run.dir; config.yaml is written when all checks have passed.
 
-    Raises: UserError when a setting changed that would change answers which are there already.
+    Raises: UserError for every mistake found, also from the phase's own `check`; then nothing was written.
     """
     settings = settings_from(cfg)
     if problems := missing_files(settings):
@@ -27,23 +28,30 @@ def open_run(cfg: DictConfig) -> Settings:
     if path.exists():
         old = _read(path)
         changed = changed_answer_keys(old, values)
-        has_answers = (
-            any(log.stat().st_size for log in (settings.paths.root / "calls").glob("*.jsonl"))
-            or settings.paths.requests.exists()
-        )
-        if changed and has_answers:
+        if changed and _has_answers(settings):
             raise UserError(
                 f"run.dir: {settings.run.dir} holds answers made with other settings: {'; '.join(changed)}. "
                 "Take another run.dir, or restore the settings."
             )
         values["tasks"] = {**(old.get("tasks") or {}), **values["tasks"]}
+    if check is not None:
+        check(settings)
+    if write:
+        _write(path, values)
+    return settings
+
+
+def _has_answers(settings: Settings) -> bool:
+    """Whether something was answered, or stands in a request file that may have been sent already."""
+    logs = (settings.paths.root / "calls").glob("*.jsonl")
+    return any(log.is_file() and log.stat().st_size for log in logs) or settings.paths.requests.exists()
+
+
+def _write(path: Path, values: Json) -> None:
     try:
         write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
     except OSError as err:
-        raise UserError(
-            f"run.dir: {settings.run.dir} cannot be written ({err.strerror}). Choose another run.dir."
-        ) from None
-    return settings
+        raise UserError(f"run.dir: {path.parent} cannot be written ({err.strerror}). Choose another run.dir.") from None
 
 
 def missing_files(settings: Settings) -> list[str]:

@@ -75,6 +75,8 @@ class Recipe:
     seeds_per_context: int
     self_correct: str  # off, paper, drop
     max_attempts: int
+    max_slots: int
+    spare: float
     file_seeds: tuple[tuple[Json, ...], ...] | None = None  # per seed group, with synth.seed_source=file
 
     @cached_property
@@ -96,7 +98,7 @@ Job = Generator[Wanted, Any, Any]
 def list_contexts(recipe: Recipe) -> Generator[Wanted, Any, list[str]]:
     """Step 1: different contexts, asked for in rounds that show those named so far."""
     found: dict[str, str] = {}
-    rounds = 2 * math.ceil(recipe.contexts / CONTEXTS_PER_CALL) + 2
+    rounds = math.ceil(recipe.contexts / CONTEXTS_PER_CALL) + recipe.max_attempts
     for number in range(rounds):
         count = min(CONTEXTS_PER_CALL, recipe.contexts - len(found))
         if count == 0:
@@ -113,7 +115,8 @@ def list_contexts(recipe: Recipe) -> Generator[Wanted, Any, list[str]]:
     if not found:
         raise UserError(
             f"{recipe.task.name}: no context could be read from {rounds} answers of {recipe.model}, expected "
-            f"{recipe.contexts}. Look at the texts in calls/{recipe.task.name}.jsonl."
+            f"{recipe.contexts}. Look at the texts in calls/{recipe.task.name}.jsonl of the run; raise synth.max_attempts to ask "
+            "again, or take another model and run.dir."
         )
     return list(found.values())
 

@@ -1,6 +1,7 @@
 """One task's data set: slots to rows, balance and duplicates settled, files written."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -47,7 +48,7 @@ def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
     cells = state.recipe.task.cells
     if state.recipe.file_seeds is None:
         state.contexts = yield from list_contexts(state.recipe)
-    opened = list(state.quotas)
+    opened = [_with_spare(state, quota) for quota in state.quotas]
     todo = [Slot(index, cell.number) for cell in cells for index in range(opened[cell.number])]
     while True:
         yield from _fill(state, sorted(todo))
@@ -59,10 +60,15 @@ def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
             return settled
         todo = []
         for cell, lacking in enumerate(short):
-            if lacking and opened[cell] + lacking > state.quotas[cell] * state.recipe.max_attempts:
+            further = _with_spare(state, lacking)
+            if lacking and opened[cell] + lacking > state.quotas[cell] * state.recipe.max_slots:
                 raise UserError(_why_short(state, cell, state.quotas[cell] - lacking))
-            todo += [Slot(opened[cell] + extra, cell) for extra in range(lacking)]
-            opened[cell] += lacking
+            todo += [Slot(opened[cell] + extra, cell) for extra in range(further)]
+            opened[cell] += further
+
+
+def _with_spare(state: Synthesis, instances: int) -> int:
+    return math.ceil(instances * (1 + state.recipe.spare))
 
 
 def _fill(state: Synthesis, slots: Sequence[Slot]) -> Generator[Wanted, Any, None]:
@@ -137,8 +143,8 @@ def _why_short(state: Synthesis, cell: int, have: int) -> str:
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
         f"{task.name}: got {have} instances of label {task.cells[cell]}, expected {wanted}, after "
-        f"{state.recipe.max_attempts} slots for each ({why}). All answers are kept: raise synth.max_attempts or take a "
-        "better model or prompt, and start again."
+        f"{state.recipe.max_slots} slots for each ({why}). All answers are kept: raise synth.max_slots to go on, or take a "
+        "better model or prompt, and another run.dir."
     )
 
 

@@ -181,7 +181,7 @@ def test_a_damaged_line_is_named_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "val.jsonl"
     good = json.dumps(rows_of("rte")[0])
     path.write_text(good + "\n" + good[:40] + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=rf"{path}:2: not a JSON line"):
+    with pytest.raises(UserError, match=rf"{path}:2: not a JSON object"):
         read_rows(path, SPECS["rte"])
     path.write_text(good + "\n" + json.dumps({"premise": "x"}) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=rf"{path}:2: keys: missing"):

@@ -5,16 +5,17 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 
-from targen.config import Arm, Settings, task_from_file
+from targen.config import Arm, Settings, differences, task_from_file
 from targen.data import original_train_split, read_rows
 from targen.errors import UserError
-from targen.jsonl import Json
+from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
 from targen.slots import rng
 from targen.task import Row, TaskSpec
 
 log = logging.getLogger(__name__)
 DONE = "done.json"
+MEMORY_KEYS = frozenset({"device_batch_size"})  # what fits at once, not what is learnt
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,17 @@ def _at_most(rows: tuple[Row, ...], count: int | None, cell: Cell) -> tuple[Row,
 
 
 def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...] | None = None) -> Json:
-    """What a trained model depends on, each part hashed on its own so that a change can be named."""
+    """What a trained model depends on; without the rows where these are not at hand."""
     task = settings.tasks[cell.task]
-    parts: Json = {
-        "train settings": asdict(settings.train),
+    train = {key: value for key, value in asdict(settings.train).items() if key not in MEMORY_KEYS}
+    found: Json = {
+        "train": train,
         "model": asdict(settings.model),
-        "templates": {"encoder": asdict(task.encoder), "choices": task.choices},
+        f"tasks.{task.name}": {"encoder": asdict(task.encoder), "choices": task.choices},
     }
     if rows is not None:
-        parts["rows"] = rows
-    return {
-        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] for name, part in parts.items()
-    }
+        found["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return found
 
 
 def done(paths: RunPaths, cell: Cell) -> Json | None:
@@ -100,15 +100,23 @@ def done(paths: RunPaths, cell: Cell) -> Json | None:
     path = paths.model(cell.name) / DONE
     if not path.is_file():
         return None
-    marker: Json = json.loads(path.read_text(encoding="utf-8"))
-    return marker
+    return read_json(path)
 
 
-def check_unchanged(paths: RunPaths, cell: Cell, marker: Json, now: Json) -> None:
+def check_unchanged(settings: Settings, cell: Cell, marker: Json, now: Json) -> None:
     """Raises: UserError when a trained cell was trained on something else than what the run has now."""
-    changed = [name for name, value in now.items() if marker["fingerprint"].get(name) != value]
+    changed = [
+        change for name, value in now.items() for change in differences(name, marker["fingerprint"].get(name), value)
+    ]
     if changed:
         raise UserError(
-            f"{paths.model(cell.name)}: was trained with other {' and '.join(changed)} than the run has now. "
-            "Take another run.dir, or remove this folder to train it anew."
+            f"{settings.paths.model(cell.name)}: was trained otherwise: {'; '.join(changed)}. Take another run.dir, restore "
+            "the settings, or remove this folder to train it anew."
         )
+
+
+def check_trained(settings: Settings) -> None:
+    """Holds every trained cell against the settings of the run, rows left out. Raises: UserError as check_unchanged."""
+    for cell in cells(settings):
+        if (marker := done(settings.paths, cell)) is not None:
+            check_unchanged(settings, cell, marker, fingerprint(settings, cell))

@@ -14,7 +14,7 @@ from targen.jsonl import Json, write_jsonl, write_text
 from targen.run_dir import open_run
 from targen.slots import rng
 from targen.task import Row, TaskSpec
-from train.cells import DONE, Cell, cells, check_unchanged, done, fingerprint, training_rows
+from train.cells import DONE, Cell, cells, check_trained, check_unchanged, done, fingerprint, training_rows
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -37,7 +37,7 @@ def train(settings: Settings) -> None:
         if marker is None:
             todo.append((cell, task, rows, mark))
         else:
-            check_unchanged(settings.paths, cell, marker, mark)
+            check_unchanged(settings, cell, marker, mark)
     if skipped:
         log.warning("train: the original data are not at hand, so %d cells of the original arm are left out", skipped)
     for number, (cell, task, rows, mark) in enumerate(todo, start=1):
@@ -143,7 +143,7 @@ def _parts(settings: Train, sequences: int) -> tuple[int, int]:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    train(open_run(cfg))
+    train(open_run(cfg, check_trained))
     return 0
 
 

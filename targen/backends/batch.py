@@ -35,7 +35,7 @@ class Batch:
         if not paths.responses.exists():
             return
         asked = (
-            frozenset(line["custom_id"] for _, line in read_jsonl(paths.requests))
+            frozenset(str(line.get("custom_id")) for _, line in read_jsonl(paths.requests))
             if paths.requests.exists()
             else frozenset()
         )
@@ -60,8 +60,9 @@ class Batch:
             return False
         if id not in known:
             return id.partition("-")[0] in TASK_NAMES
-        response = line.get("response") or {}
-        body = response.get("body") or {}
+        response = line.get("response")
+        response = response if isinstance(response, dict) else {}
+        body = response["body"] if isinstance(response.get("body"), dict) else {}
         error = line.get("error") or body.get("error")
         if isinstance(error, dict) and (refused := refusal(id, error, self._model)) is not None:
             self._answers[id] = refused

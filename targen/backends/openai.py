@@ -111,12 +111,12 @@ class OpenAIServer:
 
     async def _post(self, request: Request) -> Answer | Failure:
         async with self._session.post(self._url, json=request.body) as response:
-            text = await response.text(errors="replace")
+            text = self._without_key(await response.text(errors="replace"))
             status = response.status
             if status == 200:
                 try:
                     return answer_from_completion(request.id, json.loads(text))
-                except ValueError as err:
+                except (ValueError, RecursionError) as err:
                     raise _Again(f"status 200 without a chat completion ({err})") from None
             said = f"status {status}: {_message(text)}"
             if status in (401, 403):
