@@ -17,6 +17,7 @@ from targen.progress import Progress
 from targen.run_dir import open_run
 from targen.task import Example, TaskSpec
 from train.cells import Cell, cells, check_trained, done
+from train.families import family as family_named
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,11 @@ def _predictions(
 
 def predict_cell(settings: Settings, cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
     """The trained cell's answers to the examples, in their order."""
-    from train import encoder as family
+    from accelerate import PartialState
 
+    family = family_named(settings.model.family)
     loaded = family.load_trained(settings.paths.model(cell.name))
+    loaded.model.to(PartialState().device)
     encoded = family.encode(loaded, task, examples, settings.train.max_length)
     found: dict[int, Prediction] = {}
     for place, scores in family.predict(loaded, encoded, settings.eval.batch_size):

@@ -68,7 +68,7 @@ class Synth:
 @checked_dataclass(frozen=True, config=STRICT)
 class Model:
     name: str
-    family: Literal["encoder"]
+    family: Literal["encoder", "seq2seq"]
     path: str
     sha256: str | None
 
@@ -81,6 +81,7 @@ class Train:
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_ratio: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+    precision: Literal["fp32", "bf16"]
     max_length: Annotated[int, Field(ge=8)]
     max_choices: Annotated[int, Field(ge=2)]
     max_rows: Count | None
@@ -255,7 +256,7 @@ ANSWER_KEYS = (
 TASK_KEYS = tuple(
     field.name
     for field in dataclasses.fields(TaskSpec)
-    if field.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "original_train")
+    if field.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
 )
 
 

@@ -88,9 +88,15 @@ def check_templates(method: Method, task: TaskSpec) -> list[str]:
     for name, spec in task.instance_seed.fields.items():
         if isinstance(spec, str):
             known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
+    if task.long_field not in view:
+        found = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
+    else:
+        found = []
     for label in task.labels:
         known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
-    return [problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)]
+    return found + [
+        problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
+    ]
 
 
 def file_seed_schema(task: TaskSpec) -> Json:

@@ -96,6 +96,7 @@ class TaskSpec:
     generation: StepPrompt
     instance: str
     encoder: EncoderInput
+    long_field: str  # of `instance`: what is cut where a whole prompt is too long
     labels: list[Label] = field(default_factory=list)
     variants: dict[str, list[str]] = field(default_factory=dict)
     choices: Literal["labels", "texts"] = "labels"

@@ -13,7 +13,8 @@ from targen.errors import UserError
 from targen.task import Example
 from train import encoder as family
 from train.cells import cells, training_rows
-from train.render import encoder_texts
+from train.pretrained import resolve
+from train.render import encoder_texts, fewer_choices
 from train.run import train
 
 SETTINGS = settings()
@@ -105,7 +106,7 @@ def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: family.Encod
     minilm.model.eval()  # no dropout, so that the parts can be compared
     task = SPECS["rte"]
     examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.code.examples(task, row)][:8]
-    encoded, collate = family.encode(minilm, task, examples, 64), family.collator(minilm.tokenizer)
+    encoded, collate = family.encode(minilm, task, examples, 64), family.collator(minilm)
 
     def gradient(parts: list[list[family.Encoded]]) -> torch.Tensor:
         minilm.model.zero_grad()
@@ -121,22 +122,22 @@ def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: family.Encod
 def test_fewer_choices_keep_one_right_answer_and_no_other() -> None:
     many = Example("record", 0, {}, tuple("abcdef"), (1, 4), ("b", "e"))
     for number in range(20):
-        few = family.fewer_choices(many, 3, random.Random(number))
+        few = fewer_choices(many, 3, random.Random(number))
         assert len(few.choices) == 3
         assert few.choices[few.gold[0]] == "b"
         assert "e" not in few.choices
     all_right_but_one = Example("record", 0, {}, tuple("abc"), (0, 1), ("a", "b"))
-    assert sorted(family.fewer_choices(all_right_but_one, 3, random.Random(0)).choices) == ["a", "c"]
+    assert sorted(fewer_choices(all_right_but_one, 3, random.Random(0)).choices) == ["a", "c"]
 
 
 def test_other_weights_than_the_ones_named_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"model.sha256: .*has [0-9a-f]{64}, expected 53aa"):
-        family.resolve(dataclasses.replace(SETTINGS.model, path=str(tmp_path)))
+        resolve(dataclasses.replace(SETTINGS.model, path=str(tmp_path)))
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
-        family.resolve(dataclasses.replace(SETTINGS.model, path="some/hub-id"))
+        resolve(dataclasses.replace(SETTINGS.model, path="some/hub-id"))
     with pytest.raises(UserError, match="the package not_there is not installed"):
-        family.resolve(dataclasses.replace(SETTINGS.model, path="package:not_there/model"))
+        resolve(dataclasses.replace(SETTINGS.model, path="package:not_there/model"))
 
 
 def copa_run(folder: Path, *overrides: str):

