@@ -3,9 +3,11 @@
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
@@ -17,13 +19,17 @@ class Progress:
     def __init__(self, phase: str, unit: str, total: int | None = None) -> None:
         self._phase, self._unit, self._total = phase, unit, total
         self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if sys.stderr.isatty() else None
+        self._lines = ExitStack()  # log lines above the bar, not through it
         self._count, self._start = 0, time.monotonic()
         self._said = self._start
 
     def __enter__(self) -> "Progress":
+        if self._bar is not None:
+            self._lines.enter_context(logging_redirect_tqdm())
         return self
 
     def advance(self, now_at: str) -> None:
+        """One more is done; `now_at` says what it was."""
         self._count += 1
         if self._bar is not None:
             self._bar.set_postfix_str(now_at, refresh=False)
@@ -41,7 +47,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lines.close()
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._total != 0:
             self._say()

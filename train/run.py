@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from targen.cli import main
 from targen.config import Settings, Train
 from targen.jsonl import Json, write_jsonl, write_text
+from targen.progress import Progress
 from targen.run_dir import open_run
 from targen.slots import rng
 from targen.task import Row, TaskSpec
@@ -29,25 +30,33 @@ def train(settings: Settings) -> None:
     todo: list[tuple[Cell, TaskSpec, tuple[Row, ...], Json]] = []
     skipped = 0
     for cell in cells(settings):
+        marker = done(settings.paths, cell)
+        if marker is not None and cell.arm == "original":
+            continue  # original data do not change, and ReCoRD's take a while to read
         found = training_rows(settings, cell)
         if found is None:
             skipped += 1
             continue
         task, rows = found
         mark = fingerprint(settings, cell, rows)
-        marker = done(settings.paths, cell)
         if marker is None:
             todo.append((cell, task, rows, mark))
         else:
             check_unchanged(settings, cell, marker, mark)
     if skipped:
         log.warning("train: the original data are not at hand, so %d cells of the original arm are left out", skipped)
-    for number, (cell, task, rows, mark) in enumerate(todo, start=1):
-        seconds, steps, last_loss = train_cell(settings, cell, task, rows, mark)
-        log.info(
-            "train: %d of %d, %s: %d rows, %d steps in %.0f s, last loss %.3f",
-            number, len(todo), cell.name, len(rows), steps, seconds, last_loss,
-        )  # fmt: skip
+    with Progress("train", "cells", len(todo)) as progress:
+        for cell, task, rows, mark in todo:
+            seconds, steps, last_loss = train_cell(settings, cell, task, rows, mark)
+            log.info(
+                "train: %s: %d rows, %d steps in %.0f s, last loss %.3f",
+                cell.name,
+                len(rows),
+                steps,
+                seconds,
+                last_loss,
+            )
+            progress.advance(cell.name)
 
 
 def train_cell(
