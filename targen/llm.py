@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -12,6 +13,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from targen.errors import RowError
 from targen.jsonl import Json
 from targen.task import STRICT
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
@@ -132,8 +136,6 @@ def refusal(id: str, error: Json, model: str) -> Answer | None:
 
 def read_object(answer: Answer, schema: Json) -> Json:
     """The JSON object of an answer, also from within prose or a code fence. Raises: RowError with the reason."""
-    import jsonschema
-
     if answer.finish_reason in UNUSABLE:
         raise RowError(UNUSABLE[answer.finish_reason])
     if not answer.text.strip():
@@ -147,14 +149,21 @@ def read_object(answer: Answer, schema: Json) -> Json:
             start = answer.text.find("{", start + 1)
     else:
         raise RowError("answer holds no JSON object")
-    try:
-        jsonschema.validate(found, schema)
-    except jsonschema.ValidationError as err:
-        place = ".".join(str(part) for part in err.absolute_path) or "answer"
-        raise RowError(f"answer does not fit the schema: {place}: {err.validator}") from None
+    error = next(_validator(json.dumps(schema)).iter_errors(found), None)
+    if error is not None:
+        place = ".".join(str(part) for part in error.absolute_path) or "answer"
+        raise RowError(f"answer does not fit the schema: {place}: {error.validator}")
     if not _is_unicode(found):
         raise RowError("answer holds half a character (a lone surrogate)")
     return dict(found)
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> "Draft202012Validator":
+    """A validator is dear to make; the schemas of a run are few."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(schema))
 
 
 def _is_unicode(found: Any) -> bool:

@@ -140,10 +140,11 @@ class OpenAIServer:
         return text.replace(self._key, "***") if self._key else text
 
     def close(self) -> None:
-        for task in self._tasks:
+        running = list(self._tasks)  # a copy: tasks leave the set as they end
+        for task in running:
             task.cancel()
-        if self._tasks:
-            self._loop.run_until_complete(asyncio.wait(self._tasks))
+        if running:
+            self._loop.run_until_complete(asyncio.wait(running))
         self._loop.run_until_complete(self._session.close())
         self._loop.close()
 
