@@ -36,7 +36,8 @@ class Request:
     hash: str
     task: str
     step: Step
-    body: Json  # of an OpenAI chat completion
+    payload: str  # body of an OpenAI chat completion: JSON, keys sorted, the bytes that the hash is of
+    schema: Json  # of the answer
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,9 @@ def make_request(
         "type": "json_schema",
         "json_schema": {"name": step, "schema": schema, "strict": True},
     }
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    return Request(f"{task}-{step}-{place}-{digest[:12]}", digest, task, step, body)
-
-
-def schema_of(request: Request) -> Json:
-    schema: Json = request.body["response_format"]["json_schema"]["schema"]
-    return schema
+    payload = json.dumps(body, sort_keys=True)
+    digest = hashlib.sha256(payload.encode()).hexdigest()
+    return Request(f"{task}-{step}-{place}-{digest[:12]}", digest, task, step, payload, schema)
 
 
 def answer_from_completion(id: str, completion: Json) -> Answer:

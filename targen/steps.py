@@ -12,7 +12,7 @@ from typing import Any
 
 from targen.errors import RowError, UserError
 from targen.jsonl import Json
-from targen.llm import Answer, Request, Sampling, Step, make_request, read_object, schema_of
+from targen.llm import Answer, Request, Sampling, Step, make_request, read_object
 from targen.prompts import (
     Method,
     Prompt,
@@ -107,7 +107,7 @@ def list_contexts(recipe: Recipe) -> Generator[Wanted, Any, list[str]]:
         request = recipe.request("contexts", f"r{number}", prompt)
         answer: Answer = yield request
         try:
-            for context in read_object(answer, schema_of(request))["contexts"][:count]:
+            for context in read_object(answer, request.schema)["contexts"][:count]:
                 if normalised(context):
                     found.setdefault(normalised(context), " ".join(context.split()))
         except RowError:
@@ -178,7 +178,7 @@ def write_instance_seed(
     answer: Answer = yield request
     calls = (answer.id,)
     try:
-        seeds = read_object(answer, schema_of(request))["instance_seeds"]
+        seeds = read_object(answer, request.schema)["instance_seeds"]
         if position >= len(seeds):
             raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
         task.code.check_seed(task, seeds[position])
@@ -217,7 +217,7 @@ def generate(
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)
     try:
-        found = read_object(answer, schema_of(request))
+        found = read_object(answer, request.schema)
         build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
         rows = task.code.build(task, cell, seed.seed, drawn, found, build_rng)
         for row in rows:
@@ -239,7 +239,7 @@ def self_correct(
     answer: Answer = yield request
     calls = (*calls, answer.id)
     try:
-        found = read_object(answer, schema_of(request))
+        found = read_object(answer, request.schema)
     except RowError as err:
         raise StepError("self_correction", str(err), answer.text, calls) from None
     return found["label"], found["explanation"].strip(), calls

@@ -1,5 +1,6 @@
 """OpenAI batch files: requests are written for somebody else to answer, answers are taken at the next start."""
 
+import json
 import logging
 import shlex
 import sys
@@ -88,7 +89,12 @@ class Batch:
 
     def _write_requests(self) -> None:
         lines = [
-            {"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": self._submitted[id].body}
+            {
+                "custom_id": id,
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": json.loads(self._submitted[id].payload),
+            }
             for id in sorted(self._submitted)
         ]
         write_jsonl(self._paths.requests, lines)

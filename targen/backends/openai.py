@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds before a retry
 TRIES_BEFORE_FIRST_CONTACT = 3  # a server that was never there is not waited for
 MESSAGE_LENGTH = 300
+JSON = {"Content-Type": "application/json"}
 
 
 class _Fatal(Exception):
@@ -110,7 +111,7 @@ class OpenAIServer:
         return Failure(request.id, self._without_key(f"{reason}, after {self._settings.max_retries} retries"))
 
     async def _post(self, request: Request) -> Answer | Failure:
-        async with self._session.post(self._url, json=request.body) as response:
+        async with self._session.post(self._url, data=request.payload, headers=JSON) as response:
             text = self._without_key(await response.text(errors="replace"))
             status = response.status
             if status == 200:
