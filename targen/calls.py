@@ -9,47 +9,47 @@ from targen.llm import Answer, Request
 
 
 class CallLog:
-    """The answers of a run, by request. A call that was answered is never asked again."""
+    """The answers of a run, by request. A call that was answered is never asked again.
+
+    Memory holds where each answer stands, not the answer: a million calls take some hundred megabytes.
+    """
 
     def __init__(self, paths: Iterable[tuple[str, Path]]) -> None:
         self._logs = {task: AppendLog(path) for task, path in paths}
-        self._answers: dict[str, Answer] = {}
-        self._hashes: dict[str, str] = {}  # place of a call -> id, to find out that a prompt changed
+        self._found: dict[str, tuple[str, int]] = {}  # place of a call -> hash of its prompt, offset in its log
         for log in self._logs.values():
-            for number, record in log.records():
-                answer = answer_of(record, f"{log.path}:{number}")
-                self._answers[answer.id] = answer
-                self._hashes[place_of(answer.id)] = answer.id
+            for number, offset, record in log.records():
+                place, _, digest = answer_of(record, f"{log.path}:{number}").id.rpartition("-")
+                self._found.setdefault(place, (digest, offset))  # the first answer counts, should there be two
 
     def get(self, request: Request) -> Answer | None:
         """The answer on record. Raises: UserError if this place of the run was asked with another prompt."""
-        other = self._hashes.get(place_of(request.id))
-        if other is not None and other != request.id:
+        place, _, digest = request.id.rpartition("-")
+        found = self._found.get(place)
+        if found is None:
+            return None
+        log = self._logs[request.task]
+        if found[0] != digest:
             raise UserError(
-                f"{self._logs[request.task].path}: got the call {other}, expected {request.id}: the prompt, the model, the "
-                "sampling or the schema changed since. Take another run.dir, or restore what was changed."
+                f"{log.path}: got the call {place}-{found[0]}, expected {request.id}: the prompt, the model, the sampling or "
+                "the schema changed since. Take another run.dir, or restore what was changed."
             )
-        return self._answers.get(request.id)
+        return answer_of(log.read(found[1]), f"{log.path}, byte {found[1]}")
 
     def ids(self) -> frozenset[str]:
-        return frozenset(self._answers)
+        return frozenset(f"{place}-{digest}" for place, (digest, _) in self._found.items())
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._found)
 
     def put(self, request: Request, answer: Answer) -> None:
-        self._logs[request.task].append(record_of(request, answer))
-        self._answers[answer.id] = answer
-        self._hashes[place_of(answer.id)] = answer.id
+        offset = self._logs[request.task].append(record_of(request, answer))
+        place, _, digest = answer.id.rpartition("-")
+        self._found[place] = (digest, offset)
 
     def close(self) -> None:
         for log in self._logs.values():
             log.close()
-
-
-def place_of(id: str) -> str:
-    """The id without the hash of the prompt."""
-    return id.rpartition("-")[0]
 
 
 def record_of(request: Request, answer: Answer) -> Json:

@@ -6,8 +6,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from targen.backends.batch import AwaitingAnswers
 from targen.calls import CallLog
 from targen.cli import main
@@ -15,7 +13,7 @@ from targen.config import Settings
 from targen.engine import Engine
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
-from targen.llm import LLM, STEPS, Answer, Request
+from targen.llm import LLM, STEPS, Answer, Request, schema_problem
 from targen.progress import Progress
 from targen.prompts import checked_templates, file_seed_schema, seed_variant_keys
 from targen.run_dir import open_run
@@ -34,10 +32,8 @@ def generate(settings: Settings) -> None:
 
     Raises: AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
     """
-    check_ready(settings)
-    tasks = list(settings.tasks.values())
-    states = [Synthesis(_recipe(settings, task), settings.synth.size_of(task)) for task in tasks]
-    calls = CallLog((task.name, settings.paths.calls(task.name)) for task in tasks)
+    states = [Synthesis(recipe, settings.synth.size_of(recipe.task)) for recipe in recipes(settings)]
+    calls = CallLog((task, settings.paths.calls(task)) for task in settings.tasks)
     usage = _Usage()
     with Progress("generate", "calls") as progress:
 
@@ -63,13 +59,15 @@ def generate(settings: Settings) -> None:
         )
 
 
-def check_ready(settings: Settings) -> None:
-    """Raises: UserError for what would stop the phase only after calls were paid for, or files written."""
+def recipes(settings: Settings) -> list[Recipe]:
+    """What is asked for every task.
+
+    Raises: UserError for what would stop the phase only after calls were paid for, or files written.
+    """
     checked_templates(settings.method, list(settings.tasks.values()))
     if settings.generator.backend == "recorded":
         _recording(settings)
-    for task in settings.tasks.values():
-        _recipe(settings, task)
+    return [_recipe(settings, task) for task in settings.tasks.values()]
 
 
 def _recording(settings: Settings) -> LLM:
@@ -106,12 +104,8 @@ def _file_seeds(folder: Path, task: TaskSpec) -> tuple[tuple[Json, ...], ...]:
     schema = file_seed_schema(task)
     found: dict[tuple[str, ...], list[Json]] = defaultdict(list)
     for number, line in read_jsonl(path):
-        try:
-            jsonschema.validate(line, schema)
-        except jsonschema.ValidationError as err:
-            raise UserError(
-                f"{path}:{number}: {err.message}. Expected the fields {sorted(schema['properties'])}."
-            ) from None
+        if (problem := schema_problem(line, schema)) is not None:
+            raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
         found[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
     groups = []
     for group in seed_groups(task.cells, keys):
@@ -160,7 +154,7 @@ class _Usage:
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     try:
-        generate(open_run(cfg, check_ready))
+        generate(open_run(cfg, recipes))
     except AwaitingAnswers as waiting:
         log.info("generate: %s", waiting)
         return AWAITING if os.environ.get(CHILD) else 0

@@ -11,6 +11,7 @@ from targen.errors import UserError
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
+BLOCK = 8192  # bytes read at once for one line
 
 
 def dumps(record: Json) -> str:
@@ -85,10 +86,12 @@ class AppendLog:
                 f"{path}: cannot be opened for writing ({err.strerror}). Mend it, or take another run.dir."
             ) from None
         size = os.fstat(self._descriptor).st_size
-        keep = self._whole_lines(size)
-        if keep < size:
-            log.warning("%s: a torn end of %d bytes was cut off and will be redone", path, size - keep)
-            os.ftruncate(self._descriptor, keep)
+        self._size = self._whole_lines(size)
+        if self._size < size and _is_json(os.pread(self._descriptor, size - self._size, self._size)):
+            self._size = size + os.write(self._descriptor, b"\n")  # only its end was torn off
+        elif self._size < size:
+            log.warning("%s: a torn end of %d bytes was cut off and will be redone", path, size - self._size)
+            os.ftruncate(self._descriptor, self._size)
 
     def _whole_lines(self, size: int) -> int:
         """Offset after the last line that is whole; what follows is torn."""
@@ -112,15 +115,33 @@ class AppendLog:
             end = start
         return 0
 
-    def records(self) -> Iterator[tuple[int, Json]]:
-        return read_jsonl(self.path)
+    def records(self) -> Iterator[tuple[int, int, Json]]:
+        """(line number, offset, object) of every line, blank ones left out."""
+        offset = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, offset, parse_line(line.decode("utf-8", errors="replace"), f"{self.path}:{number}")
+                offset += len(line)
 
-    def append(self, record: Json) -> None:
-        line = (dumps(record) + "\n").encode("ascii")
+    def read(self, offset: int) -> Json:
+        """The object of the line that begins at `offset`."""
+        line = b""
+        while not line.endswith(b"\n"):
+            block = os.pread(self._descriptor, BLOCK, offset + len(line))
+            end = block.find(b"\n")
+            line += block if end < 0 else block[: end + 1]
+        return parse_line(line.decode("utf-8"), str(self.path))
+
+    def append(self, record: Json) -> int:
+        """Writes one line, in one write; its offset. Raises: OSError when the disk is full; the log stays readable."""
+        line, offset = (dumps(record) + "\n").encode("ascii"), self._size
         written = os.write(self._descriptor, line)
-        if written < len(line):  # a full disk: take the part back, so that the log stays readable
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+        if written < len(line):
+            os.ftruncate(self._descriptor, offset)
             raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+        self._size += written
+        return offset
 
     def close(self) -> None:
         os.fsync(self._descriptor)

@@ -146,13 +146,19 @@ def read_object(answer: Answer, schema: Json) -> Json:
             start = answer.text.find("{", start + 1)
     else:
         raise RowError("answer holds no JSON object")
-    error = next(_validator(json.dumps(schema)).iter_errors(found), None)
-    if error is not None:
-        place = ".".join(str(part) for part in error.absolute_path) or "answer"
-        raise RowError(f"answer does not fit the schema: {place}: {error.validator}")
+    if (problem := schema_problem(found, schema)) is not None:
+        raise RowError(f"answer does not fit the schema: {problem}")
     if not _is_unicode(found):
         raise RowError("answer holds half a character (a lone surrogate)")
     return dict(found)
+
+
+def schema_problem(found: Any, schema: Json) -> str | None:
+    """Where and by which rule a value breaks a JSON schema first, None where it fits."""
+    error = next(_validator(json.dumps(schema)).iter_errors(found), None)
+    if error is None:
+        return None
+    return f"{'.'.join(str(part) for part in error.absolute_path) or 'the object'}: {error.validator}"
 
 
 @lru_cache(maxsize=256)

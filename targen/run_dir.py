@@ -16,7 +16,7 @@ from targen.jsonl import Json, write_text
 log = logging.getLogger(__name__)
 
 
-def open_run(cfg: DictConfig, check: Callable[[Settings], None] | None = None, write: bool = True) -> Settings:
+def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
     """The settings, held against the run that lies in run.dir; config.yaml is written when all checks have passed.
 
     Raises: UserError for every mistake found, also from the phase's own `check`; then nothing was written.

@@ -183,7 +183,8 @@ def test_a_request_without_a_recording_is_named(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_is_cut_off_and_redone(tmp_path: Path) -> None:
     generate(settings("task=[rte,wsc]", f"run.dir={tmp_path / 'whole'}"))
-    for tear in (b'{"id": "rte-contexts', b'{"id": "rte-con\n', b"\x00\x00\x00"):
+    whole_line = (tmp_path / "whole" / "calls" / "rte.jsonl").read_bytes().splitlines()[30]
+    for tear in (b'{"id": "rte-contexts', whole_line, b'{"id": "rte-con\n', b"\x00\x00\x00"):
         torn = tmp_path / f"torn{len(tear)}"
         generate(settings("task=[rte,wsc]", f"run.dir={torn}"))
         path = torn / "calls" / "rte.jsonl"

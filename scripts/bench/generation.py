@@ -135,14 +135,20 @@ def throughput(folder: Path) -> None:
 
 
 def slow_server(folder: Path) -> None:
+    """Steps 3 and 4, from instance seeds on file: steps 1 and 2 have few calls and could not fill 256 places."""
+    seeds = folder / "seeds"
+    seeds.mkdir()
+    lines = (dumps({"premise": f"On day {number} the mill by the river burned down."}) + "\n" for number in range(1000))
+    (seeds / "rte.jsonl").write_text("".join(lines))
+    overrides = ["task=rte", "synth.seed_source=file", f"synth.seed_dir={seeds}"]
+    log = folder / "bodies.jsonl"
+    with Server(Behaviour(1.0, bodies=str(log))) as server:
+        calls, seconds = run(folder / "run", server.url, 256, 1000, *overrides)
     with Server(Behaviour(1.0)) as server:
-        calls, seconds = run(folder / "run", server.url, 256, 240)
-    say(
-        "time at 1 s, 256 at once, versus calls / concurrency x latency",
-        seconds / (calls / 256 * 1.0),
-        "<= 1.1",
-        f"{calls} calls",
-    )
+        theirs = asyncio.run(bare(server.url, log.read_bytes().splitlines(), 256))
+    ideal = calls / 256
+    say("time at 1 s, 256 at once, versus calls / concurrency x latency", seconds / ideal, "<= 1.1", f"{calls} calls")
+    say("the same of a bare aiohttp loop, for comparison", theirs / ideal, "", "")
 
 
 def faults(folder: Path) -> None:
