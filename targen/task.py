@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
@@ -103,7 +104,7 @@ class TaskSpec:
     rows_per_slot: int = 1
     original_train: str | None = None  # the task whose train split stands in where this one has none
 
-    @property
+    @cached_property
     def cells(self) -> list[LabelCell]:
         """All label cells; neighbours differ in the label, so that a size that does not divide stays balanced."""
         variants: list[tuple[tuple[str, str], ...]] = [()]
@@ -122,7 +123,7 @@ class TaskSpec:
             return None
         return next((label.name for label in self.labels if same_value(label.value, row["label"])), None)
 
-    @property
+    @cached_property
     def code(self) -> "TaskCode":
         """The task's functions: `CODE` of targen/tasks/<name>.py where there is one, else the plain ones."""
         own = importlib.util.find_spec(f"targen.tasks.{self.name}") is not None
