@@ -17,9 +17,10 @@ from targen.llm import LLM, STEPS, Answer, Request, schema_problem
 from targen.progress import Progress
 from targen.prompts import checked_templates, file_seed_schema, seed_variant_keys
 from targen.run_dir import open_run
+from targen.run_lock import locked
 from targen.slots import seed_groups
 from targen.steps import Recipe
-from targen.synthesis import Synthesis, synthesise, write_data_set
+from targen.synthesis import Settled, Synthesis, synthesise, write_data_set
 from targen.task import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,23 @@ def generate(settings: Settings) -> None:
     Raises: AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
     """
     states = [Synthesis(recipe, settings.synth.size_of(recipe.task)) for recipe in recipes(settings)]
-    calls = CallLog((task, settings.paths.calls(task)) for task in settings.tasks)
     usage = _Usage()
+    with locked(settings.paths.root):
+        for state, result in zip(states, _answer(settings, states, usage), strict=True):
+            write_data_set(settings.paths, state, result, usage.of(state.recipe.task.name))
+            log.info(
+                "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
+                state.recipe.task.name,
+                sum(len(candidate.rows) for candidate in result.accepted),
+                sum(state.attempts.values()),
+                len(state.rejects),
+                sum(candidate.flipped for candidate in (*result.accepted, *result.surplus)),
+            )
+
+
+def _answer(settings: Settings, states: list[Synthesis], usage: "_Usage") -> list[Settled]:
+    """All calls of all tasks, from the log or from the backend, and what comes of them."""
+    calls = CallLog((task, settings.paths.calls(task)) for task in settings.tasks)
     with Progress("generate", "calls") as progress:
 
         def observe(request: Request, answer: Answer, asked: bool) -> None:
@@ -43,20 +59,10 @@ def generate(settings: Settings) -> None:
 
         llm = _backend(settings, calls)
         try:
-            settled = Engine(llm, calls, observe).run([synthesise(state) for state in states])
+            return Engine(llm, calls, observe).run([synthesise(state) for state in states])
         finally:
             llm.close()
             calls.close()
-    for state, result in zip(states, settled, strict=True):
-        write_data_set(settings.paths, state, result, usage.of(state.recipe.task.name))
-        log.info(
-            "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
-            state.recipe.task.name,
-            sum(len(candidate.rows) for candidate in result.accepted),
-            sum(state.attempts.values()),
-            len(state.rejects),
-            sum(candidate.flipped for candidate in (*result.accepted, *result.surplus)),
-        )
 
 
 def recipes(settings: Settings) -> list[Recipe]:

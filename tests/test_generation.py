@@ -340,6 +340,40 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
     assert len(server.bodies) <= calls + kills * 2 * 4  # what was under way at a kill
 
 
+def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path, serve) -> None:
+    server = serve(FakeModel())
+    server.misbehave = lambda number, handler: bool(time.sleep(0.05))
+    overrides = server_overrides(tmp_path, server.url, "task=rte", "generator.concurrency=1")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
+    )
+    while len(server.bodies) < 3:
+        time.sleep(0.01)
+    second = command("targen.generate", *overrides)
+    assert second.returncode == 2
+    assert f"is in use by process {first.pid} on " in second.stderr
+    first.kill()
+    first.wait()
+    assert (tmp_path / "generate.lock").exists()
+    assert command("targen.generate", *overrides).returncode == 0
+    assert not (tmp_path / "generate.lock").exists()
+    (tmp_path / "generate.lock").write_text('{"host": "another-node", "pid": 1, "started": 0.0}')
+    elsewhere = command("targen.generate", *overrides)
+    assert elsewhere.returncode == 2
+    assert "process 1 on another-node" in elsewhere.stderr
+    assert "remove" in elsewhere.stderr
+
+
+def test_over_generation_saves_rounds_and_holds_back_what_is_not_needed(tmp_path: Path) -> None:
+    model = FakeModel(error_rate=0.1, flip_rate=0.2)
+    serial = by_batch(tmp_path / "serial", model, "task=[rte,copa]")
+    spare = by_batch(tmp_path / "spare", model, "task=[rte,copa]", "synth.spare=1.0", "synth.max_attempts=2")
+    assert spare < serial
+    stats = json.loads((tmp_path / "spare" / "synthetic" / "rte" / "stats.json").read_text())
+    assert stats["rows_per_label"] == {"entailment": 6, "not_entailment": 6}
+    assert stats["surplus"] > 0
+
+
 def test_open_run_of_a_fresh_folder_writes_the_resolved_configuration(tmp_path: Path) -> None:
     from targen.cli import compose
 
