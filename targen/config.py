@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ Arm = Literal["original", "synthetic"]
 class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
-    backend: Literal["recorded", "batch", "openai"]
+    backend: Literal["recorded", "batch", "openai", "vllm"]
     model: Annotated[str, Field(min_length=1)]
     path: str | None = None
     base_url: str = ""
@@ -34,6 +35,8 @@ class Generator:
     concurrency: Count = 64
     max_retries: Annotated[int, Field(ge=0)] = 6
     timeout: Annotated[float, Field(gt=0)] = 300
+    chat_template: str | None = None
+    engine: dict[str, Any] = field(default_factory=dict)
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -226,7 +229,7 @@ def contradictions(settings: Settings) -> list[str]:
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
         if len(set(values)) < len(values):
             found.append(f"{name}: got {values}, expected each only once.")
-    if settings.generator.backend != "recorded" and settings.generator.path:
+    if settings.generator.backend not in ("recorded", "vllm") and settings.generator.path:
         found.append(
             f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it."
         )
@@ -254,9 +257,9 @@ ANSWER_KEYS = (
     ("synth", "self_correct"),
 )
 TASK_KEYS = tuple(
-    field.name
-    for field in dataclasses.fields(TaskSpec)
-    if field.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
+    item.name
+    for item in dataclasses.fields(TaskSpec)
+    if item.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
 )
 
 

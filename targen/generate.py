@@ -132,6 +132,10 @@ def _backend(settings: Settings, calls: CallLog) -> LLM:
         from targen.backends.batch import Batch
 
         return Batch(settings.paths, settings.tasks, calls.ids(), generator.model)
+    if generator.backend == "vllm":
+        from targen.backends.vllm import VLLM
+
+        return VLLM(generator)
     from targen.backends.openai import OpenAIServer
 
     key = os.environ.get(generator.api_key_env, "").strip() or None

@@ -1,0 +1,87 @@
+"""vLLM in this process: requests stream into the engine, so that it never drains between steps or tasks."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from targen.config import Generator
+from targen.errors import UserError, did_you_mean
+from targen.llm import Answer, Failure, Request
+
+
+class VLLM:
+    """One engine. Chat template, sampling, seed and JSON schema are those of each request.
+
+    A prompt that leaves no room for an answer is given back at once, unasked, as `context_length`.
+    """
+
+    def __init__(self, settings: Generator) -> None:
+        try:
+            from vllm import EngineArgs, LLMEngine
+        except ModuleNotFoundError:
+            raise UserError(
+                "generator=vllm: the package vllm is not installed. Install it (pip install vllm), or serve the model elsewhere "
+                "and take generator=openai."
+            ) from None
+        known = {field.name for field in fields(EngineArgs)}
+        for key in settings.engine:
+            if key not in known or key in ("model", "tokenizer"):
+                raise UserError(
+                    f"generator.engine.{key}: no such setting of vLLM's EngineArgs. {did_you_mean(key, known)}"
+                )
+        path = settings.path or settings.model
+        try:
+            self._engine: Any = LLMEngine.from_engine_args(EngineArgs(model=path, **settings.engine))
+        except (OSError, ValueError) as err:
+            said = " ".join(str(err).split())[:400]
+            raise UserError(
+                f"generator.model: {path} cannot be loaded by vLLM ({said}). Correct generator.*."
+            ) from None
+        self._model = settings.model
+        self._tokenizer: Any = self._engine.get_tokenizer()
+        self._template = Path(settings.chat_template).read_text(encoding="utf-8") if settings.chat_template else None
+        if self._template is None and not getattr(self._tokenizer, "chat_template", None):
+            raise UserError(
+                f"generator.model: {path} has no chat template. Take an instruct model, or set generator.chat_template=FILE."
+            )
+        self._room = int(self._engine.model_config.max_model_len)
+        self.window = 2 * int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+        self._done: deque[Answer] = deque()
+
+    def submit(self, request: Request) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        body = json.loads(request.payload)
+        prompt = self._tokenizer.apply_chat_template(
+            body["messages"], chat_template=self._template, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        if len(prompt) + body["max_tokens"] > self._room:
+            self._done.append(Answer(request.id, "", "context_length", {}, self._model))
+            return
+        params = SamplingParams(
+            temperature=body["temperature"],
+            top_p=body["top_p"],
+            max_tokens=body["max_tokens"],
+            seed=body["seed"],
+            # a weak model would otherwise fill its answer with blanks, which JSON allows anywhere
+            structured_outputs=StructuredOutputsParams(json=request.schema, disable_any_whitespace=True),
+        )
+        self._engine.add_request(request.id, {"prompt_token_ids": prompt}, params)
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        while not self._done:
+            self._done.extend(self._answer(output) for output in self._engine.step() if output.finished)
+        while self._done:
+            yield self._done.popleft()
+
+    def _answer(self, output: Any) -> Answer:
+        completion = output.outputs[0]
+        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
+        return Answer(output.request_id, completion.text, completion.finish_reason or "", usage, self._model)
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
