@@ -66,7 +66,7 @@ def test_the_engine_answers_in_the_form_that_is_asked_for_and_the_same_twice(tin
     calls = lines(tmp_path / "one" / "calls" / "copa.jsonl")
     assert calls
     assert all(
-        call["text"].startswith('{"contexts":["') for call in calls if call["step"] == "contexts"
+        call["text"].startswith('{"contexts":[') for call in calls if call["step"] == "contexts"
     )  # the schema, no blanks
     assert all(call["usage"]["prompt_tokens"] > 100 for call in calls)
     whole = [json.loads(call["text"]) for call in calls if call["finish_reason"] == "stop"]

@@ -11,6 +11,10 @@ from targen.config import Generator
 from targen.errors import UserError, did_you_mean
 from targen.llm import Answer, Failure, Request
 
+# JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids it: in vLLM
+# 0.32 the field of that name in a request's StructuredOutputsParams is read by nothing.
+NO_BLANKS: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
+
 
 class VLLM:
     """One engine. Chat template, sampling, seed and JSON schema are those of each request.
@@ -21,6 +25,7 @@ class VLLM:
     def __init__(self, settings: Generator) -> None:
         try:
             from vllm import EngineArgs, LLMEngine
+            from vllm.config import StructuredOutputsConfig
         except ModuleNotFoundError:
             raise UserError(
                 "generator=vllm: the package vllm is not installed. Install it (pip install vllm), or serve the model elsewhere "
@@ -28,13 +33,16 @@ class VLLM:
             ) from None
         known = {field.name for field in fields(EngineArgs)}
         for key in settings.engine:
-            if key not in known or key in ("model", "tokenizer"):
+            if key not in known or key in ("model", "tokenizer", "structured_outputs_config"):
                 raise UserError(
                     f"generator.engine.{key}: no such setting of vLLM's EngineArgs. {did_you_mean(key, known)}"
                 )
         path = settings.path or settings.model
         try:
-            self._engine: Any = LLMEngine.from_engine_args(EngineArgs(model=path, **settings.engine))
+            arguments = EngineArgs(
+                model=path, structured_outputs_config=StructuredOutputsConfig(**NO_BLANKS), **settings.engine
+            )
+            self._engine: Any = LLMEngine.from_engine_args(arguments)
         except (OSError, ValueError) as err:
             said = " ".join(str(err).split())[:400]
             raise UserError(
@@ -67,8 +75,7 @@ class VLLM:
             top_p=body["top_p"],
             max_tokens=body["max_tokens"],
             seed=body["seed"],
-            # a weak model would otherwise fill its answer with blanks, which JSON allows anywhere
-            structured_outputs=StructuredOutputsParams(json=request.schema, disable_any_whitespace=True),
+            structured_outputs=StructuredOutputsParams(json=request.schema),
         )
         self._engine.add_request(request.id, {"prompt_token_ids": prompt}, params)
 
