@@ -1,6 +1,5 @@
 """The report phase: `python -m eval.report +experiment=quickstart`; one HTML page and the same table as Markdown."""
 
-import json
 import logging
 import shlex
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from eval.tables import Line, evaluated_on, lines, markdown, warning
 from targen.cli import main
 from targen.config import Settings
 from targen.errors import UserError
-from targen.jsonl import Json, read_jsonl, write_text
+from targen.jsonl import Json, read_json, read_jsonl, write_text
 from targen.paths import RunPaths
 from targen.run_dir import open_run, read_record
 from targen.task import TaskSpec
@@ -80,7 +79,7 @@ def task_report(paths: RunPaths, task: TaskSpec) -> TaskReport | None:
         return None
     rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
     provenance = [line for _, line in read_jsonl(folder / "provenance.jsonl")]
-    stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+    stats = read_json(folder / "stats.json")
     rejects = tuple(line for _, line in read_jsonl(folder / "rejects.jsonl"))
     return TaskReport(
         task.name, task.folder, task.title, stats, tuple(_stories(task, rows, provenance)), rejects[:REJECTS_PER_TASK]

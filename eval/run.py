@@ -15,6 +15,7 @@ from targen.errors import UserError
 from targen.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.progress import Progress
 from targen.run_dir import open_run
+from targen.run_lock import locked
 from targen.task import Example, TaskSpec
 from train.cells import Cell, cells, check_trained, done
 from train.families import family as family_named
@@ -117,7 +118,9 @@ def _write_scores(settings: Settings, rows: list[Json]) -> None:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    evaluate(open_run(cfg, check_trained))
+    settings = open_run(cfg, check_trained)
+    with locked(settings.paths.root):
+        evaluate(settings)
     return 0
 
 

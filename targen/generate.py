@@ -1,8 +1,10 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
+import importlib.util
 import logging
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from targen.config import Settings
 from targen.engine import Engine
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
-from targen.llm import LLM, STEPS, Answer, Request, schema_problem
+from targen.llm import LLM, STEPS, Answer, Failure, Request, schema_problem
 from targen.progress import Progress
 from targen.prompts import checked_templates, file_seed_schema, seed_variant_keys
 from targen.run_dir import open_run
@@ -57,7 +59,7 @@ def _answer(settings: Settings, states: list[Synthesis], usage: "_Usage") -> lis
             usage.add(request, answer)
             progress.advance(request.step if asked else f"{request.step} (on record)")
 
-        llm = _backend(settings, calls)
+        llm = _WhenNeeded(lambda: _backend(settings, calls))
         try:
             return Engine(llm, calls, observe).run([synthesise(state) for state in states])
         finally:
@@ -73,6 +75,11 @@ def recipes(settings: Settings) -> list[Recipe]:
     checked_templates(settings.method, list(settings.tasks.values()))
     if settings.generator.backend == "recorded":
         _recording(settings)
+    if settings.generator.backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "generator=vllm: the package vllm is not installed. Install it (pip install -e '.[vllm]'), or serve the model elsewhere "
+            "and take generator=openai."
+        )
     return [_recipe(settings, task) for task in settings.tasks.values()]
 
 
@@ -140,6 +147,31 @@ def _backend(settings: Settings, calls: CallLog) -> LLM:
 
     key = os.environ.get(generator.api_key_env, "").strip() or None
     return OpenAIServer(generator, key)
+
+
+class _WhenNeeded:
+    """A backend that is made for the first request: a run that has all its answers loads no model."""
+
+    def __init__(self, make: Callable[[], LLM]) -> None:
+        self._make = make
+        self._llm: LLM | None = None
+
+    @property
+    def window(self) -> int:
+        return self._llm.window if self._llm is not None else 1
+
+    def submit(self, request: Request) -> None:
+        if self._llm is None:
+            self._llm = self._make()
+        self._llm.submit(request)
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        assert self._llm is not None
+        return self._llm.collect()
+
+    def close(self) -> None:
+        if self._llm is not None:
+            self._llm.close()
 
 
 class _Usage:

@@ -129,6 +129,10 @@ class AppendLog:
         line = b""
         while not line.endswith(b"\n"):
             block = os.pread(self._descriptor, BLOCK, offset + len(line))
+            if not block:
+                raise UserError(
+                    f"{self.path}: ends before byte {offset} has its line; it was cut while in use. Start again."
+                )
             end = block.find(b"\n")
             line += block if end < 0 else block[: end + 1]
         return parse_line(line.decode("utf-8"), str(self.path))

@@ -62,7 +62,10 @@ class Failure:
 class LLM(Protocol):
     """A backend. Requests go in as they become known, answers come out in any order."""
 
-    window: int  # how many requests it wants to hold at once
+    @property
+    def window(self) -> int:
+        """How many requests it wants to hold at once."""
+        ...
 
     def submit(self, request: Request) -> None:
         """Takes a request; need not begin to work on it."""

@@ -1,8 +1,9 @@
-"""One process at a time writes the calls of a run: a lock that needs no flock, which many cluster file systems lack."""
+"""One process at a time works on a run: a lock that needs no flock, which many cluster file systems lack."""
 
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,13 @@ import psutil
 from targen.errors import UserError
 from targen.jsonl import Json
 
-NAME = "generate.lock"
+NAME = "run.lock"
+SECONDS_TO_SIGN = 10.0  # a lock without a name is older only if its maker died in between
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds `<folder>/generate.lock` while the body runs.
+    """Holds `<folder>/run.lock` while the body runs.
 
     The file is created exclusively, which is atomic also on NFS. What a killed process of this machine left is taken
     over. Raises: UserError when another process holds it, or one of another machine may.
@@ -26,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     if not _create(path):
         holder = _holder(path)
-        if not _is_dead(holder):
+        if not _is_dead(holder, path):
             raise UserError(
                 f"run.dir: {folder} is in use by process {holder.get('pid')} on {holder.get('host')}. Wait for it, or take "
                 f"another run.dir; if that process is gone, remove {path}."
@@ -62,8 +64,10 @@ def _holder(path: Path) -> Json:
     return holder if isinstance(holder, dict) else {}
 
 
-def _is_dead(holder: Json) -> bool:
+def _is_dead(holder: Json, path: Path) -> bool:
     """Whether the holder is known to be gone: a process of this machine that is no more, or whose number is another's now."""
+    if not holder:
+        return path.exists() and time.time() - path.stat().st_mtime > SECONDS_TO_SIGN
     pid = holder.get("pid")
     return holder.get("host") == platform.node() and isinstance(pid, int) and _started(pid) != holder.get("started")
 

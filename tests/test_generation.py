@@ -354,10 +354,10 @@ def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_ov
     assert f"is in use by process {first.pid} on " in second.stderr
     first.kill()
     first.wait()
-    assert (tmp_path / "generate.lock").exists()
+    assert (tmp_path / "run.lock").exists()
     assert command("targen.generate", *overrides).returncode == 0
-    assert not (tmp_path / "generate.lock").exists()
-    (tmp_path / "generate.lock").write_text('{"host": "another-node", "pid": 1, "started": 0.0}')
+    assert not (tmp_path / "run.lock").exists()
+    (tmp_path / "run.lock").write_text('{"host": "another-node", "pid": 1, "started": 0.0}')
     elsewhere = command("targen.generate", *overrides)
     assert elsewhere.returncode == 2
     assert "process 1 on another-node" in elsewhere.stderr

@@ -90,6 +90,13 @@ def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...] | None = N
         "model": asdict(settings.model),
         f"tasks.{task.name}": {"encoder": asdict(task.encoder), "choices": task.choices},
     }
+    if settings.model.family == "seq2seq":
+        found[f"tasks.{task.name}"] |= {
+            "question": task.question,
+            "instance": task.instance,
+            "long_field": task.long_field,
+            "verbalizers": [label.verbalizer for label in task.labels],
+        }
     if rows is not None:
         found["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     return found
@@ -106,7 +113,9 @@ def done(paths: RunPaths, cell: Cell) -> Json | None:
 def check_unchanged(settings: Settings, cell: Cell, marker: Json, now: Json) -> None:
     """Raises: UserError when a trained cell was trained on something else than what the run has now."""
     changed = [
-        change for name, value in now.items() for change in differences(name, marker["fingerprint"].get(name), value)
+        change
+        for name, value in now.items()
+        for change in differences(name, marker.get("fingerprint", {}).get(name), value)
     ]
     if changed:
         raise UserError(

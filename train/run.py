@@ -13,6 +13,7 @@ from targen.config import Settings, Train
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.progress import Progress
 from targen.run_dir import open_run
+from targen.run_lock import locked
 from targen.slots import rng
 from targen.task import Row, TaskSpec
 from train.cells import DONE, Cell, cells, check_trained, check_unchanged, done, fingerprint, training_rows
@@ -103,7 +104,7 @@ def training_arguments(settings: Settings, cell: Cell, examples: int, sequences:
     train = settings.train
     at_once, parts = _parts(train, sequences)
     steps = -(-examples // train.batch_size) * train.epochs
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(settings.paths.model(cell.name)),
         num_train_epochs=train.epochs,
         per_device_train_batch_size=at_once,
@@ -122,6 +123,8 @@ def training_arguments(settings: Settings, cell: Cell, examples: int, sequences:
         dataloader_pin_memory=False,
         log_level="error",
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # a process trains on one device: DataParallel would multiply the batch
+    return arguments
 
 
 @contextmanager
@@ -154,7 +157,9 @@ def _parts(settings: Train, sequences: int) -> tuple[int, int]:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    train(open_run(cfg, check_trained))
+    settings = open_run(cfg, check_trained)
+    with locked(settings.paths.root):
+        train(settings)
     return 0
 
 

@@ -40,41 +40,38 @@ class Batch:
             if paths.requests.exists()
             else frozenset()
         )
-        strange = [
-            (f"{paths.responses}:{number}", line.get("custom_id"))
-            for number, line in read_jsonl(paths.responses)
-            if not self._read(line, asked | known_ids)
-        ]
-        if strange and not (self._answers or self._errors):
-            where, id = strange[0]
+        lines = list(read_jsonl(paths.responses))
+        strange = [(number, line.get("custom_id")) for number, line in lines if not self._read(line, asked | known_ids)]
+        if strange and len(strange) == len(lines):
+            number, id = strange[0]
             raise UserError(
-                f"{where}: got the custom_id {id!r}, which this run did not ask for, expected one of {paths.requests}. "
-                "This looks like the responses of another run: put the right file in its place."
+                f"{paths.responses}:{number}: got the custom_id {id!r}, which this run did not ask for, expected one of "
+                f"{paths.requests}. This looks like the responses of another run: put the right file in its place."
             )
         if strange:
-            log.warning("generate: %d lines of %s answer nothing that this run asks", len(strange), paths.responses)
+            log.warning("generate: %d lines of %s may answer nothing that this run asks", len(strange), paths.responses)
 
     def _read(self, line: Json, known: frozenset[str]) -> bool:
-        """Takes one line; False: it answers a request that this run never made. Lines of tasks left out are passed over."""
+        """Takes one line, whose answer counts if its request is made; False: no such request is known so far."""
         id = line.get("custom_id")
-        if not isinstance(id, str) or (id not in known and id.partition("-")[0] in self._tasks):
+        if not isinstance(id, str):
             return False
-        if id not in known:
-            return id.partition("-")[0] in TASK_NAMES
+        task = id.partition("-")[0]
+        expected = id in known or (task in TASK_NAMES and task not in self._tasks)  # of a task left out this time
         response = line.get("response")
         response = response if isinstance(response, dict) else {}
         body = response["body"] if isinstance(response.get("body"), dict) else {}
         error = line.get("error") or body.get("error")
         if isinstance(error, dict) and (refused := refusal(id, error, self._model)) is not None:
             self._answers[id] = refused
-            return True
+            return expected
         try:
             if error or response.get("status_code", 200) != 200:
                 raise ValueError(error or f"status {response['status_code']}")
             self._answers[id] = answer_from_completion(id, body)
         except ValueError as err:
             self._errors.setdefault(id, str(err))
-        return True
+        return expected
 
     def submit(self, request: Request) -> None:
         self._submitted[request.id] = request

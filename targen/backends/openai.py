@@ -70,7 +70,10 @@ class OpenAIServer:
         if self._bug is not None:
             raise self._bug
         if not self._done and self._fatal is not None:
-            raise UserError(self._fatal)
+            if running := list(self._tasks):  # what is under way may still be answered
+                self._loop.run_until_complete(asyncio.wait(running))
+            if not self._done:
+                raise UserError(self._fatal)
         while self._done:
             yield self._done.popleft()
 
@@ -112,7 +115,7 @@ class OpenAIServer:
 
     async def _post(self, request: Request) -> Answer | Failure:
         async with self._session.post(self._url, data=request.payload, headers=JSON) as response:
-            text = self._without_key(await response.text(errors="replace"))
+            text = await response.text(errors="replace")
             status = response.status
             if status == 200:
                 try:
@@ -120,7 +123,7 @@ class OpenAIServer:
                 except (ValueError, RecursionError) as err:
                     raise _Again(f"status 200 without a chat completion ({err})") from None
             said = f"status {status}: {_message(text)}"
-            if status in (401, 403):
+            if status == 401 or (status == 403 and not self._reached):
                 name = self._settings.api_key_env
                 have = f"the key of ${name} is not accepted" if self._key else f"no key is set in ${name}"
                 raise _Fatal(

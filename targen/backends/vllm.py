@@ -23,14 +23,10 @@ class VLLM:
     """
 
     def __init__(self, settings: Generator) -> None:
-        try:
-            from vllm import EngineArgs, LLMEngine
-            from vllm.config import StructuredOutputsConfig
-        except ModuleNotFoundError:
-            raise UserError(
-                "generator=vllm: the package vllm is not installed. Install it (pip install vllm), or serve the model elsewhere "
-                "and take generator=openai."
-            ) from None
+        from vllm import EngineArgs, LLMEngine
+        from vllm.config import StructuredOutputsConfig
+
+        self._template = _template(settings.chat_template)
         known = {field.name for field in fields(EngineArgs)}
         for key in settings.engine:
             if key not in known or key in ("model", "tokenizer", "structured_outputs_config"):
@@ -50,7 +46,6 @@ class VLLM:
             ) from None
         self._model = settings.model
         self._tokenizer: Any = self._engine.get_tokenizer()
-        self._template = Path(settings.chat_template).read_text(encoding="utf-8") if settings.chat_template else None
         if self._template is None and not getattr(self._tokenizer, "chat_template", None):
             raise UserError(
                 f"generator.model: {path} has no chat template. Take an instruct model, or set generator.chat_template=FILE."
@@ -92,3 +87,10 @@ class VLLM:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+
+
+def _template(path: str | None) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else None
+    except OSError as err:
+        raise UserError(f"generator.chat_template: {path} cannot be read ({err.strerror}). Correct the path.") from None
