@@ -27,6 +27,7 @@ from targen.task import TaskSpec
 
 log = logging.getLogger(__name__)
 CHILD = "TARGEN_CHILD"  # set by targen.run for its phases
+CHECK = "TARGEN_CHECK"  # set by targen.run for a phase that is only to check its settings
 AWAITING = 75  # exit code of this phase to targen.run: answers are awaited, later phases have no input yet
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from targen.cli import INTERRUPTED, main
 from targen.config import Phase, Settings
 from targen.data import eval_split
-from targen.generate import AWAITING, CHILD
+from targen.generate import AWAITING, CHECK, CHILD
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
@@ -39,6 +39,10 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     settings = open_run(cfg, check_evaluation_data, write=False)
     record = _record(settings, overrides)
     environment = MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
+    if any((settings.paths.root / "models").glob("*/done.json")):  # a setting that training refuses is refused first
+        check = [sys.executable, "-m", MODULES["train"], *overrides]
+        if code := subprocess.call(check, env=environment | {CHECK: "1"}):
+            return code
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)

@@ -36,6 +36,10 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
     after = files(run)
     assert {name: after[name] for name in before} == before
     assert len(json.loads((run / "run.json").read_text())["earlier_starts"]) == 1
+    changed = command("targen.run", *SMALL, f"run.dir={run}", "train.epochs=2")
+    assert changed.returncode == 2
+    assert "train.epochs was 1.0 and is 2.0" in changed.stderr
+    assert files(run) == after
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from targen.cli import main
 from targen.config import Settings, Train
+from targen.generate import CHECK
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.progress import Progress
 from targen.run_dir import open_run
@@ -157,7 +159,10 @@ def _parts(settings: Train, sequences: int) -> tuple[int, int]:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    settings = open_run(cfg, check_trained)
+    only_check = bool(os.environ.get(CHECK))
+    settings = open_run(cfg, check_trained, write=not only_check)
+    if only_check:
+        return 0
     with locked(settings.paths.root):
         train(settings)
     return 0
