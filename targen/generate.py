@@ -1,71 +1,161 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
-import importlib.util
 import logging
 import os
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from targen.backends.batch import AwaitingAnswers
+from targen.backends.choice import WhenNeeded, backend_of, check_backend
 from targen.calls import CallLog
-from targen.cli import main
+from targen.card import write_card
+from targen.cli import AWAITING, CHILD, main
 from targen.config import Settings
+from targen.contamination import EvaluationRows, evaluation_rows
+from targen.cost import plan_text, write_cost
+from targen.data import eval_split
+from targen.data_set import write_data_set
+from targen.demonstrations import train_rows
+from targen.drafts import Drafts
 from targen.engine import Engine
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
-from targen.llm import LLM, STEPS, Answer, Failure, Request, schema_problem
+from targen.llm import LLM, STEPS, Answer, Request, schema_problem
 from targen.progress import Progress
-from targen.prompts import checked_templates, file_seed_schema, seed_variant_keys
+from targen.prompts import file_seed_schema, seed_variant_keys
 from targen.run_dir import open_run
 from targen.run_lock import locked
-from targen.slots import seed_groups
-from targen.steps import Recipe
-from targen.synthesis import Settled, Synthesis, synthesise, write_data_set
+from targen.shards import shard_name, write_done
+from targen.slots import Shard, seed_groups
+from targen.steps import Job, Recipe
+from targen.stop import listen
+from targen.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
 from targen.task import TaskSpec
+from targen.templates import checked_templates
 
 log = logging.getLogger(__name__)
-CHILD = "TARGEN_CHILD"  # set by targen.run for its phases
-CHECK = "TARGEN_CHECK"  # set by targen.run for a phase that is only to check its settings
-AWAITING = 75  # exit code of this phase to targen.run: answers are awaited, later phases have no input yet
 
 
 def generate(settings: Settings) -> None:
-    """Makes `synthetic/<task>/` for every task of the run.
+    """Makes `synthetic/<task>/` for every task of the run, or with shard.count > 1 this shard's calls for it.
 
-    Raises: AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
+    A task that cannot be made does not keep the others from it. Raises: UserError with what was in the way of each;
+    AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
     """
-    states = [Synthesis(recipe, settings.synth.size_of(recipe.task)) for recipe in recipes(settings)]
-    usage = _Usage()
-    with locked(settings.paths.root):
-        for state, result in zip(states, _answer(settings, states, usage), strict=True):
-            write_data_set(settings.paths, state, result, usage.of(state.recipe.task.name))
-            log.info(
-                "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
-                state.recipe.task.name,
-                sum(len(candidate.rows) for candidate in result.accepted),
-                sum(state.attempts.values()),
-                len(state.rejects),
-                sum(candidate.flipped for candidate in (*result.accepted, *result.surplus)),
+    if settings.shard.count > 1:
+        generate_shard(settings)
+        return
+    wanted = recipes(settings)
+    with locked(settings.paths.root), ExitStack() as stack:
+        states = _states(settings, wanted, stack)
+        usage = _Usage()
+        calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
+        llm = stack.enter_context(closing(WhenNeeded(lambda: backend_of(settings, wanted, calls, "canary"))))
+        results = _answered([synthesise(state) for state in states], usage, calls, llm)
+        made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Settled)]
+        for state, result in made:
+            evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
+            write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
+            _say(state, result)
+        if made:
+            write_card(settings)
+            write_cost(settings, [state.recipe for state, _ in made])
+        _raise_together(results)
+
+
+def generate_shard(settings: Settings) -> None:
+    """Asks the calls of this shard's slots; the contexts, which all shards share, are asked by the first that comes."""
+    paths, shard = settings.paths, Shard(settings.shard.index, settings.shard.count)
+    name, wanted = shard_name(shard), recipes(settings)
+    if settings.generator.backend == "batch":
+        raise UserError(
+            "shard.count: got several shards with generator=batch, whose files hold all requests. Leave it out."
+        )
+    with locked(paths.root, name), ExitStack() as stack:
+        states = _states(settings, wanted, stack)
+        with locked(paths.root, "contexts", wait=True):
+            shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
+            llm = stack.enter_context(
+                closing(WhenNeeded(lambda: backend_of(settings, wanted, shared, f"canary.{name}")))
             )
+            _raise_together(_answered([name_pools(state) for state in states], _Usage(), shared, llm))
+        calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
+        _raise_together(_answered([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
+        write_done(paths, shard, {state.task.name: state.size for state in states})
+        log.info(
+            "generate: shard %d of %d is done (%d instances, %d rejects). When all are: phases=[merge]",
+            shard.index,
+            shard.count,
+            sum(len(state.drafts) for state in states),
+            sum(len(state.refused) for state in states),
+        )
 
 
-def _answer(settings: Settings, states: list[Synthesis], usage: "_Usage") -> list[Settled]:
-    """All calls of all tasks, from the log or from the backend, and what comes of them."""
-    calls = CallLog((task, settings.paths.calls(task)) for task in settings.tasks)
+def _say(state: Synthesis, result: Settled) -> None:
+    log.info(
+        "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
+        state.task.name,
+        len(result.accepted) * state.task.rows_per_slot,
+        sum(state.attempts.values()),
+        len(state.refused),
+        sum(state.drafts[slot].flipped for slot in (*result.accepted, *result.surplus)),
+    )
+
+
+def _raise_together(results: list[Any]) -> None:
+    """Raises: UserError with what stopped each job that did not come to its end."""
+    if problems := [str(result) for result in results if isinstance(result, UserError)]:
+        raise UserError("\n".join(problems))
+
+
+def _states(settings: Settings, wanted: list[Recipe], stack: ExitStack) -> list[Synthesis]:
+    found = []
+    for recipe in wanted:
+        store = stack.enter_context(closing(Drafts(settings.paths.root)))
+        evaluation = _evaluation(
+            settings, recipe.task, "measure", "filter"
+        )  # before the first call, for it may be missing
+        may_repeat = settings.synth.contamination != "filter"
+        found.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat))
+    return found
+
+
+def _evaluation(settings: Settings, task: TaskSpec, *modes: str) -> EvaluationRows | None:
+    """The evaluation rows where synth.contamination is one of these modes; `auto` has them only from a local folder.
+
+    Raises: UserError where they are not to be had, but were asked for by name.
+    """
+    mode, is_local = settings.synth.contamination, settings.data.source == "local"
+    if mode not in modes or (mode == "auto" and not is_local):
+        return None
+    try:
+        split = eval_split(settings.data, task)
+    except UserError as err:
+        if mode != "auto":
+            raise
+        log.warning("generate: the rows of %s are not held against the evaluation split: %s", task.name, err)
+        return None
+    if split.is_fixture and mode != "auto":
+        raise UserError(
+            f"synth.contamination: got {mode} and no rows of {task.folder} with data.source={settings.data.source}, expected "
+            "its evaluation split. Set data.source=local data.dir=..., or synth.contamination=auto."
+        )
+    return None if split.is_fixture else evaluation_rows(task, split)
+
+
+def _answered(jobs: list[Job], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
+    """What comes of the jobs, with all their calls from the logs or from the backend; see Engine.run."""
     with Progress("generate", "calls") as progress:
 
         def observe(request: Request, answer: Answer, asked: bool) -> None:
             usage.add(request, answer)
             progress.advance(request.step if asked else f"{request.step} (on record)")
 
-        llm = _WhenNeeded(lambda: _backend(settings, calls))
-        try:
-            return Engine(llm, calls, observe).run([synthesise(state) for state in states])
-        finally:
-            llm.close()
-            calls.close()
+        return Engine(llm, calls, observe).run(jobs)
 
 
 def recipes(settings: Settings) -> list[Recipe]:
@@ -74,24 +164,20 @@ def recipes(settings: Settings) -> list[Recipe]:
     Raises: UserError for what would stop the phase only after calls were paid for, or files written.
     """
     checked_templates(settings.method, list(settings.tasks.values()))
-    if settings.generator.backend == "recorded":
-        _recording(settings)
-    if settings.generator.backend == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise UserError(
-            "generator=vllm: the package vllm is not installed. Install it (pip install -e '.[vllm]'), or serve the model elsewhere "
-            "and take generator=openai."
-        )
-    return [_recipe(settings, task) for task in settings.tasks.values()]
-
-
-def _recording(settings: Settings) -> LLM:
-    from targen.backends.recorded import SHIPPED, Recorded
-
-    return Recorded(Path(settings.generator.path) if settings.generator.path else SHIPPED, list(settings.tasks))
+    check_backend(settings)
+    found, problems = [], []
+    for task in settings.tasks.values():
+        try:
+            found.append(_recipe(settings, task))
+        except UserError as err:
+            problems.append(str(err))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    return found
 
 
 def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
-    synth = settings.synth
+    synth, demonstrations = settings.synth, settings.method.demonstrations
     return Recipe(
         task=task,
         method=settings.method,
@@ -101,10 +187,14 @@ def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
         contexts=synth.contexts,
         seeds_per_context=synth.seeds_per_context,
         self_correct=synth.self_correct,
+        votes=synth.votes,
+        vote_temperature=synth.vote_temperature,
         max_attempts=synth.max_attempts,
         max_slots=synth.max_slots,
         spare=synth.spare,
+        near_duplicates=synth.near_duplicates,
         file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
+        train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
     )
 
 
@@ -132,49 +222,6 @@ def _file_seeds(folder: Path, task: TaskSpec) -> tuple[tuple[Json, ...], ...]:
     return tuple(groups)
 
 
-def _backend(settings: Settings, calls: CallLog) -> LLM:
-    generator = settings.generator
-    if generator.backend == "recorded":
-        return _recording(settings)
-    if generator.backend == "batch":
-        from targen.backends.batch import Batch
-
-        return Batch(settings.paths, settings.tasks, calls.ids(), generator.model)
-    if generator.backend == "vllm":
-        from targen.backends.vllm import VLLM
-
-        return VLLM(generator)
-    from targen.backends.openai import OpenAIServer
-
-    key = os.environ.get(generator.api_key_env, "").strip() or None
-    return OpenAIServer(generator, key)
-
-
-class _WhenNeeded:
-    """A backend that is made for the first request: a run that has all its answers loads no model."""
-
-    def __init__(self, make: Callable[[], LLM]) -> None:
-        self._make = make
-        self._llm: LLM | None = None
-
-    @property
-    def window(self) -> int:
-        return self._llm.window if self._llm is not None else 1
-
-    def submit(self, request: Request) -> None:
-        if self._llm is None:
-            self._llm = self._make()
-        self._llm.submit(request)
-
-    def collect(self) -> Iterator[Answer | Failure]:
-        assert self._llm is not None
-        return self._llm.collect()
-
-    def close(self) -> None:
-        if self._llm is not None:
-            self._llm.close()
-
-
 class _Usage:
     """Calls and tokens per task and step; equal for equal answers, however often the run was stopped."""
 
@@ -195,14 +242,24 @@ class _Usage:
         }
 
 
-def phase(cfg: Any, overrides: list[str]) -> int:
-    try:
-        generate(open_run(cfg, recipes))
-    except AwaitingAnswers as waiting:
-        log.info("generate: %s", waiting)
-        return AWAITING if os.environ.get(CHILD) else 0
-    return 0
+def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int]:
+    """The phase that does this work: after all checks, or only planned."""
+
+    def phase(cfg: Any, overrides: list[str]) -> int:
+        settings = open_run(cfg, recipes, write=not cfg.plan)
+        if settings.plan:
+            sys.stdout.write(plan_text(settings, recipes(settings)))
+            return 0
+        listen()
+        try:
+            work(settings)
+        except AwaitingAnswers as waiting:
+            log.info("generate: %s", waiting)
+            return AWAITING if os.environ.get(CHILD) else 0
+        return 0
+
+    return phase
 
 
 if __name__ == "__main__":
-    main("targen.generate", "writes the synthetic data set of every task", phase)
+    main("targen.generate", "writes the synthetic data set of every task", phase_of(generate))

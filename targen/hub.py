@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ class HubUnreachable(Exception):
 def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
     """The rows of a split. Raises: HubUnreachable; UserError where the mirror has another form."""
     if not Path(name).exists() and not _hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below: a cached copy is used, and nothing is waited for
+        _go_offline()
     from datasets import load_dataset
     from datasets.utils import disable_progress_bars
 
@@ -45,6 +46,14 @@ def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
             f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue."
         )
     return official_rows(task, records, names)
+
+
+def _go_offline() -> None:
+    """From now on a cached copy is used, and nothing is waited for, also where the Hub's clients are imported already."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        if name in sys.modules:
+            vars(sys.modules[name])["HF_HUB_OFFLINE"] = True
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from targen.errors import UserError
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 BLOCK = 8192  # bytes read at once for one line
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def dumps(record: Json) -> str:
     """One line without its end: ASCII only, keys in the order given, as the official SuperGLUE files have it."""
-    return json.dumps(record, allow_nan=False)
+    return _ENCODER.encode(record)
 
 
 def parse_line(line: str, where: str) -> Json:
@@ -54,19 +56,74 @@ def read_json(path: Path) -> Json:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the whole file or nothing: a temporary file beside it is renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Writes the whole file or nothing."""
+    write_lines(path, [text])
 
 
 def write_jsonl(path: Path, records: Iterable[Json]) -> None:
     """Writes all records or nothing."""
-    write_text(path, "".join(dumps(record) + "\n" for record in records))
+    write_lines(path, (dumps(record) + "\n" for record in records))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes all texts or nothing, one after the other: a temporary file beside it is renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        raise UserError(f"{path}: cannot be written ({err.strerror}). Make room or mend it, and start again.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Lines:
+    """A JSONL file that is read by line and by place, also while another process appends to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def records(self) -> Iterator[tuple[int, int, Json]]:
+        """(line number, offset, object) of every line, blank ones and a torn last one left out."""
+        offset = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        record = parse_line(line.decode("utf-8", errors="replace"), f"{self.path}:{number}")
+                    except UserError:
+                        if line.endswith(b"\n") and file.peek(1):
+                            raise
+                        return  # torn, or still being written
+                    yield number, offset, record
+                offset += len(line)
+
+    def read(self, offset: int) -> Json:
+        """The object of the line that begins at `offset`."""
+        line = read_line(self._descriptor, offset)
+        if not line:
+            raise UserError(f"{self.path}: ends before byte {offset}; it was cut while in use. Start again.")
+        return parse_line(line.decode("utf-8"), str(self.path))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def read_line(descriptor: int, offset: int) -> bytes:
+    """The line that begins at `offset`, with its end where it has one."""
+    line = b""
+    while not line.endswith(b"\n"):
+        block = os.pread(descriptor, BLOCK, offset + len(line))
+        end = block.find(b"\n")
+        line += block if end < 0 else block[: end + 1]
+        if not block:
+            break
+    return line
 
 
 class AppendLog:
@@ -115,35 +172,19 @@ class AppendLog:
             end = start
         return 0
 
-    def records(self) -> Iterator[tuple[int, int, Json]]:
-        """(line number, offset, object) of every line, blank ones left out."""
-        offset = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, offset, parse_line(line.decode("utf-8", errors="replace"), f"{self.path}:{number}")
-                offset += len(line)
-
-    def read(self, offset: int) -> Json:
-        """The object of the line that begins at `offset`."""
-        line = b""
-        while not line.endswith(b"\n"):
-            block = os.pread(self._descriptor, BLOCK, offset + len(line))
-            if not block:
-                raise UserError(
-                    f"{self.path}: ends before byte {offset} has its line; it was cut while in use. Start again."
-                )
-            end = block.find(b"\n")
-            line += block if end < 0 else block[: end + 1]
-        return parse_line(line.decode("utf-8"), str(self.path))
-
     def append(self, record: Json) -> int:
-        """Writes one line, in one write; its offset. Raises: OSError when the disk is full; the log stays readable."""
+        """Writes one line, in one write; its offset. Raises: UserError when the disk is full; the log stays readable."""
         line, offset = (dumps(record) + "\n").encode("ascii"), self._size
-        written = os.write(self._descriptor, line)
+        try:
+            written, why = os.write(self._descriptor, line), "the disk is full"
+        except OSError as err:
+            written, why = 0, str(err.strerror)
         if written < len(line):
             os.ftruncate(self._descriptor, offset)
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+            raise UserError(
+                f"{self.path}: a line of {len(line)} bytes could not be written ({why}). What stands before it is kept: make "
+                "room, and start again to go on."
+            )
         self._size += written
         return offset
 

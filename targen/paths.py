@@ -22,12 +22,27 @@ class RunPaths:
         return self.root / "run.json"
 
     @property
-    def requests(self) -> Path:
-        return self.root / "requests.jsonl"
+    def cost(self) -> Path:
+        return self.root / "cost.json"
 
     @property
-    def responses(self) -> Path:
-        return self.root / "responses.jsonl"
+    def card(self) -> Path:
+        return self.root / "synthetic" / "README.md"
+
+    def requests(self, number: int = 1) -> Path:
+        """One file of a batch round: `requests.jsonl`, `requests-2.jsonl`, ..."""
+        return self.root / ("requests.jsonl" if number == 1 else f"requests-{number}.jsonl")
+
+    @property
+    def request_files(self) -> list[Path]:
+        """The request files that are there, in the order of their numbers."""
+        names = _numbered(self.root, "requests")
+        return [path for path in names if path.stem == "requests" or path.stem.partition("-")[2].isdecimal()]
+
+    @property
+    def response_files(self) -> list[Path]:
+        """`responses.jsonl` and every `responses-*.jsonl` that is there."""
+        return _numbered(self.root, "responses")
 
     @property
     def scores(self) -> Path:
@@ -37,8 +52,9 @@ class RunPaths:
     def report(self) -> Path:
         return self.root / "report"
 
-    def calls(self, task: str) -> Path:
-        return self.root / "calls" / f"{task}.jsonl"
+    @property
+    def calls(self) -> Path:
+        return self.root / "calls"
 
     def synthetic(self, task: str) -> Path:
         return self.root / "synthetic" / task
@@ -46,5 +62,14 @@ class RunPaths:
     def model(self, cell: str) -> Path:
         return self.root / "models" / cell
 
+    def start(self, name: str) -> Path:
+        """The folder of a trained cell: of this run by its name, or any other by its path."""
+        return Path(name) if "/" in name else self.model(name)
+
     def predictions(self, cell: str) -> Path:
         return self.root / "predictions" / f"{cell}.jsonl"
+
+
+def _numbered(folder: Path, stem: str) -> list[Path]:
+    found = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
+    return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -2,26 +2,77 @@
 
 import json
 from string import Formatter
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.errors import UserError
 from targen.jsonl import Json
-from targen.task import STRICT, Fields, TaskSpec
+from targen.task import STRICT, Fields, LabelCell, Row, TaskSpec
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class AttributeValues:
+    """Values of the task's attributes are asked for first; each prompt shows one of every attribute."""
+
+    values: Count  # of an attribute
+    prompt: str
+    known: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Instructions:
+    """A pool of instructions is written first, in rounds that show some of it; each prompt shows one."""
+
+    per_call: Count
+    shown: Count
+    near_copy: Annotated[float, Field(gt=0, le=1)]  # an instruction with this ROUGE-L to an earlier one is dropped
+    prompt: str
+    known: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Demonstrations:
+    """Each prompt shows rows of the original train split."""
+
+    count: Count
+    row: str
+    intro: str  # said before them
+    stand_in: str  # the same where they are another task's (AX-g: RTE's)
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Method:
-    """A way to write a data set, from conf/method/<name>.yaml: one template a step."""
+    """A way to write a data set, from conf/method/<name>.yaml: one template a step, null where it has no such step.
+
+    Without a step for instance seeds, `generation` asks for a whole instance in one answer.
+    """
 
     name: str
     system: str
-    contexts: str
+    self_correct_default: str  # of synth.self_correct
+    contexts: str | None
     known_contexts: str
-    instance_seed: str
+    instance_seed: str | None
     generation: str
     self_correction: str
+    given_label: str = ""  # names the label, for tasks whose labels have a constraint
+    attributes: AttributeValues | None = None
+    instructions: Instructions | None = None
+    demonstrations: Demonstrations | None = None
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Fields of `generation` that stand for what was drawn for an instance, where it is asked for in one answer."""
+        parts = {
+            "context": self.contexts,
+            "attributes": self.attributes,
+            "task_instruction": self.instructions,
+            "demonstrations": self.demonstrations,
+        }
+        return frozenset(name for name, part in parts.items() if part is not None)
 
 
 Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
@@ -32,17 +83,39 @@ def contexts_prompt(method: Method, task: TaskSpec, count: int, known: list[str]
     schema = _object({"contexts": {"type": "array", "items": {"type": "string"}}})
     form = '{"contexts": ["...", "..."]}'
     values = {"count": str(count), "contexts": task.contexts, "known": shown, "format": form}
-    return _messages(method, method.contexts, {**_common(task), **values}), schema
+    assert method.contexts is not None
+    return _messages(method, method.contexts, {**common_fields(task), **values}), schema
+
+
+def values_prompt(method: Method, task: TaskSpec, attribute: str, count: int, known: list[str]) -> Prompt:
+    step = method.attributes
+    assert step is not None
+    shown = step.known.format(values="\n".join(f"- {value}" for value in known)) if known else ""
+    values = {"attribute": _spelled(attribute), "values": task.attributes[attribute], "count": str(count)}
+    values["attributes"] = ", ".join(_spelled(name) for name in task.attributes)
+    values |= {"known": shown, "format": '{"values": ["...", "..."]}'}
+    schema = _object({"values": {"type": "array", "items": {"type": "string"}}})
+    return _messages(method, step.prompt, {**common_fields(task), **values}), schema
+
+
+def instructions_prompt(method: Method, task: TaskSpec, count: int, some: list[str]) -> Prompt:
+    step = method.instructions
+    assert step is not None
+    shown = step.known.format(instructions="\n".join(f"- {instruction}" for instruction in some)) if some else ""
+    values = {"count": str(count), "known": shown, "format": '{"instructions": ["...", "..."]}'}
+    schema = _object({"instructions": {"type": "array", "items": {"type": "string"}}})
+    return _messages(method, step.prompt, {**common_fields(task), **values}), schema
 
 
 def instance_seed_prompt(method: Method, task: TaskSpec, context: str, count: int, variant: Fields) -> Prompt:
+    assert method.instance_seed is not None
     fields = {name: _filled(spec, variant) for name, spec in task.instance_seed.fields.items()}
     item = _object({name: _schema(spec) for name, spec in fields.items()})
     schema = _object({"instance_seeds": {"type": "array", "items": item}})
     form = '{"instance_seeds": [' + _form(fields) + (", ..." if count > 1 else "") + "]}"
     instruction = task.instance_seed.instruction.format(**variant)
     values = {"context": context, "count": str(count), "instruction": instruction, "format": form}
-    return _messages(method, method.instance_seed, {**_common(task), **values}), schema
+    return _messages(method, method.instance_seed, {**common_fields(task), **values}), schema
 
 
 def generation_prompt(method: Method, task: TaskSpec, label: str | None, values: dict[str, str]) -> Prompt:
@@ -54,7 +127,45 @@ def generation_prompt(method: Method, task: TaskSpec, label: str | None, values:
         "constraint": constraint,
         "format": _form(fields),
     }
-    return _messages(method, method.generation, {**_common(task), **texts}), schema
+    return _messages(method, method.generation, {**common_fields(task), **texts}), schema
+
+
+def whole_prompt(method: Method, task: TaskSpec, cell: LabelCell, shown: Fields) -> Prompt:
+    """Asks for an instance in one answer; `shown` has the texts of the method's `shown` fields."""
+    assert task.whole is not None
+    label = task.label(cell.label) if cell.label is not None else None
+    constraint = label.constraint.format(**cell.fields) if label is not None else ""
+    fields = {name: _filled(spec, cell.fields) for name, spec in whole_fields(task).items()}
+    texts = {
+        "instruction": task.whole.instruction.format(**cell.fields),
+        "constraint": constraint,
+        "given_label": method.given_label.format(label=label.name) if label is not None and constraint else "",
+        "format": _form(fields),
+    }
+    schema = _object({name: _schema(spec) for name, spec in fields.items()})
+    return _messages(method, method.generation, {**common_fields(task), **texts, **shown}), schema
+
+
+def whole_fields(task: TaskSpec) -> Json:
+    """The fields of an answer that is a whole instance, in the order in which they are to be written."""
+    assert task.whole is not None
+    return {**task.instance_seed.fields, **task.whole.fields, **task.generation.fields}
+
+
+def attributes_text(values: Fields) -> str:
+    return "\n".join(f"- {_spelled(name)}: {value}" for name, value in values.items())
+
+
+def demonstrations_text(method: Method, task: TaskSpec, source: TaskSpec, rows: list[Row]) -> str:
+    """Rows of `source` as readers see them, each with its label."""
+    step, code = method.demonstrations, source.code
+    assert step is not None
+    head = step.intro if source.name == task.name else step.stand_in
+    texts = [
+        step.row.format(instance=source.instance.format(**code.view(source, row)), label=code.answer_of(source, row))
+        for row in rows
+    ]
+    return "\n\n".join([head.format(**common_fields(source)), *texts])
 
 
 def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: str, options: list[str]) -> Prompt:
@@ -62,41 +173,7 @@ def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: 
     one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
     form = '{"explanation": "...", "label": ' + one_of + "}"
     values = {"instance": task.instance.format(**view), "label": label, "format": form}
-    return _messages(method, method.self_correction, {**_common(task), **values}), schema
-
-
-def check_templates(method: Method, task: TaskSpec) -> list[str]:
-    """Everything that is wrong with the templates of a task, found before the first call."""
-    common, variant, code = set(_common(task)), set(task.variants), task.code
-    seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
-    generation = variant | seed | {"context", *code.drawn_fields}
-    view = {*task.row, *code.view_fields}
-    pair = view | ({"choice"} if task.choices == "texts" else set())
-    where = f"tasks.{task.name}"
-    known = {
-        "method.contexts": (method.contexts, common | {"count", "contexts", "known", "format"}),
-        "method.known_contexts": (method.known_contexts, {"contexts"}),
-        "method.instance_seed": (method.instance_seed, common | {"context", "count", "instruction", "format"}),
-        "method.generation": (method.generation, common | {"instruction", "constraint", "format"}),
-        "method.self_correction": (method.self_correction, common | {"instance", "label", "format"}),
-        f"{where}.instance_seed.instruction": (task.instance_seed.instruction, variant),
-        f"{where}.generation.instruction": (task.generation.instruction, generation),
-        f"{where}.instance": (task.instance, view),
-        f"{where}.encoder.first": (task.encoder.first, pair),
-        f"{where}.encoder.second": (task.encoder.second, pair),
-    }
-    for name, spec in task.instance_seed.fields.items():
-        if isinstance(spec, str):
-            known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
-    if task.long_field not in view:
-        found = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
-    else:
-        found = []
-    for label in task.labels:
-        known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
-    return found + [
-        problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
-    ]
+    return _messages(method, method.self_correction, {**common_fields(task), **values}), schema
 
 
 def file_seed_schema(task: TaskSpec) -> Json:
@@ -116,23 +193,7 @@ def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
     return frozenset(task.variants) & names
 
 
-def _template_problems(key: str, text: str, fields: set[str]) -> list[str]:
-    try:
-        names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-    except ValueError as err:
-        return [f"{key}: {err}. Write a literal brace twice."]
-    unknown = sorted(names - fields)
-    return [f"{key}: got the field {{{name}}}, expected one of {', '.join(sorted(fields))}." for name in unknown]
-
-
-def checked_templates(method: Method, tasks: list[TaskSpec]) -> None:
-    """Raises: UserError with all problems of all templates, a line each."""
-    problems = list(dict.fromkeys(problem for task in tasks for problem in check_templates(method, task)))
-    if problems:
-        raise UserError("\n".join(problems))
-
-
-def _common(task: TaskSpec) -> dict[str, str]:
+def common_fields(task: TaskSpec) -> dict[str, str]:
     return {"title": task.title, "description": task.description}
 
 
@@ -148,6 +209,10 @@ def _collapse(text: str) -> str:
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _object(properties: Json) -> Json:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -15,21 +16,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from targen.cli import INTERRUPTED, main
+from targen.cli import AWAITING, CHECK, CHILD, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.config import Phase, Settings
 from targen.data import eval_split
-from targen.generate import AWAITING, CHECK, CHILD
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
+from targen.stop import STOP_SIGNALS
 
 log = logging.getLogger(__name__)
 MODULES: dict[Phase, str] = {
     "generate": "targen.generate",
+    "merge": "targen.merge",
     "train": "train.run",
     "evaluate": "eval.run",
     "report": "eval.report",
 }
+PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that answer plan=true, each on stdout
 # glibc returns every large tensor to the system and takes it back at the next step, a third of the time on a CPU.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
@@ -37,17 +40,20 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     settings = open_run(cfg, check_evaluation_data, write=False)
+    if settings.plan:
+        return _print_plans(settings, overrides)
     record = _record(settings, overrides)
-    environment = MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
-    if any((settings.paths.root / "models").glob("*/done.json")):  # a setting that training refuses is refused first
+    children, environment = Children(), _environment()
+    models = settings.paths.root / "models"
+    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):  # what training refuses is refused first
         check = [sys.executable, "-m", MODULES["train"], *overrides]
-        if code := subprocess.call(check, env=environment | {CHECK: "1"}):
-            return code
+        if code := children.run(check, environment | {CHECK: "1"}):
+            return REQUEUE if children.told_to_stop and code != USER_ERROR else code
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
         try:
-            code = subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment)
+            code = children.run([sys.executable, "-m", *_command(settings, name), *overrides], environment)
         except KeyboardInterrupt:
             return INTERRUPTED  # the phase has said so
         record["seconds"][name] = round(time.monotonic() - started, 1)
@@ -56,11 +62,64 @@ def phase(cfg: Any, overrides: list[str]) -> int:
             write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
         if code == AWAITING:
             return 0
+        if children.told_to_stop and code != USER_ERROR:
+            return REQUEUE
         if code:
             return code if code > 0 else 128 - code
+        if name == "generate" and settings.shard.count > 1:
+            return 0  # later phases need the merge of all shards
     if "report" in settings.phases:
         log.info("The report: %s", (settings.paths.report / "index.html").resolve())
     return 0
+
+
+def _print_plans(settings: Settings, overrides: list[str]) -> int:
+    """What the phases would do and cost, each by itself; nothing is called or written."""
+    names = [name for name in PLANNED if name in settings.phases]
+    if not names:
+        log.info("plan: phases=[%s] has nothing to plan; %s has", ",".join(settings.phases), ", ".join(PLANNED))
+    codes = {
+        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=_environment()) for name in names
+    }
+    for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
+        log.warning("plan: without a plan of the %s phase, for the reason above", name)  # its model may be elsewhere
+        codes[name] = 0
+    return max(codes.values(), default=0)
+
+
+def _command(settings: Settings, name: Phase) -> list[str]:
+    """The module of a phase with its first arguments; training goes through accelerate where that is asked for."""
+    if name == "train" and settings.train.launch is not None:
+        return ["train.launch", settings.train.launch]
+    return [MODULES[name]]
+
+
+class Children:
+    """Runs one process after the other, and passes a scheduler's signals on to the one that runs."""
+
+    def __init__(self) -> None:
+        self.told_to_stop = False
+        self._running: subprocess.Popen[bytes] | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._pass_on)
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        """The exit code; REQUEUE at once when a signal came before."""
+        if self.told_to_stop:
+            return REQUEUE
+        self._running = subprocess.Popen(command, env=environment)
+        if self.told_to_stop:  # a signal that came while it was started
+            self._running.terminate()
+        try:
+            return self._running.wait()
+        except KeyboardInterrupt:
+            self._running.wait()  # the terminal has told it too
+            raise
+
+    def _pass_on(self, number: int, *_: object) -> None:
+        self.told_to_stop = True
+        if self._running is not None:
+            self._running.send_signal(number)
 
 
 def check_evaluation_data(settings: Settings) -> None:
@@ -68,6 +127,11 @@ def check_evaluation_data(settings: Settings) -> None:
     if settings.data.source == "local" and "evaluate" in settings.phases:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a phase."""
+    return MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:

@@ -1,5 +1,6 @@
 """The run directory: its configuration is written once, and a later start must fit it."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
-from targen.config import Settings, as_values, changed_answer_keys, settings_from, task_from_file
+from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
+from targen.finetuning import needs_original
 from targen.jsonl import Json, write_text
+from targen.run_lock import refuse_if_locked
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
     settings = settings_from(cfg)
     if problems := missing_files(settings):
         raise UserError("\n".join(problems))
-    path, values = settings.paths.config, as_values(cfg)
+    path, values = settings.paths.config, _with_template_hash(as_values(cfg))
     if path.exists():
         old = _read(path)
         changed = changed_answer_keys(old, values)
@@ -43,27 +46,58 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
 
 def _has_answers(settings: Settings) -> bool:
     """Whether something was answered, or stands in a request file that may have been sent already."""
-    logs = (settings.paths.root / "calls").glob("*.jsonl")
-    return any(log.is_file() and log.stat().st_size for log in logs) or settings.paths.requests.exists()
+    logs = [log for log in settings.paths.calls.glob("*.jsonl") if not log.name.startswith("canary")]
+    return any(log.is_file() and log.stat().st_size for log in logs) or bool(settings.paths.request_files)
 
 
 def _write(path: Path, values: Json) -> None:
+    """The configuration of the run; which shard a process makes is no part of it."""
+    values = {key: value for key, value in values.items() if key != "shard"}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    refuse_if_locked(path.parent)  # whoever is at work has its configuration there
     try:
-        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise UserError(f"run.dir: {path.parent} cannot be written ({err.strerror}). Choose another run.dir.") from None
+        raise UserError(f"run.dir: {path.parent} cannot be made ({err.strerror}). Choose another run.dir.") from None
+    write_text(path, text)
+
+
+def _with_template_hash(values: Json) -> Json:
+    """The chat template's file may move, its text may not change."""
+    template = values["generator"].get("chat_template")
+    if template is None:
+        return values
+    try:
+        digest = hashlib.sha256(Path(template).read_bytes()).hexdigest()
+    except OSError as err:
+        raise UserError(
+            f"generator.chat_template: {template} cannot be read ({err.strerror}). Correct the path."
+        ) from None
+    return values | {"generator": values["generator"] | {"chat_template_sha256": digest}}
 
 
 def missing_files(settings: Settings) -> list[str]:
-    """Original data that the run's phases need and that are not in data.dir: found before anything is asked or trained."""
+    """What the run's phases need and that is not there: found before anything is asked or trained."""
+    start = settings.train.init_from
+    if "train" in settings.phases and start is not None and not (settings.paths.start(start) / "done.json").is_file():
+        return [
+            f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
+            "<run.dir>/models/<cell> of another; train it first."
+        ]
+    return _missing_data(settings)
+
+
+def _missing_data(settings: Settings) -> list[str]:
     if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
         return []
     needed = []
     for task in settings.tasks.values():
         if "evaluate" in settings.phases:
             needed.append((task, task.eval_split))
-        if "train" in settings.phases and "original" in settings.arms:
-            needed.append((task_from_file(task.original_train) if task.original_train else task, "train"))
+        if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
     problems = []
     for task, split in needed:
         try:

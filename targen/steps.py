@@ -1,33 +1,46 @@
-"""The four steps of TarGEN, as jobs.
+"""The steps that make an instance, as jobs: TarGEN's, and those of the methods to compare with.
 
-A job is a generator: it yields a request and is sent its answer, or yields a list of jobs and is sent their results.
+A job is a generator: it yields a request and is sent its answer, or yields jobs and is sent the list of their results.
 What runs when is the engine's affair (targen/engine.py); nothing here knows of time, servers or files.
 """
 
-import math
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from targen.errors import RowError, UserError
+from targen.demonstrations import TrainRows
+from targen.errors import RowError
 from targen.jsonl import Json
 from targen.llm import Answer, Request, Sampling, Step, make_request, read_object
 from targen.prompts import (
     Method,
     Prompt,
-    contexts_prompt,
+    attributes_text,
+    demonstrations_text,
     generation_prompt,
     instance_seed_prompt,
     seed_variant_keys,
     self_correction_prompt,
+    whole_prompt,
 )
-from targen.slots import SeedGroup, Slot, context_of_call, rng, seed_groups, seed_place
-from targen.task import LabelCell, Row, TaskSpec
-from targen.words import normalised
+from targen.slots import (
+    SeedGroup,
+    Shard,
+    Slot,
+    context_of_call,
+    dealt_items,
+    rng,
+    seed_groups,
+    seed_place,
+    shard_of_call,
+)
+from targen.task import Fields, LabelCell, Row, TaskSpec
 
-Wanted = Any  # what a job yields: a Request, or a list of jobs
-CONTEXTS_PER_CALL = 40
+Wanted = Any  # what a job yields: a Request, or jobs that run side by side
+Pools = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
+ATTRIBUTE = "attributes."  # before the names of pools of attribute values
 
 
 @dataclass(frozen=True)
@@ -37,12 +50,14 @@ class Candidate:
     slot: Slot
     attempt: int
     context: str
+    shown: Json
     instance_seed: Json
     rows: tuple[Row, ...]
     label_before: str
     label_after: str
     explanation: str
     call_ids: tuple[str, ...]
+    votes: Mapping[str, int] | None = None  # label -> corrections that gave it, with self_correct=vote
 
     @property
     def flipped(self) -> bool:
@@ -73,11 +88,15 @@ class Recipe:
     seed: int
     contexts: int
     seeds_per_context: int
-    self_correct: str  # off, paper, drop
+    self_correct: str  # off, paper, drop, vote
+    votes: int
+    vote_temperature: float
     max_attempts: int
     max_slots: int
     spare: float
+    near_duplicates: float | None  # similarity from which a row repeats another
     file_seeds: tuple[tuple[Json, ...], ...] | None = None  # per seed group, with synth.seed_source=file
+    train_rows: TrainRows | None = None  # for demonstrations
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
@@ -86,39 +105,20 @@ class Recipe:
     def group_of(self, slot: Slot) -> SeedGroup:
         return next(group for group in self.groups if slot.cell in group.cells)
 
-    def request(self, step: Step, place: str, prompt: Prompt) -> Request:
+    def is_in(self, shard: Shard, slot: Slot) -> bool:
+        """Whether a slot is this shard's to make."""
+        group = self.group_of(slot)
+        call, _ = seed_place(self.seed, self.task.name, group, slot, self.seeds_per_context)
+        return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
+
+    def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
         messages, schema = prompt
         number = rng(self.seed, self.task.name, step, place).getrandbits(31)
-        return make_request(place, self.task.name, step, self.model, messages, self.sampling[step], schema, number)
+        sampling = sampling or self.sampling[step]
+        return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
 
 
 Job = Generator[Wanted, Any, Any]
-
-
-def list_contexts(recipe: Recipe) -> Generator[Wanted, Any, list[str]]:
-    """Step 1: different contexts, asked for in rounds that show those named so far."""
-    found: dict[str, str] = {}
-    rounds = math.ceil(recipe.contexts / CONTEXTS_PER_CALL) + recipe.max_attempts
-    for number in range(rounds):
-        count = min(CONTEXTS_PER_CALL, recipe.contexts - len(found))
-        if count == 0:
-            break
-        prompt = contexts_prompt(recipe.method, recipe.task, count, list(found.values()))
-        request = recipe.request("contexts", f"r{number}", prompt)
-        answer: Answer = yield request
-        try:
-            for context in read_object(answer, request.schema)["contexts"][:count]:
-                if normalised(context):
-                    found.setdefault(normalised(context), " ".join(context.split()))
-        except RowError:
-            continue
-    if not found:
-        raise UserError(
-            f"{recipe.task.name}: no context could be read from {rounds} answers of {recipe.model}, expected "
-            f"{recipe.contexts}. Look at the texts in calls/{recipe.task.name}.jsonl of the run; raise synth.max_attempts to ask "
-            "again, or take another model and run.dir."
-        )
-    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class InstanceSeed:
     seed: Json
     context: str
     call_ids: tuple[str, ...]
+    shown: Json = field(default_factory=dict)  # what else the prompt showed, as provenance has it
 
 
 class StepError(Exception):
@@ -136,26 +137,40 @@ class StepError(Exception):
         self.step, self.reason, self.text, self.call_ids = step, reason, text, call_ids
 
 
-def make_instance(
-    recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
-) -> Generator[Wanted, Any, Candidate | Reject]:
-    """Steps 2 to 4 for one attempt of a slot."""
+def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
+    """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
     try:
-        seed = yield from write_instance_seed(recipe, contexts, slot, attempt)
-        rows, calls = yield from generate(recipe, slot, attempt, seed)
+        if recipe.method.instance_seed is None:
+            seed, rows = yield from write_whole(recipe, pools, slot, attempt)
+            calls = seed.call_ids
+        else:
+            seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
+            rows, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.code.answer_of(recipe.task, rows[0])
-        after, explanation = before, ""
+        verdict = Verdict(before, "", calls)
         if recipe.self_correct != "off":
-            after, explanation, calls = yield from self_correct(recipe, slot, attempt, rows[0], before, calls)
+            verdict = yield from self_correct(recipe, slot, attempt, rows[0], before, calls)
     except StepError as err:
         return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids)
+    after = verdict.label
     if after != before:
         if recipe.self_correct == "drop":
-            return Reject(
-                slot, attempt, "self_correction", f"label changed from {before}", explanation, calls, (before, after)
-            )
+            reason, judged = f"label changed from {before}", (before, after)
+            return Reject(slot, attempt, "self_correction", reason, verdict.explanation, verdict.call_ids, judged)
         rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
-    return Candidate(slot, attempt, seed.context, seed.seed, tuple(rows), before, after, explanation, calls)
+    return Candidate(
+        slot,
+        attempt,
+        seed.context,
+        seed.shown,
+        seed.seed,
+        tuple(rows),
+        before,
+        after,
+        verdict.explanation,
+        verdict.call_ids,
+        verdict.votes,
+    )
 
 
 def write_instance_seed(
@@ -218,31 +233,125 @@ def generate(
     calls = (*seed.call_ids, answer.id)
     try:
         found = read_object(answer, request.schema)
-        build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
-        rows = task.code.build(task, cell, seed.seed, drawn, found, build_rng)
-        for row in rows:
-            task.code.check_format(task, task.code.number(task, row, 0))
-            task.code.check_quality(task, row, seed.seed)
+        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, found)
     except RowError as err:
         raise StepError("generation", str(err), answer.text, calls) from None
     return rows, calls
 
 
+def write_whole(
+    recipe: Recipe, pools: Pools, slot: Slot, attempt: int
+) -> Generator[Wanted, Any, tuple[InstanceSeed, list[Row]]]:
+    """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
+    task = recipe.task
+    assert task.whole is not None
+    texts, shown = _shown(recipe, pools, slot, attempt)
+    prompt = whole_prompt(recipe.method, task, task.cells[slot.cell], texts)
+    request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
+    answer: Answer = yield request
+    try:
+        found = read_object(answer, request.schema)
+        seed, drawn, rest = (
+            {name: found[name] for name in part}
+            for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
+        )
+        task.code.check_seed(task, seed)
+        rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
+    except RowError as err:
+        raise StepError("generation", str(err), answer.text, (answer.id,)) from None
+    return InstanceSeed(seed, texts.get("context", ""), (answer.id,), shown), rows
+
+
+def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: Fields, answer: Json) -> list[Row]:
+    """The official rows of an answer. Raises: RowError with the reason for a refusal."""
+    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
+    rows = task.code.build(task, cell, seed, drawn, answer, build_rng)
+    for row in rows:
+        task.code.check_format(task, task.code.number(task, row, 0))
+        task.code.check_quality(task, row, seed)
+    return rows
+
+
+def _shown(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
+    """What the prompt of an attempt shows beside the task: as texts for the template, and for provenance."""
+    items = dealt_items(recipe.seed, recipe.task, pools, slot, attempt)
+    attributes = {name.removeprefix(ATTRIBUTE): items[name] for name in items if name.startswith(ATTRIBUTE)}
+    texts = {name: item for name, item in items.items() if not name.startswith(ATTRIBUTE)}
+    shown: Json = {"task_instruction": texts["task_instruction"]} if "task_instruction" in texts else {}
+    if attributes:
+        texts["attributes"] = attributes_text(attributes)
+        shown["attributes"] = attributes
+    if (train := recipe.train_rows) is not None:
+        rows = train.of(recipe.seed, recipe.task, slot, attempt)
+        texts["demonstrations"] = demonstrations_text(recipe.method, recipe.task, train.task, rows)
+        shown["demonstrations"] = {"task": train.task.name, "split": "train", "idx": [row["idx"] for row in rows]}
+    return texts, shown
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What self-correction says of an instance; `call_ids` are all calls of the instance so far."""
+
+    label: str
+    explanation: str
+    call_ids: tuple[str, ...]
+    votes: Mapping[str, int] | None = None
+
+
 def self_correct(
     recipe: Recipe, slot: Slot, attempt: int, row: Row, label: str, calls: tuple[str, ...]
-) -> Generator[Wanted, Any, tuple[str, str, tuple[str, ...]]]:
-    """Step 4: one pass, one prompt; the label that is kept or corrected, the explanation, all call ids."""
-    task = recipe.task
-    options = task.code.options(task, row)
-    prompt = self_correction_prompt(recipe.method, task, task.code.view(task, row), label, options)
-    request = recipe.request("self_correction", f"{slot}-a{attempt}", prompt)
+) -> Generator[Wanted, Any, Verdict]:
+    """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
+
+    A correction that cannot be read is no vote; with as many votes for another label as for its own, the instance keeps
+    its own. Raises: StepError when none can be read.
+    """
+    prompt = self_correction_prompt(
+        recipe.method,
+        recipe.task,
+        recipe.task.code.view(recipe.task, row),
+        label,
+        recipe.task.code.options(recipe.task, row),
+    )
+    if recipe.self_correct != "vote":
+        opinion = yield from _correction(recipe, recipe.request("self_correction", f"{slot}-a{attempt}", prompt))
+        calls = (*calls, opinion.call_id)
+        if opinion.problem is not None:
+            raise StepError("self_correction", opinion.problem, opinion.text, calls)
+        return Verdict(opinion.label, opinion.text, calls)
+    sampling = replace(recipe.sampling["self_correction"], temperature=recipe.vote_temperature)
+    places = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
+    opinions = yield [
+        _correction(recipe, recipe.request("self_correction", place, prompt, sampling)) for place in places
+    ]
+    calls = (*calls, *(opinion.call_id for opinion in opinions))
+    readable = [opinion for opinion in opinions if opinion.problem is None]
+    if not readable:
+        raise StepError("self_correction", opinions[0].problem, opinions[0].text, calls)
+    votes = Counter(opinion.label for opinion in readable)
+    winner = max(votes, key=lambda name: (votes[name], name == label, name))
+    explanation = next(opinion.text for opinion in readable if opinion.label == winner)
+    return Verdict(winner, explanation, calls, dict(sorted(votes.items())))
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """One correction: label and explanation, or the problem with its answer and the raw text."""
+
+    call_id: str
+    label: str
+    text: str
+    problem: str | None = None
+
+
+def _correction(recipe: Recipe, request: Request) -> Generator[Wanted, Any, _Opinion]:
     answer: Answer = yield request
-    calls = (*calls, answer.id)
     try:
         found = read_object(answer, request.schema)
     except RowError as err:
-        raise StepError("self_correction", str(err), answer.text, calls) from None
-    return found["label"], found["explanation"].strip(), calls
+        return _Opinion(answer.id, "", answer.text, str(err))
+    return _Opinion(answer.id, found["label"], found["explanation"].strip())
 
 
 def final_cell(task: TaskSpec, candidate: Candidate) -> LabelCell:

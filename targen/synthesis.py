@@ -1,18 +1,23 @@
-"""One task's data set: slots to rows, balance and duplicates settled, files written."""
+"""One task's data set: from slots to instances, until labels are balanced and nothing is there twice."""
 
-import json
 import math
-import re
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
+from targen.contamination import EvaluationRows
+from targen.drafts import Draft, Drafts, Refused, row_text, seed_text
 from targen.errors import UserError
-from targen.jsonl import Json, write_jsonl, write_text
-from targen.paths import RunPaths
-from targen.slots import Slot, interleaved, quotas
-from targen.steps import Candidate, Job, Recipe, Reject, Wanted, final_cell, list_contexts, make_instance
+from targen.pools import write_pools
+from targen.repeats import find_repeats
+from targen.similarity import signature
+from targen.slots import Shard, Slot, interleaved, quotas
+from targen.steps import Candidate, Job, Pools, Recipe, Reject, Wanted, final_cell, make_instance
+from targen.task import TaskSpec
+
+SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
 
 
 @dataclass
@@ -21,38 +26,79 @@ class Synthesis:
 
     recipe: Recipe
     size: int
-    contexts: list[str] = field(default_factory=list)
-    candidates: dict[Slot, Candidate] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    store: Drafts
+    evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
+    may_repeat: bool = True  # what stands in the evaluation split: False with synth.contamination=filter
+    pools: Pools = field(default_factory=dict)
+    drafts: dict[Slot, Draft] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
     attempts: Counter[Slot] = field(default_factory=Counter)
 
     @property
+    def task(self) -> TaskSpec:
+        return self.recipe.task
+
+    @property
     def quotas(self) -> list[int]:
-        return quotas(self.recipe.task.cells, self.size // self.recipe.task.rows_per_slot)
+        return quotas(self.task.cells, self.size // self.task.rows_per_slot)
+
+    def candidate(self, slot: Slot) -> Candidate:
+        return self.store.candidate(slot, self.drafts[slot])
+
+    def keep(self, candidate: Candidate) -> None:
+        task, weighed = self.task, self.recipe.near_duplicates is not None
+        from_llm = self.recipe.file_seeds is None
+        self.drafts[candidate.slot] = Draft(
+            candidate.attempt,
+            final_cell(task, candidate).number,
+            (candidate.label_before, candidate.label_after),
+            tuple(_digest(task.code.key(task, row)) for row in candidate.rows),
+            signature(row_text(task, candidate.rows[0])) if weighed else b"",
+            signature(seed_text(candidate.instance_seed)) if weighed and from_llm else b"",
+            self.store.put_candidate(candidate),
+        )
+
+    def refuse(self, reject: Reject) -> None:
+        self.refused.append(self.store.put_reject(reject))
+
+    def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
+        text = str([self.task.code.view(self.task, row) for row in candidate.rows])
+        judged = (candidate.label_before, candidate.label_after)
+        self.refuse(Reject(candidate.slot, candidate.attempt, step, reason, text, candidate.call_ids, judged))
 
 
 @dataclass(frozen=True)
 class Settled:
     """The instances of the set, in row order, and those that were held back."""
 
-    accepted: tuple[Candidate, ...]
-    surplus: tuple[Candidate, ...]
+    accepted: tuple[Slot, ...]
+    surplus: tuple[Slot, ...]
+
+
+def name_pools(state: Synthesis) -> Generator[Wanted, Any, None]:
+    """The job of what comes before the instances: contexts, and the other lists of a method."""
+    state.pools = yield from write_pools(state.recipe)
+
+
+def synthesise_shard(state: Synthesis, shard: Shard) -> Generator[Wanted, Any, None]:
+    """The job of one task in a shard: the first round of its own slots. Everything else is the merge's."""
+    if not state.pools:
+        yield from name_pools(state)
+    yield from _fill(state, [slot for slot in first_slots(state.recipe, state.size) if state.recipe.is_in(shard, slot)])
 
 
 def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
-    """The job of one task: contexts, then slots in rounds, until every label cell has its quota.
+    """The job of one task: contexts and other pools, then slots in rounds, until every label cell has its quota.
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
-    ones that a larger size would have. A duplicate's later slot goes on with its next attempt.
+    ones that a larger size would have. What repeats an earlier slot goes on with its next attempt.
     """
-    cells = state.recipe.task.cells
-    if state.recipe.file_seeds is None:
-        state.contexts = yield from list_contexts(state.recipe)
-    opened = [_with_spare(state, quota) for quota in state.quotas]
-    todo = [Slot(index, cell.number) for cell in cells for index in range(opened[cell.number])]
+    yield from name_pools(state)
+    opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
+    todo = first_slots(state.recipe, state.size)
     while True:
         yield from _fill(state, sorted(todo))
-        if todo := _drop_duplicates(state):
+        if todo := _drop_repeats(state):
             continue
         settled = _settle(state)
         short = _shortage(state, settled)
@@ -60,178 +106,97 @@ def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
             return settled
         todo = []
         for cell, lacking in enumerate(short):
-            further = _with_spare(state, lacking)
-            if lacking and opened[cell] + lacking > state.quotas[cell] * state.recipe.max_slots:
-                raise UserError(_why_short(state, cell, state.quotas[cell] - lacking))
+            further = _with_spare(state.recipe, lacking)
+            if lacking and _is_hopeless(state, cell, lacking, opened[cell]):
+                raise UserError(_why_short(state, cell, state.quotas[cell] - lacking, opened[cell]))
             todo += [Slot(opened[cell] + extra, cell) for extra in range(further)]
             opened[cell] += further
 
 
-def _with_spare(state: Synthesis, instances: int) -> int:
-    return math.ceil(instances * (1 + state.recipe.spare))
+def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
+    """Whether a label cell has had its slots, or so many without a single instance that more are not worth their calls."""
+    quota = state.quotas[cell]
+    none_yet = lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
+    return none_yet or opened + lacking > quota * state.recipe.max_slots
 
 
-def _fill(state: Synthesis, slots: Sequence[Slot]) -> Generator[Wanted, Any, None]:
+def first_slots(recipe: Recipe, size: int) -> list[Slot]:
+    """The slots of the first round for so many rows, in order."""
+    task = recipe.task
+    opened = [_with_spare(recipe, quota) for quota in quotas(task.cells, size // task.rows_per_slot)]
+    return sorted(Slot(index, cell) for cell, count in enumerate(opened) for index in range(count))
+
+
+def _with_spare(recipe: Recipe, instances: int) -> int:
+    return math.ceil(instances * (1 + recipe.spare))
+
+
+def _fill(state: Synthesis, slots: Iterable[Slot]) -> Generator[Wanted, Any, None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
-    jobs: list[Job] = [_attempt(state.recipe, state.contexts, slot, state.attempts[slot]) for slot in slots]
-    results = yield jobs
-    for slot, (candidate, rejects) in zip(slots, results, strict=True):
-        state.rejects += rejects
-        state.attempts[slot] += len(rejects) + (candidate is not None)
-        if candidate is not None:
-            state.candidates[slot] = candidate
+    yield (_attempt(state, slot) for slot in slots)
 
 
-def _attempt(
-    recipe: Recipe, contexts: list[str], slot: Slot, first: int
-) -> Generator[Wanted, Any, tuple[Candidate | None, list[Reject]]]:
-    rejects: list[Reject] = []
-    for attempt in range(first, recipe.max_attempts):
-        made = yield from make_instance(recipe, contexts, slot, attempt)
-        if isinstance(made, Candidate):
-            return made, rejects
-        rejects.append(made)
-    return None, rejects
+def _attempt(state: Synthesis, slot: Slot) -> Job:
+    while state.attempts[slot] < state.recipe.max_attempts:
+        made = yield from make_instance(state.recipe, state.pools, slot, state.attempts[slot])
+        state.attempts[slot] += 1
+        if isinstance(made, Reject):
+            state.refuse(made)
+        elif (match := _contaminated(state, made)) is not None:
+            state.refuse_candidate(made, "contamination", match)
+        else:
+            state.keep(made)
+            return
 
 
-def _drop_duplicates(state: Synthesis) -> list[Slot]:
-    """Takes out, in slot order, every candidate that repeats an earlier one; the slots that go on."""
-    task = state.recipe.task
-    seen: dict[str, Slot] = {}
-    losers: list[Slot] = []
-    for slot in sorted(state.candidates):
-        candidate = state.candidates[slot]
-        keys = [task.code.key(task, row) for row in candidate.rows]
-        first = next((seen[key] for key in keys if key in seen), None)
-        if first is None:
-            seen |= dict.fromkeys(keys, slot)
-            continue
-        text = str([task.code.view(task, row) for row in candidate.rows])
-        reason = f"duplicate of slot {first}"
-        judged = (candidate.label_before, candidate.label_after)
-        state.rejects.append(Reject(slot, candidate.attempt, "duplicate", reason, text, candidate.call_ids, judged))
-        del state.candidates[slot]
-        losers.append(slot)
-    return losers
+def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
+    """How one of its rows repeats the evaluation split, where that is not allowed."""
+    if state.evaluation is None or state.may_repeat:
+        return None
+    views = [state.task.code.view(state.task, row) for row in candidate.rows]
+    threshold = state.recipe.near_duplicates or 1.0
+    return next((how for view in views if (how := state.evaluation.match(view, threshold)) is not None), None)
+
+
+def _drop_repeats(state: Synthesis) -> list[Slot]:
+    """Takes out every candidate that repeats an earlier one; the slots that go on."""
+    repeats = find_repeats(state.task, state.drafts, state.candidate, state.recipe.near_duplicates)
+    for slot, repeat in repeats.items():
+        state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
+        del state.drafts[slot]
+    return list(repeats)
 
 
 def _settle(state: Synthesis) -> Settled:
-    task, wanted = state.recipe.task, state.quotas
+    task, wanted = state.task, state.quotas
     groups: list[list[Slot]] = [[] for _ in task.cells]
     surplus = []
-    for slot in sorted(state.candidates):
-        cell = final_cell(task, state.candidates[slot]).number
+    for slot in sorted(state.drafts):
+        cell = state.drafts[slot].cell
         if len(groups[cell]) < wanted[cell]:
             groups[cell].append(slot)
         else:
-            surplus.append(state.candidates[slot])
-    order = interleaved(state.recipe.seed, task.name, groups)
-    return Settled(tuple(state.candidates[slot] for slot in order), tuple(surplus))
+            surplus.append(slot)
+    return Settled(tuple(interleaved(state.recipe.seed, task.name, groups)), tuple(surplus))
 
 
 def _shortage(state: Synthesis, settled: Settled) -> list[int]:
     """Instances that each label cell lacks."""
-    have = Counter(final_cell(state.recipe.task, candidate).number for candidate in settled.accepted)
+    have = Counter(state.drafts[slot].cell for slot in settled.accepted)
     return [wanted - have[cell] for cell, wanted in enumerate(state.quotas)]
 
 
-def _why_short(state: Synthesis, cell: int, have: int) -> str:
-    task, wanted = state.recipe.task, state.quotas[cell]
-    reasons = Counter(_kind(reject) for reject in state.rejects if reject.slot.cell == cell)
-    if flips := sum(c.flipped for slot, c in state.candidates.items() if slot.cell == cell):
+def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
+    task, wanted = state.task, state.quotas[cell]
+    reasons = Counter(refused.kind for refused in state.refused if refused.slot.cell == cell)
+    if flips := sum(draft.flipped for slot, draft in state.drafts.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
-        f"{task.name}: got {have} instances of label {task.cells[cell]}, expected {wanted}, after "
-        f"{state.recipe.max_slots} slots for each ({why}). All answers are kept: raise synth.max_slots to go on, or take a "
-        "better model or prompt, and another run.dir."
+        f"{task.name}: got {have} instances of label {task.cells[cell]}, expected {wanted}, after {opened} slots ({why}). All "
+        "answers are kept: raise synth.max_slots to go on, or take a better model or prompt, and another run.dir."
     )
 
 
-def _kind(reject: Reject) -> str:
-    """The reason without the particulars of the row, for counting."""
-    without_quotes = re.sub(r"(?<!\w)(['\"]).*?\1(?!\w)", "...", reject.reason)
-    return f"{reject.step}: {re.sub(r'[0-9]+', '#', without_quotes)}"
-
-
-def write_data_set(paths: RunPaths, state: Synthesis, settled: Settled, usage: Json) -> None:
-    """train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each written whole."""
-    task, folder = state.recipe.task, paths.synthetic(state.recipe.task.name)
-    rows: list[Json] = []
-    provenance: list[Json] = []
-    for candidate in settled.accepted:
-        for row in candidate.rows:
-            idx = len(rows)
-            rows.append(task.code.number(task, row, idx))
-            provenance.append({"idx": idx} | _story(state, candidate))
-    rejects: list[Json] = [
-        {
-            "slot": str(reject.slot),
-            "attempt": reject.attempt,
-            "step": reject.step,
-            "reason": reject.reason,
-            "text": reject.text,
-            "call_ids": list(reject.call_ids),
-        }
-        for reject in sorted(state.rejects, key=lambda reject: (reject.slot, reject.attempt))
-    ]
-    for candidate in settled.surplus:
-        reason = f"surplus: label {candidate.label_after} is full"
-        text = str([task.code.view(task, row) for row in candidate.rows])
-        rejects.append(
-            {
-                "slot": str(candidate.slot),
-                "attempt": candidate.attempt,
-                "step": "balance",
-                "reason": reason,
-                "text": text,
-            }
-            | {"call_ids": list(candidate.call_ids)}
-        )
-    write_jsonl(folder / "provenance.jsonl", provenance)
-    write_jsonl(folder / "rejects.jsonl", rejects)
-    write_text(folder / "stats.json", _pretty(_stats(state, settled, len(rows)) | {"calls": usage}))
-    write_jsonl(folder / "train.jsonl", rows)  # last: where it stands, the task is done
-
-
-def _story(state: Synthesis, candidate: Candidate) -> Json:
-    return {
-        "slot": str(candidate.slot),
-        "attempt": candidate.attempt,
-        "context": candidate.context,
-        "instance_seed": candidate.instance_seed,
-        "variant": state.recipe.task.cells[candidate.slot.cell].fields,
-        "label_before": candidate.label_before,
-        "label_after": candidate.label_after,
-        "explanation": candidate.explanation,
-        "call_ids": list(candidate.call_ids),
-    }
-
-
-def _stats(state: Synthesis, settled: Settled, rows: int) -> Json:
-    task = state.recipe.task
-    labels = Counter(c.label_after for c in settled.accepted for _ in c.rows) if task.labels else Counter()
-    cells = Counter(str(final_cell(task, candidate)) for candidate in settled.accepted)
-    judged = [(c.label_before, c.label_after) for c in (*settled.accepted, *settled.surplus)]
-    judged += [reject.judged for reject in state.rejects if reject.judged is not None]
-    flips = Counter(before for before, after in judged if before != after)
-    return {
-        "task": task.name,
-        "rows": rows,
-        "rows_per_label": dict(sorted(labels.items())),
-        "instances_per_label_cell": {str(cell): cells[str(cell)] for cell in task.cells},
-        "contexts": len(state.contexts),
-        "instances": len(settled.accepted),
-        "attempts": sum(state.attempts.values()),
-        "rejects": len(state.rejects),
-        "rejects_per_reason": dict(sorted(Counter(_kind(reject) for reject in state.rejects).items())),
-        "duplicates": sum(reject.step == "duplicate" for reject in state.rejects),
-        "surplus": len(settled.surplus),
-        "checked": 0 if state.recipe.self_correct == "off" else len(judged),
-        "flips": sum(flips.values()),
-        "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
-    }
-
-
-def _pretty(value: Json) -> str:
-    return json.dumps(value, indent=2) + "\n"
+def _digest(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest())

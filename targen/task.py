@@ -8,9 +8,9 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.jsonl import Json
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Row = Json  # one row in the official SuperGLUE JSONL format
 Fields = Mapping[str, str]  # named texts, as prompt templates see them
 STRICT = ConfigDict(extra="forbid")
+Count = Annotated[int, Field(ge=1)]
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -39,6 +40,14 @@ class StepPrompt:
 
     instruction: str
     fields: dict[str, Any]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class WholePrompt:
+    """The task's part of a prompt that asks for a whole instance: its fields are those of the instance seed, these, and those of step 3."""
+
+    instruction: str
+    fields: dict[str, str] = field(default_factory=dict)  # that are drawn where there is an instance seed
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -98,6 +107,8 @@ class TaskSpec:
     instance: str
     encoder: EncoderInput
     long_field: str  # of `instance`: what is cut where a whole prompt is too long
+    whole: WholePrompt | None = None  # for methods that write an instance in one answer
+    attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
     labels: list[Label] = field(default_factory=list)
     variants: dict[str, list[str]] = field(default_factory=dict)
     choices: Literal["labels", "texts"] = "labels"

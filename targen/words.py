@@ -1,6 +1,7 @@
 """Words, as the checks of the tasks see them."""
 
 import re
+import unicodedata
 import warnings
 from functools import lru_cache
 
@@ -8,8 +9,19 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
-    return _WORD.findall(text.lower())
+    """The words of a text, in lower case and of one spelling (NFC), with their accents and vowel signs."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    text = unicodedata.normalize("NFC", text.lower())
+    marks = sorted(sign for sign in set(text) if sign > "\x7f" and unicodedata.category(sign) in ("Mn", "Mc"))
+    return _word("".join(marks)).findall(text) if marks else _WORD.findall(text)
+
+
+@lru_cache(maxsize=1000)
+def _word(marks: str) -> re.Pattern[str]:
+    r"""A word in which these combining marks may follow a letter: `\w` has none of them."""
+    part = rf"\w[\w{marks}]*"
+    return re.compile(f"{part}(?:['’]{part})*")
 
 
 def normalised(text: str) -> str:
@@ -20,6 +32,16 @@ def normalised(text: str) -> str:
 def holds(text: str, phrase: str) -> bool:
     """Whether the words of the phrase stand in the text, one after the other."""
     return f" {normalised(phrase)} " in f" {normalised(text)} "
+
+
+def rouge_l(one: list[str], two: list[str]) -> float:
+    """ROUGE-L (F1) of two lists of words: 2 LCS / (length of one + length of two). Source: Lin 2004."""
+    row = [0] * (len(two) + 1)  # row[j]: longest common subsequence of the words so far and the first j of `two`
+    for word in one:
+        diagonal = 0
+        for j, other in enumerate(two, start=1):
+            diagonal, row[j] = row[j], diagonal + 1 if word == other else max(row[j], row[j - 1])
+    return 2 * row[-1] / (len(one) + len(two)) if one or two else 0.0
 
 
 @lru_cache(maxsize=100_000)

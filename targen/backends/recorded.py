@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from targen.calls import answer_of
+from targen.calls import answer_of, call_files
 from targen.errors import UserError
 from targen.jsonl import read_jsonl
 from targen.llm import Answer, Failure, Request
@@ -22,15 +22,16 @@ class Recorded:
         self._answers: dict[str, Answer] = {}
         self._submitted: list[Request] = []
         for task in tasks:
-            path = folder / f"{task}.jsonl"
-            if not path.is_file():
+            paths = call_files(folder, task)
+            if not paths:
                 raise UserError(
                     f"generator.path: got {folder}, which has no {task}.jsonl, expected recorded calls of every task. "
                     "Name a folder of recorded calls, or take another generator."
                 )
-            for number, record in read_jsonl(path):
-                answer = answer_of(record, f"{path}:{number}")
-                self._answers[answer.id] = answer
+            for path in paths:
+                for number, record in read_jsonl(path):
+                    answer = answer_of(record, f"{path}:{number}")
+                    self._answers.setdefault(answer.id, answer)
 
     def submit(self, request: Request) -> None:
         self._submitted.append(request)

@@ -105,6 +105,8 @@ class TaskCode:
     """Equal for duplicates."""
     drawn_fields: tuple[str, ...] = ()
     """Names that `draw` adds to the prompt of step 3."""
+    built_fields: tuple[str, ...] = ()
+    """Those of them that `build` needs too: a whole instance written in one answer has to hold them."""
     view_fields: tuple[str, ...] = ()
     """Names that `view` has beside the task's `row`."""
 

@@ -38,7 +38,10 @@ def build(task: TaskSpec, cell: LabelCell, seed: Json, drawn: Fields, answer: Js
     text = seed["article"].strip()
     mentions = sorted(_mentions(text, _named(seed)))
     entities = [{"start": start, "end": end - 1} for start, end in mentions]
-    query = {"query": answer["query"].strip(), "answers": _answers(text, mentions, drawn["answer"])}
+    answers = _answers(text, mentions, drawn["answer"].strip())
+    if not answers:
+        raise RowError(f"the answer {drawn['answer']!r} is none of the article's entities")
+    query = {"query": answer["query"].strip(), "answers": answers}
     return [{"source": SOURCE, "passage": {"text": text, "entities": entities}, "qas": [query]}]
 
 
@@ -158,6 +161,7 @@ CODE = TaskCode(
     check_seed=check_seed,
     draw=draw,
     drawn_fields=("answer",),
+    built_fields=("answer",),
     build=build,
     check_format=check_format,
     check_quality=check_quality,

@@ -1,0 +1,83 @@
+"""How many calls run at once, and how long a call waits before it is tried again."""
+
+import asyncio
+import random
+from collections import deque
+
+RECENT = 50  # calls of which the share of refused ones is taken
+TOO_MANY = 0.2  # of them refused: the server is overloaded. Some per cent are none of our doing
+LONGEST_PAUSE = 60.0  # seconds
+JITTER = (0.5, 1.0)  # part of a pause that is waited
+
+
+class Pace:
+    """Places for calls: half as many when the server is overloaded, and more again when it goes well, up to `most`.
+
+    They are doubled up to where the server was overloaded last, and a few are added from there on.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.places, self._most, self._taken = most, most, 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._recent: deque[bool] = deque(maxlen=RECENT)  # True: refused
+        self._changes = 0
+        self._overloaded_at = 2 * most
+
+    async def enter(self, again: bool = False) -> int:
+        """Waits for a place; gives what `leave` wants. A call that is tried again goes first: more depends on it."""
+        if self._taken >= self.places:
+            await self._turn(again)
+        else:
+            self._taken += 1
+        return self._changes
+
+    def leave(self, entered: int, refused: bool | None) -> None:
+        """Gives the place back. `refused`: whether the server was overloaded, None if the call tells nothing of it."""
+        if refused is not None and entered == self._changes:
+            self._note(refused)  # a call that began before the last change says nothing about the number since
+        self._taken -= 1
+        self._fill()
+
+    async def _turn(self, again: bool) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        (self._queue.appendleft if again else self._queue.append)(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # its turn had come
+                self._taken -= 1
+                self._fill()
+            raise
+
+    def _fill(self) -> None:
+        while self._taken < self.places and self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+    def _note(self, refused: bool) -> None:
+        self._recent.append(refused)
+        count, bad = len(self._recent), sum(self._recent) if refused or self.places < self._most else 0
+        if bad > TOO_MANY * RECENT:
+            # refused even one at a time: it was away, which tells nothing of what it can take
+            self._overloaded_at = self.places if self.places > 1 else 2 * self._most
+            self._change(max(1, self.places // 2))
+        elif self.places < self._most and count >= min(RECENT, 2 * self.places) and bad <= TOO_MANY * count:
+            more = self.places if 2 * self.places < self._overloaded_at else max(1, self.places // 8)
+            self._change(min(self._most, self.places + more))
+
+    def _change(self, places: int) -> None:
+        self.places, self._changes = places, self._changes + 1
+        self._recent.clear()
+        self._fill()
+
+
+def pause(first: float, attempt: int, asked: float | None) -> float:
+    """Seconds after failed try number `attempt` (from 0): twice as long each time, drawn so that calls spread.
+
+    `asked` is what the server wants: it makes the pause longer, never shorter, for a server that says "at once" while
+    it is away would use up all tries.
+    """
+    own = min(first * 2.0**attempt, LONGEST_PAUSE) * random.uniform(*JITTER)
+    return own if asked is None else max(own, min(max(asked, 0.0), LONGEST_PAUSE) * random.uniform(1.0, 1.1))

@@ -1,0 +1,23 @@
+"""The merge phase: `python -m targen.merge run.dir=...`, after all shards of a generation."""
+
+from dataclasses import replace
+
+from targen.cli import main
+from targen.config import Settings, ShardOf
+from targen.generate import generate, phase_of
+from targen.shards import check_complete
+
+
+def merge(settings: Settings) -> None:
+    """Makes `synthetic/` from the calls of all shards, to the byte as one process would have made it.
+
+    What only the whole set shows is settled here: repetitions across shards, and labels that corrections left short. The
+    few calls that this takes are asked of the run's generator. Raises: UserError that names the shards which are not done.
+    """
+    sizes = {task.name: settings.synth.size_of(task) for task in settings.tasks.values()}
+    check_complete(settings.paths, settings.shard.count, sizes)
+    generate(replace(settings, shard=ShardOf(0, 1)))
+
+
+if __name__ == "__main__":
+    main("targen.merge", "puts the shards of a generation together", phase_of(merge))
