@@ -25,10 +25,10 @@ STORIES_PER_TASK, REJECTS_PER_TASK = 4, 5
 
 @dataclass(frozen=True)
 class Story:
-    """One instance from context to correction; `texts` are its row, `instance_seed` its seed, by name."""
+    """One instance from context to correction, by name: what was shown for it, its seed, and its row as `texts`."""
 
     slot: str
-    context: str
+    shown: dict[str, str]
     instance_seed: dict[str, str]
     variant: dict[str, str]
     texts: dict[str, str]
@@ -100,7 +100,7 @@ def _story(task: TaskSpec, row: Json, story: Json) -> Story:
     }
     return Story(
         slot=story["slot"],
-        context=story["context"],
+        shown=_shown(story),
         instance_seed=seed,
         variant=story["variant"],
         texts=task.code.view(task, row),
@@ -108,6 +108,19 @@ def _story(task: TaskSpec, row: Json, story: Json) -> Story:
         label_after=story["label_after"],
         explanation=story["explanation"],
     )
+
+
+def _shown(story: Json) -> dict[str, str]:
+    """The context, or what other methods than TarGEN show in its place."""
+    shown: dict[str, str] = {**story.get("attributes", {})}
+    if story["context"]:
+        shown["context"] = story["context"]
+    if "task_instruction" in story:
+        shown["instruction"] = story["task_instruction"]
+    if "demonstrations" in story:
+        rows = story["demonstrations"]
+        shown["demonstrations"] = f"{rows['task']} {rows['split']}, idx {', '.join(map(str, rows['idx']))}"
+    return shown
 
 
 def _html(settings: Settings, arms: Sequence[str], table: Sequence[Line], parts: Sequence[TaskReport]) -> str:

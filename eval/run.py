@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache, partial
 from typing import Any
 
 from eval.metrics import Prediction, gold_of, majority, options_of, score
@@ -14,75 +15,100 @@ from targen.data import Split, eval_split, spread
 from targen.errors import UserError
 from targen.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.progress import Progress
-from targen.run_dir import open_run
-from targen.run_lock import locked
 from targen.task import Example, TaskSpec
+from train.arms import training_parts
 from train.cells import Cell, cells, check_trained, done
+from train.encoding import encode_asked
 from train.families import family as family_named
+from train.predictions import predicted
+from train.pretrained import Loaded
+from train.processes import Processes, together
+from train.saved import load_to_device
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(settings: Settings) -> None:
+def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     """Predictions and scores of every trained cell. Raises: UserError when none is trained or data are missing."""
+    processes = processes or Processes()
     trained = [(cell, marker) for cell in cells(settings) if (marker := done(settings.paths, cell)) is not None]
     if not trained:
         raise UserError(
             f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
         )
-    splits = {
-        name: eval_split(settings.data, settings.tasks[name]) for name in dict.fromkeys(c.task for c, _ in trained)
-    }
+    names = dict.fromkeys(name for cell, _ in trained for name in cell.tasks)
+    splits = {name: eval_split(settings.data, settings.tasks[name]) for name in names}
     rows: list[Json] = []
-    with Progress("evaluate", "cells", len(trained)) as progress:
+    with Progress("evaluate", "cells", len(trained) if processes.first else 0) as progress:
         for cell, marker in trained:
-            task, split = settings.tasks[cell.task], splits[cell.task]
-            kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
-            examples = [example for row in kept.rows for example in task.code.examples(task, row)]
-            predictions = _predictions(settings, cell, marker, task, kept, examples)
-            rows += _score_rows(cell, task, split, kept, examples, predictions)
-            progress.advance(cell.name)
-    _write_scores(settings, rows)
+            model = cache(partial(load_to_device, settings, cell))  # once for all tasks of a mixture, and only if asked
+            for task in (settings.tasks[name] for name in cell.tasks):
+                split = splits[task.name]
+                kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
+                examples = [example for row in kept.rows for example in task.code.examples(task, row)]
+                predictions = _predictions(settings, processes, cell, marker, task, kept, examples, model)
+                rows += _score_rows(cell, task, split, kept, examples, predictions)
+            if processes.first:
+                progress.advance(cell.name)
+    if processes.first:
+        _write_scores(settings, rows)
 
 
 def _predictions(
-    settings: Settings, cell: Cell, marker: Json, task: TaskSpec, split: Split, examples: list[Example]
+    settings: Settings,
+    processes: Processes,
+    cell: Cell,
+    marker: Json,
+    task: TaskSpec,
+    split: Split,
+    examples: list[Example],
+    model: Callable[[], Loaded],
 ) -> list[Prediction]:
     """The cell's predictions, from disk where they were made by this model on these rows."""
-    path = settings.paths.predictions(cell.name)
+    path = settings.paths.predictions(cell.part(task.name))
     mark_path = path.with_suffix(".mark.json")
     rows_hash = hashlib.sha256(json.dumps(split.rows).encode()).hexdigest()[:16]
     mark = {"model": marker["fingerprint"], "rows": rows_hash, "origin": split.origin}
-    if path.is_file() and mark_path.is_file():
-        old = read_json(mark_path)
+    old = processes.of_first(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
+    if old is not None:
         if old == mark:
             return [Prediction(**{**line, "gold": tuple(line["gold"])}) for _, line in read_jsonl(path)]
-        log.warning(
-            "evaluate: %s was predicted on %s before, is predicted anew on %s", cell.name, old["origin"], split.origin
-        )
-    predictions = predict_cell(settings, cell, task, examples)
+        if processes.first:
+            log.warning(
+                "evaluate: %s was predicted on %s before, is predicted anew on %s",
+                cell.name,
+                old["origin"],
+                split.origin,
+            )
+    predictions = predict_cell(settings, cell, task, examples, processes, model)
+    if not processes.first:
+        return predictions
     mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
     write_jsonl(path, (asdict(prediction) for prediction in predictions))
     write_text(mark_path, json.dumps(mark, indent=2) + "\n")
     return predictions
 
 
-def predict_cell(settings: Settings, cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+def predict_cell(
+    settings: Settings,
+    cell: Cell,
+    task: TaskSpec,
+    examples: Sequence[Example],
+    processes: Processes | None = None,
+    model: Callable[[], Loaded] | None = None,
+) -> list[Prediction]:
     """The trained cell's answers to the examples, in their order."""
-    from accelerate import PartialState
-
-    family = family_named(settings.model.family)
-    loaded = family.load_trained(settings.paths.model(cell.name))
-    loaded.model.to(PartialState().device)
-    encoded = family.encode(loaded, task, examples, settings.train.max_length)
-    found: dict[int, Prediction] = {}
-    for place, scores in family.predict(loaded, encoded, settings.eval.batch_size):
-        example = examples[place]
+    loaded = load_to_device(settings, cell) if model is None else model()
+    parts = (training_parts(settings, cell) or ()) if settings.train.instruct else ()
+    encoded = encode_asked(settings, cell, loaded, parts, task, examples)
+    family, found = family_named(settings.model.family), []
+    every = predicted(family, loaded, encoded, settings.eval.batch_size, processes or Processes())
+    for example, scores in zip(examples, every, strict=True):
         options = options_of(task, example)
         best = max(range(len(scores)), key=scores.__getitem__)
         named = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
-        found[place] = Prediction(example.id, gold_of(task, example), options[best], named)
-    return [found[place] for place in range(len(examples))]
+        found.append(Prediction(example.id, gold_of(task, example), options[best], named))
+    return found
 
 
 def _score_rows(
@@ -93,7 +119,11 @@ def _score_rows(
     return [
         {
             "cell": cell.name,
-            **asdict(cell),
+            "model": cell.model,
+            "setting": cell.setting,
+            "task": task.name,
+            "arm": cell.arm,
+            "seed": cell.seed,
             "metric": metric,
             "value": value,
             "majority": baseline[metric],
@@ -114,13 +144,12 @@ def _write_scores(settings: Settings, rows: list[Json]) -> None:
     path = settings.paths.scores
     fresh = {row["cell"] for row in rows}
     kept = [row for _, row in read_jsonl(path) if row["cell"] not in fresh] if path.is_file() else []
-    write_jsonl(path, sorted([*kept, *rows], key=lambda row: (row["cell"], row["metric"])))
+    write_jsonl(path, sorted([*kept, *rows], key=lambda row: (row["cell"], row["task"], row["metric"])))
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    settings = open_run(cfg, check_trained)
-    with locked(settings.paths.root):
-        evaluate(settings)
+    with together(cfg, check_trained) as (settings, processes):
+        evaluate(settings, processes)
     return 0
 
 

@@ -1,105 +1,140 @@
-"""Cells of the training grid: one model trained on one task's rows of one arm with one seed."""
+"""Cells of the training grid: one model trained on the rows of one arm, of one task or of several, with one seed."""
 
 import hashlib
 import json
-import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from targen.config import Arm, Settings, differences, task_from_file
-from targen.data import original_train_split, read_rows
+from targen.config import Arm, Settings, differences
 from targen.errors import UserError
+from targen.finetuning import Train
 from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
-from targen.slots import rng
-from targen.task import Row, TaskSpec
+from targen.task import Row
+from train.checkpoints import complete
 
-log = logging.getLogger(__name__)
 DONE = "done.json"
-MEMORY_KEYS = frozenset({"device_batch_size"})  # what fits at once, not what is learnt
+# How it is trained, not what is learnt.
+RUNNING_KEYS = frozenset(
+    {"device_batch_size", "gradient_checkpointing", "attention", "merge_export", "save_every", "launch"}
+)
+ALL_TASKS = 8
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model of the grid."""
+    """One trained model of the grid. `task` names a task, or the mixture of several; `mark` tells checkers apart."""
 
     model: str
     setting: str
     task: str
     arm: Arm
     seed: int
+    tasks: tuple[str, ...]
+    mark: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.setting}-{self.task}-{self.arm}-s{self.seed}"
+        return f"{self.model}-{self.setting}-{self.task}-{self.arm}-s{self.seed}" + (
+            f"-{self.mark}" if self.mark else ""
+        )
+
+    def part(self, task: str) -> str:
+        """The name of the cell's predictions of one of its tasks."""
+        return self.name if self.tasks == (task,) else f"{self.name}.{task}"
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """The grid of a run, in a fixed order."""
+    """The grid of a run, in a fixed order; a mixture is the same in whichever order its tasks were named."""
+    names = settings.tasks
+    multi = settings.train.setting == "multi"
     return [
-        Cell(settings.model.name, "single", task, arm, seed)
-        for task in settings.tasks
+        Cell(settings.model.name, setting_name(settings.train), mixture_name(own), arm, seed, own)
+        for own in ([tuple(sorted(names))] if multi else [(name,) for name in names])
         for arm in settings.arms
         for seed in settings.seeds
     ]
 
 
-def training_rows(settings: Settings, cell: Cell) -> tuple[TaskSpec, tuple[Row, ...]] | None:
-    """The rows that a cell is trained on, and the task whose format they have.
-
-    None: the original arm of a run that fell back to the fixture, which has no training rows.
-    Raises: UserError where rows are missing that should be there.
-    """
-    task = settings.tasks[cell.task]
-    if cell.arm == "synthetic":
-        path = settings.paths.synthetic(task.name) / "train.jsonl"
-        if not path.is_file():
-            raise UserError(
-                f"{path}: not there, expected the synthetic rows of {task.name}. Run phases=[generate] first."
-            )
-        rows = read_rows(path, task)
-    else:
-        task = _original_task(settings, task)
-        split = original_train_split(settings.data, task)
-        if split is None:
-            return None
-        rows = split.rows
-    return task, _at_most(rows, settings.train.max_rows, cell)
+def setting_name(train: Train) -> str:
+    """What a cell's name says about how it was trained: settings that one run may hold side by side."""
+    adapters = {None: "lora", "4bit": "qlora"}[train.quantize] if train.lora else ""
+    loss = train.loss if train.loss != "ce" else ""
+    marks = ["instruct" if train.instruct else "", adapters, loss, "init" if train.init_from else ""]
+    return "-".join([train.setting, *filter(None, marks)])
 
 
-def _original_task(settings: Settings, task: TaskSpec) -> TaskSpec:
-    """The task itself, or the one whose train split stands in for it (AX-g: RTE, with the same labels)."""
-    if task.original_train is None:
-        return task
-    return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
+def mixture_name(tasks: Sequence[str]) -> str:
+    return "all" if len(tasks) == ALL_TASKS else "_".join(tasks)
 
 
-def _at_most(rows: tuple[Row, ...], count: int | None, cell: Cell) -> tuple[Row, ...]:
-    """All rows, or so many drawn by the cell's seed, in their order."""
-    if count is None or len(rows) <= count:
-        return rows
-    picked = rng(cell.seed, cell.task, cell.arm, "rows").sample(range(len(rows)), count)
-    return tuple(rows[place] for place in sorted(picked))
-
-
-def fingerprint(settings: Settings, cell: Cell, rows: tuple[Row, ...] | None = None) -> Json:
+def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = None) -> Json:
     """What a trained model depends on; without the rows where these are not at hand."""
-    task = settings.tasks[cell.task]
-    train = {key: value for key, value in asdict(settings.train).items() if key not in MEMORY_KEYS}
+    model = asdict(settings.model)
     found: Json = {
-        "train": train,
-        "model": asdict(settings.model),
-        f"tasks.{task.name}": {"encoder": asdict(task.encoder), "choices": task.choices},
+        "train": _learnt(settings, cell),
+        # the defaults that training takes from the model stand under train
+        "model": {key: value for key, value in model.items() if key not in ("learning_rate", "precision")},
     }
-    if settings.model.family == "seq2seq":
-        found[f"tasks.{task.name}"] |= {
-            "question": task.question,
-            "instance": task.instance,
-            "long_field": task.long_field,
-            "verbalizers": [label.verbalizer for label in task.labels],
-        }
+    for name in cell.tasks:
+        task = settings.tasks[name]
+        found[f"tasks.{name}"] = {"encoder": asdict(task.encoder), "choices": task.choices}
+        if settings.model.family != "encoder":
+            found[f"tasks.{name}"] |= {
+                "question": task.question,
+                "instance": task.instance,
+                "long_field": task.long_field,
+                "verbalizers": [label.verbalizer for label in task.labels],
+            }
+        if settings.train.instruct:
+            found[f"tasks.{name}"] |= {"description": task.description}
+    if settings.train.init_from is not None:
+        found["init_from"] = initial_mark(settings)
+    if settings.train.equal_size:
+        found["arms"] = list(settings.arms)
     if rows is not None:
         found["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     return found
+
+
+def _learnt(settings: Settings, cell: Cell) -> dict[str, Any]:
+    """The settings of training without those that play no part in this cell."""
+    train = settings.train
+    idle = set(RUNNING_KEYS)
+    if len(cell.tasks) == 1:
+        idle |= {"mixture", "mixture_cap"}
+    if len(cell.tasks) == 1 or train.mixture != "temperature":
+        idle |= {"mixture_temperature"}
+    if not train.instruct:
+        idle |= {"instruct_examples"}
+    if cell.arm != "mixed":
+        idle |= {"mixed_original"}
+    if train.loss == "ce":
+        idle |= {"checker_rows", "checker_model"}
+    if train.validate_every is None:
+        idle |= {"validate_on", "hold_out"}
+    return {key: value for key, value in asdict(train).items() if key not in idle}
+
+
+def initial_mark(settings: Settings) -> Json:
+    """What the cell of `train.init_from` was trained on. Raises: UserError where it is none, or of another model."""
+    folder = settings.paths.start(settings.train.init_from or "")
+    marker = folder / DONE
+    if not marker.is_file():
+        raise UserError(
+            f"train.init_from: got {settings.train.init_from}, expected a trained cell, but {marker} is not there. Name a cell of "
+            "this run, or the folder models/<cell> of another; train it first."
+        )
+    mark: Json = read_json(marker).get("fingerprint", {})
+    model, own = mark.get("model", {}), settings.model
+    if (model.get("family"), model.get("name")) != (own.family, own.name):
+        raise UserError(
+            f"train.init_from: {folder} is {model.get('name')} ({model.get('family')}), expected {own.name} ({own.family}). "
+            "Choose the same model, or another cell to start from."
+        )
+    return mark
 
 
 def done(paths: RunPaths, cell: Cell) -> Json | None:
@@ -110,22 +145,25 @@ def done(paths: RunPaths, cell: Cell) -> Json | None:
     return read_json(path)
 
 
-def check_unchanged(settings: Settings, cell: Cell, marker: Json, now: Json) -> None:
-    """Raises: UserError when a trained cell was trained on something else than what the run has now."""
-    changed = [
-        change
-        for name, value in now.items()
-        for change in differences(name, marker.get("fingerprint", {}).get(name), value)
-    ]
+def check_unchanged(folder: Path, trained: Json, now: Json) -> None:
+    """Raises: UserError when what lies in `folder` was trained on something else than what the run has now."""
+    changed = [change for name, value in now.items() for change in differences(name, trained.get(name), value)]
     if changed:
         raise UserError(
-            f"{settings.paths.model(cell.name)}: was trained otherwise: {'; '.join(changed)}. Take another run.dir, restore "
-            "the settings, or remove this folder to train it anew."
+            f"{folder}: was trained otherwise: {'; '.join(changed)}. Take another run.dir, restore the settings, or remove "
+            "this folder to train it anew."
         )
 
 
 def check_trained(settings: Settings) -> None:
-    """Holds every trained cell against the settings of the run, rows left out. Raises: UserError as check_unchanged."""
+    """Holds every trained cell and every checkpoint against the settings of the run, rows left out.
+
+    Raises: UserError as check_unchanged.
+    """
     for cell in cells(settings):
+        folder = settings.paths.model(cell.name)
         if (marker := done(settings.paths, cell)) is not None:
-            check_unchanged(settings, cell, marker, fingerprint(settings, cell))
+            check_unchanged(folder, marker["fingerprint"], fingerprint(settings, cell))
+        else:
+            for checkpoint in complete(folder):
+                check_unchanged(checkpoint.folder, checkpoint.fingerprint, fingerprint(settings, cell))

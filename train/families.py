@@ -5,26 +5,32 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from targen.config import Model
+from targen.finetuning import Model
 from targen.task import Example, TaskSpec
+from train.pretrained import PLAIN, Loaded, Loading
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Loaded(Protocol):
-    """A model with its tokenizer."""
-
-    model: Any
-    tokenizer: Any
+    from train.losses import PerExample, Weigh
 
 
 class Encoded(Protocol):
     """An example as token ids."""
 
     @property
+    def gold(self) -> int:
+        """Place of the right label, choice or answer; -1: hidden."""
+        ...
+
+    @property
     def at_once(self) -> int:
         """Sequences that go through the model together."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest of them: examples of like length are trained on together."""
         ...
 
 
@@ -32,18 +38,37 @@ class Family(Protocol):
     """What training and evaluation ask of a family."""
 
     SCORES_CHOICES: bool  # each choice of COPA and ReCoRD is a sequence of its own
+    LORA_TASK: str  # as peft names it
 
-    def load_pretrained(self, model: Model, task: TaskSpec) -> Loaded: ...
+    def load_pretrained(self, model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+        """The model to be finetuned on these tasks."""
+        ...
 
-    def load_trained(self, folder: Path) -> Loaded: ...
+    def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded: ...
 
     def encode(
-        self, loaded: Loaded, task: TaskSpec, examples: Sequence[Example], max_length: int
-    ) -> Sequence[Encoded]: ...
+        self,
+        loaded: Loaded,
+        task: TaskSpec,
+        examples: Sequence[Example],
+        max_length: int,
+        positive: Sequence[Sequence[Example]] | None = None,
+    ) -> Sequence[Encoded]:
+        """`positive`: per example those shown with their answers, in the layout of instructions; None: no instructions."""
+        ...
 
-    def collator(self, loaded: Loaded) -> "Callable[[list[Any]], dict[str, Tensor]]": ...
+    def collator(self, loaded: Loaded) -> "Callable[[list[Any]], dict[str, Any]]": ...
 
-    def loss(self, outputs: Any, labels: "Tensor", num_items_in_batch: "Tensor | int | None" = None) -> "Tensor": ...
+    def per_example(self, outputs: Any, labels: "Tensor", smoothing: float) -> "PerExample": ...
+
+    def loss(
+        self,
+        outputs: Any,
+        labels: "Tensor",
+        num_items_in_batch: "Tensor | int | None" = None,
+        smoothing: float = 0.0,
+        weigh: "Weigh | None" = None,
+    ) -> "Tensor": ...
 
     def predict(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int

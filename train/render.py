@@ -1,5 +1,6 @@
 """Examples as texts. Training and evaluation share it, so a model is asked as it was taught."""
 
+from collections.abc import Sequence
 from random import Random
 
 from targen.task import Example, TaskSpec
@@ -26,8 +27,32 @@ def prompt(task: TaskSpec, example: Example) -> str:
 
     The question comes first, so that no cut at the end can take it away.
     """
+    return f"{_question(task, example)}\n{task.instance.format(**example.fields)}"
+
+
+def _question(task: TaskSpec, example: Example) -> str:
     options = "" if task.name == "record" else f" {' or '.join(answers(task, example))}?"
-    return f"{task.question}{options}\n{task.instance.format(**example.fields)}"
+    return f"{task.question}{options}"
+
+
+def instruction(task: TaskSpec, example: Example, positive: Sequence[Example]) -> str:
+    """The example in the layout of Super-NaturalInstructions: definition, positive examples with answers, the input.
+
+    Source: arXiv 2204.07705, figure 1 and section 5.
+    """
+    verbalized = ", ".join(f"{one.verbalizer} for {one.name}" for one in task.labels if one.verbalizer != one.name)
+    definition = f"{task.description} {_question(task, example)}" + (f" Answer {verbalized}." if verbalized else "")
+    shown = [
+        f"Positive Example {number} -\nInput: {task.instance.format(**one.fields)}\nOutput: {right_answer(task, one)}"
+        for number, one in enumerate(positive, start=1)
+    ]
+    asked = f"Now complete the following example -\nInput: {task.instance.format(**example.fields)}\nOutput:"
+    return "\n\n".join([f"Definition: {definition}", *shown, asked])
+
+
+def right_answer(task: TaskSpec, example: Example) -> str:
+    """The first right answer in words."""
+    return answers(task, example)[example.gold[0]]
 
 
 def answers(task: TaskSpec, example: Example) -> list[str]:

@@ -7,24 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModelForSeq2SeqLM
 
-from targen.config import Model
+from targen.finetuning import Model
 from targen.task import Example, TaskSpec
-from train.pretrained import not_loaded, resolve
-from train.render import answers, prompt
+from train.fitting import Positive, check_answers, fitted
+from train.losses import PerExample, Weigh, total
+from train.pretrained import PLAIN, Loaded, Loading, load, load_folder
+from train.render import answers, instruction, prompt
 
 SCORES_CHOICES = False
+LORA_TASK = "SEQ_2_SEQ_LM"
 IGNORED = -100  # label of padding
-
-
-@dataclass(frozen=True)
-class Seq2Seq:
-    """A loaded model with its tokenizer."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+END = 1  # tokens at the end of a prompt that are never cut: its end
 
 
 @dataclass(frozen=True)
@@ -39,54 +34,52 @@ class Encoded:
     def at_once(self) -> int:
         return 1
 
-
-def load_pretrained(model: Model, task: TaskSpec) -> Seq2Seq:
-    """The pretrained model. Raises: UserError where it is missing or not what its checksum says."""
-    return _load(resolve(model))
-
-
-def load_trained(folder: Path) -> Seq2Seq:
-    return _load(str(folder))
+    @property
+    def length(self) -> int:
+        return len(self.prompt)
 
 
-def _load(path: str) -> Seq2Seq:
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        # T5's activations overflow in fp16; fp32 weights, with bf16 arithmetic where train.precision asks for it
-        model = AutoModelForSeq2SeqLM.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
-    except OSError as err:
-        raise not_loaded(path, err) from None
-    return Seq2Seq(model, tokenizer)
+def load_pretrained(model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+    """The pretrained model, the same for all tasks. Raises: UserError where it is missing or not what its checksum says."""
+    built = {"decoder_start_token_id": 0} if model.config is not None else {}  # T5 starts with its padding
+    return load(AutoModelForSeq2SeqLM, model, loading, **built)
 
 
-def encode(loaded: Seq2Seq, task: TaskSpec, examples: Sequence[Example], max_length: int) -> list[Encoded]:
-    """Token ids of prompts, at most `max_length`, and of all possible answers."""
+def load_trained(folder: Path, loading: Loading = PLAIN) -> Loaded:
+    return load_folder(AutoModelForSeq2SeqLM, folder, loading)
+
+
+def encode(
+    loaded: Loaded,
+    task: TaskSpec,
+    examples: Sequence[Example],
+    max_length: int,
+    positive: Sequence[Positive] | None = None,
+) -> list[Encoded]:
+    """Token ids of prompts, at most `max_length`, and of all possible answers, which are never cut."""
+
+    def tokenize(texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = loaded.tokenizer(texts)["input_ids"]
+        return ids
+
+    text = _plain if positive is None else instruction
+    prompts = fitted(tokenize, text, task, examples, positive or (), max_length, END)
+    possible = [answers(task, example) for example in examples]
+    different = list(dict.fromkeys(answer for own in possible for answer in own))
+    ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
+    end = loaded.tokenizer.eos_token_id
+    check_answers(task, [(answer, [one for one in own if one != end]) for answer, own in ids.items()], max_length)
     return [
-        Encoded(
-            fitted(loaded.tokenizer, task, example, max_length),
-            tuple(loaded.tokenizer(text_target=answer)["input_ids"] for answer in answers(task, example)),
-            example.gold[0] if example.gold else -1,
-        )
-        for example in examples
+        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1)
+        for asked, own, example in zip(prompts, possible, examples, strict=True)
     ]
 
 
-def fitted(tokenizer: PreTrainedTokenizerBase, task: TaskSpec, example: Example, max_length: int) -> list[int]:
-    """The prompt's token ids; where they are too many, the task's long field is cut, the rest stays whole."""
-    ids: list[int] = tokenizer(prompt(task, example))["input_ids"]
-    text = example.fields[task.long_field]
-    while len(ids) > max_length and text:
-        share = 1 - (len(ids) - max_length) / len(tokenizer(text, add_special_tokens=False)["input_ids"] or [0])
-        kept = max(0, min(len(text) - 1, int(len(text) * share)))
-        text = text[len(text) - kept :] if task.encoder.cut == "beginning" else text[:kept]
-        shorter = Example(example.task, example.id, {**example.fields, task.long_field: text}, example.choices, ())
-        ids = tokenizer(prompt(task, shorter))["input_ids"]
-    return ids[:max_length]
+def _plain(task: TaskSpec, example: Example, positive: Positive) -> str:
+    return prompt(task, example)
 
 
-def collator(loaded: Seq2Seq) -> Callable[[list[Encoded]], dict[str, Tensor]]:
+def collator(loaded: Loaded) -> Callable[[list[Encoded]], dict[str, Tensor]]:
     """Training batches: input_ids (examples, tokens), decoder_input_ids and labels (examples, answer tokens)."""
 
     def collate(batch: list[Encoded]) -> dict[str, Tensor]:
@@ -96,11 +89,11 @@ def collator(loaded: Seq2Seq) -> Callable[[list[Encoded]], dict[str, Tensor]]:
     return collate
 
 
-def _prompts(loaded: Seq2Seq, batch: Sequence[Encoded]) -> dict[str, Tensor]:
+def _prompts(loaded: Loaded, batch: Sequence[Encoded]) -> dict[str, Tensor]:
     return dict(loaded.tokenizer.pad([{"input_ids": one.prompt} for one in batch], return_tensors="pt"))
 
 
-def _decoder(loaded: Seq2Seq, labels: Tensor) -> dict[str, Tensor]:
+def _decoder(loaded: Loaded, labels: Tensor) -> dict[str, Tensor]:
     inputs: Tensor = loaded.model.prepare_decoder_input_ids_from_labels(labels=labels)
     return {"decoder_input_ids": inputs}
 
@@ -109,15 +102,38 @@ def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
     return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
-def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+def per_example(outputs: Any, labels: Tensor, smoothing: float) -> PerExample:
+    """Sums over the tokens of each answer, its end included."""
+    return token_sums(outputs.logits, labels, smoothing)
+
+
+def token_sums(logits: Tensor, labels: Tensor, smoothing: float) -> PerExample:
+    """Cross-entropy and log-probability of each row's labels (examples, tokens), summed over those that count."""
+    rows, targets = logits.float().transpose(1, 2), labels.to(logits.device)
+
+    def entropy(smoothed: float) -> Tensor:
+        by_token = nn.functional.cross_entropy(
+            rows, targets, ignore_index=IGNORED, reduction="none", label_smoothing=smoothed
+        )
+        return by_token.sum(dim=1)
+
+    plain = entropy(0.0)
+    return PerExample(entropy(smoothing) if smoothing else plain, -plain)
+
+
+def loss(
+    outputs: Any,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    smoothing: float = 0.0,
+    weigh: Weigh | None = None,
+) -> Tensor:
     """Cross-entropy averaged over the answer tokens of the whole batch, in one part or in several."""
-    total = nn.functional.cross_entropy(
-        outputs.logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    summed = total(per_example(outputs, labels, smoothing), weigh)
+    return summed / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def predict(loaded: Seq2Seq, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
+def predict(loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
     """(place, log-probability of each answer among the possible ones), long prompts first.
 
     An answer's score is the sum of its tokens' log-probabilities, its end included. The encoder runs once per prompt.
@@ -132,7 +148,7 @@ def predict(loaded: Seq2Seq, encoded: Sequence[Encoded], batch_size: int) -> Ite
             yield place, own.log_softmax(dim=0).tolist()
 
 
-def _answer_scores(loaded: Seq2Seq, batch: list[Encoded]) -> list[Tensor]:
+def _answer_scores(loaded: Loaded, batch: list[Encoded]) -> list[Tensor]:
     device = next(loaded.model.parameters()).device
     prompts = {name: values.to(device) for name, values in _prompts(loaded, batch).items()}
     hidden = loaded.model.get_encoder()(**prompts).last_hidden_state

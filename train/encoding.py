@@ -1,0 +1,74 @@
+"""The rows of a cell as token ids, as they are trained on and asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from targen.config import Settings
+from targen.slots import rng
+from targen.task import Example, TaskSpec
+from train.arms import Part
+from train.cells import Cell
+from train.families import Encoded
+from train.families import family as family_named
+from train.pretrained import Loaded
+from train.render import fewer_choices
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """Examples with their token ids, in the same order."""
+
+    examples: Sequence[Example]
+    encoded: Sequence[Encoded]
+
+
+def encode_parts(settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part]) -> list[Encodings]:
+    """The examples of every part as token ids, as they are trained on."""
+    train, family = settings.train, family_named(settings.model.family)
+    draws = rng(cell.seed, cell.task, cell.arm, "choices")
+    found = []
+    for part in parts:
+        examples = examples_of(part)
+        shown = positive_examples(settings, cell, parts, part.task, examples, training=True)
+        if part.task.choices == "texts" and family.SCORES_CHOICES:
+            examples = [fewer_choices(example, train.max_choices, draws) for example in examples]
+        found.append(Encodings(examples, family.encode(loaded, part.task, examples, train.max_length, shown)))
+    return found
+
+
+def encode_asked(
+    settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part], task: TaskSpec, examples: Sequence[Example]
+) -> Sequence[Encoded]:
+    """Examples as they are asked, all choices of each; `parts` are the rows that instructions show some of."""
+    shown = positive_examples(settings, cell, parts, task, examples, training=False)
+    return family_named(settings.model.family).encode(loaded, task, examples, settings.train.max_length, shown)
+
+
+def examples_of(part: Part) -> list[Example]:
+    return [example for row in part.rows for example in part.task.code.examples(part.task, row)]
+
+
+def positive_examples(
+    settings: Settings,
+    cell: Cell,
+    parts: Sequence[Part],
+    task: TaskSpec,
+    examples: Sequence[Example],
+    training: bool,
+) -> list[Sequence[Example]] | None:
+    """What is shown with each example under train.instruct: other training examples of its task, drawn by the cell's seed
+    and the example's id; AX-g without rows of its own takes RTE's. None: no instructions."""
+    if not settings.train.instruct:
+        return None
+    own = [part for part in parts if part.task.name == task.name]
+    pool = [
+        one for part in own or [p for p in parts if p.task.name == task.original_train] for one in examples_of(part)
+    ]
+    found: list[Sequence[Example]] = []
+    for example in examples:
+        draws = rng(cell.seed, task.name, "positive", "train" if training else "evaluate", example.id)
+        # one more than needed, so that the example itself can be left out; a twin of it gives its answer away as well
+        drawn = draws.sample(pool, min(len(pool), settings.train.instruct_examples + 1))
+        others = [one for one in drawn if one.fields != example.fields]
+        found.append(others[: settings.train.instruct_examples])
+    return found

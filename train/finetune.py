@@ -1,0 +1,97 @@
+"""One cell: from its rows to models/<cell>/, however often it was stopped in between."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from transformers import set_seed
+
+from targen.config import Settings
+from targen.jsonl import write_text
+from train.adapters import BASE
+from train.cells import DONE, Cell
+from train.checkers import Job
+from train.checkpoints import complete, keep, keep_only_checkpoints, writing
+from train.prepare import prepared
+from train.stop import Stopped
+from train.trainer import CellTrainer
+from train.work import Surroundings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is said of a trained cell."""
+
+    seconds: float
+    steps: int
+    last_loss: float
+
+
+def train_cell(around: Surroundings, job: Job) -> Outcome:
+    """Trains the cell and writes models/<cell>/, the done marker last; goes on from the newest checkpoint.
+
+    Raises: Stopped after a signal, when a checkpoint is on the disk.
+    """
+    settings, cell, processes = job.settings, job.cell, around.processes
+    folder = settings.paths.model(cell.name)
+    if processes.first:
+        keep_only_checkpoints(folder, BASE)
+    checkpoints = processes.of_first(complete(folder))
+    ready = prepared(job, processes)
+    with wandb_run(settings, cell, processes.first):
+        trainer = CellTrainer(around, job, ready)
+        if processes.count > 1:
+            set_seed(cell.seed + 7919 * processes.index)  # each drops out other places
+        result = trainer.train(resume_from_checkpoint=str(checkpoints[-1].folder) if checkpoints else None)
+        if trainer.state.global_step < trainer.state.max_steps:
+            raise Stopped
+        if settings.train.select == "best":
+            trainer.load_best()
+    history = trainer.state.log_history
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    _write(around, job, trainer)
+    return Outcome(result.metrics["train_runtime"], trainer.state.global_step, losses[-1])
+
+
+def _write(around: Surroundings, job: Job, trainer: CellTrainer) -> None:
+    """The model, the tokenizer, the done marker; then the checkpoints go."""
+    folder = job.settings.paths.model(job.cell.name)
+    with writing(folder):
+        trainer.save_model(str(folder))  # gathers sharded weights: all processes take part
+        if around.processes.first:
+            trainer.ready.loaded.tokenizer.save_pretrained(folder)
+            marker = {
+                "cell": job.cell.name,
+                "rows": job.rows,
+                "real_rows": job.real_rows,
+                "checkers": [checker.cell.name for checker in job.checkers],
+                "init_from": job.settings.train.init_from,
+                "steps": trainer.state.global_step,
+                "fingerprint": job.mark,
+            }
+            write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")
+            keep(folder, set())
+    around.processes.wait()
+
+
+@contextmanager
+def wandb_run(settings: Settings, cell: Cell, first: bool = True) -> Iterator[None]:
+    """A Weights & Biases run around the training of a cell, with the whole configuration; nothing where it is disabled."""
+    if settings.wandb.mode == "disabled" or not first:
+        yield
+        return
+    import wandb
+
+    run = wandb.init(
+        project=settings.wandb.project,
+        mode=settings.wandb.mode,
+        name=cell.name,
+        dir=settings.run.dir,
+        config=asdict(settings),
+        settings=wandb.Settings(silent=True),
+    )
+    try:
+        yield
+    finally:
+        run.finish()

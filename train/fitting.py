@@ -1,0 +1,77 @@
+"""Texts cut to so many tokens: what an example asks stays whole, its long field gives way."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from targen.errors import UserError
+from targen.task import Example, TaskSpec
+
+log = logging.getLogger(__name__)
+Positive = Sequence[Example]  # shown with their answers before an example
+Text = Callable[[TaskSpec, Example, Positive], str]
+Tokenize = Callable[[list[str]], list[list[int]]]
+
+
+def fitted(
+    tokenize: Tokenize,
+    text: Text,
+    task: TaskSpec,
+    examples: Sequence[Example],
+    positive: Sequence[Positive],
+    limit: int,
+    tail: int,
+) -> list[list[int]]:
+    """Token ids of the examples' texts, at most `limit` each.
+
+    Where they are too many, positive examples are left out from the last on, then the task's long field is cut.
+    If even that is not enough, the middle goes: the last `tail` tokens, with which the model is asked, always stay.
+    """
+    shown = list(positive) or [()] * len(examples)
+    found = tokenize([text(task, one, own) for one, own in zip(examples, shown, strict=True)])
+    if long := sum(len(ids) > limit for ids in found):
+        first = "positive examples first" if positive else f"in {task.long_field}"
+        log.info(
+            "%s: %d of %d texts are longer than %d tokens and are cut, %s", task.name, long, len(found), limit, first
+        )
+    return [
+        ids if len(ids) <= limit else _cut(tokenize, text, task, one, own, ids, limit, tail)
+        for one, own, ids in zip(examples, shown, found, strict=True)
+    ]
+
+
+def _cut(
+    tokenize: Tokenize,
+    text: Text,
+    task: TaskSpec,
+    example: Example,
+    shown: Positive,
+    ids: list[int],
+    limit: int,
+    tail: int,
+) -> list[int]:
+    while len(ids) > limit and shown:
+        shown = shown[:-1]
+        (ids,) = tokenize([text(task, example, shown)])
+    long = example.fields[task.long_field]
+    while len(ids) > limit and long:
+        share = 1 - (len(ids) - limit) / max(1, len(tokenize([long])[0]))
+        kept = max(0, min(len(long) - 1, int(len(long) * share)))
+        long = long[len(long) - kept :] if task.encoder.cut == "beginning" else long[:kept]
+        shorter = replace(example, fields={**example.fields, task.long_field: long})
+        (ids,) = tokenize([text(task, shorter, shown)])
+    return ids if len(ids) <= limit else [*ids[: limit - tail], *ids[len(ids) - tail :]]
+
+
+def check_answers(task: TaskSpec, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
+    """Raises: UserError where an answer has no token, or more than there is room for: none is ever cut."""
+    for text, ids in answers:
+        if not ids:
+            raise UserError(
+                f"{task.name}: the answer {text!r} has no token in this model's vocabulary. Take another model."
+            )
+        if len(ids) > room:
+            raise UserError(
+                f"train.max_length: leaves {max(0, room)} tokens for an answer, but {text[:40]!r} of {task.name} has "
+                f"{len(ids)}, and no answer is cut. Set a larger train.max_length."
+            )

@@ -1,0 +1,49 @@
+"""The train phase in several processes: `python -m train.launch ddp +experiment=quickstart`.
+
+What `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...` does, with two things on top: SIGUSR1 and
+SIGTERM reach the processes, which get the time to save, and their exit code is the launcher's own.
+"""
+
+import os
+import sys
+
+from targen.cli import REQUEUE, USER_ERROR
+from targen.errors import UserError
+from targen.finetuning import launch_file
+
+SECONDS_TO_SAVE = "1800"  # after which torch kills a process that was told to stop
+
+
+def launch(name: str, overrides: list[str]) -> int:
+    """The exit code of the processes."""
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT")  # of torchrun
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SECONDS_TO_SAVE)
+    from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    arguments = ["--config_file", str(launch_file(name)), "--module", "train.run", *overrides]
+    parsed = launch_command_parser().parse_args(arguments)
+    checked, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
+    if not (checked.multi_gpu or checked.use_fsdp or checked.use_deepspeed) or checked.cpu:
+        command, environment = prepare_simple_launcher_cmd_env(checked)
+        os.execvpe(command[0], command, environment)  # one process: it takes this one's place, and its signals
+    try:
+        launch_command(parsed)
+    except SignalException:
+        return REQUEUE
+    except ImportError as err:
+        raise UserError(f"train.launch: {name} needs a library that is not there ({err}). Install it.") from None
+    except ChildFailedError as err:
+        codes = {failure.exitcode for failure in err.failures.values()}
+        return max((code for code in codes if code in (USER_ERROR, REQUEUE)), default=1)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(launch(sys.argv[1], sys.argv[2:]))
+    except UserError as err:
+        print(f"error: {err}", file=sys.stderr)  # noqa: T201
+        sys.exit(USER_ERROR)
