@@ -18,6 +18,7 @@ from targen.cli import compose
 from targen.config import Settings, settings_from
 from targen.paths import PROJECT
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub's clients
 ORIGINALS = PROJECT.parent / "shared" / "superglue"
 TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")
 
@@ -46,15 +47,24 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Server:
-    """An OpenAI-compatible server on loopback. `misbehave` may answer a call in its own way: (number, handler) -> done."""
+    """An OpenAI-compatible server on loopback. `misbehave` may answer a call in its own way: (number, handler) -> done.
+
+    The probe of structured outputs is number 0 and stands in `probes`, so that tests count the calls of a run.
+    """
 
     url: str
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     misbehave: Callable[[int, BaseHTTPRequestHandler], bool] = lambda number, handler: False
 
 
-@pytest.fixture
+class _HTTPServer(ThreadingHTTPServer):
+    request_queue_size = 1024  # connections that wait to be accepted; one that is turned away is tried again much later
+    daemon_threads = True
+
+
+@pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[FakeModel], Server]]:
     """Starts servers that answer with a fake model."""
     running: list[ThreadingHTTPServer] = []
@@ -68,18 +78,18 @@ def serve() -> Iterator[Callable[[FakeModel], Server]]:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                probe = "trombone" in json.dumps(body.get("response_format"))
                 with lock:
-                    server.bodies.append(body)
+                    (server.probes if probe else server.bodies).append(body)
                     server.keys.add(self.headers.get("Authorization", ""))
-                    number = len(server.bodies)
+                    number = 0 if probe else len(server.bodies)
                 if not server.misbehave(number, self):
                     reply(self, 200, json.dumps(model.complete(body)))
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        http.daemon_threads = True
+        http = _HTTPServer(("127.0.0.1", 0), Handler)
         server = Server(f"http://127.0.0.1:{http.server_address[1]}/v1")
         threading.Thread(target=http.serve_forever, daemon=True).start()
         running.append(http)

@@ -19,7 +19,10 @@ MISTAKES = [
     (["synth.size=many"], "synth.size: got 'many', expected a valid integer"),
     (["synth.size=0"], "synth.size: got 0, expected greater than or equal to 1."),
     (["synth.size=25"], "synth.size: got 25, expected a multiple of 2 for axg"),
-    (["arms=[orignal]"], "arms.0: got 'orignal', expected 'original' or 'synthetic'. Did you mean 'original'?"),
+    (
+        ["arms=[orignal]"],
+        "arms.0: got 'orignal', expected 'original', 'synthetic' or 'mixed'. Did you mean 'original'?",
+    ),
     (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each only once."),
     (["phases=[generate,trian]"], "Did you mean 'train'?"),
     (["seeds=[-1]"], "seeds.0: got -1"),
@@ -33,6 +36,10 @@ MISTAKES = [
     (
         ["generator=batch", "generator.model=m", "generator.path=x"],
         "generator.path: the generator that was chosen has no such key.",
+    ),
+    (
+        ["generator=llama31_8b", "+generator.engine.data_parallel_size=2", "phases=[generate]"],
+        "Start `vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2` and take generator=openai.",
     ),
     (["foo"], "foo: not an override"),
     (["task=[copa"], "task=[copa: not an override"),

@@ -1,6 +1,8 @@
 """Generation through public doors: balance, batch files, resume, growth, refusals."""
 
 import json
+import multiprocessing
+import platform
 import random
 import signal
 import socket
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from targen.backends.batch import AwaitingAnswers
 from targen.errors import UserError
 from targen.generate import generate
 from targen.run_dir import open_run
+from targen.run_lock import locked
 from targen.slots import Slot, quotas, rng, seed_groups, seed_place
 
 SMALL = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=12")
@@ -85,6 +89,15 @@ def test_labels_are_balanced_exactly_whatever_the_model_does(tmp_path: Path, ser
     assert all(reject["reason"] and reject["text"] for reject in rejects)
 
 
+def test_a_model_that_errs_and_leans_ends_balanced_with_the_settings_as_they_come(tmp_path: Path, serve) -> None:
+    """It errs in 30 % of its answers, and 90 % of its corrections give the first label."""
+    url = serve(FakeModel(error_rate=0.3, flip_rate=0.9)).url
+    generate(settings(*server_overrides(tmp_path, url, "task=[axg,cb,copa]", "synth.size=24")))
+    for name in ("axg", "cb", "copa"):
+        cells = json.loads((tmp_path / "synthetic" / name / "stats.json").read_text())["instances_per_label_cell"]
+        assert set(cells.values()) == {24 // settings().tasks[name].rows_per_slot // len(cells)}
+
+
 def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> None:
     by_batch(tmp_path, FakeModel(), "task=copa")
     rows = lines(tmp_path / "synthetic" / "copa" / "train.jsonl")
@@ -113,6 +126,61 @@ def test_the_request_file_is_the_same_to_the_byte_and_of_the_openai_form(tmp_pat
         assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
         assert len(line["custom_id"]) <= 64
         assert line["body"]["response_format"]["type"] == "json_schema"
+
+
+def test_what_one_file_may_not_hold_goes_on_in_further_files(tmp_path: Path) -> None:
+    def names(stem: str) -> list[str]:
+        return sorted(path.name for path in (tmp_path / "many").glob(f"{stem}*.jsonl"))
+
+    def start(name: str, *overrides: str) -> None:
+        generate(batch_settings(tmp_path / name, "task=[cb,copa,rte]", *overrides))
+
+    with pytest.raises(AwaitingAnswers):
+        start("one")
+    whole = (tmp_path / "one" / "requests.jsonl").read_bytes()
+    sizes = [len(line) for line in whole.splitlines(keepends=True)]
+    assert len(sizes) == 3
+    for limits, files_ in (
+        (["generator.max_lines=1"], ["requests-2.jsonl", "requests-3.jsonl", "requests.jsonl"]),
+        ([f"generator.max_bytes={sizes[0] + sizes[1]}"], ["requests-2.jsonl", "requests.jsonl"]),
+        ([f"generator.max_bytes={sum(sizes) - 1}", "generator.max_lines=2"], ["requests-2.jsonl", "requests.jsonl"]),
+    ):
+        with pytest.raises(AwaitingAnswers, match=rf"3 requests wait .*requests.jsonl to requests-{len(files_)}.jsonl"):
+            start("many", *limits)
+        assert names("requests") == files_  # those of the round before, written anew, are gone
+        parts = [tmp_path / "many" / name for name in [files_[-1], *files_[:-1]]]
+        assert b"".join(path.read_bytes() for path in parts) == whole
+
+    written = files(tmp_path / "many")
+    with pytest.raises(UserError, match=rf"generator.max_bytes: got 99, expected at least {sizes[0]}, .* request cb-"):
+        start("many", "generator.max_bytes=99")
+    assert files(tmp_path / "many") == written
+
+
+def test_answers_come_from_every_response_file_and_unanswered_request_files_stay(tmp_path: Path) -> None:
+    model = FakeModel(flip_rate=0.2)
+    rounds = by_batch(tmp_path / "one", model, "task=[copa,rte]")
+    for _ in range(rounds):
+        with pytest.raises(AwaitingAnswers):
+            generate(batch_settings(tmp_path / "many", "task=[copa,rte]", "generator.max_lines=2"))
+        for old in (tmp_path / "many").glob("responses*"):
+            old.unlink()
+        for path in (tmp_path / "many").glob("requests*.jsonl"):
+            answers = [
+                {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": model.complete(line["body"])}}
+                for line in lines(path)
+            ]
+            text = "".join(json.dumps(answer) + "\n" for answer in answers)
+            path.with_name(path.name.replace("requests", "responses")).write_text(text)
+    generate(batch_settings(tmp_path / "many", "task=[copa,rte]", "generator.max_lines=2"))
+    assert files(tmp_path / "many" / "synthetic") == files(tmp_path / "one" / "synthetic")
+
+    with pytest.raises(AwaitingAnswers):
+        generate(batch_settings(tmp_path / "left", "task=[copa,rte]", "generator.max_lines=1"))
+    with pytest.raises(AwaitingAnswers):  # rte is left out: its request is neither answered nor written anew
+        generate(batch_settings(tmp_path / "left", "task=copa", "generator.max_lines=1"))
+    kept = lines(tmp_path / "left" / "requests-2.jsonl")
+    assert [line["custom_id"].split("-")[0] for line in kept] == ["rte"]
 
 
 def test_responses_of_another_run_are_refused(tmp_path: Path) -> None:
@@ -206,6 +274,68 @@ def test_damage_inside_the_log_is_an_error_that_names_the_line(tmp_path: Path) -
         generate(settings("task=rte", f"run.dir={tmp_path}"))
 
 
+class Silent(FakeModel):
+    """Cannot do one task."""
+
+    def _answer(self, body, rng):
+        found = super()._answer(body, rng)
+        return {} if "probable" in found else found
+
+
+def test_a_task_that_cannot_be_made_keeps_no_other_from_it(tmp_path: Path, serve) -> None:
+    server = serve(Silent())
+    overrides = ("task=[cb,copa,rte]", "synth.max_attempts=2", "synth.max_slots=2")
+    asked = []
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=r"^copa: got 0 instances of label choice1.*generation: answer does not fit"
+        ) as error:
+            generate(settings(*server_overrides(tmp_path, server.url, *overrides)))
+        assert str(error.value).count("\n") == 0
+        asked.append(len(server.bodies))
+    assert asked[0] == asked[1]
+    assert sorted(path.name for path in (tmp_path / "synthetic").iterdir()) == ["README.md", "cb", "rte"]
+    assert len(lines(tmp_path / "synthetic" / "cb" / "train.jsonl")) == 12
+
+
+def _hold(folder: Path, barrier, found) -> None:
+    barrier.wait()
+    try:
+        with locked(folder):
+            found.put("held")
+            time.sleep(0.3)
+    except UserError:
+        found.put("refused")
+
+
+def test_of_many_that_find_a_dead_process_lock_one_takes_it(tmp_path: Path) -> None:
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "run.lock").write_text(json.dumps({"host": platform.node(), "pid": 2**22 + 1, "started": 1.0}))
+        barrier, found = multiprocessing.Barrier(6), multiprocessing.Queue()
+        processes = [multiprocessing.Process(target=_hold, args=(folder, barrier, found)) for _ in range(6)]
+        for process in processes:
+            process.start()
+        assert Counter(found.get() for _ in processes) == {"held": 1, "refused": 5}
+        for process in processes:
+            process.join()
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("restart", "held"), [("1", True), ("0", False)])
+def test_a_requeued_job_takes_over_what_it_held_on_another_node(
+    tmp_path: Path, monkeypatch, restart: str, held: bool
+) -> None:
+    holder = {"host": "another-node", "pid": 1, "started": 1.0, "slurm_job": "77", "slurm_restart": 0}
+    (tmp_path / "run.lock").write_text(json.dumps(holder))
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
+    with nullcontext() if held else pytest.raises(UserError, match="process 1 on another-node"), locked(tmp_path):
+        assert json.loads((tmp_path / "run.lock").read_text())["slurm_restart"] == 1
+    assert (tmp_path / "run.lock").exists() != held
+
+
 def test_templates_are_checked_before_the_first_call(tmp_path: Path) -> None:
     changed = settings(
         "task=[rte,cb]", f"run.dir={tmp_path}",
@@ -287,8 +417,9 @@ def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> N
 def test_an_end_without_answer_keeps_what_was_answered(tmp_path: Path, serve) -> None:
     broken = serve(FakeModel())
     broken.misbehave = lambda number, handler: number > 10 and (reply(handler, 500, "no", Retry_After="0") or True)
-    with pytest.raises(UserError, match=r"calls got no answer; .*status 500: no, after 2 retries. 10 answers are kept"):
-        generate(settings(*server_overrides(tmp_path, broken.url, "task=rte", "generator.max_retries=2")))
+    overrides = ("task=rte", "generator.max_retries=2", "generator.retry_pause=0.01")
+    with pytest.raises(UserError, match=r"calls got no answer .*status 500: no, after 2 retries. 10 answers are kept"):
+        generate(settings(*server_overrides(tmp_path, broken.url, *overrides)))
     good = serve(FakeModel())
     generate(settings(*server_overrides(tmp_path, good.url, "task=rte")))
     calls = lines(tmp_path / "calls" / "rte.jsonl")
@@ -342,7 +473,7 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
 
 def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path, serve) -> None:
     server = serve(FakeModel())
-    server.misbehave = lambda number, handler: bool(time.sleep(0.05))
+    server.misbehave = lambda number, handler: bool(time.sleep(1))
     overrides = server_overrides(tmp_path, server.url, "task=rte", "generator.concurrency=1")
     first = subprocess.Popen(
         [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
@@ -354,6 +485,7 @@ def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_ov
     assert f"is in use by process {first.pid} on " in second.stderr
     first.kill()
     first.wait()
+    server.misbehave = lambda number, handler: False
     assert (tmp_path / "run.lock").exists()
     assert command("targen.generate", *overrides).returncode == 0
     assert not (tmp_path / "run.lock").exists()

@@ -94,9 +94,18 @@ def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> 
     assert (
         found.returncode,
         "8 cells" in found.stderr,
-        "1 cells of the original arm are left out" in found.stderr,
+        "1 cells that need them are left out" in found.stderr,
     ) == (0, False, True)
     found = command("train.run", *train, "data.fallback=null")
     assert found.returncode == 2
     assert "data.hub: got aps/super_glue, whose rte cannot be loaded" in found.stderr
     assert "data.source=local" in found.stderr
+
+
+def test_nothing_is_waited_for_where_the_hubs_clients_were_imported_first(tmp_path: Path) -> None:
+    """As in a plan of training, or in several processes."""
+    elsewhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    arguments = ["task=cb", "model=tiny_decoder", f"run.dir={tmp_path / 'run'}", "plan=true"]
+    done = command("train.run", *arguments, **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "the Hub cannot be reached" in done.stderr and "Retry" not in done.stderr

@@ -32,7 +32,7 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
     before = {name: content for name, content in files(run).items() if not name.startswith(("run.json", "report"))}
     start = time.monotonic()
     assert command("targen.run", *SMALL, f"run.dir={run}").returncode == 0
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 30
     after = files(run)
     assert {name: after[name] for name in before} == before
     assert len(json.loads((run / "run.json").read_text())["earlier_starts"]) == 1

@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from eval.run import predict_cell
-from targen.config import Model
 from targen.data import FIXTURE, local_file, read_rows
+from targen.finetuning import Model
 from train import seq2seq
 from train.cells import cells
+from train.pretrained import Loaded
 from train.render import answers, prompt
 from train.run import train
 
@@ -50,8 +51,8 @@ def examples_of(name: str):
     return [example for row in rows for example in task.code.examples(task, row)]
 
 
-def load(tiny: Path) -> seq2seq.Seq2Seq:
-    return seq2seq.load_pretrained(Model("tiny", "seq2seq", str(tiny), None), SPECS["rte"])
+def load(tiny: Path) -> Loaded:
+    return seq2seq.load_pretrained(Model("tiny", "seq2seq", str(tiny), None, 1e-3, "fp32"), SPECS["rte"])
 
 
 def test_the_prompt_asks_first_and_names_what_can_be_answered() -> None:
@@ -72,7 +73,7 @@ def test_only_the_long_field_is_cut(tiny: Path) -> None:
             whole = len(loaded.tokenizer(prompt(SPECS[name], example))["input_ids"])
             words = loaded.tokenizer(example.fields[kept], add_special_tokens=False)["input_ids"]
             limit = max(whole // 2, len(words) + 100 if name == "record" else len(words) + 22)
-            ids = seq2seq.fitted(loaded.tokenizer, SPECS[name], example, limit)
+            ids = seq2seq.encode(loaded, SPECS[name], [example], limit)[0].prompt
             assert len(ids) <= limit
             assert any(ids[start : start + len(words)] == words for start in range(len(ids)))
 

@@ -12,8 +12,9 @@ from targen.data import FIXTURE, local_file, read_rows
 from targen.errors import UserError
 from targen.task import Example
 from train import encoder as family
-from train.cells import cells, training_rows
-from train.pretrained import resolve
+from train.arms import training_parts
+from train.cells import cells
+from train.pretrained import Loaded, resolve
 from train.render import encoder_texts, fewer_choices
 from train.run import train
 
@@ -22,8 +23,8 @@ SPECS = SETTINGS.tasks
 
 
 @pytest.fixture(scope="module")
-def minilm() -> family.Encoder:
-    return family.load_pretrained(SETTINGS.model, SPECS["rte"])
+def minilm() -> Loaded:
+    return family.load_pretrained(SETTINGS.model, *SPECS.values())
 
 
 def example(name: str, **fields: str) -> Example:
@@ -32,7 +33,7 @@ def example(name: str, **fields: str) -> Example:
     return dataclasses.replace(first, fields={**first.fields, **fields})
 
 
-def text_of(encoder: family.Encoder, encoded: family.Encoded, number: int = 0) -> str:
+def text_of(encoder: Loaded, encoded: family.Encoded, number: int = 0) -> str:
     return encoder.tokenizer.decode(encoded.sequences[number]["input_ids"])
 
 
@@ -52,7 +53,7 @@ def test_what_the_encoder_reads() -> None:
     assert encoder_texts(SPECS["record"], record) == [("Then Oslo won.", "P"), ("Then Lima won.", "P")]
 
 
-def test_the_question_survives_a_passage_that_is_too_long(minilm: family.Encoder) -> None:
+def test_the_question_survives_a_passage_that_is_too_long(minilm: Loaded) -> None:
     for name, kept in (("boolq", "question"), ("record", "query")):
         long = example(name, passage="many words " * 900, **{kept: "is this still here @placeholder"})
         (encoded,) = family.encode(minilm, SPECS[name], [long], 64)
@@ -61,19 +62,19 @@ def test_the_question_survives_a_passage_that_is_too_long(minilm: family.Encoder
             assert "is this still here" in text_of(minilm, encoded, number)
 
 
-def test_the_clause_of_cb_survives_since_it_stands_last(minilm: family.Encoder) -> None:
+def test_the_clause_of_cb_survives_since_it_stands_last(minilm: Loaded) -> None:
     long = example("cb", premise="early words " * 300 + "I doubt that it sank", hypothesis="it sank")
     (encoded,) = family.encode(minilm, SPECS["cb"], [long], 48)
     assert "i doubt that it sank [SEP] it sank" in text_of(minilm, encoded)
 
 
-def test_even_a_question_that_fills_the_whole_length_is_encoded(minilm: family.Encoder) -> None:
+def test_even_a_question_that_fills_the_whole_length_is_encoded(minilm: Loaded) -> None:
     (encoded,) = family.encode(minilm, SPECS["boolq"], [example("boolq", question="word " * 500)], 32)
     assert len(encoded.sequences[0]["input_ids"]) == 32
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
-def test_no_question_of_the_original_data_is_cut(minilm: family.Encoder) -> None:
+def test_no_question_of_the_original_data_is_cut(minilm: Loaded) -> None:
     task = SPECS["boolq"]
     rows = read_rows(ORIGINALS / "BoolQ" / "val.jsonl", task)[:400]
     examples = [one for row in rows for one in task.code.examples(task, row)]
@@ -84,8 +85,8 @@ def test_no_question_of_the_original_data_is_cut(minilm: family.Encoder) -> None
 
 def test_choices_of_an_example_are_scored_against_one_another() -> None:
     logits = torch.tensor([[2.0], [0.0], [1.0], [1.0], [3.0]])  # two choices, then three
-    labels = torch.tensor([[0, 2], [2, 3]])
-    scores = family.example_logits(logits, labels[:, 1])
+    labels = torch.tensor([[0, 2, 0, 1], [2, 3, 0, 1]])
+    scores = family.example_logits(logits, labels)
     assert scores.tolist() == [[2.0, 0.0, float("-inf")], [1.0, 1.0, 3.0]]
 
     class Outputs:
@@ -98,11 +99,11 @@ def test_choices_of_an_example_are_scored_against_one_another() -> None:
         torch.exp(torch.tensor(3.0)) / (torch.exp(torch.tensor(3.0)) + 2 * torch.exp(torch.tensor(1.0)))
     )
     assert family.loss(outputs, labels).item() == pytest.approx(((first + second) / 2).item())
-    part = family.loss(outputs, labels, num_items_in_batch=torch.tensor(8))  # two of four examples of the batch
+    part = family.loss(outputs, labels, num_items_in_batch=torch.tensor(16))  # two of four examples of the batch
     assert part.item() == pytest.approx(((first + second) / 4).item())
 
 
-def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: family.Encoder) -> None:
+def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: Loaded) -> None:
     minilm.model.eval()  # no dropout, so that the parts can be compared
     task = SPECS["rte"]
     examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.code.examples(task, row)][:8]
@@ -113,7 +114,7 @@ def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: family.Encod
         for part in parts:
             batch = collate(part)
             labels = batch.pop("labels")
-            family.loss(minilm.model(**batch), labels, torch.tensor(2 * 8)).backward()
+            family.loss(minilm.model(**batch), labels, torch.tensor(4 * 8)).backward()
         return minilm.model.classifier.weight.grad.clone()
 
     assert torch.allclose(gradient([encoded]), gradient([[one] for one in encoded]), atol=1e-6)
@@ -172,6 +173,7 @@ def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:
         pytest.skip("the original SuperGLUE files are not beside the project")
     found = settings(f"run.dir={tmp_path}", "task=axg", "data.source=local", f"data.dir={ORIGINALS}", "arms=[original]")
     (cell,) = cells(found)
-    task, rows = training_rows(found, cell)
-    assert task.name == "rte"
-    assert len(rows) == found.train.max_rows
+    (part,) = training_parts(found, cell)
+    assert part.task.name == "rte"
+    assert part.real
+    assert len(part.rows) == found.train.max_rows
