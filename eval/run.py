@@ -17,7 +17,7 @@ from targen.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.progress import Progress
 from targen.task import Example, TaskSpec
 from train.arms import training_parts
-from train.cells import Cell, cells, check_trained, done
+from train.cells import Cell, cells, check_trained, done, fingerprint
 from train.encoding import encode_asked
 from train.families import family as family_named
 from train.predictions import predicted
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     """Predictions and scores of every trained cell. Raises: UserError when none is trained or data are missing."""
     processes = processes or Processes()
-    trained = [(cell, marker) for cell in cells(settings) if (marker := done(settings.paths, cell)) is not None]
+    trained = [(cell, marker) for cell in cells(settings) if (marker := _marker(settings, cell)) is not None]
     if not trained:
         raise UserError(
             f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
@@ -47,11 +47,16 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
                 kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
                 examples = [example for row in kept.rows for example in task.code.examples(task, row)]
                 predictions = _predictions(settings, processes, cell, marker, task, kept, examples, model)
-                rows += _score_rows(cell, task, split, kept, examples, predictions)
+                rows += _score_rows(settings, cell, marker, task, split, kept, examples, predictions)
             if processes.first:
                 progress.advance(cell.name)
     if processes.first:
         _write_scores(settings, rows)
+
+
+def _marker(settings: Settings, cell: Cell) -> Json | None:
+    """What the cell's model was made of; None while it is not trained."""
+    return done(settings.paths, cell) if cell.trained else {"fingerprint": fingerprint(settings, cell)}
 
 
 def _predictions(
@@ -67,8 +72,7 @@ def _predictions(
     """The cell's predictions, from disk where they were made by this model on these rows."""
     path = settings.paths.predictions(cell.part(task.name))
     mark_path = path.with_suffix(".mark.json")
-    rows_hash = hashlib.sha256(json.dumps(split.rows).encode()).hexdigest()[:16]
-    mark = {"model": marker["fingerprint"], "rows": rows_hash, "origin": split.origin}
+    mark = {"model": marker["fingerprint"], "rows": rows_hash(split), "origin": split.origin}
     old = processes.of_first(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
     if old is not None:
         if old == mark:
@@ -87,6 +91,11 @@ def _predictions(
     write_jsonl(path, (asdict(prediction) for prediction in predictions))
     write_text(mark_path, json.dumps(mark, indent=2) + "\n")
     return predictions
+
+
+def rows_hash(split: Split) -> str:
+    """Equal for equal rows."""
+    return hashlib.sha256(json.dumps(split.rows).encode()).hexdigest()[:16]
 
 
 def predict_cell(
@@ -112,18 +121,35 @@ def predict_cell(
 
 
 def _score_rows(
-    cell: Cell, task: TaskSpec, split: Split, kept: Split, examples: list[Example], predictions: list[Prediction]
+    settings: Settings,
+    cell: Cell,
+    marker: Json,
+    task: TaskSpec,
+    split: Split,
+    kept: Split,
+    examples: list[Example],
+    predictions: list[Prediction],
 ) -> list[Json]:
     """One row per metric, with what stands beside a score: counts, unreadable answers, baseline, origin of the rows."""
     baseline = score(task, majority(task, examples))
+    made = cell.arm in ("synthetic", "mixed")
     return [
         {
+            "benchmark": "superglue",
             "cell": cell.name,
             "model": cell.model,
             "setting": cell.setting,
             "task": task.name,
             "arm": cell.arm,
             "seed": cell.seed,
+            "instruct": settings.train.instruct,
+            "scoring": "class_head" if settings.model.family == "encoder" else settings.eval.scoring,
+            "shots": 0 if cell.trained else settings.eval.shots,
+            "train_rows": marker.get("rows"),
+            "real_rows": marker.get("real_rows"),
+            "method": settings.method.name if made else None,
+            "self_correct": settings.synth.self_correct if made else None,
+            "generator": settings.generator.model if made else None,
             "metric": metric,
             "value": value,
             "majority": baseline[metric],
@@ -133,6 +159,7 @@ def _score_rows(
             "unparsed": sum(prediction.prediction is None for prediction in predictions),
             "split": task.eval_split,
             "origin": split.origin,
+            "evaluated": rows_hash(kept),
             "is_fixture": split.is_fixture,
         }
         for metric, value in score(task, predictions).items()

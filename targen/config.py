@@ -21,7 +21,7 @@ from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
 
 Phase = Literal["generate", "merge", "train", "evaluate", "report"]
-Arm = Literal["original", "synthetic", "mixed"]
+Arm = Literal["none", "original", "synthetic", "mixed"]  # none: the model as it is, not finetuned
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -81,9 +81,29 @@ class Synth:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class OpenLLM:
+    """The tasks of the OpenLLM leaderboard, through lm-evaluation-harness."""
+
+    suite: Literal["openllm_4", "openllm_6", "openllm_v2"] | None
+    backend: Literal["hf", "vllm"]
+    batch_size: Count | Literal["auto"]
+    max_length: Count | None
+    data_dir: str | None
+    limit: Count | None
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class Evaluation:
+    """How models are scored."""
+
     batch_size: Count
     max_rows: Count | None
+    superglue: bool
+    scoring: Literal["rank", "rank_normalised", "generate"]
+    shots: Annotated[int, Field(ge=0)]
+    max_new_tokens: Count
+    submission: bool
+    openllm: OpenLLM
 
 
 @checked_dataclass(frozen=True, config=STRICT)

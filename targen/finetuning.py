@@ -118,7 +118,7 @@ def contradictions(settings: "Settings") -> list[str]:
 def _of_data(settings: "Settings") -> list[str]:
     found = []
     train, arms, fixture = settings.train, settings.arms, settings.data.source == "fixture"
-    real = [arm for arm in arms if arm != "synthetic"]
+    real = [arm for arm in arms if arm in ("original", "mixed")]
     if fixture and real:
         found.append(
             f"arms: got {' and '.join(real)} with data.source=fixture, which has no train split. Set 'arms=[synthetic]'."
@@ -127,9 +127,9 @@ def _of_data(settings: "Settings") -> list[str]:
         found.append(
             f"train.loss: got {train.loss} with data.source=fixture, which has no train split for its checker."
         )
-    if train.equal_size and len(arms) == 1:
+    if train.equal_size and len({*arms} - {"none"}) == 1:
         found.append(
-            f"train.equal_size: got true with the one arm {arms[0]}, expected at least two to compare. Name them in arms."
+            f"train.equal_size: got true with the arms {arms}, expected at least two that are trained. Name them in arms."
         )
     if train.setting == "multi" and len(settings.tasks) == 1:
         found.append(
@@ -151,6 +151,10 @@ def _of_model(settings: "Settings") -> list[str]:
         found.append(f"model.path: got {both} of model.path and model.config, expected one. Name a folder or a Hub id.")
     if model.config is not None and model.tokenizer is None:
         found.append("model.tokenizer: got null, expected one with model.config. Name a folder, a Hub id or `bytes`.")
+    if "none" in settings.arms and model.family == "encoder":
+        found.append(
+            f"arms: got none with the encoder {model.name}, whose head is untrained and answers at random. Leave none out."
+        )
     if train.instruct and model.family == "encoder":
         found.append(
             f"train.instruct: got true with the encoder {model.name}, which reads no instructions. Set train.instruct=false."

@@ -26,6 +26,10 @@ class Part:
     real: bool
 
 
+def trained_arms(settings: Settings) -> list[Arm]:
+    return [arm for arm in settings.arms if arm != "none"]
+
+
 def training_parts(settings: Settings, cell: Cell) -> tuple[Part, ...] | None:
     """The rows that a cell is trained on.
 
@@ -107,7 +111,7 @@ def _sized(settings: Settings, task: TaskSpec, arm: Arm, seed: int) -> tuple[Par
     own = _arm(settings, task, arm, seed)
     if own is None or not settings.train.equal_size:
         return own
-    arms = [own if other == arm else _arm(settings, task, other, seed) for other in settings.arms]
+    arms = [own if other == arm else _arm(settings, task, other, seed) for other in trained_arms(settings)]
     smallest = min(sum(len(part.rows) for part in parts) for parts in arms if parts is not None)
     quotas = shares([len(part.rows) for part in own], smallest)
     return tuple(

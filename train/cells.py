@@ -41,21 +41,34 @@ class Cell:
             f"-{self.mark}" if self.mark else ""
         )
 
+    @property
+    def trained(self) -> bool:
+        """False: the model as it is."""
+        return self.arm != "none"
+
     def part(self, task: str) -> str:
         """The name of the cell's predictions of one of its tasks."""
         return self.name if self.tasks == (task,) else f"{self.name}.{task}"
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """The grid of a run, in a fixed order; a mixture is the same in whichever order its tasks were named."""
+    """The grid of a run, in a fixed order; a mixture is the same in whichever order its tasks were named.
+
+    A model that is not trained has no seed of training, only one of the examples that it is shown.
+    """
     names = settings.tasks
     multi = settings.train.setting == "multi"
     return [
         Cell(settings.model.name, setting_name(settings.train), mixture_name(own), arm, seed, own)
         for own in ([tuple(sorted(names))] if multi else [(name,) for name in names])
         for arm in settings.arms
-        for seed in settings.seeds
+        for seed in (settings.seeds if arm != "none" or settings.eval.shots else settings.seeds[:1])
     ]
+
+
+def trained_cells(settings: Settings) -> list[Cell]:
+    """Those of the grid that there is anything to train for."""
+    return [cell for cell in cells(settings) if cell.trained]
 
 
 def setting_name(train: Train) -> str:
@@ -93,7 +106,7 @@ def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = Non
     if settings.train.init_from is not None:
         found["init_from"] = initial_mark(settings)
     if settings.train.equal_size:
-        found["arms"] = list(settings.arms)
+        found["arms"] = [arm for arm in settings.arms if arm != "none"]
     if rows is not None:
         found["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     return found
@@ -160,7 +173,7 @@ def check_trained(settings: Settings) -> None:
 
     Raises: UserError as check_unchanged.
     """
-    for cell in cells(settings):
+    for cell in trained_cells(settings):
         folder = settings.paths.model(cell.name)
         if (marker := done(settings.paths, cell)) is not None:
             check_unchanged(folder, marker["fingerprint"], fingerprint(settings, cell))

@@ -12,7 +12,7 @@ from targen.finetuning import launch_file
 from targen.task import TaskSpec
 from train.arms import mixed_count
 from train.batches import Parts
-from train.cells import Cell, cells, done
+from train.cells import Cell, done, trained_cells
 from train.checkers import Job, job_of
 from train.encoding import encode_parts
 from train.families import Encoded
@@ -47,7 +47,7 @@ def plan(settings: Settings) -> list[CellPlan]:
     """The plan of every cell, checkers before those that they weigh. Raises: UserError where the model's config or the
     rows are not to be had."""
     found: dict[str, CellPlan] = {}
-    for cell in cells(settings):
+    for cell in trained_cells(settings):
         if _awaits_rows(settings, cell):
             found[cell.name] = _before_generation(settings, cell)
         elif (job := job_of(settings, cell)) is not None:
@@ -129,7 +129,8 @@ def _counted(bare: Loaded, settings: Settings, encoded: Sequence[Encoded]) -> tu
 
 def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     """Whether synthetic rows that the cell needs are still to be made."""
-    needed = cell.arm != "original" or (settings.train.equal_size and set(settings.arms) != {"original"})
+    others = {*settings.arms} - {"none", "original"}
+    needed = cell.arm != "original" or (settings.train.equal_size and bool(others))
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 

@@ -12,7 +12,7 @@ from targen.cli import CHECK, REQUEUE, main
 from targen.config import Settings
 from targen.progress import Progress
 from targen.run_dir import open_run
-from train.cells import cells, check_trained, done
+from train.cells import check_trained, done, trained_cells
 from train.pretrained import check_loadable
 from train.processes import Processes, together
 from train.saved import export_merged
@@ -51,7 +51,7 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
                 )
     if processes.agree(int(stop.requested)):
         raise Stopped
-    for cell in cells(settings) if processes.first else ():
+    for cell in trained_cells(settings) if processes.first else ():
         if done(settings.paths, cell) is not None:
             export_merged(settings, cell)
 

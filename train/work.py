@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from targen.config import Settings
 from targen.finetuning import Train
 from targen.progress import Progress
-from train.cells import cells, check_unchanged, done
+from train.cells import check_unchanged, done, trained_cells
 from train.checkers import Job, job_of
 from train.checkpoints import Checkpoint, complete, keep
 from train.encoding import examples_of
@@ -36,7 +36,7 @@ def jobs_of(settings: Settings, processes: Processes) -> list[Job]:
     """
     found: dict[str, Job] = {}
     skipped = 0
-    for cell in cells(settings):
+    for cell in trained_cells(settings):
         folder, marker = settings.paths.model(cell.name), done(settings.paths, cell)
         if marker is not None and processes.first:
             keep(folder, set())  # a kill may have come before they went
