@@ -10,7 +10,7 @@ from small_data import SPECS, examples_of, small_run
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from eval.run import predict_cell
+from eval.predict import predict_cell
 from targen.errors import UserError
 from targen.finetuning import Model
 from train import decoder
