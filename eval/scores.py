@@ -1,14 +1,22 @@
-"""Rows of scores.jsonl: what was scored, how, on what, and what came out."""
+"""Rows of scores.jsonl: what was scored, how, on what, and what came out.
+
+`python -m eval.scores` puts the rows of cells that were scored each by itself (`cell=`) into scores.jsonl.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.metrics import Prediction, majority, score
+from targen.cli import main
 from targen.config import Settings
 from targen.data import Split
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl, write_jsonl
+from targen.paths import RunPaths
+from targen.run_dir import open_run
+from targen.run_lock import locked
 from targen.task import Example, TaskSpec
 from train.cells import Cell, cells, done, fingerprint
 
@@ -109,12 +117,42 @@ def read_scores(path: Path) -> list[Json]:
 
 
 def write_scores(settings: Settings, rows: Sequence[Json]) -> None:
-    """scores.jsonl with these rows, and those of cells and benchmarks that are not among them."""
-    fresh = {_group(row) for row in rows}
-    kept = [row for row in read_scores(settings.paths.scores) if _group(row) not in fresh]
-    every = sorted([*kept, *rows], key=lambda row: (row["cell"], *_group(row), row["task"], row["metric"]))
-    write_jsonl(settings.paths.scores, every)
+    """These rows in place of those of the same cell and benchmark: in the cells' own files, and in scores.jsonl.
+
+    Who scores one cell of the grid leaves scores.jsonl to `join_scores`, for others are at work beside it.
+    """
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        path = settings.paths.cell_scores(cell)
+        write_jsonl(path, _replaced(read_scores(path), [row for row in rows if row["cell"] == cell]))
+    if settings.cell is None:
+        write_jsonl(settings.paths.scores, _replaced(read_scores(settings.paths.scores), rows))
+
+
+def join_scores(paths: RunPaths) -> int:
+    """scores.jsonl with the rows of all cells' own files, and those that stand in it already; how many there are."""
+    own = [row for path in sorted(paths.scores.with_suffix("").glob("*.jsonl")) for row in read_scores(path)]
+    every = _replaced(read_scores(paths.scores), own)
+    if every:
+        write_jsonl(paths.scores, every)
+    return len(every)
+
+
+def _replaced(old: Sequence[Json], new: Sequence[Json]) -> list[Json]:
+    fresh = {_group(row) for row in new}
+    kept = [row for row in old if _group(row) not in fresh]
+    return sorted([*kept, *new], key=lambda row: (row["cell"], *_group(row), row["task"], row["metric"]))
 
 
 def _group(row: Json) -> tuple[str, str]:
     return row["cell"], row.get("benchmark", SUPERGLUE)
+
+
+def phase(cfg: Any, overrides: list[str]) -> int:
+    settings = open_run(cfg, write=False)
+    with locked(settings.paths.root, "scores", wait=True):
+        join_scores(settings.paths)
+    return 0
+
+
+if __name__ == "__main__":
+    main("eval.scores", "puts the scores of all cells together", phase)

@@ -17,7 +17,7 @@ AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later 
 REQUEUE = 85  # exit code of a run that was told to stop and saved what it had: the same command goes on
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets for its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that is only to check its settings
-GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data")
+GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data", "cluster")
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
 
@@ -34,6 +34,7 @@ HELP = """{command}: {summary}
   plan=true      prints calls, tokens and, with price.prompt= price.completion= price.tokens_per_second=, money and time; asks nothing
   train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default train.init_from=
   data.source=   hub, local (with data.dir=), fixture
+  cell=          trains and scores only this cell of the grid; on SLURM: slurm/submit.sh, with cluster={clusters}
 
 All keys with their meaning: conf/. The composed configuration: --cfg job. Sweeps: -m.
 """
@@ -159,7 +160,8 @@ def _known_keys() -> list[str]:
 
 def _help(command: str, summary: str) -> str:
     names = {
-        f"{group}s": ", ".join(_options(group)) for group in ("experiment", "task", "method", "generator", "model")
+        f"{group}s": ", ".join(_options(group))
+        for group in ("experiment", "task", "method", "generator", "model", "cluster")
     }
     return HELP.format(command=command, summary=summary, **names)
 

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen import finetuning
+from targen.cluster import Cluster
 from targen.errors import UserError, did_you_mean
 from targen.finetuning import Model, Train
 from targen.jsonl import Json
@@ -162,6 +163,7 @@ class Settings:
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     shard: ShardOf
     arms: Annotated[list[Arm], Field(min_length=1)]
+    cell: str | None
     method: Method
     generator: Generator
     synth: Synth
@@ -172,6 +174,7 @@ class Settings:
     data: Data
     report: Report
     wandb: Wandb
+    cluster: Cluster
     plan: bool
     price: Price
 

@@ -48,6 +48,14 @@ class RunPaths:
     def scores(self) -> Path:
         return self.root / "scores.jsonl"
 
+    def cell_scores(self, cell: str) -> Path:
+        """The rows of one cell: one writer a file; `scores.jsonl` has those of all."""
+        return self.root / "scores" / f"{cell}.jsonl"
+
+    @property
+    def slurm(self) -> Path:
+        return self.root / "slurm"
+
     @property
     def report(self) -> Path:
         return self.root / "report"

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +15,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from targen.cli import AWAITING, CHECK, CHILD, INTERRUPTED, REQUEUE, USER_ERROR, main
+from targen.children import Children, environment
+from targen.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.config import Phase, Settings
 from targen.data import eval_split
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
-from targen.stop import STOP_SIGNALS
 
 log = logging.getLogger(__name__)
 MODULES: dict[Phase, str] = {
@@ -33,8 +32,6 @@ MODULES: dict[Phase, str] = {
     "report": "eval.report",
 }
 PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that answer plan=true, each on stdout
-# glibc returns every large tensor to the system and takes it back at the next step, a third of the time on a CPU.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
 
@@ -43,17 +40,17 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     if settings.plan:
         return _print_plans(settings, overrides)
     record = _record(settings, overrides)
-    children, environment = Children(), _environment()
+    children, variables = Children(), environment()
     models = settings.paths.root / "models"
     if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):  # what training refuses is refused first
         check = [sys.executable, "-m", MODULES["train"], *overrides]
-        if code := children.run(check, environment | {CHECK: "1"}):
+        if code := children.run(check, variables | {CHECK: "1"}):
             return REQUEUE if children.told_to_stop and code != USER_ERROR else code
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
         try:
-            code = children.run([sys.executable, "-m", *_command(settings, name), *overrides], environment)
+            code = children.run([sys.executable, "-m", *_command(settings, name), *overrides], variables)
         except KeyboardInterrupt:
             return INTERRUPTED  # the phase has said so
         record["seconds"][name] = round(time.monotonic() - started, 1)
@@ -79,7 +76,7 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
     if not names:
         log.info("plan: phases=[%s] has nothing to plan; %s has", ",".join(settings.phases), ", ".join(PLANNED))
     codes = {
-        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=_environment()) for name in names
+        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment()) for name in names
     }
     for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
         log.warning("plan: without a plan of the %s phase, for the reason above", name)  # its model may be elsewhere
@@ -94,44 +91,11 @@ def _command(settings: Settings, name: Phase) -> list[str]:
     return [MODULES[name]]
 
 
-class Children:
-    """Runs one process after the other, and passes a scheduler's signals on to the one that runs."""
-
-    def __init__(self) -> None:
-        self.told_to_stop = False
-        self._running: subprocess.Popen[bytes] | None = None
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._pass_on)
-
-    def run(self, command: list[str], environment: dict[str, str]) -> int:
-        """The exit code; REQUEUE at once when a signal came before."""
-        if self.told_to_stop:
-            return REQUEUE
-        self._running = subprocess.Popen(command, env=environment)
-        if self.told_to_stop:  # a signal that came while it was started
-            self._running.terminate()
-        try:
-            return self._running.wait()
-        except KeyboardInterrupt:
-            self._running.wait()  # the terminal has told it too
-            raise
-
-    def _pass_on(self, number: int, *_: object) -> None:
-        self.told_to_stop = True
-        if self._running is not None:
-            self._running.send_signal(number)
-
-
 def check_evaluation_data(settings: Settings) -> None:
     """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
     if settings.data.source == "local" and "evaluate" in settings.phases:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a phase."""
-    return MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *_python_path()])}
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:
@@ -158,10 +122,6 @@ def _earlier_starts(last: Json) -> list[Json]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _python_path() -> list[str]:
-    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def _version(library: str) -> str | None:

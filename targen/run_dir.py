@@ -39,7 +39,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
         values["tasks"] = {**(old.get("tasks") or {}), **values["tasks"]}
     if check is not None:
         check(settings)
-    if write:
+    if write and not (settings.cell and path.exists()):  # other cells are at work on it
         _write(path, values)
     return settings
 
@@ -51,8 +51,8 @@ def _has_answers(settings: Settings) -> bool:
 
 
 def _write(path: Path, values: Json) -> None:
-    """The configuration of the run; which shard a process makes is no part of it."""
-    values = {key: value for key, value in values.items() if key != "shard"}
+    """The configuration of the run; which share of it a process makes, and on which cluster, is no part of it."""
+    values = {key: value for key, value in values.items() if key not in ("shard", "cell", "cluster")}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return

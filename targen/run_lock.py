@@ -25,7 +25,7 @@ LONGEST_WAIT = 3600.0  # seconds for a lock that is waited for
 
 @contextmanager
 def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None]:
-    """Holds `<folder>/<name>.lock` while the body runs: the whole run, or one shard of it (`shard-...`).
+    """Holds `<folder>/<name>.lock` while the body runs: the whole run, a shard (`shard-...`) or a cell (`cell-...`) of it.
 
     The file is created exclusively, which is atomic also on NFS. What a killed process of this machine left is taken
     over. Raises: UserError when another process holds it, or one of another machine may; with `wait`, only after long.
@@ -42,6 +42,11 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
     finally:
         if _holder(path) == ours:
             path.unlink(missing_ok=True)
+
+
+def lock_of(cell: str | None) -> str:
+    """The name of the lock of who works on one cell of the grid, or on all."""
+    return WHOLE if cell is None else f"cell-{cell}"
 
 
 def refuse_if_locked(folder: Path) -> None:
@@ -82,10 +87,12 @@ def _take(path: Path, ours: Json) -> Json | None:
 
 
 def _in_the_way(folder: Path, name: str) -> list[Path]:
-    """A whole run and its shards exclude each other, and so do shards of different counts."""
+    """A whole run and its parts exclude each other, and so do shards of different counts."""
     shards = sorted(folder.glob("shard-*.lock"))
     if name == WHOLE:
-        return shards
+        return [*shards, *sorted(folder.glob("cell-*.lock"))]
+    if name.startswith("cell-"):
+        return [folder / f"{WHOLE}.lock"]
     if not name.startswith("shard-"):
         return []
     count = name.rpartition("-")[2]

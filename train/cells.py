@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.config import Arm, Settings, differences
-from targen.errors import UserError
+from targen.errors import UserError, did_you_mean
 from targen.finetuning import Train
 from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
@@ -52,10 +52,23 @@ class Cell:
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """The grid of a run, in a fixed order; a mixture is the same in whichever order its tasks were named.
+    """The grid of a run, in a fixed order, or the one cell of it that `cell` names; a mixture is the same in whichever order
+    its tasks were named.
 
     A model that is not trained has no seed of training, only one of the examples that it is shown.
+    Raises: UserError where the grid has no such cell.
     """
+    grid = _grid(settings)
+    if settings.cell is None:
+        return grid
+    found = [cell for cell in grid if cell.name == settings.cell]
+    if not found:
+        hint = did_you_mean(settings.cell, [cell.name for cell in grid])
+        raise UserError(f"cell: got {settings.cell!r}, expected one of the {len(grid)} cells of the grid. {hint}")
+    return found
+
+
+def _grid(settings: Settings) -> list[Cell]:
     names = settings.tasks
     multi = settings.train.setting == "multi"
     return [

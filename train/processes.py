@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from targen.config import Settings
 from targen.run_dir import open_run
-from targen.run_lock import locked
+from targen.run_lock import lock_of, locked
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -85,7 +85,8 @@ def join() -> Processes:
 
 @contextmanager
 def together(cfg: DictConfig, check: Callable[[Settings], object]) -> Iterator[tuple[Settings, Processes]]:
-    """The settings and the processes of a phase. The first one checks for all, writes config.yaml and holds the run's lock."""
+    """The settings and the processes of a phase. The first one checks for all, writes config.yaml and holds the lock of the
+    run, or that of the one cell that it works on."""
     processes = join()
     try:
         if not processes.first:
@@ -94,7 +95,7 @@ def together(cfg: DictConfig, check: Callable[[Settings], object]) -> Iterator[t
             processes.wait()
             return
         settings = open_run(cfg, check)
-        with locked(settings.paths.root):
+        with locked(settings.paths.root, lock_of(settings.cell)):
             processes.wait()
             yield settings, processes
         processes.wait()  # all end together, for one that is left alone by the others may abort

@@ -6,12 +6,14 @@ In several processes: `accelerate launch --config_file conf/accelerate/ddp.yaml 
 
 import logging
 import os
+from contextlib import ExitStack
 from typing import Any
 
 from targen.cli import CHECK, REQUEUE, main
 from targen.config import Settings
 from targen.progress import Progress
 from targen.run_dir import open_run
+from targen.run_lock import locked
 from train.cells import check_trained, done, trained_cells
 from train.pretrained import check_loadable
 from train.processes import Processes, together
@@ -28,6 +30,26 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
     Raises: Stopped after a signal.
     """
     processes, stop = processes or Processes(), stop or StopRequest()
+    with ExitStack() as shared:
+        if settings.cell is not None and settings.train.loss != "ce" and processes.first:
+            shared.enter_context(locked(settings.paths.root, _checkers_lock(settings), wait=True))
+        processes.wait()
+        _train(settings, processes, stop, shared)
+    if processes.agree(int(stop.requested)):
+        raise Stopped
+    for cell in trained_cells(settings) if processes.first else ():
+        if done(settings.paths, cell) is not None:
+            export_merged(settings, cell)
+
+
+def _checkers_lock(settings: Settings) -> str:
+    """Cells that are trained at once share checkers only where task and seed are the same."""
+    (cell,) = trained_cells(settings)
+    return f"checkers-{cell.task}-s{cell.seed}"
+
+
+def _train(settings: Settings, processes: Processes, stop: StopRequest, shared: ExitStack) -> None:
+    """Trains what is not done; `shared` is closed when what other processes may be waiting for is trained."""
     jobs = jobs_of(settings, processes)
     for own in {job.settings.model.name: job.settings for job in jobs}.values():
         check_loadable(own.model, own.train)
@@ -39,6 +61,8 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
 
             if processes.agree(int(stop.requested)):
                 raise Stopped
+            if job.cell.name == settings.cell:
+                shared.close()
             found = train_cell(Surroundings(processes, stop, progress), job)
             if processes.first:
                 log.info(
@@ -49,11 +73,6 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
                     found.seconds,
                     found.last_loss,
                 )
-    if processes.agree(int(stop.requested)):
-        raise Stopped
-    for cell in trained_cells(settings) if processes.first else ():
-        if done(settings.paths, cell) is not None:
-            export_merged(settings, cell)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
