@@ -48,8 +48,11 @@ def run(folder: Path, name: str, index: int) -> int:
         return _gave_up(record_path, record, f"{restart} restarts (cluster.max_restarts={grid['max_restarts']})")
     _write(record_path, record)
     children = Children()
+    of_all = (
+        {"TARGEN_PROCESSES": str(grid["processes"]), "TARGEN_MACHINES": str(grid["nodes"])} if grid["launch"] else {}
+    )
     for command in commands(grid, job["kind"], job["elements"][index]):
-        code = children.run(command, environment())
+        code = children.run(command, environment() | of_all)
         if code:
             return _after(record_path, record, grid, children, code)
     _write(record_path, record | {"outcome": "done", "ended": round(time.time(), 3), "error": None})
@@ -136,6 +139,8 @@ def _own_id() -> str:
 
 
 def _write(path: Path, record: Json) -> None:
+    if path.is_file() and read_json(path)["restart"] > record["restart"]:
+        return  # this node was given up while it lived, and the job runs on another
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 

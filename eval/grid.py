@@ -4,6 +4,7 @@ Nobody watches a grid: what is done stands in the files of the run, what was sub
 `ids.json`, what became of each start in `slurm/<number>/<job>-<index>.json`. So any login node can tell, at any time.
 """
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -217,7 +218,7 @@ def status(root: Path) -> str:
     todo = todo_of(found)
     if todo:
         lost = sum(one.state in ("missing", "failed") for one in found)
-        lines.append(f"To submit the {lost} that are missing or failed: slurm/resubmit.sh {root}")
+        lines.append(f"To submit the {lost} that are missing or failed: slurm/resubmit.sh {shlex.quote(str(root))}")
     return "\n".join(lines) + "\n"
 
 

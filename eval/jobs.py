@@ -124,7 +124,7 @@ def sbatch_text(settings: Settings, job: Job, place: Place) -> str:
     """The script of one job. Everything that is not of this program is quoted."""
     cluster, asked = settings.cluster, settings.cluster.of(job.kind)
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job, place)), ""]
-    lines += [*cluster.setup, *_exports(cluster, place)]
+    lines += [*cluster.setup, *_exports(cluster, asked, place)]
     if job.kind == "train" and asked.nodes > 1:
         lines += [
             'export MASTER_ADDR="$(hostname)"  # this script runs on the first node',
@@ -165,8 +165,12 @@ def _array(job: Job, asked: Resources) -> list[str]:
     return [f"--array=0-{len(job.elements) - 1}{limit}"]
 
 
-def _exports(cluster: Cluster, place: Place) -> list[str]:
-    found = [f"export PYTHONPATH={shlex.quote(str(place.project))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+def _exports(cluster: Cluster, asked: Resources, place: Place) -> list[str]:
+    threads = max(1, asked.cpus // (asked.processes or max(asked.gpus, 1)))
+    found = [
+        f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"',
+        f"export PYTHONPATH={shlex.quote(str(place.project))}${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]
     if cluster.offline:
         found.append("export HF_HUB_OFFLINE=1  # many jobs that fill one cache would tear it")
     return found

@@ -196,7 +196,7 @@ def resubmit_arguments(root: str) -> list[str]:
             f"run.dir: nothing was submitted from {root}. Submit the grid: slurm/submit.sh ... run.dir={root}"
         )
     os.chdir(made[-1].grid["cwd"])
-    return [*made[-1].grid["overrides"], f"run.dir={paths.root}"]
+    return list(made[-1].grid["overrides"])
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2
-ReturnToService=2
+ReturnToService=1
 MaxArraySize=${SLURM_TEST_MAX_ARRAY:-1001}
 MinJobAge=300
 KillWait=30

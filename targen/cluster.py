@@ -107,6 +107,16 @@ def problems(settings: "Settings") -> list[str]:
                 f"cluster.generate.gpus: got {cluster.generate.gpus}, expected {needed}, over which generator.engine spreads "
                 f"the model. Set cluster.generate.gpus={needed}."
             )
+    if (
+        (cluster.train.gpus > 1 or cluster.train.processes)
+        and settings.train.launch is None
+        and "train" in settings.phases
+    ):
+        which = "gpus" if cluster.train.gpus > 1 else "processes"
+        found.append(
+            f"cluster.train.{which}: got {getattr(cluster.train, which)} without train.launch, which is one process on one GPU. "
+            "Set train.launch=ddp (or fsdp ...)."
+        )
     if cluster.train.nodes > 1 and settings.train.launch is None:
         found.append(
             f"cluster.train.nodes: got {cluster.train.nodes} without train.launch, expected 1. Set train.launch=ddp (or fsdp ...)."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from targen import scheduler
 from targen.errors import UserError
 from targen.jsonl import Json
 from targen.stop import stop_if_told
@@ -21,6 +22,9 @@ SECONDS_TO_SIGN = 10.0  # a lock without a name is older only if its maker died 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LINES = 30.0
 LONGEST_WAIT = 3600.0  # seconds for a lock that is waited for
+SECONDS_TO_END = (
+    180.0  # that an earlier start of our own SLURM job may need, where its node was given up while it lived
+)
 
 
 @contextmanager
@@ -28,11 +32,12 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
     """Holds `<folder>/<name>.lock` while the body runs: the whole run, a shard (`shard-...`) or a cell (`cell-...`) of it.
 
     The file is created exclusively, which is atomic also on NFS. What a killed process of this machine left is taken
-    over. Raises: UserError when another process holds it, or one of another machine may; with `wait`, only after long.
+    over, and so is what a SLURM job left that has ended. Raises: UserError when another process holds it, or one of another
+    machine may; with `wait`, only after long.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, ours = folder / f"{name}.lock", _ours()
-    _take_or_wait(path, ours, LONGEST_WAIT if wait else 0.0)
+    _take_or_wait(path, ours, LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0)
     try:
         for other in _in_the_way(
             folder, name
@@ -147,9 +152,8 @@ def _holder(path: Path) -> Json:
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether the holder is known to be gone: a process of this machine that is no more, or whose number is another's now,
-
-    or one of an earlier start of the same SLURM job.
+    """Whether the holder is known to be gone: a process of this machine that is no more, or whose number is another's now;
+    one of an earlier start of our own SLURM job on another machine; one of a SLURM job that has ended.
     """
     holder = _holder(path)
     if not holder:
@@ -157,10 +161,15 @@ def _is_dead(path: Path) -> bool:
             return time.time() - path.stat().st_mtime > SECONDS_TO_SIGN
         except OSError:
             return True  # it is gone itself
+    pid = holder.get("pid")
+    if holder.get("host") == platform.node():
+        return isinstance(pid, int) and _started(pid) != holder.get("started")
     if _is_earlier_life(holder):
         return True
-    pid = holder.get("pid")
-    return holder.get("host") == platform.node() and isinstance(pid, int) and _started(pid) != holder.get("started")
+    job, restart = holder.get("slurm_job"), holder.get("slurm_restart")
+    if not (isinstance(job, str) and job.isdecimal() and isinstance(restart, int)):
+        return False
+    return job != _ours().get("slurm_job") and scheduler.is_over(job, restart)
 
 
 def _started(pid: int) -> float | None:

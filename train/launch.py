@@ -11,6 +11,7 @@ from targen.cli import REQUEUE, USER_ERROR
 from targen.errors import UserError
 from targen.finetuning import launch_file
 
+PROCESSES, MACHINES = "TARGEN_PROCESSES", "TARGEN_MACHINES"  # variables of a job: of all nodes together
 SECONDS_TO_SAVE = "1800"  # after which torch kills a process that was told to stop
 
 
@@ -23,7 +24,7 @@ def launch(name: str, overrides: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    arguments = ["--config_file", str(launch_file(name)), "--module", "train.run", *overrides]
+    arguments = ["--config_file", str(launch_file(name)), *_rendezvous(), "--module", "train.run", *overrides]
     parsed = launch_command_parser().parse_args(arguments)
     checked, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
     if not (checked.multi_gpu or checked.use_fsdp or checked.use_deepspeed) or checked.cpu:
@@ -39,6 +40,19 @@ def launch(name: str, overrides: list[str]) -> int:
         codes = {failure.exitcode for failure in err.failures.values()}
         return max((code for code in codes if code in (USER_ERROR, REQUEUE)), default=1)
     return 0
+
+
+def _rendezvous() -> list[str]:
+    """What a job says of the processes of all its nodes, beside the configuration: how many, which node this is, and where
+    they meet."""
+    found = []
+    if processes := os.environ.get(PROCESSES):
+        found = ["--num_processes", processes]
+    machines = int(os.environ.get(MACHINES, "1"))
+    if machines > 1:
+        found += ["--num_machines", str(machines), "--machine_rank", os.environ["SLURM_NODEID"]]
+        found += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
+    return found
 
 
 if __name__ == "__main__":
