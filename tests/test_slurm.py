@@ -27,7 +27,7 @@ pytestmark = [
 ]
 LIMIT = 240  # seconds that anything may take
 TASKS = ("cb", "copa")
-STEPS = 300
+STEPS = 150
 
 
 def wait_for(what: str, found: Callable[[], Any]) -> Any:
@@ -188,7 +188,6 @@ def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) ->
     grid = [*small_overrides(tmp_path), "arms=[synthetic]", "model=tiny_encoder", "cluster=tiny"]
     wrong = {
         "cluster.partition=nowhere": "invalid partition",
-        "cluster.report.cpus=64": "CPU count per node can not be satisfied",
         "cluster.report.partition=nowhere": "invalid partition",
     }
     for override, words in wrong.items():
@@ -199,8 +198,7 @@ def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) ->
         assert not list((tmp_path / "run" / "slurm").glob("*/*"))
 
 
-@pytest.mark.parametrize("nodes", [2])
-def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm, nodes: int) -> None:
+def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     grid = [
         *small_overrides(tmp_path),
@@ -209,7 +207,7 @@ def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm, nodes: int) ->
         "train.batch_size=4",
         "phases=[train]",
     ]
-    grid += ["cluster=tiny", "train.launch=ddp", f"cluster.train.nodes={nodes}"]
+    grid += ["cluster=tiny", "train.launch=ddp", "cluster.train.nodes=2"]
     done = script("submit.sh", *grid, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     wait_for("the end", lambda: ended(slurm))

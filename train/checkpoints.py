@@ -59,17 +59,17 @@ def keep(folder: Path, steps: set[int]) -> None:
             shutil.rmtree(path)
 
 
-def keep_only_checkpoints(folder: Path, with_them: str | None = None) -> None:
+def keep_only_checkpoints(folder: Path, *with_them: str) -> None:
     """Removes what a killed start left: torn checkpoints, and a model that has no done marker.
 
-    `with_them`: a folder beside the checkpoints that they cannot do without; it goes when there is none.
+    `with_them`: what lies beside the checkpoints and belongs to them; it goes when there is none.
     """
     if not folder.is_dir():
         return
     found = complete(folder)
     keep(folder, {checkpoint.step for checkpoint in found})
     for path in folder.iterdir():
-        if not path.name.startswith(PREFIX) and not (found and path.name == with_them):
+        if not path.name.startswith(PREFIX) and not (found and path.name in with_them):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

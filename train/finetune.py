@@ -1,6 +1,7 @@
 """One cell: from its rows to models/<cell>/, however often it was stopped in between."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from train.prepare import prepared
 from train.stop import Stopped
 from train.trainer import CellTrainer
 from train.work import Surroundings
+
+WANDB = "wandb_id.txt"  # file of a cell: the id of its Weights & Biases run
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def train_cell(around: Surroundings, job: Job) -> Outcome:
     settings, cell, processes = job.settings, job.cell, around.processes
     folder = settings.paths.model(cell.name)
     if processes.first:
-        keep_only_checkpoints(folder, BASE)
+        keep_only_checkpoints(folder, BASE, WANDB)
     checkpoints = processes.of_first(complete(folder))
     ready = prepared(job, processes)
     with wandb_run(settings, cell, processes.first):
@@ -77,13 +80,21 @@ def _write(around: Surroundings, job: Job, trainer: CellTrainer) -> None:
 
 @contextmanager
 def wandb_run(settings: Settings, cell: Cell, first: bool = True) -> Iterator[None]:
-    """A Weights & Biases run around the training of a cell, with the whole configuration; nothing where it is disabled."""
+    """A Weights & Biases run around the training of a cell, with the whole configuration; nothing where it is disabled.
+
+    A training that goes on from a checkpoint keeps its id.
+    """
     if settings.wandb.mode == "disabled" or not first:
         yield
         return
     import wandb
 
+    known = settings.paths.model(cell.name) / WANDB
+    id = known.read_text(encoding="ascii").strip() if known.is_file() else secrets.token_hex(4)
+    write_text(known, id + "\n")
     run = wandb.init(
+        id=id,
+        resume="allow" if settings.wandb.mode == "online" else None,  # offline the sync puts equal ids together
         project=settings.wandb.project,
         mode=settings.wandb.mode,
         name=cell.name,
