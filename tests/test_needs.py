@@ -42,7 +42,7 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
-    "tokenizer.json": b"{\"version\": 1}",
+    "tokenizer.json": b'{"version": 1}',
     "pytorch_model.bin": b"pickled",
     "onnx/model.onnx": b"other",
     "original/model.safetensors": b"again",
