@@ -32,7 +32,7 @@ class Generator:
     backend: Literal["recorded", "batch", "openai", "vllm", "transformers"]
     model: Annotated[str, Field(min_length=1)]
     path: str | None = None
-    base_url: str = ""
+    base_url: str | Annotated[list[str], Field(min_length=1)] = ""
     api_key_env: str = ""
     concurrency: Count = 64
     max_retries: Annotated[int, Field(ge=0)] = 8
@@ -46,6 +46,11 @@ class Generator:
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     engine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_urls(self) -> list[str]:
+        """The servers that answer, one or several."""
+        return [self.base_url] if isinstance(self.base_url, str) else self.base_url
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -268,8 +273,13 @@ def contradictions(settings: Settings) -> list[str]:
             f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
         )
     found += finetuning.contradictions(settings)
-    if settings.generator.backend == "openai" and not _is_http(settings.generator.base_url):
-        found.append(f"generator.base_url: got {settings.generator.base_url!r}, expected http(s)://host:port/v1.")
+    urls = settings.generator.base_urls
+    if settings.generator.backend == "openai":
+        found += [
+            f"generator.base_url: got {url!r}, expected http(s)://host:port/v1." for url in urls if not _is_http(url)
+        ]
+        if len({url.rstrip("/") for url in urls}) < len(urls):
+            found.append(f"generator.base_url: got {urls}, expected each only once.")
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
         if len(set(values)) < len(values):
             found.append(f"{name}: got {values}, expected each only once.")

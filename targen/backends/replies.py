@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from targen.backends.structured import SchemaRefused, complains
 from targen.config import Generator
@@ -31,12 +32,15 @@ class Again(Exception):
         overloaded: bool = False,
         dear: bool = False,
         unreachable: str | None = None,
+        lost: bool = False,
     ) -> None:
         super().__init__(reason)
         self.after = after  # seconds that the server wants to be left alone
         self.overloaded = overloaded
         self.dear = dear  # it cost much time or memory: not often
         self.unreachable = unreachable  # why there was no connection
+        self.lost = lost  # there was none, or it broke
+        self.server: Any = None  # where it was tried
 
 
 @dataclass(frozen=True)
