@@ -29,7 +29,7 @@ class Server:
         self._lost = 0  # times, one after the other
 
     def answered(self) -> None:
-        self.reached, self._lost = True, 0
+        self.reached, self.away_until, self._lost = True, 0.0, 0
 
     def lose(self, now: float, why: str, alone: bool) -> None:
         """It cannot be reached: nothing goes there for a while."""
@@ -77,9 +77,10 @@ class Pool:
 
     def better(self, server: Server, now: float) -> Server | None:
         """One that is ready, for a call that waited at a server which has gone away meanwhile."""
-        if now >= server.away_until or not any(one.is_ready(now) for one in self.servers):
+        if now >= server.away_until:
             return None
-        return self.choose(now, server)
+        other = self.choose(now, server)
+        return other if other is not server and other.is_ready(now) else None
 
     def close(self) -> None:
         for server in self.servers:
