@@ -5,10 +5,11 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from eval.metrics import Prediction, gold_of, majority, options_of, score
+from eval.submission import submit
 from targen.cli import main
 from targen.config import Settings
 from targen.data import Split, eval_split, spread
@@ -52,6 +53,13 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
                 progress.advance(cell.name)
     if processes.first:
         _write_scores(settings, rows)
+    if settings.eval.submission:
+        loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
+
+        def answer(cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+            return predict_cell(settings, cell, task, examples, processes, lambda: loaded(cell))
+
+        submit(settings, processes, [cell for cell, _ in trained], answer)
 
 
 def _marker(settings: Settings, cell: Cell) -> Json | None:
