@@ -73,3 +73,11 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=PROJECT, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The interpreter in another folder, with the project installed."""
+    variables = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=280
+    )
