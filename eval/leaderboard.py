@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from targen.config import task_from_file
@@ -54,6 +55,7 @@ def file_name(task: TaskSpec) -> str:
     return f"{task.folder}.jsonl"
 
 
+@cache
 def wanted_files() -> dict[str, Wanted]:
     """The flat files by name: those of this project's tasks, and AX-b's."""
     tasks = [task_from_file(path.stem) for path in sorted((CONF / "task").glob("*.yaml"))]

@@ -19,7 +19,7 @@ from eval.leaderboard import MULTIRC, file_name, file_problems, problems, spelle
 from eval.metrics import Prediction
 from targen.cli import USER_ERROR
 from targen.config import Settings
-from targen.data import Split, test_split
+from targen.data import Split, leaderboard_split
 from targen.errors import UserError
 from targen.jsonl import Json, dumps, read_json, write_jsonl, write_text
 from targen.progress import Progress
@@ -45,7 +45,7 @@ def submit(settings: Settings, processes: Processes, cells: Sequence[Cell], pred
     Answers that lie there from the same model and rows are not asked for again. Raises: UserError without test splits.
     """
     names = dict.fromkeys(name for cell in cells for name in cell.tasks)
-    splits = {name: test_split(settings.data, settings.tasks[name]) for name in names}
+    splits = {name: leaderboard_split(settings.data, settings.tasks[name]) for name in names}
     files = [(cell, name) for cell in cells for name in cell.tasks]
     with Progress("submission", "files", len(files) if processes.first else 0) as progress:
         for cell, name in files:

@@ -34,7 +34,7 @@ def eval_split(data: Data, task: TaskSpec) -> Split:
     return split
 
 
-def test_split(data: Data, task: TaskSpec) -> Split:
+def leaderboard_split(data: Data, task: TaskSpec) -> Split:
     """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError where they are not to be had."""
     split = _original(data, task, "test", labelled=False)
     if split is None:

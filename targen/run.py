@@ -18,7 +18,7 @@ from typing import Any
 
 from targen.cli import AWAITING, CHECK, CHILD, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.config import Phase, Settings
-from targen.data import eval_split, test_split
+from targen.data import eval_split, leaderboard_split
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
@@ -128,7 +128,7 @@ def check_evaluation_data(settings: Settings) -> None:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
             if settings.eval.submission:
-                test_split(settings.data, task)
+                leaderboard_split(settings.data, task)
 
 
 def _environment() -> dict[str, str]:
