@@ -9,7 +9,7 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 from eval.metrics import Prediction, gold_of, majority, options_of, score
-from eval.submission import submit
+from eval.submission import asked_splits, submit
 from targen.cli import main
 from targen.config import Settings
 from targen.data import Split, eval_split, spread
@@ -39,6 +39,10 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
         )
     names = dict.fromkeys(name for cell, _ in trained for name in cell.tasks)
     splits = {name: eval_split(settings.data, settings.tasks[name]) for name in names}
+    if settings.eval.submission:
+        asked_splits(
+            settings, [cell for cell, _ in trained]
+        )  # a split that is missing is told before anything is computed
     rows: list[Json] = []
     with Progress("evaluate", "cells", len(trained) if processes.first else 0) as progress:
         for cell, marker in trained:

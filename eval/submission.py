@@ -44,8 +44,7 @@ def submit(settings: Settings, processes: Processes, cells: Sequence[Cell], pred
 
     Answers that lie there from the same model and rows are not asked for again. Raises: UserError without test splits.
     """
-    names = dict.fromkeys(name for cell in cells for name in cell.tasks)
-    splits = {name: leaderboard_split(settings.data, settings.tasks[name]) for name in names}
+    splits = asked_splits(settings, cells)
     files = [(cell, name) for cell in cells for name in cell.tasks]
     with Progress("submission", "files", len(files) if processes.first else 0) as progress:
         for cell, name in files:
@@ -66,6 +65,12 @@ def submit(settings: Settings, processes: Processes, cells: Sequence[Cell], pred
         _tell(path, answers)
         written.append(path)
     return written
+
+
+def asked_splits(settings: Settings, cells: Sequence[Cell]) -> dict[str, Split]:
+    """The test split of every task of these cells. Raises: UserError where one is not to be had."""
+    names = dict.fromkeys(name for cell in cells for name in cell.tasks)
+    return {name: leaderboard_split(settings.data, settings.tasks[name]) for name in names}
 
 
 def archives(cells: Sequence[Cell]) -> list[tuple[Cell, list[Cell]]]:
