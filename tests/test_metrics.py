@@ -14,6 +14,7 @@ from typing import Any, get_args
 import lm_eval
 import pytest
 from conftest import ORIGINALS, PROJECT, TASKS, settings
+from lm_eval.api.metrics import exact_match_hf_evaluate
 from sklearn.metrics import accuracy_score, f1_score
 from small_data import python
 from transformers.data.metrics import squad_metrics
@@ -395,6 +396,18 @@ def test_the_harnesss_t5_wsc_calls_an_empty_answer_to_a_false_row_right() -> Non
         == {"accuracy": 1.0}
     )
     assert score(SPECS["wsc"], predictions(["does_not_refer"], [None])) == {"accuracy": 0.0}
+
+
+def test_the_harnesss_exact_match_ignores_case_and_punctuation_where_our_labels_are_names() -> None:
+    match = exact_match_hf_evaluate
+    loose = {"ignore_case": True, "ignore_punctuation": True}  # as the t5-prompt tasks have it
+    gold, answers = (
+        ["entailment", "not_entailment"] * 2,
+        ["Entailment!", "notentailment", "entailment", "not entailment"],
+    )
+    assert match(predictions=answers, references=gold, **loose) == {"exact_match": 0.75}
+    assert score(SPECS["rte"], predictions(gold, list(answers))) == {"accuracy": 0.25}
+    assert match(predictions=gold, references=gold, **loose) == {"exact_match": 1.0}
 
 
 # ---- as a metric of the evaluate library
