@@ -56,7 +56,7 @@ def submit(settings: Settings, processes: Processes, cells: Sequence[Cell], pred
     written = []
     for whole, parts in archives(cells):
         path = settings.paths.submission(whole.name)
-        answers = {
+        answers = _put_in(path) | {
             file_name(settings.tasks[name]): settings.paths.answers(cell.part(name)).read_bytes()
             for cell in parts
             for name in cell.tasks
@@ -137,6 +137,15 @@ def _answer(
     mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new answers under an old mark
     write_jsonl(path, official_lines(task, predictions))
     write_text(mark_path, dumps(mark) + "\n")
+
+
+def _put_in(path: Path) -> dict[str, bytes]:
+    """Files in the archive that lies there which only a person can have put in."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in NO_TASK if name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return {}
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -126,6 +126,19 @@ def test_the_same_answers_are_the_same_bytes_and_are_not_asked_for_again(tmp_pat
     assert path.read_bytes() != first and not list(path.parent.glob(".*"))
 
 
+def test_files_that_were_put_into_an_archive_stay_in_it(tmp_path: Path) -> None:
+    found = with_test_splits(tmp_path, tasks=("cb",))
+    (path,) = submit(found, Processes(), cells(found), Oracle())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("AX-b.jsonl", '{"idx": 0, "label": "entailment"}\n')
+    submit(found, Processes(), cells(found), Oracle())
+    assert unpacked(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
+    assert len(unpacked(path)["CB.jsonl"]) == 10
+    path.write_bytes(b"no zip")
+    submit(found, Processes(), cells(found), Oracle())
+    assert list(unpacked(path)) == ["CB.jsonl"]
+
+
 def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own() -> None:
     single = settings("arms=[original,synthetic]", "seeds=[0,1]")
     names = [whole.name for whole, _ in archives(cells(single))]
