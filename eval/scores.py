@@ -1,5 +1,7 @@
 """Rows of scores.jsonl: what was scored, how, on what, and what came out."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +11,12 @@ from targen.config import Settings
 from targen.data import Split
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl, write_jsonl
-from targen.task import Example, TaskSpec
+from targen.task import Example, Row, TaskSpec
 from train.cells import Cell, cells, done, fingerprint
 
 KEY = ("cell", "task", "metric")  # what tells the rows of one benchmark apart
 SUPERGLUE = "superglue"
+ASKED_WITH = ("max_length", "precision", "quantize", "instruct", "instruct_examples")  # of conf/train, without training
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,23 @@ def ready_cells(settings: Settings) -> list[ReadyCell]:
 
 
 def _mark(settings: Settings, cell: Cell) -> Json | None:
-    """What the cell's model was made of; None while it is not trained."""
-    return done(settings.paths, cell) if cell.trained else {"fingerprint": fingerprint(settings, cell)}
+    """What the cell's model was made of; None while it is not trained. How others are trained is nothing to one as it is."""
+    if cell.trained:
+        return done(settings.paths, cell)
+    found = fingerprint(settings, cell)
+    train = {key: value for key, value in found["train"].items() if key in ASKED_WITH}
+    own = {key: value for key, value in found.items() if key == "model" or key.startswith("tasks.")}
+    return {"fingerprint": own | {"train": train}}
+
+
+def scoring_of(settings: Settings) -> str:
+    """How predictions are made."""
+    return "class_head" if settings.model.family == "encoder" else settings.eval.scoring
+
+
+def shots_of(settings: Settings, cell: Cell) -> int:
+    """Solved examples shown before each question."""
+    return 0 if cell.trained else settings.eval.shots
 
 
 def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
@@ -55,6 +73,11 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
         "self_correct": settings.synth.self_correct if made else None,
         "generator": settings.generator.model if made else None,
     }
+
+
+def rows_hash(rows: Sequence[Row]) -> str:
+    """Equal for equal rows."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,8 @@ def score_rows(
             "benchmark": SUPERGLUE,
             **common,
             "task": task.name,
-            "scoring": "class_head" if settings.model.family == "encoder" else settings.eval.scoring,
-            "shots": 0 if ready.cell.trained else settings.eval.shots,
+            "scoring": scoring_of(settings),
+            "shots": shots_of(settings, ready.cell),
             "metric": metric,
             "value": value,
             "majority": baseline[metric],
