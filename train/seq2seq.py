@@ -145,10 +145,10 @@ def predict(
 ) -> Iterator[tuple[int, list[float]]]:
     """As `ranked` has it. The encoder, and the decoder's first step with its keys and values of the prompt, run once."""
     loaded.model.eval()
-    return ranked(partial(_answer_scores, loaded), encoded, batch_size, by_token)
+    return ranked(partial(answer_scores, loaded), encoded, batch_size, by_token)
 
 
-def _answer_scores(
+def answer_scores(
     loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
 ) -> tuple[Tensor, ...]:
     """Per prompt the log-probability of each answer."""
