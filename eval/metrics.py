@@ -27,6 +27,7 @@ class Prediction:
     gold: tuple[str, ...]
     prediction: str | None
     scores: dict[str, float]
+    text: str | None = None  # what the model wrote, where it was left to write
 
 
 def accuracy(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:

@@ -4,9 +4,7 @@
 the task in the name then says which, as that of a mixture does. All rows of the test splits are asked, whatever eval.max_rows is.
 """
 
-import hashlib
 import io
-import json
 import logging
 import os
 import sys
@@ -17,20 +15,21 @@ from pathlib import Path
 
 from eval.leaderboard import MULTIRC, file_name, file_problems, problems, spelled, wanted_names
 from eval.metrics import Prediction
+from eval.scores import Evaluated, ReadyCell, rows_hash
 from targen.cli import USER_ERROR
 from targen.config import Settings
-from targen.data import Split, leaderboard_split
+from targen.data import leaderboard_split
 from targen.errors import UserError
-from targen.jsonl import Json, dumps, read_json, write_jsonl, write_text
+from targen.jsonl import Json, dumps
 from targen.progress import Progress
-from targen.task import Example, TaskSpec
-from train.cells import Cell, done, fingerprint, mixture_name
+from targen.task import TaskSpec
+from train.cells import Cell, mixture_name
 from train.processes import Processes
 
 log = logging.getLogger(__name__)
 NO_TASK = ("AX-b.jsonl", MULTIRC)  # that the leaderboard wants and this project has no task for
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of every file, so that equal answers are equal bytes
-Predict = Callable[[Cell, TaskSpec, Sequence[Example]], list[Prediction]]
+Predict = Callable[[ReadyCell, TaskSpec, Evaluated], list[Prediction]]
 HELP = """eval.submission: checks an archive for the SuperGLUE leaderboard
 
   python -m eval.submission FILE.zip
@@ -39,38 +38,40 @@ Names, rows, spellings; exit code 0 if nothing is wrong, 2 with a line for each 
 """
 
 
-def submit(settings: Settings, processes: Processes, cells: Sequence[Cell], predict: Predict) -> list[Path]:
-    """The archives of these cells. Every process calls it, the first one writes.
-
-    Answers that lie there from the same model and rows are not asked for again. Raises: UserError without test splits.
-    """
-    splits = asked_splits(settings, cells)
-    files = [(cell, name) for cell in cells for name in cell.tasks]
-    with Progress("submission", "files", len(files) if processes.first else 0) as progress:
-        for cell, name in files:
-            _answer(settings, processes, cell, settings.tasks[name], splits[name], predict)
+def submit(settings: Settings, processes: Processes, ready: Sequence[ReadyCell], predict: Predict) -> list[Path]:
+    """The archives of these cells. Every process predicts, the first one writes. Raises: UserError without test splits."""
+    splits = asked_splits(settings, ready)
+    files: dict[str, bytes] = {}  # the lines of each cell and task
+    asked = [(one, settings.tasks[name]) for one in ready for name in one.cell.tasks]
+    with Progress("submission", "files", len(asked) if processes.first else 0) as progress:
+        for own, task in asked:
+            predictions = predict(own, task, splits[task.name])
+            part = own.cell.part(task.name)
+            files[part] = "".join(dumps(line) + "\n" for line in official_lines(task, predictions)).encode("ascii")
             if processes.first:
-                progress.advance(cell.part(name))
+                _tell_unreadable(part, task, predictions)
+                progress.advance(part)
     if not processes.first:
         return []
     written = []
-    for whole, parts in archives(cells):
+    for whole, cells in archives([one.cell for one in ready]):
         path = settings.paths.submission(whole.name)
-        answers = _put_in(path) | {
-            file_name(settings.tasks[name]): settings.paths.answers(cell.part(name)).read_bytes()
-            for cell in parts
-            for name in cell.tasks
-        }
+        parts = {name: files[cell.part(name)] for cell in cells for name in cell.tasks}
+        answers = _put_in(path) | {file_name(settings.tasks[name]): data for name, data in parts.items()}
         _write_bytes(path, packed(answers))
         _tell(path, answers)
         written.append(path)
     return written
 
 
-def asked_splits(settings: Settings, cells: Sequence[Cell]) -> dict[str, Split]:
-    """The test split of every task of these cells. Raises: UserError where one is not to be had."""
-    names = dict.fromkeys(name for cell in cells for name in cell.tasks)
-    return {name: leaderboard_split(settings.data, settings.tasks[name]) for name in names}
+def asked_splits(settings: Settings, ready: Sequence[ReadyCell]) -> dict[str, Evaluated]:
+    """The test split of every task of these cells, whole. Raises: UserError where one is not to be had."""
+    found = {}
+    for task in (settings.tasks[name] for name in dict.fromkeys(name for one in ready for name in one.cell.tasks)):
+        split = leaderboard_split(settings.data, task)
+        examples = [example for row in split.rows for example in task.code.examples(task, row)]
+        found[task.name] = Evaluated(split, split, examples, rows_hash(split.rows))
+    return found
 
 
 def archives(cells: Sequence[Cell]) -> list[tuple[Cell, list[Cell]]]:
@@ -106,37 +107,16 @@ def official_lines(task: TaskSpec, predictions: Sequence[Prediction]) -> list[Js
     ]
 
 
-def _answer(
-    settings: Settings, processes: Processes, cell: Cell, task: TaskSpec, split: Split, predict: Predict
-) -> None:
-    """Puts the cell's answers to the task's test rows on disk, unless they are there."""
-    path = settings.paths.answers(cell.part(task.name))
-    mark_path = path.with_suffix(".mark.json")
-    trained = done(settings.paths, cell) if cell.trained else None
-    mark: Json = {
-        "model": trained["fingerprint"] if trained else fingerprint(settings, cell),
-        "rows": hashlib.sha256(json.dumps(split.rows).encode()).hexdigest()[:16],
-        "scoring": [settings.eval.scoring, settings.eval.shots, settings.eval.max_new_tokens],
-    }
-    mark = json.loads(dumps(mark))  # as it is read
-    if processes.of_first(path.is_file() and mark_path.is_file() and read_json(mark_path) == mark):
-        return
-    examples = [example for row in split.rows for example in task.code.examples(task, row)]
-    predictions = predict(cell, task, examples)
-    if not processes.first:
-        return
+def _tell_unreadable(part: str, task: TaskSpec, predictions: Sequence[Prediction]) -> None:
     if unreadable := sum(one.prediction is None for one in predictions):
         log.warning(
             "submission: %s: %d of %d answers to %s could not be read; they stand as empty texts, which the leaderboard may "
             "refuse. eval.scoring=rank always answers",
-            cell.name,
+            part,
             unreadable,
             len(predictions),
             task.folder,
         )
-    mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new answers under an old mark
-    write_jsonl(path, official_lines(task, predictions))
-    write_text(mark_path, dumps(mark) + "\n")
 
 
 def _put_in(path: Path) -> dict[str, bytes]:

@@ -81,7 +81,7 @@ def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
     names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
     found = [path for name in names if (path := folder / task.folder / name).is_file()]
     if not found:
-        without = "do without its rows ('arms=[synthetic]', a method without demonstrations)"
+        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
         other = without if split == "train" else f"leave {task.name} out"
         if split == "test" and task.eval_split != "test":
             other += ", or set eval.submission=false"

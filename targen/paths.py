@@ -73,9 +73,9 @@ class RunPaths:
         """An archive for the leaderboard."""
         return self.root / "submission" / f"{name}.zip"
 
-    def answers(self, part: str) -> Path:
-        """The leaderboard's lines of one cell and task, from which archives are put together."""
-        return self.root / "submission" / "answers" / f"{part}.jsonl"
+    def submitted(self, part: str) -> Path:
+        """The predictions of one cell and task from which archives are put together."""
+        return self.root / "submission" / "predictions" / f"{part}.jsonl"
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +9,21 @@ from typing import Any
 
 import pytest
 from conftest import ORIGINALS, TASKS, files, settings
+from conftest import lines as lines_of
 from datasets import ClassLabel, Dataset, Features, Value
-from small_data import SPECS, small_overrides, small_run, tiny_overrides
+from small_data import SPECS, model_of, small_overrides, small_run, tiny_overrides
 
 from eval.leaderboard import problems, wanted_names
 from eval.metrics import Prediction, gold_of
 from eval.run import evaluate
-from eval.submission import archives, main, packed, submit
+from eval.scores import Evaluated, ReadyCell
+from eval.submission import Predict, archives, main, packed, submit
 from targen.config import Data, Settings
 from targen.data import FIXTURE, leaderboard_split, local_file, read_rows
 from targen.errors import UserError
 from targen.run_dir import missing_files
-from targen.task import Example, TaskSpec
-from train.cells import Cell, cells
+from targen.task import TaskSpec
+from train.cells import cells
 from train.processes import Processes
 from train.run import train
 
@@ -59,18 +60,16 @@ def right_answers(name: str) -> list[Any]:
     return [row["label"] for row in rows]
 
 
-class Oracle:
-    """Answers what the fixture says, and counts what it was asked."""
+def oracle(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+    """What the fixture says is right."""
+    assert all(not example.gold for example in on.examples) or task.name == "axg"
+    rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+    gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.code.examples(task, row)}
+    return [Prediction(example.id, (), gold[example.id], {}) for example in on.examples]
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
 
-    def __call__(self, cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
-        self.asked.append(cell.part(task.name))
-        assert all(not example.gold for example in examples) or task.name == "axg"
-        rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
-        gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.code.examples(task, row)}
-        return [Prediction(example.id, (), gold[example.id], {}) for example in examples]
+def archived(found: Settings, predict: Predict = oracle) -> list[Path]:
+    return submit(found, Processes(), [ReadyCell(cell, {}) for cell in cells(found)], predict)
 
 
 def unpacked(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -83,7 +82,7 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
 ) -> None:
     found = with_test_splits(tmp_path)
     with caplog.at_level(logging.INFO):
-        (path,) = submit(found, Processes(), cells(found), Oracle())
+        (path,) = archived(found)
     assert path == tmp_path / "run" / "submission" / "tiny_encoder-single-all-synthetic-s0.zip"
     archive = unpacked(path)
     assert sorted(archive) == sorted(f"{folder}.jsonl" for folder in FOLDERS)
@@ -102,40 +101,31 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
     assert "lacks" not in said
 
 
-def test_the_same_answers_are_the_same_bytes_and_are_not_asked_for_again(tmp_path: Path) -> None:
+def test_the_same_answers_are_the_same_bytes(tmp_path: Path) -> None:
     found = with_test_splits(tmp_path, tasks=("cb", "wsc"))
-    oracle = Oracle()
-    (path,) = submit(found, Processes(), cells(found), oracle)
-    first = path.read_bytes()
+    (path,) = archived(found)
     assert path.name == "tiny_encoder-single-cb_wsc-synthetic-s0.zip"
-    assert len(oracle.asked) == 2
+    first = path.read_bytes()
     path.unlink()
-    assert submit(found, Processes(), cells(found), oracle) == [path]
-    assert (path.read_bytes(), len(oracle.asked)) == (first, 2)
-    answers = found.paths.answers("tiny_encoder-single-cb-synthetic-s0")
-    answers.with_suffix(".mark.json").unlink()  # as a kill leaves it
-    submit(found, Processes(), cells(found), oracle)
-    assert oracle.asked[2:] == ["tiny_encoder-single-cb-synthetic-s0"]
+    archived(found)
+    assert path.read_bytes() == first
     test_file = tmp_path / "data" / "WSC" / "test.jsonl"
-    test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:4]))  # other rows
-    submit(found, Processes(), cells(found), oracle)
-    assert oracle.asked[3:] == ["tiny_encoder-single-wsc-synthetic-s0"]
-    assert len(unpacked(path)["WSC.jsonl"]) == 4
-    shutil.rmtree(path.parent)
-    submit(found, Processes(), cells(found), oracle)
-    assert path.read_bytes() != first and not list(path.parent.glob(".*"))
+    test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:4]))
+    archived(found)
+    assert path.read_bytes() != first and len(unpacked(path)["WSC.jsonl"]) == 4
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_files_that_were_put_into_an_archive_stay_in_it(tmp_path: Path) -> None:
     found = with_test_splits(tmp_path, tasks=("cb",))
-    (path,) = submit(found, Processes(), cells(found), Oracle())
+    (path,) = archived(found)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("AX-b.jsonl", '{"idx": 0, "label": "entailment"}\n')
-    submit(found, Processes(), cells(found), Oracle())
+    archived(found)
     assert unpacked(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
     assert len(unpacked(path)["CB.jsonl"]) == 10
     path.write_bytes(b"no zip")
-    submit(found, Processes(), cells(found), Oracle())
+    archived(found)
     assert list(unpacked(path)) == ["CB.jsonl"]
 
 
@@ -153,10 +143,10 @@ def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own
 def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = with_test_splits(tmp_path, tasks=("boolq",))
 
-    def silent(cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
-        return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in examples]
+    def silent(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+        return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
 
-    (path,) = submit(found, Processes(), cells(found), silent)
+    (path,) = archived(found, silent)
     assert [line["label"] for line in unpacked(path)["BoolQ.jsonl"][:2]] == ["", "true"]
     assert "1 of 10 answers to BoolQ could not be read" in caplog.text
     assert 'BoolQ.jsonl:1: got "", expected the label "true" or "false".' in problems(path)
@@ -166,7 +156,7 @@ def test_a_part_of_a_test_split_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     found = with_test_splits(tmp_path, tasks=("record",))
     folder = tmp_path / "data" / "ReCoRD"
     (folder / "test.jsonl").rename(folder / "test_partial.jsonl")
-    (path,) = submit(found, Processes(), cells(found), Oracle())
+    (path,) = archived(found)
     count = len(right_answers("record"))
     assert f"ReCoRD.jsonl: got {count} of 10000 idx, expected all; the first that is missing is {count}." in caplog.text
     assert len(unpacked(path)["ReCoRD.jsonl"]) == count
@@ -208,11 +198,11 @@ def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path
     """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
     found = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
 
-    def first(cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+    def first(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
         names = [label.name for label in task.labels]
-        return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in examples]
+        return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
 
-    (path,) = submit(found, Processes(), cells(found), first)
+    (path,) = archived(found, first)
     assert problems(path) == [
         "AX-b.jsonl: got none, expected it in the archive. Put it in.",
         "MultiRC.jsonl: got none, expected it in the archive. Put it in.",
@@ -220,21 +210,42 @@ def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path
     ]
 
 
-def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows(tmp_path: Path) -> None:
-    with_test_splits(tmp_path, tasks=("rte", "copa"))
+def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_asks_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = ("copa", "rte")
+    with_test_splits(tmp_path, tasks=tasks)
     overrides = ["eval.submission=true", "eval.max_rows=4", "train.setting=multi"]
-    found = settings(*tiny_overrides(tmp_path, *overrides, tasks=("rte", "copa")))
+    found = settings(*tiny_overrides(tmp_path, *overrides, tasks=tasks))
     train(found)
     evaluate(found)
-    (path,) = (tmp_path / "run" / "submission").glob("*.zip")
+    folder = tmp_path / "run" / "submission"
+    (path,) = folder.glob("*.zip")
     assert path.name == "tiny_encoder-multi-copa_rte-synthetic-s0.zip"
     archive = unpacked(path)
-    assert [line["idx"] for line in archive["RTE.jsonl"]] == list(range(10))
-    assert {line["label"] for line in archive["RTE.jsonl"]} <= {"entailment", "not_entailment"}
-    assert {line["label"] for line in archive["COPA.jsonl"]} <= {0, 1}
-    before = files(tmp_path / "run" / "submission")
+    for name in tasks:
+        predicted = lines_of(folder / "predictions" / f"{path.stem}.{name}.jsonl")
+        assert [(one["idx"], one["gold"]) for one in predicted] == [(idx, []) for idx in range(10)]
+        values = {label.name: label.value for label in SPECS[name].labels}
+        expected = [{"idx": one["idx"], "label": values[one["prediction"]]} for one in predicted]
+        assert archive[f"{SPECS[name].folder}.jsonl"] == expected
+    assert {row["n"] for row in lines_of(found.paths.scores)} == {4}
+    before = files(folder)
+    (weights,) = model_of(found).glob("*.safetensors")
+    weights.rename(tmp_path / weights.name)  # no model can be loaded, and none is: nothing is asked again
     evaluate(found)
-    assert files(tmp_path / "run" / "submission") == before
+    assert files(folder) == before
+    (tmp_path / weights.name).rename(weights)
+    test_file = tmp_path / "data" / "RTE" / "test.jsonl"
+    test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
+    evaluate(found)
+    assert "was predicted on SuperGLUE test before, is predicted anew" in caplog.text
+    assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
+    (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
+    found.paths.scores.unlink()
+    with pytest.raises(UserError, match=r"RTE/test\.jsonl is not there"):
+        evaluate(found)
+    assert not found.paths.scores.exists()  # it was told before anything was computed
 
 
 # ---- the check of an archive

@@ -24,13 +24,14 @@ def fitted(
 ) -> list[list[int]]:
     """Token ids of the examples' texts, at most `limit` each.
 
-    Where they are too many, positive examples are left out from the last on, then the task's long field is cut.
+    Where they are too many, the examples shown before are left out from the last on, then the task's long field is cut.
     If even that is not enough, the middle goes: the last `tail` tokens, with which the model is asked, always stay.
     """
     shown = list(positive) or [()] * len(examples)
     found = tokenize([text(task, one, own) for one, own in zip(examples, shown, strict=True)])
     if long := sum(len(ids) > limit for ids in found):
-        first = "positive examples first" if positive else f"in {task.long_field}"
+        shorter = "the examples shown with them first, for which a larger train.max_length has room"
+        first = shorter if positive else f"in {task.long_field}"
         log.info(
             "%s: %d of %d texts are longer than %d tokens and are cut, %s", task.name, long, len(found), limit, first
         )

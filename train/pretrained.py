@@ -46,6 +46,7 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
 
     Raises: UserError where it is missing or not what its checksum says, or wants what was not allowed.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quiet()
@@ -69,23 +70,24 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
             **options,
             **config,
         )
-    except (OSError, ValueError, ImportError, TypeError) as err:
+    except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
     return Loaded(found, tokenizer)
 
 
 def load_folder(auto: Any, folder: Path, loading: Loading) -> Loaded:
     """A model that was trained here, with its tokenizer. Raises: UserError where it cannot be read."""
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     _quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return Loaded(auto.from_pretrained(folder, use_safetensors=True, **_options(loading)), tokenizer)
-    except OSError as err:
-        raise UserError(
-            f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train anew."
-        ) from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+        shapes = "its weights have other shapes than its config.json says"
+        said = shapes if "ignore_mismatched_sizes" in str(err) else " ".join(str(err).split())[:300]
+        raise UserError(f"{folder}: cannot be loaded ({said}). Remove it to train anew.") from None
 
 
 def _quiet() -> None:
