@@ -1,6 +1,5 @@
 """The evaluate phase: `python -m eval.run +experiment=quickstart`."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
@@ -8,7 +7,7 @@ from typing import Any
 
 from eval.metrics import Prediction
 from eval.predict import predictions_of
-from eval.scores import Evaluated, ReadyCell, read_scores, ready_cells, rows_hash, score_rows, write_scores
+from eval.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
 from eval.submission import asked_splits, submit
 from targen.cli import main
 from targen.config import Settings, original_train_task
@@ -88,14 +87,7 @@ def evaluated(settings: Settings, task: TaskSpec) -> Evaluated:
     """The rows on which a task is scored."""
     split = eval_split(settings.data, task)
     kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
-    examples = [example for row in kept.rows for example in task.code.examples(task, row)]
-    doubled = [idx for idx, count in Counter(example.id for example in examples).items() if count > 1]
-    if doubled:
-        raise UserError(
-            f"{split.origin}: idx {doubled[0]} of {task.folder} stands there more than once, expected each once. Number the "
-            "rows anew."
-        )
-    return Evaluated(split, kept, examples, rows_hash(kept.rows))
+    return asked_of(task, split, kept)
 
 
 def original_parts(settings: Settings, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,18 @@ class Evaluated:
     kept: Split
     examples: Sequence[Example]
     hash: str
+
+
+def asked_of(task: TaskSpec, split: Split, kept: Split) -> Evaluated:
+    """The rows `kept` of a split, to be asked. Raises: UserError where two have the same idx."""
+    examples = [example for row in kept.rows for example in task.code.examples(task, row)]
+    doubled = [idx for idx, count in Counter(example.id for example in examples).items() if count > 1]
+    if doubled:
+        raise UserError(
+            f"{split.origin}: idx {doubled[0]} of {task.folder} stands there more than once, expected each once. Number the "
+            "rows anew."
+        )
+    return Evaluated(split, kept, examples, rows_hash(kept.rows))
 
 
 def score_rows(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eval.leaderboard import MULTIRC, file_name, file_problems, problems, spelled, wanted_names
 from eval.metrics import Prediction
-from eval.scores import Evaluated, ReadyCell, rows_hash
+from eval.scores import Evaluated, ReadyCell, asked_of
 from targen.cli import USER_ERROR
 from targen.config import Settings
 from targen.data import leaderboard_split
@@ -69,8 +69,7 @@ def asked_splits(settings: Settings, ready: Sequence[ReadyCell]) -> dict[str, Ev
     found = {}
     for task in (settings.tasks[name] for name in dict.fromkeys(name for one in ready for name in one.cell.tasks)):
         split = leaderboard_split(settings.data, task)
-        examples = [example for row in split.rows for example in task.code.examples(task, row)]
-        found[task.name] = Evaluated(split, split, examples, rows_hash(split.rows))
+        found[task.name] = asked_of(task, split, split)
     return found
 
 

@@ -173,6 +173,14 @@ def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> No
         leaderboard_split(Data("hub", None, "nobody/nothing", "fixture"), SPECS["cb"])
 
 
+def test_a_row_that_stands_twice_in_a_test_split_is_told(tmp_path: Path) -> None:
+    found = with_test_splits(tmp_path, tasks=("cb",))
+    path = tmp_path / "data" / "CB" / "test.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[3])
+    with pytest.raises(UserError, match="SuperGLUE test: idx 3 of CB stands there more than once"):
+        archived(found)
+
+
 def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Path) -> None:
     names = ["entailment", "contradiction", "neutral"]
     rows = [hidden(dict(row)) for row in read_rows(FIXTURE / "CB" / "val.jsonl", SPECS["cb"])]
