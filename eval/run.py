@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
-from eval.predict import predictions_of
+from eval.metrics import Prediction
+from eval.predict import predict_cell, predictions_of
 from eval.scores import Evaluated, ReadyCell, read_scores, ready_cells, rows_hash, score_rows, write_scores
+from eval.submission import submit
 from targen.cli import main
 from targen.config import Settings, original_train_task
 from targen.data import eval_split, original_train_split, spread
@@ -15,9 +17,9 @@ from targen.errors import UserError
 from targen.finetuning import shows_original
 from targen.jsonl import Json
 from targen.progress import Progress
-from targen.task import TaskSpec
+from targen.task import Example, TaskSpec
 from train.arms import Part
-from train.cells import check_trained
+from train.cells import Cell, check_trained
 from train.pretrained import check_loadable
 from train.processes import Processes, together
 from train.saved import load_to_device
@@ -42,6 +44,8 @@ def steps(settings: Settings) -> list[Step]:
     found: list[Step] = []
     if settings.eval.superglue:
         found.append(superglue)
+    if settings.eval.submission:
+        found.append(submission)
     return found
 
 
@@ -63,6 +67,19 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
             if processes.first:
                 progress.advance(one.cell.name)
     return rows
+
+
+def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """Archives for the leaderboard, whose labels are hidden: no scores."""
+    names = dict.fromkeys(name for one in ready for name in one.cell.tasks)
+    originals = original_parts(settings, [settings.tasks[name] for name in names])
+    loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
+
+    def answer(cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+        return predict_cell(settings, cell, task, examples, processes, lambda: loaded(cell), originals)
+
+    submit(settings, processes, ready, answer)
+    return []
 
 
 def evaluated(settings: Settings, task: TaskSpec) -> Evaluated:

@@ -96,6 +96,8 @@ def _missing_data(settings: Settings) -> list[str]:
     for task in settings.tasks.values():
         if "evaluate" in settings.phases:
             needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
         if "train" in settings.phases and needs_original(settings):
             needed.append((original_train_task(settings, task), "train"))
         if "evaluate" in settings.phases and shows_original(settings):

@@ -97,3 +97,11 @@ def tiny_gpt2(folder: Path) -> Path:
     config = GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The interpreter in another folder, with the project installed."""
+    variables = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=280
+    )
