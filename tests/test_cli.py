@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, command, files
+from conftest import LONGEST, PROJECT, command, files
 
 MISTAKES = [
     (["task=cbb"], "task: got 'cbb', expected a file of conf/task/. Did you mean 'cb'?"),
@@ -94,14 +94,19 @@ def test_phases_alone_without_their_input_say_what_to_run_first(tmp_path: Path) 
 
 
 def test_help_is_there_at_once() -> None:
+    """The best of many tries, for others may have the machine; what makes it slow is what it imports."""
+
     def seconds() -> float:
         start = time.monotonic()
-        done = command("targen.run", "--help")
+        done = command("targen.run", "--help", PYTHONPROFILEIMPORTTIME="1")
         assert done.returncode == 0
         assert "+experiment=" in done.stdout
+        imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+        assert "targen" in imported
+        assert not {"hydra", "omegaconf", "pydantic", "numpy", "torch", "transformers", "aiohttp"} & imported
         return time.monotonic() - start
 
-    assert min(seconds() for _ in range(3)) < 1.0
+    assert any(seconds() < 1.0 for _ in range(30))
 
 
 def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> 
         "assert 'aiohttp' in sys.modules\n"
         "assert not {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
 
 
