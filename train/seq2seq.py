@@ -29,6 +29,7 @@ class Encoded:
     prompt: list[int]
     answers: tuple[list[int], ...]
     gold: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -63,15 +64,15 @@ def encode(
         return ids
 
     text = _plain if positive is None else instruction
-    prompts = fitted(tokenize, text, task, examples, positive or (), max_length, END)
+    prompts, cut = fitted(tokenize, text, task, examples, positive or (), max_length, END)
     possible = [answers(task, example) for example in examples]
     different = list(dict.fromkeys(answer for own in possible for answer in own))
     ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
     end = loaded.tokenizer.eos_token_id
     check_answers(task, [(answer, [one for one in own if one != end]) for answer, own in ids.items()], max_length)
     return [
-        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1)
-        for asked, own, example in zip(prompts, possible, examples, strict=True)
+        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
+        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
     ]
 
 
