@@ -264,6 +264,10 @@ def contradictions(settings: Settings) -> list[str]:
         found.append(
             f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
         )
+    if settings.eval.submission and data.source == "fixture":
+        found.append(
+            "eval.submission: got true with data.source=fixture, which has no test split. Set data.source=hub, or local with data.dir=..."
+        )
     found += finetuning.contradictions(settings)
     if settings.generator.backend == "openai" and not _is_http(settings.generator.base_url):
         found.append(f"generator.base_url: got {settings.generator.base_url!r}, expected http(s)://host:port/v1.")

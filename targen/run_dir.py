@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
-from targen.finetuning import needs_original
+from targen.finetuning import needs_original, shows_original
 from targen.jsonl import Json, write_text
 from targen.run_lock import refuse_if_locked
 
@@ -96,7 +96,11 @@ def _missing_data(settings: Settings) -> list[str]:
     for task in settings.tasks.values():
         if "evaluate" in settings.phases:
             needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
         if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+        if "evaluate" in settings.phases and shows_original(settings):
             needed.append((original_train_task(settings, task), "train"))
     problems = []
     for task, split in needed:

@@ -57,7 +57,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut_the_file, "model.safetensors is damaged ("),
     "lacking": (
         lambda folder: change_weights(folder, lambda weights: weights.pop(BIAS)),
-        f"the weights {BIAS} are not in its files, expected all of GPTNeoXForCausalLM.",
+        f"the weights {BIAS} are not in its files). Check the path, or fetch the model first.",
     ),
     "resized": (widen_the_config, " more have another shape than its config.json says"),
     "without a tokenizer": (remove_the_tokenizer, "has no tokenizer, expected a tokenizer.json or a vocabulary."),
@@ -96,7 +96,9 @@ def test_from_the_command_line(tmp_path: Path) -> None:
 def test_a_trained_cell_that_lost_weights_is_not_scored(tmp_path: Path) -> None:
     write_decoder(tmp_path)
     change_weights(tmp_path, lambda weights: weights.pop(BIAS))
-    with pytest.raises(UserError, match=r"the weights .* are not in its files"):
+    with pytest.raises(
+        UserError, match=r"cannot be loaded \(the weights .* are not in its files\). Remove it to train anew"
+    ):
         decoder.load_trained(tmp_path)
 
 

@@ -11,7 +11,8 @@ from sentencepiece import SentencePieceTrainer
 from small_data import SPECS, examples_of, small_run
 from transformers import BertConfig, BertForSequenceClassification
 
-from eval.run import evaluate, predict_cell
+from eval.predict import predict_cell
+from eval.run import evaluate
 from targen.errors import UserError
 from targen.finetuning import Lora, Model
 from train import decoder, encoder, seq2seq

@@ -157,6 +157,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Sequence[Example]] | None = None,
+    solved: Sequence[Sequence[Example]] | None = None,
 ) -> list[Encoded]:
     """Token ids of the examples, cut at `max_length` tokens where the task says; an encoder is shown no other examples."""
     own = columns(encoder.model, task)

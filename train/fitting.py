@@ -22,7 +22,7 @@ def fitted(
 ) -> tuple[list[list[int]], list[bool]]:
     """Token ids of the examples' texts, at most `limit` each, and whether something of them was left out.
 
-    Where they are too many, positive examples are left out from the last on, then the task's long field is cut.
+    Where they are too many, the examples shown before are left out from the last on, then the task's long field is cut.
     If even that is not enough, the middle goes: the last `tail` tokens, with which the model is asked, always stay.
     """
     shown = list(positive) or [()] * len(examples)

@@ -47,6 +47,7 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
 
     Raises: UserError where it is missing or not what its checksum says, or wants what was not allowed.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quiet()
@@ -72,7 +73,7 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
             **options,
             **config,
         )
-    except (OSError, ValueError, ImportError, TypeError, RuntimeError) as err:
+    except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
     return Loaded(found, tokenizer)
 
@@ -86,7 +87,7 @@ def load_folder(auto: Any, folder: Path, loading: Loading) -> Loaded:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         return Loaded(from_files(auto, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as err:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise UserError(
             f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train anew."
         ) from None

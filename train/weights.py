@@ -25,7 +25,7 @@ def check_readable(folder: Path) -> None:
 def from_files(auto: Any, path: str | Path, new_head: bool, **options: Any) -> Any:
     """The model of one of transformers' Auto classes with all its weights from the files, `new_head`: but for the head.
 
-    Raises: UserError where the files have not all of them.
+    Raises: ValueError where the files have not all of them.
     """
     found, report = auto.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     lacking = [name for name in report["missing_keys"] if not (new_head and _is_head(found, name))]
@@ -33,10 +33,7 @@ def from_files(auto: Any, path: str | Path, new_head: bool, **options: Any) -> A
     for names, what in ((lacking, "are not in its files"), (resized, "have another shape than its config.json says")):
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            raise UserError(
-                f"model.path: {path}: the weights {', '.join(sorted(names)[:NAMED])}{more} {what}, expected all of "
-                f"{type(found).__name__}. Fetch the model anew, or take another."
-            )
+            raise ValueError(f"the weights {', '.join(sorted(names)[:NAMED])}{more} {what}")
     return found
 
 
