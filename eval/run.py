@@ -16,6 +16,7 @@ from targen.errors import UserError
 from targen.finetuning import shows_original
 from targen.jsonl import Json
 from targen.progress import Progress
+from targen.run_dir import open_run
 from targen.task import TaskSpec
 from train.arms import Part
 from train.cells import check_trained
@@ -117,6 +118,11 @@ def original_parts(settings: Settings, tasks: Sequence[TaskSpec]) -> tuple[Part,
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    if cfg.plan:
+        from eval.plan import lines
+
+        print("\n".join(lines(open_run(cfg, check_trained, write=False))))  # noqa: T201
+        return 0
     with together(cfg, check_trained) as (settings, processes):
         evaluate(settings, processes)
     return 0

@@ -450,7 +450,7 @@ def test_a_model_folder_with_another_head_is_refused(tmp_path: Path) -> None:
     config = (folders["cb"] / "config.json").read_bytes()
     (folders["cb"] / "model.safetensors").write_bytes((folders["rte"] / "model.safetensors").read_bytes())
     with pytest.raises(
-        UserError, match=r"cannot be loaded \(its weights have other shapes than its config\.json says\)"
+        UserError, match=r"cannot be loaded \(the weights .* have another shape than its config\.json says\)"
     ):
         evaluate(runs["cb"])
     (folders["cb"] / "config.json").write_bytes((folders["rte"] / "config.json").read_bytes())

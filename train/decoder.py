@@ -36,6 +36,7 @@ class Encoded:
     prompt: list[int]
     answers: tuple[list[int], ...]
     gold: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -76,11 +77,11 @@ def encode(
     tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
     longest = max(map(len, ids.values())) + 1
     check_answers(task, list(ids.items()), max_length - tail - 1)
-    prompts = fitted(tokenize, text, task, examples, positive or solved or (), max_length - longest, tail)
+    prompts, cut = fitted(tokenize, text, task, examples, positive or solved or (), max_length - longest, tail)
     ends = {answer: [*own, tokenizer.eos_token_id] for answer, own in ids.items()}
     return [
-        Encoded(asked, tuple(ends[answer] for answer in own), example.gold[0] if example.gold else -1)
-        for asked, own, example in zip(prompts, possible, examples, strict=True)
+        Encoded(asked, tuple(ends[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
+        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
     ]
 
 

@@ -1,5 +1,7 @@
 """The rows of a cell as token ids, as they are trained on and asked."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -13,8 +15,10 @@ from train.cells import Cell
 from train.families import Encoded
 from train.families import family as family_named
 from train.fitting import Positive
-from train.pretrained import Loaded
-from train.render import fewer_choices
+from train.pretrained import Loaded, load_tokenizer
+from train.render import answers, fewer_choices
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,41 @@ def encode_asked(
     """Examples as they are asked, all choices of each; `parts` are the rows of which some are shown."""
     positive = positive_examples(settings, cell, parts, task, examples, training=False)
     solved = solved_examples(settings, cell, parts, task, examples)
-    encode = family_named(settings.model.family).encode
-    return encode(loaded, task, examples, settings.train.max_length, positive, solved)
+    encode, length = family_named(settings.model.family).encode, settings.train.max_length
+    found = encode(loaded, task, examples, length, positive, solved)
+    if cut := sum(one.cut for one in found):
+        first = ", the examples shown before them first" if positive or solved else ""
+        where = (cell.name, cut, len(found), task.name, length, first)
+        log.info("%s: %d of %d examples of %s that are asked are cut to train.max_length=%d%s", *where)
+    return found
+
+
+def say_cut(settings: Settings, cell: Cell, parts: Sequence[Encodings]) -> None:
+    """Logs how many examples of a cell train.max_length cuts, where it cuts any."""
+    counts: Counter[str] = Counter()
+    for part in parts:
+        for example, encoded in zip(part.examples, part.encoded, strict=True):
+            counts[example.task] += encoded.cut
+    if cut := sum(counts.values()):
+        rows = sum(len(part.examples) for part in parts)
+        tasks = "" if len(counts) == 1 else f" ({', '.join(f'{task} {count}' for task, count in counts.items())})"
+        length = settings.train.max_length
+        log.info("train: %s: %d of %d examples are cut to train.max_length=%d%s", cell.name, cut, rows, length, tasks)
+
+
+def check_room(settings: Settings, cell: Cell, parts: Sequence[Part]) -> None:
+    """Raises: UserError where train.max_length leaves an answer no room, which the model's tokenizer alone tells.
+
+    Of every part the example with the longest answers is encoded, by letters.
+    """
+    family = family_named(settings.model.family)
+    if family.SCORES_CHOICES:
+        return
+    loaded = Loaded(None, load_tokenizer(settings.model))
+    for part in parts:
+        example = max(examples_of(part), key=lambda one: max(map(len, answers(part.task, one))))
+        shown: list[Sequence[Example]] | None = [()] if settings.train.instruct else None
+        family.encode(loaded, part.task, [example], settings.train.max_length, shown)
 
 
 def examples_of(part: Part) -> list[Example]:

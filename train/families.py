@@ -24,6 +24,11 @@ class Encoded(Protocol):
         ...
 
     @property
+    def cut(self) -> bool:
+        """Whether it was longer than train.max_length."""
+        ...
+
+    @property
     def at_once(self) -> int:
         """Sequences that go through the model together."""
         ...

@@ -32,6 +32,7 @@ class Encoded:
     prompt: list[int]
     answers: tuple[list[int], ...]
     gold: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -70,15 +71,15 @@ def encode(
     tail = END
     if solved is not None:
         text, tail = with_cue, len(tokenize([CUE])[0])
-    prompts = fitted(tokenize, text, task, examples, positive or solved or (), max_length, tail)
+    prompts, cut = fitted(tokenize, text, task, examples, positive or solved or (), max_length, tail)
     possible = [answers(task, example) for example in examples]
     different = list(dict.fromkeys(answer for own in possible for answer in own))
     ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
     end = loaded.tokenizer.eos_token_id
     check_answers(task, [(answer, [one for one in own if one != end]) for answer, own in ids.items()], max_length)
     return [
-        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1)
-        for asked, own, example in zip(prompts, possible, examples, strict=True)
+        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
+        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
     ]
 
 
