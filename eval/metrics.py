@@ -3,8 +3,9 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from sklearn.metrics import f1_score
 
@@ -78,6 +79,29 @@ def score(task: TaskSpec, predictions: Sequence[Prediction]) -> dict[str, float]
     """Every metric of the task, from 0 to 1."""
     labels = [label.name for label in task.labels]
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
+
+
+def task_score(metrics: Mapping[str, float]) -> float:
+    """The one number of a task: the mean of its metrics, as SuperGLUE has it (CB, ReCoRD).
+
+    AX-g enters with its accuracy alone: a model that always gives the same answer has a gender parity of 1.0.
+    Raises: ValueError where nothing but that is given.
+    """
+    found = [value for name, value in metrics.items() if name != "gender_parity"]
+    if not found:
+        raise ValueError(f"got the metrics {sorted(metrics)}, expected one beside gender_parity")
+    return fmean(found)
+
+
+def average(by_task: Mapping[str, Mapping[str, float]]) -> float | None:
+    """The unweighted mean over the tasks; None where one of them has no score yet.
+
+    SuperGLUE's own average leaves AX-g out and has MultiRC in: over the tasks of the paper this is another number, not to
+    be put beside the leaderboard's.
+    """
+    if not by_task or not all(by_task.values()):
+        return None
+    return fmean(task_score(metrics) for metrics in by_task.values())
 
 
 def gold_of(task: TaskSpec, example: Example) -> tuple[str, ...]:
