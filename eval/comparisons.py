@@ -82,7 +82,8 @@ def _small(p: float) -> str:
 def _correction(found: Comparison) -> str:
     if found.tests == 1:
         return ""
-    over = f"{found.tasks} tasks" if found.tests == found.tasks else f"the {found.tests} scores of {found.tasks} tasks"
+    tasks = f"{found.tasks} task{'s' if found.tasks > 1 else ''}"
+    over = tasks if found.tests == found.tasks else f"the {found.tests} scores of {tasks}"
     return f" after Holm's correction over {over}"
 
 

@@ -46,6 +46,7 @@ METADATA: dict[str, dict[str, None]] = {  # without dates and versions
 }
 WIDTH, LINE, MARGIN = 6.5, 0.2, 0.9  # inches: of a figure, of one line in it, around a panel
 NAMES = ("scores", "differences", SIZES, MIXING)
+LONGEST = 80  # signs of a name
 PER_ROW = 4  # panels of curves side by side
 
 
@@ -95,7 +96,7 @@ def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], Non
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, block, own in zip(axes, table.blocks, lines, strict=True):
-        ax.set_title(plain(block.name), loc="left", fontsize=8)
+        ax.set_title(_short(block.name), loc="left", fontsize=8)
         panel(ax, table, own)
         ax.set_yticks(range(len(own)), [_label(line) for line in own])
         ax.set_ylim(len(own) - 0.4, -0.6)
@@ -129,7 +130,7 @@ def _points(ax: "Axes", rows: Sequence[float], found: Sequence[Estimate], level:
         if one.bounds is not None:
             ax.plot([100 * bound for bound in one.bounds], [row, row], color=_colour(level, number), linewidth=1.2)
     values = [100 * one.value for one in found]
-    ax.plot(values, rows, _marker(number), color=_colour(level, number), markersize=4, label=plain(level))
+    ax.plot(values, rows, _marker(number), color=_colour(level, number), markersize=4, label=_short(level))
 
 
 def _differences(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
@@ -148,7 +149,7 @@ def _differences(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
             _marker(number),
             color=colour,
             markersize=[5, 4][number > 0],
-            label=plain(f"{level} - {reference}"),
+            label=_short(f"{level} - {reference}"),
         )
     if names:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -174,7 +175,7 @@ def _curves(kind: str, found: Sequence[Curve]) -> "Figure":
                 if estimate.bounds is not None:
                     ax.plot([x, x], [100 * bound for bound in estimate.bounds], color=colour, linewidth=0.8)
             xs, ys = [x for x, _ in values], [100 * estimate.value for _, estimate in values]
-            ax.plot(xs, ys, _marker(number) + "-", color=colour, markersize=3, linewidth=1, label=plain(one.name))
+            ax.plot(xs, ys, _marker(number) + "-", color=colour, markersize=3, linewidth=1, label=_short(one.name))
         ax.set_xlabel("training rows" if kind == SIZES else "real rows")
         ax.set_ylabel("percent")
     for ax in axes[len(panels) :]:
@@ -183,6 +184,12 @@ def _curves(kind: str, found: Sequence[Curve]) -> "Figure":
     figure.legend(list(shown.values()), list(shown), loc="outside lower left")
     figure.suptitle(TITLES[kind], x=0.01, ha="left", fontsize=9)
     return figure
+
+
+def _short(text: str) -> str:
+    """A name that leaves room for what it names."""
+    text = plain(text)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def _colour(level: str, number: int) -> str:

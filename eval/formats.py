@@ -54,29 +54,31 @@ def markdown_text(text: str) -> str:
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}", "`": r"\textasciigrave{}",
-    "±": r"$\pm$", "×": r"$\times$", "–": "--", "—": "---", "−": "$-$", "…": r"\ldots{}", "’": "'", "‘": "`", "“": "``", "”": "''",
+    "|": r"\textbar{}", '"': "{''}", "'": "{'}", "`": "{`}", 
+    "±": r"$\pm$", "×": r"$\times$", "–": r"\textendash{}", "—": r"\textemdash{}", "−": "$-$", "…": r"\ldots{}",
 }  # fmt: skip
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the page
 
 
 def latex(table: Table) -> str:
-    """A table environment; the document needs the packages booktabs and textcomp."""
+    """A table environment; the document needs the packages booktabs and graphicx."""
     columns = "".join("r" if place in table.numeric else "l" for place in range(len(table.header)))
     caption = " ".join(f"{latex_text(text.rstrip('.'))}." for text in (table.title, *table.notes))
     rows = [" & ".join(latex_text(text) for text in row) + r" \\" for row in (table.header, *table.lines)]
     parts = [
-        "% needs \\usepackage[T1]{fontenc}, \\usepackage{textcomp}, \\usepackage{booktabs}",
+        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
         "\\begin{table}",
         "\\footnotesize",
         "\\centering",
         f"\\caption{{{caption}}}",
+        FIT,
         f"\\begin{{tabular}}{{{columns}}}",
         "\\toprule",
         rows[0],
         "\\midrule",
         *rows[1:],
         "\\bottomrule",
-        "\\end{tabular}",
+        "\\end{tabular}}",
         "\\end{table}",
     ]
     return "\n".join(parts) + "\n"
@@ -84,8 +86,8 @@ def latex(table: Table) -> str:
 
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it is, whatever its letters: those that its fonts may lack are named by their code point."""
-    found = "".join(LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain(text))
-    return re.sub(r"-(?=-)", "-{}", found) if "--" in text else found
+    signs = (LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain(text))
+    return "".join(signs).replace("--", "-{}-")
 
 
 def _foreign(sign: str) -> str:

@@ -242,18 +242,16 @@ def _settings_of(found: Asked) -> Settings:
     """The settings of a run as its config.yaml has them."""
     (root,) = found.runs
     values = read_config(RunPaths(root).config)
-    generator = {key: value for key, value in values["generator"].items() if key != "chat_template_sha256"}
-    report = {"dir": None} | values["report"] | found.report
-    return check(
-        Settings,
-        {
-            "shard": {"index": 0, "count": 1},
-            **values,
-            "generator": generator,
-            "report": report,
-            "run": {"dir": str(root)},
-        },
-    )
+    shard = {"index": 0, "count": 1}  # of which process it was, the file does not say
+    try:
+        generator = {key: value for key, value in values["generator"].items() if key != "chat_template_sha256"}
+        values |= {"generator": generator, "report": {"dir": None} | values["report"] | found.report}
+        return check(Settings, {"shard": shard, **values, "run": {"dir": str(root)}})
+    except (KeyError, TypeError, AttributeError, UserError):
+        raise UserError(
+            f"{RunPaths(root).config}: got the configuration of another version, expected one of this. Name the run's experiment "
+            "and settings in the command, as for the other phases."
+        ) from None
 
 
 if __name__ == "__main__":

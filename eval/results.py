@@ -132,7 +132,7 @@ def _checked(row: Json, where: str) -> Score:
         first = err.errors()[0]
         key = ".".join(map(str, first["loc"][:1]))
         got = (
-            f"got {str(row[key])[:60]!r}, expected {first['msg'].removeprefix('Input should be ')}"
+            f"got {repr(row[key])[:60]}, expected {first['msg'].removeprefix('Input should be ')}"
             if key in row
             else "is missing"
         )
