@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 DRAWS = 10_000
+UNITS_PER_COUNT = 8  # a count is drawn in the time of about so many units
+WORD = 63  # tosses that one random word holds
 AT_ONCE = 2_000_000  # numbers of one block of draws, so that memory stays bounded
 CONFIDENCE = 0.95
 
@@ -54,21 +56,20 @@ def scores(answers: Answers, gold: Ints, labels: int, weights: Floats) -> dict[s
     total = weights.sum(axis=1)
     found = {name: weights @ values / total for name, values in answers.means.items()}
     if answers.classes is not None:
-        seeds = [_macro_f1(gold, answers.classes[:, seed], labels, weights) for seed in range(answers.classes.shape[1])]
-        found["f1_macro"] = np.mean(seeds, axis=0)
+        found["f1_macro"] = _macro_f1(gold, answers.classes, labels, weights)
     return found
 
 
 def _macro_f1(gold: Ints, answered: Ints, labels: int, weights: Floats) -> Floats:
-    """The unweighted mean of the classes' F1 = 2 TP / (answered + gold), 0 for a class of which there is neither."""
-    found = []
-    for label in range(labels):
-        is_gold, is_answered = gold == label, answered == label
-        right = weights @ (is_gold & is_answered).astype(float)
-        both = weights @ (is_gold.astype(float) + is_answered.astype(float))
-        found.append(np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0))
-    mean: Floats = np.mean(found, axis=0)
-    return mean
+    """The unweighted mean of the classes' F1 = 2 TP / (answered + gold), 0 for a class of which there is neither, (draws,);
+    of several seeds the mean of each one's."""
+    is_gold = gold[:, None, None] == np.arange(labels)  # (kinds, 1, labels)
+    is_answered = answered[:, :, None] == np.arange(labels)  # (kinds, seeds, labels)
+    columns = is_answered.shape[1] * labels
+    right = weights @ (is_gold & is_answered).reshape(-1, columns).astype(float)
+    both = weights @ (is_gold.astype(float) + is_answered).reshape(-1, columns)
+    found: Floats = np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0).mean(axis=1)
+    return found
 
 
 def kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:
@@ -91,8 +92,8 @@ def bootstrap(
     places, counts = kinds(arms, gold)
     shown = [(arm.at(places), gold[places]) for arm in arms]
     found: list[dict[str, list[Floats]]] = [{} for _ in arms]
-    for size in _blocks(count, len(counts)):
-        weights = draws.multinomial(counts.sum(), counts / counts.sum(), size=size).astype(float)
+    for size in _blocks(count, UNITS_PER_COUNT * len(counts)):
+        weights = _resampled(counts, draws, size)
         for own, (arm, its_gold) in zip(found, shown, strict=True):
             for name, values in scores(arm, its_gold, labels, weights).items():
                 own.setdefault(name, []).append(values)
@@ -112,12 +113,33 @@ def exchanged(
     its_gold = np.concatenate([gold[places], gold[places]])
     found: dict[str, list[Floats]] = {}
     for size in _blocks(count, 2 * len(counts)):
-        swapped = draws.binomial(counts, 0.5, size=(size, len(counts))).astype(float)
+        swapped = _heads(counts, draws, size)
         first = scores(both, its_gold, labels, np.hstack([counts - swapped, swapped]))
         second = scores(both, its_gold, labels, np.hstack([swapped, counts - swapped]))
         for name in first:
             found.setdefault(name, []).append(first[name] - second[name])
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _resampled(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
+    """So many resamples, (size, kinds): by drawing units one by one where they are few, else by drawing the counts."""
+    total = int(counts.sum())
+    if total > UNITS_PER_COUNT * len(counts):
+        return draws.multinomial(total, counts / total, size=size).astype(float)
+    kind = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
+    kind += len(counts) * np.arange(size)[:, None]
+    return np.bincount(kind.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
+
+
+def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
+    """Heads of so many tosses of a coin, (size, kinds): bits of a random word where a word has enough of them."""
+    few = counts <= WORD
+    found = np.empty((size, len(counts)))
+    masks = (np.uint64(1) << counts[few].astype(np.uint64)) - np.uint64(1)
+    words = draws.integers(0, 2**64, (size, int(few.sum())), dtype=np.uint64)
+    found[:, few] = np.bitwise_count(words & masks)
+    found[:, ~few] = draws.binomial(counts[~few], 0.5, (size, int((~few).sum())))
+    return found
 
 
 def _joined(one: Answers, other: Answers) -> Answers:

@@ -17,6 +17,7 @@ from targen.task import Example, TaskSpec
 
 SPECS = settings().tasks
 SIZES = {"axg": 356, "boolq": 3270, "cb": 56, "copa": 100, "record": 10_000, "rte": 277, "wic": 638, "wsc": 104}
+TRAINED = {"none": (None, None), "original": (250, 250), "synthetic": (250, 0), "mixed": (500, 250)}  # rows, real ones
 ENTITIES = ("Ada Lovelace", "Berlin", "the Red Cross", "Lake Turkana", "Ada", "Red Cross Society")
 
 
@@ -79,8 +80,7 @@ def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: 
             "instruct": "instruct" in made.setting,
             "scoring": "rank",
             "shots": 0,
-            "train_rows": None if made.arm == "none" else 250,
-            "real_rows": None if made.arm == "none" else 250 * (made.arm == "original"),
+            **dict(zip(("train_rows", "real_rows"), TRAINED[made.arm], strict=True)),
             "method": "targen" if synthetic else None,
             "self_correct": "paper" if synthetic else None,
             "generator": "a-model" if synthetic else None,
