@@ -118,8 +118,11 @@ class Data:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Report:
+    """What the report phase writes; `dir` is <run.dir>/report unless it is set."""
+
     title: str
     note: str | None
+    dir: str | None
 
 
 @checked_dataclass(frozen=True, config=STRICT)

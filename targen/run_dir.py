@@ -29,7 +29,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
         raise UserError("\n".join(problems))
     path, values = settings.paths.config, _with_template_hash(as_values(cfg))
     if path.exists():
-        old = _read(path)
+        old = read_config(path)
         changed = changed_answer_keys(old, values)
         if changed and _has_answers(settings):
             raise UserError(
@@ -120,7 +120,8 @@ def read_record(path: Path) -> Json:
     return record if isinstance(record, dict) and "seconds" in record else {}
 
 
-def _read(path: Path) -> Json:
+def read_config(path: Path) -> Json:
+    """The configuration of a run, as it was written. Raises: UserError where it is damaged."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:
