@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
@@ -37,10 +38,11 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
             f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
         )
     names = dict.fromkeys(name for cell, _ in trained for name in cell.tasks)
-    splits = {name: eval_split(settings.data, settings.tasks[name]) for name in names}
+    splits = {name: eval_split(settings.data, settings.tasks[name]) for name in names if settings.eval.superglue}
     rows: list[Json] = []
-    with Progress("evaluate", "cells", len(trained) if processes.first else 0) as progress:
-        for cell, marker in trained:
+    scored = trained if settings.eval.superglue else []
+    with Progress("evaluate", "cells", len(scored) if processes.first else 0) as progress:
+        for cell, marker in scored:
             model = cache(partial(load_to_device, settings, cell))  # once for all tasks of a mixture, and only if asked
             for task in (settings.tasks[name] for name in cell.tasks):
                 split = splits[task.name]
@@ -50,6 +52,10 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
                 rows += _score_rows(settings, cell, marker, task, split, kept, examples, predictions)
             if processes.first:
                 progress.advance(cell.name)
+    if settings.eval.openllm.suite is not None:
+        from eval import openllm  # the harness takes a while to import
+
+        rows += openllm.score(settings, processes, trained, partial(load_to_device, settings))
     if processes.first:
         _write_scores(settings, rows)
 
@@ -167,11 +173,13 @@ def _score_rows(
 
 
 def _write_scores(settings: Settings, rows: list[Json]) -> None:
-    """scores.jsonl with the rows of this start, and those of cells that it did not name."""
+    """scores.jsonl with the rows of this start, and those of cells and benchmarks that it did not name."""
     path = settings.paths.scores
-    fresh = {row["cell"] for row in rows}
-    kept = [row for _, row in read_jsonl(path) if row["cell"] not in fresh] if path.is_file() else []
-    write_jsonl(path, sorted([*kept, *rows], key=lambda row: (row["cell"], row["task"], row["metric"])))
+    fresh = {(row["benchmark"], row["cell"]) for row in rows}
+    old = [row for _, row in read_jsonl(path)] if path.is_file() else []
+    kept = [row for row in old if (row["benchmark"], row["cell"]) not in fresh]
+    order = operator.itemgetter("benchmark", "cell", "task", "metric")
+    write_jsonl(path, sorted([*kept, *rows], key=order))
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

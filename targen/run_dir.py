@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
+from targen import openllm
 from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
@@ -86,7 +87,8 @@ def missing_files(settings: Settings) -> list[str]:
             f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
             "<run.dir>/models/<cell> of another; train it first."
         ]
-    return _missing_data(settings)
+    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
+    return [*_missing_data(settings), *evaluated]
 
 
 def _missing_data(settings: Settings) -> list[str]:
