@@ -124,21 +124,16 @@ def _mark(settings: Settings, cell: Cell, marker: Json, one: "Ready") -> Json:
 
 def _asked(settings: Settings, model: Any, one: "Ready") -> Json | None:
     """The harness's result of one task; None in a process that is not the first."""
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
+    from lm_eval.evaluator import evaluate
 
     from eval.openllm_model import quiet
+    from eval.openllm_tasks import SEED
 
     own, before = settings.eval.openllm, getattr(model, "cut", None)
+    one.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
     try:
         with quiet():
-            out = simple_evaluate(
-                model,
-                tasks=[one.task],
-                limit=own.limit,
-                log_samples=True,
-                task_manager=TaskManager(include_defaults=False),
-            )
+            out = evaluate(model, {"tasks": {one.task.task_name: one.task}}, limit=own.limit)
     except AssertionError as err:
         if own.max_length is None:
             raise
