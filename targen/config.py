@@ -21,7 +21,7 @@ from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
 
 Phase = Literal["generate", "merge", "train", "evaluate", "report"]
-Arm = Literal["none", "original", "synthetic", "mixed"]  # none: the model as it is, not finetuned
+Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -116,6 +116,7 @@ class Data:
     dir: str | None
     hub: str
     fallback: Literal["fixture"] | None
+    self_instruct: str | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -13,7 +13,7 @@ from targen import openllm
 from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
-from targen.finetuning import needs_original
+from targen.finetuning import is_file, needs_original
 from targen.jsonl import Json, write_text
 from targen.run_lock import refuse_if_locked
 
@@ -88,7 +88,16 @@ def missing_files(settings: Settings) -> list[str]:
             "<run.dir>/models/<cell> of another; train it first."
         ]
     evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
-    return [*_missing_data(settings), *evaluated]
+    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
+
+
+def _missing_instructions(settings: Settings) -> list[str]:
+    source = settings.data.self_instruct
+    if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
+        return []
+    if is_file(source) and not Path(source).is_file():
+        return [f"data.self_instruct: {source} is not there. Correct the path."]
+    return []
 
 
 def _missing_data(settings: Settings) -> list[str]:
