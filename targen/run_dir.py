@@ -105,7 +105,7 @@ def _missing_data(settings: Settings) -> list[str]:
         return []
     needed = []
     for task in settings.tasks.values():
-        if "evaluate" in settings.phases:
+        if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
         if "train" in settings.phases and needs_original(settings):
             needed.append((original_train_task(settings, task), "train"))
