@@ -48,10 +48,12 @@ def score(
     asked = list(_once(trained))
     check_vllm(settings, [cell for cell, _ in asked])
     tasks = ready(pieces(own), own.data_dir, own.limit)
-    if own.limit is not None and own.limit < processes.count:
-        raise UserError(
-            f"eval.openllm.limit: got {own.limit}, expected at least {processes.count}, a document for each process."
-        )
+    for one in tasks:
+        if (count := min(one.documents, own.limit or one.documents)) < processes.count:
+            raise UserError(
+                f"eval.openllm.limit: leaves {count} documents of {one.piece.name}, expected one for each of {processes.count} "
+                "processes. Start fewer processes."
+            )
     rows = []
     with Progress("openllm", "tasks", len(asked) * len(tasks) if processes.first else 0) as progress:
         for cell, marker in asked:
@@ -90,7 +92,7 @@ def _results(
         if kept.get(key, {}).get("mark") != mark:
             if model is None:
                 model = asked(settings, cell, processes, load)
-            found = processes.of_first(_asked(settings, model, one))
+            found = _asked(settings, processes, model, one)
             kept = {**kept, key: {"mark": mark, "found": found}}
             if processes.first:
                 write_text(path, json.dumps(kept) + "\n")
@@ -122,14 +124,14 @@ def _mark(settings: Settings, cell: Cell, marker: Json, one: "Ready") -> Json:
     return plain
 
 
-def _asked(settings: Settings, model: Any, one: "Ready") -> Json | None:
-    """The harness's result of one task; None in a process that is not the first."""
+def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -> Json:
+    """The harness's result of one task, the same in all processes, each of which asks a share of the documents."""
     from lm_eval.evaluator import evaluate
 
     from eval.openllm_model import quiet
     from eval.openllm_tasks import SEED
 
-    own, before = settings.eval.openllm, getattr(model, "cut", None)
+    own = settings.eval.openllm
     one.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
     try:
         with quiet():
@@ -140,15 +142,18 @@ def _asked(settings: Settings, model: Any, one: "Ready") -> Json | None:
         raise UserError(
             f"eval.openllm.max_length: got {own.max_length}, too few tokens for {one.piece.name} ({err}). Set more, or null."
         ) from None
-    if out is None:
-        return None
-    cut = None if before is None else model.cut - before
-    found = _found(one.piece, out["results"][one.task.task_name], out["samples"][one.task.task_name])
-    if cut:
+    cut = None
+    if hasattr(model, "cut"):
+        cut = sum(processes.gathered([len(model.cut)]))
+        model.cut.clear()
+    found: Json = {}
+    if out is not None:  # the harness tells the first process
+        found = _found(one.piece, out["results"][one.task.task_name], out["samples"][one.task.task_name])
+    if cut and processes.first:
         log.warning(
             "openllm: %s: %d prompts were longer than the model reads and lost their beginning", one.piece.name, cut
         )
-    return {**found, "cut": cut}
+    return {**processes.of_first(found), "cut": cut}
 
 
 def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:

@@ -26,7 +26,7 @@ class Asked(HFLM):  # type: ignore[misc]
 
     def __init__(self, loaded: Loaded, processes: Processes, **options: Any) -> None:
         super().__init__(pretrained=loaded.model, tokenizer=loaded.tokenizer, softmax_dtype=torch.float32, **options)
-        self.cut = 0
+        self.cut: set[Any] = set()  # a set, for the harness asks some again so that all processes ask as many
         self._rank, self._world_size = processes.index, processes.count
         if processes.count > 1:
             from accelerate import Accelerator
@@ -36,12 +36,12 @@ class Asked(HFLM):  # type: ignore[misc]
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **options: Any) -> Any:
         whole = self.backend == "causal"  # prompt and answer share the positions
         room = self.max_length + 1 if whole else self.max_length
-        self.cut += sum(len(prompt) + whole * len(answer) > room for _, prompt, answer in requests)
+        self.cut |= {texts for texts, prompt, answer in requests if len(prompt) + whole * len(answer) > room}
         return super()._loglikelihood_tokens(requests, *args, **options)
 
     def tok_batch_encode(self, strings: Any, *args: Any, left_truncate_len: int | None = None, **options: Any) -> Any:
         if left_truncate_len:
-            self.cut += sum(len(self.tok_encode(text)) > left_truncate_len for text in strings)
+            self.cut |= {text for text in strings if len(self.tok_encode(text)) > left_truncate_len}
         return super().tok_batch_encode(strings, *args, left_truncate_len=left_truncate_len, **options)
 
 

@@ -369,3 +369,19 @@ def test_an_untrained_model_is_scored_once_for_all_tasks(tmp_path: Path) -> None
     evaluate(found)
     (row,) = lines(found.paths.scores)
     assert (row["arm"], row["n"], row["train_rows"]) == ("none", 6, None)
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
+    """Three and six documents: one share is the smaller."""
+    openllm_files(tmp_path / "files")
+    usual = ["model=tiny_decoder", "arms=[none]", "task=cb", "data.source=fixture", "eval.superglue=false"]
+    chosen = ["eval.openllm.tasks=[arc_challenge,gsm8k]", "eval.openllm.num_fewshot=0", "eval.openllm.max_length=300"]
+    suite = ["eval.openllm.suite=openllm_6", f"eval.openllm.data_dir={tmp_path / 'files'}"]
+    evaluate(settings(*usual, *suite, *chosen, f"run.dir={tmp_path / 'one'}"))
+    launcher = ["--multi_gpu", "--num_processes=2", "--module", "eval.run"]
+    done = command("accelerate.commands.launch", *launcher, *usual, *suite, *chosen, f"run.dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    one, two = (lines(tmp_path / name / "scores.jsonl") for name in ("one", "two"))
+    assert one == two
+    assert {row["task"]: (row["n"], row["cut"]) for row in one} == {"arc_challenge": (6, 0), "gsm8k": (3, 3)}
