@@ -48,6 +48,8 @@ def steps(settings: Settings) -> list[Step]:
         found.append(superglue)
     if settings.eval.submission:
         found.append(submission)
+    if settings.eval.openllm.suite is not None:
+        found.append(leaderboard)
     return found
 
 
@@ -69,6 +71,15 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
             if processes.first:
                 progress.advance(one.cell.name)
     return rows
+
+
+def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """The scores on the tasks of the OpenLLM leaderboard."""
+    from eval import openllm  # the harness takes a while to import
+
+    return openllm.score(
+        settings, processes, [(one.cell, one.mark) for one in ready], partial(load_to_device, settings)
+    )
 
 
 def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen import finetuning
+from targen import finetuning, openllm
 from targen.errors import UserError, did_you_mean
 from targen.finetuning import Model, Train
 from targen.jsonl import Json
@@ -21,7 +21,7 @@ from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
 
 Phase = Literal["generate", "merge", "train", "evaluate", "report"]
-Arm = Literal["none", "original", "synthetic", "mixed"]  # none: the model as it is, not finetuned
+Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -90,6 +90,8 @@ class OpenLLM:
     max_length: Count | None
     data_dir: str | None
     limit: Count | None
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -114,6 +116,7 @@ class Data:
     dir: str | None
     hub: str
     fallback: Literal["fixture"] | None
+    self_instruct: str | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -272,6 +275,7 @@ def contradictions(settings: Settings) -> list[str]:
             "eval.submission: got true with data.source=fixture, which has no test split. Set data.source=hub, or local with data.dir=..."
         )
     found += finetuning.contradictions(settings)
+    found += openllm.contradictions(settings)
     if settings.generator.backend == "openai" and not _is_http(settings.generator.base_url):
         found.append(f"generator.base_url: got {settings.generator.base_url!r}, expected http(s)://host:port/v1.")
     for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):

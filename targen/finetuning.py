@@ -121,6 +121,7 @@ def contradictions(settings: "Settings") -> list[str]:
     train = settings.train
     return [
         *_of_data(settings),
+        *_of_instruction_data(settings),
         *_of_model(settings),
         *_of_losses(settings),
         *_of_the_course(train),
@@ -181,6 +182,42 @@ def _of_data(settings: "Settings") -> list[str]:
         found.append(
             "train.mixture_temperature: got 1 with train.mixture=temperature, which is proportional. Take more than 1."
         )
+    return found
+
+
+def is_file(source: str) -> bool:
+    """Whether instruction data are meant to lie in a file; else it is a name on the Hub."""
+    return source.endswith((".jsonl", ".json")) or Path(source).is_file()
+
+
+def _of_instruction_data(settings: "Settings") -> list[str]:
+    if "self_instruct" not in settings.arms:
+        return []
+    train, source = settings.train, settings.data.self_instruct
+    with_it = "with the arm self_instruct"
+    found = []
+    if source is None:
+        found.append(
+            f"data.self_instruct: got null {with_it}, expected a file or a data set on the Hub. Set data.self_instruct=..."
+        )
+    if train.setting == "single":
+        found.append(f"train.setting: got single {with_it}, whose rows belong to no task. Set train.setting=multi.")
+    if settings.model.family == "encoder":
+        found.append(
+            f"arms: got self_instruct with the encoder {settings.model.name}, which answers in no words. Leave it out."
+        )
+    if train.instruct:
+        found.append(
+            f"train.instruct: got true {with_it}, whose rows are instructions already and have no examples to show. Set "
+            "train.instruct=false."
+        )
+    if train.validate_every is not None:
+        found.append(
+            f"train.validate_every: got {train.validate_every} {with_it}, whose rows have one answer each, which says nothing. "
+            "Set train.validate_every=null."
+        )
+    if train.loss != "ce":
+        found.append(f"train.loss: got {train.loss} {with_it}, whose rows no checker knows. Set train.loss=ce.")
     return found
 
 

@@ -124,7 +124,7 @@ class Children:
 
 def check_evaluation_data(settings: Settings) -> None:
     """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
-    if settings.data.source == "local" and "evaluate" in settings.phases:
+    if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
             if settings.eval.submission:

@@ -13,6 +13,7 @@ from targen.finetuning import Train, shows_original
 from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
 from targen.task import Row
+from train import self_instruct
 from train.checkpoints import complete
 
 DONE = "done.json"
@@ -103,6 +104,9 @@ def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = Non
             }
         if settings.train.instruct:
             found[f"tasks.{name}"] |= {"description": task.description}
+    if cell.arm == "self_instruct":
+        layout = self_instruct.spec()
+        found["tasks.self_instruct"] = {"question": layout.question, "instance": layout.instance}
     if settings.train.init_from is not None:
         found["init_from"] = initial_mark(settings)
     if settings.train.equal_size:

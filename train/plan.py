@@ -128,8 +128,8 @@ def _counted(bare: Loaded, settings: Settings, encoded: Sequence[Encoded]) -> tu
 
 def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     """Whether synthetic rows that the cell needs are still to be made."""
-    others = {*settings.arms} - {"none", "original"}
-    needed = cell.arm != "original" or (settings.train.equal_size and bool(others))
+    made = {"synthetic", "mixed"}
+    needed = cell.arm in made or (settings.train.equal_size and bool(made & {*settings.arms}))
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 

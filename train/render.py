@@ -30,7 +30,8 @@ def prompt(task: TaskSpec, example: Example) -> str:
 
     The question comes first, so that no cut at the end can take it away.
     """
-    return f"{_question(task, example)}\n{task.instance.format(**example.fields)}"
+    question, text = _question(task, example), task.instance.format(**example.fields)
+    return f"{question}\n{text}" if question else text
 
 
 def with_cue(task: TaskSpec, example: Example, solved: Sequence[Example] = ()) -> str:
@@ -40,7 +41,7 @@ def with_cue(task: TaskSpec, example: Example, solved: Sequence[Example] = ()) -
 
 
 def _question(task: TaskSpec, example: Example) -> str:
-    options = "" if task.name == "record" else f" {' or '.join(answers(task, example))}?"
+    options = "" if task.name in ("record", "self_instruct") else f" {' or '.join(answers(task, example))}?"
     return f"{task.question}{options}"
 
 
