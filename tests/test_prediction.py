@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from train.answering import log_likelihoods
 from train.cells import cells
 from train.encoding import encode_asked, solved_examples
 from train.families import writing_family
-from train.pretrained import Loaded, load_tokenizer
+from train.pretrained import Loaded, Loading, load_tokenizer
 from train.render import prompt, read_answer, right_answer, with_cue
 from train.run import train
 
@@ -540,3 +541,28 @@ def test_two_processes_ask_as_one_does(scoring: str, tmp_path: Path) -> None:
         for line, first in zip(lines(run.paths.predictions(name)), own, strict=True):
             assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
             assert {**line, "scores": 0} == {**first, "scores": 0}
+
+
+ARCHITECTURES = {  # of encoder-decoders, in small: Flan-T5's, and one with learned positions
+    "t5": {"d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "feed_forward_proj": "gated-gelu"},
+    "bart": {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+             "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 2048},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention: str) -> None:
+    config = {"model_type": kind, "d_model": 32, **ARCHITECTURES[kind]}
+    torch.manual_seed(0)
+    model = replace(settings("model=tiny_seq2seq").model, config=config)
+    loaded = seq2seq.load_pretrained(model, SPECS["copa"], loading=Loading(attention=attention))
+    loaded.model.eval()
+    encoded = seq2seq.encode(loaded, SPECS["cb"], examples_of("cb")[:4], 900)
+    for place, scores in seq2seq.predict(loaded, encoded, 7):
+        asked, answers = encoded[place].prompt, encoded[place].answers
+        tokens = [token_log_probabilities("seq2seq", loaded, asked, answer).sum() for answer in answers]
+        assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
+    ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
+    wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    assert dict(seq2seq.write(loaded, encoded, 3, 5)) == wanted

@@ -219,8 +219,8 @@ def main() -> None:
             every = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
             beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(every), every, 1.2)
         else:
-            encoders("rte", 277)
-            encoders("boolq", 200)
+            encoders("rte", 128)
+            encoders("boolq", 96)
 
 
 if __name__ == "__main__":
