@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from targen.jsonl import write_jsonl
 from targen.task import Example
 from train import decoder, seq2seq
 from train.answering import log_likelihoods
+from train.asking import Size, batches
 from train.cells import cells
 from train.encoding import encode_asked, solved_examples
 from train.families import writing_family
@@ -81,8 +83,8 @@ def test_answers_are_ranked_by_the_sum_or_the_mean_over_their_tokens(
 def test_log_likelihoods_are_sums_of_logarithms(family: str, tiny: dict[str, Loaded]) -> None:
     loaded, module = tiny[family], {"seq2seq": seq2seq, "decoder": decoder}[family]
     encoded = module.encode(loaded, SPECS["copa"], examples_of("copa")[:3], 900)
-    score = lambda prompts, answers: module.answer_scores(loaded, prompts, answers)  # noqa: E731
-    for place, sums in log_likelihoods(score, encoded, 4):
+    score = partial(module.answer_scores, loaded)
+    for place, sums in log_likelihoods(score, encoded, 4, torch.device("cpu")):
         own = [token_log_probabilities(family, loaded, encoded[place].prompt, one) for one in encoded[place].answers]
         assert sums.tolist() == pytest.approx([one.sum().item() for one in own], abs=1e-3)
 
@@ -100,6 +102,15 @@ def test_the_mean_may_choose_what_the_sum_does_not(tmp_path: Path) -> None:
             assert line["prediction"] == max(line["scores"], key=line["scores"].__getitem__)
             assert "text" not in line
     assert [one["prediction"] for one in found["rank"]] != [one["prediction"] for one in found["rank_normalised"]]
+
+
+def test_batches_hold_like_lengths_and_no_more_than_fits() -> None:
+    sizes = [
+        Size(length, 1, count) for length, count in ((10, 2), (900, 2), (700, 2), (9, 3), (900, 2), (8, 9), (800, 1))
+    ]
+    assert list(batches(sizes, 5, torch.device("cuda"))) == [[1, 4, 6], [2, 0], [3], [5]]
+    assert list(batches(sizes, 5, torch.device("cpu"))) == [[1, 4], [6, 2], [0, 3], [5]]  # 3 x 800 > 2048
+    assert list(batches([], 5, torch.device("cpu"))) == []
 
 
 READ = [  # task, what was written, what is read
@@ -475,7 +486,7 @@ def test_a_model_that_is_built_from_sizes_is_the_same_again(tmp_path: Path) -> N
 MISTAKES = [
     (["eval.scoring=generate"], "eval.scoring: got generate with the encoder minilm"),
     (["eval.scoring=rank_normalised"], "eval.scoring: got rank_normalised with the encoder minilm"),
-    (["eval.shots=2"], "eval.shots: got 2 with the arms ['original', 'synthetic'], expected none among them"),
+    (["eval.shots=2"], "eval.shots: got 2 without the arm none; finetuned models are shown no"),
     (
         ["eval.shots=2", *AS_IT_IS, "data.source=fixture"],
         "eval.shots: got 2 for the arm none with data.source=fixture, which has no train split",

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def ours(module: Any, loaded: Loaded, every: Sequence[Rows]) -> list[list[float]
     for own in every:
         encoded = module.encode(loaded, own.task, own.examples, WHOLE)
         sums = dict(
-            log_likelihoods(lambda *asked: module.answer_scores(loaded, *asked), encoded, SETTINGS.eval.batch_size)
+            log_likelihoods(
+                partial(module.answer_scores, loaded), encoded, SETTINGS.eval.batch_size, torch.device("cpu")
+            )
         )
         found += [sums[place].tolist() for place in range(len(encoded))]
     return found
