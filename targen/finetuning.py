@@ -139,8 +139,8 @@ def _of_predictions(settings: "Settings") -> list[str]:
         )
     if asked.shots and "none" not in settings.arms:
         found.append(
-            f"eval.shots: got {asked.shots} with the arms {settings.arms}, expected none among them: finetuned models are "
-            "shown no solved examples. Add none, or leave it out."
+            f"eval.shots: got {asked.shots} without the arm none; finetuned models are shown no solved examples. Add none to "
+            "arms, or leave it out."
         )
     if asked.shots and settings.train.instruct:
         found.append(

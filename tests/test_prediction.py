@@ -3,6 +3,8 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,11 @@ from targen.jsonl import write_jsonl
 from targen.task import Example
 from train import decoder, seq2seq
 from train.answering import log_likelihoods
+from train.asking import Size, batches
 from train.cells import cells
 from train.encoding import encode_asked, solved_examples
 from train.families import writing_family
-from train.pretrained import Loaded, load_tokenizer
+from train.pretrained import Loaded, Loading, load_tokenizer
 from train.render import prompt, read_answer, right_answer, with_cue
 from train.run import train
 
@@ -80,8 +83,8 @@ def test_answers_are_ranked_by_the_sum_or_the_mean_over_their_tokens(
 def test_log_likelihoods_are_sums_of_logarithms(family: str, tiny: dict[str, Loaded]) -> None:
     loaded, module = tiny[family], {"seq2seq": seq2seq, "decoder": decoder}[family]
     encoded = module.encode(loaded, SPECS["copa"], examples_of("copa")[:3], 900)
-    score = lambda prompts, answers: module.answer_scores(loaded, prompts, answers)  # noqa: E731
-    for place, sums in log_likelihoods(score, encoded, 4):
+    score = partial(module.answer_scores, loaded)
+    for place, sums in log_likelihoods(score, encoded, 4, torch.device("cpu")):
         own = [token_log_probabilities(family, loaded, encoded[place].prompt, one) for one in encoded[place].answers]
         assert sums.tolist() == pytest.approx([one.sum().item() for one in own], abs=1e-3)
 
@@ -99,6 +102,15 @@ def test_the_mean_may_choose_what_the_sum_does_not(tmp_path: Path) -> None:
             assert line["prediction"] == max(line["scores"], key=line["scores"].__getitem__)
             assert "text" not in line
     assert [one["prediction"] for one in found["rank"]] != [one["prediction"] for one in found["rank_normalised"]]
+
+
+def test_batches_hold_like_lengths_and_no_more_than_fits() -> None:
+    sizes = [
+        Size(length, 1, count) for length, count in ((10, 2), (900, 2), (700, 2), (9, 3), (900, 2), (8, 9), (800, 1))
+    ]
+    assert list(batches(sizes, 5, torch.device("cuda"))) == [[1, 4, 6], [2, 0], [3], [5]]
+    assert list(batches(sizes, 5, torch.device("cpu"))) == [[1], [4], [6], [2], [0, 3], [5]]  # 2 x 700 > 1024
+    assert list(batches([], 5, torch.device("cpu"))) == []
 
 
 READ = [  # task, what was written, what is read
@@ -474,7 +486,7 @@ def test_a_model_that_is_built_from_sizes_is_the_same_again(tmp_path: Path) -> N
 MISTAKES = [
     (["eval.scoring=generate"], "eval.scoring: got generate with the encoder minilm"),
     (["eval.scoring=rank_normalised"], "eval.scoring: got rank_normalised with the encoder minilm"),
-    (["eval.shots=2"], "eval.shots: got 2 with the arms ['original', 'synthetic'], expected none among them"),
+    (["eval.shots=2"], "eval.shots: got 2 without the arm none; finetuned models are shown no"),
     (
         ["eval.shots=2", *AS_IT_IS, "data.source=fixture"],
         "eval.shots: got 2 for the arm none with data.source=fixture, which has no train split",
@@ -540,3 +552,28 @@ def test_two_processes_ask_as_one_does(scoring: str, tmp_path: Path) -> None:
         for line, first in zip(lines(run.paths.predictions(name)), own, strict=True):
             assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
             assert {**line, "scores": 0} == {**first, "scores": 0}
+
+
+ARCHITECTURES = {  # of encoder-decoders, in small: Flan-T5's, and one with learned positions
+    "t5": {"d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "feed_forward_proj": "gated-gelu"},
+    "bart": {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+             "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 2048},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention: str) -> None:
+    config = {"model_type": kind, "d_model": 32, **ARCHITECTURES[kind]}
+    torch.manual_seed(0)
+    model = replace(settings("model=tiny_seq2seq").model, config=config)
+    loaded = seq2seq.load_pretrained(model, SPECS["copa"], loading=Loading(attention=attention))
+    loaded.model.eval()
+    encoded = seq2seq.encode(loaded, SPECS["cb"], examples_of("cb")[:4], 900)
+    for place, scores in seq2seq.predict(loaded, encoded, 7):
+        asked, answers = encoded[place].prompt, encoded[place].answers
+        tokens = [token_log_probabilities("seq2seq", loaded, asked, answer).sum() for answer in answers]
+        assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
+    ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
+    wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    assert dict(seq2seq.write(loaded, encoded, 3, 5)) == wanted

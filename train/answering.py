@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from train.asking import Size, batches
+
 
 class Asked(Protocol):
     """A prompt and what may be answered, as token ids, each answer with its end."""
@@ -23,44 +25,39 @@ Score = Callable[[Sequence[list[int]], Sequence[Sequence[list[int]]]], Sequence[
 
 
 def ranked(
-    score: Score, encoded: Sequence[Asked], batch_size: int, by_token: bool = False
+    score: Score, encoded: Sequence[Asked], batch_size: int, device: torch.device, by_token: bool = False
 ) -> Iterator[tuple[int, list[float]]]:
     """(place, log-probability of each answer among the possible ones), long prompts first.
 
     An answer counts by the sum of its tokens' log-probabilities, its end included, or by their mean.
     """
-    for place, sums in log_likelihoods(score, encoded, batch_size):
+    for place, sums in log_likelihoods(score, encoded, batch_size, device):
         tokens = torch.tensor([len(answer) for answer in encoded[place].answers])
         yield place, (sums / tokens if by_token else sums).log_softmax(dim=0).tolist()
 
 
-def log_likelihoods(score: Score, encoded: Sequence[Asked], batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    """(place, sum of the tokens' log-probabilities of each answer), long prompts first, at most `batch_size` answers at once."""
+def log_likelihoods(
+    score: Score, encoded: Sequence[Asked], batch_size: int, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
+    """(place, sum of the tokens' log-probabilities of each answer), long prompts first.
+
+    At most `batch_size` answers go through at once; a prompt that has more is asked again for the others.
+    """
     found: dict[int, list[Tensor]] = defaultdict(list)
-    for batch in _batches(encoded, batch_size):
+    asked = [
+        (place, one.answers[start : start + batch_size])
+        for place, one in enumerate(encoded)
+        for start in range(0, len(one.answers), batch_size)
+    ]
+    sizes = [Size(len(encoded[place].prompt), 1, len(answers)) for place, answers in asked]
+    for numbers in batches(sizes, batch_size, device):
+        batch = [asked[number] for number in numbers]
         with torch.inference_mode():
             sums = score([encoded[place].prompt for place, _ in batch], [answers for _, answers in batch])
         for (place, _), own in zip(batch, sums, strict=True):
             found[place].append(own)
             if sum(map(len, found[place])) == len(encoded[place].answers):
                 yield place, torch.cat(found.pop(place))
-
-
-def _batches(encoded: Sequence[Asked], batch_size: int) -> Iterator[list[tuple[int, Sequence[list[int]]]]]:
-    """(place, answers) of prompts of like length; what has more answers than fit is asked again for the others."""
-    batch: list[tuple[int, Sequence[list[int]]]] = []
-    held = 0
-    for place in by_length(encoded):
-        answers = encoded[place].answers
-        for start in range(0, len(answers), batch_size):
-            some = answers[start : start + batch_size]
-            if batch and held + len(some) > batch_size:
-                yield batch
-                batch, held = [], 0
-            batch.append((place, some))
-            held += len(some)
-    if batch:
-        yield batch
 
 
 def by_length(encoded: Sequence[Asked]) -> list[int]:

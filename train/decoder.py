@@ -147,7 +147,8 @@ def predict(
 ) -> Iterator[tuple[int, list[float]]]:
     """As `ranked` has it. Each prompt is computed once; its keys and values serve all its answers."""
     loaded.model.eval()
-    return ranked(partial(answer_scores, loaded), encoded, batch_size, by_token)
+    device = next(loaded.model.parameters()).device
+    return ranked(partial(answer_scores, loaded), encoded, batch_size, device, by_token)
 
 
 def answer_scores(

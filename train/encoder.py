@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from targen.errors import UserError
 from targen.finetuning import Model
 from targen.task import Example, TaskSpec
+from train.asking import Size, batches
 from train.losses import PerExample, Weigh, total
 from train.pretrained import PLAIN, Loaded, Loading, config_of, load, load_folder
 from train.render import encoder_texts
@@ -242,11 +243,12 @@ def loss(
 
 
 def predict(encoder: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-    """(place, log-probability per label or choice) of every example; long ones first, `batch_size` sequences at once."""
+    """(place, log-probability per label or choice) of every example; long ones first, at most `batch_size` sequences at once."""
     collate = collator(encoder)
     device = next(encoder.model.parameters()).device
     encoder.model.eval()
-    for places in _batches(encoded, batch_size):
+    sizes = [Size(one.length, one.at_once, one.at_once) for one in encoded]
+    for places in batches(sizes, batch_size, device):
         batch = collate([encoded[place] for place in places])
         labels = batch.pop("labels")
         with torch.inference_mode():
@@ -255,17 +257,3 @@ def predict(encoder: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Ite
         for row, place in enumerate(places):
             one = encoded[place]
             yield place, scores[row, : one.count if one.count > 1 else len(one.sequences)].tolist()
-
-
-def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """Places of examples of like length, at most so many sequences together."""
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(encoded)), key=lambda place: (-encoded[place].length, place)):
-        if batch and held + len(encoded[place].sequences) > batch_size:
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += len(encoded[place].sequences)
-    if batch:
-        yield batch

@@ -146,7 +146,8 @@ def predict(
 ) -> Iterator[tuple[int, list[float]]]:
     """As `ranked` has it. The encoder, and the decoder's first step with its keys and values of the prompt, run once."""
     loaded.model.eval()
-    return ranked(partial(answer_scores, loaded), encoded, batch_size, by_token)
+    device = next(loaded.model.parameters()).device
+    return ranked(partial(answer_scores, loaded), encoded, batch_size, device, by_token)
 
 
 def answer_scores(
