@@ -182,7 +182,7 @@ def check_same_rows(task: str, entries: Sequence[Entry]) -> None:
 
 
 def place(result: Result) -> str:
-    return f"{result.score.cell} of run {result.run}"
+    return f"{result.score.cell} ({result.root})"
 
 
 def arm_level(score: Score) -> str:
