@@ -1,7 +1,7 @@
 """Results laid out to be compared: a block holds what differs in one thing only, its levels, and is equal in the rest."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.results import SUPERGLUE, Result, Score, task_order
@@ -71,7 +71,7 @@ def blocks(factor: Factor, results: Sequence[Result]) -> list[Block]:
     """The blocks of a table in a fixed order.
 
     The same cell may stand in several runs: with equal scores it counts once; with others the block is made for each run.
-    Of several sizes of a training set the largest is taken.
+    Of several sizes of a training set the largest that all have is taken, else each one's largest.
     Raises: UserError where a line would mix results on different evaluation data.
     """
     groups: dict[Labels, list[Result]] = defaultdict(list)
@@ -118,7 +118,7 @@ def _block(factor: Factor, labels: Labels, results: list[Result]) -> Block:
     members: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         members[result.score.task][factor.level(result.score) or ""].append(result)
-    tasks = {task: {level: entry(largest(own)) for level, own in members[task].items()} for task in task_order(members)}
+    tasks = {task: _of_one_size(members[task]) for task in task_order(members)}
     for task, levels in tasks.items():
         check_same_rows(task, list(levels.values()))
     seen = {level for levels in tasks.values() for level in levels}
@@ -126,10 +126,17 @@ def _block(factor: Factor, labels: Labels, results: list[Result]) -> Block:
     return Block(labels, (*known, *sorted(seen - set(known))), tasks)
 
 
-def largest(results: list[Result]) -> list[Result]:
-    """Of several sizes of a training set the results with the largest."""
-    most = max(size(result.score) for result in results)
-    return [result for result in results if size(result.score) == most]
+def _of_one_size(levels: Mapping[str, list[Result]]) -> dict[str, Entry]:
+    """The entries of a task: of several sizes of a training set the largest that all levels have, else each one's largest."""
+    sizes = [{rows for result in own if (rows := result.score.train_rows) is not None} for own in levels.values()]
+    trained = [own for own in sizes if own]
+    shared = set.intersection(*trained) if trained else set()
+    found = {}
+    for level, own in levels.items():
+        kept = [result for result in own if shared and result.score.train_rows == max(shared)] or own
+        most = max(size(result.score) for result in kept)
+        found[level] = entry([result for result in kept if size(result.score) == most])
+    return found
 
 
 def size(score: Score) -> tuple[int, int]:
@@ -175,7 +182,7 @@ def check_same_rows(task: str, entries: Sequence[Entry]) -> None:
 
 
 def place(result: Result) -> str:
-    return f"{result.score.cell} of run {result.run}"
+    return f"{result.score.cell} ({result.root})"
 
 
 def arm_level(score: Score) -> str:

@@ -8,7 +8,7 @@ from eval.blocks import Entry, Labels, check_same_rows, entry, frame, making, on
 from eval.comparisons import Estimate, score_text
 from eval.evidence import Evidence
 from eval.formats import Table
-from eval.paper_tables import READING
+from eval.paper_tables import SCORES
 from eval.records import Record, of_estimate, record
 from eval.results import SUPERGLUE, Result, Score, task_order, task_specs
 from eval.tables import METRIC_NAMES
@@ -91,7 +91,7 @@ def curve_table(kind: str, found: Sequence[Curve]) -> Table:
     return Table(
         name=kind,
         title=TITLES[kind],
-        notes=(READING,),
+        notes=(SCORES,),
         header=header,
         lines=tuple(rows),
         records=tuple(_records(kind, found)),

@@ -1,6 +1,7 @@
 """The numbers behind a block: estimates of its entries and comparisons of its levels, from scores and predictions."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
@@ -82,6 +83,8 @@ class Evidence:
         for task, own in block.tasks.items():
             if level in own and reference in own and (seeds := common_seeds([own[level], own[reference]])):
                 pairs[task] = self._pair(seeds, with_seeds(own[level], seeds), with_seeds(own[reference], seeds))
+        with ThreadPoolExecutor() as pool:  # the libraries leave the interpreter to the others while they draw
+            pairs = dict(zip(pairs, pool.map(_resampled, pairs.values()), strict=True))
         found = [
             _comparison(task, metric, pair, level, reference)
             for task, pair in pairs.items()
@@ -123,9 +126,7 @@ class Evidence:
             return Pair(seeds, one, other, None, None)
         if left[0] != right[0]:
             raise _other_rows(other.results[0], one.results[0])
-        return Pair(
-            seeds, one, other, (left[1], right[1]), _resampled(left[1], right[1], "/".join(_names(one) + _names(other)))
-        )
+        return Pair(seeds, one, other, (left[1], right[1]), None)
 
     def _draws(self, one: Entry) -> dict[str, Floats] | None:
         key = tuple(f"{result.root}/{name}" for result, name in zip(one.results, _names(one), strict=True))
@@ -212,14 +213,15 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
     )
 
 
-def _resampled(left: Sequence[Sample], right: Sequence[Sample], name: str) -> Resampled:
+def _resampled(pair: Pair) -> Pair:
+    """The pair with its draws."""
     found = Resampled({}, {}, {})
-    draws = generator("two", name)
-    for one, other in zip(left, right, strict=True):
+    draws = generator("two", *_names(pair.one), *_names(pair.other))
+    for one, other in zip(*pair.samples, strict=True) if pair.samples is not None else ():
         both = bootstrap([one.answers, other.answers], one.gold, one.labels, draws)
         null = exchanged(one.answers, other.answers, one.gold, one.labels, draws)
         found = Resampled({**found.one, **both[0]}, {**found.other, **both[1]}, {**found.null, **null})
-    return found
+    return replace(pair, drawn=found if pair.samples is not None else None)
 
 
 def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed: float, null: Floats) -> float:

@@ -13,10 +13,13 @@ from eval.records import Record, of_comparison, of_estimate, of_published, recor
 from eval.results import SUPERGLUE, Result, Score, task_specs
 from eval.tables import METRIC_NAMES, NOT_RUN
 
-READING = (
+SCORES = (
     "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows) evaluation rows × seeds. "
-    "Differences: points (interval), p after Holm's correction over the tasks. Of several "
-    "sizes of a training set the largest is taken. -- was not run, or is not public."
+    "-- was not run, or is not public."
+)
+DIFFERENCES = (
+    "Differences: points (interval), p after Holm's correction over the tasks. Of several sizes of a training set the largest "
+    "that all have is taken, else each one's largest."
 )
 PUBLISHED = {  # columns of published numbers, also where all their cells are empty
     "original_vs_synthetic": ("original", "synthetic"),
@@ -180,7 +183,7 @@ def table_of(found: Found) -> Table:
         row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in papers]
         rows.append(tuple([*row, line.evaluated_on]))
     numeric = range(len(shown) + 2, len(header) - 1)
-    notes = (*said, READING, *_notes(found))
+    notes = (*said, SCORES, DIFFERENCES, *_notes(found))
     return Table(
         name=found.factor.name,
         title=found.factor.title,

@@ -83,8 +83,13 @@ class Run:
 
 
 def read_runs(roots: Sequence[Path]) -> list[Run]:
-    """Every run, each folder once. Raises: UserError with file and line of a score that is none."""
+    """Every run, each folder once; one alone has no name of its own, so that its report is the same wherever it lies.
+
+    Raises: UserError with file and line of a score that is none.
+    """
     distinct = list({root.resolve(): root for root in reversed(roots)}.values())[::-1]
+    if len(distinct) == 1:
+        return [_run(distinct[0], "this run")]
     names = [root.resolve().name for root in distinct]
     return [
         _run(root, name if names.count(name) == 1 else str(root)) for root, name in zip(distinct, names, strict=True)

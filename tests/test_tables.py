@@ -178,6 +178,8 @@ def test_every_table_has_its_comparison(tmp_path: Path) -> None:
     assert [row["real_rows"] for row in records(tmp_path / "out", "mixing")] == ["0", "50", "100"]
     board = cells_of(found["openllm"], "average")
     assert board[2:6] == ["50.0 (48.0 to 52.0) 2×1", "46.0 (44.0 to 48.0) 2×1", "+4.0", "4.14"]
+    rows = {row["level"]: row["train_rows"] for row in records(tmp_path / "out", "methods") if row["kind"] == "score"}
+    assert set(rows.values()) == {"250"}  # the largest that all have, though one has 1000
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert {f"{name}.{suffix}" for name in ("scores", "sizes", "mixing") for suffix in ("pdf", "png")} <= figures
 
@@ -212,6 +214,13 @@ def test_the_same_cell_in_two_runs_counts_once_or_is_kept_apart(tmp_path: Path) 
     assert cells_of(found, "one", "RTE")[4] != cells_of(found, "other", "RTE")[4]
 
 
+def test_the_report_of_a_run_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run = write_run(tmp_path / name, EVERY[:4], SMALL)
+        report_runs([run], tmp_path / f"of_{name}")
+    assert files(tmp_path / "of_one") == files(tmp_path / "of_two")
+
+
 def test_seeds_of_several_runs_stand_in_one_line(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"s{seed}", [Made("rte", "original", 0.7, seed)], SMALL) for seed in (0, 1, 2)]
     assert cells_of(tables(tmp_path / "out", *runs)[MAIN], "RTE")[3].endswith(" 40×3")
@@ -222,7 +231,7 @@ def test_different_evaluation_data_in_one_line_are_refused(tmp_path: Path) -> No
     two = write_run(tmp_path / "two", [Made("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
     with pytest.raises(
         UserError,
-        match=r"original-s0 of run one was scored on other rows than .*synthetic-s0 of run two: rows 40, n 40",
+        match=r"original-s0 \(.*/one\) was scored on other rows than .*synthetic-s0 \(.*/two\): rows 40, n 40",
     ):
         report_runs([one, two], tmp_path / "out")
     same_size = write_run(tmp_path / "same", [Made("rte", "synthetic", 0.7)], SMALL, evaluated="f" * 16)
