@@ -218,6 +218,8 @@ def per_example(outputs: Any, labels: Tensor, smoothing: float) -> PerExample:
     """Cross-entropy of the label or of the choice; smoothing spreads its share over the example's own choices."""
     log_probabilities = example_logits(outputs.logits.float(), labels).log_softmax(dim=1)
     right = log_probabilities.gather(1, labels[:, :1]).squeeze(1)
+    if not smoothing:
+        return PerExample(-right, right)
     real = log_probabilities > float("-inf")
     uniform = log_probabilities.where(real, 0.0).sum(dim=1) / real.sum(dim=1)
     return PerExample(-(1 - smoothing) * right - smoothing * uniform, right)
