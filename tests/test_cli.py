@@ -21,7 +21,7 @@ MISTAKES = [
     (["synth.size=25"], "synth.size: got 25, expected a multiple of 2 for axg"),
     (
         ["arms=[orignal]"],
-        "arms.0: got 'orignal', expected 'none', 'original', 'synthetic' or 'mixed'. Did you mean 'original'?",
+        "arms.0: got 'orignal', expected 'none', 'original', 'synthetic', 'mixed' or 'self_instruct'. Did you mean 'original'?",
     ),
     (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each only once."),
     (["phases=[generate,trian]"], "Did you mean 'train'?"),
