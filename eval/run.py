@@ -1,188 +1,139 @@
 """The evaluate phase: `python -m eval.run +experiment=quickstart`."""
 
-import hashlib
-import json
-import logging
-import operator
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache, lru_cache, partial
 from typing import Any
 
-from eval.metrics import Prediction, gold_of, majority, options_of, score
+from eval.metrics import Prediction
+from eval.predict import predictions_of
+from eval.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
+from eval.submission import asked_splits, submit
 from targen.cli import main
-from targen.config import Settings
-from targen.data import Split, eval_split, spread
+from targen.config import Settings, original_train_task
+from targen.data import eval_split, original_train_split, spread
 from targen.errors import UserError
-from targen.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
+from targen.finetuning import shows_original
+from targen.jsonl import Json
 from targen.progress import Progress
-from targen.task import Example, TaskSpec
-from train.arms import training_parts
-from train.cells import Cell, cells, check_trained, done, fingerprint
-from train.encoding import encode_asked
-from train.families import family as family_named
-from train.predictions import predicted
-from train.pretrained import Loaded
+from targen.run_dir import open_run
+from targen.task import TaskSpec
+from train.arms import Part
+from train.cells import check_trained
+from train.pretrained import check_loadable
 from train.processes import Processes, together
 from train.saved import load_to_device
 
-log = logging.getLogger(__name__)
+# Each step of the evaluation writes its own files and says its rows of scores.jsonl.
+Step = Callable[[Settings, Processes, Sequence[ReadyCell]], list[Json]]
 
 
 def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     """Predictions and scores of every trained cell. Raises: UserError when none is trained or data are missing."""
     processes = processes or Processes()
-    trained = [(cell, marker) for cell in cells(settings) if (marker := _marker(settings, cell)) is not None]
-    if not trained:
-        raise UserError(
-            f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
-        )
-    names = dict.fromkeys(name for cell, _ in trained for name in cell.tasks)
-    splits = {name: eval_split(settings.data, settings.tasks[name]) for name in names if settings.eval.superglue}
-    rows: list[Json] = []
-    scored = trained if settings.eval.superglue else []
-    with Progress("evaluate", "cells", len(scored) if processes.first else 0) as progress:
-        for cell, marker in scored:
-            model = cache(partial(load_to_device, settings, cell))  # once for all tasks of a mixture, and only if asked
-            for task in (settings.tasks[name] for name in cell.tasks):
-                split = splits[task.name]
-                kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
-                examples = [example for row in kept.rows for example in task.code.examples(task, row)]
-                predictions = _predictions(settings, processes, cell, marker, task, kept, examples, model)
-                rows += _score_rows(settings, cell, marker, task, split, kept, examples, predictions)
-            if processes.first:
-                progress.advance(cell.name)
+    ready = ready_cells(settings)
+    read_scores(settings.paths.scores)  # a damaged file is told before anything is computed
+    if settings.eval.submission:
+        asked_splits(settings, ready)  # and a split that is missing
+    for step in steps(settings):
+        rows = step(settings, processes, ready)
+        if processes.first and rows:
+            write_scores(settings, rows)
+
+
+def steps(settings: Settings) -> list[Step]:
+    """What is asked for, in this order."""
+    found: list[Step] = []
+    if settings.eval.superglue:
+        found.append(superglue)
+    if settings.eval.submission:
+        found.append(submission)
     if settings.eval.openllm.suite is not None:
-        from eval import openllm  # the harness takes a while to import
-
-        rows += openllm.score(settings, processes, trained, partial(load_to_device, settings))
-    if processes.first:
-        _write_scores(settings, rows)
-
-
-def _marker(settings: Settings, cell: Cell) -> Json | None:
-    """What the cell's model was made of; None while it is not trained."""
-    return done(settings.paths, cell) if cell.trained else {"fingerprint": fingerprint(settings, cell)}
-
-
-def _predictions(
-    settings: Settings,
-    processes: Processes,
-    cell: Cell,
-    marker: Json,
-    task: TaskSpec,
-    split: Split,
-    examples: list[Example],
-    model: Callable[[], Loaded],
-) -> list[Prediction]:
-    """The cell's predictions, from disk where they were made by this model on these rows."""
-    path = settings.paths.predictions(cell.part(task.name))
-    mark_path = path.with_suffix(".mark.json")
-    mark = {"model": marker["fingerprint"], "rows": rows_hash(split), "origin": split.origin}
-    old = processes.of_first(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
-    if old is not None:
-        if old == mark:
-            return [Prediction(**{**line, "gold": tuple(line["gold"])}) for _, line in read_jsonl(path)]
-        if processes.first:
-            log.warning(
-                "evaluate: %s was predicted on %s before, is predicted anew on %s",
-                cell.name,
-                old["origin"],
-                split.origin,
-            )
-    predictions = predict_cell(settings, cell, task, examples, processes, model)
-    if not processes.first:
-        return predictions
-    mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
-    write_jsonl(path, (asdict(prediction) for prediction in predictions))
-    write_text(mark_path, json.dumps(mark, indent=2) + "\n")
-    return predictions
-
-
-def rows_hash(split: Split) -> str:
-    """Equal for equal rows."""
-    return hashlib.sha256(json.dumps(split.rows).encode()).hexdigest()[:16]
-
-
-def predict_cell(
-    settings: Settings,
-    cell: Cell,
-    task: TaskSpec,
-    examples: Sequence[Example],
-    processes: Processes | None = None,
-    model: Callable[[], Loaded] | None = None,
-) -> list[Prediction]:
-    """The trained cell's answers to the examples, in their order."""
-    loaded = load_to_device(settings, cell) if model is None else model()
-    parts = (training_parts(settings, cell) or ()) if settings.train.instruct else ()
-    encoded = encode_asked(settings, cell, loaded, parts, task, examples)
-    family, found = family_named(settings.model.family), []
-    every = predicted(family, loaded, encoded, settings.eval.batch_size, processes or Processes())
-    for example, scores in zip(examples, every, strict=True):
-        options = options_of(task, example)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        named = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
-        found.append(Prediction(example.id, gold_of(task, example), options[best], named))
+        found.append(leaderboard)
     return found
 
 
-def _score_rows(
-    settings: Settings,
-    cell: Cell,
-    marker: Json,
-    task: TaskSpec,
-    split: Split,
-    kept: Split,
-    examples: list[Example],
-    predictions: list[Prediction],
-) -> list[Json]:
-    """One row per metric, with what stands beside a score: counts, unreadable answers, baseline, origin of the rows."""
-    baseline = score(task, majority(task, examples))
-    made = cell.arm in ("synthetic", "mixed")
-    return [
-        {
-            "benchmark": "superglue",
-            "cell": cell.name,
-            "model": cell.model,
-            "setting": cell.setting,
-            "task": task.name,
-            "arm": cell.arm,
-            "seed": cell.seed,
-            "instruct": settings.train.instruct,
-            "scoring": "class_head" if settings.model.family == "encoder" else settings.eval.scoring,
-            "shots": 0 if cell.trained else settings.eval.shots,
-            "train_rows": marker.get("rows"),
-            "real_rows": marker.get("real_rows"),
-            "method": settings.method.name if made else None,
-            "self_correct": settings.synth.self_correct if made else None,
-            "generator": settings.generator.model if made else None,
-            "metric": metric,
-            "value": value,
-            "majority": baseline[metric],
-            "n": len(predictions),
-            "rows": len(kept.rows),
-            "rows_in_split": len(split.rows),
-            "unparsed": sum(prediction.prediction is None for prediction in predictions),
-            "split": task.eval_split,
-            "origin": split.origin,
-            "evaluated": rows_hash(kept),
-            "is_fixture": split.is_fixture,
-        }
-        for metric, value in score(task, predictions).items()
-    ]
+def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """The scores on the SuperGLUE tasks of the run."""
+    names = dict.fromkeys(name for one in ready for name in one.cell.tasks)
+    on = {name: evaluated(settings, settings.tasks[name]) for name in names}
+    originals = original_parts(settings, [settings.tasks[name] for name in names])
+    if any(not one.cell.trained for one in ready):
+        check_loadable(settings.model, settings.train)
+    rows: list[Json] = []
+    with Progress("evaluate", "cells", len(ready) if processes.first else 0) as progress:
+        for one in ready:
+            # once for all tasks of a mixture, and only if asked
+            model = cache(partial(load_to_device, settings, one.cell))
+            for task in (settings.tasks[name] for name in one.cell.tasks):
+                predictions = predictions_of(settings, processes, one, task, on[task.name], model, originals)
+                rows += score_rows(settings, one, task, on[task.name], predictions)
+            if processes.first:
+                progress.advance(one.cell.name)
+    return rows
 
 
-def _write_scores(settings: Settings, rows: list[Json]) -> None:
-    """scores.jsonl with the rows of this start, and those of cells and benchmarks that it did not name."""
-    path = settings.paths.scores
-    fresh = {(row["benchmark"], row["cell"]) for row in rows}
-    old = [row for _, row in read_jsonl(path)] if path.is_file() else []
-    kept = [row for row in old if (row["benchmark"], row["cell"]) not in fresh]
-    order = operator.itemgetter("benchmark", "cell", "task", "metric")
-    write_jsonl(path, sorted([*kept, *rows], key=order))
+def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """The scores on the tasks of the OpenLLM leaderboard."""
+    from eval import openllm  # the harness takes a while to import
+
+    return openllm.score(
+        settings, processes, [(one.cell, one.mark) for one in ready], partial(load_to_device, settings)
+    )
+
+
+def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """No score: answers to the test splits, as archives for the leaderboard."""
+    originals = original_parts(settings, [settings.tasks[name] for one in ready for name in one.cell.tasks])
+    loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
+
+    def predict(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+        path = settings.paths.submitted(one.cell.part(task.name))
+        return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
+
+    submit(settings, processes, ready, predict)
+    return []
+
+
+def evaluated(settings: Settings, task: TaskSpec) -> Evaluated:
+    """The rows on which a task is scored."""
+    split = eval_split(settings.data, task)
+    kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
+    return asked_of(task, split, kept)
+
+
+def original_parts(settings: Settings, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
+    """The original training rows of which some are shown to a model that is not finetuned; none where none are.
+
+    Raises: UserError where they are not to be had, or too few.
+    """
+    if not shows_original(settings):
+        return ()
+    key = "train.instruct_examples" if settings.train.instruct else "eval.shots"
+    count = settings.train.instruct_examples if settings.train.instruct else settings.eval.shots
+    specs = {spec.name: spec for spec in (original_train_task(settings, task) for task in tasks)}
+    found = []
+    for spec in specs.values():
+        split = original_train_split(settings.data, spec)
+        if split is None:
+            raise UserError(
+                f"{key}: got {count} for the arm none, but the train split of {spec.folder}, whose rows would be shown, is not at "
+                f"hand. Set data.source=local data.dir=..., or {key}=0."
+            )
+        if len(split.rows) <= count:
+            raise UserError(
+                f"{key}: got {count}, expected less than {len(split.rows)}, the rows of {split.origin} ({spec.folder}). Lower it."
+            )
+        found.append(Part(spec, split.rows, real=True))
+    return tuple(found)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    if cfg.plan:
+        from eval.plan import lines
+
+        print("\n".join(lines(open_run(cfg, check_trained, write=False))))  # noqa: T201
+        return 0
     with together(cfg, check_trained) as (settings, processes):
         evaluate(settings, processes)
     return 0

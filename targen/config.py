@@ -121,8 +121,11 @@ class Data:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Report:
+    """What the report phase writes; `dir` is <run.dir>/report unless it is set."""
+
     title: str
     note: str | None
+    dir: str | None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -266,6 +269,10 @@ def contradictions(settings: Settings) -> list[str]:
     if data.source != "local" and data.dir:
         found.append(
             f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
+        )
+    if settings.eval.submission and data.source == "fixture":
+        found.append(
+            "eval.submission: got true with data.source=fixture, which has no test split. Set data.source=hub, or local with data.dir=..."
         )
     found += finetuning.contradictions(settings)
     found += openllm.contradictions(settings)

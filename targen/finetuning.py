@@ -110,15 +110,51 @@ def needs_original(settings: "Settings") -> bool:
     return settings.train.loss != "ce" or bool({"original", "mixed"} & set(settings.arms))
 
 
+def shows_original(settings: "Settings") -> bool:
+    """Whether models that are not finetuned are shown rows of the original train split."""
+    instructed = settings.train.instruct and settings.train.instruct_examples > 0
+    return "none" in settings.arms and (settings.eval.shots > 0 or instructed)
+
+
 def contradictions(settings: "Settings") -> list[str]:
-    """Settings of finetuning that are fine alone and wrong together, a line each."""
+    """Settings of finetuning and of predictions that are fine alone and wrong together, a line each."""
+    train = settings.train
     return [
         *_of_data(settings),
         *_of_instruction_data(settings),
         *_of_model(settings),
         *_of_losses(settings),
-        *_of_the_course(settings.train),
+        *_of_the_course(train),
+        *_of_predictions(settings),
     ]
+
+
+def _of_predictions(settings: "Settings") -> list[str]:
+    found = []
+    asked, model = settings.eval, settings.model
+    if asked.scoring != "rank" and model.family == "encoder":
+        found.append(
+            f"eval.scoring: got {asked.scoring} with the encoder {model.name}, which has a head over the labels and writes no "
+            "words. Leave it out."
+        )
+    if asked.shots and "none" not in settings.arms:
+        found.append(
+            f"eval.shots: got {asked.shots} with the arms {settings.arms}, expected none among them: finetuned models are "
+            "shown no solved examples. Add none, or leave it out."
+        )
+    if asked.shots and settings.train.instruct:
+        found.append(
+            f"eval.shots: got {asked.shots} with train.instruct=true, whose layout shows train.instruct_examples examples. "
+            "Leave one of them out."
+        )
+    if settings.data.source == "fixture" and shows_original(settings):
+        key = "eval.shots" if asked.shots else "train.instruct_examples"
+        count = asked.shots or settings.train.instruct_examples
+        found.append(
+            f"{key}: got {count} for the arm none with data.source=fixture, which has no train split to show rows of. "
+            f"Set {key}=0, or data.source=local data.dir=..."
+        )
+    return found
 
 
 def _of_data(settings: "Settings") -> list[str]:

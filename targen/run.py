@@ -18,7 +18,7 @@ from typing import Any
 
 from targen.cli import AWAITING, CHECK, CHILD, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.config import Phase, Settings
-from targen.data import eval_split
+from targen.data import eval_split, leaderboard_split
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
@@ -127,6 +127,8 @@ def check_evaluation_data(settings: Settings) -> None:
     if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
+            if settings.eval.submission:
+                leaderboard_split(settings.data, task)
 
 
 def _environment() -> dict[str, str]:

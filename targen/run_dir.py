@@ -13,7 +13,7 @@ from targen import openllm
 from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
-from targen.finetuning import is_file, needs_original
+from targen.finetuning import is_file, needs_original, shows_original
 from targen.jsonl import Json, write_text
 from targen.run_lock import refuse_if_locked
 
@@ -30,7 +30,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
         raise UserError("\n".join(problems))
     path, values = settings.paths.config, _with_template_hash(as_values(cfg))
     if path.exists():
-        old = _read(path)
+        old = read_config(path)
         changed = changed_answer_keys(old, values)
         if changed and _has_answers(settings):
             raise UserError(
@@ -107,7 +107,11 @@ def _missing_data(settings: Settings) -> list[str]:
     for task in settings.tasks.values():
         if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
         if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+        if "evaluate" in settings.phases and shows_original(settings):
             needed.append((original_train_task(settings, task), "train"))
     problems = []
     for task, split in needed:
@@ -127,7 +131,8 @@ def read_record(path: Path) -> Json:
     return record if isinstance(record, dict) and "seconds" in record else {}
 
 
-def _read(path: Path) -> Json:
+def read_config(path: Path) -> Json:
+    """The configuration of a run, as it was written. Raises: UserError where it is damaged."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:

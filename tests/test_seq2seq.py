@@ -8,7 +8,7 @@ from conftest import settings
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from eval.run import predict_cell
+from eval.predict import predict_cell
 from targen.data import FIXTURE, local_file, read_rows
 from targen.finetuning import Model
 from train import seq2seq

@@ -9,7 +9,7 @@ from typing import Any
 
 from targen.config import Arm, Settings, differences
 from targen.errors import UserError
-from targen.finetuning import Train
+from targen.finetuning import Train, shows_original
 from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
 from targen.task import Row
@@ -63,7 +63,7 @@ def cells(settings: Settings) -> list[Cell]:
         Cell(settings.model.name, setting_name(settings.train), mixture_name(own), arm, seed, own)
         for own in ([tuple(sorted(names))] if multi else [(name,) for name in names])
         for arm in settings.arms
-        for seed in (settings.seeds if arm != "none" or settings.eval.shots else settings.seeds[:1])
+        for seed in (settings.seeds if arm != "none" or shows_original(settings) else settings.seeds[:1])
     ]
 
 

@@ -40,6 +40,7 @@ class Encoded:
     gold: int
     first: int
     count: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -156,6 +157,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Sequence[Example]] | None = None,
+    solved: Sequence[Sequence[Example]] | None = None,
 ) -> list[Encoded]:
     """Token ids of the examples, cut at `max_length` tokens where the task says; an encoder is shown no other examples."""
     own = columns(encoder.model, task)
@@ -164,14 +166,18 @@ def encode(
     first, second = [pair[0] for pair in flat], [pair[1] for pair in flat]
     fitting = _fits(encoder.tokenizer, first if task.encoder.truncate == "second" else second, max_length)
     encoder.tokenizer.truncation_side = "left" if task.encoder.cut == "beginning" else "right"
-    sequences: list[dict[str, list[int]]] = []
+    sequences: list[tuple[dict[str, list[int]], bool]] = []
     for one, two, fits in zip(first, second, fitting, strict=True):
-        cut = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
-        sequences.append(dict(encoder.tokenizer(one, two, truncation=cut, max_length=max_length)))
+        how = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
+        found = encoder.tokenizer(one, two, truncation=how, max_length=max_length)
+        sequences.append((dict(found), bool(found.encodings and found.encodings[0].overflowing)))
     places = iter(sequences)
+    groups = [[next(places) for _ in group] for group in pairs]
     return [
-        Encoded(tuple(next(places) for _ in group), example.gold[0] if example.gold else -1, *own)
-        for group, example in zip(pairs, examples, strict=True)
+        Encoded(
+            tuple(ids for ids, _ in group), example.gold[0] if example.gold else -1, *own, any(cut for _, cut in group)
+        )
+        for group, example in zip(groups, examples, strict=True)
     ]
 
 

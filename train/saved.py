@@ -82,7 +82,7 @@ def load_cell(settings: Settings, cell: Cell) -> Loaded:
     if not cell.trained:
         from transformers import set_seed
 
-        set_seed(cell.seed)  # a model that is built from sizes is the same at every start
+        set_seed(cell.seed)  # draws the weights of a model that is built from its sizes
         return _base(settings, cell, settings.model)
     folder, family = settings.paths.model(cell.name), family_named(settings.model.family)
     if not adapters.has_adapter(folder):
