@@ -83,7 +83,7 @@ def _ready(piece: Piece, data_dir: str | None, limit: int | None) -> Ready:
     # the harness draws one more where it takes the examples' split for the one that is scored, as in HellaSwag
     if piece.shots and len(pool) < piece.shots + (task.fewshot_cfg.split == task.config.test_split):
         raise UserError(
-            f"eval.openllm.num_fewshot: {piece.name} shows {piece.shots} examples, but {where} has {len(pool)} to choose from. "
+            f"eval.openllm.num_fewshot: {piece.name} shows {piece.shots} examples, but there are {len(pool)} to choose from ({where}). "
             "Give the whole split, or set a smaller number."
         )
     counted = docs if limit is None else docs.select(range(min(limit, len(docs))))
