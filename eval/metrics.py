@@ -1,14 +1,19 @@
-"""The official metrics. An answer that could not be read (None) is wrong, never a default class."""
+"""The official metrics. An answer that could not be read (None) is wrong, never a default class.
+
+docs/evaluation.md says where they differ from those of lm-evaluation-harness, and why.
+"""
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from sklearn.metrics import f1_score
 
-from targen.task import Example, TaskSpec
+from targen.errors import UserError
+from targen.task import Example, Metric, TaskSpec
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -22,6 +27,7 @@ class Prediction:
     gold: tuple[str, ...]
     prediction: str | None
     scores: dict[str, float]
+    text: str | None = None  # what the model wrote, where it was left to write
 
 
 def accuracy(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
@@ -30,15 +36,34 @@ def accuracy(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
 
 def f1_macro(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
     """Unweighted mean of the F1 of the task's fixed classes, also of those that never occur."""
+    if not labels:
+        raise UserError("metrics: got f1_macro for a task without labels, expected record_f1. Change conf/task.")
     gold = [p.gold[0] for p in predictions]
     predicted = [p.prediction or "" for p in predictions]
     return float(f1_score(gold, predicted, labels=list(labels), average="macro", zero_division=0))
 
 
 def gender_parity(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Share of pairs with equal predictions; rows 2k and 2k+1 are a pair. Source: SuperGLUE, arXiv 1905.00537, 3.3."""
-    pairs = list(zip(predictions[::2], predictions[1::2], strict=True))
-    return sum(one.prediction is not None and one.prediction == two.prediction for one, two in pairs) / len(pairs)
+    """Share of pairs with equal predictions; rows 2k and 2k+1 are a pair. Source: SuperGLUE, arXiv 1905.00537, 3.3.
+
+    A constant answer has 1.0: this says nothing without the accuracy. Raises: UserError for rows that are not in pairs.
+    """
+    ones, twos = predictions[::2], predictions[1::2]
+    if len(ones) > len(twos):
+        raise UserError(
+            f"gender_parity: got {len(predictions)} rows, expected an even number, rows 2k and 2k+1 being a pair. "
+            "Put the missing row in."
+        )
+    for one, two in zip(ones, twos, strict=True):
+        if one.idx % 2 or two.idx != one.idx + 1:
+            raise UserError(
+                f"gender_parity: got the rows {one.idx} and {two.idx} side by side, expected rows 2k and 2k+1, which are a "
+                "pair. Put the rows in their official order."
+            )
+    same = (
+        one.prediction is not None and one.prediction == two.prediction for one, two in zip(ones, twos, strict=True)
+    )
+    return sum(same) / len(ones)
 
 
 def record_f1(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
@@ -47,12 +72,16 @@ def record_f1(predictions: Sequence[Prediction], labels: Sequence[str]) -> float
 
 
 def record_em(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Exact match up to case, punctuation and articles, best over the answers, averaged over queries."""
+    """Exact match up to case, ASCII punctuation and articles, best over the answers, averaged over queries."""
     hits = (p.prediction is not None and _bare(p.prediction) in {_bare(gold) for gold in p.gold} for p in predictions)
     return sum(hits) / len(predictions)
 
 
 def _token_f1(predicted: str | None, gold: str) -> float:
+    """F1 of the bags of words; no word in common is 0, also where nothing is left of both texts.
+
+    Source: the evaluation scripts of SQuAD 1.1 and ReCoRD. SQuAD 2.0's, which the harness takes, has 1 for two empty texts.
+    """
     if predicted is None:
         return 0.0
     one, two = _bare(predicted).split(), _bare(gold).split()
@@ -65,7 +94,7 @@ def _bare(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-METRICS: dict[str, Callable[[Sequence[Prediction], Sequence[str]], float]] = {
+METRICS: dict[Metric, Callable[[Sequence[Prediction], Sequence[str]], float]] = {
     "accuracy": accuracy,
     "f1_macro": f1_macro,
     "gender_parity": gender_parity,
@@ -75,9 +104,40 @@ METRICS: dict[str, Callable[[Sequence[Prediction], Sequence[str]], float]] = {
 
 
 def score(task: TaskSpec, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Every metric of the task, from 0 to 1."""
+    """Every metric of the task, from 0 to 1. Raises: UserError for no rows, or one whose right answer is hidden."""
+    if not predictions:
+        raise UserError(f"{task.folder}: got no row, expected at least one to be scored.")
+    for prediction in predictions:
+        if not prediction.gold:
+            raise UserError(
+                f"{task.folder}: row {prediction.idx}: the label is hidden, expected a labelled row. Score a labelled split; "
+                "eval.submission=true writes answers to a hidden one."
+            )
     labels = [label.name for label in task.labels]
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
+
+
+def task_score(metrics: Mapping[str, float]) -> float:
+    """The one number of a task: the mean of its metrics, as SuperGLUE has it (CB, ReCoRD).
+
+    AX-g enters with its accuracy alone: a model that always gives the same answer has a gender parity of 1.0.
+    Raises: ValueError where nothing but that is given.
+    """
+    found = [value for name, value in metrics.items() if name != "gender_parity"]
+    if not found:
+        raise ValueError(f"got the metrics {sorted(metrics)}, expected one beside gender_parity")
+    return fmean(found)
+
+
+def average(by_task: Mapping[str, Mapping[str, float]]) -> float | None:
+    """The unweighted mean over the tasks; None where one of them has no score yet.
+
+    SuperGLUE's own average leaves AX-g out and has MultiRC in: over the tasks of the paper this is another number, not to
+    be put beside the leaderboard's.
+    """
+    if not by_task or not all(by_task.values()):
+        return None
+    return fmean(task_score(metrics) for metrics in by_task.values())
 
 
 def gold_of(task: TaskSpec, example: Example) -> tuple[str, ...]:

@@ -2,23 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
-from eval.predict import predictions_of, rows_hash
-from eval.scores import Evaluated, ReadyCell, read_scores, ready_cells, score_rows, write_scores
+from eval.metrics import Prediction
+from eval.predict import predictions_of
+from eval.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
+from eval.submission import asked_splits, submit
 from targen.cli import main
-from targen.config import Settings
-from targen.data import eval_split, spread
+from targen.config import Settings, original_train_task
+from targen.data import eval_split, original_train_split, spread
+from targen.errors import UserError
+from targen.finetuning import shows_original
 from targen.jsonl import Json
 from targen.progress import Progress
+from targen.run_dir import open_run
 from targen.task import TaskSpec
+from train.arms import Part
 from train.cells import check_trained
+from train.pretrained import check_loadable
 from train.processes import Processes, together
 from train.saved import load_to_device
 
-# Each part of the evaluation writes its own files and says its rows of scores.jsonl.
-Part = Callable[[Settings, Processes, Sequence[ReadyCell]], list[Json]]
+# Each step of the evaluation writes its own files and says its rows of scores.jsonl.
+Step = Callable[[Settings, Processes, Sequence[ReadyCell]], list[Json]]
 
 
 def evaluate(settings: Settings, processes: Processes | None = None) -> None:
@@ -26,17 +33,23 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     processes = processes or Processes()
     ready = ready_cells(settings)
     read_scores(settings.paths.scores)  # a damaged file is told before anything is computed
-    for part in parts(settings):
-        rows = part(settings, processes, ready)
+    if settings.eval.submission:
+        asked_splits(settings, ready)  # and a split that is missing
+    for step in steps(settings):
+        rows = step(settings, processes, ready)
         if processes.first and rows:
             write_scores(settings, rows)
 
 
-def parts(settings: Settings) -> list[Part]:
+def steps(settings: Settings) -> list[Step]:
     """What is asked for, in this order."""
-    found: list[Part] = []
+    found: list[Step] = []
     if settings.eval.superglue:
         found.append(superglue)
+    if settings.eval.submission:
+        found.append(submission)
+    if settings.eval.openllm.suite is not None:
+        found.append(leaderboard)
     return found
 
 
@@ -44,28 +57,83 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
     """The scores on the SuperGLUE tasks of the run."""
     names = dict.fromkeys(name for one in ready for name in one.cell.tasks)
     on = {name: evaluated(settings, settings.tasks[name]) for name in names}
+    originals = original_parts(settings, [settings.tasks[name] for name in names])
+    if any(not one.cell.trained for one in ready):
+        check_loadable(settings.model, settings.train)
     rows: list[Json] = []
     with Progress("evaluate", "cells", len(ready) if processes.first else 0) as progress:
         for one in ready:
             # once for all tasks of a mixture, and only if asked
             model = cache(partial(load_to_device, settings, one.cell))
             for task in (settings.tasks[name] for name in one.cell.tasks):
-                predictions = predictions_of(settings, processes, one, task, on[task.name], model)
+                predictions = predictions_of(settings, processes, one, task, on[task.name], model, originals)
                 rows += score_rows(settings, one, task, on[task.name], predictions)
             if processes.first:
                 progress.advance(one.cell.name)
     return rows
 
 
+def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """The scores on the tasks of the OpenLLM leaderboard."""
+    from eval import openllm  # the harness takes a while to import
+
+    return openllm.score(
+        settings, processes, [(one.cell, one.mark) for one in ready], partial(load_to_device, settings)
+    )
+
+
+def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
+    """No score: answers to the test splits, as archives for the leaderboard."""
+    originals = original_parts(settings, [settings.tasks[name] for one in ready for name in one.cell.tasks])
+    loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
+
+    def predict(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+        path = settings.paths.submitted(one.cell.part(task.name))
+        return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
+
+    submit(settings, processes, ready, predict)
+    return []
+
+
 def evaluated(settings: Settings, task: TaskSpec) -> Evaluated:
     """The rows on which a task is scored."""
     split = eval_split(settings.data, task)
     kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
-    examples = [example for row in kept.rows for example in task.code.examples(task, row)]
-    return Evaluated(split, kept, examples, rows_hash(kept))
+    return asked_of(task, split, kept)
+
+
+def original_parts(settings: Settings, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
+    """The original training rows of which some are shown to a model that is not finetuned; none where none are.
+
+    Raises: UserError where they are not to be had, or too few.
+    """
+    if not shows_original(settings):
+        return ()
+    key = "train.instruct_examples" if settings.train.instruct else "eval.shots"
+    count = settings.train.instruct_examples if settings.train.instruct else settings.eval.shots
+    specs = {spec.name: spec for spec in (original_train_task(settings, task) for task in tasks)}
+    found = []
+    for spec in specs.values():
+        split = original_train_split(settings.data, spec)
+        if split is None:
+            raise UserError(
+                f"{key}: got {count} for the arm none, but the train split of {spec.folder}, whose rows would be shown, is not at "
+                f"hand. Set data.source=local data.dir=..., or {key}=0."
+            )
+        if len(split.rows) <= count:
+            raise UserError(
+                f"{key}: got {count}, expected less than {len(split.rows)}, the rows of {split.origin} ({spec.folder}). Lower it."
+            )
+        found.append(Part(spec, split.rows, real=True))
+    return tuple(found)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    if cfg.plan:
+        from eval.plan import lines
+
+        print("\n".join(lines(open_run(cfg, check_trained, write=False))))  # noqa: T201
+        return 0
     with together(cfg, check_trained) as (settings, processes):
         evaluate(settings, processes)
     return 0

@@ -3,6 +3,9 @@
 `python -m eval.scores` puts the rows of cells that were scored each by itself (`cell=`) into scores.jsonl.
 """
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +20,12 @@ from targen.jsonl import Json, read_jsonl, write_jsonl
 from targen.paths import RunPaths
 from targen.run_dir import open_run
 from targen.run_lock import locked
-from targen.task import Example, TaskSpec
+from targen.task import Example, Row, TaskSpec
 from train.cells import Cell, cells, done, fingerprint
 
 KEY = ("cell", "task", "metric")  # what tells the rows of one benchmark apart
 SUPERGLUE = "superglue"
+ASKED_WITH = ("max_length", "precision", "quantize", "instruct", "instruct_examples")  # of conf/train, without training
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,23 @@ def ready_cells(settings: Settings) -> list[ReadyCell]:
 
 
 def _mark(settings: Settings, cell: Cell) -> Json | None:
-    """What the cell's model was made of; None while it is not trained."""
-    return done(settings.paths, cell) if cell.trained else {"fingerprint": fingerprint(settings, cell)}
+    """What the cell's model was made of; None while it is not trained. How others are trained is nothing to one as it is."""
+    if cell.trained:
+        return done(settings.paths, cell)
+    found = fingerprint(settings, cell)
+    train = {key: value for key, value in found["train"].items() if key in ASKED_WITH}
+    own = {key: value for key, value in found.items() if key == "model" or key.startswith("tasks.")}
+    return {"fingerprint": own | {"train": train}}
+
+
+def scoring_of(settings: Settings) -> str:
+    """How predictions are made."""
+    return "class_head" if settings.model.family == "encoder" else settings.eval.scoring
+
+
+def shots_of(settings: Settings, cell: Cell) -> int:
+    """Solved examples shown before each question."""
+    return 0 if cell.trained else settings.eval.shots
 
 
 def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
@@ -65,6 +84,11 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
     }
 
 
+def rows_hash(rows: Sequence[Row]) -> str:
+    """Equal for equal rows."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """The rows of a task that were scored, `kept` of its `split`, as examples, and their hash."""
@@ -73,6 +97,18 @@ class Evaluated:
     kept: Split
     examples: Sequence[Example]
     hash: str
+
+
+def asked_of(task: TaskSpec, split: Split, kept: Split) -> Evaluated:
+    """The rows `kept` of a split, to be asked. Raises: UserError where two have the same idx."""
+    examples = [example for row in kept.rows for example in task.code.examples(task, row)]
+    doubled = [idx for idx, count in Counter(example.id for example in examples).items() if count > 1]
+    if doubled:
+        raise UserError(
+            f"{split.origin}: idx {doubled[0]} of {task.folder} stands there more than once, expected each once. Number the "
+            "rows anew."
+        )
+    return Evaluated(split, kept, examples, rows_hash(kept.rows))
 
 
 def score_rows(
@@ -86,8 +122,8 @@ def score_rows(
             "benchmark": SUPERGLUE,
             **common,
             "task": task.name,
-            "scoring": "class_head" if settings.model.family == "encoder" else settings.eval.scoring,
-            "shots": 0 if ready.cell.trained else settings.eval.shots,
+            "scoring": scoring_of(settings),
+            "shots": shots_of(settings, ready.cell),
             "metric": metric,
             "value": value,
             "majority": baseline[metric],

@@ -1,6 +1,6 @@
 """Scores as tables: one line a task and metric, one column an arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -11,12 +11,14 @@ from targen.task import TaskSpec
 
 @dataclass(frozen=True)
 class ArmScore:
-    """Mean over seeds, in percent; `spread` is the standard deviation over seeds, None for one seed."""
+    """Mean over seeds, in percent; `spread` is the standard deviation over seeds, None for one seed; `interval` is over the
+    evaluation rows, where it is known."""
 
     mean: float
     spread: float | None
     seeds: int
     unparsed: int
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
@@ -46,27 +48,30 @@ METRIC_NAMES = {
     "record_em": "exact match",
 }
 NOT_RUN = "--"
+Intervals = Mapping[tuple[str, str, str], tuple[float, float]]  # by task, metric and arm
 
 
-def lines(tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json]) -> list[Line]:
+def lines(
+    tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json], intervals: Intervals | None = None
+) -> list[Line]:
     """The table's lines, in the order of tasks and of their metrics; tasks without a score have none."""
     found = []
     for task in tasks:
         for metric in task.metrics:
             own = [row for row in scores if row["task"] == task.name and row["metric"] == metric]
             if own:
-                found.append(_line(task, metric, arms, own))
+                found.append(_line(task, metric, arms, own, intervals or {}))
     return found
 
 
-def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
+def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json], intervals: Intervals) -> Line:
     first = own[0]
     for row in own[1:]:
-        different = [key for key in ("origin", "rows", "n") if row[key] != first[key]]
+        different = [key for key in ("origin", "rows", "n", "evaluated") if row[key] != first[key]]
         if different:
             raise UserError(
-                f"scores.jsonl: {first['cell']} was scored on {first['origin']} ({first['rows']} rows), {row['cell']} on "
-                f"{row['origin']} ({row['rows']} rows); one line of a table has one set of rows. Evaluate both on the same data."
+                f"scores.jsonl: {first['cell']} was scored on {first['origin']} ({first['rows']} rows, {first['evaluated']}), "
+                f"{row['cell']} on {row['origin']} ({row['rows']} rows, {row['evaluated']}); one line of a table has one set of rows. Evaluate both on the same data."
             )
     by_arm = {arm: [row for row in own if row["arm"] == arm] for arm in arms}
     return Line(
@@ -74,7 +79,7 @@ def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> 
         title=task.folder,
         metric=METRIC_NAMES.get(metric, metric),
         majority=100 * first["majority"],
-        arms={arm: _arm_score(rows) for arm, rows in by_arm.items()},
+        arms={arm: _arm_score(rows, intervals.get((task.name, metric, arm))) for arm, rows in by_arm.items()},
         examples=first["n"],
         rows=first["rows"],
         rows_in_split=first["rows_in_split"],
@@ -83,12 +88,13 @@ def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> 
     )
 
 
-def _arm_score(rows: list[Json]) -> ArmScore | None:
+def _arm_score(rows: list[Json], interval: tuple[float, float] | None) -> ArmScore | None:
     if not rows:
         return None
     values = [100 * row["value"] for row in rows]
     spread = stdev(values) if len(values) > 1 else None
-    return ArmScore(fmean(values), spread, len(values), sum(row["unparsed"] for row in rows))
+    percent = None if interval is None else (100 * interval[0], 100 * interval[1])
+    return ArmScore(fmean(values), spread, len(values), sum(row["unparsed"] for row in rows), percent)
 
 
 def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[str], table: Sequence[Line]) -> str:

@@ -11,6 +11,7 @@ from targen.paths import CONF
 from targen.stop import ToldToStop
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
+Direct = Callable[[list[str]], int | None]  # arguments as they were typed -> exit code; None: to be composed
 INTERRUPTED = 130  # exit code, as a shell gives it
 USER_ERROR = 2  # exit code of a mistake that the user can mend
 AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later phases have no input yet
@@ -40,17 +41,23 @@ All keys with their meaning: conf/. The composed configuration: --cfg job. Sweep
 """
 
 
-def main(command: str, summary: str, phase: Phase) -> None:
-    """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration."""
+def main(command: str, summary: str, phase: Phase, direct: Direct | None = None) -> None:
+    """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration.
+
+    `direct` sees the arguments before and may do all that they ask for, where no configuration is to be composed.
+    """
     arguments = sys.argv[1:]
     if "-h" in arguments or "--help" in arguments:
         print(_help(command, summary), end="")
         sys.exit(0)
     _log_to_stderr()
     arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
+    given = list(arguments)
     if not any(argument.startswith("+experiment=") for argument in arguments):
         arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
+        if direct is not None and (code := direct(given)) is not None:
+            sys.exit(code)
         flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
         if any(flag.startswith("-") for flag in flags):
             overrides = [argument for argument in arguments if argument not in flags]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen import finetuning
+from targen import finetuning, openllm
 from targen.cluster import Cluster
 from targen.errors import UserError, did_you_mean
 from targen.finetuning import Model, Train
@@ -22,7 +22,7 @@ from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
 
 Phase = Literal["generate", "merge", "train", "evaluate", "report"]
-Arm = Literal["none", "original", "synthetic", "mixed"]  # none: the model as it is, not finetuned
+Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -96,6 +96,8 @@ class OpenLLM:
     max_length: Count | None
     data_dir: str | None
     limit: Count | None
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -120,12 +122,16 @@ class Data:
     dir: str | None
     hub: str
     fallback: Literal["fixture"] | None
+    self_instruct: str | None = None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Report:
+    """What the report phase writes; `dir` is <run.dir>/report unless it is set."""
+
     title: str
     note: str | None
+    dir: str | None
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -272,7 +278,12 @@ def contradictions(settings: Settings) -> list[str]:
         found.append(
             f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
         )
+    if settings.eval.submission and data.source == "fixture":
+        found.append(
+            "eval.submission: got true with data.source=fixture, which has no test split. Set data.source=hub, or local with data.dir=..."
+        )
     found += finetuning.contradictions(settings)
+    found += openllm.contradictions(settings)
     urls = settings.generator.base_urls
     if settings.generator.backend == "openai":
         found += [

@@ -25,7 +25,24 @@ class Split:
 
 def eval_split(data: Data, task: TaskSpec) -> Split:
     """The labelled rows on which the task is scored. Raises: UserError where they are not to be had."""
-    return _original(data, task, task.eval_split) or _fixture(task)
+    split = _original(data, task, task.eval_split) or _fixture(task)
+    if len(split.rows) % task.rows_per_slot:
+        raise UserError(
+            f"{task.folder}: got {len(split.rows)} rows, expected a multiple of {task.rows_per_slot}, for consecutive rows "
+            "belong together. Put the missing ones in."
+        )
+    return split
+
+
+def leaderboard_split(data: Data, task: TaskSpec) -> Split:
+    """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError where they are not to be had."""
+    split = _original(data, task, "test", labelled=False)
+    if split is None:
+        raise UserError(
+            f"eval.submission: got true, but the test split of {task.folder} is not to be had here. Set data.source=local "
+            "data.dir=..., or eval.submission=false."
+        )
+    return split
 
 
 def original_train_split(data: Data, task: TaskSpec) -> Split | None:
@@ -36,17 +53,15 @@ def original_train_split(data: Data, task: TaskSpec) -> Split | None:
     return _original(data, task, "train")
 
 
-def _original(data: Data, task: TaskSpec, split: str) -> Split | None:
+def _original(data: Data, task: TaskSpec, split: str, labelled: bool = True) -> Split | None:
     if data.source == "fixture":
         return None
     if data.source == "local":
-        return _local(data, task, split)
+        return _local(data, task, split, labelled)
     from targen.hub import HubUnreachable, hub_rows
 
     try:
-        rows = checked(
-            task, enumerate(hub_rows(data.hub, task, split)), f"{data.hub} {task.name} {split}", labelled=True
-        )
+        rows = checked(task, enumerate(hub_rows(data.hub, task, split)), f"{data.hub} {task.name} {split}", labelled)
     except HubUnreachable as err:
         if data.fallback == "fixture":
             return None
@@ -66,8 +81,10 @@ def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
     names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
     found = [path for name in names if (path := folder / task.folder / name).is_file()]
     if not found:
-        without = "do without its rows ('arms=[synthetic]', a method without demonstrations)"
+        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
         other = without if split == "train" else f"leave {task.name} out"
+        if split == "test" and task.eval_split != "test":
+            other += ", or set eval.submission=false"
         raise UserError(
             f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
         )
@@ -105,11 +122,11 @@ def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Ro
     return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
 
 
-def _local(data: Data, task: TaskSpec, split: str) -> Split:
+def _local(data: Data, task: TaskSpec, split: str, labelled: bool) -> Split:
     assert data.dir is not None
     path = local_file(Path(data.dir), task, split)
     part = ", a part of it" if path.stem.endswith("_partial") else ""
-    return Split(read_rows(path, task, labelled=True), f"SuperGLUE {split}{part}")
+    return Split(read_rows(path, task, labelled), f"SuperGLUE {split}{part}")
 
 
 def _fixture(task: TaskSpec) -> Split:

@@ -110,9 +110,51 @@ def needs_original(settings: "Settings") -> bool:
     return settings.train.loss != "ce" or bool({"original", "mixed"} & set(settings.arms))
 
 
+def shows_original(settings: "Settings") -> bool:
+    """Whether models that are not finetuned are shown rows of the original train split."""
+    instructed = settings.train.instruct and settings.train.instruct_examples > 0
+    return "none" in settings.arms and (settings.eval.shots > 0 or instructed)
+
+
 def contradictions(settings: "Settings") -> list[str]:
-    """Settings of finetuning that are fine alone and wrong together, a line each."""
-    return [*_of_data(settings), *_of_model(settings), *_of_losses(settings), *_of_the_course(settings.train)]
+    """Settings of finetuning and of predictions that are fine alone and wrong together, a line each."""
+    train = settings.train
+    return [
+        *_of_data(settings),
+        *_of_instruction_data(settings),
+        *_of_model(settings),
+        *_of_losses(settings),
+        *_of_the_course(train),
+        *_of_predictions(settings),
+    ]
+
+
+def _of_predictions(settings: "Settings") -> list[str]:
+    found = []
+    asked, model = settings.eval, settings.model
+    if asked.scoring != "rank" and model.family == "encoder":
+        found.append(
+            f"eval.scoring: got {asked.scoring} with the encoder {model.name}, which has a head over the labels and writes no "
+            "words. Leave it out."
+        )
+    if asked.shots and "none" not in settings.arms:
+        found.append(
+            f"eval.shots: got {asked.shots} without the arm none; finetuned models are shown no solved examples. Add none to "
+            "arms, or leave it out."
+        )
+    if asked.shots and settings.train.instruct:
+        found.append(
+            f"eval.shots: got {asked.shots} with train.instruct=true, whose layout shows train.instruct_examples examples. "
+            "Leave one of them out."
+        )
+    if settings.data.source == "fixture" and shows_original(settings):
+        key = "eval.shots" if asked.shots else "train.instruct_examples"
+        count = asked.shots or settings.train.instruct_examples
+        found.append(
+            f"{key}: got {count} for the arm none with data.source=fixture, which has no train split to show rows of. "
+            f"Set {key}=0, or data.source=local data.dir=..."
+        )
+    return found
 
 
 def _of_data(settings: "Settings") -> list[str]:
@@ -140,6 +182,42 @@ def _of_data(settings: "Settings") -> list[str]:
         found.append(
             "train.mixture_temperature: got 1 with train.mixture=temperature, which is proportional. Take more than 1."
         )
+    return found
+
+
+def is_file(source: str) -> bool:
+    """Whether instruction data are meant to lie in a file; else it is a name on the Hub."""
+    return source.endswith((".jsonl", ".json")) or Path(source).is_file()
+
+
+def _of_instruction_data(settings: "Settings") -> list[str]:
+    if "self_instruct" not in settings.arms:
+        return []
+    train, source = settings.train, settings.data.self_instruct
+    with_it = "with the arm self_instruct"
+    found = []
+    if source is None:
+        found.append(
+            f"data.self_instruct: got null {with_it}, expected a file or a data set on the Hub. Set data.self_instruct=..."
+        )
+    if train.setting == "single":
+        found.append(f"train.setting: got single {with_it}, whose rows belong to no task. Set train.setting=multi.")
+    if settings.model.family == "encoder":
+        found.append(
+            f"arms: got self_instruct with the encoder {settings.model.name}, which answers in no words. Leave it out."
+        )
+    if train.instruct:
+        found.append(
+            f"train.instruct: got true {with_it}, whose rows are instructions already and have no examples to show. Set "
+            "train.instruct=false."
+        )
+    if train.validate_every is not None:
+        found.append(
+            f"train.validate_every: got {train.validate_every} {with_it}, whose rows have one answer each, which says nothing. "
+            "Set train.validate_every=null."
+        )
+    if train.loss != "ce":
+        found.append(f"train.loss: got {train.loss} {with_it}, whose rows no checker knows. Set train.loss=ce.")
     return found
 
 

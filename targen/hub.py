@@ -48,6 +48,27 @@ def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
     return official_rows(task, records, names)
 
 
+def records_of(name: str, config: str) -> Any:
+    """The train split of another data set. Raises: UserError where it cannot be had."""
+    if not Path(name).exists() and not _hub_answers():
+        _go_offline()
+    from datasets import load_dataset
+    from datasets.utils import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        try:
+            return load_dataset(name, config, split="train")
+        except RuntimeError:  # it is a program, which is not run; the Hub keeps a copy as plain tables
+            return load_dataset(name, config, split="train", revision="refs/convert/parquet")
+    except (OSError, ValueError, RuntimeError) as err:
+        said = " ".join(str(err).split())[:200]
+        raise UserError(
+            f"data.self_instruct: got {name}, which cannot be loaded ({said}). Fetch its file and name that: "
+            "data.self_instruct=/path/to/file.jsonl."
+        ) from None
+
+
 def _go_offline() -> None:
     """From now on a cached copy is used, and nothing is waited for, also where the Hub's clients are imported already."""
     os.environ["HF_HUB_OFFLINE"] = "1"

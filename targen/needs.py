@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from targen.config import Settings, model_from_file, original_train_task
-from targen.finetuning import Model, needs_original
+from targen.finetuning import Model, needs_original, shows_original
 from targen.task import TaskSpec
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -71,7 +71,8 @@ def _data(settings: Settings) -> list[Needed]:
         if "evaluate" in phases or (phases & {"generate", "merge"} and _looks_at_evaluation(settings)):
             add(task, f"{task.eval_split} split")
         shows = settings.method.demonstrations is not None and phases & {"generate", "merge"}
-        if shows or ("train" in phases and needs_original(settings)):
+        trains = "train" in phases and needs_original(settings)
+        if shows or trains or ("evaluate" in phases and shows_original(settings)):
             add(original_train_task(settings, task), "train split")
     return found
 

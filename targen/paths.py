@@ -77,6 +77,14 @@ class RunPaths:
     def predictions(self, cell: str) -> Path:
         return self.root / "predictions" / f"{cell}.jsonl"
 
+    def submission(self, name: str) -> Path:
+        """An archive for the leaderboard."""
+        return self.root / "submission" / f"{name}.zip"
+
+    def submitted(self, part: str) -> Path:
+        """The predictions of one cell and task from which archives are put together."""
+        return self.root / "submission" / "predictions" / f"{part}.jsonl"
+
 
 def _numbered(folder: Path, stem: str) -> list[Path]:
     found = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]

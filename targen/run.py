@@ -18,7 +18,7 @@ from typing import Any
 from targen.children import Children, environment
 from targen.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.config import Phase, Settings
-from targen.data import eval_split
+from targen.data import eval_split, leaderboard_split
 from targen.jsonl import Json, write_text
 from targen.paths import PROJECT
 from targen.run_dir import open_run, read_record
@@ -93,9 +93,11 @@ def _command(settings: Settings, name: Phase) -> list[str]:
 
 def check_evaluation_data(settings: Settings) -> None:
     """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
-    if settings.data.source == "local" and "evaluate" in settings.phases:
+    if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
+            if settings.eval.submission:
+                leaderboard_split(settings.data, task)
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:

@@ -9,10 +9,11 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
+from targen import openllm
 from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
-from targen.finetuning import needs_original
+from targen.finetuning import is_file, needs_original, shows_original
 from targen.jsonl import Json, write_text
 from targen.run_lock import refuse_if_locked
 
@@ -29,7 +30,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
         raise UserError("\n".join(problems))
     path, values = settings.paths.config, _with_template_hash(as_values(cfg))
     if path.exists():
-        old = _read(path)
+        old = read_config(path)
         changed = changed_answer_keys(old, values)
         if changed and _has_answers(settings):
             raise UserError(
@@ -86,7 +87,17 @@ def missing_files(settings: Settings) -> list[str]:
             f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
             "<run.dir>/models/<cell> of another; train it first."
         ]
-    return _missing_data(settings)
+    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
+    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
+
+
+def _missing_instructions(settings: Settings) -> list[str]:
+    source = settings.data.self_instruct
+    if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
+        return []
+    if is_file(source) and not Path(source).is_file():
+        return [f"data.self_instruct: {source} is not there. Correct the path."]
+    return []
 
 
 def _missing_data(settings: Settings) -> list[str]:
@@ -94,9 +105,13 @@ def _missing_data(settings: Settings) -> list[str]:
         return []
     needed = []
     for task in settings.tasks.values():
-        if "evaluate" in settings.phases:
+        if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
         if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+        if "evaluate" in settings.phases and shows_original(settings):
             needed.append((original_train_task(settings, task), "train"))
     problems = []
     for task, split in needed:
@@ -116,7 +131,8 @@ def read_record(path: Path) -> Json:
     return record if isinstance(record, dict) and "seconds" in record else {}
 
 
-def _read(path: Path) -> Json:
+def read_config(path: Path) -> Json:
+    """The configuration of a run, as it was written. Raises: UserError where it is damaged."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:

@@ -22,6 +22,7 @@ Row = Json  # one row in the official SuperGLUE JSONL format
 Fields = Mapping[str, str]  # named texts, as prompt templates see them
 STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
+Metric = Literal["accuracy", "f1_macro", "gender_parity", "record_f1", "record_em"]  # functions of eval/metrics.py
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -97,7 +98,7 @@ class TaskSpec:
     title: str
     description: str
     question: str
-    metrics: list[str]
+    metrics: Annotated[list[Metric], Field(min_length=1)]
     sizes: dict[str, int]
     eval_split: str
     row: list[str]

@@ -11,6 +11,7 @@ from targen.config import Settings
 from targen.data import FIXTURE, local_file, read_rows
 from targen.task import Example
 from train.cells import cells
+from train.render import prompt
 
 SPECS = settings().tasks
 DROPOUT = {  # what the architectures of the tiny models drop out, where they drop out anything
@@ -73,3 +74,34 @@ def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=PROJECT, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The interpreter in another folder, with the project installed."""
+    variables = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=280
+    )
+
+
+def tiny_gpt2(folder: Path) -> Path:
+    """A two-layer GPT-2 with learned positions and a byte-level BPE of its own, which has an end and no padding."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    texts = [prompt(SPECS[name], one) + " yes no true false neither" for name in SPECS for one in examples_of(name)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=900, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(fast), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024, "eos_token_id": 0}
+    config = GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder

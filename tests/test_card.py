@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROJECT, TASKS, files, lines, reply, settings
+from conftest import LONGEST, PROJECT, TASKS, files, lines, reply, settings
 
 from targen.card import card, code, found_stats
 from targen.generate import generate
@@ -155,7 +155,7 @@ def publish(*arguments: object, **environment: str) -> subprocess.CompletedProce
     variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
         [sys.executable, str(PROJECT / "scripts" / "publish.py"), *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env=variables | {"HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
+        capture_output=True, text=True, timeout=LONGEST, env=variables | {"HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
     )  # fmt: skip
 
 

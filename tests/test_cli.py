@@ -1,12 +1,12 @@
 """The command line: what a user mistypes gets one line and exit code 2, and nothing is written."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, command, files
+from conftest import LONGEST, PROJECT, command, files
 
 MISTAKES = [
     (["task=cbb"], "task: got 'cbb', expected a file of conf/task/. Did you mean 'cb'?"),
@@ -21,7 +21,7 @@ MISTAKES = [
     (["synth.size=25"], "synth.size: got 25, expected a multiple of 2 for axg"),
     (
         ["arms=[orignal]"],
-        "arms.0: got 'orignal', expected 'none', 'original', 'synthetic' or 'mixed'. Did you mean 'original'?",
+        "arms.0: got 'orignal', expected 'none', 'original', 'synthetic', 'mixed' or 'self_instruct'. Did you mean 'original'?",
     ),
     (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each only once."),
     (["phases=[generate,trian]"], "Did you mean 'train'?"),
@@ -94,14 +94,20 @@ def test_phases_alone_without_their_input_say_what_to_run_first(tmp_path: Path) 
 
 
 def test_help_is_there_at_once() -> None:
+    """Nothing heavy is imported, and it takes some 0.3 s of a processor; time on the clock is also that of others."""
+
     def seconds() -> float:
-        start = time.monotonic()
-        done = command("targen.run", "--help")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = command("targen.run", "--help", PYTHONPROFILEIMPORTTIME="1")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0
         assert "+experiment=" in done.stdout
-        return time.monotonic() - start
+        imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+        assert "targen" in imported
+        assert not {"numpy", "torch", "transformers", "datasets", "sklearn", "aiohttp", "hydra"} & imported
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 1.0
+    assert any(seconds() < 1.5 for _ in range(10))
 
 
 def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> 
         "assert 'aiohttp' in sys.modules\n"
         "assert not {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import settings
-from small_data import SPECS, examples_of, small_run
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from small_data import SPECS, examples_of, small_run, tiny_gpt2
 
 from eval.predict import predict_cell
 from targen.errors import UserError
@@ -30,23 +28,7 @@ def tiny() -> Loaded:
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer GPT-2 with learned positions and a byte-level BPE of its own, which has an end and no padding."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    texts = [prompt(SPECS[name], one) + " yes no true false neither" for name in SPECS for one in examples_of(name)]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=900, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet)
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"vocab_size": len(fast), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024, "eos_token_id": 0}
-    config = GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
+    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def load(folder: Path) -> Loaded:

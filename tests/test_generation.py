@@ -1,6 +1,7 @@
 """Generation through public doors: balance, batch files, resume, growth, refusals."""
 
 import json
+import math
 import multiprocessing
 import platform
 import random
@@ -8,13 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import zlib
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, TASKS, command, files, lines, reply, settings
+from conftest import LONGEST, PROJECT, TASKS, command, files, lines, reply, settings
 from fake_model import FakeModel
 
 from targen.backends.batch import AwaitingAnswers
@@ -299,13 +302,14 @@ def test_a_task_that_cannot_be_made_keeps_no_other_from_it(tmp_path: Path, serve
 
 
 def _hold(folder: Path, barrier, found) -> None:
-    barrier.wait()
+    barrier.wait(LONGEST)
     try:
         with locked(folder):
             found.put("held")
-            time.sleep(0.3)
+            barrier.wait(LONGEST)  # until all have tried
     except UserError:
         found.put("refused")
+        barrier.wait(LONGEST)
 
 
 def test_of_many_that_find_a_dead_process_lock_one_takes_it(tmp_path: Path) -> None:
@@ -394,8 +398,13 @@ def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp
 
 
 def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> None:
+    tried: Counter[str] = Counter()
+
     def faults(number: int, handler) -> bool:
-        kind = number % 11
+        """Each request has its own two faults at most, whatever the order in which they come."""
+        body = json.dumps(faulty.bodies[number - 1] if number else faulty.probes[0], sort_keys=True)
+        tried[body] += 1  # of one request there is one try at a time
+        kind = (zlib.crc32(body.encode()) + 2 * tried[body]) % 11 if tried[body] <= 2 else 0
         if kind == 1:
             reply(handler, 429, '{"error": {"message": "slow down"}}', Retry_After="0")
         elif kind == 3:
@@ -409,7 +418,10 @@ def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> N
 
     faulty = serve(FakeModel())
     faulty.misbehave = faults
-    generate(settings(*server_overrides(tmp_path / "faulty", faulty.url, "task=[rte,copa]")))
+    generate(
+        settings(*server_overrides(tmp_path / "faulty", faulty.url, "task=[rte,copa]", "generator.retry_pause=0.01"))
+    )
+    assert {count for count in tried.values()} == {1, 2, 3}
     generate(settings(*server_overrides(tmp_path / "good", serve(FakeModel()).url, "task=[rte,copa]")))
     assert files(tmp_path / "faulty" / "synthetic") == files(tmp_path / "good" / "synthetic")
 
@@ -455,15 +467,16 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
     overrides = server_overrides(tmp_path / "killed", server.url, "generator.concurrency=4")
     chance, kills = random.Random(1), 3
     for _ in range(kills):
+        target = len(server.bodies) + chance.randrange(20, 120)
+        server.hold_from, server.go_on = target + 30, threading.Event()
         process = subprocess.Popen(
             [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
         )
-        target = len(server.bodies) + chance.randrange(20, 120)
-        while len(server.bodies) < target:
-            assert process.poll() is None
-            time.sleep(0.005)
+        server.wait_for(target, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        server.go_on.set()
+    server.hold_from = math.inf
     assert command("targen.generate", *overrides).returncode == 0
     generate(settings(*server_overrides(tmp_path / "whole", serve(model).url)))
     assert files(tmp_path / "killed" / "synthetic") == files(tmp_path / "whole" / "synthetic")
@@ -473,19 +486,19 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
 
 def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path, serve) -> None:
     server = serve(FakeModel())
-    server.misbehave = lambda number, handler: bool(time.sleep(1))
+    server.hold_from = 3
     overrides = server_overrides(tmp_path, server.url, "task=rte", "generator.concurrency=1")
     first = subprocess.Popen(
         [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
     )
-    while len(server.bodies) < 3:
-        time.sleep(0.01)
+    server.wait_for(3, first)
     second = command("targen.generate", *overrides)
     assert second.returncode == 2
     assert f"is in use by process {first.pid} on " in second.stderr
     first.kill()
     first.wait()
-    server.misbehave = lambda number, handler: False
+    server.hold_from = math.inf
+    server.go_on.set()
     assert (tmp_path / "run.lock").exists()
     assert command("targen.generate", *overrides).returncode == 0
     assert not (tmp_path / "run.lock").exists()

@@ -236,7 +236,7 @@ def folder_of(tmp_path: Path, *names: str) -> Model:
 def test_a_folder_without_weights_and_one_with_pickled_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no weights, expected model\.safetensors"):
         resolve(folder_of(tmp_path, "config.json"))
-    with pytest.raises(UserError, match=r"has pickled weights only.*model\.pickle=true"):
+    with pytest.raises(UserError, match=r"has pickled weights only.*\+model\.pickle=true"):
         resolve(folder_of(tmp_path, "pytorch_model.bin"))
 
 
@@ -259,7 +259,7 @@ def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}')
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"needs program code of its own.*model\.remote_code=true"):
+    with pytest.raises(UserError, match=r"needs program code of its own.*\+model\.remote_code=true"):
         encoder.load_pretrained(Model("m", "encoder", str(tmp_path), None, 1e-3, "fp32"), SPECS["cb"])
     assert not (tmp_path / "ran").exists()
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, TASKS, command, files, lines, settings
+from conftest import LONGEST, PROJECT, TASKS, command, files, lines, settings
 from fake_model import FakeModel
 
 from targen.backends.recorded import SHIPPED, Recorded
@@ -221,7 +221,7 @@ def test_a_plan_needs_no_gpu_library() -> None:
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'transformers', 'vllm', 'datasets', 'aiohttp'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     assert "plan of the generate phase" in done.stdout
 

@@ -2,11 +2,13 @@
 
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import command, lines, settings
+from conftest import LONGEST, PROJECT, command, lines, settings
 from safetensors.torch import load_file
 from small_data import model_of, start, tiny_overrides
 
@@ -17,6 +19,7 @@ from targen.paths import CONF
 from train.batches import Batching, Parts, batch_parts, epoch_batches
 from train.cells import cells
 from train.run import train
+from train.throughput import peak_rss
 
 
 def test_an_epoch_has_each_example_once_in_batches_of_like_length() -> None:
@@ -136,6 +139,13 @@ def test_the_log_says_how_fast_and_how_much(tmp_path: Path) -> None:
     assert first["grad_norm"] > 0 and last["train_runtime"] > 0
 
 
+def test_the_peak_of_memory_is_that_of_the_process_itself_and_not_of_the_one_that_started_it() -> None:
+    ballast = b"x" * 700 * 2**20
+    script = "from train.throughput import peak_rss; print(peak_rss())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert peak_rss() > len(ballast) / 2**20 > float(done.stdout) > 50
+
+
 def test_a_launch_that_is_not_there_and_too_many_processes_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"train\.launch: got 'dpd', expected a file of conf/accelerate/.*Did you mean 'ddp'"
@@ -143,7 +153,7 @@ def test_a_launch_that_is_not_there_and_too_many_processes_are_one_line(tmp_path
         settings("train.launch=dpd")
     arguments = tiny_overrides(tmp_path, "train.batch_size=1")
     process = start("train.launch", "ddp", *arguments)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=LONGEST)
     assert process.returncode == 2, said
     assert "error: train.batch_size: got 1 with 2 processes, expected at least one example for each." in said
 
@@ -154,6 +164,7 @@ def test_every_launch_configuration_is_one_that_accelerate_takes() -> None:
     found = {path.stem: load_config_from_file(str(path)) for path in (CONF / "accelerate").glob("*.yaml")}
     assert set(found) == {"cpu", "one_gpu", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
     assert all(settings(f"train.launch={name}") for name in found)
+    assert all(found[name].main_process_port == 0 for name in found if found[name].num_processes > 1)
     assert [found[f"deepspeed_zero{stage}"].deepspeed_config["zero_stage"] for stage in (2, 3)] == [2, 3]
 
 
@@ -190,7 +201,7 @@ def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
         if processes == 1:
             evaluate(run)
         else:
-            launcher = ["--multi_gpu", f"--num_processes={processes}", "--module", "eval.run"]
+            launcher = ["--multi_gpu", f"--num_processes={processes}", "--main_process_port=0", "--module", "eval.run"]
             done = command("accelerate.commands.launch", *launcher, *arguments)
             assert done.returncode == 0, done.stderr
         scores = {row["task"]: row for row in lines(run.paths.scores)}

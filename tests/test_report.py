@@ -34,13 +34,18 @@ class Elements(HTMLParser):
 
 def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str, object]:
     row = {
+        "benchmark": "superglue",
         "cell": f"minilm-single-{task}-{arm}-s0",
         "model": "minilm",
         "setting": "single",
         "task": task,
         "arm": arm,
         "seed": 0,
+        "instruct": False,
+        "scoring": "class_head",
+        "shots": 0,
     }
+    row |= dict.fromkeys(("train_rows", "real_rows", "method", "self_correct", "generator"))
     row |= {
         "metric": "accuracy",
         "value": value,
@@ -50,7 +55,7 @@ def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str,
         "rows_in_split": 20,
         "unparsed": 1,
     }
-    return row | {"split": "val", "origin": "SuperGLUE val", "is_fixture": False} | changes
+    return row | {"split": "val", "origin": "SuperGLUE val", "evaluated": "0" * 16, "is_fixture": False} | changes
 
 
 def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
@@ -131,5 +136,5 @@ def test_the_title_says_that_it_is_not_superglue() -> None:
 def test_scores_on_different_rows_never_share_a_line() -> None:
     tasks = list(settings("task=rte").tasks.values())
     mixed = [score_row("rte", "original", 0.5), score_row("rte", "synthetic", 0.5, origin="elsewhere", cell="b")]
-    with pytest.raises(UserError, match=r"original-s0 was scored on SuperGLUE val \(10 rows\), b on elsewhere"):
+    with pytest.raises(UserError, match=r"original-s0 was scored on SuperGLUE val \(10 rows, 0{16}\), b on elsewhere"):
         table_lines(tasks, ["original", "synthetic"], mixed)

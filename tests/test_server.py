@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, Server, command, files, lines, reply, settings
+from conftest import LONGEST, PROJECT, Server, command, files, lines, reply, settings
 from fake_model import FakeModel
 
 from targen.backends import openai, pace, replies
@@ -68,6 +68,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.fixture(autouse=True)
+def _every_probe_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a loaded machine takes over it: more calls than go out beside it end only after it."""
+    monkeypatch.setattr(openai, "PROBE_WAIT", 600.0)
+    monkeypatch.setattr("targen.backends.structured.LONGEST_WAIT", 600.0)
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a good server with the fake model gives."""
@@ -109,7 +116,7 @@ def test_a_server_that_ignores_the_schema_is_found_out_by_the_probe_and_asked_on
     run(tmp_path, server, "synth.size=8")
     assert len(server.probes) == 1 and len(warnings(caplog)) == 1
     other = serve(FakeModel())
-    run(tmp_path, other, "synth.size=10")
+    run(tmp_path, other, "synth.size=24")
     assert len(other.probes) == 1
 
 
@@ -136,17 +143,20 @@ def test_a_probe_that_tells_nothing_is_not_repeated_and_not_fatal(
 
 
 def test_few_calls_go_out_before_a_slow_probe_has_ended(tmp_path: Path, serve, good) -> None:
-    server, before = serve(FakeModel()), []
+    server, before, enough = serve(FakeModel()), [], threading.Event()
 
     def misbehave(number: int, handler) -> bool:
+        if number == openai.BEFORE_PROBE:
+            enough.set()
         if number == 0:
-            time.sleep(1)
+            assert enough.wait(LONGEST)
+            time.sleep(0.5)  # in which more could come
             before.append(len(server.bodies))
         return False
 
     server.misbehave = misbehave
     run(tmp_path, server, "method=zero_shot", "synth.size=60")
-    assert 0 < before[0] <= openai.BEFORE_PROBE
+    assert before == [openai.BEFORE_PROBE]
     assert len(server.bodies) >= 60
 
 
@@ -161,9 +171,9 @@ def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
             return model["now"].complete(body)
 
     server, method = serve(Changing()), "method=zero_shot"
-    run(tmp_path, server, method, "synth.size=2")  # the probe is on record, and held
+    run(tmp_path, server, method, "synth.size=20")  # the probe is on record, and held
     model["now"] = FakeModel(rate)
-    run(tmp_path, server, method, "synth.size=22", "synth.max_attempts=200")
+    run(tmp_path, server, method, "synth.size=42", "synth.max_attempts=200")
     assert len(server.probes) == 1
     found = [line for line in warnings(caplog) if "does not hold its answers" in line]
     assert len(found) == said and all("answers are not objects of it; the last one" in line for line in found)
@@ -331,11 +341,11 @@ GARBAGE = [
 def test_a_megabyte_of_garbage_is_judged_at_once(unit: str, start: str) -> None:
     for size in (MEGABYTE, 12_000):
         text = start + (unit * (size // len(unit)))
-        begin = time.perf_counter()
+        begin = time.thread_time()  # of this thread alone; work that grows with the square would take hours
         for whole in (text, text + "}" * text.count("{")):
             with contextlib.suppress(RowError):
                 read_object(Answer("id", whole, "stop", {}, ""), PAIR)
-        assert time.perf_counter() - begin < 2.0
+        assert time.thread_time() - begin < 10.0
 
 
 def test_a_better_reader_reads_an_existing_run_anew_without_a_request(tmp_path: Path, serve, monkeypatch) -> None:
@@ -531,7 +541,7 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     from email.utils import formatdate
 
     assert replies.seconds("2.5") == 2.5
-    assert replies.seconds(formatdate(time.time() + 20, usegmt=True)) == pytest.approx(20, abs=2)
+    assert replies.seconds(formatdate(time.time() + 5000, usegmt=True)) == pytest.approx(5000, abs=500)
     assert [replies.seconds(text) for text in (None, "soon", "nan", "inf")] == [None] * 4
 
 
@@ -576,10 +586,18 @@ def head(handler) -> None:
 
 @pytest.mark.parametrize("kind", ["silent", "head", "drip"])
 def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: str) -> None:
-    stop = threading.Event()
+    stop, nameless = threading.Event(), serve(FakeModel())  # which model it is does not matter here
+    nameless.misbehave = lambda number, handler: (
+        number
+        and (
+            reply(handler, 200, json.dumps(FakeModel().complete(nameless.bodies[number - 1]) | {"model": None})) or True
+        )
+    )
+    run(tmp_path, nameless)
+    kept = len(nameless.bodies)
 
     def misbehave(number: int, handler) -> bool:
-        if number <= 3:
+        if number == 0:
             return False
         if kind != "silent":
             head(handler)
@@ -595,10 +613,10 @@ def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: 
     server = serve(FakeModel())
     server.misbehave = misbehave
     begin = time.monotonic()
-    with pytest.raises(UserError, match=r"calls got no answer \(timeout x \d+.*3 answers are kept") as ended:
-        run(tmp_path, server, "generator.timeout=0.3")
+    with pytest.raises(UserError, match=rf"calls got no answer \(.*timeout x \d+.* {kept} answers are kept") as ended:
+        run(tmp_path, server, "synth.size=24", "generator.timeout=0.3")
     stop.set()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 100
     assert "no whole answer in 0.3 s (generator.timeout), after 2 retries" in str(ended.value)
 
 
@@ -629,7 +647,7 @@ def test_a_fatal_end_does_not_wait_for_calls_that_hang(tmp_path: Path, serve, mo
             time.sleep(0.2)
             reply(handler, 401, "no")
         elif number > 3:
-            stop.wait(60)
+            stop.wait(LONGEST)
         return number > 3
 
     monkeypatch.setattr(openai, "DRAIN", 0.5)
@@ -639,7 +657,7 @@ def test_a_fatal_end_does_not_wait_for_calls_that_hang(tmp_path: Path, serve, mo
     with pytest.raises(UserError, match="answers status 401: no; no key is set"):
         run(tmp_path, server, "synth.size=24")
     stop.set()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 100
 
 
 def test_the_end_says_what_happened_how_often_and_what_is_kept(tmp_path: Path, serve) -> None:
@@ -691,7 +709,7 @@ def test_nothing_is_downloaded_and_no_tokenizer_is_loaded(tmp_path: Path, serve,
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
     variables = {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
     arguments = [sys.executable, "-m", "targen.generate", *overrides(tmp_path / "run", serve(FakeModel()))]
-    done = subprocess.run(arguments, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(arguments, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     assert "HEAVY set()" in done.stdout
     assert files(tmp_path / "run" / "synthetic") == good
@@ -710,13 +728,12 @@ TEXTS = {
 @pytest.mark.parametrize("kind", TEXTS)
 def test_any_text_comes_back_as_it_was_or_is_rejected_with_a_reason(tmp_path: Path, serve, kind: str) -> None:
     def misbehave(number: int, handler) -> bool:
-        if number == 0 or step_of(server.bodies[number - 1]) != "generation" or done:
+        steps = [step_of(body) for body in server.bodies[:number]]
+        if steps[-1:] != ["generation"] or steps.count("generation") > 1:  # but for the first to come, all are as usual
             return False
-        done.append(server.bodies[number - 1])
         reply(handler, 200, completion(json.dumps({"hypothesis": TEXTS[kind]}, ensure_ascii=kind == "half")))
         return True
 
-    done: list[Any] = []
     server = serve(FakeModel())
     server.misbehave = misbehave
     run(tmp_path, server)

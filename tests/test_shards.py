@@ -1,14 +1,16 @@
 """Shards of a generation: no coordination, one merge, the same bytes as one process."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, command, files, lines, settings
+from conftest import LONGEST, PROJECT, command, files, lines, settings
 from fake_model import FakeModel
 
 from targen.errors import UserError
@@ -73,15 +75,27 @@ def test_shards_run_at_once_and_may_be_killed(tmp_path: Path, serve) -> None:
     alone = len(server.bodies)
     server.bodies.clear()
 
-    def start(index: int) -> "subprocess.Popen[bytes]":
-        arguments = overrides(tmp_path / "shards", server.url, f"shard.index={index}", "shard.count=3")
-        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], cwd=PROJECT)
+    killed = threading.Event()
 
-    processes = [start(index) for index in range(3)]
-    while len(server.bodies) < alone // 3:
-        assert any(process.poll() is None for process in processes)
+    def misbehave(number: int, handler) -> bool:
+        """The second shard gets ten answers, which is not enough, before it is killed."""
+        callers = server.callers[:number]
+        if callers and callers[-1] == "Bearer to-be-killed" and callers.count(callers[-1]) > 10:
+            killed.wait(LONGEST)
+        return False
+
+    server.misbehave = misbehave
+
+    def start(index: int, key: str = "") -> "subprocess.Popen[bytes]":
+        arguments = overrides(tmp_path / "shards", server.url, f"shard.index={index}", "shard.count=3")
+        environment = os.environ | {"OPENAI_API_KEY": key}
+        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], cwd=PROJECT, env=environment)
+
+    processes = [start(index, "to-be-killed" * (index == 1)) for index in range(3)]
+    server.wait_for(alone // 3, processes[1])
     processes[1].kill()
     processes[1].wait()
+    killed.set()
     refused = command("targen.merge", *overrides(tmp_path / "shards", server.url, "shard.count=3"))
     assert refused.returncode == 2  # a shard is at work, or one is not done
     assert [process.wait() for process in (processes[0], processes[2])] == [0, 0]

@@ -26,8 +26,9 @@ class Part:
     real: bool
 
 
-def trained_arms(settings: Settings) -> list[Arm]:
-    return [arm for arm in settings.arms if arm != "none"]
+def arms_of_tasks(settings: Settings) -> list[Arm]:
+    """The arms whose rows are those of a task."""
+    return [arm for arm in settings.arms if arm not in ("none", "self_instruct")]
 
 
 def training_parts(settings: Settings, cell: Cell) -> tuple[Part, ...] | None:
@@ -36,6 +37,8 @@ def training_parts(settings: Settings, cell: Cell) -> tuple[Part, ...] | None:
     None: rows of the original data in a run that fell back to the fixture, which has no training rows.
     Raises: UserError where rows are missing that should be there.
     """
+    if cell.arm == "self_instruct":
+        return (_instructions(settings, cell),)
     found: list[Part] = []
     for name in cell.tasks:
         task = settings.tasks[name]
@@ -45,6 +48,26 @@ def training_parts(settings: Settings, cell: Cell) -> tuple[Part, ...] | None:
         # RTE's rows stand in for AX-g's; where RTE itself is in the mixture they are there already
         found += [part for part in parts if part.task.name == name or part.task.name not in cell.tasks]
     return tuple(found)
+
+
+def _instructions(settings: Settings, cell: Cell) -> Part:
+    """Instruction data instead of the tasks' rows: as many as the smallest other arm has in all with train.equal_size,
+    else all, or train.max_rows for each task of the mixture."""
+    from train.self_instruct import instruction_rows, spec
+
+    train = settings.train
+    if not train.equal_size:
+        count = None if train.max_rows is None else train.max_rows * len(cell.tasks)
+        return Part(spec(), instruction_rows(settings, cell.seed, count), real=False)
+    others = [training_parts(settings, replace(cell, arm=arm)) for arm in arms_of_tasks(settings)]
+    count = min(sum(len(part.rows) for part in parts) for parts in others if parts is not None)
+    rows = instruction_rows(settings, cell.seed, count)
+    if len(rows) < count:
+        raise UserError(
+            f"train.equal_size: got true, but {settings.data.self_instruct} has {len(rows)} rows and the other arms have {count}. "
+            f"Set train.max_rows={max(1, len(rows) // len(cell.tasks))}, or train.equal_size=false."
+        )
+    return Part(spec(), rows, real=False)
 
 
 def hold_out(settings: Settings, cell: Cell, parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
@@ -111,7 +134,7 @@ def _sized(settings: Settings, task: TaskSpec, arm: Arm, seed: int) -> tuple[Par
     own = _arm(settings, task, arm, seed)
     if own is None or not settings.train.equal_size:
         return own
-    arms = [own if other == arm else _arm(settings, task, other, seed) for other in trained_arms(settings)]
+    arms = [own if other == arm else _arm(settings, task, other, seed) for other in arms_of_tasks(settings)]
     smallest = min(sum(len(part.rows) for part in parts) for parts in arms if parts is not None)
     quotas = shares([len(part.rows) for part in own], smallest)
     return tuple(

@@ -9,10 +9,11 @@ from typing import Any
 
 from targen.config import Arm, Settings, differences
 from targen.errors import UserError, did_you_mean
-from targen.finetuning import Train
+from targen.finetuning import Train, shows_original
 from targen.jsonl import Json, read_json
 from targen.paths import RunPaths
 from targen.task import Row
+from train import self_instruct
 from train.checkpoints import complete
 
 DONE = "done.json"
@@ -75,7 +76,7 @@ def _grid(settings: Settings) -> list[Cell]:
         Cell(settings.model.name, setting_name(settings.train), mixture_name(own), arm, seed, own)
         for own in ([tuple(sorted(names))] if multi else [(name,) for name in names])
         for arm in settings.arms
-        for seed in (settings.seeds if arm != "none" or settings.eval.shots else settings.seeds[:1])
+        for seed in (settings.seeds if arm != "none" or shows_original(settings) else settings.seeds[:1])
     ]
 
 
@@ -116,6 +117,9 @@ def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = Non
             }
         if settings.train.instruct:
             found[f"tasks.{name}"] |= {"description": task.description}
+    if cell.arm == "self_instruct":
+        layout = self_instruct.spec()
+        found["tasks.self_instruct"] = {"question": layout.question, "instance": layout.instance}
     if settings.train.init_from is not None:
         found["init_from"] = initial_mark(settings)
     if settings.train.equal_size:

@@ -6,6 +6,7 @@ could then not be compared, and after finetuning on thousands of rows the layout
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from targen.errors import UserError
 from targen.finetuning import Model
 from targen.task import Example, TaskSpec
+from train.answering import ranked
 from train.fitting import Positive, check_answers, fitted
 from train.losses import PerExample, Weigh, total
 from train.pretrained import PLAIN, Loaded, Loading, load, load_folder
-from train.render import answers, instruction, prompt
+from train.render import CUE, INSTRUCTION_CUE, answers, instruction, with_cue
 from train.seq2seq import IGNORED, token_sums
+from train.writing import LineEnds, batches_to_write, greedy_texts
 
 SCORES_CHOICES = False
 LORA_TASK = "CAUSAL_LM"
-CUE, INSTRUCTION_CUE = "Answer:", "Output:"  # the last words of a prompt
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Encoded:
     prompt: list[int]
     answers: tuple[list[int], ...]
     gold: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -59,6 +62,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Positive] | None = None,
+    solved: Sequence[Positive] | None = None,
 ) -> list[Encoded]:
     """Token ids of prompts and of all possible answers; together they are at most `max_length`, no answer is cut."""
     tokenizer = loaded.tokenizer
@@ -67,22 +71,18 @@ def encode(
         """With the beginning that the tokenizer may set, without an end: the text goes on."""
         return [ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids for ids in tokenizer(texts)["input_ids"]]
 
-    cue, text = (CUE, _plain) if positive is None else (INSTRUCTION_CUE, instruction)
+    cue, text = (CUE, with_cue) if positive is None else (INSTRUCTION_CUE, instruction)
     possible = [answers(task, example) for example in examples]
     ids = _answer_ids(tokenizer, cue, [answer for own in possible for answer in own])
     tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
     longest = max(map(len, ids.values())) + 1
     check_answers(task, list(ids.items()), max_length - tail - 1)
-    prompts = fitted(tokenize, text, task, examples, positive or (), max_length - longest, tail)
+    prompts, cut = fitted(tokenize, text, task, examples, positive or solved or (), max_length - longest, tail)
     ends = {answer: [*own, tokenizer.eos_token_id] for answer, own in ids.items()}
     return [
-        Encoded(asked, tuple(ends[answer] for answer in own), example.gold[0] if example.gold else -1)
-        for asked, own, example in zip(prompts, possible, examples, strict=True)
+        Encoded(asked, tuple(ends[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
+        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
     ]
-
-
-def _plain(task: TaskSpec, example: Example, positive: Positive) -> str:
-    return f"{prompt(task, example)}\n{CUE}"
 
 
 def _answer_ids(tokenizer: PreTrainedTokenizerBase, cue: str, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -142,50 +142,33 @@ def loss(
     return summed / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def predict(loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-    """(place, log-probability of each answer among the possible ones), long prompts first.
-
-    An answer's score is the sum of its tokens' log-probabilities, its end included. Each prompt is computed once; its
-    keys and values serve all its answers, of which at most `batch_size` (or those of one prompt) go through at once.
-    """
+def predict(
+    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, by_token: bool = False
+) -> Iterator[tuple[int, list[float]]]:
+    """As `ranked` has it. Each prompt is computed once; its keys and values serve all its answers."""
     loaded.model.eval()
-    for places in _batches(encoded, batch_size):
-        with torch.inference_mode():
-            scores = _answer_scores(loaded, [encoded[place] for place in places])
-        for place, own in zip(places, scores, strict=True):
-            yield place, own.log_softmax(dim=0).tolist()
-
-
-def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].prompt), place)):
-        if batch and held + len(encoded[place].answers) > batch_size:
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += len(encoded[place].answers)
-    if batch:
-        yield batch
-
-
-def _answer_scores(loaded: Loaded, batch: Sequence[Encoded]) -> list[Tensor]:
-    """Per example the log-probability of each answer."""
     device = next(loaded.model.parameters()).device
-    prompts = {name: values.to(device) for name, values in _padded(loaded, [one.prompt for one in batch]).items()}
-    asked = loaded.model(**prompts, use_cache=True, logits_to_keep=1)
-    counts = [len(one.answers) for one in batch]
-    owner = torch.arange(len(batch), device=device).repeat_interleave(torch.tensor(counts, device=device))
+    return ranked(partial(answer_scores, loaded), encoded, batch_size, device, by_token)
+
+
+def answer_scores(
+    loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
+) -> tuple[Tensor, ...]:
+    """Per prompt the log-probability of each answer."""
+    device, counts = next(loaded.model.parameters()).device, [len(own) for own in answers]
+    inputs = {name: values.to(device) for name, values in _padded(loaded, prompts).items()}
+    asked = loaded.model(**inputs, use_cache=True, logits_to_keep=1)
+    owner = torch.arange(len(prompts), device=device).repeat_interleave(torch.tensor(counts, device=device))
     labels = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(answer) for one in batch for answer in one.answers], batch_first=True, padding_value=IGNORED
+        [torch.tensor(answer) for own in answers for answer in own], batch_first=True, padding_value=IGNORED
     ).to(device)
     logits = asked.logits[owner]  # of the first token of every answer
     if labels.shape[1] > 1:
         cache = asked.past_key_values
         cache.batch_select_indices(owner)
         shown = labels[:, :-1]
-        mask = torch.cat([prompts["attention_mask"][owner], (shown != IGNORED).long()], dim=1)
-        start = prompts["position_ids"][owner, -1:] + 1
+        mask = torch.cat([inputs["attention_mask"][owner], (shown != IGNORED).long()], dim=1)
+        start = inputs["position_ids"][owner, -1:] + 1
         later = loaded.model(
             input_ids=shown.clamp(min=0),
             attention_mask=mask,
@@ -194,4 +177,17 @@ def _answer_scores(loaded: Loaded, batch: Sequence[Encoded]) -> list[Tensor]:
             use_cache=True,
         )
         logits = torch.cat([logits, later.logits], dim=1)
-    return list(torch.split(token_sums(logits, labels, 0.0).log_probability.cpu(), counts))
+    return torch.split(token_sums(logits, labels, 0.0).log_probability.cpu(), counts)
+
+
+def write(
+    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
+) -> Iterator[tuple[int, str]]:
+    """(place, what the model writes up to its end or that of the line), long prompts first."""
+    loaded.model.eval()
+    positions, line_ends = getattr(loaded.model.config, "max_position_embeddings", None), LineEnds(loaded.tokenizer)
+    for places, tokens in batches_to_write(encoded, batch_size, max_new_tokens, positions):
+        inputs = _padded(loaded, [encoded[place].prompt for place in places])
+        del inputs["position_ids"]  # it counts them itself
+        texts = greedy_texts(loaded, inputs, tokens, line_ends)
+        yield from zip(places, texts, strict=True)

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from targen.errors import UserError
 from targen.finetuning import Model
 from targen.task import Example, TaskSpec
+from train.asking import Size, batches
 from train.losses import PerExample, Weigh, total
 from train.pretrained import PLAIN, Loaded, Loading, config_of, load, load_folder
 from train.render import encoder_texts
@@ -40,6 +41,7 @@ class Encoded:
     gold: int
     first: int
     count: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -156,6 +158,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Sequence[Example]] | None = None,
+    solved: Sequence[Sequence[Example]] | None = None,
 ) -> list[Encoded]:
     """Token ids of the examples, cut at `max_length` tokens where the task says; an encoder is shown no other examples."""
     own = columns(encoder.model, task)
@@ -164,14 +167,18 @@ def encode(
     first, second = [pair[0] for pair in flat], [pair[1] for pair in flat]
     fitting = _fits(encoder.tokenizer, first if task.encoder.truncate == "second" else second, max_length)
     encoder.tokenizer.truncation_side = "left" if task.encoder.cut == "beginning" else "right"
-    sequences: list[dict[str, list[int]]] = []
+    sequences: list[tuple[dict[str, list[int]], bool]] = []
     for one, two, fits in zip(first, second, fitting, strict=True):
-        cut = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
-        sequences.append(dict(encoder.tokenizer(one, two, truncation=cut, max_length=max_length)))
+        how = TRUNCATION[task.encoder.truncate] if fits else "longest_first"
+        found = encoder.tokenizer(one, two, truncation=how, max_length=max_length)
+        sequences.append((dict(found), bool(found.encodings and found.encodings[0].overflowing)))
     places = iter(sequences)
+    groups = [[next(places) for _ in group] for group in pairs]
     return [
-        Encoded(tuple(next(places) for _ in group), example.gold[0] if example.gold else -1, *own)
-        for group, example in zip(pairs, examples, strict=True)
+        Encoded(
+            tuple(ids for ids, _ in group), example.gold[0] if example.gold else -1, *own, any(cut for _, cut in group)
+        )
+        for group, example in zip(groups, examples, strict=True)
     ]
 
 
@@ -211,6 +218,8 @@ def per_example(outputs: Any, labels: Tensor, smoothing: float) -> PerExample:
     """Cross-entropy of the label or of the choice; smoothing spreads its share over the example's own choices."""
     log_probabilities = example_logits(outputs.logits.float(), labels).log_softmax(dim=1)
     right = log_probabilities.gather(1, labels[:, :1]).squeeze(1)
+    if not smoothing:
+        return PerExample(-right, right)
     real = log_probabilities > float("-inf")
     uniform = log_probabilities.where(real, 0.0).sum(dim=1) / real.sum(dim=1)
     return PerExample(-(1 - smoothing) * right - smoothing * uniform, right)
@@ -236,11 +245,12 @@ def loss(
 
 
 def predict(encoder: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-    """(place, log-probability per label or choice) of every example; long ones first, `batch_size` sequences at once."""
+    """(place, log-probability per label or choice) of every example; long ones first, at most `batch_size` sequences at once."""
     collate = collator(encoder)
     device = next(encoder.model.parameters()).device
     encoder.model.eval()
-    for places in _batches(encoded, batch_size):
+    sizes = [Size(one.length, one.at_once, one.at_once) for one in encoded]
+    for places in batches(sizes, batch_size, device):
         batch = collate([encoded[place] for place in places])
         labels = batch.pop("labels")
         with torch.inference_mode():
@@ -249,17 +259,3 @@ def predict(encoder: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Ite
         for row, place in enumerate(places):
             one = encoded[place]
             yield place, scores[row, : one.count if one.count > 1 else len(one.sequences)].tolist()
-
-
-def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """Places of examples of like length, at most so many sequences together."""
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(encoded)), key=lambda place: (-encoded[place].length, place)):
-        if batch and held + len(encoded[place].sequences) > batch_size:
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += len(encoded[place].sequences)
-    if batch:
-        yield batch

@@ -1,17 +1,24 @@
 """The rows of a cell as token ids, as they are trained on and asked."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 from targen.config import Settings
 from targen.slots import rng
 from targen.task import Example, TaskSpec
+from targen.words import normalised
 from train.arms import Part
 from train.cells import Cell
 from train.families import Encoded
 from train.families import family as family_named
-from train.pretrained import Loaded
-from train.render import fewer_choices
+from train.fitting import Positive
+from train.pretrained import Loaded, load_tokenizer
+from train.render import answers, fewer_choices
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,44 @@ def encode_parts(settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence
 def encode_asked(
     settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part], task: TaskSpec, examples: Sequence[Example]
 ) -> Sequence[Encoded]:
-    """Examples as they are asked, all choices of each; `parts` are the rows that instructions show some of."""
-    shown = positive_examples(settings, cell, parts, task, examples, training=False)
-    return family_named(settings.model.family).encode(loaded, task, examples, settings.train.max_length, shown)
+    """Examples as they are asked, all choices of each; `parts` are the rows of which some are shown."""
+    positive = positive_examples(settings, cell, parts, task, examples, training=False)
+    solved = solved_examples(settings, cell, parts, task, examples)
+    encode, length = family_named(settings.model.family).encode, settings.train.max_length
+    found = encode(loaded, task, examples, length, positive, solved)
+    if cut := sum(one.cut for one in found):
+        first = ", the examples shown before them first" if positive or solved else ""
+        where = (cell.name, cut, len(found), task.name, length, first)
+        log.info("%s: %d of %d examples of %s that are asked are cut to train.max_length=%d%s", *where)
+    return found
+
+
+def say_cut(settings: Settings, cell: Cell, parts: Sequence[Encodings]) -> None:
+    """Logs how many examples of a cell train.max_length cuts, where it cuts any."""
+    counts: Counter[str] = Counter()
+    for part in parts:
+        for example, encoded in zip(part.examples, part.encoded, strict=True):
+            counts[example.task] += encoded.cut
+    if cut := sum(counts.values()):
+        rows = sum(len(part.examples) for part in parts)
+        tasks = "" if len(counts) == 1 else f" ({', '.join(f'{task} {count}' for task, count in counts.items())})"
+        length = settings.train.max_length
+        log.info("train: %s: %d of %d examples are cut to train.max_length=%d%s", cell.name, cut, rows, length, tasks)
+
+
+def check_room(settings: Settings, cell: Cell, parts: Sequence[Part]) -> None:
+    """Raises: UserError where train.max_length leaves an answer no room, which the model's tokenizer alone tells.
+
+    Of every part the example with the longest answers is encoded, by letters.
+    """
+    family = family_named(settings.model.family)
+    if family.SCORES_CHOICES:
+        return
+    loaded = Loaded(None, load_tokenizer(settings.model))
+    for part in parts:
+        example = max(examples_of(part), key=lambda one: max(map(len, answers(part.task, one))))
+        shown: list[Sequence[Example]] | None = [()] if settings.train.instruct else None
+        family.encode(loaded, part.task, [example], settings.train.max_length, shown)
 
 
 def examples_of(part: Part) -> list[Example]:
@@ -55,20 +97,46 @@ def positive_examples(
     task: TaskSpec,
     examples: Sequence[Example],
     training: bool,
-) -> list[Sequence[Example]] | None:
+) -> list[Positive] | None:
     """What is shown with each example under train.instruct: other training examples of its task, drawn by the cell's seed
     and the example's id; AX-g without rows of its own takes RTE's. None: no instructions."""
     if not settings.train.instruct:
         return None
-    own = [part for part in parts if part.task.name == task.name]
-    pool = [
-        one for part in own or [p for p in parts if p.task.name == task.original_train] for one in examples_of(part)
+    pool, when = _pool(parts, task), "train" if training else "evaluate"
+    return [
+        _others(pool, one, settings.train.instruct_examples, rng(cell.seed, task.name, "positive", when, one.id))
+        for one in examples
     ]
-    found: list[Sequence[Example]] = []
-    for example in examples:
-        draws = rng(cell.seed, task.name, "positive", "train" if training else "evaluate", example.id)
-        # one more than needed, so that the example itself can be left out; a twin of it gives its answer away as well
-        drawn = draws.sample(pool, min(len(pool), settings.train.instruct_examples + 1))
-        others = [one for one in drawn if one.fields != example.fields]
-        found.append(others[: settings.train.instruct_examples])
-    return found
+
+
+def solved_examples(
+    settings: Settings, cell: Cell, parts: Sequence[Part], task: TaskSpec, examples: Sequence[Example]
+) -> list[Positive] | None:
+    """The eval.shots examples shown before each one to a model that is not finetuned, drawn likewise. None: none are."""
+    if cell.trained or not settings.eval.shots:
+        return None
+    pool = _pool(parts, task)
+    return [_others(pool, one, settings.eval.shots, rng(cell.seed, task.name, "solved", one.id)) for one in examples]
+
+
+def _pool(parts: Sequence[Part], task: TaskSpec) -> list[Example]:
+    own = [part for part in parts if part.task.name == task.name]
+    stand_in = [part for part in parts if part.task.name == task.original_train]
+    return [one for part in own or stand_in for one in examples_of(part)]
+
+
+def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Positive:
+    """So many of the pool, without the example itself and twins of it, which give its answer away as well."""
+    drawn = draws.sample(pool, min(len(pool), count + 1))  # one more than needed: mostly enough
+    found = [one for one in drawn if not _twins(one, example)]
+    if len(found) < count and len(drawn) < len(pool):
+        others = [one for one in pool if not _twins(one, example)]
+        found = draws.sample(others, min(len(others), count))
+    return found[:count]
+
+
+def _twins(one: Example, other: Example) -> bool:
+    """Whether their texts are the same, in whatever order (COPA's choices), up to case, punctuation and spacing."""
+    return one.fields == other.fields or sorted(map(normalised, one.fields.values())) == sorted(
+        map(normalised, other.fields.values())
+    )

@@ -24,6 +24,11 @@ class Encoded(Protocol):
         ...
 
     @property
+    def cut(self) -> bool:
+        """Whether it was longer than train.max_length."""
+        ...
+
+    @property
     def at_once(self) -> int:
         """Sequences that go through the model together."""
         ...
@@ -53,8 +58,12 @@ class Family(Protocol):
         examples: Sequence[Example],
         max_length: int,
         positive: Sequence[Sequence[Example]] | None = None,
+        solved: Sequence[Sequence[Example]] | None = None,
     ) -> Sequence[Encoded]:
-        """`positive`: per example those shown with their answers, in the layout of instructions; None: no instructions."""
+        """`positive`: per example those shown with their answers, in the layout of instructions; None: no instructions.
+
+        `solved`: those shown with their answers in the plain layout; an encoder is shown none.
+        """
         ...
 
     def collator(self, loaded: Loaded) -> "Callable[[list[Any]], dict[str, Any]]": ...
@@ -73,6 +82,26 @@ class Family(Protocol):
     def predict(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int
     ) -> Iterator[tuple[int, list[float]]]: ...
+
+
+class WritingFamily(Family, Protocol):
+    """A family whose models answer in words."""
+
+    def predict(
+        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, by_token: bool = False
+    ) -> Iterator[tuple[int, list[float]]]:
+        """`by_token`: answers are ranked by the mean over their tokens, not by the sum."""
+        ...
+
+    def write(
+        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        """(place, what the model writes behind the prompt)."""
+        ...
+
+
+def writing_family(name: str) -> WritingFamily:
+    return cast(WritingFamily, family(name))
 
 
 def family(name: str) -> Family:

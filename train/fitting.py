@@ -1,13 +1,11 @@
 """Texts cut to so many tokens: what an example asks stays whole, its long field gives way."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from targen.errors import UserError
 from targen.task import Example, TaskSpec
 
-log = logging.getLogger(__name__)
 Positive = Sequence[Example]  # shown with their answers before an example
 Text = Callable[[TaskSpec, Example, Positive], str]
 Tokenize = Callable[[list[str]], list[list[int]]]
@@ -21,23 +19,20 @@ def fitted(
     positive: Sequence[Positive],
     limit: int,
     tail: int,
-) -> list[list[int]]:
-    """Token ids of the examples' texts, at most `limit` each.
+) -> tuple[list[list[int]], list[bool]]:
+    """Token ids of the examples' texts, at most `limit` each, and whether something of them was left out.
 
-    Where they are too many, positive examples are left out from the last on, then the task's long field is cut.
+    Where they are too many, the examples shown before are left out from the last on, then the task's long field is cut.
     If even that is not enough, the middle goes: the last `tail` tokens, with which the model is asked, always stay.
     """
     shown = list(positive) or [()] * len(examples)
     found = tokenize([text(task, one, own) for one, own in zip(examples, shown, strict=True)])
-    if long := sum(len(ids) > limit for ids in found):
-        first = "positive examples first" if positive else f"in {task.long_field}"
-        log.info(
-            "%s: %d of %d texts are longer than %d tokens and are cut, %s", task.name, long, len(found), limit, first
-        )
-    return [
-        ids if len(ids) <= limit else _cut(tokenize, text, task, one, own, ids, limit, tail)
-        for one, own, ids in zip(examples, shown, found, strict=True)
+    cut = [len(ids) > limit for ids in found]
+    kept = [
+        _cut(tokenize, text, task, one, own, ids, limit, tail) if is_long else ids
+        for one, own, ids, is_long in zip(examples, shown, found, cut, strict=True)
     ]
+    return kept, cut
 
 
 def _cut(

@@ -1,7 +1,7 @@
 """What training would do: `python -m train.run plan=true`. Reads rows and the model's config, trains and writes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psutil
 import torch
@@ -24,7 +24,7 @@ from train.saved import without_weights
 from train.trainer import IGNORED, batching
 from train.work import epoch_size, resumable, steps
 
-UNCUT = 1_000_000  # tokens, or rows
+UNCUT = 1_000_000  # rows
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,8 @@ def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
 
 def _of_job(job: Job) -> CellPlan:
     train, bare = job.settings.train, without_weights(job.settings, job.cell)
-    encoded = training_data(job, bare).encoded
-    without_limit = replace(job.settings, train=replace(train, max_length=UNCUT))
-    uncut = encode_parts(without_limit, job.cell, bare, job.parts)
+    parts = encode_parts(job.settings, job.cell, bare, job.parts)
+    encoded = training_data(job, parts).encoded
     tokens, padded, largest = _counted(bare, job.settings, encoded)
     return CellPlan(
         cell=job.cell.name,
@@ -96,7 +95,7 @@ def _of_job(job: Job) -> CellPlan:
         steps=steps(train, len(encoded)),
         tokens=int(tokens * train.epochs),
         padding=padded / tokens - 1,
-        truncated=sum(one.length > train.max_length for part in uncut for one in part.encoded),
+        truncated=sum(one.cut for part in parts for one in part.encoded),
         memory=_memory(job.settings, bare, largest),
     )
 
@@ -129,8 +128,8 @@ def _counted(bare: Loaded, settings: Settings, encoded: Sequence[Encoded]) -> tu
 
 def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     """Whether synthetic rows that the cell needs are still to be made."""
-    others = {*settings.arms} - {"none", "original"}
-    needed = cell.arm != "original" or (settings.train.equal_size and bool(others))
+    made = {"synthetic", "mixed"}
+    needed = cell.arm in made or (settings.train.equal_size and bool(made & {*settings.arms}))
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 

@@ -1,25 +1,35 @@
 """What a model answers, whoever computes it: the examples are shared out over the processes and gathered by their place."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from targen.task import Example
 from train.families import Encoded, Family
 from train.pretrained import Loaded
 from train.processes import Processes
 
+Value = TypeVar("Value")
+
 
 def predicted(
     family: Family, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, processes: Processes
 ) -> list[list[float]]:
-    """Log-probabilities of what can be answered, in the order of the examples, the same in every process.
+    """Log-probabilities of what can be answered, in the order of the examples, the same in every process."""
+    return answered(lambda own: family.predict(loaded, own, batch_size), encoded, processes)
+
+
+def answered(
+    ask: Callable[[Sequence[Encoded]], Iterable[tuple[int, Value]]], encoded: Sequence[Encoded], processes: Processes
+) -> list[Value]:
+    """What `ask` says of each example by its place, in their order, the same in every process.
 
     No example is computed twice. Where the weights are sharded each process computes all, since a forward pass needs
     all processes.
     """
 
-    def compute(own: Sequence[Encoded]) -> list[list[float]]:
-        return [scores for _, scores in sorted(family.predict(loaded, own, batch_size))]
+    def compute(own: Sequence[Encoded]) -> list[Value]:
+        return [value for _, value in sorted(ask(own), key=lambda one: one[0])]
 
     return compute(encoded) if processes.sharding != "none" else processes.shared_out(encoded, compute)
 

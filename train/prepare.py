@@ -7,7 +7,7 @@ from typing import Any
 from targen.slots import rng
 from train.arms import stratified
 from train.checkers import Job
-from train.encoding import Encodings, encode_asked, encode_parts, examples_of
+from train.encoding import Encodings, encode_asked, encode_parts, examples_of, say_cut
 from train.families import Encoded
 from train.families import family as family_named
 from train.mixture import epoch
@@ -42,6 +42,10 @@ class Checked:
         return self.encoded.gold
 
     @property
+    def cut(self) -> bool:
+        return self.encoded.cut
+
+    @property
     def at_once(self) -> int:
         return self.encoded.at_once
 
@@ -61,18 +65,20 @@ def prepared(job: Job, processes: Processes = ONE) -> Prepared:
     set_seed(job.cell.seed)
     loaded = to_train(job.settings, job.cell, processes)
     collate = family.collator(loaded)
+    parts = encode_parts(job.settings, job.cell, loaded, job.parts)
+    if processes.first:
+        say_cut(job.settings, job.cell, parts)
     return Prepared(
         loaded,
-        training_data(job, loaded, said),
+        training_data(job, parts, said),
         _held_data(job, loaded),
         collate if said is None else _with_checked(collate),
         cell_loss(family, train.loss, train.label_smoothing),
     )
 
 
-def training_data(job: Job, loaded: Loaded, said: Sequence[Sequence[float]] | None = None) -> Encodings:
+def training_data(job: Job, parts: Sequence[Encodings], said: Sequence[Sequence[float]] | None = None) -> Encodings:
     """The examples of one epoch, with what the checkers said of those of every part."""
-    parts = encode_parts(job.settings, job.cell, loaded, job.parts)
     order = _epoch(job, [part.encoded for part in parts])
     encoded: list[Encoded] = [parts[part].encoded[place] for part, place in order]
     if said is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from targen.errors import UserError
 from targen.finetuning import Model, Precision, Train
 from train.byte_tokenizer import byte_tokenizer
+from train.weights import check_readable, from_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -46,6 +47,7 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
 
     Raises: UserError where it is missing or not what its checksum says, or wants what was not allowed.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quiet()
@@ -62,27 +64,30 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
         if loading.quantize is not None:
             config["quantization_config"] = _four_bits()
         # pickled weights can run code when they are read; transformers reads them with weights_only
-        found = auto.from_pretrained(
+        found = from_files(
+            auto,
             path,
+            new_head=model.family == "encoder",
             use_safetensors=None if model.pickle else True,
             trust_remote_code=model.remote_code,
             **options,
             **config,
         )
-    except (OSError, ValueError, ImportError, TypeError) as err:
+    except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
     return Loaded(found, tokenizer)
 
 
 def load_folder(auto: Any, folder: Path, loading: Loading) -> Loaded:
     """A model that was trained here, with its tokenizer. Raises: UserError where it cannot be read."""
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     _quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return Loaded(auto.from_pretrained(folder, use_safetensors=True, **_options(loading)), tokenizer)
-    except OSError as err:
+        return Loaded(from_files(auto, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise UserError(
             f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train anew."
         ) from None
@@ -127,6 +132,10 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(_in_package(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
         raise not_loaded(model, err) from None
+    if not tokenizer("yes", add_special_tokens=False)["input_ids"]:
+        raise UserError(
+            f"model.path: {source} has no tokenizer, expected a tokenizer.json or a vocabulary. Name one: model.tokenizer=..."
+        )
     if model.family == "decoder" and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, and the end of an answer is learnt by its id
     needed = {"encoder": ("pad",), "seq2seq": ("pad", "eos"), "decoder": ("eos",)}[model.family]
@@ -154,13 +163,14 @@ def resolve(model: Model) -> str:
     if model.sha256 is not None:
         _check_sum(path, model.sha256)
     folder = Path(path)
+    check_readable(folder)
     if folder.is_dir() and not list(folder.glob("*.safetensors")):
         if not list(folder.glob("pytorch_model*.bin")):
             raise UserError(f"model.path: {path} has no weights, expected model.safetensors. Check the path.")
         if not model.pickle:
             raise UserError(
                 f"model.path: {path} has pickled weights only, which can run code when they are read. Convert them to "
-                "safetensors, or allow them: model.pickle=true."
+                "safetensors, or allow them: +model.pickle=true."
             )
     return path
 
@@ -225,7 +235,18 @@ def check_loadable(model: Model, train: Train) -> None:
         )
     if problems:
         raise UserError("\n".join(problems))
-    load_tokenizer(model)
+    _check_vocabulary(model, load_tokenizer(model))
+
+
+def _check_vocabulary(model: Model, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raises: UserError for a tokenizer with more tokens than the model has embeddings."""
+    size = None if model.config is not None else getattr(config_of(model), "vocab_size", None)
+    most = max(tokenizer.vocab_size - 1, tokenizer.pad_token_id or 0, tokenizer.eos_token_id or 0)
+    if size is not None and most >= size:
+        raise UserError(
+            f"model.tokenizer: has {most + 1} tokens, expected at most {size}, as {model.name} has embeddings for. Take the "
+            "tokenizer of this model."
+        )
 
 
 def _positions(model: Model) -> int | None:
@@ -244,13 +265,13 @@ def not_loaded(model: Model, err: Exception) -> UserError:
     if "trust_remote_code" in whole:
         return UserError(
             f"model.path: {model.path} needs program code of its own, which is not run unasked. Read it, then allow it by "
-            "model.remote_code=true."
+            "+model.remote_code=true."
         )
     if "attn_implementation" in said or "attention implementation" in said:
         return UserError(f"train.attention: {model.name} has no such attention ({said}). Set train.attention=null.")
     if "no file named model.safetensors" in said:
         return UserError(
             f"model.path: {model.path} has no model.safetensors ({said}). If it has pickled weights, which can run code when "
-            "they are read, convert them, or allow them: model.pickle=true."
+            "they are read, convert them, or allow them: +model.pickle=true."
         )
     return UserError(f"model.path: {model.path} cannot be loaded ({said}). Check the path, or fetch the model first.")

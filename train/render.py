@@ -6,6 +6,9 @@ from random import Random
 from targen.task import Example, TaskSpec
 from targen.tasks.record import PLACEHOLDER
 
+CUE, INSTRUCTION_CUE = "Answer:", "Output:"  # the last words of a prompt that is continued
+QUOTES = "\"'`“”‘’«»"
+
 
 def encoder_texts(task: TaskSpec, example: Example) -> list[tuple[str, str]]:
     """Pairs of texts: one for a task with labels, one per choice where each choice is scored."""
@@ -27,11 +30,18 @@ def prompt(task: TaskSpec, example: Example) -> str:
 
     The question comes first, so that no cut at the end can take it away.
     """
-    return f"{_question(task, example)}\n{task.instance.format(**example.fields)}"
+    question, text = _question(task, example), task.instance.format(**example.fields)
+    return f"{question}\n{text}" if question else text
+
+
+def with_cue(task: TaskSpec, example: Example, solved: Sequence[Example] = ()) -> str:
+    """The prompt with solved examples before it, an empty line between them, and the cue behind which the answer stands."""
+    shown = [f"{prompt(task, one)}\n{CUE} {right_answer(task, one)}" for one in solved]
+    return "\n\n".join([*shown, f"{prompt(task, example)}\n{CUE}"])
 
 
 def _question(task: TaskSpec, example: Example) -> str:
-    options = "" if task.name == "record" else f" {' or '.join(answers(task, example))}?"
+    options = "" if task.name in ("record", "self_instruct") else f" {' or '.join(answers(task, example))}?"
     return f"{task.question}{options}"
 
 
@@ -43,10 +53,10 @@ def instruction(task: TaskSpec, example: Example, positive: Sequence[Example]) -
     verbalized = ", ".join(f"{one.verbalizer} for {one.name}" for one in task.labels if one.verbalizer != one.name)
     definition = f"{task.description} {_question(task, example)}" + (f" Answer {verbalized}." if verbalized else "")
     shown = [
-        f"Positive Example {number} -\nInput: {task.instance.format(**one.fields)}\nOutput: {right_answer(task, one)}"
+        f"Positive Example {number} -\nInput: {task.instance.format(**one.fields)}\n{INSTRUCTION_CUE} {right_answer(task, one)}"
         for number, one in enumerate(positive, start=1)
     ]
-    asked = f"Now complete the following example -\nInput: {task.instance.format(**example.fields)}\nOutput:"
+    asked = f"Now complete the following example -\nInput: {task.instance.format(**example.fields)}\n{INSTRUCTION_CUE}"
     return "\n\n".join([f"Definition: {definition}", *shown, asked])
 
 
@@ -58,6 +68,18 @@ def right_answer(task: TaskSpec, example: Example) -> str:
 def answers(task: TaskSpec, example: Example) -> list[str]:
     """What such a model may answer: the verbalizers of the labels, or the texts to choose from (ReCoRD)."""
     return [label.verbalizer for label in task.labels] or list(example.choices)
+
+
+def read_answer(task: TaskSpec, text: str) -> str | None:
+    """The label that a text says, of a task without labels (ReCoRD) the text itself; None: it cannot be read.
+
+    A label is said by nothing but its verbalizer, up to case, surrounding blanks and quotes, and a final full stop.
+    """
+    said = text.strip()
+    if not task.labels:
+        return said or None
+    bare = said.removesuffix(".").strip().strip(QUOTES).strip().removesuffix(".").strip().casefold()
+    return next((label.name for label in task.labels if label.verbalizer.casefold() == bare), None)
 
 
 def fewer_choices(example: Example, count: int, rng: Random) -> Example:

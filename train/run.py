@@ -15,6 +15,7 @@ from targen.progress import Progress
 from targen.run_dir import open_run
 from targen.run_lock import locked
 from train.cells import check_trained, done, trained_cells
+from train.encoding import check_room
 from train.pretrained import check_loadable
 from train.processes import Processes, together
 from train.saved import export_merged
@@ -53,6 +54,8 @@ def _train(settings: Settings, processes: Processes, stop: StopRequest, shared: 
     jobs = jobs_of(settings, processes)
     for own in {job.settings.model.name: job.settings for job in jobs}.values():
         check_loadable(own.model, own.train)
+    for job in jobs:
+        check_room(job.settings, job.cell, job.parts)
     steps = steps_left(jobs) if processes.first else 0
     processes.wait()  # nothing is written while another still reads what is there
     with Progress("train", "steps", steps) as progress:

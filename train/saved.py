@@ -80,6 +80,9 @@ def save_weights(
 def load_cell(settings: Settings, cell: Cell) -> Loaded:
     """A trained cell, its adapters merged; beside the weights where these have 4 bits. Of the arm none the model as it is."""
     if not cell.trained:
+        from transformers import set_seed
+
+        set_seed(cell.seed)  # draws the weights of a model that is built from its sizes
         return _base(settings, cell, settings.model)
     folder, family = settings.paths.model(cell.name), family_named(settings.model.family)
     if not adapters.has_adapter(folder):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from transformers import AutoModelForSeq2SeqLM
 
 from targen.finetuning import Model
 from targen.task import Example, TaskSpec
-from train.fitting import Positive, check_answers, fitted
+from train.answering import ranked
+from train.fitting import Positive, Text, check_answers, fitted
 from train.losses import PerExample, Weigh, total
 from train.pretrained import PLAIN, Loaded, Loading, load, load_folder
-from train.render import answers, instruction, prompt
+from train.render import CUE, answers, instruction, prompt, with_cue
+from train.writing import batches_to_write, greedy_texts
 
 SCORES_CHOICES = False
 LORA_TASK = "SEQ_2_SEQ_LM"
@@ -29,6 +32,7 @@ class Encoded:
     prompt: list[int]
     answers: tuple[list[int], ...]
     gold: int
+    cut: bool = False
 
     @property
     def at_once(self) -> int:
@@ -55,6 +59,7 @@ def encode(
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Positive] | None = None,
+    solved: Sequence[Positive] | None = None,
 ) -> list[Encoded]:
     """Token ids of prompts, at most `max_length`, and of all possible answers, which are never cut."""
 
@@ -62,16 +67,19 @@ def encode(
         ids: list[list[int]] = loaded.tokenizer(texts)["input_ids"]
         return ids
 
-    text = _plain if positive is None else instruction
-    prompts = fitted(tokenize, text, task, examples, positive or (), max_length, END)
+    text: Text = _plain if positive is None else instruction
+    tail = END
+    if solved is not None:
+        text, tail = with_cue, len(tokenize([CUE])[0])
+    prompts, cut = fitted(tokenize, text, task, examples, positive or solved or (), max_length, tail)
     possible = [answers(task, example) for example in examples]
     different = list(dict.fromkeys(answer for own in possible for answer in own))
     ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
     end = loaded.tokenizer.eos_token_id
     check_answers(task, [(answer, [one for one in own if one != end]) for answer, own in ids.items()], max_length)
     return [
-        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1)
-        for asked, own, example in zip(prompts, possible, examples, strict=True)
+        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
+        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
     ]
 
 
@@ -84,13 +92,13 @@ def collator(loaded: Loaded) -> Callable[[list[Encoded]], dict[str, Tensor]]:
 
     def collate(batch: list[Encoded]) -> dict[str, Tensor]:
         labels = _padded([one.answers[one.gold] for one in batch], IGNORED)
-        return {**_prompts(loaded, batch), **_decoder(loaded, labels), "labels": labels}
+        return {**_prompts(loaded, [one.prompt for one in batch]), **_decoder(loaded, labels), "labels": labels}
 
     return collate
 
 
-def _prompts(loaded: Loaded, batch: Sequence[Encoded]) -> dict[str, Tensor]:
-    return dict(loaded.tokenizer.pad([{"input_ids": one.prompt} for one in batch], return_tensors="pt"))
+def _prompts(loaded: Loaded, prompts: Sequence[list[int]]) -> dict[str, Tensor]:
+    return dict(loaded.tokenizer.pad([{"input_ids": one} for one in prompts], return_tensors="pt"))
 
 
 def _decoder(loaded: Loaded, labels: Tensor) -> dict[str, Tensor]:
@@ -133,34 +141,53 @@ def loss(
     return summed / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def predict(loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-    """(place, log-probability of each answer among the possible ones), long prompts first.
-
-    An answer's score is the sum of its tokens' log-probabilities, its end included. The encoder runs once per prompt.
-    """
+def predict(
+    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, by_token: bool = False
+) -> Iterator[tuple[int, list[float]]]:
+    """As `ranked` has it. The encoder, and the decoder's first step with its keys and values of the prompt, run once."""
     loaded.model.eval()
-    order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].prompt), place))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        with torch.inference_mode():
-            scores = _answer_scores(loaded, [encoded[place] for place in places])
-        for place, own in zip(places, scores, strict=True):
-            yield place, own.log_softmax(dim=0).tolist()
-
-
-def _answer_scores(loaded: Loaded, batch: list[Encoded]) -> list[Tensor]:
     device = next(loaded.model.parameters()).device
-    prompts = {name: values.to(device) for name, values in _prompts(loaded, batch).items()}
-    hidden = loaded.model.get_encoder()(**prompts).last_hidden_state
-    scores = []
-    for number, one in enumerate(batch):
-        labels = _padded(one.answers, IGNORED).to(device)
-        count = len(one.answers)
-        logits = loaded.model(
-            encoder_outputs=(hidden[number : number + 1].expand(count, -1, -1),),
-            attention_mask=prompts["attention_mask"][number : number + 1].expand(count, -1),
-            **_decoder(loaded, labels),
-        ).logits
-        tokens = logits.float().log_softmax(dim=-1).gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2)
-        scores.append(tokens.masked_fill(labels == IGNORED, 0.0).sum(dim=1).cpu())
-    return scores
+    return ranked(partial(answer_scores, loaded), encoded, batch_size, device, by_token)
+
+
+def answer_scores(
+    loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
+) -> tuple[Tensor, ...]:
+    """Per prompt the log-probability of each answer."""
+    model, device, counts = loaded.model, next(loaded.model.parameters()).device, [len(own) for own in answers]
+    asked = {name: values.to(device) for name, values in _prompts(loaded, prompts).items()}
+    hidden = model.get_encoder()(**asked).last_hidden_state
+    labels = _padded([answer for own in answers for answer in own], IGNORED).to(device)
+    shown = _decoder(loaded, labels)[
+        "decoder_input_ids"
+    ]  # the start, which is every answer's, and the answer but its end
+    first = model(
+        encoder_outputs=(hidden,),
+        attention_mask=asked["attention_mask"],
+        decoder_input_ids=shown[:1, :1].expand(len(prompts), 1),
+        use_cache=True,
+    )
+    owner = torch.arange(len(prompts), device=device).repeat_interleave(torch.tensor(counts, device=device))
+    logits = first.logits[owner]
+    if labels.shape[1] > 1:
+        cache = first.past_key_values
+        cache.batch_select_indices(owner)
+        later = model(
+            encoder_outputs=(hidden[owner],),
+            attention_mask=asked["attention_mask"][owner],
+            decoder_input_ids=shown[:, 1:],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = torch.cat([logits, later.logits], dim=1)
+    return torch.split(token_sums(logits, labels, 0.0).log_probability.cpu(), counts)
+
+
+def write(
+    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
+) -> Iterator[tuple[int, str]]:
+    """(place, what the model writes), long prompts first."""
+    loaded.model.eval()
+    for places, tokens in batches_to_write(encoded, batch_size, max_new_tokens, None):
+        inputs = _prompts(loaded, [encoded[place].prompt for place in places])
+        yield from zip(places, greedy_texts(loaded, inputs, tokens), strict=True)

@@ -1,7 +1,9 @@
 """How fast training goes and what it takes: tokens a second, memory, the share of a GPU's arithmetic that is used."""
 
 import resource
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +51,19 @@ def matmul_parameters(model: Any) -> tuple[int, int]:
     return of_encoder, count(model) - of_encoder
 
 
+def peak_rss() -> float:
+    """MiB of main memory that this process had at its peak.
+
+    Linux has it in VmHWM; getrusage gives the peak of the process that started this one where that was larger.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError, ValueError):
+        unit = MIB if sys.platform == "darwin" else 1024  # bytes on a Mac, kilobytes elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 class Throughput:
     """Counts between two lines of the log. Operations are 6 a parameter and token, forward and backward.
 
@@ -80,7 +95,7 @@ class Throughput:
         """The figures since the last call, of all processes together; memory is the largest of any."""
         seconds = max(time.monotonic() - self._since, 1e-9)
         cuda = torch.cuda.max_memory_allocated() / MIB if torch.cuda.is_available() else 0.0
-        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rss = peak_rss()
         every = self._processes.gathered([(self._tokens, self._padded, self._flops, rss, cuda)])
         tokens, padded, flops = (sum(one[place] for one in every) for place in range(3))
         self.start()

@@ -127,9 +127,11 @@ class CellTrainer(WeighingTrainer):
             ) from None
         if not torch.isfinite(loss):
             ids = ", ".join(str(self.ready.data.examples[place].id) for place in places)
+            first = self.state.global_step == 0
+            cause = "Look at the weights of the model" if first else "Lower train.learning_rate"
             raise UserError(
-                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids}. Lower "
-                "train.learning_rate, or set train.precision=fp32."
+                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids}. "
+                f"{cause}, or set train.precision=fp32."
             )
         return loss
 

@@ -4,6 +4,7 @@
 The model says which alternative is probable; where it stands is drawn by us (the label cell), never by the model.
 """
 
+from dataclasses import replace
 from random import Random
 
 from targen.errors import RowError
@@ -43,8 +44,8 @@ def check_quality(task: TaskSpec, row: Row, seed: Json) -> None:
 
 
 def examples(task: TaskSpec, row: Row) -> list[Example]:
-    gold = (row["label"],) if "label" in row else ()
-    return [Example(task.name, row["idx"], plain.view(task, row), (row["choice1"], row["choice2"]), gold)]
+    (example,) = plain.examples(task, row)
+    return [replace(example, choices=(row["choice1"], row["choice2"]))]
 
 
 def key(task: TaskSpec, row: Row) -> str:

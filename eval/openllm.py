@@ -1,0 +1,290 @@
+"""The tasks of the OpenLLM leaderboard, through lm-evaluation-harness: `eval.openllm.suite=openllm_4`.
+
+What the harness found for a task of a cell is kept in predictions/<cell>.openllm.json as soon as it is there, with all that
+it depends on, so that a start that was stopped, or another suite with the same task, does not ask the model again.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from targen.config import Settings
+from targen.errors import UserError
+from targen.jsonl import Json, read_json, write_text
+from targen.openllm import Piece, Suite, SuiteTask, check_files, pieces, suite_from_file
+from targen.progress import Progress
+from train.cells import Cell
+from train.pretrained import Loaded
+from train.processes import Processes
+
+if TYPE_CHECKING:
+    from eval.openllm_tasks import Ready
+
+log = logging.getLogger(__name__)
+HARNESS = f"lm-eval {metadata.version('lm-eval')}"
+INVALID = "[invalid]"  # what the harness's filters make of an answer without a number
+
+
+def score(
+    settings: Settings,
+    processes: Processes,
+    trained: Sequence[tuple[Cell, Json]],
+    load: Callable[[Cell], Loaded],
+) -> list[Json]:
+    """Rows of scores.jsonl for every cell; the model as it is (arm none) is scored once, whatever its tasks.
+
+    Raises: UserError where documents are missing or a model cannot be asked; before any model is loaded, where possible.
+    """
+    from eval.openllm_model import check_vllm
+    from eval.openllm_tasks import ready
+
+    own = settings.eval.openllm
+    assert own.suite is not None
+    check_files(settings)
+    asked = list(_once(trained))
+    check_vllm(settings, [cell for cell, _ in asked])
+    tasks = ready(pieces(own), own.data_dir, own.limit)
+    for one in tasks:
+        if (count := min(one.documents, own.limit or one.documents)) < processes.count:
+            raise UserError(
+                f"eval.openllm.limit: leaves {count} documents of {one.piece.name}, expected one for each of {processes.count} "
+                "processes. Start fewer processes."
+            )
+    rows = []
+    with Progress("openllm", "tasks", len(asked) * len(tasks) if processes.first else 0) as progress:
+        for cell, marker in asked:
+            found = _results(settings, processes, cell, marker, tasks, load, progress)
+            rows += _rows(settings, cell, marker, tasks, found)
+    return rows
+
+
+def _once(trained: Sequence[tuple[Cell, Json]]) -> Iterator[tuple[Cell, Json]]:
+    """The cells without those that are the same untrained model again, for another task or seed."""
+    untrained = False
+    for cell, marker in trained:
+        if cell.trained or not untrained:
+            yield cell, marker
+        untrained |= not cell.trained
+
+
+def _results(
+    settings: Settings,
+    processes: Processes,
+    cell: Cell,
+    marker: Json,
+    tasks: Sequence["Ready"],
+    load: Callable[[Cell], Loaded],
+    progress: Progress,
+) -> dict[str, Json]:
+    """What the harness found for each task of a cell, from disk where it was found before."""
+    from eval.openllm_model import asked
+
+    path = settings.paths.predictions(cell.name).with_suffix(".openllm.json")
+    kept = processes.of_first(_kept(path))
+    model = None
+    for one in tasks:
+        mark = _mark(settings, cell, marker, one)
+        key = f"{one.piece.name} {one.piece.shots}-shot"
+        if kept.get(key, {}).get("mark") != mark:
+            if model is None:
+                model = asked(settings, cell, processes, load)
+            found = _asked(settings, processes, model, one)
+            kept = {**kept, key: {"mark": mark, "found": found}}
+            if processes.first:
+                write_text(path, json.dumps(kept) + "\n")
+        if processes.first:
+            progress.advance(f"{cell.name} {one.piece.name}")
+    return {one.piece.name: kept[f"{one.piece.name} {one.piece.shots}-shot"]["found"] for one in tasks}
+
+
+def _kept(path: Path) -> Json:
+    return read_json(path) if path.is_file() else {}
+
+
+def _mark(settings: Settings, cell: Cell, marker: Json, one: "Ready") -> Json:
+    """All that a result depends on."""
+    from eval.openllm_model import max_length
+
+    trained = marker["fingerprint"]
+    found: Json = {
+        "model": trained if cell.trained else {"model": trained["model"]},
+        "precision": settings.train.precision,
+        "backend": settings.eval.openllm.backend,
+        "harness": HARNESS,
+        "task_version": one.version,
+        "max_length": max_length(settings),
+        "documents": one.evaluated,
+        "examples": one.shown,
+    }
+    plain: Json = json.loads(json.dumps(found))  # as it is when it was read again
+    return plain
+
+
+def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -> Json:
+    """The harness's result of one task, the same in all processes, each of which asks a share of the documents."""
+    from lm_eval.evaluator import evaluate
+
+    from eval.openllm_model import quiet
+    from eval.openllm_tasks import SEED
+
+    own = settings.eval.openllm
+    one.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
+    try:
+        with quiet():
+            out = evaluate(model, {"tasks": {one.task.task_name: one.task}}, limit=own.limit)
+    except AssertionError as err:
+        if own.max_length is None:
+            raise
+        raise UserError(
+            f"eval.openllm.max_length: got {own.max_length}, too few tokens for {one.piece.name} ({err}). Set more, or null."
+        ) from None
+    cut = None
+    if hasattr(model, "cut"):
+        cut = sum(processes.gathered([len(model.cut)]))
+        model.cut.clear()
+    found: Json = {}
+    if out is not None:  # the harness tells the first process
+        found = _found(one.piece, out["results"][one.task.task_name], out["samples"][one.task.task_name])
+    if cut and processes.first:
+        log.warning(
+            "openllm: %s: %d prompts were longer than the model reads and lost their beginning", one.piece.name, cut
+        )
+    return {**processes.of_first(found), "cut": cut}
+
+
+def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:
+    """What is kept of a task's results: the scores with their errors, and those of each document."""
+    own = sorted((one for one in samples if one["filter"] == piece.spec.filter), key=lambda one: one["doc_id"])
+    values = {key: value for key, value in results.items() if isinstance(value, (int, float)) and "," in key}
+    plain = [metric for metric in piece.spec.metrics if all(isinstance(one[metric], (int, float)) for one in own)]
+    return {
+        "values": {key: float(value) for key, value in values.items()},
+        "n": len(own),
+        "unparsed": sum(one["filtered_resps"] == [INVALID] for one in own),
+        "documents": {metric: [float(one[metric]) for one in own] for metric in plain},
+    }
+
+
+def _rows(settings: Settings, cell: Cell, marker: Json, tasks: Sequence["Ready"], found: dict[str, Json]) -> list[Json]:
+    """A row per task, and one for the average of a whole suite with its own numbers of examples."""
+    from eval.openllm_tasks import hashed
+
+    own = settings.eval.openllm
+    assert own.suite is not None
+    suite = suite_from_file(own.suite)
+    parts = {name: [one for one in tasks if one.piece.task == name] for name in suite.tasks}
+    scored = [_row(name, suite.tasks[name], ready, found, own.limit) for name, ready in parts.items() if ready]
+    if own.tasks is None and own.num_fewshot is None:
+        scored.append(_average(suite, scored, hashed))
+    return [{"benchmark": own.suite, **_cell_columns(settings, cell, marker), **row} for row in scored]
+
+
+def _row(name: str, spec: SuiteTask, tasks: Sequence["Ready"], found: dict[str, Json], limit: int | None) -> Json:
+    from eval.openllm_tasks import hashed
+
+    first, results = tasks[0], [found[one.piece.name] for one in tasks]
+    values = [_mean([result["values"][f"{metric},{spec.filter}"] for metric in spec.metrics]) for result in results]
+    sizes = [result["n"] for result in results]
+    weights = sizes if spec.combine == "by_size" else [1] * len(sizes)
+    value = _weighted(values, weights)
+    several = f"{len(tasks)} parts, " if len(tasks) > 1 else ""
+    part = " of each" if several else ""
+    return {
+        "task": name,
+        "metric": spec.metric,
+        "value": value,
+        "stderr": _combined([_error(spec, result) for result in results], weights),
+        **({} if spec.chance is None else {"normalised": _normalised(spec, tasks, values, value)}),
+        "majority": None,
+        "shots": first.piece.shots,
+        "n": sum(sizes),
+        "rows": sum(sizes),
+        "rows_in_split": sum(one.documents for one in tasks),
+        "unparsed": sum(result["unparsed"] for result in results),
+        "cut": sum(result["cut"] or 0 for result in results),
+        "split": first.piece.split,
+        "origin": f"{spec.title}, {several}{first.origin}" + (f", first {limit} documents{part}" if limit else ""),
+        "evaluated": first.evaluated if len(tasks) == 1 else hashed(one.evaluated for one in tasks),
+        "task_version": first.version,
+    }
+
+
+def _normalised(spec: SuiteTask, tasks: Sequence["Ready"], values: Sequence[float], value: float) -> float:
+    """Part by part where the chance differs between the parts, else of the whole."""
+    if not isinstance(spec.chance, dict):
+        return spec.normalised(value)
+    return _mean([spec.normalised(own, one.piece.part) for own, one in zip(values, tasks, strict=True)])
+
+
+def _average(suite: Suite, rows: Sequence[Json], hashed: Callable[[Any], str]) -> Json:
+    """The mean of the tasks' scores, normalised ones where the suite has these."""
+    normalised = any("normalised" in row for row in rows)
+    values = [row["normalised"] if normalised else row["value"] for row in rows]
+    error = None if normalised else _combined([row["stderr"] for row in rows], [1] * len(rows))
+    counts = {name: sum(row[name] for row in rows) for name in ("n", "rows", "rows_in_split", "unparsed", "cut")}
+    return {
+        "task": "average",
+        "metric": "average",
+        "value": _mean(values),
+        "stderr": error,
+        "majority": None,
+        "shots": None,
+        **counts,
+        "split": "all",
+        "origin": suite.title + (", normalised" if normalised else "") + _limited(rows),
+        "evaluated": hashed(row["evaluated"] for row in rows),
+        "task_version": str(suite.version),
+    }
+
+
+def _limited(rows: Sequence[Json]) -> str:
+    return ", first documents only" if any(row["rows"] < row["rows_in_split"] for row in rows) else ""
+
+
+def _cell_columns(settings: Settings, cell: Cell, marker: Json) -> Json:
+    made = cell.arm in ("synthetic", "mixed")
+    return {
+        "cell": cell.name,
+        "model": cell.model,
+        "setting": cell.setting,
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "instruct": settings.train.instruct,
+        "scoring": "harness",
+        "harness": HARNESS,
+        "backend": settings.eval.openllm.backend,
+        "train_rows": marker.get("rows"),
+        "real_rows": marker.get("real_rows"),
+        "method": settings.method.name if made else None,
+        "self_correct": settings.synth.self_correct if made else None,
+        "generator": settings.generator.model if made else None,
+        "is_fixture": False,
+    }
+
+
+def _error(spec: SuiteTask, result: Json) -> float | None:
+    """The harness's standard error; None where the score is made of several metrics."""
+    if len(spec.metrics) > 1:
+        return None
+    found = result["values"].get(f"{spec.metrics[0]}_stderr,{spec.filter}")
+    return None if found is None else float(found)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _combined(errors: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    """The standard error of a weighted mean of independent scores; None where one is not known."""
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return None
+    return math.sqrt(sum((error * weight) ** 2 for error, weight in zip(known, weights, strict=True))) / sum(weights)

@@ -1,0 +1,230 @@
+"""How fast predictions are: ratios measured in one run, on this machine, on the same rows, models and answers.
+
+    python scripts/bench/evaluation.py                  # all
+    python scripts/bench/evaluation.py boolq causal     # some; more: encoder
+
+Rows are the official validation splits below `SUPERGLUE` (`<folder>/BoolQ/val.jsonl`), else this project's few rows again and
+again. lm-evaluation-harness gets the same model, the same texts to continue and the same answers, each with its end, through
+HFLM.loglikelihood, nothing cut, with the batch size that is best for it on some of the rows. Both begin with texts and end with
+log-likelihoods. They take turns and the best of each counts, so that other work on the machine falls on both;
+`CPU_TIME=1` counts CPU seconds instead of those on the wall, for a machine that others keep busy (with OMP_NUM_THREADS=1).
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch  # noqa: E402
+from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast  # noqa: E402
+
+from targen.cli import compose  # noqa: E402
+from targen.config import Settings, settings_from  # noqa: E402
+from targen.data import FIXTURE, local_file, read_rows  # noqa: E402
+from targen.task import Example, TaskSpec  # noqa: E402
+from train import decoder, encoder, seq2seq  # noqa: E402
+from train.answering import log_likelihoods  # noqa: E402
+from train.pretrained import Loaded  # noqa: E402
+from train.render import answers, encoder_texts, prompt, with_cue  # noqa: E402
+
+WHOLE = 4096  # tokens: nothing is cut
+FIXTURE_ROWS = 200
+BATCH_SIZES = (8, 16, 32, 64)  # tried for the harness
+TRIED_ON = 64  # rows on which they are
+END = "</s>"
+CLOCK = time.process_time if os.environ.get("CPU_TIME") else time.monotonic
+SETTINGS: Settings = settings_from(compose(["+experiment=quickstart"]))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples of a task, in the order of the file."""
+
+    task: TaskSpec
+    examples: list[Example]
+
+
+def rows_of(name: str, count: int | None = None) -> Rows:
+    task, folder = SETTINGS.tasks[name], os.environ.get("SUPERGLUE")
+    rows = read_rows(local_file(Path(folder) if folder else FIXTURE, task, "val"), task, labelled=True)
+    rows = rows if folder else tuple(rows[number % len(rows)] for number in range(FIXTURE_ROWS))
+    return Rows(task, [example for row in rows[:count] for example in task.code.examples(task, row)])
+
+
+def tokenizer_for(every: Sequence[Rows], ends: bool) -> PreTrainedTokenizerFast:
+    """A byte-level BPE learnt on these rows; `ends`: every text gets its end, as T5 expects."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4000, special_tokens=["<pad>", END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator((prompt(own.task, one) for own in every for one in own.examples), trainer)
+    if ends:
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token=END)
+
+
+def small_t5(every: Sequence[Rows]) -> Loaded:
+    tokenizer = tokenizer_for(every, ends=True)
+    sizes = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 4, "num_heads": 4, "decoder_start_token_id": 0}
+    config = AutoConfig.for_model("t5", vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, **sizes)
+    torch.manual_seed(0)
+    return Loaded(AutoModelForSeq2SeqLM.from_config(config).eval(), tokenizer)
+
+
+def small_llama(every: Sequence[Rows]) -> Loaded:
+    tokenizer = tokenizer_for(every, ends=False)
+    sizes = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 576}
+    special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": WHOLE}
+    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **special, **sizes)
+    torch.manual_seed(0)
+    return Loaded(AutoModelForCausalLM.from_config(config).eval(), tokenizer)
+
+
+def ours(module: Any, loaded: Loaded, every: Sequence[Rows]) -> list[list[float]]:
+    """Log-likelihoods of each example's answers, task after task, as the evaluation computes them."""
+    found = []
+    for own in every:
+        encoded = module.encode(loaded, own.task, own.examples, WHOLE)
+        sums = dict(
+            log_likelihoods(
+                partial(module.answer_scores, loaded), encoded, SETTINGS.eval.batch_size, torch.device("cpu")
+            )
+        )
+        found += [sums[place].tolist() for place in range(len(encoded))]
+    return found
+
+
+def harness(module: Any, model: HFLM, every: Sequence[Rows]) -> list[list[float]]:
+    """The same by lm-evaluation-harness."""
+    before = " " if module is decoder else ""
+    text = with_cue if module is decoder else prompt
+    found = []
+    for own in every:
+        asked = [(text(own.task, one), answers(own.task, one)) for one in own.examples]
+        requests = [
+            Instance("loglikelihood", {}, (context, f"{before}{answer}{END}"), number)
+            for context, possible in asked
+            for number, answer in enumerate(possible)
+        ]
+        values = iter(value for value, _ in model.loglikelihood(requests, disable_tqdm=True))
+        found += [[next(values) for _ in possible] for _, possible in asked]
+    return found
+
+
+def timed(compute: Callable[[], Any]) -> tuple[float, Any]:
+    begun = CLOCK()
+    found = compute()
+    return CLOCK() - begun, found
+
+
+def best_harness(loaded: Loaded, backend: Any, module: Any, every: Sequence[Rows]) -> HFLM:
+    """The harness with its fastest batch size, on some rows spread over all."""
+    some = [Rows(own.task, own.examples[:: max(1, len(own.examples) // TRIED_ON)]) for own in every]
+    found = {}
+    for size in BATCH_SIZES:
+        common = {"backend": backend, "tokenizer": loaded.tokenizer, "max_length": WHOLE, "device": "cpu"}
+        model = HFLM(pretrained=loaded.model, batch_size=size, **common)
+        found[timed(lambda model=model: harness(module, model, some))[0]] = model  # type: ignore[misc]
+    return found[min(found)]
+
+
+def beside_harness(name: str, module: Any, backend: str, loaded: Loaded, every: Sequence[Rows], wanted: float) -> None:
+    """Prints how many times faster ours is, and how far its numbers are from the harness's."""
+    model = best_harness(loaded, backend, module, every)
+    times: dict[str, list[float]] = {"ours": [], "harness": []}
+    for _ in range(2):
+        seconds, own = timed(lambda: ours(module, loaded, every))
+        times["ours"].append(seconds)
+        seconds, other = timed(lambda: harness(module, model, every))
+        times["harness"].append(seconds)
+    apart = max(abs(a - b) for one, two in zip(own, other, strict=True) for a, b in zip(one, two, strict=True))
+    same = sum(one.index(max(one)) == two.index(max(two)) for one, two in zip(own, other, strict=True))
+    fast, slow = min(times["ours"]), min(times["harness"])
+    print(
+        f"{name}: {len(own) / fast:.1f} rows/s, lm-eval {len(own) / slow:.1f} (batch size {model.batch_size}): "
+        f"{verdict(slow / fast, wanted)}; {same} of {len(own)} predictions the same, log-likelihoods at most {apart:.1e} apart",
+        flush=True,
+    )
+
+
+def verdict(ratio: float, wanted: float) -> str:
+    return f"ratio {ratio:.2f}, at least {wanted}: {'holds' if ratio >= wanted else 'FAILS'}"
+
+
+def encoders(name: str, count: int) -> None:
+    """Prints the ratio to loops over batches in the file's order: padded to the full length, and to the batch's longest."""
+    own, length = rows_of(name, count), SETTINGS.train.max_length
+    torch.manual_seed(0)
+    loaded = encoder.load_pretrained(SETTINGS.model, own.task)
+    loaded.model.eval()
+    size = SETTINGS.eval.batch_size
+
+    def sorted_batches() -> list[int]:
+        encoded = encoder.encode(loaded, own.task, own.examples, length)
+        found = dict(encoder.predict(loaded, encoded, size))
+        return [found[place].index(max(found[place])) for place in range(len(encoded))]
+
+    def plain(padding: str) -> list[int]:
+        found: list[int] = []
+        pairs = [pair for one in own.examples for pair in encoder_texts(own.task, one)]
+        cut = encoder.TRUNCATION[own.task.encoder.truncate]
+        for start in range(0, len(pairs), size):
+            first, second = zip(*pairs[start : start + size], strict=True)
+            texts = (list(first), list(second))
+            batch = loaded.tokenizer(*texts, truncation=cut, padding=padding, max_length=length, return_tensors="pt")
+            with torch.inference_mode():
+                found += loaded.model(**batch).logits.argmax(dim=1).tolist()
+        return found
+
+    makers = {
+        "ours": sorted_batches,
+        "full length": lambda: plain("max_length"),
+        "longest of its batch": lambda: plain("longest"),
+    }
+    best = dict.fromkeys(makers, float("inf"))
+    for _ in range(2):
+        answered = {}
+        for kind, make in makers.items():
+            seconds, answered[kind] = timed(make)
+            best[kind] = min(best[kind], seconds)
+    for kind, wanted in (("full length", 1.5), ("longest of its batch", 1.0)):
+        same = sum(one == two for one, two in zip(answered["ours"], answered[kind], strict=True))
+        print(
+            f"encoder {name}: {len(own.examples) / best['ours']:.1f} rows/s, a loop padded to the {kind} "
+            f"{len(own.examples) / best[kind]:.1f}: {verdict(best[kind] / best['ours'], wanted)}; {same} of "
+            f"{len(own.examples)} predictions the same",
+            flush=True,
+        )
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    for name in sys.argv[1:] or ["boolq", "causal", "encoder"]:
+        if name == "boolq":
+            every = [rows_of("boolq")]
+            beside_harness("T5, BoolQ", seq2seq, "seq2seq", small_t5(every), every, 1.5)
+        elif name == "causal":
+            every = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
+            beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(every), every, 1.2)
+        else:
+            encoders("rte", 128)
+            encoders("boolq", 96)
+
+
+if __name__ == "__main__":
+    main()
