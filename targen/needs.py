@@ -60,6 +60,17 @@ def _is_local(name: str) -> bool:
 
 
 def _data(settings: Settings) -> list[Needed]:
+    return [*_originals(settings), *_instructions(settings)]
+
+
+def _instructions(settings: Settings) -> list[Needed]:
+    name = settings.data.self_instruct
+    if name is None or _is_local(name) or "self_instruct" not in settings.arms or "train" not in settings.phases:
+        return []
+    return [Needed("dataset", name, "data.self_instruct", config="self_instruct")]
+
+
+def _originals(settings: Settings) -> list[Needed]:
     if settings.data.source != "hub" or _is_local(settings.data.hub):
         return []
     found, phases = [], set(settings.phases)

@@ -32,6 +32,16 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
     ]
     assert named(*main, "phases=[evaluate]")[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "cb")]
     assert named(*main, "phases=[generate]", "generator=openai", "generator.model=m") == []
+    instructions = [
+        "model=gpt2_large",
+        "arms=[self_instruct]",
+        "phases=[train]",
+        "data.self_instruct=me/rows",
+        "train.setting=multi",
+    ]
+    assert named("task=[cb,rte]", *instructions)[1:] == [("dataset", "me/rows", "self_instruct")]
+    shown = ["model=gpt2_large", "arms=[none]", "eval.shots=2", "phases=[evaluate]"]
+    assert named("task=[axg]", *shown)[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "rte")]
     assert named("task=[cb]", "data.source=local", "data.dir=/data") == []  # MiniLM comes with a package
     assert named("task=[cb]", "phases=[generate]", "method=few_shot") == [("dataset", superglue, "cb")]
     assert named("task=[cb]", "phases=[train]", "arms=[synthetic]", "model=gpt2_large") == [
