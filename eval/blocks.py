@@ -169,8 +169,9 @@ def check_same_rows(task: str, entries: Sequence[Entry]) -> None:
     """Raises: UserError where results of one line were not obtained on the same rows."""
     every = [result for one in entries for own in one.metrics.values() for result in own]
     first = every[0]
+    names = SAME_ROWS if first.score.benchmark == SUPERGLUE else (*SAME_ROWS, "shots")
     for other in every[1:]:
-        different = [name for name in SAME_ROWS if getattr(first.score, name) != getattr(other.score, name)]
+        different = [name for name in names if getattr(first.score, name) != getattr(other.score, name)]
         if different:
             one, two = (
                 ", ".join(f"{name} {getattr(result.score, name)}" for name in different) for result in (first, other)
@@ -262,7 +263,7 @@ FACTORS = (
     Factor(
         name="openllm",
         title="OpenLLM leaderboard",
-        level=lambda score: arm_level(score) if score.benchmark != SUPERGLUE else None,
+        level=lambda score: score.arm if score.benchmark != SUPERGLUE else None,
         labels=lambda score: (("suite", score.benchmark), ("model", score.model), ("setting", score.setting)),
         order=ARMS,
         references=("self_instruct", "original", "none"),

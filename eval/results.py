@@ -36,7 +36,7 @@ class Score:
     seed: int
     instruct: bool
     scoring: Name
-    shots: Whole
+    shots: Whole | None  # None: of several tasks together
     train_rows: Whole | None
     real_rows: Whole | None
     method: str | None

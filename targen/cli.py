@@ -18,7 +18,7 @@ AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later 
 REQUEUE = 85  # exit code of a run that was told to stop and saved what it had: the same command goes on
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets for its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that is only to check its settings
-GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "data", "cluster")
+GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "analysis", "data", "cluster")
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
 

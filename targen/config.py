@@ -115,6 +115,25 @@ class Evaluation:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class Analysis:
+    """What is looked at in the data, and at how many rows."""
+
+    parts: list[Literal["lexical", "semantic", "bias", "correctness", "contamination", "difficulty"]]
+    size: Count | None
+    replicates: Annotated[int, Field(ge=20)]
+    self_bleu_rows: Annotated[int, Field(ge=2)]
+    embedder: Annotated[str, Field(min_length=1)]
+    embed_rows: Annotated[int, Field(ge=2)]
+    model: str | None
+    folds: Annotated[int, Field(ge=2)]
+    difficulty_rows: Annotated[int, Field(ge=2)]
+    spacy_model: Annotated[str, Field(min_length=1)]
+    entity_rows: Count
+    sheet_rows: Annotated[int, Field(ge=0)]
+    top: Count
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class Data:
     """Where the original data come from."""
 
@@ -182,6 +201,7 @@ class Settings:
     model: Model
     train: Train
     eval: Evaluation
+    analysis: Analysis
     data: Data
     report: Report
     wandb: Wandb

@@ -1,6 +1,5 @@
 """Contamination: synthetic rows that repeat rows of the evaluation split, by runs of words or as near-duplicates."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -11,16 +10,10 @@ from numpy.typing import NDArray
 from targen.data import Split
 from targen.similarity import PERMUTATIONS, SLACK, signature, similarity
 from targen.task import Fields, TaskSpec
-from targen.words import words
+from targen.words import units
 
 RUN = 8  # words in a row that two texts must share
 SHORTEST = 5  # words of a whole text that counts where it has fewer than RUN
-# Thai and Lao, Burmese, Khmer, Japanese and Chinese put no blanks between words: there, each character counts as one.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
-_UNIT = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -36,7 +29,7 @@ class EvaluationRows:
 
     def match(self, fields: Fields, threshold: float) -> str | None:
         """How a row with these texts repeats an example, None where it does not."""
-        if (example := self._shared_run(fields)) is not None:
+        if (example := self.shared_run(fields)) is not None:
             return f"shares a run of words with evaluation example {example}"
         text = " ".join(fields.values())
         own = np.frombuffer(signature(text), dtype=np.uint16)
@@ -47,7 +40,7 @@ class EvaluationRows:
                     return f"near-duplicate of evaluation example {number} (similarity {share:.2f})"
         return None
 
-    def _shared_run(self, fields: Fields) -> int | None:
+    def shared_run(self, fields: Fields) -> int | None:
         """The first example with which one of the texts shares a run of words."""
         own = np.concatenate([_runs(text) for text in fields.values()])
         places = np.minimum(np.searchsorted(self.runs, own), len(self.runs) - 1)
@@ -76,8 +69,7 @@ def _all_runs(examples: Sequence[Iterable[str]]) -> tuple[NDArray[np.uint64], ND
 
 def _runs(text: str) -> NDArray[np.uint64]:
     """Hashes of all runs of RUN words; of a shorter text, one of the whole."""
-    units = words(text) if text.isascii() else [unit for word in words(text) for unit in _UNIT.findall(word)]
-    codes = np.array([crc32(unit.encode("utf-8", "surrogatepass")) for unit in units], dtype=np.uint64)
+    codes = np.array([crc32(unit.encode("utf-8", "surrogatepass")) for unit in units(text)], dtype=np.uint64)
     if len(codes) < SHORTEST:
         return np.empty(0, dtype=np.uint64)
     length = min(RUN, len(codes))

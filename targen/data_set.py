@@ -82,6 +82,7 @@ def _stats(state: Synthesis, settled: Settled) -> Json:
     judged = [drafts[slot].judged for slot in (*settled.accepted, *settled.surplus)]
     judged += [refused.judged for refused in state.refused if refused.judged is not None]
     flips = Counter(before for before, after in judged if before != after)
+    corrected = judged if state.recipe.self_correct != "off" else []
     steps = Counter(refused.step for refused in state.refused)
     return {
         "task": task.name,
@@ -101,9 +102,10 @@ def _stats(state: Synthesis, settled: Settled) -> Json:
         "near_duplicates": steps["near_duplicate"],
         "repeated_instance_seeds": steps["repeated_seed"],
         "surplus": len(settled.surplus),
-        "checked": 0 if state.recipe.self_correct == "off" else len(judged),
+        "checked": len(corrected),
         "flips": sum(flips.values()),
         "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
+        "checked_per_label": dict(sorted(Counter(before for before, _ in corrected).items())) if task.labels else {},
     }
 
 

@@ -61,6 +61,10 @@ class RunPaths:
         return self.root / "report"
 
     @property
+    def analysis(self) -> Path:
+        return self.root / "analysis"
+
+    @property
     def calls(self) -> Path:
         return self.root / "calls"
 

@@ -5,6 +5,12 @@ import unicodedata
 import warnings
 from functools import lru_cache
 
+# Thai and Lao, Burmese, Khmer, Japanese and Chinese put no blanks between words: there, each character counts as one.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_UNIT = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
@@ -22,6 +28,11 @@ def _word(marks: str) -> re.Pattern[str]:
     r"""A word in which these combining marks may follow a letter: `\w` has none of them."""
     part = rf"\w[\w{marks}]*"
     return re.compile(f"{part}(?:['’]{part})*")
+
+
+def units(text: str) -> list[str]:
+    """The words of a text; where there are no blanks between words, each character."""
+    return words(text) if text.isascii() else [unit for word in words(text) for unit in _UNIT.findall(word)]
 
 
 def normalised(text: str) -> str:

@@ -28,7 +28,7 @@ def test_every_experiment_and_choice_composes() -> None:
     for name in experiments:
         assert settings(f"+experiment={name}").name == name
     choices = 0
-    for group in ("method", "model", "train", "eval", "data", "synth"):
+    for group in ("method", "model", "train", "eval", "analysis", "data", "synth"):
         for path in (PROJECT / "conf" / group).glob("*.yaml"):
             choices += 1
             settings(f"{group}={path.stem}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PROJECT, command, settings
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
 from small_data import SPECS, examples_of, small_run
 from transformers import BertConfig, BertForSequenceClassification
@@ -258,7 +258,7 @@ def test_a_tokenizer_without_what_its_family_needs(tmp_path: Path) -> None:
 def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}')
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"needs program code of its own.*\+model\.remote_code=true"):
         encoder.load_pretrained(Model("m", "encoder", str(tmp_path), None, 1e-3, "fp32"), SPECS["cb"])
     assert not (tmp_path / "ran").exists()

@@ -21,13 +21,13 @@ import pytest
 from conftest import PROJECT, command, lines, settings
 from tiny_llama import write_tiny_llama
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 vllm = pytest.importorskip("vllm", reason="the package vllm is not installed in this environment")
 STEPS = ("contexts", "instance_seed", "generation", "self_correction")
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 FLAGS = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "3072", "--max-num-seqs", "16"]
 FLAGS += ["--no-enable-chunked-prefill"]  # see targen.backends.vllm.WHOLE_PROMPTS
-START = 240  # seconds that vLLM may take to start
+START = 500  # seconds that vLLM may take to start
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ class Part:
     task: TaskSpec
     rows: tuple[Row, ...]
     real: bool
+    blank: bool = False  # with empty texts in place of the rows' own: what a label alone tells
 
 
 def arms_of_tasks(settings: Settings) -> list[Arm]:

@@ -59,7 +59,7 @@ def _checkers(settings: Settings, cell: Cell) -> tuple[Job, ...] | None:
     train = settings.train
     if train.loss == "ce":
         return ()
-    own = _checker_settings(settings)
+    own = checker_settings(settings)
     tasks = [settings.tasks[name] for name in cell.tasks]
     real = [real_part(own, task, train.checker_rows, rng(cell.seed, task.name, "checker")) for task in tasks]
     known = tuple(part for part in real if part is not None)
@@ -72,7 +72,7 @@ def _checkers(settings: Settings, cell: Cell) -> tuple[Job, ...] | None:
     return quality, _checker(own, replace(cell, arm="synthetic"), made)
 
 
-def _checker_settings(settings: Settings) -> Settings:
+def checker_settings(settings: Settings) -> Settings:
     """The settings of the cell with the plain loss; those of another model where one is named for the checkers."""
     train = replace(settings.train, loss="ce", label_smoothing=0.0, equal_size=False, merge_export=False)
     train = replace(train, validate_every=None, select="last")

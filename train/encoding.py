@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from targen.config import Settings
@@ -87,7 +87,13 @@ def check_room(settings: Settings, cell: Cell, parts: Sequence[Part]) -> None:
 
 
 def examples_of(part: Part) -> list[Example]:
-    return [example for row in part.rows for example in part.task.code.examples(part.task, row)]
+    found = [example for row in part.rows for example in part.task.code.examples(part.task, row)]
+    return [blanked(example) for example in found] if part.blank else found
+
+
+def blanked(example: Example) -> Example:
+    """The example without a word of its own."""
+    return replace(example, fields=dict.fromkeys(example.fields, ""))
 
 
 def positive_examples(

@@ -1,0 +1,65 @@
+"""What is in the data: `python -m eval.analyze +experiment=quickstart`, or of any two data sets `a=<dir> b=<dir>`.
+
+In a run, the original rows (a) beside the synthetic ones (b); into <run.dir>/analysis.
+"""
+
+import logging
+import sys
+from functools import partial
+from typing import Any
+
+from eval.analysis.arguments import Own, own_arguments
+from targen.cli import REQUEUE, USER_ERROR, main
+from targen.config import settings_from
+from targen.errors import UserError
+from targen.run_dir import open_run
+from targen.run_lock import locked
+from train.stop import Stopped, StopRequest
+
+log = logging.getLogger(__name__)
+HELP = """python -m eval.analyze: what is in the data: difficulty, diversity, bias, correctness, contamination
+
+  python -m eval.analyze [+experiment=NAME] [key=value ...]             original rows beside a run's synthetic ones
+  python -m eval.analyze a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  two data sets: DIR/CB/train.jsonl, or a run's synthetic/
+  python -m eval.analyze sheet=FILE [+experiment=NAME] ...              takes a filled-in sheet of the human check
+
+  analysis.parts=[lexical,semantic,bias,correctness,contamination,difficulty]   all keys: conf/analysis/default.yaml
+"""
+
+
+def phase(own: Own, cfg: Any, overrides: list[str]) -> int:
+    settings = settings_from(cfg) if own.outside else open_run(cfg, write=False)
+    from eval.analysis.run import analyze, check, take_sheet
+
+    check(settings)
+    if not own.outside and not settings.paths.root.is_dir():
+        raise UserError(
+            f"run.dir: {settings.paths.root} is not there, expected a run. Name one, or two folders: a=... b=..."
+        )
+    with StopRequest() as stop, locked(settings.paths.root):
+        try:
+            text = take_sheet(settings, own) if own.sheet is not None else analyze(settings, own, stop)
+        except Stopped:
+            log.warning("analyze: told to stop; what was done is saved, the same command goes on")
+            return REQUEUE
+    print(text, end="")  # noqa: T201
+    log.info("analyze: %s", settings.paths.analysis)
+    return 0
+
+
+def command(arguments: list[str]) -> None:
+    """Runs what was typed, and exits."""
+    if {"-h", "--help"} & set(arguments):
+        print(HELP, end="")  # noqa: T201
+        sys.exit(0)
+    try:
+        own, rest = own_arguments(arguments)
+    except UserError as err:
+        print(f"error: {err}", file=sys.stderr)  # noqa: T201
+        sys.exit(USER_ERROR)
+    sys.argv[1:] = rest
+    main("eval.analyze", "what is in the data", partial(phase, own))
+
+
+if __name__ == "__main__":
+    command(sys.argv[1:])

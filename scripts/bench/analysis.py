@@ -1,0 +1,116 @@
+"""How fast the analyses are: 2 x 10,000 rows as long as RTE's, and Self-BLEU beside NLTK's.
+
+    python scripts/bench/analysis.py              # all
+    python scripts/bench/analysis.py self_bleu    # one; the other: rows
+
+Words are drawn from RTE's own training rows where `RTE_TRAIN` names a file of them in the official format, else from this
+project's few rows; every row is as long as one of those. `rows` is the command as a user types it: everything but
+difficulty and embeddings, held against a train, a val and a test split. Named entities are part of it where spaCy and its
+model are installed. NLTK is timed on some of the sentences, each against all others, and its time for all is told from
+these; the values are compared on the same sentences.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from eval.analysis.self_bleu import SelfBleu  # noqa: E402
+from targen.data import FIXTURE  # noqa: E402
+from targen.words import units  # noqa: E402
+
+ROWS, BLEU_ROWS, NLTK_ROWS = 10_000, 1_000, 30
+SPLITS = {"train": ROWS, "val": 277, "test": 3_000}
+PARTS = "[lexical,bias,correctness,contamination]"
+
+
+def source() -> list[dict[str, str]]:
+    path = Path(os.environ.get("RTE_TRAIN", FIXTURE / "RTE" / "val.jsonl"))
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def drawn(count: int, seed: int) -> list[dict[str, object]]:
+    """Rows as long as those of the source, of its words."""
+    rows, draws = source(), Random(seed)
+    words = [word for row in rows for name in ("premise", "hypothesis") for word in row[name].split()]
+    found: list[dict[str, object]] = []
+    for idx in range(count):
+        lengths = {
+            name: len(text.split()) for name, text in draws.choice(rows).items() if name in ("premise", "hypothesis")
+        }
+        texts = {name: " ".join(draws.choices(words, k=length)) for name, length in lengths.items()}
+        found.append({**texts, "label": draws.choice(["entailment", "not_entailment"]), "idx": idx})
+    return found
+
+
+def write(folder: Path, rows: list[dict[str, object]], split: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rows() -> None:
+    """The whole command, on two cores."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed, (split, count) in enumerate(SPLITS.items()):
+            write(folder / "a" / "RTE", drawn(count, seed), split)
+        write(folder / "b" / "RTE", drawn(ROWS, 99), "train")
+        given = [
+            f"a={folder / 'a'}",
+            f"b={folder / 'b'}",
+            "task=rte",
+            f"run.dir={folder / 'out'}",
+            f"analysis.parts={PARTS}",
+        ]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "eval.analyze", *given], env=environment, capture_output=True, text=True
+        )
+        seconds = time.monotonic() - started
+        if done.returncode:
+            sys.exit(done.stderr)
+        found = json.loads((folder / "out" / "analysis" / "rte.json").read_text(encoding="utf-8"))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak, computed = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
+    missing = ", ".join(one["part"] for one in found["missing"]) or "nothing"
+    print(
+        f"rows: 2 x {ROWS:,} rows, {found['details']['words']['b']:,} words in b: {seconds:.0f} s ({computed:.0f} s of one core), {peak:.0f} MB at most"
+    )
+    print(f"      bounds: 120 s on two cores, 2,048 MB; missing: {missing}")
+
+
+def self_bleu() -> None:
+    """All rows against all others, once here, once by NLTK."""
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    texts = [units(f"{row['premise']} {row['hypothesis']}") for row in drawn(BLEU_ROWS, 7)]
+    started = time.monotonic()
+    scores = SelfBleu(texts).scores()
+    own = time.monotonic() - started
+    smooth = SmoothingFunction().method1
+    places = range(0, BLEU_ROWS, BLEU_ROWS // NLTK_ROWS)
+    started = time.monotonic()
+    theirs = [
+        sentence_bleu(texts[:place] + texts[place + 1 :], texts[place], smoothing_function=smooth) for place in places
+    ]
+    whole = (time.monotonic() - started) / len(places) * BLEU_ROWS
+    apart = max(abs(scores[place] - one) for place, one in zip(places, theirs, strict=True))
+    print(
+        f"self_bleu: {BLEU_ROWS:,} rows: {own:.2f} s; NLTK {whole:.0f} s, from {len(places)} sentences: {whole / own:,.0f} times"
+    )
+    print(f"      bounds: at least 10 times, 1e-6; values differ by {apart:.1e} at most")
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or ["self_bleu", "rows"]
+    for name in chosen:
+        {"self_bleu": self_bleu, "rows": rows}[name]()
