@@ -15,12 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from eval.results import SUPERGLUE, Result, read_runs
 from eval.run_dirs import Asked, asked
 from eval.tables import Line, evaluated_on, lines, markdown, warning
-from targen.cli import main
-from targen.config import Settings, check
+from targen.cli import compose, main
+from targen.config import Settings, as_values, check
 from targen.errors import UserError
 from targen.jsonl import Json, read_json, read_jsonl, write_text
 from targen.paths import RunPaths
-from targen.run_dir import open_run, read_config, read_record
+from targen.run_dir import NOT_OF_THE_RUN, open_run, read_config, read_record
 from targen.task import TaskSpec
 from train.cells import cells
 
@@ -242,11 +242,12 @@ def _settings_of(found: Asked) -> Settings:
     """The settings of a run as its config.yaml has them."""
     (root,) = found.runs
     values = read_config(RunPaths(root).config)
-    shard = {"index": 0, "count": 1}  # of which process it was, the file does not say
+    # which share of the run a process made, and on which cluster, the file does not say
+    unsaid = {key: value for key, value in as_values(compose([])).items() if key in NOT_OF_THE_RUN}
     try:
         generator = {key: value for key, value in values["generator"].items() if key != "chat_template_sha256"}
         values |= {"generator": generator, "report": {"dir": None} | values["report"] | found.report}
-        return check(Settings, {"shard": shard, **values, "run": {"dir": str(root)}})
+        return check(Settings, {**unsaid, **values, "run": {"dir": str(root)}})
     except (KeyError, TypeError, AttributeError, UserError):
         raise UserError(
             f"{RunPaths(root).config}: got the configuration of another version, expected one of this. Name the run's experiment "

@@ -18,6 +18,7 @@ from targen.jsonl import Json, write_text
 from targen.run_lock import refuse_if_locked
 
 log = logging.getLogger(__name__)
+NOT_OF_THE_RUN = ("shard", "cell", "cluster")  # keys of who makes it, which config.yaml does not hold
 
 
 def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
@@ -53,7 +54,7 @@ def _has_answers(settings: Settings) -> bool:
 
 def _write(path: Path, values: Json) -> None:
     """The configuration of the run; which share of it a process makes, and on which cluster, is no part of it."""
-    values = {key: value for key, value in values.items() if key not in ("shard", "cell", "cluster")}
+    values = {key: value for key, value in values.items() if key not in NOT_OF_THE_RUN}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
