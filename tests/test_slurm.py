@@ -99,8 +99,10 @@ def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
-def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(tmp_path: Path, serve, slurm) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # the same sums in the same order
+def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
+    tmp_path: Path, serve, slurm, monkeypatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the same sums in the same order
     server, root = serve(FakeModel(error_rate=0.1)), tmp_path / "a run, 100%"
     usual = small_overrides(tmp_path, tasks=TASKS)
     usual = [one for one in usual if not one.startswith(("run.dir=", "train.epochs="))]
