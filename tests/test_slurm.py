@@ -204,8 +204,8 @@ def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) ->
         assert not list((tmp_path / "run" / "slurm").glob("*/*"))
 
 
-def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
+def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     grid = [
         *small_overrides(tmp_path),
         "arms=[synthetic]",
