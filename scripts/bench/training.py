@@ -21,6 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 STARTED = time.monotonic()
 
+from targen.children import MALLOC  # noqa: E402
+
+if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # for all three, as the phases of a run have it
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})  # read when a process starts
+
 import torch  # noqa: E402
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed  # noqa: E402
 
