@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.scores import ReadyCell, cell_columns
 from targen.config import Settings
 from targen.errors import UserError
 from targen.jsonl import Json, read_json, write_text
@@ -32,7 +33,7 @@ INVALID = "[invalid]"  # what the harness's filters make of an answer without a 
 def score(
     settings: Settings,
     processes: Processes,
-    trained: Sequence[tuple[Cell, Json]],
+    every: Sequence[ReadyCell],
     load: Callable[[Cell], Loaded],
 ) -> list[Json]:
     """Rows of scores.jsonl for every cell; the model as it is (arm none) is scored once, whatever its tasks.
@@ -45,8 +46,8 @@ def score(
     own = settings.eval.openllm
     assert own.suite is not None
     check_files(settings)
-    asked = list(_once(trained))
-    check_vllm(settings, [cell for cell, _ in asked])
+    asked = list(_once(every))
+    check_vllm(settings, [one.cell for one in asked])
     tasks = ready(pieces(own), own.data_dir, own.limit)
     for one in tasks:
         if (count := min(one.documents, own.limit or one.documents)) < processes.count:
@@ -56,26 +57,25 @@ def score(
             )
     rows = []
     with Progress("openllm", "tasks", len(asked) * len(tasks) if processes.first else 0) as progress:
-        for cell, marker in asked:
-            found = _results(settings, processes, cell, marker, tasks, load, progress)
-            rows += _rows(settings, cell, marker, tasks, found)
+        for cell in asked:
+            found = _results(settings, processes, cell, tasks, load, progress)
+            rows += _rows(settings, cell, tasks, found)
     return rows
 
 
-def _once(trained: Sequence[tuple[Cell, Json]]) -> Iterator[tuple[Cell, Json]]:
+def _once(every: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
     """The cells without those that are the same untrained model again, for another task or seed."""
     untrained = False
-    for cell, marker in trained:
-        if cell.trained or not untrained:
-            yield cell, marker
-        untrained |= not cell.trained
+    for one in every:
+        if one.cell.trained or not untrained:
+            yield one
+        untrained |= not one.cell.trained
 
 
 def _results(
     settings: Settings,
     processes: Processes,
-    cell: Cell,
-    marker: Json,
+    ready: ReadyCell,
     tasks: Sequence["Ready"],
     load: Callable[[Cell], Loaded],
     progress: Progress,
@@ -83,11 +83,12 @@ def _results(
     """What the harness found for each task of a cell, from disk where it was found before."""
     from eval.openllm_model import asked
 
+    cell = ready.cell
     path = settings.paths.predictions(cell.name).with_suffix(".openllm.json")
     kept = processes.of_first(_kept(path))
     model = None
     for one in tasks:
-        mark = _mark(settings, cell, marker, one)
+        mark = _mark(settings, ready, one)
         key = f"{one.piece.name} {one.piece.shots}-shot"
         if kept.get(key, {}).get("mark") != mark:
             if model is None:
@@ -105,13 +106,13 @@ def _kept(path: Path) -> Json:
     return read_json(path) if path.is_file() else {}
 
 
-def _mark(settings: Settings, cell: Cell, marker: Json, one: "Ready") -> Json:
+def _mark(settings: Settings, ready: ReadyCell, one: "Ready") -> Json:
     """All that a result depends on."""
     from eval.openllm_model import max_length
 
-    trained = marker["fingerprint"]
+    trained = ready.mark["fingerprint"]
     found: Json = {
-        "model": trained if cell.trained else {"model": trained["model"]},
+        "model": trained if ready.cell.trained else {"model": trained["model"]},
         "precision": settings.train.precision,
         "backend": settings.eval.openllm.backend,
         "harness": HARNESS,
@@ -169,7 +170,7 @@ def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:
     }
 
 
-def _rows(settings: Settings, cell: Cell, marker: Json, tasks: Sequence["Ready"], found: dict[str, Json]) -> list[Json]:
+def _rows(settings: Settings, one: ReadyCell, tasks: Sequence["Ready"], found: dict[str, Json]) -> list[Json]:
     """A row per task, and one for the average of a whole suite with its own numbers of examples."""
     from eval.openllm_tasks import hashed
 
@@ -180,7 +181,8 @@ def _rows(settings: Settings, cell: Cell, marker: Json, tasks: Sequence["Ready"]
     scored = [_row(name, suite.tasks[name], ready, found, own.limit) for name, ready in parts.items() if ready]
     if own.tasks is None and own.num_fewshot is None:
         scored.append(_average(suite, scored, hashed))
-    return [{"benchmark": own.suite, **_cell_columns(settings, cell, marker), **row} for row in scored]
+    asked: Json = {"scoring": "harness", "harness": HARNESS, "backend": own.backend, "is_fixture": False}
+    return [{"benchmark": own.suite, **cell_columns(settings, one), **asked, **row} for row in scored]
 
 
 def _row(name: str, spec: SuiteTask, tasks: Sequence["Ready"], found: dict[str, Json], limit: int | None) -> Json:
@@ -243,27 +245,6 @@ def _average(suite: Suite, rows: Sequence[Json], hashed: Callable[[Any], str]) -
 
 def _limited(rows: Sequence[Json]) -> str:
     return ", first documents only" if any(row["rows"] < row["rows_in_split"] for row in rows) else ""
-
-
-def _cell_columns(settings: Settings, cell: Cell, marker: Json) -> Json:
-    made = cell.arm in ("synthetic", "mixed")
-    return {
-        "cell": cell.name,
-        "model": cell.model,
-        "setting": cell.setting,
-        "arm": cell.arm,
-        "seed": cell.seed,
-        "instruct": settings.train.instruct,
-        "scoring": "harness",
-        "harness": HARNESS,
-        "backend": settings.eval.openllm.backend,
-        "train_rows": marker.get("rows"),
-        "real_rows": marker.get("real_rows"),
-        "method": settings.method.name if made else None,
-        "self_correct": settings.synth.self_correct if made else None,
-        "generator": settings.generator.model if made else None,
-        "is_fixture": False,
-    }
 
 
 def _error(spec: SuiteTask, result: Json) -> float | None:

@@ -77,9 +77,7 @@ def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyC
     """The scores on the tasks of the OpenLLM leaderboard."""
     from eval import openllm  # the harness takes a while to import
 
-    return openllm.score(
-        settings, processes, [(one.cell, one.mark) for one in ready], partial(load_to_device, settings)
-    )
+    return openllm.score(settings, processes, ready, partial(load_to_device, settings))
 
 
 def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:

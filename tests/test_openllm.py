@@ -15,6 +15,7 @@ from eval import openllm
 from eval.openllm_model import check_vllm
 from eval.openllm_tasks import TASKS, ready
 from eval.run import evaluate
+from eval.scores import ReadyCell
 from targen.config import Settings
 from targen.errors import UserError
 from targen.openllm import check_files, pieces, suite_from_file
@@ -48,8 +49,8 @@ class Loads:
 
 def scored(found: Settings, load: Any = None) -> dict[str, dict[str, Any]]:
     """Rows by task."""
-    trained = [(cell, {"fingerprint": fingerprint(found, cell)}) for cell in cells(found)]
-    rows = openllm.score(found, Processes(), trained, load or Loads(found))
+    ready = [ReadyCell(cell, {"fingerprint": fingerprint(found, cell)}) for cell in cells(found)]
+    rows = openllm.score(found, Processes(), ready, load or Loads(found))
     assert {row["benchmark"] for row in rows} == {found.eval.openllm.suite}
     return {row["task"]: row for row in rows}
 
