@@ -27,6 +27,11 @@ class Entry:
         return next(iter(self.metrics.values()))
 
     @property
+    def unparsed(self) -> int:
+        """Answers that could not be read, of all seeds."""
+        return sum(result.score.unparsed for result in self.results)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(result.score.seed for result in self.results)
 

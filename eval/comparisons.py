@@ -91,11 +91,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def score_text(found: Estimate) -> str:
-    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`."""
+def score_text(found: Estimate, unparsed: int) -> str:
+    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`, and behind it the share of answers that could not be read, where there are any."""
     spread = f" ± {percent(found.spread)}" if found.spread is not None else ""
     bounds = f" ({percent(found.bounds[0])} to {percent(found.bounds[1])})" if found.bounds is not None else ""
-    return f"{percent(found.value)}{spread}{bounds} {found.n}×{found.seeds}"
+    unreadable = f", {percent(unparsed / (found.n * found.seeds))} % unreadable" if unparsed else ""
+    return f"{percent(found.value)}{spread}{bounds} {found.n}×{found.seeds}{unreadable}"
 
 
 def difference_text(found: Comparison) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from eval.blocks import Entry, Labels, check_same_rows, entry, frame, making, one_of_each, size
-from eval.comparisons import Estimate, score_text
+from eval.comparisons import Estimate, percent, score_text
 from eval.evidence import Evidence
 from eval.formats import Table
 from eval.paper_tables import SCORES
 from eval.records import Record, of_estimate, record
 from eval.results import SUPERGLUE, Result, Score, task_order, task_specs
-from eval.tables import METRIC_NAMES
+from eval.tables import METRIC_NAMES, NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,16 @@ def curve_table(kind: str, found: Sequence[Curve]) -> Table:
     """One line a point."""
     specs = task_specs()
     names = list(dict.fromkeys(what for curve in found for what, _ in curve.labels))
-    header = (*names, "task", "metric", "train rows", "real rows", "score")
+    header = (*names, "task", "metric", "train rows", "real rows", "majority", "score")
     rows = []
     for curve, point, metric, estimate in _values(found):
         labels = dict(curve.labels)
         first = point.entry.first
         sizes = (str(first.train_rows), str(first.real_rows or 0))
         words = (specs[curve.task].folder, METRIC_NAMES.get(metric, metric))
-        rows.append((*(labels.get(name, "") for name in names), *words, *sizes, score_text(estimate)))
+        majority = point.entry.metrics[metric][0].score.majority
+        scored = (NOT_RUN if majority is None else percent(majority), score_text(estimate, point.entry.unparsed))
+        rows.append((*(labels.get(name, "") for name in names), *words, *sizes, *scored))
     return Table(
         name=kind,
         title=TITLES[kind],

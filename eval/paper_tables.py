@@ -14,8 +14,8 @@ from eval.results import SUPERGLUE, Result, Score, task_specs
 from eval.tables import METRIC_NAMES, NOT_RUN
 
 SCORES = (
-    "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows) evaluation rows × seeds. "
-    "-- was not run, or is not public."
+    "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows) evaluation rows × seeds, and the "
+    "percentage of answers that could not be read and count as wrong, where there are any. -- was not run, or is not public."
 )
 DIFFERENCES = (
     "Differences: points (interval), p after Holm's correction over the tasks. Of several sizes of a training set the largest "
@@ -178,7 +178,7 @@ def table_of(found: Found) -> Table:
         labels = dict(line.block.labels)
         row = [*(labels.get(name, NOT_RUN) for name in shown), line.title, line.metric]
         row += [NOT_RUN if line.majority is None else percent(line.majority)] * len(majority)
-        row += [score_text(line.levels[level]) if level in line.levels else NOT_RUN for level in levels]
+        row += [_score(line, level) for level in levels]
         row += [_difference(line, one, other) for one, other in pairs]
         row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in papers]
         rows.append(tuple([*row, line.evaluated_on]))
@@ -203,6 +203,12 @@ def _label_columns(found: Found) -> tuple[list[str], tuple[str, ...]]:
     shown = [name for name in names if len(set(values[name])) > 1]
     said = "; ".join(f"{name}: {values[name][0]}" for name in names if name not in shown)
     return shown, (f"{said}.",) if said else ()
+
+
+def _score(line: Line, level: str) -> str:
+    if level not in line.levels:
+        return NOT_RUN
+    return score_text(line.levels[level], line.entries[level].unparsed if level in line.entries else 0)
 
 
 def _difference(line: Line, one: str, other: str) -> str:

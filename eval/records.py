@@ -42,7 +42,7 @@ def of_estimate(start: Record, found: Estimate, majority: float | None, entry: E
 def _of_entry(entry: Entry) -> Record:
     own: Record = {name: getattr(entry.first, name) for name in OF_SCORE}
     return own | {
-        "unparsed": sum(result.score.unparsed for result in entry.results),
+        "unparsed": entry.unparsed,
         "runs": "; ".join(dict.fromkeys(result.run for result in entry.results)),
     }
 

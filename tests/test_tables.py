@@ -89,7 +89,7 @@ def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) 
     write_scores(run, rows)
     found = tables(tmp_path / "out", run)[MAIN]
     assert cells_of(found, "AX-g", "accuracy")[3].startswith("62.5 ± 17.7 (")  # 75 and 50
-    assert cells_of(found, "AX-g", "accuracy")[3].endswith(" 40×2")
+    assert cells_of(found, "AX-g", "accuracy")[3].endswith(" 40×2, 25.0 % unreadable")
     macro = [row["value"] for row in rows if (row["task"], row["arm"], row["metric"]) == ("cb", "original", "f1_macro")]
     mean = (100 * (0.5 + macro[0]) / 2 + 75 + 100 * (1 + macro[1]) / 2 + 50) / 4  # AX-g enters with its accuracy alone
     assert cells_of(found, "average of 2 tasks")[3].startswith(f"{mean:.1f} ± ")
