@@ -8,11 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from targen.contamination import EvaluationRows
+from targen.drafts import rows_text
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.paths import RunPaths
 from targen.similarity import jaccard, trigrams
+from targen.slots import Slot
 from targen.steps import Candidate
 from targen.synthesis import Settled, Synthesis
+from targen.task import TaskSpec
 
 CONTEXTS_COMPARED = 200  # at most, for their mean similarity
 PAIRS_SHOWN = 20  # of contaminated rows
@@ -60,9 +63,10 @@ def _stories(state: Synthesis, settled: Settled) -> Iterator[Json]:
 
 
 def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
-    """What was refused, in slot order, then what was held back."""
+    """What was refused, in slot order, then what was held back; each with the label that was asked for."""
+    task = state.task
     for refused in sorted(state.refused, key=lambda refused: (refused.slot, refused.attempt)):
-        yield state.store.reject(refused)
+        yield state.store.reject(refused) | _asked(task, refused.slot)
     for slot in settled.surplus:
         candidate = state.candidate(slot)
         yield {
@@ -70,9 +74,17 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
             "attempt": candidate.attempt,
             "step": "balance",
             "reason": f"surplus: label {candidate.label_after} is full",
-            "text": str([state.task.code.view(state.task, row) for row in candidate.rows]),
+            "text": rows_text(task, candidate.rows),
+            "context": candidate.context,
+            **candidate.shown,
+            "instance_seed": candidate.instance_seed,
             "call_ids": list(candidate.call_ids),
-        }
+        } | _asked(task, slot)
+
+
+def _asked(task: TaskSpec, slot: Slot) -> Json:
+    cell = task.cells[slot.cell]
+    return {"label": cell.label, "variant": cell.fields}
 
 
 def _stats(state: Synthesis, settled: Settled) -> Json:

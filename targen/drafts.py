@@ -1,8 +1,10 @@
 """Candidates and rejects of a run: what memory holds of each, and a file without a name that holds the rest."""
 
+import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +77,14 @@ class Drafts:
         return Candidate(slot, **{**record, "rows": tuple(record["rows"]), "call_ids": tuple(record["call_ids"])})
 
     def put_reject(self, reject: Reject) -> Refused:
-        record = {"reason": reject.reason, "text": reject.text, "call_ids": list(reject.call_ids)}
+        record = {
+            "reason": reject.reason,
+            "text": reject.text,
+            "context": reject.seed.context,
+            **reject.seed.shown,
+            "instance_seed": reject.seed.seed,
+            "call_ids": list(reject.call_ids),
+        }
         kind = _kind(reject)
         kind = self._kinds.setdefault(kind, kind)
         return Refused(reject.slot, reject.attempt, reject.step, kind, reject.judged, self._put(record))
@@ -100,6 +109,11 @@ class Drafts:
 
     def close(self) -> None:
         self._file.close()
+
+
+def rows_text(task: TaskSpec, rows: Sequence[Row]) -> str:
+    """The texts of an instance's rows by name, as JSON: what rejects.jsonl has of a candidate that came to nothing."""
+    return json.dumps([task.code.view(task, row) for row in rows], ensure_ascii=False)
 
 
 def row_text(task: TaskSpec, row: Row) -> str:

@@ -65,8 +65,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class InstanceSeed:
+    seed: Json  # empty where the answer had none that could be used
+    context: str
+    call_ids: tuple[str, ...]
+    shown: Json = field(default_factory=dict)  # what else the prompt showed, as provenance has it
+
+
+@dataclass(frozen=True)
 class Reject:
-    """An attempt that came to nothing, with the step that failed and the raw text of its answer."""
+    """An attempt that came to nothing: the step that failed, the raw text of its answer, and what it was made from."""
 
     slot: Slot
     attempt: int
@@ -74,6 +82,7 @@ class Reject:
     reason: str
     text: str
     call_ids: tuple[str, ...]
+    seed: InstanceSeed
     judged: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
 
 
@@ -121,20 +130,12 @@ class Recipe:
 Job = Generator[Wanted, Any, Any]
 
 
-@dataclass(frozen=True)
-class InstanceSeed:
-    seed: Json
-    context: str
-    call_ids: tuple[str, ...]
-    shown: Json = field(default_factory=dict)  # what else the prompt showed, as provenance has it
-
-
 class StepError(Exception):
     """A step's answer was refused."""
 
-    def __init__(self, step: str, reason: str, text: str, call_ids: tuple[str, ...]) -> None:
+    def __init__(self, step: str, reason: str, text: str, call_ids: tuple[str, ...], seed: InstanceSeed) -> None:
         super().__init__(reason)
-        self.step, self.reason, self.text, self.call_ids = step, reason, text, call_ids
+        self.step, self.reason, self.text, self.call_ids, self.seed = step, reason, text, call_ids, seed
 
 
 def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
@@ -149,14 +150,14 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
         before = recipe.task.code.answer_of(recipe.task, rows[0])
         verdict = Verdict(before, "", calls)
         if recipe.self_correct != "off":
-            verdict = yield from self_correct(recipe, slot, attempt, rows[0], before, calls)
+            verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
     except StepError as err:
-        return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids)
+        return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed)
     after = verdict.label
     if after != before:
         if recipe.self_correct == "drop":
             reason, judged = f"label changed from {before}", (before, after)
-            return Reject(slot, attempt, "self_correction", reason, verdict.explanation, verdict.call_ids, judged)
+            return Reject(slot, attempt, "self_correction", reason, verdict.explanation, verdict.call_ids, seed, judged)
         rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
     return Candidate(
         slot,
@@ -198,7 +199,7 @@ def write_instance_seed(
             raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
         task.code.check_seed(task, seeds[position])
     except RowError as err:
-        raise StepError("instance_seed", str(err), answer.text, calls) from None
+        raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
     return InstanceSeed(seeds[position], context, calls)
 
 
@@ -214,7 +215,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
     try:
         recipe.task.code.check_seed(recipe.task, seed)
     except RowError as err:
-        raise StepError("instance_seed", str(err), str(seed), ()) from None
+        raise StepError("instance_seed", str(err), str(seed), (), InstanceSeed({}, "", ())) from None
     return InstanceSeed(seed, "", ())
 
 
@@ -235,7 +236,7 @@ def generate(
         found = read_object(answer, request.schema)
         rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, found)
     except RowError as err:
-        raise StepError("generation", str(err), answer.text, calls) from None
+        raise StepError("generation", str(err), answer.text, calls, seed) from None
     return rows, calls
 
 
@@ -258,7 +259,8 @@ def write_whole(
         task.code.check_seed(task, seed)
         rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
     except RowError as err:
-        raise StepError("generation", str(err), answer.text, (answer.id,)) from None
+        unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
+        raise StepError("generation", str(err), answer.text, (answer.id,), unmade) from None
     return InstanceSeed(seed, texts.get("context", ""), (answer.id,), shown), rows
 
 
@@ -300,7 +302,7 @@ class Verdict:
 
 
 def self_correct(
-    recipe: Recipe, slot: Slot, attempt: int, row: Row, label: str, calls: tuple[str, ...]
+    recipe: Recipe, slot: Slot, attempt: int, row: Row, seed: InstanceSeed, label: str, calls: tuple[str, ...]
 ) -> Generator[Wanted, Any, Verdict]:
     """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
 
@@ -318,7 +320,7 @@ def self_correct(
         opinion = yield from _correction(recipe, recipe.request("self_correction", f"{slot}-a{attempt}", prompt))
         calls = (*calls, opinion.call_id)
         if opinion.problem is not None:
-            raise StepError("self_correction", opinion.problem, opinion.text, calls)
+            raise StepError("self_correction", opinion.problem, opinion.text, calls, seed)
         return Verdict(opinion.label, opinion.text, calls)
     sampling = replace(recipe.sampling["self_correction"], temperature=recipe.vote_temperature)
     places = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
@@ -328,7 +330,7 @@ def self_correct(
     calls = (*calls, *(opinion.call_id for opinion in opinions))
     readable = [opinion for opinion in opinions if opinion.problem is None]
     if not readable:
-        raise StepError("self_correction", opinions[0].problem, opinions[0].text, calls)
+        raise StepError("self_correction", opinions[0].problem, opinions[0].text, calls, seed)
     votes = Counter(opinion.label for opinion in readable)
     winner = max(votes, key=lambda name: (votes[name], name == label, name))
     explanation = next(opinion.text for opinion in readable if opinion.label == winner)

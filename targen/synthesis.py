@@ -8,13 +8,13 @@ from hashlib import blake2b
 from typing import Any
 
 from targen.contamination import EvaluationRows
-from targen.drafts import Draft, Drafts, Refused, row_text, seed_text
+from targen.drafts import Draft, Drafts, Refused, row_text, rows_text, seed_text
 from targen.errors import UserError
 from targen.pools import write_pools
 from targen.repeats import find_repeats
 from targen.similarity import signature
 from targen.slots import Shard, Slot, interleaved, quotas
-from targen.steps import Candidate, Job, Pools, Recipe, Reject, Wanted, final_cell, make_instance
+from targen.steps import Candidate, InstanceSeed, Job, Pools, Recipe, Reject, Wanted, final_cell, make_instance
 from targen.task import TaskSpec
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
@@ -62,9 +62,10 @@ class Synthesis:
         self.refused.append(self.store.put_reject(reject))
 
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
-        text = str([self.task.code.view(self.task, row) for row in candidate.rows])
         judged = (candidate.label_before, candidate.label_after)
-        self.refuse(Reject(candidate.slot, candidate.attempt, step, reason, text, candidate.call_ids, judged))
+        seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
+        text = rows_text(self.task, candidate.rows)
+        self.refuse(Reject(candidate.slot, candidate.attempt, step, reason, text, candidate.call_ids, seed, judged))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ def test_labels_are_balanced_exactly_whatever_the_model_does(tmp_path: Path, ser
             assert [story["label_after"] for story in stories] == [task.label_of(row) for row in rows]
     rejects = [line for name in TASKS for line in lines(tmp_path / "synthetic" / name / "rejects.jsonl")]
     assert {"instance_seed", "generation"} <= {reject["step"] for reject in rejects}
-    assert all(reject["reason"] and reject["text"] for reject in rejects)
+    assert all(reject["reason"] and reject["text"] and reject["context"] for reject in rejects)
+    assert all(reject["instance_seed"] for reject in rejects if reject["step"] != "instance_seed")
+    assert {reject["label"] for reject in rejects} > {None, "entailment"}  # that was asked for; ReCoRD has none
 
 
 def test_a_model_that_errs_and_leans_ends_balanced_with_the_settings_as_they_come(tmp_path: Path, serve) -> None:
