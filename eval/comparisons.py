@@ -48,10 +48,15 @@ class Comparison:
         return self.values[0] - self.values[1]
 
     @property
+    def is_told(self) -> bool:
+        """Whether chance alone would rarely make such a difference."""
+        return self.corrected is not None and self.corrected < ALPHA and self.difference != 0
+
+    @property
     def verdict(self) -> str:
         if self.corrected is None:
             return "not tested, for want of the predictions"
-        if self.corrected >= ALPHA or not self.difference:
+        if not self.is_told:
             return "not distinguishable at this size"
         return f"{self.one} is {'better' if self.difference > 0 else 'worse'}"
 
@@ -64,7 +69,7 @@ def sentence(comparison: Comparison, title: str) -> str:
     if found.bounds is not None:
         facts.append(f"95% interval {100 * found.bounds[0]:.1f} to {100 * found.bounds[1]:.1f}")
     if found.corrected is not None:
-        facts.append(f"p {_small(found.corrected)}{_correction(found)}")
+        facts.append(f"p {p_text(found.corrected)}{_correction(found)}")
     if found.spread is not None and found.corrected is not None and abs(found.difference) <= found.spread:
         facts.append(f"no larger than the spread over seeds, {100 * found.spread:.1f}")
     metric = METRIC_NAMES.get(found.metric, found.metric)
@@ -75,7 +80,7 @@ def sentence(comparison: Comparison, title: str) -> str:
     )
 
 
-def _small(p: float) -> str:
+def p_text(p: float) -> str:
     return f"= {p:.2f}" if p >= 0.095 else f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
@@ -102,5 +107,5 @@ def score_text(found: Estimate, unparsed: int) -> str:
 def difference_text(found: Comparison) -> str:
     """`-3.6 (-12.5 to 5.4), p = 0.62`."""
     bounds = f" ({percent(found.bounds[0])} to {percent(found.bounds[1])})" if found.bounds is not None else ""
-    p = f", p {_small(found.corrected)}" if found.corrected is not None else ""
+    p = f", p {p_text(found.corrected)}" if found.corrected is not None else ""
     return f"{100 * found.difference:+.1f}{bounds}{p}"

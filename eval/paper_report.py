@@ -1,13 +1,12 @@
 """Tables and figures of one run or of several, from their scores and predictions and from results/paper.yaml."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eval.answers import Archive
-from eval.blocks import FACTORS, entry
+from eval.blocks import FACTORS
 from eval.curves import MIXING, SIZES, Curve, curve_table, curves
 from eval.evidence import Evidence
 from eval.formats import SUFFIXES, Table, write_table
@@ -36,20 +35,6 @@ def paper_report(results: Sequence[Result], tasks: Sequence[str]) -> PaperReport
     evidence = Evidence(Archive())
     tables = found_tables(results, tasks, evidence)
     return PaperReport(tuple(tables), {kind: curves(kind, results, evidence) for kind in (SIZES, MIXING)})
-
-
-def intervals(results: Sequence[Result]) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """Of the arms of one run, by task, metric and arm; none where predictions are not kept."""
-    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    for result in results:
-        groups[result.score.task, result.score.arm].append(result)
-    evidence = Evidence(Archive())
-    found = {}
-    for (task, arm), own in groups.items():
-        for metric, estimate in evidence.estimates(entry(own)).items():
-            if estimate.bounds is not None:
-                found[task, metric, arm] = estimate.bounds
-    return found
 
 
 def write_tables(folder: Path, report: PaperReport) -> list[str]:

@@ -5,74 +5,47 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from eval.results import SUPERGLUE, Result, read_runs
 from eval.run_dirs import Asked, asked
-from eval.tables import Line, evaluated_on, lines, markdown, warning
+from eval.tables import Line, lines, markdown, warning
 from targen.cli import compose, main
 from targen.config import Settings, as_values, check
 from targen.errors import UserError
-from targen.jsonl import Json, read_json, read_jsonl, write_text
+from targen.jsonl import read_json, write_text
 from targen.paths import RunPaths
 from targen.run_dir import NOT_OF_THE_RUN, open_run, read_config, read_record
 from targen.task import TaskSpec
 from train.cells import cells
 
 if TYPE_CHECKING:
+    from eval.page.build import Page
     from eval.paper_report import PaperReport
 
 log = logging.getLogger(__name__)
-STORIES_PER_TASK, REJECTS_PER_TASK = 4, 5
-
-
-@dataclass(frozen=True)
-class Story:
-    """One instance from context to correction, by name: what was shown for it, its seed, and its row as `texts`."""
-
-    slot: str
-    shown: dict[str, str]
-    instance_seed: dict[str, str]
-    variant: dict[str, str]
-    texts: dict[str, str]
-    label_before: str
-    label_after: str
-    explanation: str
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """What the page shows of one task's synthesis."""
-
-    name: str
-    title: str
-    long_title: str
-    stats: Json
-    stories: tuple[Story, ...]
-    rejects: tuple[Json, ...]
+MEGABYTE = 1_000_000
 
 
 def report(settings: Settings) -> Path:
     """Writes the page, tables/ and figures/; the page's path. Raises: UserError when there is nothing to show."""
-    tasks, folder = list(settings.tasks.values()), report_folder(settings)
-    parts = [part for task in tasks if (part := task_report(settings.paths, task)) is not None]
-    results = _own_results(settings)
-    if not results and not parts:
+    from eval.page.build import html
+
+    folder, results = report_folder(settings), _own_results(settings)
+    made = [task for task in settings.tasks.values() if (settings.paths.synthetic(task.name) / "train.jsonl").is_file()]
+    if not results and not made:
         raise UserError(
             f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
         )
     table, whole = _page_table(settings, results), _paper_report(results, list(settings.tasks))
-    arms = _page_arms(settings, results)
-    text = markdown(settings.report.title, warning(table), settings.report.note, arms, table)
+    text = markdown(settings.report.title, warning(table), settings.report.note, _page_arms(settings, results), table)
     write_text(folder / "tables" / "scores.md", text)
+    figures = _write(folder, whole)
     page = folder / "index.html"
-    write_text(page, _html(settings, arms, table, parts, whole.sentences()))
-    _write(folder, whole)
+    write_text(page, html(_page(settings, results, made, warning(table), whole, figures)))
     return page
 
 
@@ -105,12 +78,14 @@ def _paper_report(results: Sequence[Result], tasks: Sequence[str]) -> "PaperRepo
     return paper_report(results, tasks)
 
 
-def _write(folder: Path, whole: "PaperReport") -> None:
+def _write(folder: Path, whole: "PaperReport") -> list[Path]:
+    """Tables and figures; the figures that are there as PNG."""
     from eval.paper_report import write_figures, write_tables
 
     tables, figures = write_tables(folder / "tables", whole), write_figures(folder / "figures", whole)
     log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
     log.info("report: figures in %s: %s", folder / "figures", ", ".join(figures) or "none")
+    return [folder / "figures" / f"{name}.png" for name in figures]
 
 
 def _page_results(settings: Settings, results: Sequence[Result]) -> list[Result]:
@@ -125,95 +100,47 @@ def _page_arms(settings: Settings, results: Sequence[Result]) -> list[str]:
 
 
 def _page_table(settings: Settings, results: Sequence[Result]) -> list[Line]:
-    from eval.paper_report import intervals
-
-    own = _page_results(settings, results)
-    scores = [asdict(result.score) for result in own]
-    return lines(list(settings.tasks.values()), _page_arms(settings, results), scores, intervals(own))
+    scores = [asdict(result.score) for result in _page_results(settings, results)]
+    return lines(list(settings.tasks.values()), _page_arms(settings, results), scores)
 
 
-def task_report(paths: RunPaths, task: TaskSpec) -> TaskReport | None:
-    """The synthesis of a task as it lies on disk; None where it was not made."""
-    folder = paths.synthetic(task.name)
-    if not (folder / "train.jsonl").is_file():
-        return None
-    rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
-    provenance = [line for _, line in read_jsonl(folder / "provenance.jsonl")]
-    stats = read_json(folder / "stats.json")
-    rejects = tuple(line for _, line in read_jsonl(folder / "rejects.jsonl"))
-    return TaskReport(
-        task.name, task.folder, task.title, stats, tuple(_stories(task, rows, provenance)), rejects[:REJECTS_PER_TASK]
-    )
-
-
-def _stories(task: TaskSpec, rows: Sequence[Json], provenance: Sequence[Json]) -> list[Story]:
-    """A few instances, those with a corrected label first; of a pair (AX-g) the first row."""
-    firsts = list(zip(rows, provenance, strict=True))[:: task.rows_per_slot]
-    flipped_first = sorted(firsts, key=lambda pair: pair[1]["label_before"] == pair[1]["label_after"])
-    return [_story(task, row, story) for row, story in flipped_first[:STORIES_PER_TASK]]
-
-
-def _story(task: TaskSpec, row: Json, story: Json) -> Story:
-    seed = {
-        name: value if isinstance(value, str) else "; ".join(map(str, value))
-        for name, value in story["instance_seed"].items()
-    }
-    return Story(
-        slot=story["slot"],
-        shown=_shown(story),
-        instance_seed=seed,
-        variant=story["variant"],
-        texts=task.code.view(task, row),
-        label_before=story["label_before"],
-        label_after=story["label_after"],
-        explanation=story["explanation"],
-    )
-
-
-def _shown(story: Json) -> dict[str, str]:
-    """The context, or what other methods than TarGEN show in its place."""
-    shown: dict[str, str] = {**story.get("attributes", {})}
-    if story["context"]:
-        shown["context"] = story["context"]
-    if "task_instruction" in story:
-        shown["instruction"] = story["task_instruction"]
-    if "demonstrations" in story:
-        rows = story["demonstrations"]
-        shown["demonstrations"] = f"{rows['task']} {rows['split']}, idx {', '.join(map(str, rows['idx']))}"
-    return shown
-
-
-def _html(
+def _page(
     settings: Settings,
-    arms: Sequence[str],
-    table: Sequence[Line],
-    parts: Sequence[TaskReport],
-    comparisons: Mapping[str, Sequence[str]],
-) -> str:
-    """The page. Everything is escaped by the template engine: what a model wrote is text, never markup."""
-    folder = Path(__file__).resolve().parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    record = read_record(settings.paths.record)
-    return environment.get_template("report.html.j2").render(
+    results: Sequence[Result],
+    made: Sequence[TaskSpec],
+    warned: str | None,
+    whole: "PaperReport",
+    figures: Sequence[Path],
+) -> "Page":
+    from eval.page.build import Page, figure
+    from eval.page.findings import findings, read_analyses
+    from eval.page.funnel import funnel
+    from eval.page.headline import headlines
+    from eval.page.rows import browser
+    from eval.paper_report import MAIN
+    from eval.paper_tables import table_of
+
+    paths, record = settings.paths, read_record(settings.paths.record)
+    own = _paper_report(_page_results(settings, results), list(settings.tasks))
+    analyses = read_analyses(paths, list(settings.tasks.values()))
+    budget = int(settings.report.rows_megabytes * MEGABYTE)
+    return Page(
         title=settings.report.title,
         note=settings.report.note,
-        warning=warning(table),
-        arms=arms,
-        table=table,
-        evaluated_on=evaluated_on,
-        comparisons=comparisons,
-        parts=parts,
+        warning=warned,
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,
+        headlines=[one for found in own.tables if found.factor.name == MAIN for one in headlines(found)],
+        comparisons=whole.sentences(),
+        tables=[table_of(found) for found in whole.tables if found.factor.name != MAIN],
+        figures=[figure(path) for path in figures],
+        funnels=[funnel(task, read_json(paths.synthetic(task.name) / "stats.json")) for task in made],
+        analyses=[findings(one) for one in analyses.values()],
+        browser=browser(paths, made, analyses, budget) if made else None,
+        browsed={task.name: task for task in made},
         command=shlex.join(["python", "-m", "targen.run", *record.get("overrides", [])]),
         record=record,
-        config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",
+        config=paths.config.read_text(encoding="utf-8") if paths.config.is_file() else "",
     )
 
 
@@ -243,10 +170,11 @@ def _settings_of(found: Asked) -> Settings:
     (root,) = found.runs
     values = read_config(RunPaths(root).config)
     # which share of the run a process made, and on which cluster, the file does not say
-    unsaid = {key: value for key, value in as_values(compose([])).items() if key in NOT_OF_THE_RUN}
+    defaults = as_values(compose([]))
+    unsaid = {key: value for key, value in defaults.items() if key in NOT_OF_THE_RUN}
     try:
         generator = {key: value for key, value in values["generator"].items() if key != "chat_template_sha256"}
-        values |= {"generator": generator, "report": {"dir": None} | values["report"] | found.report}
+        values |= {"generator": generator, "report": defaults["report"] | values["report"] | found.report}
         return check(Settings, {**unsaid, **values, "run": {"dir": str(root)}})
     except (KeyError, TypeError, AttributeError, UserError):
         raise UserError(

@@ -1,6 +1,6 @@
 """Scores as tables: one line a task and metric, one column an arm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -11,14 +11,12 @@ from targen.task import TaskSpec
 
 @dataclass(frozen=True)
 class ArmScore:
-    """Mean over seeds, in percent; `spread` is the standard deviation over seeds, None for one seed; `interval` is over the
-    evaluation rows, where it is known."""
+    """Mean over seeds, in percent; `spread` is the standard deviation over seeds, None for one seed."""
 
     mean: float
     spread: float | None
     seeds: int
     unparsed: int
-    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
@@ -48,23 +46,20 @@ METRIC_NAMES = {
     "record_em": "exact match",
 }
 NOT_RUN = "--"
-Intervals = Mapping[tuple[str, str, str], tuple[float, float]]  # by task, metric and arm
 
 
-def lines(
-    tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json], intervals: Intervals | None = None
-) -> list[Line]:
+def lines(tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json]) -> list[Line]:
     """The table's lines, in the order of tasks and of their metrics; tasks without a score have none."""
     found = []
     for task in tasks:
         for metric in task.metrics:
             own = [row for row in scores if row["task"] == task.name and row["metric"] == metric]
             if own:
-                found.append(_line(task, metric, arms, own, intervals or {}))
+                found.append(_line(task, metric, arms, own))
     return found
 
 
-def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json], intervals: Intervals) -> Line:
+def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
     first = own[0]
     for row in own[1:]:
         different = [key for key in ("origin", "rows", "n", "evaluated") if row[key] != first[key]]
@@ -79,7 +74,7 @@ def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json], int
         title=task.folder,
         metric=METRIC_NAMES.get(metric, metric),
         majority=100 * first["majority"],
-        arms={arm: _arm_score(rows, intervals.get((task.name, metric, arm))) for arm, rows in by_arm.items()},
+        arms={arm: _arm_score(rows) for arm, rows in by_arm.items()},
         examples=first["n"],
         rows=first["rows"],
         rows_in_split=first["rows_in_split"],
@@ -88,13 +83,12 @@ def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json], int
     )
 
 
-def _arm_score(rows: list[Json], interval: tuple[float, float] | None) -> ArmScore | None:
+def _arm_score(rows: list[Json]) -> ArmScore | None:
     if not rows:
         return None
     values = [100 * row["value"] for row in rows]
     spread = stdev(values) if len(values) > 1 else None
-    percent = None if interval is None else (100 * interval[0], 100 * interval[1])
-    return ArmScore(fmean(values), spread, len(values), sum(row["unparsed"] for row in rows), percent)
+    return ArmScore(fmean(values), spread, len(values), sum(row["unparsed"] for row in rows))
 
 
 def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[str], table: Sequence[Line]) -> str:

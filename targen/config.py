@@ -21,7 +21,7 @@ from targen.paths import CONF, RunPaths
 from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
 
-Phase = Literal["generate", "merge", "train", "evaluate", "report"]
+Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
 
 
@@ -146,11 +146,12 @@ class Data:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Report:
-    """What the report phase writes; `dir` is <run.dir>/report unless it is set."""
+    """What the report phase writes; `dir` is <run.dir>/report unless it is set. Of more rows the page has a sample."""
 
     title: str
     note: str | None
     dir: str | None
+    rows_megabytes: Annotated[float, Field(gt=0)]
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from targen.contamination import EvaluationRows
-from targen.drafts import rows_text
+from targen.drafts import Judged, rows_text
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.paths import RunPaths
 from targen.similarity import jaccard, trigrams
@@ -66,10 +66,10 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
     """What was refused, in slot order, then what was held back; each with the label that was asked for."""
     task = state.task
     for refused in sorted(state.refused, key=lambda refused: (refused.slot, refused.attempt)):
-        yield state.store.reject(refused) | _asked(task, refused.slot)
+        yield state.store.reject(refused) | _asked(task, refused.slot) | _judged(refused.judged)
     for slot in settled.surplus:
         candidate = state.candidate(slot)
-        yield {
+        held = {
             "slot": str(slot),
             "attempt": candidate.attempt,
             "step": "balance",
@@ -79,12 +79,17 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
             "call_ids": list(candidate.call_ids),
-        } | _asked(task, slot)
+        }
+        yield held | _asked(task, slot) | _judged((candidate.label_before, candidate.label_after))
 
 
 def _asked(task: TaskSpec, slot: Slot) -> Json:
     cell = task.cells[slot.cell]
     return {"label": cell.label, "variant": cell.fields}
+
+
+def _judged(labels: Judged | None) -> Json:
+    return {} if labels is None else {"label_before": labels[0], "label_after": labels[1]}
 
 
 def _stats(state: Synthesis, settled: Settled) -> Json:

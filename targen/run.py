@@ -29,6 +29,7 @@ MODULES: dict[Phase, str] = {
     "merge": "targen.merge",
     "train": "train.run",
     "evaluate": "eval.run",
+    "analyze": "eval.analyze",
     "report": "eval.report",
 }
 PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that answer plan=true, each on stdout

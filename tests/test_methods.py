@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT, TASKS, Server, command, files, lines, settings
 from fake_model import FakeModel
 
-from eval.report import task_report
+from eval.page.rows import browser
 from targen.config import task_from_file
 from targen.data import FIXTURE, local_file, read_rows
 from targen.errors import RowError, UserError
@@ -188,10 +188,9 @@ def test_instructions_grow_in_rounds_and_near_copies_are_dropped(tmp_path: Path,
 def test_the_report_tells_what_was_shown(made) -> None:
     names = {"targen": ["context"], "self_instruct": ["instruction"], "attrprompt": list(SPECS["axg"].attributes)}
     for method, shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
-        report = task_report(RunPaths(made[method][0]), SPECS["axg"])
-        assert report is not None
-        assert all(list(story.shown) == shown for story in report.stories)
-    assert report.stories[0].shown["demonstrations"].startswith("rte train, idx ")
+        entries = json.loads(browser(RunPaths(made[method][0]), [SPECS["axg"]], {}, 10**7).data)["entries"]
+        assert all(list(dict(entry["shown"])) == shown for entry in entries)
+    assert dict(entries[0]["shown"])["demonstrations"].startswith("rte train, idx ")
 
 
 def test_rouge_l() -> None:

@@ -1,12 +1,17 @@
 """The page and the table: what a model wrote is text, what was not run says so, and nobody mistakes the fixture for SuperGLUE."""
 
+import base64
+import hashlib
 import json
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import settings
+from conftest import lines, settings
 
+from eval.page.funnel import funnel
 from eval.report import report
 from eval.tables import lines as table_lines
 from eval.tables import markdown, warning
@@ -18,18 +23,26 @@ HOSTILE = "</dd></style><script>alert(1)</script><img src=x onerror=alert(2)> {{
 
 
 class Elements(HTMLParser):
-    def __init__(self) -> None:
+    """The page as a browser takes it apart; `entries` is what its browser of rows reads."""
+
+    def __init__(self, page: Path) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.handlers: list[str] = []
         self.text = ""
+        self.scripts: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+        self.entries: list[dict[str, Any]] = json.loads(self.scripts[0])["entries"] if self.scripts else []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.tags and self.tags[-1] == "script" and data.strip():
+            self.scripts.append(data)
+        else:
+            self.text += data
 
 
 def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str, object]:
@@ -84,30 +97,64 @@ def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
         write_jsonl(path, rows)
     stats = json.loads((folder / "stats.json").read_text())
     (folder / "stats.json").write_text(json.dumps(stats | {"rejects_per_reason": {HOSTILE: 1}}))
-    page = Elements()
-    page.feed(report(found).read_text(encoding="utf-8"))
-    assert not {"script", "img", "iframe", "link"} & set(page.tags)
+    page = Elements(report(found))
+    assert not {"img", "iframe", "link"} & set(page.tags)
     assert page.tags.count("style") == 1
+    assert page.tags.count("script") == len(page.scripts) == 2  # the rows and the program
     assert page.handlers == []
-    assert page.text.count("<script>alert(1)</script>") >= 4 * 4
-    assert "{{ 7*7 }}" in page.text
+    assert "<script>alert(1)</script>" in page.text and "{{ 7*7 }}" in page.text  # a reason
+    assert all(dict(entry["texts"])["premise"] == HOSTILE for entry in page.entries if "texts" in entry)
+    assert [entry["text"] for entry in page.entries if "step" in entry] == [HOSTILE]
 
 
-def test_the_page_shows_the_whole_story_and_the_corrected_label_first(tmp_path: Path) -> None:
+def test_only_the_pages_own_program_may_run(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(found)
+    text = report(found).read_text(encoding="utf-8")
+    digest = base64.b64encode(
+        hashlib.sha256(text.split("<script>")[1].split("</script>")[0].encode()).digest()
+    ).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in text
+    with_network = [line for line in text.splitlines() if "http" in line]
+    assert all("http-equiv" in line for line in with_network)
+
+
+def test_the_page_has_the_whole_story_of_every_row(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=record")
     generate(found)
-    page = Elements()
-    page.feed(report(found).read_text(encoding="utf-8"))
-    story = next(
-        json.loads(line)
-        for line in (found.paths.synthetic("record") / "provenance.jsonl").read_text().splitlines()
-        if json.loads(line)["label_before"] != json.loads(line)["label_after"]
-    )
-    for text in (story["context"], story["instance_seed"]["article"], story["explanation"], "Nothing was evaluated"):
-        assert text in page.text
-    assert f"{story['label_before']} → {story['label_after']}" in page.text
-    with_network = [line for line in (tmp_path / "report" / "index.html").read_text().splitlines() if "http" in line]
-    assert all("http-equiv" in line for line in with_network)
+    page = Elements(report(found))
+    stories = lines(found.paths.synthetic("record") / "provenance.jsonl")
+    assert len(page.entries) == len(stories) and "Nothing was evaluated" in page.text
+    for entry, story in zip(page.entries, stories, strict=True):
+        assert (entry["before"], entry["label"]) == (story["label_before"], story["label_after"])
+        assert entry["shown"] == [["context", story["context"]]] and entry["explanation"] == story["explanation"]
+        texts = [text for _, text in entry["texts"]]
+        article = dict(entry["seed"])["article"]  # by its place where the row has the very same text
+        assert story["instance_seed"]["article"] == (texts[article] if isinstance(article, int) else article)
+
+
+def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[axg,wsc]", "report.rows_megabytes=0.01")
+    generate(found)
+    page = Elements(report(found))
+    assert len(page.scripts[0]) < 11_000
+    kept = [(entry["task"], entry["slot"]) for entry in page.entries if "texts" in entry]
+    counts = Counter(kept)
+    assert {count for (task, _), count in counts.items() if task == 0} == {2}  # pairs are whole
+    shown = [sum(task == number for task, _ in kept) for number in (0, 1)]
+    assert all(0 < count < 24 for count in shown)
+    assert f"AX-g {shown[0]} of 24 rows" in page.text and f"WSC {shown[1]} of 24 rows" in page.text
+    assert Elements(report(found)).entries == page.entries
+
+
+def test_the_funnel_loses_what_was_refused(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[rte,wsc]")
+    generate(found)
+    for name, lost in (("rte", {"repeats nothing": 1, "in the set": 1}), ("wsc", {"instance seed written": 1})):
+        stats = json.loads((found.paths.synthetic(name) / "stats.json").read_text())
+        stages = funnel(found.tasks[name], stats).stages
+        assert {stage.name: stage.refused for stage in stages if stage.refused} == lost
+        assert (stages[0].count, stages[-1].count) == (stats["attempts"], stats["instances"])
 
 
 def test_the_table_as_markdown() -> None:

@@ -40,6 +40,7 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
     rows = pair.samples()
     measures: list[Measure] = []
     pairs: list[Json] = []
+    repeats: dict[str, list[Json]] = {side: [] for side in rows}
     for name, split in pair.splits:
         ready = evaluation_rows(pair.task, split)
         owners = [place for place, row in enumerate(split.rows) for _ in pair.task.code.examples(pair.task, row)]
@@ -52,6 +53,7 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
             alike = {one.place for one in found if one.similarity is not None}
             runs[side] = present(pair.task, [place in by_run for place in range(len(own))])
             near[side] = present(pair.task, [place in alike for place in range(len(own))])
+            repeats[side] += [_repeat(name, one, own, split) for one in found]
             pairs += [_pair(pair.task, side, name, one, own, split) for one in _strongest(found, settings.top)]
         against = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
@@ -61,7 +63,7 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
     absent = [name for name in ("train", "val", "test") if name not in dict(pair.splits)]
     official = [name for name in absent if pair.task.sizes[name]]
     missing = [Missing(f"{PART}.{name}", f"the original {name} split is not at hand") for name in official]
-    return Found(tuple(measures), {"pairs": pairs}, tuple(missing))
+    return Found(tuple(measures), {"pairs": pairs, "repeats": repeats}, tuple(missing))
 
 
 def _is_of(pair: Pair, split: Split) -> bool:
@@ -106,6 +108,16 @@ def _pair(task: TaskSpec, side: str, name: str, one: Repeated, rows: Sequence[Ro
         "run": _common_run(task, row, other) if one.similarity is None else None,
         "row": shown(task, row),
         "original": shown(task, other),
+    }
+
+
+def _repeat(name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json:
+    similarity = one.similarity and round(one.similarity, 4)
+    return {
+        "idx": rows[one.place]["idx"],
+        "split": name,
+        "original": split.rows[one.other]["idx"],
+        "similarity": similarity,
     }
 
 

@@ -1,0 +1,103 @@
+"""The page from its parts: one file with its style, its program, its pictures and its rows; nothing is loaded from elsewhere."""
+
+import base64
+import hashlib
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval.formats import Table
+from eval.page.findings import Findings
+from eval.page.funnel import Funnel
+from eval.page.headline import Headline
+from eval.page.rows import Browser
+from targen.jsonl import Json
+from targen.task import TaskSpec
+
+HERE = Path(__file__).resolve().parent
+ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # that have a colour of their own
+CAPTIONS = {
+    "scores": "Scores with their 95 % intervals",
+    "differences": "Differences from the reference with their 95 % intervals",
+    "sizes": "Scores by the number of training rows",
+    "mixing": "Scores by the number of real rows",
+    "diversity": "Lexical and semantic diversity",
+    "projection": "Both data sets on one plane (principal components fitted to both together)",
+    "difficulty": "Difficulty: pointwise V-information of the rows",
+    "flips": "Labels that self-correction changed",
+    "bias": "Whom and what the rows speak of",
+    "contamination": "Rows that repeat the original splits",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as it stands in the page; its size in pixels, which keeps its place until it is drawn."""
+
+    caption: str
+    base64: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows. Texts of models are anywhere in it, and are escaped when it is written."""
+
+    title: str
+    note: str | None
+    warning: str | None
+    generator: str
+    model: str
+    headlines: Sequence[Headline]
+    comparisons: Mapping[str, Sequence[str]]
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+    funnels: Sequence[Funnel]
+    analyses: Sequence[Findings]
+    browser: Browser | None
+    browsed: Mapping[str, TaskSpec]
+    command: str
+    record: Json
+    config: str
+
+
+def html(page: Page) -> str:
+    """The page as text. A program that did not come with it does not run: the policy names the hash of the one that may."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    text = environment.get_template("page.html.j2").render(
+        vars(page),
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        entries=Markup(page.browser.data) if page.browser is not None else "",
+        arm_name=arm_name,
+    )
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # half characters cannot be written
+
+
+def arm_name(level: str) -> str:
+    """The arm of a level such as `none, 5 shots`, as the style names it."""
+    arm = level.partition(",")[0]
+    return arm if arm in ARMS else "other"
+
+
+def figure(path: Path) -> Figure:
+    """A PNG as it lies on the disk."""
+    data = path.read_bytes()
+    width, height = struct.unpack(">II", data[16:24])  # of its first chunk. Source: PNG specification, 11.2.1
+    caption = CAPTIONS.get(path.stem, path.stem)
+    return Figure(caption, base64.b64encode(data).decode("ascii"), width, height)

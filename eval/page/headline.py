@@ -1,0 +1,126 @@
+"""The headline table: every arm on every task with its interval, their difference, the average, and the paper's numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eval.comparisons import AVERAGE, Estimate, p_text, percent
+from eval.paper_tables import Found, Line, levels_of
+from eval.published import paper
+from eval.results import SUPERGLUE
+
+
+@dataclass(frozen=True)
+class Score:
+    """In percent: what is written, and where its bar and its interval lie."""
+
+    level: str
+    text: str
+    value: float
+    interval: tuple[float, float] | None
+    size: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In points; `told` where it is told from none, `detail` its interval and p-value."""
+
+    text: str
+    detail: str
+    told: bool
+
+
+@dataclass(frozen=True)
+class HeadLine:
+    """One metric of one task, or the average."""
+
+    title: str
+    metric: str
+    majority: float | None
+    scores: tuple[Score | None, ...]
+    differences: tuple[Difference | None, ...]  # of each pair of levels
+    examples: str
+    unreadable: int
+    evaluated_on: str
+    is_average: bool
+
+
+@dataclass(frozen=True)
+class PaperLine:
+    """What the paper says of one comparison: a column each level, None where it says nothing."""
+
+    model: str
+    values: tuple[float | None, ...]
+    difference: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One block of the table: results that differ in nothing but the arm."""
+
+    name: str
+    levels: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    lines: tuple[HeadLine, ...]
+    papers: tuple[PaperLine, ...]
+
+
+def headlines(found: Found) -> list[Headline]:
+    """One for each block of `original_vs_synthetic`."""
+    levels = levels_of(found)
+    every = []
+    for block in found.blocks:
+        lines = [line for line in found.lines if line.block is block and line.levels]
+        pairs = list(dict.fromkeys((one.one, one.other) for line in lines for one in line.comparisons.values()))
+        own = tuple(_head_line(line, levels, pairs) for line in lines)
+        every.append(Headline(block.name, tuple(levels), tuple(pairs), own, tuple(paper_lines(levels))))
+    return every
+
+
+def _head_line(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> HeadLine:
+    scores = tuple(_score(level, line.levels[level]) if level in line.levels else None for level in levels)
+    return HeadLine(
+        title=line.title,
+        metric=line.metric,
+        majority=None if line.majority is None else 100 * line.majority,
+        scores=scores,
+        differences=tuple(_difference(line, one, other) for one, other in pairs),
+        examples=", ".join(dict.fromkeys(str(one.n) for one in line.levels.values())),
+        unreadable=sum(entry.unparsed for entry in line.entries.values()),
+        evaluated_on=line.evaluated_on,
+        is_average=line.task == AVERAGE,
+    )
+
+
+def _score(level: str, found: Estimate) -> Score:
+    spread = f" ± {percent(found.spread)}" if found.spread is not None else ""
+    bounds = None if found.bounds is None else (100 * found.bounds[0], 100 * found.bounds[1])
+    size = f"{found.n} rows, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    return Score(level, percent(found.value) + spread, 100 * found.value, bounds, size)
+
+
+def _difference(line: Line, one: str, other: str) -> Difference | None:
+    found = line.comparisons.get(one)
+    if found is None or found.other != other:
+        return None
+    bounds = [] if found.bounds is None else [f"{percent(found.bounds[0])} to {percent(found.bounds[1])}"]
+    p = [] if found.corrected is None else [f"p {p_text(found.corrected)}"]
+    return Difference(f"{100 * found.difference:+.1f}", ", ".join(bounds + p), found.is_told)
+
+
+def paper_lines(levels: Sequence[str]) -> list[PaperLine]:
+    """The averages over all eight tasks that are published, those with instructions apart."""
+    found = []
+    own = [one for one in paper().scores if one.benchmark == SUPERGLUE and one.task == AVERAGE]
+    for instruct in (False, True):
+        values = {one.arm: one for one in own if one.instruct == instruct}
+        if {"original", "synthetic"} <= set(values):
+            found.append(
+                PaperLine(
+                    model="Flan-T5" + (", instructions" if instruct else ""),
+                    values=tuple(values[level].value if level in values else None for level in levels),
+                    difference=values["synthetic"].value - values["original"].value,
+                    source=values["original"].source,
+                )
+            )
+    return found
