@@ -74,7 +74,7 @@ def commands(grid: Json, kind: str, element: str) -> list[list[str]]:
         "merge": [["targen.merge"]],
         "train": [["train.launch", grid["launch"]] if grid["launch"] else ["train.run"]],
         "evaluate": [["eval.run"]],
-        "report": [["eval.scores"], ["eval.report"]],
+        "report": [["eval.scores"], *([["eval.analyze"]] if grid["analyze"] else []), ["eval.report"]],
     }
     before = shlex.split(grid["container"] or "")
     if kind == "train" and grid["nodes"] > 1:  # one on each node; targen's launcher joins them

@@ -61,6 +61,7 @@ def grid_of(settings: Settings, overrides: Sequence[str]) -> Json:
         "sizes": {task.name: settings.synth.size_of(task) for task in settings.tasks.values()},
         "benchmarks": ["superglue"] * settings.eval.superglue + [suite] * (suite is not None),
         "launch": settings.train.launch,
+        "analyze": "analyze" in settings.phases,
         "nodes": train.nodes,
         "processes": train.nodes * (train.processes or max(train.gpus, 1)),
         "container": cluster.container,

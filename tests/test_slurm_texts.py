@@ -11,6 +11,7 @@ import pytest
 from conftest import PROJECT, command, settings
 from small_data import tiny_overrides
 
+from eval.element import commands
 from eval.grid import elements, status, todo_of
 from eval.jobs import Live, Place, Todo, jobs, whole
 from eval.submit import Planned, check, grid_of, plan, shown
@@ -224,6 +225,16 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
     again = command("eval.submit", *grid(tmp_path), **fake)
     assert again.returncode == 0 and "nothing to submit" in again.stderr
     assert calls(tmp_path, "sbatch") == made
+
+
+def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
+    for phases, modules in (
+        ("[report]", ["eval.scores", "eval.report"]),
+        ("[analyze,report]", ["eval.scores", "eval.analyze", "eval.report"]),
+    ):
+        typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
+        made = commands(grid_of(settings(*typed), typed), "report", "report")
+        assert [command[2] for command in made] == modules
 
 
 def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_passed_on(tmp_path: Path, fake) -> None:
