@@ -122,7 +122,7 @@ def _page(
 
     paths, record = settings.paths, read_record(settings.paths.record)
     own = _paper_report(_page_results(settings, results), list(settings.tasks))
-    analyses = read_analyses(paths, list(settings.tasks.values()))
+    analyses = read_analyses(paths, made)
     budget = int(settings.report.rows_megabytes * MEGABYTE)
     return Page(
         title=settings.report.title,

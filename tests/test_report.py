@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from conftest import lines, settings
 
+from eval.analysis.arguments import Own
+from eval.analysis.run import analyze
 from eval.page.funnel import funnel
 from eval.report import report
 from eval.tables import lines as table_lines
 from eval.tables import markdown, warning
+from targen.config import Settings
+from targen.data import FIXTURE
 from targen.errors import UserError
 from targen.generate import generate
 from targen.jsonl import write_jsonl
@@ -155,6 +159,38 @@ def test_the_funnel_loses_what_was_refused(tmp_path: Path) -> None:
         stages = funnel(found.tasks[name], stats).stages
         assert {stage.name: stage.refused for stage in stages if stage.refused} == lost
         assert (stages[0].count, stages[-1].count) == (stats["attempts"], stats["instances"])
+
+
+def analysed(folder: Path) -> Settings:
+    """A run that was analysed; its rows stand in the original's evaluation split, too."""
+    data = ["data.source=local", f"data.dir={folder / 'data'}", "synth.contamination=off"]
+    keys = ["analysis.parts=[lexical,bias,contamination]", "analysis.spacy_model=none_such", "analysis.replicates=20"]
+    found = settings(f"run.dir={folder / 'run'}", "task=rte", *data, *keys)
+    generate(found)
+    fixture, made = lines(FIXTURE / "RTE" / "val.jsonl"), lines(found.paths.synthetic("rte") / "train.jsonl")
+    write_jsonl(folder / "data" / "RTE" / "train.jsonl", fixture)
+    write_jsonl(folder / "data" / "RTE" / "val.jsonl", made)
+    analyze(found, Own())
+    return found
+
+
+def test_what_was_found_in_the_data_stands_on_the_page_and_at_its_rows(tmp_path: Path) -> None:
+    page = Elements(report(found := analysed(tmp_path)))
+    analysis = json.loads((found.paths.analysis / "rte.json").read_text())
+    assert len(analysis["measures"]) > 10 and all(one["title"] in page.text for one in analysis["measures"])
+    assert "bias.entities: spaCy has no model none_such. Run python -m spacy download none_such" in page.text
+    repeated = {one["idx"] for one in analysis["details"]["repeats"]["b"]}
+    assert len(repeated) == analysis["size"] == 10
+    assert repeated == {entry["idx"] for entry in page.entries if "near" in entry and "texts" in entry}
+
+
+def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> None:
+    found = analysed(tmp_path)
+    path = found.paths.synthetic("rte") / "train.jsonl"
+    write_jsonl(path, [row | {"premise": f"{row['premise']} Indeed."} for row in lines(path)])
+    page = Elements(report(found))
+    assert "the rows have changed since they were analysed" in page.text
+    assert not any("near" in entry and "texts" in entry for entry in page.entries)
 
 
 def test_the_table_as_markdown() -> None:

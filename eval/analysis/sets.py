@@ -1,6 +1,8 @@
 """The two data sets of a comparison, and equal samples of them."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -84,6 +86,14 @@ def grouped(items: Sequence[Item], task: TaskSpec) -> list[Sequence[Item]]:
     """The items of every row as those of every whole instance."""
     step = task.rows_per_slot
     return [items[start : start + step] for start in range(0, len(items) - step + 1, step)]
+
+
+def digest(rows: Iterable[Row]) -> str:
+    """Changes when a row does: by which what was said of single rows is known to be out of date."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return found.hexdigest()[:16]
 
 
 def present(task: TaskSpec, flags: Sequence[bool]) -> tuple[int, int]:

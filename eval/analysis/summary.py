@@ -7,11 +7,11 @@ from typing import Any
 
 from eval.analysis.found import SIDES, Found, Interval, Measure
 from eval.analysis.intervals import LEVEL
-from eval.analysis.sets import Pair, label_name
+from eval.analysis.sets import Pair, digest, label_name
 from targen.jsonl import Json
 
 NOTHING = "--"
-VERSION = 1  # of the form of <run.dir>/analysis/<task>.json
+VERSION = 2  # of the form of <run.dir>/analysis/<task>.json
 
 
 def values(pair: Pair, found: Found, human: Json | None) -> Json:
@@ -21,6 +21,7 @@ def values(pair: Pair, found: Found, human: Json | None) -> Json:
             "name": own.name,
             "origin": own.origin,
             "rows": len(own.rows),
+            "digest": digest(own.rows),
             "labels": _labels(pair, side),
         }
         for side, own in pair.sets.items()

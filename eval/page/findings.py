@@ -1,16 +1,20 @@
 """What `python -m eval.analyze` found, for the page: measures by part, what is missing, and small tables of its details."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from eval.analysis.found import SIDES, Interval
-from eval.analysis.summary import shown
-from targen.jsonl import Json, read_json
+from eval.analysis.sets import digest
+from eval.analysis.summary import VERSION, shown
+from targen.jsonl import Json, read_json, read_jsonl
 from targen.paths import RunPaths
 from targen.task import TaskSpec
 
+log = logging.getLogger(__name__)
 LISTED = 5  # rows of each kind
+OF_ROWS = ("repeats", "pvi")  # details of single rows, by idx
 TITLES = {
     "lexical": "Lexical diversity",
     "semantic": "Semantic diversity",
@@ -58,9 +62,24 @@ class Findings:
 
 
 def read_analyses(paths: RunPaths, tasks: Sequence[TaskSpec]) -> dict[str, Json]:
-    """analysis/<task>.json of each task that was analysed, by name."""
-    files = {task.name: paths.analysis / f"{task.name}.json" for task in tasks}
-    return {name: read_json(path) for name, path in files.items() if path.is_file()}
+    """analysis/<task>.json of each task that was analysed, by name; without what it says of single rows that have changed since."""
+    found = {}
+    for path, task in ((paths.analysis / f"{task.name}.json", task) for task in tasks):
+        if not path.is_file():
+            continue
+        analysis = read_json(path)
+        if analysis.get("version") != VERSION:
+            log.warning("report: %s is of another version and left out. Run python -m eval.analyze again", path)
+            continue
+        rows = (row for _, row in read_jsonl(paths.synthetic(task.name) / "train.jsonl"))
+        found[task.name] = analysis if digest(rows) == analysis["sets"]["b"]["digest"] else _outdated(analysis)
+    return found
+
+
+def _outdated(analysis: Json) -> Json:
+    why = "the rows have changed since they were analysed, and these numbers are of the old ones. Run python -m eval.analyze again"
+    details = {name: value for name, value in analysis["details"].items() if name not in OF_ROWS}
+    return analysis | {"details": details, "missing": [{"part": "everything", "why": why}, *analysis["missing"]]}
 
 
 def findings(analysis: Json) -> Findings:
