@@ -67,7 +67,7 @@ def difficulty(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
 
 
 def _histograms(analyses: Sequence[Json]) -> "Figure":
-    figure = _task_grid(analyses, 2, 1.3, _histogram)
+    figure = _task_grid(analyses, 2, 1.5, _histogram)
     title = "PVI: bits of the label that a model reads out of a row; lines: their mean (V-information)"
     head(figure, f"{title}, shaded: its {level_of(analyses)} interval", named_sets(analyses))
     return figure
