@@ -29,7 +29,7 @@ HELP = """python -m eval.analyze: what is in the data: difficulty, diversity, bi
 
 def phase(own: Own, cfg: Any, overrides: list[str]) -> int:
     settings = settings_from(cfg) if own.outside else open_run(cfg, write=False)
-    from eval.analysis.run import analyze, check, take_sheet
+    from eval.analysis.run import analyze, check, draw, take_sheet
 
     check(settings)
     if not own.outside and not settings.paths.root.is_dir():
@@ -39,11 +39,12 @@ def phase(own: Own, cfg: Any, overrides: list[str]) -> int:
     with StopRequest() as stop, locked(settings.paths.root):
         try:
             text = take_sheet(settings, own) if own.sheet is not None else analyze(settings, own, stop)
+            figures = draw(settings)
         except Stopped:
             log.warning("analyze: told to stop; what was done is saved, the same command goes on")
             return REQUEUE
     print(text, end="")  # noqa: T201
-    log.info("analyze: %s", settings.paths.analysis)
+    log.info("analyze: %s, figures/ has %s", settings.paths.analysis, ", ".join(figures) or "nothing to draw")
     return 0
 
 

@@ -1,52 +1,22 @@
 """The tables' numbers as pictures: scores by arm, differences, curves over sizes; equal numbers give equal bytes."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eval.comparisons import AVERAGE, Estimate
 from eval.curves import MIXING, SIZES, TITLES, Curve
 from eval.formats import plain
 from eval.paper_tables import Found, Line, levels_of
 from eval.results import task_specs
+from eval.style import GREY, LINE, MARGIN, MORE_COLOURS, WIDTH, colour_of, marker_of, short, write_pictures
 from eval.tables import METRIC_NAMES
-from targen.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by the colour-blind too. Source: jfly.uni-koeln.de/color
-COLOURS = {
-    "none": "#000000",
-    "original": "#0072B2",
-    "synthetic": "#D55E00",
-    "mixed": "#009E73",
-    "self_instruct": "#CC79A7",
-}
-MORE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name with $ is no formula
-    "savefig.dpi": 150,
-}
-METADATA: dict[str, dict[str, None]] = {  # without dates and versions
-    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
-    "png": {"Software": None},
-}
-WIDTH, LINE, MARGIN = 6.5, 0.2, 0.9  # inches: of a figure, of one line in it, around a panel
 NAMES = ("scores", "differences", SIZES, MIXING)
-LONGEST = 80  # signs of a name
 PER_ROW = 4  # panels of curves side by side
 
 
@@ -59,32 +29,7 @@ def draw(folder: Path, table: Found | None, found: Mapping[str, Sequence[Curve]]
         pictures["differences"] = lambda: _by_block(table, _differences, "points")
     for kind in (kind for kind in (SIZES, MIXING) if found.get(kind)):
         pictures[kind] = lambda kind=kind: _curves(kind, found[kind])  # type: ignore[misc]
-    with _style():
-        for name in NAMES:
-            for suffix in METADATA:
-                (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-            if name in pictures:
-                _save(pictures[name](), folder, name)
-    return [name for name in NAMES if name in pictures]
-
-
-def _style() -> AbstractContextManager[None]:
-    import matplotlib
-
-    return matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **STYLE})
-
-
-def _save(figure: "Figure", folder: Path, name: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")  # shown as a box
-            for suffix, metadata in METADATA.items():
-                figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)
-    except OSError as err:
-        raise UserError(
-            f"{folder}: cannot be written ({err.strerror}). Make room or mend it, and start again."
-        ) from None
+    return write_pictures(folder, NAMES, pictures)
 
 
 def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], None], unit: str) -> "Figure":
@@ -96,7 +41,7 @@ def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], Non
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, block, own in zip(axes, table.blocks, lines, strict=True):
-        ax.set_title(_short(block.name), loc="left", fontsize=8)
+        ax.set_title(short(block.name), loc="left", fontsize=8)
         panel(ax, table, own)
         ax.set_yticks(range(len(own)), [_label(line) for line in own])
         ax.set_ylim(len(own) - 0.4, -0.6)
@@ -119,26 +64,24 @@ def _scores(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
         _points(ax, [row + shift for row, _ in own], [one for _, one in own], level, number)
     majorities = [(row, 100 * line.majority) for row, line in enumerate(lines) if line.majority is not None]
     for number, (row, value) in enumerate(majorities):
-        ax.plot(
-            [value, value], [row - 0.4, row + 0.4], color="#777777", linewidth=1, label=None if number else "majority"
-        )
+        ax.plot([value, value], [row - 0.4, row + 0.4], color=GREY, linewidth=1, label=None if number else "majority")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _points(ax: "Axes", rows: Sequence[float], found: Sequence[Estimate], level: str, number: int) -> None:
     for row, one in zip(rows, found, strict=True):
         if one.bounds is not None:
-            ax.plot([100 * bound for bound in one.bounds], [row, row], color=_colour(level, number), linewidth=1.2)
+            ax.plot([100 * bound for bound in one.bounds], [row, row], color=colour_of(level, number), linewidth=1.2)
     values = [100 * one.value for one in found]
-    ax.plot(values, rows, _marker(number), color=_colour(level, number), markersize=4, label=_short(level))
+    ax.plot(values, rows, marker_of(number), color=colour_of(level, number), markersize=4, label=short(level))
 
 
 def _differences(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
     """Each level less its reference; a bar that crosses 0 cannot be told from no difference."""
-    ax.axvline(0, color="#777777", linewidth=0.8)
+    ax.axvline(0, color=GREY, linewidth=0.8)
     names = list(dict.fromkeys((one.one, one.other) for line in lines for one in line.comparisons.values()))
     for number, (level, reference) in enumerate(names):
-        colour, shift = _colour(level, number), (number - (len(names) - 1) / 2) * 0.7 / len(names)
+        colour, shift = colour_of(level, number), (number - (len(names) - 1) / 2) * 0.7 / len(names)
         own = [(row + shift, line.comparisons[level]) for row, line in enumerate(lines) if level in line.comparisons]
         for row, one in own:
             if one.bounds is not None:
@@ -146,10 +89,10 @@ def _differences(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
         ax.plot(
             [100 * one.difference for _, one in own],
             [row for row, _ in own],
-            _marker(number),
+            marker_of(number),
             color=colour,
             markersize=[5, 4][number > 0],
-            label=_short(f"{level} - {reference}"),
+            label=short(f"{level} - {reference}"),
         )
     if names:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -175,7 +118,7 @@ def _curves(kind: str, found: Sequence[Curve]) -> "Figure":
                 if estimate.bounds is not None:
                     ax.plot([x, x], [100 * bound for bound in estimate.bounds], color=colour, linewidth=0.8)
             xs, ys = [x for x, _ in values], [100 * estimate.value for _, estimate in values]
-            ax.plot(xs, ys, _marker(number) + "-", color=colour, markersize=3, linewidth=1, label=_short(one.name))
+            ax.plot(xs, ys, marker_of(number) + "-", color=colour, markersize=3, linewidth=1, label=short(one.name))
         ax.set_xlabel("training rows" if kind == SIZES else "real rows")
         ax.set_ylabel("percent")
     for ax in axes[len(panels) :]:
@@ -184,17 +127,3 @@ def _curves(kind: str, found: Sequence[Curve]) -> "Figure":
     figure.legend(list(shown.values()), list(shown), loc="outside lower left")
     figure.suptitle(TITLES[kind], x=0.01, ha="left", fontsize=9)
     return figure
-
-
-def _short(text: str) -> str:
-    """A name that leaves room for what it names."""
-    text = plain(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
-
-
-def _colour(level: str, number: int) -> str:
-    return COLOURS.get(level, MORE_COLOURS[number % len(MORE_COLOURS)])
-
-
-def _marker(number: int) -> str:
-    return MARKERS[number % len(MARKERS)]

@@ -214,6 +214,10 @@ class Settings:
     def paths(self) -> RunPaths:
         return RunPaths(Path(self.run.dir))
 
+    @property
+    def report_folder(self) -> Path:
+        return Path(self.report.dir) if self.report.dir else self.paths.report
+
 
 Checked = TypeVar("Checked")
 _NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as in 'task=[cb,copa]'."

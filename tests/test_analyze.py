@@ -13,7 +13,7 @@ from small_data import SPECS, small_run
 
 from eval.analysis.arguments import Own, own_arguments
 from eval.analysis.difficulty import difficulty, folds_of
-from eval.analysis.run import analyze, take_sheet
+from eval.analysis.run import analyze, draw, take_sheet
 from eval.analysis.sets import DataSet, Pair
 from eval.run import evaluate
 from targen.config import Settings
@@ -61,7 +61,10 @@ def test_two_folders_from_the_command_line(tmp_path: Path) -> None:
     assert "no data in" in done.stderr and "for wsc" in done.stderr
     assert done.stdout.count("| MTLD (words) |") == 2
     assert (tmp_path / "out" / "analysis" / "summary.md").read_text() == done.stdout
-    assert {path.name for path in (tmp_path / "out" / "analysis").iterdir()} == {"cb.json", "rte.json", "summary.md"}
+    names = ("diversity", "bias", "contamination")
+    figures = {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png")}
+    assert set(files(tmp_path / "out" / "analysis")) == {"cb.json", "rte.json", "summary.md"} | figures
+    assert done.stderr.splitlines()[-1].endswith("analysis, figures/ has diversity, bias, contamination")
     first = files(tmp_path / "out")
     assert command("eval.analyze", *where, cwd=tmp_path).returncode == 0
     assert files(tmp_path / "out") == first  # the same numbers to the last digit
@@ -195,6 +198,7 @@ def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> N
     neutral = sum(row["label"] == "neutral" for row in lines(folder / "train.jsonl"))
     assert said.startswith(f"cb: people agree with {neutral} of 10 labels")
     assert analysed(found, "cb")["details"]["human"]["agree"] == neutral
+    assert draw(found) == ["diversity", "flips", "bias", "contamination"]
     analyze(found, Own())
     assert analysed(found, "cb")["details"]["human"]["judged"] == 10  # stays
     assert sheet.read_bytes() == filled != before  # what a person filled in is left alone

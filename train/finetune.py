@@ -1,25 +1,21 @@
 """One cell: from its rows to models/<cell>/, however often it was stopped in between."""
 
 import json
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 from transformers import set_seed
 
-from targen.config import Settings
 from targen.jsonl import write_text
 from train.adapters import BASE
-from train.cells import DONE, Cell
+from train.cells import DONE
 from train.checkers import Job
 from train.checkpoints import complete, keep, keep_only_checkpoints, writing
 from train.prepare import prepared
 from train.stop import Stopped
 from train.trainer import CellTrainer
+from train.wandb_run import WANDB, wandb_run
 from train.work import Surroundings
-
-WANDB = "wandb_id.txt"  # file of a cell: the id of its Weights & Biases run
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def train_cell(around: Surroundings, job: Job) -> Outcome:
         keep_only_checkpoints(folder, BASE, WANDB)
     checkpoints = processes.of_first(complete(folder))
     ready = prepared(job, processes)
-    with wandb_run(settings, cell, processes.first):
+    with wandb_run(settings, folder, cell.name) if processes.first else nullcontext():
         trainer = CellTrainer(around, job, ready)
         if processes.count > 1:
             set_seed(cell.seed + 7919 * processes.index)  # each drops out other places
@@ -76,33 +72,3 @@ def _write(around: Surroundings, job: Job, trainer: CellTrainer) -> None:
             write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")
             keep(folder, set())
     around.processes.wait()
-
-
-@contextmanager
-def wandb_run(settings: Settings, cell: Cell, first: bool = True) -> Iterator[None]:
-    """A Weights & Biases run around the training of a cell, with the whole configuration; nothing where it is disabled.
-
-    A training that goes on from a checkpoint keeps its id.
-    """
-    if settings.wandb.mode == "disabled" or not first:
-        yield
-        return
-    import wandb
-
-    known = settings.paths.model(cell.name) / WANDB
-    id = known.read_text(encoding="ascii").strip() if known.is_file() else secrets.token_hex(4)
-    write_text(known, id + "\n")
-    run = wandb.init(
-        id=id,
-        resume="allow" if settings.wandb.mode == "online" else None,  # offline the sync puts equal ids together
-        project=settings.wandb.project,
-        mode=settings.wandb.mode,
-        name=cell.name,
-        dir=settings.run.dir,
-        config=asdict(settings),
-        settings=wandb.Settings(silent=True),
-    )
-    try:
-        yield
-    finally:
-        run.finish()

@@ -9,6 +9,7 @@ from eval.analysis.bias import bias
 from eval.analysis.contamination import contamination
 from eval.analysis.correctness import correctness
 from eval.analysis.difficulty import difficulty
+from eval.analysis.figures import draw_analyses
 from eval.analysis.found import Found, Missing, joined
 from eval.analysis.lexical import lexical
 from eval.analysis.semantic import embedder_of, semantic
@@ -64,6 +65,12 @@ def analyze(settings: Settings, own: Own, stop: StopRequest | None = None) -> st
     text = document(shown, f"What is in the data: {settings.report.title}" if not own.outside else "Two data sets")
     write_text(settings.paths.analysis / "summary.md", text)
     return text
+
+
+def draw(settings: Settings) -> list[str]:
+    """Writes analysis/figures of the numbers that stand in analysis/<task>.json; their names."""
+    paths = [_path(settings, task) for task in settings.tasks.values()]
+    return draw_analyses(settings.paths.analysis / "figures", [read_json(path) for path in paths if path.is_file()])
 
 
 def _looked_at(settings: Settings, parts: dict[str, Part], pair: Pair) -> list[Found]:
