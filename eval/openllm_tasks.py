@@ -17,6 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
+from targen.needs import Needed
 from targen.openllm import Piece, local_file
 
 TASKS = Path(lm_eval.tasks.__file__).parent
@@ -54,6 +55,16 @@ def ready(pieces: Sequence[Piece], data_dir: str | None, limit: int | None) -> l
     datasets.disable_progress_bars()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns once per document
     return [_ready(piece, data_dir, limit) for piece in pieces]
+
+
+def data_sets(pieces: Sequence[Piece]) -> list[Needed]:
+    """What the harness loads from the Hub for these tasks, each once."""
+    found: dict[tuple[str, str], Needed] = {}
+    for piece in pieces:
+        config = load_yaml(TASKS / piece.file, resolve_func=False)
+        key = (config["dataset_path"], config.get("dataset_name") or "")
+        found.setdefault(key, Needed("dataset", key[0], piece.name, config=key[1]))
+    return list(found.values())
 
 
 def _ready(piece: Piece, data_dir: str | None, limit: int | None) -> Ready:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from eval.metrics import Prediction, gold_of, options_of
 from eval.scores import Evaluated, ReadyCell, rows_hash, scoring_of, shots_of
-from targen.config import Settings, differences
+from targen.changes import differences
+from targen.config import Settings
 from targen.errors import UserError
 from targen.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.task import Example, TaskSpec

@@ -12,9 +12,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from targen.cli import main
-from targen.config import settings_from
+from targen.config import Settings, settings_from
 from targen.errors import UserError
+from targen.hub import records_of
 from targen.needs import LEFT_OUT, Needed, needs
+from targen.openllm import pieces
 
 log = logging.getLogger("fetch")
 
@@ -27,22 +29,34 @@ def fetch(one: Needed) -> None:
     try:
         if one.kind == "model":
             snapshot_download(one.name, allow_patterns=list(one.files), ignore_patterns=list(LEFT_OUT))
+        elif one.program:
+            records_of(one.name, one.config)
         else:
             from datasets import load_dataset
 
-            load_dataset(one.name, one.config)
-    except GatedRepoError:
-        raise UserError(
-            f"{one.why}: {one.name} is gated. Accept its licence on the Hub, and log in: hf auth login."
-        ) from None
-    except (OSError, ValueError) as err:  # what huggingface_hub and datasets raise, without a network too
+            load_dataset(one.name, one.config or None)
+    except (OSError, ValueError, RuntimeError) as err:  # what huggingface_hub and datasets raise, without a network too
+        if isinstance(err, GatedRepoError) or "is a gated dataset" in str(err):
+            raise UserError(
+                f"{one.why}: {one.name} is gated. Accept its licence on the Hub, and log in: hf auth login."
+            ) from None
         said = " ".join(str(err).split())[:200]
         raise UserError(f"{one.why}: {one.name} cannot be fetched ({said}). Check the name and the network.") from None
 
 
+def openllm_needs(settings: Settings) -> list[Needed]:
+    """The data sets of the OpenLLM tasks that are not read from local files."""
+    own = settings.eval.openllm
+    if "evaluate" not in settings.phases or own.suite is None or own.data_dir is not None:
+        return []
+    from eval.openllm_tasks import data_sets  # the harness takes a while to import
+
+    return data_sets(pieces(own))
+
+
 def phase(cfg: Any, overrides: list[str]) -> int:
     settings, problems = settings_from(cfg), []
-    found = needs(settings)
+    found = [*needs(settings), *openllm_needs(settings)]
     for one in found:
         log.info("fetch: %s %s (%s)", one.kind, " ".join(filter(None, (one.name, one.config))), one.why)
         if not settings.plan:

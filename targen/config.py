@@ -1,22 +1,19 @@
 """The resolved configuration as frozen, checked values; beyond this module no Hydra or OmegaConf object is seen."""
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen import finetuning, openllm
 from targen.cluster import Cluster
+from targen.contradictions import contradictions
 from targen.errors import UserError, did_you_mean
 from targen.finetuning import Model, Train
 from targen.jsonl import Json
-from targen.llm import STEPS, Sampling, Step
+from targen.llm import Sampling, Step
 from targen.paths import CONF, RunPaths
 from targen.prompts import Method
 from targen.task import STRICT, Count, TaskSpec
@@ -267,123 +264,6 @@ def _expected(problem: Any) -> str:
         return "no such key. Remove it."
     text = str(problem["msg"]).removeprefix("Input should be ")
     return text[0].lower() + text[1:] + "."
-
-
-def contradictions(settings: Settings) -> list[str]:
-    """Settings that are fine alone and wrong together."""
-    found = []
-    synth, data = settings.synth, settings.data
-    if set(synth.sampling) != set(STEPS):
-        found.append(f"synth.sampling: got {sorted(synth.sampling)}, expected all of {list(STEPS)}.")
-    for task in settings.tasks.values():
-        size = synth.size_of(task)
-        if size % task.rows_per_slot:
-            found.append(
-                f"synth.size: got {size}, expected a multiple of {task.rows_per_slot} for {task.name}, whose rows come "
-                f"in groups of {task.rows_per_slot}. Take {size + 1}."
-            )
-    if synth.seed_source == "file" and not synth.seed_dir:
-        found.append("synth.seed_dir: got null, expected a folder with synth.seed_source=file. Set synth.seed_dir=...")
-    if synth.seed_source == "file" and settings.method.instance_seed is None:
-        found.append(
-            f"synth.seed_source: got file with method={settings.method.name}, which has no instance seeds. Take method=targen."
-        )
-    if synth.seed_source == "llm" and synth.seed_dir:
-        found.append(f"synth.seed_dir: got {synth.seed_dir!r} with synth.seed_source=llm. Set synth.seed_source=file.")
-    shard = settings.shard
-    if shard.index >= shard.count:
-        found.append(f"shard.index: got {shard.index}, expected 0 to {shard.count - 1} with shard.count={shard.count}.")
-    if shard.count > 1 and settings.generator.backend == "batch":
-        found.append(
-            f"shard.count: got {shard.count} with generator=batch, whose files hold all requests. Leave it out."
-        )
-    if data.source == "local" and not data.dir:
-        found.append("data.dir: got null, expected a folder with data.source=local. Set data.dir=...")
-    if data.source != "local" and data.dir:
-        found.append(
-            f"data.dir: got {data.dir!r} with data.source={data.source}. Set data.source=local, or leave data.dir out."
-        )
-    if settings.eval.submission and data.source == "fixture":
-        found.append(
-            "eval.submission: got true with data.source=fixture, which has no test split. Set data.source=hub, or local with data.dir=..."
-        )
-    found += finetuning.contradictions(settings)
-    found += openllm.contradictions(settings)
-    urls = settings.generator.base_urls
-    if settings.generator.backend == "openai":
-        found += [
-            f"generator.base_url: got {url!r}, expected http(s)://host:port/v1." for url in urls if not _is_http(url)
-        ]
-        if len({url.rstrip("/") for url in urls}) < len(urls):
-            found.append(f"generator.base_url: got {urls}, expected each only once.")
-    for name, values in (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases)):
-        if len(set(values)) < len(values):
-            found.append(f"{name}: got {values}, expected each only once.")
-    if settings.generator.backend not in ("recorded", "vllm", "transformers") and settings.generator.path:
-        found.append(
-            f"generator.path: got {settings.generator.path!r} with generator={settings.generator.backend}. Only generator=recorded reads it."
-        )
-    return found
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
-# What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
-ANSWER_KEYS = (
-    ("seed",),
-    ("method",),
-    ("generator", "model"),
-    ("generator", "chat_template_sha256"),
-    ("generator", "chat_template_kwargs"),
-    ("synth", "sampling"),
-    ("synth", "contexts"),
-    ("synth", "seeds_per_context"),
-    ("synth", "seed_source"),
-    ("synth", "seed_dir"),
-    ("synth", "self_correct"),
-)
-TASK_KEYS = tuple(
-    item.name
-    for item in dataclasses.fields(TaskSpec)
-    if item.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
-)
-
-
-def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Keys that would change answers and differ between two resolved configurations, with both values."""
-    found = []
-    votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
-    for path in (*ANSWER_KEYS, *votes):
-        found += differences(".".join(path), _at(old, path), _at(new, path))
-    both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
-    for name in sorted(both):
-        for key in TASK_KEYS:
-            place = ("tasks", name, key)
-            found += differences(".".join(place), _at(old, place), _at(new, place))
-    return found
-
-
-def _at(values: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
-
-
-def differences(key: str, old: Any, new: Any) -> list[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
-    return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def original_train_task(settings: Settings, task: TaskSpec) -> TaskSpec:

@@ -52,21 +52,33 @@ def records_of(name: str, config: str) -> Any:
     """The train split of another data set. Raises: UserError where it cannot be had."""
     if not Path(name).exists() and not _hub_answers():
         _go_offline()
-    from datasets import load_dataset
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
     try:
-        try:
-            return load_dataset(name, config, split="train")
-        except RuntimeError:  # it is a program, which is not run; the Hub keeps a copy as plain tables
-            return load_dataset(name, config, split="train", revision="refs/convert/parquet")
+        return _train_split(name, config)
     except (OSError, ValueError, RuntimeError) as err:
         said = " ".join(str(err).split())[:200]
         raise UserError(
             f"data.self_instruct: got {name}, which cannot be loaded ({said}). Fetch its file and name that: "
             "data.self_instruct=/path/to/file.jsonl."
         ) from None
+
+
+def _train_split(name: str, config: str) -> Any:
+    """A data set that is a program is not run: the Hub keeps a copy as plain tables, a folder for each configuration."""
+    from datasets import Dataset, load_dataset
+    from huggingface_hub import snapshot_download
+
+    try:
+        return load_dataset(name, config, split="train")
+    except (OSError, ValueError, RuntimeError) as err:  # offline a program looks like any data set that is not there
+        tables, revision = f"{config}/train/*.parquet", "refs/convert/parquet"
+        try:
+            folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=tables)
+            return Dataset.from_parquet([str(path) for path in sorted(Path(folder).glob(tables))])
+        except (OSError, ValueError):
+            raise err from None
 
 
 def _go_offline() -> None:

@@ -1,4 +1,7 @@
-"""What an experiment reads from the Hub: the models and data sets that its phases load, and nothing else."""
+"""What an experiment reads from the Hub: the models and data sets that its phases load, and nothing else.
+
+Those of the OpenLLM tasks are in the harness's own files: `eval.openllm_tasks.data_sets`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,14 @@ LEFT_OUT = ("*/*", "flax_model*", "tf_model*", "rust_model*")  # folders hold th
 
 @dataclass(frozen=True)
 class Needed:
-    """One repository of the Hub. `config`: of a data set; `files`: of a model, as patterns."""
+    """One repository of the Hub. `config`: of a data set, which may be a `program`; `files`: of a model, as patterns."""
 
     kind: Literal["model", "dataset"]
     name: str
     why: str
     config: str = ""
     files: tuple[str, ...] = ()
+    program: bool = False
 
 
 def needs(settings: Settings) -> list[Needed]:
@@ -67,23 +71,25 @@ def _instructions(settings: Settings) -> list[Needed]:
     name = settings.data.self_instruct
     if name is None or _is_local(name) or "self_instruct" not in settings.arms or "train" not in settings.phases:
         return []
-    return [Needed("dataset", name, "data.self_instruct", config="self_instruct")]
+    return [Needed("dataset", name, "data.self_instruct", config="self_instruct", program=True)]
 
 
 def _originals(settings: Settings) -> list[Needed]:
     if settings.data.source != "hub" or _is_local(settings.data.hub):
         return []
-    found, phases = [], set(settings.phases)
+    found, phases, train = [], set(settings.phases), settings.train
+    scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
+    validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
 
     def add(task: TaskSpec, why: str) -> None:
         found.append(Needed("dataset", settings.data.hub, why, config=task.name))
 
     for task in settings.tasks.values():
-        if "evaluate" in phases or (phases & {"generate", "merge"} and _looks_at_evaluation(settings)):
+        if scores or validates or (phases & {"generate", "merge"} and _looks_at_evaluation(settings)):
             add(task, f"{task.eval_split} split")
         shows = settings.method.demonstrations is not None and phases & {"generate", "merge"}
         trains = "train" in phases and needs_original(settings)
-        if shows or trains or ("evaluate" in phases and shows_original(settings)):
+        if shows or trains or (scores and shows_original(settings)):
             add(original_train_task(settings, task), "train split")
     return found
 

@@ -10,7 +10,8 @@ import yaml
 from omegaconf import DictConfig
 
 from targen import openllm
-from targen.config import Settings, as_values, changed_answer_keys, original_train_task, settings_from
+from targen.changes import changed_answer_keys
+from targen.config import Settings, as_values, original_train_task, settings_from
 from targen.data import local_file
 from targen.errors import UserError
 from targen.finetuning import is_file, needs_original, shows_original

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PROJECT, settings
+from conftest import LONGEST, PROJECT, settings
 
 from targen.config import Settings
 from targen.data import FIXTURE, local_file, read_rows
@@ -80,7 +80,7 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
     """The interpreter in another folder, with the project installed."""
     variables = os.environ | {"PYTHONPATH": str(PROJECT)} | environment
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=280
+        [sys.executable, *arguments], cwd=cwd, env=variables, text=True, capture_output=True, timeout=LONGEST
     )
 
 

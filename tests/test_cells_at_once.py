@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import command, lines, settings
+from conftest import LONGEST, command, lines, settings
 from small_data import start, tiny_overrides
 from test_survival import SHORT, overrides, stopped
 
@@ -72,7 +72,7 @@ def test_cells_that_share_a_checker_train_it_once(tmp_path: Path) -> None:
     arguments = tiny_overrides(tmp_path, "arms=[synthetic,mixed]", "train.loss=imp", "train.checker_rows=8")
     names = [cell.name for cell in cells(settings(*arguments))]
     running = [start("train.run", *arguments, f"cell={name}") for name in names]
-    said = [process.communicate(timeout=280)[1] for process in running]
+    said = [process.communicate(timeout=LONGEST)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     done = {path.parent.name for path in (tmp_path / "run" / "models").glob("*/done.json")}
     assert set(names) < done

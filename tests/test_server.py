@@ -182,7 +182,7 @@ def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
 def test_a_probe_without_an_answer_holds_nothing_up(tmp_path: Path, serve, good, monkeypatch) -> None:
     monkeypatch.setattr(openai, "PROBE_WAIT", 0.2)
     server, run_ended = serve(FakeModel()), threading.Event()
-    server.misbehave = lambda number, handler: number == 0 and run_ended.wait(60)
+    server.misbehave = lambda number, handler: number == 0 and run_ended.wait(LONGEST)
     assert run(tmp_path, server) == good
     run_ended.set()
 

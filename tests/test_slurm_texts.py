@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, command, settings
+from conftest import LONGEST, PROJECT, command, settings
 from small_data import tiny_overrides
 
 from eval.element import commands
@@ -289,7 +289,7 @@ def test_what_is_resubmitted_is_what_was_lost(tmp_path: Path, fake) -> None:
     (tmp_path / "queue").write_text("\n".join([*queue, "105|N/A|PENDING|Dependency"]) + "\n")
     done = subprocess.run(
         ["bash", str(PROJECT / "slurm" / "resubmit.sh"), str(tmp_path / "run")],
-        cwd=tmp_path, env=os.environ | fake, capture_output=True, text=True, check=False, timeout=60,
+        cwd=tmp_path, env=os.environ | fake, capture_output=True, text=True, check=False, timeout=LONGEST,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run" / "slurm" / "002"

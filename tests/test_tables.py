@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROJECT, command, files, settings
+from conftest import LONGEST, PROJECT, command, files, settings
 from scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores
 
 from eval.formats import Table, csv_cell, latex, markdown, tidy_csv
@@ -350,7 +350,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     body = "\n".join(rf"\input{{out/tables/{name}}}\clearpage" for name in names)
     (tmp_path / "all.tex").write_text(f"{head}\n{body}\n\\end{{document}}\n")
     arguments = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull \\hbox" not in done.stdout
 
@@ -395,5 +395,5 @@ def test_help_imports_no_library_of_numbers() -> None:
         "except SystemExit as end: assert not end.code\n"
         "assert not {'numpy', 'scipy', 'sklearn', 'matplotlib', 'torch'} & set(sys.modules), set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr[-500:]

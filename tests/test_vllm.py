@@ -18,16 +18,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, command, lines, settings
+from conftest import LONGEST, PROJECT, command, lines, settings
 from tiny_llama import write_tiny_llama
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4000)]
 vllm = pytest.importorskip("vllm", reason="the package vllm is not installed in this environment")
 STEPS = ("contexts", "instance_seed", "generation", "self_correction")
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+PORTS = (
+    20_000 + os.getpid() % 5000
+)  # below those that the system gives out: no other program is given one while vLLM starts
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PORT": str(PORTS),
+}
 FLAGS = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "3072", "--max-num-seqs", "16"]
 FLAGS += ["--no-enable-chunked-prefill"]  # see targen.backends.vllm.WHOLE_PROMPTS
-START = 500  # seconds that vLLM may take to start
+START = 1200  # seconds that vLLM may take to start, with all other tests beside it
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +46,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a vLLM server of its own, on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [
         "--model",
         str(tiny),
@@ -64,9 +70,21 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # the group that was started above, and no other
+
+
+def free_port() -> int:
+    port = PORTS + 100  # vLLM takes some for itself
+    while True:
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                port += 1
+            else:
+                return port
 
 
 def wait_for(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -177,7 +195,7 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
         cores = [pid for pid in children if "EngineCore" in Path(f"/proc/{pid}/comm").read_text() + _title(pid)]
         assert cores, children
         os.kill(int(cores[0]), signal.SIGKILL)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=LONGEST)
     finally:
         process.kill()
     assert process.returncode == 2, said[-3000:]

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from targen.config import Arm, Settings, differences
+from targen.changes import differences
+from targen.config import Arm, Settings
 from targen.errors import UserError, did_you_mean
 from targen.finetuning import Train, shows_original
 from targen.jsonl import Json, read_json

@@ -1,7 +1,9 @@
-"""How fast predictions are: ratios measured in one run, on this machine, on the same rows, models and answers.
+"""How fast predictions, statistics and tables are, on this machine.
 
     python scripts/bench/evaluation.py                  # all
-    python scripts/bench/evaluation.py boolq causal     # some; more: encoder
+    python scripts/bench/evaluation.py boolq causal     # some; more: encoder, statistics, tables
+
+Predictions are ratios measured in one run on the same rows, models and answers, statistics and tables are seconds of made-up scores.
 
 Rows are the official validation splits below `SUPERGLUE` (`<folder>/BoolQ/val.jsonl`), else this project's few rows again and
 again. lm-evaluation-harness gets the same model, the same texts to continue and the same answers, each with its end, through
@@ -13,6 +15,7 @@ log-likelihoods. They take turns and the best of each counts, so that other work
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,18 +24,27 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
 from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
+from scored_runs import SPECS, Made, gold_of, write_run  # noqa: E402
+from scored_runs import answers as made_up_answers  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast  # noqa: E402
 
+from eval.answers import Archive  # noqa: E402
+from eval.blocks import entry  # noqa: E402
+from eval.evidence import Evidence  # noqa: E402
+from eval.metrics import score  # noqa: E402
+from eval.paper_report import paper_report, write_figures, write_tables  # noqa: E402
+from eval.results import read_runs  # noqa: E402
 from targen.cli import compose  # noqa: E402
 from targen.config import Settings, settings_from  # noqa: E402
 from targen.data import FIXTURE, local_file, read_rows  # noqa: E402
+from targen.slots import rng  # noqa: E402
 from targen.task import Example, TaskSpec  # noqa: E402
 from train import decoder, encoder, seq2seq  # noqa: E402
 from train.answering import log_likelihoods  # noqa: E402
@@ -44,6 +56,11 @@ FIXTURE_ROWS = 200
 BATCH_SIZES = (8, 16, 32, 64)  # tried for the harness
 TRIED_ON = 64  # rows on which they are
 END = "</s>"
+MADE_UP_ROWS = 10_000
+RECIPES = (  # models and settings of the cells that tables are made of
+    ("flan_t5_base", "single"), ("flan_t5_base", "single-instruct"), ("flan_t5_large", "single"),
+    ("flan_t5_large", "single-instruct"), ("t5_large", "single"), ("t5_3b", "single"), ("llama2_7b", "single"),
+)  # fmt: skip
 CLOCK = time.process_time if os.environ.get("CPU_TIME") else time.monotonic
 SETTINGS: Settings = settings_from(compose(["+experiment=quickstart"]))
 
@@ -212,18 +229,76 @@ def encoders(name: str, count: int) -> None:
         )
 
 
+def statistics() -> None:
+    """Prints the seconds of all metrics and of 10,000 resamples for eight tasks of 10,000 rows, predictions read."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = dict.fromkeys(SPECS, MADE_UP_ROWS)
+        (run,) = read_runs([write_run(Path(folder) / "run", [Made(task, "original", 0.7) for task in SPECS], sizes)])
+        found = {
+            task: made_up_answers(SPECS[task], gold_of(SPECS[task], MADE_UP_ROWS), 0.7, rng(0, task)) for task in SPECS
+        }
+        begun = time.monotonic()
+        for task, predictions in found.items():
+            score(SPECS[task], predictions)
+        metrics, begun = time.monotonic() - begun, time.monotonic()
+        evidence = Evidence(Archive())
+        for task in SPECS:
+            estimates = evidence.estimates(entry([result for result in run.results if result.score.task == task]))
+            assert all(one.bounds is not None for one in estimates.values())
+        seconds = time.monotonic() - begun
+    print(
+        f"statistics: metrics and bootstrap of 10,000 resamples for eight tasks of 10,000 rows: {metrics + seconds:.1f} s "
+        f"(under 30), the metrics {metrics:.1f} s of it",
+        flush=True,
+    )
+
+
+def tables() -> None:
+    """Prints the seconds from the scores and predictions of 500 cells, with evaluation splits of their real sizes, to tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        cells = [
+            Made(task, arm, right, seed, *recipe)
+            for recipe in RECIPES
+            for task in SPECS
+            for arm, right in (("original", 0.7), ("synthetic", 0.72), ("mixed", 0.73))
+            for seed in (0, 1, 2)
+        ]
+        root = write_run(Path(folder) / "run", cells)
+        begun, used = time.monotonic(), time.process_time()
+        (run,) = read_runs([root])
+        whole = paper_report(run.results, list(SPECS))
+        write_tables(root / "report" / "tables", whole)
+        seconds, used, begun = time.monotonic() - begun, time.process_time() - used, time.monotonic()
+        write_figures(root / "report" / "figures", whole)
+        figures = time.monotonic() - begun
+    print(
+        f"tables: from {len(cells)} cells: {seconds:.1f} s (under 10), {used:.1f} s of the processors; their figures {figures:.1f} s",
+        flush=True,
+    )
+
+
+def boolq() -> None:
+    every = [rows_of("boolq")]
+    beside_harness("T5, BoolQ", seq2seq, "seq2seq", small_t5(every), every, 1.5)
+
+
+def causal() -> None:
+    every = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
+    beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(every), every, 1.2)
+
+
+def small_encoder() -> None:
+    encoders("rte", 128)
+    encoders("boolq", 96)
+
+
+MEASURED = {"boolq": boolq, "causal": causal, "encoder": small_encoder, "statistics": statistics, "tables": tables}
+
+
 def main() -> None:
     logging.disable(logging.WARNING)
-    for name in sys.argv[1:] or ["boolq", "causal", "encoder"]:
-        if name == "boolq":
-            every = [rows_of("boolq")]
-            beside_harness("T5, BoolQ", seq2seq, "seq2seq", small_t5(every), every, 1.5)
-        elif name == "causal":
-            every = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
-            beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(every), every, 1.2)
-        else:
-            encoders("rte", 128)
-            encoders("boolq", 96)
+    for name in sys.argv[1:] or MEASURED:
+        MEASURED[name]()
 
 
 if __name__ == "__main__":
