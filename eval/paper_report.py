@@ -24,6 +24,11 @@ class PaperReport:
     tables: tuple[Found, ...]
     curves: dict[str, list[Curve]]
 
+    def as_set(self) -> list[Table]:
+        """Every table that has content, as it is written."""
+        tables = [table_of(found) for found in self.tables]
+        return [*tables, *(curve_table(kind, found) for kind, found in self.curves.items() if found)]
+
     def sentences(self) -> dict[str, list[str]]:
         """What every comparison says, by the title of its table."""
         found = {table.factor.title: list(sentences(table)) for table in self.tables}
@@ -39,8 +44,7 @@ def paper_report(results: Sequence[Result], tasks: Sequence[str]) -> PaperReport
 
 def write_tables(folder: Path, report: PaperReport) -> list[str]:
     """<folder>/<name>.{md,tex,csv} of every table that has content; those of earlier results are removed. Their names."""
-    tables: list[Table] = [table_of(found) for found in report.tables]
-    tables += [curve_table(kind, found) for kind, found in report.curves.items() if found]
+    tables = report.as_set()
     for table in tables:
         write_table(folder, table)
     names = [table.name for table in tables]

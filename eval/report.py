@@ -5,7 +5,7 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from eval.tables import Line, lines, markdown, warning
 from targen.cli import compose, main
 from targen.config import Settings, as_values, check
 from targen.errors import UserError
-from targen.jsonl import read_json, write_text
+from targen.jsonl import Json, read_json, write_text
 from targen.paths import RunPaths
 from targen.run_dir import NOT_OF_THE_RUN, open_run, read_config, read_record
 from targen.task import TaskSpec
@@ -33,8 +33,10 @@ MEGABYTE = 1_000_000
 def report(settings: Settings) -> Path:
     """Writes the page, tables/ and figures/; the page's path. Raises: UserError when there is nothing to show."""
     from eval.page.build import html
+    from eval.page.findings import read_analyses
+    from eval.wandb_report import log_report
 
-    folder, results = report_folder(settings), _own_results(settings)
+    folder, results = settings.report_folder, _own_results(settings)
     made = [task for task in settings.tasks.values() if (settings.paths.synthetic(task.name) / "train.jsonl").is_file()]
     if not results and not made:
         raise UserError(
@@ -43,9 +45,11 @@ def report(settings: Settings) -> Path:
     table, whole = _page_table(settings, results), _paper_report(results, list(settings.tasks))
     text = markdown(settings.report.title, warning(table), settings.report.note, _page_arms(settings, results), table)
     write_text(folder / "tables" / "scores.md", text)
-    figures = _write(folder, whole)
+    analyses = read_analyses(settings.paths, made)
+    figures = [*_write(folder, whole), *_figures_of(settings.paths, analyses)]
     page = folder / "index.html"
-    write_text(page, html(_page(settings, results, made, warning(table), whole, figures)))
+    write_text(page, html(_page(settings, results, made, warning(table), whole, analyses, figures)))
+    log_report(settings, whole.as_set(), figures, list(analyses.values()))
     return page
 
 
@@ -54,10 +58,6 @@ def report_runs(runs: Sequence[Path], folder: Path) -> None:
     found = read_runs(runs)
     tasks = [task for run in found for task in run.tasks]
     _write(folder, _paper_report([result for run in found for result in run.results], tasks))
-
-
-def report_folder(settings: Settings) -> Path:
-    return Path(settings.report.dir) if settings.report.dir else settings.paths.report
 
 
 def _own_results(settings: Settings) -> list[Result]:
@@ -88,6 +88,14 @@ def _write(folder: Path, whole: "PaperReport") -> list[Path]:
     return [folder / "figures" / f"{name}.png" for name in figures]
 
 
+def _figures_of(paths: RunPaths, analyses: Mapping[str, Json]) -> list[Path]:
+    """The figures of the analyses, as `python -m eval.analyze` drew them."""
+    from eval.analysis.figures import NAMES
+
+    drawn = [paths.analysis / "figures" / f"{name}.png" for name in NAMES]
+    return [path for path in drawn if analyses and path.is_file()]
+
+
 def _page_results(settings: Settings, results: Sequence[Result]) -> list[Result]:
     """Those of the page: of the very cells that the command names."""
     names = {cell.name for cell in cells(settings)}
@@ -110,19 +118,18 @@ def _page(
     made: Sequence[TaskSpec],
     warned: str | None,
     whole: "PaperReport",
+    analyses: Mapping[str, Json],
     figures: Sequence[Path],
 ) -> "Page":
     from eval.page.build import Page, figure
-    from eval.page.findings import findings, read_analyses
+    from eval.page.findings import findings
     from eval.page.funnel import funnel
     from eval.page.headline import headlines
     from eval.page.rows import browser
     from eval.paper_report import MAIN
-    from eval.paper_tables import table_of
 
     paths, record = settings.paths, read_record(settings.paths.record)
     own = _paper_report(_page_results(settings, results), list(settings.tasks))
-    analyses = read_analyses(paths, made)
     budget = int(settings.report.rows_megabytes * MEGABYTE)
     return Page(
         title=settings.report.title,
@@ -132,7 +139,7 @@ def _page(
         model=settings.model.name,
         headlines=[one for found in own.tables if found.factor.name == MAIN for one in headlines(found)],
         comparisons=whole.sentences(),
-        tables=[table_of(found) for found in whole.tables if found.factor.name != MAIN],
+        tables=[table for table in whole.as_set() if table.name != MAIN],
         figures=[figure(path) for path in figures],
         funnels=[funnel(task, read_json(paths.synthetic(task.name) / "stats.json")) for task in made],
         analyses=[findings(one) for one in analyses.values()],
@@ -161,7 +168,7 @@ def direct(arguments: list[str]) -> int | None:
 
 def _report(settings: Settings) -> int:
     page = report(settings)
-    log.info("report: %s and %s", page, report_folder(settings) / "tables" / "scores.md")
+    log.info("report: %s and %s", page, settings.report_folder / "tables" / "scores.md")
     return 0
 
 

@@ -1,9 +1,11 @@
 """Words, as the checks of the tasks see them."""
 
 import re
+import sys
 import unicodedata
 import warnings
 from functools import lru_cache
+from importlib.abc import MetaPathFinder
 
 # Thai and Lao, Burmese, Khmer, Japanese and Chinese put no blanks between words: there, each character counts as one.
 _UNSPACED = (
@@ -77,9 +79,22 @@ def is_form_of(form: str, lemma: str) -> bool:
     return any(form.lower() == other.lower() for table in inflections for forms in table.values() for other in forms)
 
 
+class _WithoutSpacy(MetaPathFinder):
+    """lemminflect imports spaCy where it is installed, and spaCy torch: seconds, for a hook that is not used here."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if fullname == "spacy":
+            raise ImportError
+
+
 @lru_cache(maxsize=1)
 def _lemminflect():  # type: ignore[no-untyped-def]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import lemminflect
+    without = _WithoutSpacy()
+    sys.meta_path.insert(0, without)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import lemminflect
+    finally:
+        sys.meta_path.remove(without)
     return lemminflect
