@@ -175,7 +175,7 @@
   function changed(event) {
     if (event.target === control.task) offerLabels();
     clearTimeout(waiting);
-    waiting = setTimeout(() => (filter(), writeAddress()), event.target === control.search ? 120 : 0);
+    waiting = setTimeout(() => (filter(), writeAddress()));
   }
 
   options(control.task, "all", data.tasks.map((one) => one.title));
