@@ -29,7 +29,7 @@ HELP = """{command}: {summary}
   method=        {methods}
   generator=     {generators}
   model=         {models}
-  phases=[generate,train,evaluate,report]   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
+  phases=[generate,train,evaluate,report], also analyze   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
   synth.size=    rows per task, or original; also synth.contexts= synth.seeds_per_context= synth.self_correct=
   shard.index= shard.count=   makes a share of the generation; python -m targen.merge puts all together
   plan=true      prints calls, tokens and, with price.prompt= price.completion= price.tokens_per_second=, money and time; asks nothing

@@ -15,6 +15,7 @@ from eval.analysis.intervals import Sampled, halves, measure, of_halves, over_ha
 from eval.analysis.ngrams import Corpus, Ints, corpus, grams, positions, rows_of_instances
 from eval.analysis.self_bleu import SelfBleu
 from eval.analysis.sets import Pair, grouped, row_units
+from eval.published import paper
 from targen.config import Analysis
 from targen.task import Row, TaskSpec
 
@@ -24,17 +25,6 @@ MTLD_THRESHOLD = 0.72
 MTLD_WORDS = 100_000  # of each set at most: it is a mean over short stretches, and more of them take long
 Take = Callable[[Ints, int], dict[str, float]]  # where each word stands, how many words count -> measures
 BASES = {"distinct_2": 1.0, "distinct_3": 1.0}  # where no n-gram is repeated: what grows with a set are repetitions
-# Distinct tokens per row, summed over the rows: (original, synthetic). Source: the authors' released CSV.
-THEIR_SUMS = {
-    "boolq": (251895, 190677),
-    "wic": (65841, 76453),
-    "cb": (6414, 16615),
-    "axg": (3232, 4473),
-    "record": (160334, 236782),
-    "rte": (79174, 49404),
-    "wsc": (8858, 8874),
-    "copa": (5132, 5235),
-}
 # The names before the texts with which their numbers come out exactly (CB, RTE); of the other tasks they are not known.
 THEIR_NAMES = {"rte": {"premise": "sentence1", "hypothesis": "sentence2"}}
 
@@ -179,7 +169,7 @@ def _their_sum(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> Found:
     sums = {side: sum(counts[side][id(row)] for row in own) for side, own in rows.items()}
     sides = {side: Sampled(float(value), np.empty(0), len(rows[side])) for side, value in sums.items()}
     whole = {side: sum(own.values()) for side, own in counts.items()}
-    published = dict(zip(("original", "synthetic"), THEIR_SUMS.get(pair.task.name, ()), strict=False))
+    published = paper().token_sums.tasks.get(pair.task.name, {})
     note = "the authors' measure: grows with length and size, says nothing of diversity"
     found = measure(PART, "authors_sum", "sum of distinct tokens per row", "tokens", sides, note, theirs=True)
     return Found((found,), {"authors_sum_of_all_rows": whole, "authors_sum_published": published})

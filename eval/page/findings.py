@@ -185,6 +185,15 @@ def _occupations(details: Json, names: Names) -> Iterator[Listing]:
         yield Listing(f"Occupations and pronouns beside them, {name}", ("occupation", "rows", *kinds), tuple(lines))
 
 
+def _authors_sums(details: Json, names: Names) -> Iterator[Listing]:
+    """Their measure of the whole sets, which is what they published."""
+    if (own := details.get("authors_sum_of_all_rows")) is not None:
+        published = details["authors_sum_published"]
+        here = ("here, all rows", *(str(own.get(side, "--")) for side in names))
+        theirs = ("published", *(str(published.get(which, "--")) for which in ("original", "synthetic")))
+        yield Listing("The authors' sums of distinct tokens per row", ("", "original", "synthetic"), (here, theirs))
+
+
 def _human(details: Json, names: Names) -> Iterator[Listing]:
     if (human := details.get("human")) is not None:
         share = shown(Interval(human["value"], human["low"], human["high"]))
@@ -193,6 +202,7 @@ def _human(details: Json, names: Names) -> Iterator[Listing]:
 
 LISTINGS: tuple[Callable[[Json, Names], Iterator[Listing]], ...] = (
     _hardest,
+    _authors_sums,
     _countries,
     _entities,
     _occupations,
