@@ -4,52 +4,51 @@
 """
 
 import logging
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.results import SUPERGLUE, Result, read_runs
 from eval.run_dirs import Asked, asked
-from eval.tables import Line, lines, markdown, warning
+from eval.tables import lines, markdown, warning
 from targen.cli import compose, main
 from targen.config import Settings, as_values, check
 from targen.errors import UserError
-from targen.jsonl import Json, read_json, write_text
+from targen.jsonl import write_text
 from targen.paths import RunPaths
 from targen.run_dir import NOT_OF_THE_RUN, open_run, read_config, read_record
-from targen.task import TaskSpec
 from train.cells import cells
 
 if TYPE_CHECKING:
     from eval.page.build import Page
+    from eval.page.contents import Contents
     from eval.paper_report import PaperReport
 
 log = logging.getLogger(__name__)
-MEGABYTE = 1_000_000
 
 
 def report(settings: Settings) -> Path:
     """Writes the page, tables/ and figures/; the page's path. Raises: UserError when there is nothing to show."""
+    from eval.analysis.figures import draw_analyses
     from eval.page.build import html
-    from eval.page.findings import read_analyses
+    from eval.page.contents import contents
+    from eval.page.funnel import counts_table
     from eval.wandb_report import log_report
 
-    folder, results = settings.report_folder, _own_results(settings)
-    made = [task for task in settings.tasks.values() if (settings.paths.synthetic(task.name) / "train.jsonl").is_file()]
-    if not results and not made:
+    folder, results, made = settings.report_folder, _own_results(settings), contents(settings)
+    if not results and made.browser is None:
         raise UserError(
-            f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
+            "\n".join(made.missing[:-1])
+            or f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
         )
-    table, whole = _page_table(settings, results), _paper_report(results, list(settings.tasks))
-    text = markdown(settings.report.title, warning(table), settings.report.note, _page_arms(settings, results), table)
-    write_text(folder / "tables" / "scores.md", text)
-    analyses = read_analyses(settings.paths, made)
-    figures = [*_write(folder, whole), *_figures_of(settings.paths, analyses)]
+    whole = _paper_report(results, list(settings.tasks))
+    write_text(folder / "tables" / "scores.md", _scores(settings, results))
+    figures = _write(folder, whole)
+    figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", made.analyses)]
     page = folder / "index.html"
-    write_text(page, html(_page(settings, results, made, warning(table), whole, analyses, figures)))
-    log_report(settings, whole.as_set(), figures, list(analyses.values()))
+    write_text(page, html(_page(settings, results, whole, made, figures)))
+    log_report(settings, [*whole.as_set(), counts_table(made.funnels)], figures, made.analyses)
     return page
 
 
@@ -88,66 +87,45 @@ def _write(folder: Path, whole: "PaperReport") -> list[Path]:
     return [folder / "figures" / f"{name}.png" for name in figures]
 
 
-def _figures_of(paths: RunPaths, analyses: Mapping[str, Json]) -> list[Path]:
-    """The figures of the analyses, as `python -m eval.analyze` drew them."""
-    from eval.analysis.figures import NAMES
-
-    drawn = [paths.analysis / "figures" / f"{name}.png" for name in NAMES]
-    return [path for path in drawn if analyses and path.is_file()]
-
-
-def _page_results(settings: Settings, results: Sequence[Result]) -> list[Result]:
-    """Those of the page: of the very cells that the command names."""
+def _scores(settings: Settings, results: Sequence[Result]) -> str:
+    """The scores of the very cells that the command names, as Markdown."""
     names = {cell.name for cell in cells(settings)}
-    return [result for result in results if result.score.benchmark == SUPERGLUE and result.score.cell in names]
-
-
-def _page_arms(settings: Settings, results: Sequence[Result]) -> list[str]:
-    found = {result.score.arm for result in _page_results(settings, results)}
-    return [arm for arm in settings.arms if arm in found] or list(settings.arms)
-
-
-def _page_table(settings: Settings, results: Sequence[Result]) -> list[Line]:
-    scores = [asdict(result.score) for result in _page_results(settings, results)]
-    return lines(list(settings.tasks.values()), _page_arms(settings, results), scores)
+    own = [result.score for result in results if result.score.benchmark == SUPERGLUE and result.score.cell in names]
+    found = {score.arm for score in own}
+    arms = [arm for arm in settings.arms if arm in found] or list(settings.arms)
+    table = lines(list(settings.tasks.values()), arms, [asdict(score) for score in own])
+    warned = warning((line.title, line.is_fixture) for line in table)
+    return markdown(settings.report.title, warned, settings.report.note, arms, table)
 
 
 def _page(
-    settings: Settings,
-    results: Sequence[Result],
-    made: Sequence[TaskSpec],
-    warned: str | None,
-    whole: "PaperReport",
-    analyses: Mapping[str, Json],
-    figures: Sequence[Path],
+    settings: Settings, results: Sequence[Result], whole: "PaperReport", made: "Contents", figures: Sequence[Path]
 ) -> "Page":
-    from eval.page.build import Page, figure
-    from eval.page.findings import findings
-    from eval.page.funnel import funnel
+    from eval.page.build import Page, figure, starts
+    from eval.page.contents import missing_scores
+    from eval.page.findings import findings, not_found
     from eval.page.headline import headlines
-    from eval.page.rows import browser
     from eval.paper_report import MAIN
 
-    paths, record = settings.paths, read_record(settings.paths.record)
-    own = _paper_report(_page_results(settings, results), list(settings.tasks))
-    budget = int(settings.report.rows_megabytes * MEGABYTE)
+    scored = [result.score for result in results if result.score.benchmark == SUPERGLUE]
+    tasks = list(settings.tasks.values())
     return Page(
         title=settings.report.title,
         note=settings.report.note,
-        warning=warned,
+        warning=warning((settings.tasks[score.task].folder, score.is_fixture) for score in scored),
+        missing=[*(missing_scores(tasks, {score.task for score in scored}) if scored else ()), *made.missing],
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,
-        headlines=[one for found in own.tables if found.factor.name == MAIN for one in headlines(found)],
+        headlines=[one for found in whole.tables if found.factor.name == MAIN for one in headlines(found)],
         comparisons=whole.sentences(),
         tables=[table for table in whole.as_set() if table.name != MAIN],
         figures=[figure(path) for path in figures],
-        funnels=[funnel(task, read_json(paths.synthetic(task.name) / "stats.json")) for task in made],
-        analyses=[findings(one) for one in analyses.values()],
-        browser=browser(paths, made, analyses, budget) if made else None,
-        browsed={task.name: task for task in made},
-        command=shlex.join(["python", "-m", "targen.run", *record.get("overrides", [])]),
-        record=record,
-        config=paths.config.read_text(encoding="utf-8") if paths.config.is_file() else "",
+        funnels=made.funnels,
+        analyses=[findings(one) for one in made.analyses],
+        not_found=not_found(made.analyses),
+        browser=made.browser,
+        starts=starts(read_record(settings.paths.record)),
+        config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",
     )
 
 

@@ -1,6 +1,6 @@
 """Scores as tables: one line a task and metric, one column an arm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -119,10 +119,11 @@ def evaluated_on(line: Line) -> str:
     return f"{line.origin}, {part}{line.rows_in_split} rows"
 
 
-def warning(table: Sequence[Line]) -> str | None:
-    """Words that nobody can overlook where a score is not of SuperGLUE."""
-    fixture = [line for line in table if line.is_fixture]
+def warning(scored: Iterable[tuple[str, bool]]) -> str | None:
+    """Words that nobody can overlook where a score is not of SuperGLUE; `scored` says of each its task and whether it is so."""
+    found = list(scored)
+    fixture = [title for title, is_fixture in found if is_fixture]
     if not fixture:
         return None
-    where = "all tasks" if len(fixture) == len(table) else ", ".join(dict.fromkeys(line.title for line in fixture))
+    where = "all tasks" if len(fixture) == len(found) else ", ".join(dict.fromkeys(fixture))
     return f"NOT SuperGLUE ({where}: scored on this project's own few hand-written rows)"

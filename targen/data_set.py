@@ -78,6 +78,7 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
             "context": candidate.context,
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
+            "rows": list(candidate.rows),
             "call_ids": list(candidate.call_ids),
         }
         yield held | _asked(task, slot) | _judged((candidate.label_before, candidate.label_after))

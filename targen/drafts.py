@@ -83,6 +83,7 @@ class Drafts:
             "context": reject.seed.context,
             **reject.seed.shown,
             "instance_seed": reject.seed.seed,
+            "rows": list(reject.rows),
             "call_ids": list(reject.call_ids),
         }
         kind = _kind(reject)

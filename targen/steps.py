@@ -84,6 +84,7 @@ class Reject:
     call_ids: tuple[str, ...]
     seed: InstanceSeed
     judged: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
+    rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ class StepError(Exception):
 
 def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
     """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
+    rows: list[Row] = []
     try:
         if recipe.method.instance_seed is None:
             seed, rows = yield from write_whole(recipe, pools, slot, attempt)
@@ -152,12 +154,12 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
         if recipe.self_correct != "off":
             verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
     except StepError as err:
-        return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed)
+        return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed, rows=tuple(rows))
     after = verdict.label
     if after != before:
         if recipe.self_correct == "drop":
-            reason, judged = f"label changed from {before}", (before, after)
-            return Reject(slot, attempt, "self_correction", reason, verdict.explanation, verdict.call_ids, seed, judged)
+            reason, judged, text = f"label changed from {before}", (before, after), verdict.explanation
+            return Reject(slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, judged, tuple(rows))
         rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
     return Candidate(
         slot,

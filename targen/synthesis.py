@@ -65,7 +65,8 @@ class Synthesis:
         judged = (candidate.label_before, candidate.label_after)
         seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
         text = rows_text(self.task, candidate.rows)
-        self.refuse(Reject(candidate.slot, candidate.attempt, step, reason, text, candidate.call_ids, seed, judged))
+        slot, attempt, rows = candidate.slot, candidate.attempt, candidate.rows
+        self.refuse(Reject(slot, attempt, step, reason, text, candidate.call_ids, seed, judged, rows))
 
 
 @dataclass(frozen=True)

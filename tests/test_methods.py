@@ -11,6 +11,7 @@ from conftest import PROJECT, TASKS, Server, command, files, lines, settings
 from fake_model import FakeModel
 
 from eval.page.rows import browser
+from eval.page.rows import made as entries_of
 from targen.config import task_from_file
 from targen.data import FIXTURE, local_file, read_rows
 from targen.errors import RowError, UserError
@@ -188,7 +189,8 @@ def test_instructions_grow_in_rounds_and_near_copies_are_dropped(tmp_path: Path,
 def test_the_report_tells_what_was_shown(made) -> None:
     names = {"targen": ["context"], "self_instruct": ["instruction"], "attrprompt": list(SPECS["axg"].attributes)}
     for method, shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
-        entries = json.loads(browser(RunPaths(made[method][0]), [SPECS["axg"]], {}, 10**7).data)["entries"]
+        own = entries_of(RunPaths(made[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
+        entries = json.loads(browser([own], 10**7).data)["entries"]
         assert all(list(dict(entry["shown"])) == shown for entry in entries)
     assert dict(entries[0]["shown"])["demonstrations"].startswith("rte train, idx ")
 

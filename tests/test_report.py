@@ -10,20 +10,19 @@ from typing import Any
 
 import pytest
 from conftest import lines, settings
+from page_runs import HOSTILE, hostile_run
 
 from eval.analysis.arguments import Own
 from eval.analysis.run import analyze
 from eval.page.funnel import funnel
 from eval.report import report
+from eval.tables import Line, markdown, warning
 from eval.tables import lines as table_lines
-from eval.tables import markdown, warning
 from targen.config import Settings
 from targen.data import FIXTURE
 from targen.errors import UserError
 from targen.generate import generate
 from targen.jsonl import write_jsonl
-
-HOSTILE = "</dd></style><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} ]]> \" ' & |"
 
 
 class Elements(HTMLParser):
@@ -76,39 +75,14 @@ def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str,
 
 
 def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=rte")
-    generate(found)
-    folder = found.paths.synthetic("rte")
-    for name in ("train", "provenance", "rejects"):
-        path = folder / f"{name}.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        for row in rows:
-            if name == "train":
-                row["premise"] = row["hypothesis"] = HOSTILE
-            if name == "provenance":
-                row |= {"context": HOSTILE, "explanation": HOSTILE, "instance_seed": {"premise": HOSTILE}}
-        if name == "rejects":
-            rows = [
-                {
-                    "slot": "c0-00000",
-                    "attempt": 0,
-                    "step": "generation",
-                    "reason": HOSTILE,
-                    "text": HOSTILE,
-                    "call_ids": [],
-                }
-            ]
-        write_jsonl(path, rows)
-    stats = json.loads((folder / "stats.json").read_text())
-    (folder / "stats.json").write_text(json.dumps(stats | {"rejects_per_reason": {HOSTILE: 1}}))
-    page = Elements(report(found))
+    page = Elements(hostile_run(tmp_path).paths.report / "index.html")
     assert not {"img", "iframe", "link"} & set(page.tags)
     assert page.tags.count("style") == 1
     assert page.tags.count("script") == len(page.scripts) == 2  # the rows and the program
     assert page.handlers == []
-    assert "<script>alert(1)</script>" in page.text and "{{ 7*7 }}" in page.text  # a reason
+    assert "<script>document.title='owned'</script>" in page.text and "{{ 7*7 }}" in page.text  # a reason
     assert all(dict(entry["texts"])["premise"] == HOSTILE for entry in page.entries if "texts" in entry)
-    assert [entry["text"] for entry in page.entries if "step" in entry] == [HOSTILE]
+    assert [entry["text"] for entry in page.entries if "step" in entry] == [HOSTILE, HOSTILE]
 
 
 def test_only_the_pages_own_program_may_run(tmp_path: Path) -> None:
@@ -151,14 +125,54 @@ def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> No
     assert Elements(report(found)).entries == page.entries
 
 
-def test_the_funnel_loses_what_was_refused(tmp_path: Path) -> None:
+def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=[rte,wsc]")
     generate(found)
     for name, lost in (("rte", {"repeats nothing": 1, "in the set": 1}), ("wsc", {"instance seed written": 1})):
-        stats = json.loads((found.paths.synthetic(name) / "stats.json").read_text())
-        stages = funnel(found.tasks[name], stats).stages
-        assert {stage.name: stage.refused for stage in stages if stage.refused} == lost
-        assert (stages[0].count, stages[-1].count) == (stats["attempts"], stats["instances"])
+        own = funnel(found.tasks[name], found.paths.synthetic(name) / "stats.json", has_seeds=True)
+        assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
+        assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
+        assert sum(count for _, count in own.reasons) == sum(lost.values())
+
+
+def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[cb,copa,rte,wsc]")
+    generate(settings(f"run.dir={tmp_path}", "task=[cb,copa,rte]"))
+    (found.paths.synthetic("cb") / "stats.json").write_text('{"attempts": 3}')
+    with (found.paths.synthetic("copa") / "provenance.jsonl").open("a") as file:
+        file.write('{"idx": 24}\n')
+    found.paths.analysis.mkdir()
+    (found.paths.analysis / "rte.json").write_text("{broken")
+    page = Elements(report(found))
+    assert len(page.entries) == 24 + 2  # RTE's, and what was refused of it
+    for text in (
+        "stats.json: got no contexts, rejects, duplicates",
+        "provenance.jsonl: got 25 stories, expected one for each of 24 rows",
+        "what is in the data of RTE: ",
+        "rte.json: not a JSON object",
+        "synthetic rows of WSC: not generated",
+        "what is in the data of CB, COPA: not analysed",
+    ):
+        assert text in page.text
+
+
+def test_steps_that_were_not_taken_are_not_told(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
+    generate(found)
+    page = Elements(report(found))
+    assert '"checked": false' in page.scripts[0] and "passes self-correction" not in page.text
+
+
+def test_every_start_of_the_run_is_told(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(found)
+    assert "typed one by one" in Elements(report(found)).text
+    first = {"overrides": ["task=rte", "report.title=It's mine"], "git_commit": "abc", "seconds": {"generate": 1.5}}
+    record = {"overrides": ["phases=[report]"], "seconds": {}, "earlier_starts": [first]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    text = Elements(report(found)).text
+    assert """python -m targen.run task=rte 'report.title=It'"'"'s mine'""" in text and "generate 1.5 s" in text
+    assert text.index("commit abc") < text.index("python -m targen.run 'phases=[report]'")
 
 
 def analysed(folder: Path) -> Settings:
@@ -180,7 +194,7 @@ def test_what_was_found_in_the_data_stands_on_the_page_and_at_its_rows(tmp_path:
     assert len(analysis["measures"]) > 10 and all(one["title"] in page.text for one in analysis["measures"])
     assert "bias.entities: spaCy has no model none_such. Run python -m spacy download none_such" in page.text
     repeated = {one["idx"] for one in analysis["details"]["repeats"]["b"]}
-    assert len(repeated) == analysis["size"] == 10
+    assert (len(repeated), analysis["size"]) == (24, 10)  # of every row, also where ten are compared
     assert repeated == {entry["idx"] for entry in page.entries if "near" in entry and "texts" in entry}
 
 
@@ -189,15 +203,19 @@ def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> Non
     path = found.paths.synthetic("rte") / "train.jsonl"
     write_jsonl(path, [row | {"premise": f"{row['premise']} Indeed."} for row in lines(path)])
     page = Elements(report(found))
-    assert "the rows have changed since they were analysed" in page.text
+    assert "what is in the data of RTE: the rows have changed since they were analysed" in page.text
     assert not any("near" in entry and "texts" in entry for entry in page.entries)
+
+
+def fixtures(table: list[Line]) -> list[tuple[str, bool]]:
+    return [(line.title, line.is_fixture) for line in table]
 
 
 def test_the_table_as_markdown() -> None:
     tasks = list(settings("task=[rte,cb]").tasks.values())
     scores = [score_row("rte", "original", 0.6), score_row("rte", "original", 0.7, seed=1, cell="other")]
     table = table_lines(tasks, ["original", "synthetic"], scores)
-    assert markdown("Title", warning(table), None, ["original", "synthetic"], table).splitlines() == [
+    assert markdown("Title", warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
         "# Title",
         "",
         "| task | metric | majority | original | synthetic | examples | unreadable | evaluated on |",
@@ -210,10 +228,13 @@ def test_the_title_says_that_it_is_not_superglue() -> None:
     tasks = list(settings("task=[rte,copa]").tasks.values())
     fixture = {"origin": "this project's own fixture, NOT SuperGLUE", "is_fixture": True}
     every = table_lines(tasks, ["synthetic"], [score_row("rte", "synthetic", 0.5, **fixture)])
-    assert "NOT SuperGLUE (all tasks" in markdown("T", warning(every), None, ["synthetic"], every).splitlines()[0]
+    assert (
+        "NOT SuperGLUE (all tasks"
+        in markdown("T", warning(fixtures(every)), None, ["synthetic"], every).splitlines()[0]
+    )
     some = [score_row("rte", "synthetic", 0.5, **fixture), score_row("copa", "synthetic", 0.5)]
-    assert "NOT SuperGLUE (RTE:" in str(warning(table_lines(tasks, ["synthetic"], some)))
-    assert warning(table_lines(tasks, ["synthetic"], some[1:])) is None
+    assert "NOT SuperGLUE (RTE:" in str(warning(fixtures(table_lines(tasks, ["synthetic"], some))))
+    assert warning(fixtures(table_lines(tasks, ["synthetic"], some[1:]))) is None
 
 
 def test_scores_on_different_rows_never_share_a_line() -> None:

@@ -365,7 +365,7 @@ def test_a_run_alone_is_reported_by_its_own_configuration(tmp_path: Path) -> Non
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "<h1>Mine</h1>" in page
     assert "RTE: synthetic" in unescape(page)
-    assert re.search(r'<span class="soft range">\d+\.\d to \d+\.\d</span>', page)
+    assert re.search(r'<span class="range">\d+\.\d to \d+\.\d</span>', page)
     assert (run / "report" / "tables" / "scores.md").is_file()
     assert (run / "report" / "tables" / f"{MAIN}.csv").is_file()
     before = files(run / "report")

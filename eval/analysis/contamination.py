@@ -37,7 +37,7 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
     """Of each set the share of rows that repeat each split; the rows of `a` are only held against splits they are not of."""
     if not pair.splits:
         return Found(missing=(Missing(PART, "no original split is at hand. Name one: data.source=local data.dir=..."),))
-    rows = pair.samples()
+    rows = pair.samples()  # of which shares are taken; which rows repeat something is said of all synthetic ones
     measures: list[Measure] = []
     pairs: list[Json] = []
     repeats: dict[str, list[Json]] = {side: [] for side in rows}
@@ -48,13 +48,14 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
         for side, own in rows.items():
             if side == "a" and _is_of(pair, split):
                 continue
-            found = [*_runs(pair.task, ready, owners, own), *_near(pair.task, ready, owners, own)]
-            by_run = {one.place for one in found if one.similarity is None}
-            alike = {one.place for one in found if one.similarity is not None}
-            runs[side] = present(pair.task, [place in by_run for place in range(len(own))])
-            near[side] = present(pair.task, [place in alike for place in range(len(own))])
-            repeats[side] += [_repeat(name, one, own, split) for one in found]
-            pairs += [_pair(pair.task, side, name, one, own, split) for one in _strongest(found, settings.top)]
+            every = pair.b.rows if side == "b" else own
+            found = [*_runs(pair.task, ready, owners, every), *_near(pair.task, ready, owners, every)]
+            by_run = {id(every[one.place]) for one in found if one.similarity is None}
+            alike = {id(every[one.place]) for one in found if one.similarity is not None}
+            runs[side] = present(pair.task, [id(row) in by_run for row in own])
+            near[side] = present(pair.task, [id(row) in alike for row in own])
+            repeats[side] += [_repeat(name, one, every, split) for one in found]
+            pairs += [_pair(pair.task, side, name, one, every, split) for one in _strongest(found, settings.top)]
         against = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
             shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, against),

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,10 @@ from markupsafe import Markup
 
 from eval.formats import Table
 from eval.page.findings import Findings
-from eval.page.funnel import Funnel
+from eval.page.funnel import Funnel, counts_table
 from eval.page.headline import Headline
 from eval.page.rows import Browser
 from targen.jsonl import Json
-from targen.task import TaskSpec
 
 HERE = Path(__file__).resolve().parent
 ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # that have a colour of their own
@@ -46,12 +46,22 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A start of the run by `targen.run`: what was typed, and with what it ran."""
+
+    command: str
+    versions: str
+    when: str
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the page shows. Texts of models are anywhere in it, and are escaped when it is written."""
 
     title: str
     note: str | None
     warning: str | None
+    missing: Sequence[str]
     generator: str
     model: str
     headlines: Sequence[Headline]
@@ -60,11 +70,25 @@ class Page:
     figures: Sequence[Figure]
     funnels: Sequence[Funnel]
     analyses: Sequence[Findings]
+    not_found: Mapping[str, Sequence[str]]  # what the analyses could not look at, and in which tasks
     browser: Browser | None
-    browsed: Mapping[str, TaskSpec]
-    command: str
-    record: Json
+    starts: Sequence[Start]
     config: str
+
+
+def starts(record: Json) -> list[Start]:
+    """The starts that run.json knows of, the first one first; none where every phase was typed by itself."""
+    return [_start(one) for one in [*record.get("earlier_starts", []), record] if "overrides" in one]
+
+
+def _start(record: Json) -> Start:
+    libraries = ", ".join(f"{name} {version}" for name, version in record.get("libraries", {}).items())
+    seconds = ", ".join(f"{name} {value} s" for name, value in record.get("seconds", {}).items())
+    return Start(
+        command=shlex.join(["python", "-m", "targen.run", *record["overrides"]]),
+        versions=f"commit {record.get('git_commit') or 'unknown'}; Python {record.get('python')}, {libraries}; {record.get('machine')}",
+        when=f"{record.get('start')}: {seconds or 'no phase had ended'}",
+    )
 
 
 def html(page: Page) -> str:
@@ -84,6 +108,7 @@ def html(page: Page) -> str:
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         entries=Markup(page.browser.data) if page.browser is not None else "",
+        counts=counts_table(page.funnels),
         arm_name=arm_name,
     )
     return re.sub("[\ud800-\udfff]", "\ufffd", text)  # half characters cannot be written

@@ -1,20 +1,14 @@
 """What `python -m eval.analyze` found, for the page: measures by part, what is missing, and small tables of its details."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from eval.analysis.found import SIDES, Interval
-from eval.analysis.sets import digest
-from eval.analysis.summary import VERSION, shown
-from targen.jsonl import Json, read_json, read_jsonl
-from targen.paths import RunPaths
-from targen.task import TaskSpec
+from eval.analysis.summary import shown
+from targen.jsonl import Json
 
-log = logging.getLogger(__name__)
 LISTED = 5  # rows of each kind
-OF_ROWS = ("repeats", "pvi")  # details of single rows, by idx
 TITLES = {
     "lexical": "Lexical diversity",
     "semantic": "Semantic diversity",
@@ -58,28 +52,6 @@ class Findings:
     about: tuple[str, ...]
     parts: dict[str, tuple[Measured, ...]]
     listings: tuple[Listing, ...]
-    missing: tuple[tuple[str, str], ...]
-
-
-def read_analyses(paths: RunPaths, tasks: Sequence[TaskSpec]) -> dict[str, Json]:
-    """analysis/<task>.json of each task that was analysed, by name; without what it says of single rows that have changed since."""
-    found = {}
-    for path, task in ((paths.analysis / f"{task.name}.json", task) for task in tasks):
-        if not path.is_file():
-            continue
-        analysis = read_json(path)
-        if analysis.get("version") != VERSION:
-            log.warning("report: %s is of another version and left out. Run python -m eval.analyze again", path)
-            continue
-        rows = (row for _, row in read_jsonl(paths.synthetic(task.name) / "train.jsonl"))
-        found[task.name] = analysis if digest(rows) == analysis["sets"]["b"]["digest"] else _outdated(analysis)
-    return found
-
-
-def _outdated(analysis: Json) -> Json:
-    why = "the rows have changed since they were analysed, and these numbers are of the old ones. Run python -m eval.analyze again"
-    details = {name: value for name, value in analysis["details"].items() if name not in OF_ROWS}
-    return analysis | {"details": details, "missing": [{"part": "everything", "why": why}, *analysis["missing"]]}
 
 
 def findings(analysis: Json) -> Findings:
@@ -98,8 +70,16 @@ def findings(analysis: Json) -> Findings:
         about=tuple(about),
         parts={title: tuple(own) for title, own in parts.items()},
         listings=tuple(listings),
-        missing=tuple((one["part"], one["why"]) for one in analysis["missing"]),
     )
+
+
+def not_found(analyses: Sequence[Json]) -> dict[str, list[str]]:
+    """What the analyses could not look at, and the tasks of which each line says it."""
+    lines: dict[str, list[str]] = {}
+    for analysis in analyses:
+        for one in analysis["missing"]:
+            lines.setdefault(f"{one['part']}: {one['why']}", []).append(analysis["title"])
+    return lines
 
 
 def _measured(one: Json) -> Measured:

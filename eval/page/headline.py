@@ -17,7 +17,6 @@ class Score:
     text: str
     value: float
     interval: tuple[float, float] | None
-    size: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class HeadLine:
     majority: float | None
     scores: tuple[Score | None, ...]
     differences: tuple[Difference | None, ...]  # of each pair of levels
-    examples: str
-    unreadable: int
+    examples: str  # rows × seeds
+    unreadable: int | None  # None of the average
     evaluated_on: str
     is_average: bool
 
@@ -85,8 +84,8 @@ def _head_line(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str
         majority=None if line.majority is None else 100 * line.majority,
         scores=scores,
         differences=tuple(_difference(line, one, other) for one, other in pairs),
-        examples=", ".join(dict.fromkeys(str(one.n) for one in line.levels.values())),
-        unreadable=sum(entry.unparsed for entry in line.entries.values()),
+        examples=", ".join(dict.fromkeys(f"{one.n}×{one.seeds}" for one in line.levels.values())),
+        unreadable=sum(entry.unparsed for entry in line.entries.values()) if line.entries else None,
         evaluated_on=line.evaluated_on,
         is_average=line.task == AVERAGE,
     )
@@ -95,8 +94,7 @@ def _head_line(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str
 def _score(level: str, found: Estimate) -> Score:
     spread = f" ± {percent(found.spread)}" if found.spread is not None else ""
     bounds = None if found.bounds is None else (100 * found.bounds[0], 100 * found.bounds[1])
-    size = f"{found.n} rows, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    return Score(level, percent(found.value) + spread, 100 * found.value, bounds, size)
+    return Score(level, percent(found.value) + spread, 100 * found.value, bounds)
 
 
 def _difference(line: Line, one: str, other: str) -> Difference | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
 from targen.paths import RunPaths
 from targen.task import TaskSpec
@@ -16,77 +17,115 @@ UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Browser:
-    """`data` is JSON that can stand in a script element; counts by task: [rows here, in the set, refused here, in all]."""
+class Made:
+    """What was made for a task: its entries as JSON, in groups that are kept or left out as a whole.
 
-    data: str
-    counts: dict[str, tuple[int, int, int, int]]
+    `has_seeds`: instance seeds were asked for by themselves; `is_checked`: self-correction looked at the rows.
+    """
 
-    @property
-    def is_whole(self) -> bool:
-        return all((rows, refused) == (of, of_refused) for rows, of, refused, of_refused in self.counts.values())
-
-
-def browser(paths: RunPaths, tasks: Sequence[TaskSpec], analyses: Mapping[str, Json], budget: int) -> Browser:
-    """All that was made for the tasks; where that is more than `budget` bytes, an even sample in which pairs are whole."""
-    groups = [group for number, task in enumerate(tasks) for group in _groups(paths, number, task, analyses)]
-    kept = _within(groups, budget)
-    counts = {}
-    for number, task in enumerate(tasks):
-        found = [
-            sum(len(group.entries) for group in some if group.task == number and group.refused == refused)
-            for refused in (False, True)
-            for some in (kept, groups)
-        ]
-        counts[task.name] = (found[0], found[1], found[2], found[3])
-    heads = [{"title": task.folder, "labels": [label.name for label in task.labels]} for task in tasks]
-    entries = ",\n".join(text for group in kept for text in group.entries)
-    return Browser(f'{{"tasks": {_script_json(heads)}, "entries": [\n{entries}\n]}}', counts)
+    task: TaskSpec
+    groups: tuple["Group", ...]
+    has_seeds: bool
+    is_checked: bool
 
 
 @dataclass(frozen=True)
-class _Group:
-    """The entries of one instance, a row or a pair (AX-g), or of one refused attempt, as JSON."""
+class Group:
+    """An instance, a row or a pair (AX-g), or a refused attempt."""
 
-    task: int
     refused: bool
     key: str
     entries: tuple[str, ...]
 
 
-def _within(groups: Sequence[_Group], budget: int) -> list[_Group]:
-    """As many as fit, by a draw that depends on nothing but their names; in their order."""
+@dataclass(frozen=True)
+class Shown:
+    """How many rows and refused attempts of a task are on the page, and how many there are."""
+
+    task: TaskSpec
+    rows: int
+    of_rows: int
+    refused: int
+    of_refused: int
+
+
+@dataclass(frozen=True)
+class Browser:
+    """`data` is JSON that can stand in a script element."""
+
+    data: str
+    shown: tuple[Shown, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return all((one.rows, one.refused) == (one.of_rows, one.of_refused) for one in self.shown)
+
+
+def made(
+    paths: RunPaths, task: TaskSpec, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool
+) -> Made:
+    """All that was made for a task, the `number`th of the page. Raises: UserError where its files do not fit together."""
+    return Made(task, tuple(_groups(paths, number, task, _marks(analysis or {}))), has_seeds, is_checked)
+
+
+def browser(every: Sequence[Made], budget: int) -> Browser:
+    """What was made for all tasks; where that is more than `budget` bytes, an even sample in which pairs are whole."""
+    kept = _within([group for one in every for group in one.groups], budget)
+    shown = []
+    for one in every:
+        counts = [
+            sum(len(group.entries) for group in one.groups if group.refused == refused and (whole or id(group) in kept))
+            for refused in (False, True)
+            for whole in (False, True)
+        ]
+        shown.append(Shown(one.task, *counts))
+    heads = [
+        {
+            "title": one.task.folder,
+            "labels": [label.name for label in one.task.labels],
+            "seeds": one.has_seeds,
+            "checked": one.is_checked,
+        }
+        for one in every
+    ]
+    entries = ",\n".join(text for one in every for group in one.groups if id(group) in kept for text in group.entries)
+    return Browser(f'{{"tasks": {_script_json(heads)}, "entries": [\n{entries}\n]}}', tuple(shown))
+
+
+def _within(groups: Sequence[Group], budget: int) -> set[int]:
+    """The ids of as many as fit, by a draw that depends on nothing but their names."""
     sizes = [sum(len(text.encode()) + 2 for text in group.entries) for group in groups]
     if sum(sizes) <= budget:
-        return list(groups)
+        return {id(group) for group in groups}
     drawn = sorted(range(len(groups)), key=lambda place: blake2b(groups[place].key.encode(), digest_size=8).digest())
     kept, left = set(), budget
     for place in drawn:
         if sizes[place] <= left:
-            kept.add(place)
+            kept.add(id(groups[place]))
             left -= sizes[place]
-    return [group for place, group in enumerate(groups) if place in kept]
+    return kept
 
 
-def _groups(paths: RunPaths, number: int, task: TaskSpec, analyses: Mapping[str, Json]) -> Iterator[_Group]:
-    folder, marks = paths.synthetic(task.name), _marks(analyses.get(task.name, {}))
-    rows = (row for _, row in read_jsonl(folder / "train.jsonl"))
-    stories = (story for _, story in read_jsonl(folder / "provenance.jsonl"))
-    pending: list[str] = []
-    for row, story in zip(rows, stories, strict=True):
-        entry = {"task": number, **_row(task, row, story), **marks.get(row["idx"], {})}
-        pending.append(_script_json(entry))
-        if len(pending) == task.rows_per_slot:
-            yield _Group(number, False, f"{task.name} {story['slot']}", tuple(pending))
-            pending = []
+def _groups(paths: RunPaths, number: int, task: TaskSpec, marks: Mapping[int, Json]) -> Iterator[Group]:
+    folder = paths.synthetic(task.name)
+    rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
+    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl")]
+    if len(rows) != len(stories):
+        raise UserError(
+            f"{folder / 'provenance.jsonl'}: got {len(stories)} stories, expected one for each of {len(rows)} rows. Generate again."
+        )
+    for start in range(0, len(rows), task.rows_per_slot):
+        pairs = zip(rows[start : start + task.rows_per_slot], stories[start : start + task.rows_per_slot], strict=True)
+        own = [{"task": number, **_row(task, row, story), **marks.get(row["idx"], {})} for row, story in pairs]
+        yield Group(False, f"{task.name} {own[0]['slot']}", tuple(map(_script_json, own)))
     for _, reject in read_jsonl(folder / "rejects.jsonl"):
         key = f"{task.name} {reject['slot']} {reject['attempt']}"
-        yield _Group(number, True, key, (_script_json({"task": number, **_reject(reject)}),))
+        yield Group(True, key, (_script_json({"task": number, **_reject(task, reject)}),))
 
 
 def _row(task: TaskSpec, row: Json, story: Json) -> Json:
     """Texts that stand in the row and in its instance seed stand here once: there by their place among `texts`."""
-    texts = [[name, text] for name, text in task.code.view(task, row).items()]
+    texts = plain_fields(task.code.view(task, row))
     places = {text: place for place, (_, text) in enumerate(texts)}
     seed = [[name, places.get(text, text)] for name, text in plain_fields(story["instance_seed"])]
     return {
@@ -103,19 +142,22 @@ def _row(task: TaskSpec, row: Json, story: Json) -> Json:
     }
 
 
-def _reject(reject: Json) -> Json:
-    """Runs of an earlier version say less of what was refused."""
+def _reject(task: TaskSpec, reject: Json) -> Json:
+    """`rows` of an attempt that came so far, else its raw answer. Runs of an earlier version say less."""
     judged = {"before": reject["label_before"], "label": reject["label_after"]} if "label_after" in reject else {}
+    rows = [plain_fields(task.code.view(task, row)) for row in reject.get("rows", ())]
     return {
         "slot": reject["slot"],
         "step": reject["step"],
         "reason": reject["reason"],
-        "text": reject["text"],
         "asked": reject.get("label"),
         "variant": plain_fields(reject.get("variant", {})),
         "shown": _shown(reject),
         "seed": plain_fields(reject.get("instance_seed", {})),
+        "rows": rows,
         **judged,
+        **({"explanation": reject["text"]} if judged and reject["step"] == "self_correction" else {}),
+        **({"text": reject["text"]} if not judged else {}),
         **({"near": [reject["reason"]]} if reject["step"] in REPEATS else {}),
     }
 

@@ -113,7 +113,7 @@ def self_bleu() -> None:
 
 def page() -> None:
     """The longest rows of all tasks; the best of five tries."""
-    from page_speed import filter_times, first_paint, many_rows
+    from page_runs import filter_times, first_paint, many_rows
     from playwright.sync_api import sync_playwright
 
     from eval.report import report

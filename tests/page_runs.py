@@ -1,5 +1,6 @@
-"""How fast the page is: a run of many long rows, and what a browser measures of its page, in milliseconds."""
+"""Runs that are hard on the page: hostile texts, many long rows; and what a browser measures of it, in milliseconds."""
 
+import json
 import re
 from pathlib import Path
 from random import Random
@@ -7,10 +8,15 @@ from typing import Any
 
 from conftest import lines, settings
 
+from eval.report import report
 from targen.config import Settings
 from targen.generate import generate
 from targen.jsonl import write_jsonl
 
+HOSTILE = (
+    "</script></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "<!--<script> ]]> {{ 7*7 }} ${7*7} \\u003c \" ' \\ & &lt; \u2028\u2029 \x00 \ud83d javascript:alert(1) "
+) + "x" * 300
 CHANGES = (("kind", "row"), ("task", "ReCoRD"), ("search", "the"), ("search", "zq"), ("search", ""))
 FROM_CHANGE_TO_PAINT = """([id, value]) => new Promise((done) => {
   const control = document.getElementById(id), list = document.getElementById("list"), start = performance.now();
@@ -19,6 +25,28 @@ FROM_CHANGE_TO_PAINT = """([id, value]) => new Promise((done) => {
   control.value = value;
   control.dispatchEvent(new Event("input", {bubbles: true}));
 })"""
+
+
+def hostile_run(folder: Path) -> Settings:
+    """A reported run in which a model wrote nothing but the hostile text, wherever it writes."""
+    found = settings(f"run.dir={folder}", "task=rte")
+    generate(found)
+    own = found.paths.synthetic("rte")
+    told = {"context": HOSTILE, "instance_seed": {HOSTILE: HOSTILE}, "attributes": {"a": HOSTILE}}
+    rows = [line | {"premise": HOSTILE, "hypothesis": HOSTILE} for line in lines(own / "train.jsonl")]
+    stories = [line | told | {"explanation": HOSTILE} for line in lines(own / "provenance.jsonl")]
+    refused = told | dict.fromkeys(("slot", "step", "reason", "text", "label"), HOSTILE) | {"attempt": 0, "variant": {}}
+    for name, some in (("train", rows), ("provenance", stories), ("rejects", [refused, refused | {"rows": rows[:1]}])):
+        write_jsonl(own / f"{name}.jsonl", some)
+    stats = json.loads((own / "stats.json").read_text())
+    counts = {
+        "attempts": 1_234_567,
+        "rejects": 2,
+        "rejects_per_reason": {HOSTILE: 2, f"generation: {HOSTILE}": 654_321},
+    }
+    (own / "stats.json").write_text(json.dumps(stats | counts))
+    report(found)
+    return found
 
 
 def many_rows(folder: Path, count: int) -> Settings:
