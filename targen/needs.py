@@ -9,6 +9,7 @@ from typing import Literal
 
 from targen.config import Settings, model_from_file, original_train_task
 from targen.finetuning import Model, needs_original, shows_original
+from targen.paths import CONF
 from targen.task import TaskSpec
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -45,6 +46,19 @@ def _models(settings: Settings) -> list[Needed]:
         found += _of_model(settings.model, "model")
     if "train" in phases and settings.train.loss != "ce" and settings.train.checker_model is not None:
         found += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
+    return [*found, *(_of_analysis(settings) if "analyze" in phases else ())]
+
+
+def _of_analysis(settings: Settings) -> list[Needed]:
+    """The embedder, and the encoder that is trained to tell difficulty."""
+    own, found = settings.analysis, []
+    if "semantic" in own.parts and not _is_local(own.embedder):
+        if (CONF / "model" / f"{own.embedder}.yaml").is_file():
+            found += _of_model(model_from_file(own.embedder), "analysis.embedder")
+        else:
+            found.append(Needed("model", own.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION)))
+    if "difficulty" in own.parts:
+        found += _of_model(model_from_file(own.model) if own.model is not None else settings.model, "analysis.model")
     return found
 
 
@@ -85,7 +99,9 @@ def _originals(settings: Settings) -> list[Needed]:
         found.append(Needed("dataset", settings.data.hub, why, config=task.name))
 
     for task in settings.tasks.values():
-        if scores or validates or (phases & {"generate", "merge"} and _looks_at_evaluation(settings)):
+        looked_at = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
+        analysed = "analyze" in phases  # all splits, with which each data set of the mirror comes
+        if scores or validates or looked_at or analysed:
             add(task, f"{task.eval_split} split")
         shows = settings.method.demonstrations is not None and phases & {"generate", "merge"}
         trains = "train" in phases and needs_original(settings)

@@ -55,6 +55,13 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
     validated = ["train.validate_every=5", "train.validate_on=evaluation"]
     assert named(*trained, *validated) == [weights, ("dataset", superglue, "cb")]
     assert named(*trained, "train.validate_every=5") == [weights]
+    looked_at = ["phases=[analyze]", "analysis.embedder=me/embedder", "analysis.model=roberta_large"]
+    assert named("task=[axg]", *looked_at, "analysis.parts=[semantic,difficulty]") == [
+        ("model", "me/embedder", ""),
+        ("model", settings("model=roberta_large").model.path, ""),
+        ("dataset", superglue, "axg"),
+    ]
+    assert named("task=[axg]", "phases=[analyze]", "analysis.parts=[lexical]") == [("dataset", superglue, "axg")]
     leaderboard = ["eval.superglue=false", "eval.openllm.suite=openllm_4"]
     assert named(*trained, "phases=[evaluate]", *leaderboard) == [weights]
 
