@@ -4,12 +4,13 @@ In a run, the original rows (a) beside the synthetic ones (b); into <run.dir>/an
 """
 
 import logging
+import os
 import sys
 from functools import partial
 from typing import Any
 
 from eval.analysis.arguments import Own, own_arguments
-from targen.cli import REQUEUE, USER_ERROR, main
+from targen.cli import CHILD, REQUEUE, USER_ERROR, main
 from targen.config import settings_from
 from targen.errors import UserError
 from targen.run_dir import open_run
@@ -43,7 +44,8 @@ def phase(own: Own, cfg: Any, overrides: list[str]) -> int:
         except Stopped:
             log.warning("analyze: told to stop; what was done is saved, the same command goes on")
             return REQUEUE
-    print(text, end="")  # noqa: T201
+    if not os.environ.get(CHILD):  # as a phase of a run, whose page shows it
+        print(text, end="")  # noqa: T201
     log.info("analyze: %s, figures/ has %s", settings.paths.analysis, ", ".join(figures) or "nothing to draw")
     return 0
 

@@ -37,7 +37,7 @@ def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], Non
     from matplotlib.figure import Figure
 
     lines = [[line for line in table.lines if line.block is block and line.levels] for block in table.blocks]
-    heights = [MARGIN + LINE * sum(len(line.levels) for line in own) for own in lines]
+    heights = [MARGIN + LINE * sum(_height(line) for line in own) for own in lines]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, block, own in zip(axes, table.blocks, lines, strict=True):
@@ -47,6 +47,11 @@ def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], Non
         ax.set_ylim(len(own) - 0.4, -0.6)
         ax.set_xlabel(unit)
     return figure
+
+
+def _height(line: Line) -> float:
+    """In lines: of its levels, or of its label."""
+    return max(len(line.levels), 1.6 * (1 + _label(line).count("\n")) - 0.6)
 
 
 def _label(line: Line) -> str:

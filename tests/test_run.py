@@ -28,6 +28,8 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
         assert sum(2.718281828**score for score in prediction["scores"].values()) == pytest.approx(1, abs=1e-3)
     record = json.loads((run / "run.json").read_text())
     assert set(record["seconds"]) == {"generate", "train", "evaluate", "analyze", "report"}
+    assert (run / "analysis" / "summary.md").is_file()
+    assert "MTLD" not in first.stdout  # what the page shows is not printed
     before = {name: content for name, content in files(run).items() if not name.startswith(("run.json", "report"))}
     written = {name: (run / name).stat().st_mtime_ns for name in before if name.startswith(("models", "predictions"))}
     again = command("targen.run", *SMALL, f"run.dir={run}")

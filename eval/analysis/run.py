@@ -77,11 +77,9 @@ def _looked_at(settings: Settings, parts: dict[str, Part], pair: Pair) -> list[F
     """What each part that is asked for finds; of a set without rows nothing."""
     if pair.size < 1:
         return [Found(missing=tuple(Missing(name, "a set has no rows") for name in settings.analysis.parts))]
-    found = []
-    for name in dict.fromkeys(settings.analysis.parts):
-        log.info("analyze: %s: %s", pair.task.name, name)
-        found.append(parts[name](pair))
-    return found
+    names = list(dict.fromkeys(settings.analysis.parts))
+    log.info("analyze: %s: %s", pair.task.name, ", ".join(names))
+    return [parts[name](pair) for name in names]
 
 
 def _nothing_to_compare(pair: Pair) -> Found:
