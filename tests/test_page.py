@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from conftest import lines, settings
@@ -43,6 +44,7 @@ class Opened:
         """The first entry, opened."""
         first = self.page.locator("#list details").first
         first.locator("summary").click()
+        sync_api.expect(first.locator("dl").last).to_be_visible(timeout=PATIENCE)  # it comes a moment after the click
         text: str = first.inner_text()
         return text
 
@@ -107,20 +109,20 @@ def test_filters_leave_what_the_files_have(chromium: Any, run: Settings) -> None
 
 
 def test_search_finds_any_step_and_opens_the_whole_story(chromium: Any, run: Settings) -> None:
-    view = opened(chromium, page_of(run))
     story = lines(run.paths.synthetic("record") / "provenance.jsonl")[3]
-    mark = view.page.locator("#list mark").first
     for text in (story["context"], story["explanation"][:40].upper(), story["instance_seed"]["article"][10:60]):
-        view.page.fill("#search", text)
-        words = "|".join(map(re.escape, text.split()))
-        sync_api.expect(mark).to_have_text(re.compile(f"^({words})$", re.IGNORECASE), timeout=PATIENCE)
+        view = opened(chromium, page_of(run), f"#rows?{urlencode({'search': text})}")
+        assert view.page.locator("#list mark").first.inner_text().lower() in text.lower().split()
         shown = view.story()
     for text in (story["context"], story["instance_seed"]["article"], story["explanation"], story["label_after"]):
         assert text in shown
     steps = ("1 Context", "2 Instance seed", "3 Generated", "4 Self-correction")
     assert [step for step in steps if step not in shown] == []
     view.page.fill("#search", "no row says thiis")
-    assert view.leaves(0, 0) and view.page.locator("#list details").count() == 0 and not view.errors
+    assert view.leaves(0, 0) and view.page.locator("#list details").count() == 0
+    reason = lines(run.paths.synthetic("wsc") / "rejects.jsonl")[0]["reason"]
+    view.page.fill("#search", f"  {reason.upper()} ")
+    assert view.leaves(0, 1) and not view.errors
 
 
 def test_a_view_can_be_linked_to(chromium: Any, run: Settings) -> None:
@@ -140,6 +142,7 @@ def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Pat
     assert view.leaves(24, 2)
     for row in page.locator("#list details").all():
         row.locator("summary").click()
+    sync_api.expect(page.locator("#list details:has(dl)")).to_have_count(26, timeout=PATIENCE)
     texts = page.locator("#list dd").all_text_contents()
     assert texts.count(HOSTILE) >= 24 * 5
     assert page.locator("#list img, #list script, #list style, main img, main script").count() == 0
