@@ -8,7 +8,7 @@ from targen.config import Price, Settings
 from targen.jsonl import Json, read_json, write_text
 from targen.llm import STEPS
 from targen.plan import Plan, Planned, plan
-from targen.steps import Recipe
+from targen.recipe import Recipe
 
 log = logging.getLogger(__name__)
 MILLION = 1_000_000

@@ -11,9 +11,9 @@ from targen.contamination import EvaluationRows
 from targen.drafts import Judged, rows_text
 from targen.jsonl import Json, write_jsonl, write_text
 from targen.paths import RunPaths
+from targen.recipe import Candidate
 from targen.similarity import jaccard, trigrams
 from targen.slots import Slot
-from targen.steps import Candidate
 from targen.synthesis import Settled, Synthesis
 from targen.task import TaskSpec
 

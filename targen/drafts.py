@@ -10,8 +10,8 @@ from pathlib import Path
 
 from targen.errors import UserError
 from targen.jsonl import Json, dumps, parse_line, read_line
+from targen.recipe import Candidate, Reject
 from targen.slots import Slot
-from targen.steps import Candidate, Reject
 from targen.task import Row, TaskSpec
 
 _NO_ROOM = "run.dir: cannot be written to ({why}). All answers are kept: make room, and start again to go on."

@@ -12,7 +12,7 @@ from typing import Any
 from targen.calls import CallLog
 from targen.errors import UserError
 from targen.llm import LLM, Answer, Failure, Request
-from targen.steps import Job
+from targen.recipe import Job
 from targen.stop import stop_if_told
 
 SHARED_STEPS = ("contexts", "instance_seed")  # their calls serve several slots

@@ -6,7 +6,7 @@ from targen.errors import UserError
 from targen.llm import Request, Step
 from targen.pools import pools_of
 from targen.prompts import Prompt, generation_prompt, instance_seed_prompt, self_correction_prompt, whole_prompt
-from targen.steps import Recipe
+from targen.recipe import Recipe
 from targen.task import LabelCell
 
 CountTokens = Callable[[list[dict[str, str]]], int]

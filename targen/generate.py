@@ -27,11 +27,11 @@ from targen.jsonl import Json, read_jsonl
 from targen.llm import LLM, STEPS, Answer, Request, schema_problem
 from targen.progress import Progress
 from targen.prompts import file_seed_schema, seed_variant_keys
+from targen.recipe import Job, Recipe
 from targen.run_dir import open_run
 from targen.run_lock import locked
 from targen.shards import shard_name, write_done
 from targen.slots import Shard, seed_groups
-from targen.steps import Job, Recipe
 from targen.stop import listen
 from targen.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
 from targen.task import TaskSpec

@@ -19,8 +19,9 @@ from targen.errors import UserError
 from targen.jsonl import Json, read_jsonl
 from targen.llm import Answer, Request, Step
 from targen.pools import CONTEXTS_PER_CALL, write_pools
+from targen.recipe import Job, Recipe
 from targen.slots import Slot, rng, seed_place
-from targen.steps import Job, Recipe, make_instance
+from targen.steps import make_instance
 from targen.task import TaskSpec
 
 CHARACTERS_PER_TOKEN = 4  # of English prose, as a rule of thumb

@@ -13,8 +13,8 @@ from targen.config import Generator
 from targen.llm import STEPS, Step
 from targen.measure import Call, Measure, measure, tokens_of
 from targen.paths import RunPaths
+from targen.recipe import Recipe
 from targen.slots import Slot, seed_place
-from targen.steps import Recipe
 from targen.synthesis import first_slots
 
 _SLOT_PLACE = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")

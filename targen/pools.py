@@ -10,9 +10,9 @@ from functools import partial
 from targen.errors import RowError, UserError
 from targen.llm import Answer, read_object
 from targen.prompts import Prompt, contexts_prompt, instructions_prompt, values_prompt
+from targen.recipe import ATTRIBUTE, Job, Pools, Recipe, Wanted
 from targen.similarity import trigrams
 from targen.slots import rng
-from targen.steps import ATTRIBUTE, Job, Pools, Recipe, Wanted
 from targen.words import rouge_l, words
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from functools import lru_cache
 from heapq import merge
 
 from targen.drafts import Draft, row_text, seed_text
+from targen.recipe import Candidate
 from targen.similarity import candidate_pairs, similarity
 from targen.slots import Slot
-from targen.steps import Candidate
 from targen.task import TaskSpec
 
 # Attempts of a slot: the last of them stands whatever its instance seed repeats, so that two are lost at most. A

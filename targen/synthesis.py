@@ -11,10 +11,11 @@ from targen.contamination import EvaluationRows
 from targen.drafts import Draft, Drafts, Refused, row_text, rows_text, seed_text
 from targen.errors import UserError
 from targen.pools import write_pools
+from targen.recipe import Candidate, InstanceSeed, Job, Pools, Recipe, Reject, Wanted
 from targen.repeats import find_repeats
 from targen.similarity import signature
 from targen.slots import Shard, Slot, interleaved, quotas
-from targen.steps import Candidate, InstanceSeed, Job, Pools, Recipe, Reject, Wanted, final_cell, make_instance
+from targen.steps import final_cell, make_instance
 from targen.task import TaskSpec
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up

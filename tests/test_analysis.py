@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spacy
 from conftest import ORIGINALS, settings
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from small_data import SPECS
@@ -257,7 +258,6 @@ def test_a_missing_entity_model_is_one_line_with_the_command() -> None:
 
 
 def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
-    spacy = pytest.importorskip("spacy", reason="spaCy, an optional extra, is not installed")
     model = spacy.blank("en")
     ruler = model.add_pipe("entity_ruler")
     ruler.add_patterns(
@@ -281,7 +281,6 @@ def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
 @pytest.mark.parametrize(("name", "published"), [("cb", 6414), ("rte", 79174)])
 def test_the_authors_sums_come_out_exactly(name: str, published: int) -> None:
-    pytest.importorskip("spacy", reason="spaCy, an optional extra, is not installed")
     rows = read_rows(ORIGINALS / SPECS[name].folder / "train.jsonl", SPECS[name])
     found = lexical(pair_of(rows, rows[:4], name), replace(KEYS, replicates=20))
     assert (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import playwright.sync_api as sync_api
 import pytest
 from conftest import lines, settings
 from page_runs import HOSTILE, filter_times, first_paint, hostile_run, many_rows
@@ -17,7 +18,6 @@ from eval.report import report
 from targen.config import Settings
 from targen.generate import generate
 
-sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
@@ -178,6 +178,6 @@ def test_five_thousand_long_rows_stay_smooth(chromium: Any, tmp_path: Path) -> N
     page = report(many_rows(tmp_path, 5000))
     assert 7_000_000 < page.stat().st_size < 15_000_000
     assert opened(chromium, page).leaves(5000, 0)
-    # ten times what is asked for: other work on the machine is not the page's; scripts/bench/analysis.py page measures
-    assert min(first_paint(chromium, page) for _ in range(3)) < 20_000
-    assert max(filter_times(chromium, page, tries=3).values()) < 2_000
+    # the best of five: other work on the machine is not the page's
+    assert min(first_paint(chromium, page) for _ in range(5)) < 2_000
+    assert max(filter_times(chromium, page, tries=5).values()) < 200

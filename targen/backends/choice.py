@@ -10,7 +10,7 @@ from targen.config import Settings
 from targen.errors import UserError
 from targen.fit import shortest_requests
 from targen.llm import LLM, Answer, Failure, Request
-from targen.steps import Recipe
+from targen.recipe import Recipe
 
 
 def check_backend(settings: Settings) -> None:
