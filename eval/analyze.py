@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from eval.analysis.arguments import Own, own_arguments
-from targen.cli import CHILD, REQUEUE, USER_ERROR, main
-from targen.config import settings_from
-from targen.errors import UserError
-from targen.run_dir import open_run
-from targen.run_lock import locked
-from train.stop import Stopped, StopRequest
+from targen.config.run_directory import open_run
+from targen.config.settings import settings_from
+from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
+from targen.runtime.errors import UserError
+from targen.runtime.run_lock import locked
+from train.runtime.stop import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 HELP = """python -m eval.analyze: what is in the data: difficulty, diversity, bias, correctness, contamination

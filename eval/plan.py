@@ -1,9 +1,9 @@
 """What the evaluation would do: `python -m eval.run plan=true`. Reads rows, loads no model and writes nothing."""
 
 from eval.run import evaluated
-from eval.scores import Evaluated, scoring_of
-from targen.config import Settings
-from train.cells import Cell, cells, done
+from eval.scoring.scores import Evaluated, scoring_of
+from targen.config.settings import Settings
+from train.grid.cells import Cell, cells, done
 
 
 def lines(settings: Settings) -> list[str]:

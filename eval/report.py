@@ -9,32 +9,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.results import SUPERGLUE, Result, read_runs
-from eval.run_dirs import Asked, asked
-from eval.tables import lines, markdown, warning
-from targen.cli import compose, main
-from targen.config import Settings, as_values, check
-from targen.errors import UserError
-from targen.jsonl import write_text
-from targen.paths import RunPaths
-from targen.run_dir import NOT_OF_THE_RUN, open_run, read_config, read_record
-from train.cells import cells
+from eval.scoring.results import SUPERGLUE, Result, read_runs
+from eval.tables.run_dirs import Asked, asked
+from eval.tables.score_tables import lines, markdown, warning
+from targen.config.run_directory import NOT_OF_THE_RUN, open_run, read_config, read_record
+from targen.config.settings import Settings, as_values, check
+from targen.runtime.cli import compose, main
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import write_text
+from targen.runtime.paths import RunPaths
+from train.grid.cells import cells
 
 if TYPE_CHECKING:
     from eval.page.build import Page
     from eval.page.contents import Contents
-    from eval.paper_report import PaperReport
+    from eval.tables.paper_report import PaperReport
 
 log = logging.getLogger(__name__)
 
 
 def report(settings: Settings) -> Path:
     """Writes the page, tables/ and figures/; the page's path. Raises: UserError when there is nothing to show."""
-    from eval.analysis.figures import draw_analyses
+    from eval.analysis.figures.figures import draw_analyses
     from eval.page.build import html
     from eval.page.contents import contents
     from eval.page.funnel import counts_table
-    from eval.wandb_report import log_report
+    from eval.tables.wandb_report import log_report
 
     folder, results, made = settings.report_folder, _own_results(settings), contents(settings)
     if not results and made.browser is None:
@@ -72,14 +72,14 @@ def _own_results(settings: Settings) -> list[Result]:
 
 
 def _paper_report(results: Sequence[Result], tasks: Sequence[str]) -> "PaperReport":
-    from eval.paper_report import paper_report
+    from eval.tables.paper_report import paper_report
 
     return paper_report(results, tasks)
 
 
 def _write(folder: Path, whole: "PaperReport") -> list[Path]:
     """Tables and figures; the figures that are there as PNG."""
-    from eval.paper_report import write_figures, write_tables
+    from eval.tables.paper_report import write_figures, write_tables
 
     tables, figures = write_tables(folder / "tables", whole), write_figures(folder / "figures", whole)
     log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
@@ -105,7 +105,7 @@ def _page(
     from eval.page.contents import missing_scores
     from eval.page.findings import findings, not_found
     from eval.page.headline import headlines
-    from eval.paper_report import MAIN
+    from eval.tables.paper_report import MAIN
 
     scored = [result.score for result in results if result.score.benchmark == SUPERGLUE]
     tasks = list(settings.tasks.values())

@@ -5,24 +5,24 @@ from dataclasses import replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
-from eval.metrics import Prediction
-from eval.predict import predictions_of
-from eval.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
-from eval.submission import asked_splits, submit
-from targen.cli import main
-from targen.config import Settings, original_train_task
-from targen.data import eval_split, original_train_split, spread
-from targen.errors import UserError
-from targen.finetuning import shows_original
-from targen.jsonl import Json
-from targen.progress import Progress
-from targen.run_dir import open_run
-from targen.task import TaskSpec
-from train.arms import Part
-from train.cells import check_trained
-from train.pretrained import check_loadable
-from train.processes import Processes, together
-from train.saved import load_to_device
+from eval.scoring.metrics import Prediction
+from eval.scoring.prediction import predictions_of
+from eval.scoring.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
+from eval.submission.archives import asked_splits, submit
+from targen.config.run_directory import open_run
+from targen.config.settings import Settings, original_train_task
+from targen.config.training import shows_original
+from targen.data.original import eval_split, original_train_split, spread
+from targen.runtime.cli import main
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
+from targen.runtime.progress import Progress
+from targen.tasks.task import TaskSpec
+from train.grid.arms import Part
+from train.grid.cells import check_trained
+from train.loop.saving import load_to_device
+from train.models.loading import check_loadable
+from train.runtime.processes import Processes, together
 
 # Each step of the evaluation writes its own files and says its rows of scores.jsonl.
 Step = Callable[[Settings, Processes, Sequence[ReadyCell]], list[Json]]
@@ -75,7 +75,7 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
 
 def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
     """The scores on the tasks of the OpenLLM leaderboard."""
-    from eval import openllm  # the harness takes a while to import
+    from eval.openllm import harness as openllm  # the harness takes a while to import
 
     return openllm.score(settings, processes, ready, partial(load_to_device, settings))
 

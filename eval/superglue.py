@@ -14,11 +14,11 @@ from typing import Any
 import datasets
 import evaluate
 
-from eval.metrics import Prediction, score  # From: -e <the folder of this project>
-from targen.config import task_from_file
-from targen.errors import did_you_mean
-from targen.paths import CONF
-from targen.task import TaskSpec, same_value
+from eval.scoring.metrics import Prediction, score  # From: -e <the folder of this project>
+from targen.config.settings import task_from_file
+from targen.runtime.errors import did_you_mean
+from targen.runtime.paths import CONF
+from targen.tasks.task import TaskSpec, same_value
 
 log = logging.getLogger(__name__)
 DESCRIPTION = "The official metrics of eight SuperGLUE tasks, from 0 to 1."

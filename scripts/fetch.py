@@ -11,12 +11,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from targen.cli import main
-from targen.config import Settings, settings_from
-from targen.errors import UserError
-from targen.hub import records_of
-from targen.needs import LEFT_OUT, Needed, needs
-from targen.openllm import pieces
+from targen.config.openllm import pieces
+from targen.config.settings import Settings, settings_from
+from targen.data.hub import records_of
+from targen.data.hub_requirements import LEFT_OUT, Needed, needs
+from targen.runtime.cli import main
+from targen.runtime.errors import UserError
 
 log = logging.getLogger("fetch")
 
@@ -49,7 +49,7 @@ def openllm_needs(settings: Settings) -> list[Needed]:
     own = settings.eval.openllm
     if "evaluate" not in settings.phases or own.suite is None or own.data_dir is not None:
         return []
-    from eval.openllm_tasks import data_sets  # the harness takes a while to import
+    from eval.openllm.tasks import data_sets  # the harness takes a while to import
 
     return data_sets(pieces(own))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the project that this script lies in
 
-from targen.errors import UserError
-from targen.paths import RunPaths
+from targen.runtime.errors import UserError
+from targen.runtime.paths import RunPaths
 
 TOKEN = "HF_TOKEN"
 WANTED = ("train.jsonl", "provenance.jsonl", "stats.json")

@@ -9,33 +9,33 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from targen.backends.batch import AwaitingAnswers
-from targen.backends.choice import WhenNeeded, backend_of, check_backend
-from targen.calls import CallLog
-from targen.card import write_card
-from targen.cli import AWAITING, CHILD, main
-from targen.config import Settings
-from targen.contamination import EvaluationRows, evaluation_rows
-from targen.cost import plan_text, write_cost
-from targen.data import eval_split
-from targen.data_set import write_data_set
-from targen.demonstrations import train_rows
-from targen.drafts import Drafts
-from targen.engine import Engine
-from targen.errors import UserError
-from targen.jsonl import Json, read_jsonl
-from targen.llm import LLM, STEPS, Answer, Request, schema_problem
-from targen.progress import Progress
-from targen.prompts import file_seed_schema, seed_variant_keys
-from targen.recipe import Job, Recipe
-from targen.run_dir import open_run
-from targen.run_lock import locked
-from targen.shards import shard_name, write_done
-from targen.slots import Shard, seed_groups
-from targen.stop import listen
-from targen.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
-from targen.task import TaskSpec
-from targen.templates import checked_templates
+from targen.config.run_directory import open_run
+from targen.config.settings import Settings
+from targen.cost.report import plan_text, write_cost
+from targen.data.contamination import EvaluationRows, evaluation_rows
+from targen.data.original import eval_split
+from targen.dataset.card import write_card
+from targen.dataset.writer import write_data_set
+from targen.llm.backends.batch import AwaitingAnswers
+from targen.llm.backends.registry import WhenNeeded, backend_of, check_backend
+from targen.llm.call_log import CallLog
+from targen.llm.messages import LLM, STEPS, Answer, Request, schema_problem
+from targen.runtime.cli import AWAITING, CHILD, main
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.progress import Progress
+from targen.runtime.run_lock import locked
+from targen.runtime.signals import listen
+from targen.synthesis.candidate_store import Drafts
+from targen.synthesis.demonstrations import train_rows
+from targen.synthesis.engine import Engine
+from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
+from targen.synthesis.recipe import Job, Recipe
+from targen.synthesis.shards import shard_name, write_done
+from targen.synthesis.slots import Shard, seed_groups
+from targen.synthesis.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
+from targen.synthesis.template_checks import checked_templates
+from targen.tasks.task import TaskSpec
 
 log = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from targen.cli import main
-from targen.config import Settings, ShardOf
+from targen.config.settings import Settings, ShardOf
 from targen.generate import generate, phase_of
-from targen.shards import check_complete
+from targen.runtime.cli import main
+from targen.synthesis.shards import check_complete
 
 
 def merge(settings: Settings) -> None:

@@ -15,13 +15,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from targen.children import Children, environment
-from targen.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
-from targen.config import Phase, Settings
-from targen.data import eval_split, leaderboard_split
-from targen.jsonl import Json, write_text
-from targen.paths import PROJECT
-from targen.run_dir import open_run, read_record
+from targen.config.run_directory import open_run, read_record
+from targen.config.settings import Phase, Settings
+from targen.data.original import eval_split, leaderboard_split
+from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
+from targen.runtime.jsonl import Json, write_text
+from targen.runtime.paths import PROJECT
+from targen.runtime.subprocesses import Children, environment
 
 log = logging.getLogger(__name__)
 MODULES: dict[Phase, str] = {

@@ -7,9 +7,9 @@ SIGTERM reach the processes, which get the time to save, and their exit code is 
 import os
 import sys
 
-from targen.cli import REQUEUE, USER_ERROR
-from targen.errors import UserError
-from targen.finetuning import launch_file
+from targen.config.training import launch_file
+from targen.runtime.cli import REQUEUE, USER_ERROR
+from targen.runtime.errors import UserError
 
 PROCESSES, MACHINES = "TARGEN_PROCESSES", "TARGEN_MACHINES"  # variables of a job: of all nodes together
 SECONDS_TO_SAVE = "1800"  # after which torch kills a process that was told to stop

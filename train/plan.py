@@ -7,22 +7,22 @@ import psutil
 import torch
 import yaml
 
-from targen.config import Settings
-from targen.finetuning import launch_file
-from targen.task import TaskSpec
-from train.arms import mixed_count
-from train.batches import Parts
-from train.cells import Cell, done, trained_cells
-from train.checkers import Job, job_of
-from train.encoding import encode_parts
-from train.families import Encoded
-from train.families import family as family_named
-from train.memory import MIB, Memory, Part, peak
-from train.prepare import training_data
-from train.pretrained import Loaded
-from train.saved import without_weights
-from train.trainer import IGNORED, batching
-from train.work import epoch_size, resumable, steps
+from targen.config.settings import Settings
+from targen.config.training import launch_file
+from targen.tasks.task import TaskSpec
+from train.data.batches import Parts
+from train.families.base import Encoded
+from train.families.base import family as family_named
+from train.grid.arms import mixed_count
+from train.grid.cells import Cell, done, trained_cells
+from train.grid.checkers import Job, job_of
+from train.grid.encoding import encode_parts
+from train.grid.pending_jobs import epoch_size, resumable, steps
+from train.loop.memory import MIB, Memory, Part, peak
+from train.loop.preparation import training_data
+from train.loop.saving import without_weights
+from train.loop.trainer import IGNORED, batching
+from train.models.loading import Loaded
 
 UNCUT = 1_000_000  # rows
 

@@ -9,18 +9,18 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from targen.cli import CHECK, REQUEUE, main
-from targen.config import Settings
-from targen.progress import Progress
-from targen.run_dir import open_run
-from targen.run_lock import locked
-from train.cells import check_trained, done, trained_cells
-from train.encoding import check_room
-from train.pretrained import check_loadable
-from train.processes import Processes, together
-from train.saved import export_merged
-from train.stop import Stopped, StopRequest
-from train.work import Surroundings, jobs_of, steps_left
+from targen.config.run_directory import open_run
+from targen.config.settings import Settings
+from targen.runtime.cli import CHECK, REQUEUE, main
+from targen.runtime.progress import Progress
+from targen.runtime.run_lock import locked
+from train.grid.cells import check_trained, done, trained_cells
+from train.grid.encoding import check_room
+from train.grid.pending_jobs import Surroundings, jobs_of, steps_left
+from train.loop.saving import export_merged
+from train.models.loading import check_loadable
+from train.runtime.processes import Processes, together
+from train.runtime.stop import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _train(settings: Settings, processes: Processes, stop: StopRequest, shared: 
     processes.wait()  # nothing is written while another still reads what is there
     with Progress("train", "steps", steps) as progress:
         for job in jobs:
-            from train.finetune import train_cell  # torch, only where something is trained
+            from train.loop.finetune import train_cell  # torch, only where something is trained
 
             if processes.agree(int(stop.requested)):
                 raise Stopped

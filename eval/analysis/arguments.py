@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from targen.errors import UserError
+from targen.runtime.errors import UserError
 
 OWN = ("a", "b", "sheet")  # keys that are no settings of a run
 OUTSIDE = "outputs/compared"  # run.dir of two folders where none is named

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from eval.analysis.found import SIDES, Interval, Measure
+from eval.analysis.results import SIDES, Interval, Measure
 
 Numbers = NDArray[np.float64]
 LEVEL = 0.95

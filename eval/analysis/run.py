@@ -5,23 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.analysis.arguments import Own
-from eval.analysis.bias import bias
-from eval.analysis.contamination import contamination
-from eval.analysis.correctness import correctness
-from eval.analysis.difficulty import difficulty
-from eval.analysis.figures import draw_analyses
-from eval.analysis.found import Found, Missing, joined
-from eval.analysis.lexical import lexical
-from eval.analysis.semantic import embedder_of, semantic
+from eval.analysis.figures.figures import draw_analyses
+from eval.analysis.measures.bias import bias
+from eval.analysis.measures.contamination import contamination
+from eval.analysis.measures.correctness import correctness
+from eval.analysis.measures.difficulty import difficulty
+from eval.analysis.measures.lexical import lexical
+from eval.analysis.measures.semantic import embedder_of, semantic
+from eval.analysis.results import Found, Missing, joined
 from eval.analysis.sets import DataSet, Pair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import judged, read_sheet, write_sheet
 from eval.analysis.summary import document, markdown, values
-from targen.config import Settings
-from targen.errors import UserError, did_you_mean
-from targen.jsonl import Json, dumps, read_json, write_text
-from targen.paths import CONF
-from targen.task import TaskSpec
-from train.stop import StopRequest
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.jsonl import Json, dumps, read_json, write_text
+from targen.runtime.paths import CONF
+from targen.tasks.task import TaskSpec
+from train.runtime.stop import StopRequest
 
 log = logging.getLogger(__name__)
 Part = Callable[[Pair], Found]

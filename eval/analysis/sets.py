@@ -8,14 +8,14 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from targen.config import Settings
-from targen.data import Split, checked, eval_split, local_file, original_train_split, read_rows
-from targen.errors import RowError, UserError
-from targen.jsonl import Json, read_jsonl
-from targen.paths import RunPaths
-from targen.slots import rng
-from targen.task import Row, TaskSpec
-from targen.words import units
+from targen.config.settings import Settings
+from targen.data.original import Split, checked, eval_split, local_file, original_train_split, read_rows
+from targen.runtime.errors import RowError, UserError
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.paths import RunPaths
+from targen.synthesis.slots import rng
+from targen.tasks.task import Row, TaskSpec
+from targen.text.normalise import units
 
 Item = TypeVar("Item")
 POINTERS = frozenset({"word", "span1", "span2"})  # fields that repeat a piece of another one (WiC, WSC)
@@ -159,7 +159,7 @@ def _test_split(settings: Settings, task: TaskSpec) -> Split | None:
         return Split(read_rows(path, task), "SuperGLUE test")
     if settings.data.source == "fixture":
         return None
-    from targen.hub import HubUnreachable, hub_rows
+    from targen.data.hub import HubUnreachable, hub_rows
 
     try:
         rows = checked(task, enumerate(hub_rows(settings.data.hub, task, "test")), f"{settings.data.hub} test")

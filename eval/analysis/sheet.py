@@ -16,11 +16,11 @@ from pathlib import Path
 
 from eval.analysis.intervals import wilson
 from eval.analysis.sets import DataSet, label_name
-from targen.errors import UserError, did_you_mean
-from targen.jsonl import Json, write_text
-from targen.slots import rng
-from targen.task import Row, TaskSpec
-from targen.words import normalised
+from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.jsonl import Json, write_text
+from targen.synthesis.slots import rng
+from targen.tasks.task import Row, TaskSpec
+from targen.text.normalise import normalised
 
 log = logging.getLogger(__name__)
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from eval.analysis.found import SIDES, Found, Interval, Measure
 from eval.analysis.intervals import LEVEL
+from eval.analysis.results import SIDES, Found, Interval, Measure
 from eval.analysis.sets import Pair, digest, label_name
-from targen.jsonl import Json
+from targen.runtime.jsonl import Json
 
 NOTHING = "--"
 VERSION = 2  # of the form of <run.dir>/analysis/<task>.json

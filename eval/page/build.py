@@ -12,12 +12,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.formats import Table
 from eval.page.findings import Findings
 from eval.page.funnel import Funnel, counts_table
 from eval.page.headline import Headline
 from eval.page.rows import Browser
-from targen.jsonl import Json
+from eval.tables.formats import Table
+from targen.runtime.jsonl import Json
 
 HERE = Path(__file__).resolve().parent
 ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # that have a colour of their own

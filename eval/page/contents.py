@@ -7,11 +7,11 @@ from eval.analysis.sets import digest
 from eval.analysis.summary import VERSION
 from eval.page.funnel import Funnel, funnel
 from eval.page.rows import Browser, Made, browser, made
-from targen.config import Settings
-from targen.errors import UserError
-from targen.jsonl import Json, read_json, read_jsonl
-from targen.paths import RunPaths
-from targen.task import TaskSpec
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_json, read_jsonl
+from targen.runtime.paths import RunPaths
+from targen.tasks.task import TaskSpec
 
 MEGABYTE = 1_000_000
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from eval.analysis.found import SIDES, Interval
+from eval.analysis.results import SIDES, Interval
 from eval.analysis.summary import shown
-from targen.jsonl import Json
+from targen.runtime.jsonl import Json
 
 LISTED = 5  # rows of each kind
 TITLES = {

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.formats import Table
 from eval.page.rows import REPEATS
-from targen.errors import UserError
-from targen.jsonl import Json, read_json
-from targen.task import TaskSpec
+from eval.tables.formats import Table
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_json
+from targen.tasks.task import TaskSpec
 
 REASONS = 12  # that are listed
 COUNTS = {  # of stats.json: the columns of the table

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.comparisons import AVERAGE, Estimate, p_text, percent
-from eval.paper_tables import Found, Line, levels_of
-from eval.published import paper
-from eval.results import SUPERGLUE
+from eval.scoring.results import SUPERGLUE
+from eval.tables.comparisons import AVERAGE, Estimate, p_text, percent
+from eval.tables.paper_tables import Found, Line, levels_of
+from eval.tables.published import paper
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from targen.errors import UserError
-from targen.jsonl import Json, read_jsonl
-from targen.paths import RunPaths
-from targen.task import TaskSpec
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.paths import RunPaths
+from targen.tasks.task import TaskSpec
 
 REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that refuse what is there already
 # in a script element: markup, line ends of JavaScript, half characters

@@ -22,11 +22,11 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 
-from eval.analysis.self_bleu import SelfBleu  # noqa: E402
-from targen.data import FIXTURE  # noqa: E402
-from targen.words import units  # noqa: E402
+from eval.analysis.measures.self_bleu import SelfBleu  # noqa: E402
+from targen.data.original import FIXTURE  # noqa: E402
+from targen.text.normalise import units  # noqa: E402
 
 ROWS, BLEU_ROWS, NLTK_ROWS, PAGE_ROWS = 10_000, 1_000, 30, 5_000
 SPLITS = {"train": ROWS, "val": 277, "test": 3_000}

@@ -40,7 +40,7 @@ def main() -> None:
         variables |= {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
         seeds = ",".join(map(str, range(63)))
         grid = [f"seeds=[{seeds}]", "arms=[synthetic]", f"run.dir={run}", "cluster=tiny", "data.source=fixture"]
-        submit = [sys.executable, "-m", "eval.submit", *grid]
+        submit = [sys.executable, "-m", "slurm.submit", *grid]
         dry, text = timed([*submit, "--dry-run"], variables)
         cells = sum(line.startswith("train[") for line in text.splitlines())
         (base / "calls").unlink()
@@ -56,7 +56,7 @@ def main() -> None:
         ids = json.loads((run / "slurm" / "001" / "ids.json").read_text())
         queue = [f"{ids['train']}|{number}|PENDING|Priority" for number in range(300, len(made))]
         (base / "queue").write_text("\n".join(queue) + "\n")
-        told, text = timed([sys.executable, "-m", "eval.grid", str(run)], variables)
+        told, text = timed([sys.executable, "-m", "slurm.status", str(run)], variables)
     print(f"cells                       {cells}")
     print(f"--dry-run                   {dry:.2f} s")
     print(

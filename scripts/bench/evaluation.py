@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
@@ -35,21 +35,21 @@ from scored_runs import answers as made_up_answers  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast  # noqa: E402
 
-from eval.answers import Archive  # noqa: E402
-from eval.blocks import entry  # noqa: E402
-from eval.evidence import Evidence  # noqa: E402
-from eval.metrics import score  # noqa: E402
-from eval.paper_report import paper_report, write_figures, write_tables  # noqa: E402
-from eval.results import read_runs  # noqa: E402
-from targen.cli import compose  # noqa: E402
-from targen.config import Settings, settings_from  # noqa: E402
-from targen.data import FIXTURE, local_file, read_rows  # noqa: E402
-from targen.slots import rng  # noqa: E402
-from targen.task import Example, TaskSpec  # noqa: E402
-from train import decoder, encoder, seq2seq  # noqa: E402
-from train.answering import log_likelihoods  # noqa: E402
-from train.pretrained import Loaded  # noqa: E402
-from train.render import answers, encoder_texts, prompt, with_cue  # noqa: E402
+from eval.scoring.metrics import score  # noqa: E402
+from eval.scoring.results import read_runs  # noqa: E402
+from eval.statistics.comparison_groups import entry  # noqa: E402
+from eval.statistics.prediction_cache import Archive  # noqa: E402
+from eval.statistics.significance import Evidence  # noqa: E402
+from eval.tables.paper_report import paper_report, write_figures, write_tables  # noqa: E402
+from targen.config.settings import Settings, settings_from  # noqa: E402
+from targen.data.original import FIXTURE, local_file, read_rows  # noqa: E402
+from targen.runtime.cli import compose  # noqa: E402
+from targen.synthesis.slots import rng  # noqa: E402
+from targen.tasks.task import Example, TaskSpec  # noqa: E402
+from train.data.rendering import answers, encoder_texts, prompt, with_cue  # noqa: E402
+from train.families import decoder, encoder, seq2seq  # noqa: E402
+from train.inference.ranking import log_likelihoods  # noqa: E402
+from train.models.loading import Loaded  # noqa: E402
 
 WHOLE = 4096  # tokens: nothing is cut
 FIXTURE_ROWS = 200

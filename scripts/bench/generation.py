@@ -34,9 +34,8 @@ import aiohttp
 from aiohttp import web
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts" / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "bench")]
 
-from fake_model import FakeModel  # noqa: E402
 from scale import (  # noqa: E402
     ROWS,
     SHARDS,
@@ -50,14 +49,15 @@ from scale import (  # noqa: E402
     text_of,
 )
 
-from targen.calls import CallLog  # noqa: E402
-from targen.cli import compose  # noqa: E402
-from targen.config import Generator, Settings, settings_from  # noqa: E402
+from targen.config.settings import Generator, Settings, settings_from  # noqa: E402
 from targen.generate import generate, recipes  # noqa: E402
-from targen.jsonl import dumps  # noqa: E402
-from targen.llm import LLM as LanguageModel  # noqa: E402
-from targen.llm import Answer, Request, Sampling, make_request  # noqa: E402
-from targen.prompts import generation_prompt  # noqa: E402
+from targen.llm.call_log import CallLog  # noqa: E402
+from targen.llm.messages import LLM as LanguageModel  # noqa: E402
+from targen.llm.messages import Answer, Request, Sampling, make_request  # noqa: E402
+from targen.runtime.cli import compose  # noqa: E402
+from targen.runtime.jsonl import dumps  # noqa: E402
+from targen.synthesis.prompts import generation_prompt  # noqa: E402
+from tests.support.fake_model import FakeModel  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ def vllm(folder: Path) -> None:
     from tiny_llama import write_tiny_llama
     from vllm import LLM
 
-    from targen.backends.vllm import NO_BLANKS, VLLM, WHOLE_PROMPTS
+    from targen.llm.backends.vllm import NO_BLANKS, VLLM, WHOLE_PROMPTS
 
     model = str(write_tiny_llama(folder / "model"))
     engine: dict[str, Any] = {"dtype": "float32", "max_model_len": 2048, "max_num_seqs": 64, "enforce_eager": True}

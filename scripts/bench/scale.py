@@ -10,15 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fake_model import FakeModel
-
-from targen.calls import call_files
-from targen.config import Settings
+from targen.config.settings import Settings
 from targen.generate import generate
+from targen.llm.call_log import call_files
 from targen.merge import merge
-from targen.shards import shard_name, write_done
-from targen.similarity import candidate_pairs, signature, similarity
-from targen.slots import Shard
+from targen.synthesis.shards import shard_name, write_done
+from targen.synthesis.slots import Shard
+from targen.text.similarity import candidate_pairs, signature, similarity
+from tests.support.fake_model import FakeModel
 
 ROWS, SHARDS = 100_000, 64
 WORDS_OF_A_ROW = 52  # mean of RTE's train split

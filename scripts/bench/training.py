@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 STARTED = time.monotonic()
 
-from targen.children import MALLOC  # noqa: E402
+from targen.runtime.subprocesses import MALLOC  # noqa: E402
 
 if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # for all three, as the phases of a run have it
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})  # read when a process starts
@@ -29,22 +29,22 @@ if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # for a
 import torch  # noqa: E402
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed  # noqa: E402
 
-from targen.cli import compose  # noqa: E402
-from targen.config import Settings, settings_from  # noqa: E402
-from targen.data import FIXTURE, read_rows  # noqa: E402
-from targen.progress import Progress  # noqa: E402
-from train.arms import Part  # noqa: E402
-from train.cells import cells  # noqa: E402
-from train.checkers import Job  # noqa: E402
-from train.encoding import encode_parts  # noqa: E402
-from train.families import family as family_named  # noqa: E402
-from train.losses import cell_loss  # noqa: E402
-from train.prepare import Prepared  # noqa: E402
-from train.processes import Processes  # noqa: E402
+from targen.config.settings import Settings, settings_from  # noqa: E402
+from targen.data.original import FIXTURE, read_rows  # noqa: E402
+from targen.runtime.cli import compose  # noqa: E402
+from targen.runtime.progress import Progress  # noqa: E402
+from train.families.base import family as family_named  # noqa: E402
+from train.families.losses import cell_loss  # noqa: E402
+from train.grid.arms import Part  # noqa: E402
+from train.grid.cells import cells  # noqa: E402
+from train.grid.checkers import Job  # noqa: E402
+from train.grid.encoding import encode_parts  # noqa: E402
+from train.grid.pending_jobs import Surroundings  # noqa: E402
+from train.loop.preparation import Prepared  # noqa: E402
+from train.loop.trainer import IGNORED, CellTrainer  # noqa: E402
 from train.run import train  # noqa: E402
-from train.stop import StopRequest  # noqa: E402
-from train.trainer import IGNORED, CellTrainer  # noqa: E402
-from train.work import Surroundings  # noqa: E402
+from train.runtime.processes import Processes  # noqa: E402
+from train.runtime.stop import StopRequest  # noqa: E402
 
 LENGTH = 128  # tokens, of the GLUE example
 BYTES = 512  # for the models whose tokens are bytes

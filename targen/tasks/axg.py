@@ -7,12 +7,12 @@ Rows 2k and 2k+1 differ only in the gender of the pronoun and share the label: o
 import re
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import holds, normalised
+from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import holds, normalised
 
 PAIRS = frozenset({("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")})
 _TOKEN = re.compile(r"\w+|\W")

@@ -5,12 +5,12 @@ Official questions are lower case and have no question mark; official passages b
 
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import normalised, words
+from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import normalised, words
 
 AUXILIARIES = frozenset(
     [

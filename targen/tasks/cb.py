@@ -3,11 +3,11 @@
 The hypothesis is the instance seed's clause, so the label is a fact about the premise's author alone.
 """
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks.plain import TaskCode
-from targen.words import lemmas, normalised, words
+from targen.tasks.task import Row, TaskSpec
+from targen.text.normalise import lemmas, normalised, words
 
 MIN_SHARED = 0.6  # share of the clause's content words that the premise must hold
 

@@ -7,12 +7,12 @@ The model says which alternative is probable; where it stands is drawn by us (th
 from dataclasses import replace
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Example, Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import normalised, words
+from targen.tasks.task import Example, Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import normalised, words
 
 MAX_LENGTH_RATIO = 2.5  # of the longer choice to the shorter, in words: the largest in the official train and val
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Example, Fields, LabelCell, Row, TaskSpec, same_value
-from targen.words import normalised
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
+from targen.tasks.task import Example, Fields, LabelCell, Row, TaskSpec, same_value
+from targen.text.normalise import normalised
 
 
 def accept_seed(task: TaskSpec, seed: Json) -> None:

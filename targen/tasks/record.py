@@ -7,12 +7,12 @@ Offsets count characters, the end is inclusive. The label is the answer entity; 
 import re
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Example, Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import normalised, words
+from targen.tasks.task import Example, Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import normalised, words
 
 PLACEHOLDER = "@placeholder"
 SOURCE = "synthetic"

@@ -1,10 +1,10 @@
 """RTE: `{"premise": "Dana Reeve ... has died ...", "hypothesis": "...", "label": "not_entailment", "idx": 0}`."""
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks.plain import TaskCode
-from targen.words import words
+from targen.tasks.task import Row, TaskSpec
+from targen.text.normalise import words
 
 NEGATIONS = frozenset({"not", "cannot", "no", "never", "none", "nobody", "nothing"})
 

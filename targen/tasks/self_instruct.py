@@ -3,10 +3,10 @@
 Only trained on (arm self_instruct); its layout stands in conf/instructions/self_instruct.yaml.
 """
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Example, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks.plain import TaskCode, check_keys, check_text
+from targen.tasks.task import Example, Row, TaskSpec
 
 ASKS, ENDS = "Output:", "<|endoftext|>"  # how a prompt and a completion of the authors' release end
 

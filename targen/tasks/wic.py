@@ -8,12 +8,12 @@ Offsets count characters, the end is exclusive; they point at the inflected form
 import re
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import is_form_of, normalised, words
+from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import is_form_of, normalised, words
 
 VERSION = 1.1  # of the WiC data format, as in the official files
 # Official train row 1868 marks "round" of "The engineer called round" for the word "call".

@@ -7,12 +7,12 @@ Indices count the whitespace tokens of `text`. True: the pronoun (span2) refers 
 import re
 from random import Random
 
-from targen.errors import RowError
-from targen.jsonl import Json
-from targen.task import Fields, LabelCell, Row, TaskSpec
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
 from targen.tasks import plain
 from targen.tasks.plain import TaskCode
-from targen.words import normalised
+from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+from targen.text.normalise import normalised
 
 PRONOUNS = frozenset(
     [

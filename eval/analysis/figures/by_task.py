@@ -1,0 +1,107 @@
+"""Figures with a picture of each task: both sets as points of one plane, and how hard their rows are."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from eval.analysis.figures.panels import HEAD, SET_COLOURS, SET_MARKERS, head, level_of, named_sets, title_of
+from eval.analysis.results import SIDES
+from eval.figures.style import WIDTH
+from targen.runtime.jsonl import Json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = {"a": "-", "b": "--"}
+PLACES = {"a": 0.86, "b": 1.0}  # of the means above a histogram
+
+
+def projection(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
+    own = [one for one in analyses if "points" in one["details"]]
+    return partial(_scatter, own) if own else None
+
+
+def _scatter(analyses: Sequence[Json]) -> "Figure":
+    figure = _task_grid(analyses, 4, 1.95, _points)
+    head(
+        figure,
+        "Rows on the first two principal components of all of them; large: the mean of a set",
+        named_sets(analyses),
+    )
+    return figure
+
+
+def _points(ax: "Axes", analysis: Json) -> None:
+    """Rows in turn of both sets, so that none lies over the other, and where each set has its middle."""
+    points = analysis["details"]["points"]
+    sides = [side for side in SIDES if side in points]
+    placed = sorted((number, side, x, y) for side in sides for number, (_, x, y) in enumerate(points[side]))
+    xs, ys = [x for *_, x, _ in placed], [y for *_, y in placed]
+    size = 9 if len(placed) < 500 else 5
+    ax.scatter(xs, ys, s=size, c=[SET_COLOURS[side] for _, side, *_ in placed], alpha=0.5, linewidths=0)
+    for side in sides:
+        middle = [[fmean(one[axis] for one in points[side])] for axis in (1, 2)]
+        ax.plot(
+            *middle,
+            SET_MARKERS[side],
+            color=SET_COLOURS[side],
+            markersize=8,
+            markeredgecolor="white",
+            markeredgewidth=1.2,
+        )
+    half = 0.55 * max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
+    ax.set_xlim((max(xs) + min(xs)) / 2 - half, (max(xs) + min(xs)) / 2 + half)
+    ax.set_ylim((max(ys) + min(ys)) / 2 - half, (max(ys) + min(ys)) / 2 + half)
+    ax.set_box_aspect(1)
+    ax.tick_params(length=0, labelbottom=False, labelleft=False)  # places on the axes have no unit
+    ax.set_title(title_of(analysis), loc="left", fontsize=8)
+    for number, (axis, share) in enumerate(zip((ax.xaxis, ax.yaxis), points["explained_variance"], strict=False)):
+        axis.set_label_text(f"PC{number + 1} ({100 * share:.0f} % of variance)", fontsize=7)
+
+
+def difficulty(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
+    own = [one for one in analyses if "pvi" in one["details"]]
+    return partial(_histograms, own) if own else None
+
+
+def _histograms(analyses: Sequence[Json]) -> "Figure":
+    figure = _task_grid(analyses, 2, 1.5, _histogram)
+    title = "PVI: bits of the label that a model reads out of a row; lines: their mean (V-information)"
+    head(figure, f"{title}, shaded: its {level_of(analyses)} interval", named_sets(analyses))
+    return figure
+
+
+def _histogram(ax: "Axes", analysis: Json) -> None:
+    histogram = analysis["details"]["pvi"]["histogram"]
+    means: Json = next((one for one in analysis["measures"] if one["name"] == "v_information"), {})
+    ax.set_title(title_of(analysis), loc="left", fontsize=8)
+    for side in (side for side in SIDES if side in histogram):
+        colour = SET_COLOURS[side]
+        ax.stairs(histogram[side], histogram["edges"], fill=True, color=colour, alpha=0.3)
+        ax.stairs(histogram[side], histogram["edges"], color=colour, linewidth=0.9)
+        if (mean := means.get(side)) is not None:
+            ax.axvline(mean["value"], color=colour, linewidth=1.2, linestyle=LINES[side])
+            if mean["low"] is not None:
+                ax.axvspan(mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
+            ax.text(PLACES[side], 1.03, f"{mean['value']:.2f}", color=colour, ha="right", transform=ax.transAxes)
+    ax.locator_params(nbins=5)
+    ax.set_xlabel("bits")
+    ax.set_ylabel("rows")
+
+
+def _task_grid(analyses: Sequence[Json], most: int, height: float, draw: Callable[["Axes", Json], None]) -> "Figure":
+    """A panel for each task, `most` abreast at most and the rows as equal as can be."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(analyses) // most)
+    columns = -(-len(analyses) // rows)
+    width = WIDTH * max(columns / most, 0.55)
+    figure = Figure(figsize=(width, rows * height + HEAD), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, one in zip(axes, analyses, strict=False):
+        draw(ax, one)
+    for ax in axes[len(analyses) :]:
+        ax.remove()
+    return figure

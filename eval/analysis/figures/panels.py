@@ -1,0 +1,167 @@
+"""What the figures of the analyses are put together from: dots with intervals, a grid of panels, the legend of the sets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from eval.analysis.results import SIDES
+from eval.figures.style import COLOURS, GREY, WIDTH, short
+from targen.runtime.jsonl import Json
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SET_COLOURS = {"a": COLOURS["original"], "b": COLOURS["synthetic"]}
+SET_MARKERS = {"a": "o", "b": "s"}
+HEAD = 0.45  # inches, of what stands above the panels
+ABREAST = 3  # panels of dots
+DOTS_LINE, DOTS_MARGIN = 0.21, 0.75  # inches: of one line of a panel, around the panel
+NAME, TITLE = 40, 16  # signs of a set's name and of a task's title
+LOG_FROM = 10.0  # largest number over smallest, from which counts are shown on a logarithmic axis
+LONGEST_LINE = 92  # signs of the text above a figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measure of every task; `factor` is 100 where shares are shown in percent."""
+
+    name: str
+    title: str
+    axis: str
+    measures: tuple[Json | None, ...]  # in the order of the lines
+    factor: float = 1.0
+    start: float | None = None  # of the axis
+    end: float | None = None
+    even: float | None = None  # where a line stands
+    counts: bool = False  # may be shown on a logarithmic axis
+
+
+def named_sets(analyses: Sequence[Json]) -> dict[str, str]:
+    """The names of the sets, by side, of those that are there."""
+    every = {side: [one["sets"][side]["name"] for one in analyses if side in one["sets"]] for side in SIDES}
+    return {side: short(", ".join(dict.fromkeys(names)), NAME) for side, names in every.items() if names}
+
+
+def title_of(analysis: Json) -> str:
+    return short(str(analysis["title"]), TITLE)
+
+
+def level_of(analyses: Sequence[Json]) -> str:
+    return f"{100 * analyses[0]['level']:g} %"
+
+
+def has_numbers(panel: Panel) -> bool:
+    return any(one is not None and any(one[side] for side in SIDES) for one in panel.measures)
+
+
+def told_apart(measure: Json) -> bool:
+    """Whether the interval of the difference leaves out 0; also where there is nothing to tell apart."""
+    if measure["a"] is None or measure["b"] is None:
+        return True
+    found = measure["difference"]
+    return bool(found and found["low"] is not None and not found["low"] <= 0 <= found["high"])
+
+
+def dot_grid(figure: "Figure", panels: Sequence[Panel], labels: Sequence[str], columns: int = ABREAST) -> None:
+    """A panel for each measure, all with the same lines; the names of the lines stand on the left."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for number, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
+        dots(ax, panel)
+        ax.set_title(panel.title, loc="left", fontsize=8)
+        ax.set_yticks(range(len(labels)), labels if number % columns == 0 else [""] * len(labels))
+        ax.set_ylim(len(labels) - 0.4, -0.6)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+
+
+def grid_height(panels: int, lines: int, columns: int = ABREAST) -> float:
+    return -(-panels // columns) * (DOTS_MARGIN + DOTS_LINE * lines)
+
+
+def dots(ax: "Axes", panel: Panel) -> None:
+    """The numbers of both sets with their intervals; hollow where the sets cannot be told apart."""
+    for row, one in enumerate(panel.measures):
+        sides = [side for side in SIDES if one is not None and one[side] is not None]
+        if one is None or not sides:
+            ax.text(0.02, row, "--", transform=ax.get_yaxis_transform(), color=GREY, va="center")
+            continue
+        for side in sides:
+            shift = 0.0 if len(sides) == 1 else -0.17 if side == "a" else 0.17
+            interval(ax, row + shift, one[side], side, panel.factor, told_apart(one))
+    if panel.even is not None:
+        ax.axvline(panel.even, color=GREY, linewidth=0.8)
+    _scale(ax, panel)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(panel.axis)
+
+
+def interval(ax: "Axes", row: float, found: Json, side: str, factor: float, filled: bool, size: float = 4.0) -> None:
+    """A dot with its bar."""
+    colour = SET_COLOURS[side]
+    if found["low"] is not None:
+        ax.plot([factor * found["low"], factor * found["high"]], [row, row], color=colour, linewidth=1.3)
+    ax.plot(
+        [factor * found["value"]],
+        [row],
+        SET_MARKERS[side],
+        color=colour,
+        markersize=size,
+        markerfacecolor=colour if filled else "white",
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _scale(ax: "Axes", panel: Panel) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    found = [one[side]["value"] for one in panel.measures if one is not None for side in SIDES if one[side] is not None]
+    if panel.counts and found and min(found) > 0 and max(found) / min(found) >= LOG_FROM:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(found) / min(found) < 100 else (1.0,)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(tick))
+    ax.margins(x=0.06)
+    low, high = ax.get_xlim()
+    # a little room before 0 and after the end, so that a dot there is whole
+    room = 0.03 * ((panel.end if panel.end is not None else high) - (panel.start or 0.0))
+    if panel.start is not None:
+        low = panel.start - room
+    ax.set_xlim(low, high if panel.end is None else panel.end + room)
+
+
+def tick(value: float, _: int | None = None) -> str:
+    return f"{value:,.10g}"
+
+
+def head(figure: "Figure", title: str, names: Mapping[str, str], more: Sequence["Artist"] = ()) -> None:
+    """What is shown, and below it which colour is which set."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Artist] = [
+        Line2D([], [], color=SET_COLOURS[side], marker=SET_MARKERS[side], markersize=4, linewidth=1.3, label=name)
+        for side, name in names.items()
+    ]
+    handles += more
+    room = int(LONGEST_LINE * figure.get_figwidth() / WIDTH)
+    abreast = len(handles) if sum(len(str(one.get_label())) + 6 for one in handles) < room else 1
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=abreast, borderaxespad=0.2, alignment="left",
+        title=fill(title, room), title_fontproperties={"size": 9},
+    )  # fmt: skip
+
+
+def sign(label: str, marker: str, hollow: bool = False) -> "Artist":
+    """An entry of a legend that belongs to no set."""
+    from matplotlib.lines import Line2D
+
+    face = "white" if hollow else GREY
+    size = 9 if marker == "|" else 4
+    return Line2D([], [], color=GREY, marker=marker, markersize=size, markerfacecolor=face, linewidth=0, label=label)

@@ -1,0 +1,1 @@
+"""The tasks of the OpenLLM leaderboard, through lm-evaluation-harness."""

@@ -1,0 +1,271 @@
+"""The tasks of the OpenLLM leaderboard, through lm-evaluation-harness: `eval.openllm.suite=openllm_4`.
+
+What the harness found for a task of a cell is kept in predictions/<cell>.openllm.json as soon as it is there, with all that
+it depends on, so that a start that was stopped, or another suite with the same task, does not ask the model again.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.scoring.scores import ReadyCell, cell_columns
+from targen.config.openllm import Piece, Suite, SuiteTask, check_files, pieces, suite_from_file
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_json, write_text
+from targen.runtime.progress import Progress
+from train.grid.cells import Cell
+from train.models.loading import Loaded
+from train.runtime.processes import Processes
+
+if TYPE_CHECKING:
+    from eval.openllm.tasks import Ready
+
+log = logging.getLogger(__name__)
+HARNESS = f"lm-eval {metadata.version('lm-eval')}"
+INVALID = "[invalid]"  # what the harness's filters make of an answer without a number
+
+
+def score(
+    settings: Settings,
+    processes: Processes,
+    every: Sequence[ReadyCell],
+    load: Callable[[Cell], Loaded],
+) -> list[Json]:
+    """Rows of scores.jsonl for every cell; the model as it is (arm none) is scored once, whatever its tasks.
+
+    Raises: UserError where documents are missing or a model cannot be asked; before any model is loaded, where possible.
+    """
+    from eval.openllm.model import check_vllm
+    from eval.openllm.tasks import ready
+
+    own = settings.eval.openllm
+    assert own.suite is not None
+    check_files(settings)
+    asked = list(_once(every))
+    check_vllm(settings, [one.cell for one in asked])
+    tasks = ready(pieces(own), own.data_dir, own.limit)
+    for one in tasks:
+        if (count := min(one.documents, own.limit or one.documents)) < processes.count:
+            raise UserError(
+                f"eval.openllm.limit: leaves {count} documents of {one.piece.name}, expected one for each of {processes.count} "
+                "processes. Start fewer processes."
+            )
+    rows = []
+    with Progress("openllm", "tasks", len(asked) * len(tasks) if processes.first else 0) as progress:
+        for cell in asked:
+            found = _results(settings, processes, cell, tasks, load, progress)
+            rows += _rows(settings, cell, tasks, found)
+    return rows
+
+
+def _once(every: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
+    """The cells without those that are the same untrained model again, for another task or seed."""
+    untrained = False
+    for one in every:
+        if one.cell.trained or not untrained:
+            yield one
+        untrained |= not one.cell.trained
+
+
+def _results(
+    settings: Settings,
+    processes: Processes,
+    ready: ReadyCell,
+    tasks: Sequence["Ready"],
+    load: Callable[[Cell], Loaded],
+    progress: Progress,
+) -> dict[str, Json]:
+    """What the harness found for each task of a cell, from disk where it was found before."""
+    from eval.openllm.model import asked
+
+    cell = ready.cell
+    path = settings.paths.predictions(cell.name).with_suffix(".openllm.json")
+    kept = processes.of_first(_kept(path))
+    model = None
+    for one in tasks:
+        mark = _mark(settings, ready, one)
+        key = f"{one.piece.name} {one.piece.shots}-shot"
+        if kept.get(key, {}).get("mark") != mark:
+            if model is None:
+                model = asked(settings, cell, processes, load)
+            found = _asked(settings, processes, model, one)
+            kept = {**kept, key: {"mark": mark, "found": found}}
+            if processes.first:
+                write_text(path, json.dumps(kept) + "\n")
+        if processes.first:
+            progress.advance(f"{cell.name} {one.piece.name}")
+    return {one.piece.name: kept[f"{one.piece.name} {one.piece.shots}-shot"]["found"] for one in tasks}
+
+
+def _kept(path: Path) -> Json:
+    return read_json(path) if path.is_file() else {}
+
+
+def _mark(settings: Settings, ready: ReadyCell, one: "Ready") -> Json:
+    """All that a result depends on."""
+    from eval.openllm.model import max_length
+
+    trained = ready.mark["fingerprint"]
+    found: Json = {
+        "model": trained if ready.cell.trained else {"model": trained["model"]},
+        "precision": settings.train.precision,
+        "backend": settings.eval.openllm.backend,
+        "harness": HARNESS,
+        "task_version": one.version,
+        "max_length": max_length(settings),
+        "documents": one.evaluated,
+        "examples": one.shown,
+    }
+    plain: Json = json.loads(json.dumps(found))  # as it is when it was read again
+    return plain
+
+
+def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -> Json:
+    """The harness's result of one task, the same in all processes, each of which asks a share of the documents."""
+    from lm_eval.evaluator import evaluate
+
+    from eval.openllm.model import quiet
+    from eval.openllm.tasks import SEED
+
+    own = settings.eval.openllm
+    one.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
+    try:
+        with quiet():
+            out = evaluate(model, {"tasks": {one.task.task_name: one.task}}, limit=own.limit)
+    except AssertionError as err:
+        if own.max_length is None:
+            raise
+        raise UserError(
+            f"eval.openllm.max_length: got {own.max_length}, too few tokens for {one.piece.name} ({err}). Set more, or null."
+        ) from None
+    cut = None
+    if hasattr(model, "cut"):
+        cut = sum(processes.gathered([len(model.cut)]))
+        model.cut.clear()
+    found: Json = {}
+    if out is not None:  # the harness tells the first process
+        found = _found(one.piece, out["results"][one.task.task_name], out["samples"][one.task.task_name])
+    if cut and processes.first:
+        log.warning(
+            "openllm: %s: %d prompts were longer than the model reads and lost their beginning", one.piece.name, cut
+        )
+    return {**processes.of_first(found), "cut": cut}
+
+
+def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:
+    """What is kept of a task's results: the scores with their errors, and those of each document."""
+    own = sorted((one for one in samples if one["filter"] == piece.spec.filter), key=lambda one: one["doc_id"])
+    values = {key: value for key, value in results.items() if isinstance(value, (int, float)) and "," in key}
+    plain = [metric for metric in piece.spec.metrics if all(isinstance(one[metric], (int, float)) for one in own)]
+    return {
+        "values": {key: float(value) for key, value in values.items()},
+        "n": len(own),
+        "unparsed": sum(one["filtered_resps"] == [INVALID] for one in own),
+        "documents": {metric: [float(one[metric]) for one in own] for metric in plain},
+    }
+
+
+def _rows(settings: Settings, one: ReadyCell, tasks: Sequence["Ready"], found: dict[str, Json]) -> list[Json]:
+    """A row per task, and one for the average of a whole suite with its own numbers of examples."""
+    from eval.openllm.tasks import hashed
+
+    own = settings.eval.openllm
+    assert own.suite is not None
+    suite = suite_from_file(own.suite)
+    parts = {name: [one for one in tasks if one.piece.task == name] for name in suite.tasks}
+    scored = [_row(name, suite.tasks[name], ready, found, own.limit) for name, ready in parts.items() if ready]
+    if own.tasks is None and own.num_fewshot is None:
+        scored.append(_average(suite, scored, hashed))
+    asked: Json = {"scoring": "harness", "harness": HARNESS, "backend": own.backend, "is_fixture": False}
+    return [{"benchmark": own.suite, **cell_columns(settings, one), **asked, **row} for row in scored]
+
+
+def _row(name: str, spec: SuiteTask, tasks: Sequence["Ready"], found: dict[str, Json], limit: int | None) -> Json:
+    from eval.openllm.tasks import hashed
+
+    first, results = tasks[0], [found[one.piece.name] for one in tasks]
+    values = [_mean([result["values"][f"{metric},{spec.filter}"] for metric in spec.metrics]) for result in results]
+    sizes = [result["n"] for result in results]
+    weights = sizes if spec.combine == "by_size" else [1] * len(sizes)
+    value = _weighted(values, weights)
+    several = f"{len(tasks)} parts, " if len(tasks) > 1 else ""
+    part = " of each" if several else ""
+    return {
+        "task": name,
+        "metric": spec.metric,
+        "value": value,
+        "stderr": _combined([_error(spec, result) for result in results], weights),
+        **({} if spec.chance is None else {"normalised": _normalised(spec, tasks, values, value)}),
+        "majority": None,
+        "shots": first.piece.shots,
+        "n": sum(sizes),
+        "rows": sum(sizes),
+        "rows_in_split": sum(one.documents for one in tasks),
+        "unparsed": sum(result["unparsed"] for result in results),
+        "cut": sum(result["cut"] or 0 for result in results),
+        "split": first.piece.split,
+        "origin": f"{spec.title}, {several}{first.origin}" + (f", first {limit} documents{part}" if limit else ""),
+        "evaluated": first.evaluated if len(tasks) == 1 else hashed(one.evaluated for one in tasks),
+        "task_version": first.version,
+    }
+
+
+def _normalised(spec: SuiteTask, tasks: Sequence["Ready"], values: Sequence[float], value: float) -> float:
+    """Part by part where the chance differs between the parts, else of the whole."""
+    if not isinstance(spec.chance, dict):
+        return spec.normalised(value)
+    return _mean([spec.normalised(own, one.piece.part) for own, one in zip(values, tasks, strict=True)])
+
+
+def _average(suite: Suite, rows: Sequence[Json], hashed: Callable[[Any], str]) -> Json:
+    """The mean of the tasks' scores, normalised ones where the suite has these."""
+    normalised = any("normalised" in row for row in rows)
+    values = [row["normalised"] if normalised else row["value"] for row in rows]
+    error = None if normalised else _combined([row["stderr"] for row in rows], [1] * len(rows))
+    counts = {name: sum(row[name] for row in rows) for name in ("n", "rows", "rows_in_split", "unparsed", "cut")}
+    return {
+        "task": "average",
+        "metric": "average",
+        "value": _mean(values),
+        "stderr": error,
+        "majority": None,
+        "shots": None,
+        **counts,
+        "split": "all",
+        "origin": suite.title + (", normalised" if normalised else "") + _limited(rows),
+        "evaluated": hashed(row["evaluated"] for row in rows),
+        "task_version": str(suite.version),
+    }
+
+
+def _limited(rows: Sequence[Json]) -> str:
+    return ", first documents only" if any(row["rows"] < row["rows_in_split"] for row in rows) else ""
+
+
+def _error(spec: SuiteTask, result: Json) -> float | None:
+    """The harness's standard error; None where the score is made of several metrics."""
+    if len(spec.metrics) > 1:
+        return None
+    found = result["values"].get(f"{spec.metrics[0]}_stderr,{spec.filter}")
+    return None if found is None else float(found)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _weighted(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _combined(errors: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    """The standard error of a weighted mean of independent scores; None where one is not known."""
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return None
+    return math.sqrt(sum((error * weight) ** 2 for error, weight in zip(known, weights, strict=True))) / sum(weights)

@@ -1,0 +1,1 @@
+"""Predictions, official metrics, and the rows of scores.jsonl."""

@@ -1,0 +1,168 @@
+"""What a cell answers, and its predictions as they lie on disk."""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from eval.scoring.metrics import Prediction, gold_of, options_of
+from eval.scoring.scores import Evaluated, ReadyCell, rows_hash, scoring_of, shots_of
+from targen.config.diff import differences
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
+from targen.tasks.task import Example, TaskSpec
+from train.data.rendering import read_answer
+from train.families.base import writing_family
+from train.grid.arms import Part, training_parts
+from train.grid.cells import Cell
+from train.grid.encoding import encode_asked
+from train.loop.predictions import answered
+from train.loop.saving import load_to_device
+from train.models.loading import Loaded
+from train.runtime.processes import Processes
+
+log = logging.getLogger(__name__)
+ONE = Processes()
+LINE = TypeAdapter(Prediction)
+
+
+def predictions_of(
+    settings: Settings,
+    processes: Processes,
+    ready: ReadyCell,
+    task: TaskSpec,
+    on: Evaluated,
+    model: Callable[[], Loaded],
+    originals: Sequence[Part] = (),
+    path: Path | None = None,
+) -> list[Prediction]:
+    """The cell's predictions, from disk where they were made by this model on these rows, asked in the same way.
+
+    `originals` are the rows of which some are shown to a model that is not finetuned. Without a `path`, the
+    predictions lie among those that are scored.
+    Raises: UserError where what lies on disk is not what was written there.
+    """
+    path = path or settings.paths.predictions(ready.cell.part(task.name))
+    mark_path = path.with_suffix(".mark.json")
+    mark = {"model": ready.mark["fingerprint"], "rows": on.hash, "origin": on.split.origin}
+    mark |= {"asked": _asked(settings, ready.cell, task, originals)}
+    old = processes.of_first(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
+    if old == mark:
+        return read_predictions(path, task, on.examples)
+    if old is not None and processes.first:
+        changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
+        log.warning(
+            "evaluate: %s was predicted on %s before, is predicted anew on %s (%s)",
+            ready.cell.name,
+            old.get("origin"),
+            on.split.origin,
+            "; ".join(changed),
+        )
+    predictions = predict_cell(settings, ready.cell, task, on.examples, processes, model, originals)
+    if not processes.first:
+        return predictions
+    mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
+    write_jsonl(path, map(_line, predictions))
+    write_text(mark_path, json.dumps(mark, indent=2) + "\n")
+    return predictions
+
+
+def _asked(settings: Settings, cell: Cell, task: TaskSpec, originals: Sequence[Part]) -> Json:
+    """How the model is asked, as far as it decides the answers."""
+    found: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
+    if settings.eval.scoring == "generate":
+        found["max_new_tokens"] = settings.eval.max_new_tokens
+    for part in originals if not cell.trained else ():
+        if part.task.name == (task.original_train or task.name):
+            found["shown"] = rows_hash(part.rows)
+    return found
+
+
+def _line(prediction: Prediction) -> Json:
+    found = asdict(prediction)
+    return found if prediction.text is not None else {key: value for key, value in found.items() if key != "text"}
+
+
+def read_predictions(path: Path, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+    """The predictions of a file. Raises: UserError where they are not those of these examples, in their order."""
+    found = []
+    for number, line in read_jsonl(path):
+        try:
+            found.append(LINE.validate_python(line))
+        except ValidationError as err:
+            problem = err.errors()[0]
+            key = ".".join(map(str, problem["loc"]))
+            raise UserError(
+                f"{path}:{number}: {key}: {problem['msg']}; expected a prediction. Remove the file to predict anew."
+            ) from None
+    if wrong := _not_of(task, found, examples):
+        raise UserError(f"{path}: {wrong}. Remove the file to predict anew.")
+    return found
+
+
+def _not_of(task: TaskSpec, found: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
+    """The first thing in which predictions do not fit the examples."""
+    ids, wanted = [one.idx for one in found], [example.id for example in examples]
+    doubled = [idx for idx, count in Counter(ids).items() if count > 1]
+    missing, strange = sorted({*wanted} - {*ids}), sorted({*ids} - {*wanted})
+    for name, some in (("twice", doubled), ("missing", missing), ("not of this split", strange)):
+        if some:
+            return f"{len(some)} idx {name} (first {some[0]}), expected each of the {len(wanted)} of {task.folder} once"
+    if ids != wanted:
+        return "got the rows in another order, expected that of the split"
+    for one, example in zip(found, examples, strict=True):
+        gold = gold_of(task, example)
+        if one.gold != gold:
+            return f"idx {one.idx}: got gold {list(one.gold)}, expected {list(gold)}"
+        if task.labels and one.prediction not in (None, *options_of(task, example)):
+            return f"idx {one.idx}: got prediction {one.prediction!r}, expected one of {', '.join(options_of(task, example))}"
+    return None
+
+
+def predict_cell(
+    settings: Settings,
+    cell: Cell,
+    task: TaskSpec,
+    examples: Sequence[Example],
+    processes: Processes = ONE,
+    model: Callable[[], Loaded] | None = None,
+    originals: Sequence[Part] = (),
+) -> list[Prediction]:
+    """The cell's answers to the examples, in their order."""
+    loaded = load_to_device(settings, cell) if model is None else model()
+    parts = originals
+    if cell.trained:
+        parts = (training_parts(settings, cell) or ()) if settings.train.instruct else ()
+    encoded = encode_asked(settings, cell, loaded, parts, task, examples)
+    family, asked, scoring = writing_family(settings.model.family), settings.eval, scoring_of(settings)
+    if scoring == "generate":
+        texts = answered(
+            lambda own: family.write(loaded, own, asked.batch_size, asked.max_new_tokens), encoded, processes
+        )
+        return [_written(task, example, text) for example, text in zip(examples, texts, strict=True)]
+    how = {"by_token": True} if scoring == "rank_normalised" else {}
+    every = answered(lambda own: family.predict(loaded, own, asked.batch_size, **how), encoded, processes)
+    return [_ranked(cell, task, example, scores) for example, scores in zip(examples, every, strict=True)]
+
+
+def _written(task: TaskSpec, example: Example, text: str) -> Prediction:
+    return Prediction(example.id, gold_of(task, example), read_answer(task, text), {}, text)
+
+
+def _ranked(cell: Cell, task: TaskSpec, example: Example, scores: Sequence[float]) -> Prediction:
+    """The option of the highest score, the first among equals. Raises: UserError for scores that are no numbers."""
+    if not all(map(math.isfinite, scores)):
+        raise UserError(
+            f"evaluate: {cell.name}: the scores of {task.name}'s idx {example.id} are {list(scores)[:4]}, expected numbers. "
+            "Set train.precision=fp32."
+        )
+    options = options_of(task, example)
+    best = max(range(len(scores)), key=scores.__getitem__)
+    named = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
+    return Prediction(example.id, gold_of(task, example), options[best], named)

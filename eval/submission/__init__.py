@@ -1,0 +1,1 @@
+"""Archives for the SuperGLUE leaderboard."""

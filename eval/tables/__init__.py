@@ -1,0 +1,1 @@
+"""Scores as tables in Markdown, LaTeX and CSV."""

@@ -1,0 +1,122 @@
+"""A table as Markdown, LaTeX and CSV. Whatever stands in a cell is text: it cannot become markup, a command or a formula."""
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from targen.runtime.jsonl import write_text
+
+Value = str | int | float | bool | None
+SUFFIXES = ("md", "tex", "csv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """`header` and `lines` as people read them, `records` as programs do: one number each, all with the same columns."""
+
+    name: str  # of its files
+    title: str
+    notes: tuple[str, ...]
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    records: tuple[Mapping[str, Value], ...]
+    numeric: frozenset[int] = frozenset()  # columns that are set to the right
+    sentences: tuple[str, ...] = ()
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """<folder>/<name>.md, .tex and .csv."""
+    write_text(folder / f"{table.name}.md", markdown(table))
+    write_text(folder / f"{table.name}.tex", latex(table))
+    write_text(folder / f"{table.name}.csv", tidy_csv(table.records))
+
+
+def markdown(table: Table) -> str:
+    rule = ["---:" if place in table.numeric else "---" for place in range(len(table.header))]
+    rows = [[markdown_text(text) for text in row] for row in (table.header, *table.lines)]
+    grid = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
+    parts = [f"# {markdown_text(table.title)}", *map(markdown_text, table.notes), "\n".join(grid)]
+    if table.sentences:
+        parts.append("\n".join(f"- {markdown_text(text)}" for text in table.sentences))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is; an underscore within a word needs no escape."""
+    escaped = re.sub(r"([\\|`*\[\]<>&#~$])", r"\\\1", plain(text))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "{''}", "'": "{'}", "`": "{`}", 
+    "±": r"$\pm$", "×": r"$\times$", "–": r"\textendash{}", "—": r"\textemdash{}", "−": "$-$", "…": r"\ldots{}",
+}  # fmt: skip
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the page
+
+
+def latex(table: Table) -> str:
+    """A table environment; the document needs the packages booktabs and graphicx."""
+    columns = "".join("r" if place in table.numeric else "l" for place in range(len(table.header)))
+    caption = " ".join(f"{latex_text(text.rstrip('.'))}." for text in (table.title, *table.notes))
+    rows = [" & ".join(latex_text(text) for text in row) + r" \\" for row in (table.header, *table.lines)]
+    parts = [
+        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+        "\\begin{table}",
+        "\\footnotesize",
+        "\\centering",
+        f"\\caption{{{caption}}}",
+        FIT,
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        rows[0],
+        "\\midrule",
+        *rows[1:],
+        "\\bottomrule",
+        "\\end{tabular}}",
+        "\\end{table}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX sets as it is, whatever its letters: those that its fonts may lack are named by their code point."""
+    signs = (LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain(text))
+    return "".join(signs).replace("--", "-{}-")
+
+
+def _foreign(sign: str) -> str:
+    """Latin letters without their accents, anything else as its code point."""
+    bare = unicodedata.normalize("NFKD", sign)[0]
+    return bare if bare.isascii() and bare.isalnum() else f"(U+{ord(sign):04X})"
+
+
+def tidy_csv(records: Sequence[Mapping[str, Value]]) -> str:
+    """RFC 4180, one number a line. Numbers stay numbers; text that a spreadsheet would take for a formula begins with '."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\r\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({name: csv_cell(value) for name, value in record.items()})
+    return out.getvalue()
+
+
+def csv_cell(value: Value) -> str | int | float:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return round(value, 4) + 0.0  # no -0.0
+    if isinstance(value, str):
+        text = plain(value)
+        return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text
+    return "" if value is None else value
+
+
+def plain(text: str) -> str:
+    """On one line, without control characters and other signs that are not seen."""
+    return "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign for sign in text)

@@ -1,0 +1,1 @@
+"""A run as SLURM jobs: submitted, watched, resumed."""

@@ -1,0 +1,1 @@
+"""The resolved configuration as frozen, checked values, and what contradicts what."""

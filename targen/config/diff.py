@@ -1,0 +1,58 @@
+"""What differs between two resolved configurations, and which differences change the answers of a run."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from targen.tasks.task import TaskSpec
+
+# What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
+ANSWER_KEYS = (
+    ("seed",),
+    ("method",),
+    ("generator", "model"),
+    ("generator", "chat_template_sha256"),
+    ("generator", "chat_template_kwargs"),
+    ("synth", "sampling"),
+    ("synth", "contexts"),
+    ("synth", "seeds_per_context"),
+    ("synth", "seed_source"),
+    ("synth", "seed_dir"),
+    ("synth", "self_correct"),
+)
+TASK_KEYS = tuple(
+    item.name
+    for item in dataclasses.fields(TaskSpec)
+    if item.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
+)
+
+
+def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Keys that would change answers and differ between two resolved configurations, with both values."""
+    found = []
+    votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
+    for path in (*ANSWER_KEYS, *votes):
+        found += differences(".".join(path), _at(old, path), _at(new, path))
+    both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
+    for name in sorted(both):
+        for key in TASK_KEYS:
+            place = ("tasks", name, key)
+            found += differences(".".join(place), _at(old, place), _at(new, place))
+    return found
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def differences(key: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
+    return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,146 @@
+"""The run directory: its configuration is written once, and a later start must fit it."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig
+
+from targen.config import openllm
+from targen.config.diff import changed_answer_keys
+from targen.config.settings import Settings, as_values, original_train_task, settings_from
+from targen.config.training import is_file, needs_original, shows_original
+from targen.data.original import local_file
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, write_text
+from targen.runtime.run_lock import refuse_if_locked
+
+log = logging.getLogger(__name__)
+NOT_OF_THE_RUN = ("shard", "cell", "cluster")  # keys of who makes it, which config.yaml does not hold
+
+
+def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
+    """The settings, held against the run that lies in run.dir; config.yaml is written when all checks have passed.
+
+    Raises: UserError for every mistake found, also from the phase's own `check`; then nothing was written.
+    """
+    settings = settings_from(cfg)
+    if problems := missing_files(settings):
+        raise UserError("\n".join(problems))
+    path, values = settings.paths.config, _with_template_hash(as_values(cfg))
+    if path.exists():
+        old = read_config(path)
+        changed = changed_answer_keys(old, values)
+        if changed and _has_answers(settings):
+            raise UserError(
+                f"run.dir: {settings.run.dir} holds answers made with other settings: {'; '.join(changed)}. "
+                "Take another run.dir, or restore the settings."
+            )
+        values["tasks"] = {**(old.get("tasks") or {}), **values["tasks"]}
+    if check is not None:
+        check(settings)
+    if write and not (settings.cell and path.exists()):  # other cells are at work on it
+        _write(path, values)
+    return settings
+
+
+def _has_answers(settings: Settings) -> bool:
+    """Whether something was answered, or stands in a request file that may have been sent already."""
+    logs = [log for log in settings.paths.calls.glob("*.jsonl") if not log.name.startswith("canary")]
+    return any(log.is_file() and log.stat().st_size for log in logs) or bool(settings.paths.request_files)
+
+
+def _write(path: Path, values: Json) -> None:
+    """The configuration of the run; which share of it a process makes, and on which cluster, is no part of it."""
+    values = {key: value for key, value in values.items() if key not in NOT_OF_THE_RUN}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    refuse_if_locked(path.parent)  # whoever is at work has its configuration there
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise UserError(f"run.dir: {path.parent} cannot be made ({err.strerror}). Choose another run.dir.") from None
+    write_text(path, text)
+
+
+def _with_template_hash(values: Json) -> Json:
+    """The chat template's file may move, its text may not change."""
+    template = values["generator"].get("chat_template")
+    if template is None:
+        return values
+    try:
+        digest = hashlib.sha256(Path(template).read_bytes()).hexdigest()
+    except OSError as err:
+        raise UserError(
+            f"generator.chat_template: {template} cannot be read ({err.strerror}). Correct the path."
+        ) from None
+    return values | {"generator": values["generator"] | {"chat_template_sha256": digest}}
+
+
+def missing_files(settings: Settings) -> list[str]:
+    """What the run's phases need and that is not there: found before anything is asked or trained."""
+    start = settings.train.init_from
+    if "train" in settings.phases and start is not None and not (settings.paths.start(start) / "done.json").is_file():
+        return [
+            f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
+            "<run.dir>/models/<cell> of another; train it first."
+        ]
+    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
+    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
+
+
+def _missing_instructions(settings: Settings) -> list[str]:
+    source = settings.data.self_instruct
+    if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
+        return []
+    if is_file(source) and not Path(source).is_file():
+        return [f"data.self_instruct: {source} is not there. Correct the path."]
+    return []
+
+
+def _missing_data(settings: Settings) -> list[str]:
+    if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
+        return []
+    needed = []
+    for task in settings.tasks.values():
+        if "evaluate" in settings.phases and settings.eval.superglue:
+            needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
+        if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+        if "evaluate" in settings.phases and shows_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+    problems = []
+    for task, split in needed:
+        try:
+            local_file(Path(settings.data.dir or ""), task, split)
+        except UserError as err:
+            problems.append(str(err))
+    return list(dict.fromkeys(problems))
+
+
+def read_record(path: Path) -> Json:
+    """What run.json says; empty where there is none. It is shown to people, and nothing is decided by it."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "seconds" in record else {}
+
+
+def read_config(path: Path) -> Json:
+    """The configuration of a run, as it was written. Raises: UserError where it is damaged."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise UserError(f"{path}: cannot be read ({err}). Repair it, or take another run.dir.") from None
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path}: got {type(values).__name__}, expected a configuration. Repair it, or take another run.dir."
+        )
+    return values

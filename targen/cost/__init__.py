@@ -1,0 +1,1 @@
+"""What a run will ask and cost, and what it has cost."""

@@ -1,0 +1,178 @@
+"""Plans as tables, and what a run has cost beside what was planned: `<run.dir>/cost.json`."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from targen.config.settings import Price, Settings
+from targen.cost.plan import Plan, Planned, plan
+from targen.llm.messages import STEPS
+from targen.runtime.jsonl import Json, read_json, write_text
+from targen.synthesis.recipe import Recipe
+
+log = logging.getLogger(__name__)
+MILLION = 1_000_000
+COUNTS = ("calls", "prompt_tokens", "completion_tokens")
+
+
+def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
+    """The generate phase of a run as a table: what is left to ask, per task and step, with totals and assumptions."""
+    found = plan(_sized(settings, recipes), settings.generator, settings.paths)
+    resumed = any(any(steps.values()) for steps in found.answered.values())
+    head = ["task", "step", *(["answered"] if resumed else []), "calls", "prompt tokens", "completion tokens"]
+    head += ["time"] * bool(settings.price.tokens_per_second) + [settings.price.currency] * _priced(settings.price)
+
+    def line(task: str, step: str, answered: int, planned: Planned) -> list[str]:
+        return [task, step, *([f"{answered:,}"] if resumed else []), *_cells(planned, settings.price)]
+
+    rows: list[list[str]] = []
+    for task, steps in found.tasks.items():
+        asked = [step for step in STEPS if steps[step].calls or found.answered[task][step]]
+        rows += [
+            line(task if not number else "", step, found.answered[task][step], steps[step])
+            for number, step in enumerate(asked)
+        ]
+        rows.append([])
+    for number, step in enumerate(STEPS):
+        answered = sum(steps[step] for steps in found.answered.values())
+        total = _sum(steps[step] for steps in found.tasks.values())
+        rows.append(line("all" if not number else "", step, answered, total))
+    answered = sum(sum(steps.values()) for steps in found.answered.values())
+    total = _sum(planned for steps in found.tasks.values() for planned in steps.values())
+    rows.append(line("total", "", answered, total))
+    size = sum(settings.synth.size_of(recipe.task) for recipe in recipes)
+    name = f"{settings.method.name}, {settings.generator.model}, {len(found.tasks)} tasks, {size:,} rows"
+    notes = "\n".join(f"- {note}" for note in _footer(settings, found))
+    return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left=2)}\n\n{notes}\n"
+
+
+def _footer(settings: Settings, found: Plan) -> list[str]:
+    price = settings.price
+    notes = list(found.notes)
+    if price.tokens_per_second:
+        rate = f"{price.tokens_per_second:g} completion tokens a second, all requests together"
+        notes.append(f"Time: at {rate}; the reading of prompts is not counted.")
+    if _priced(price):
+        rates = [f"{name} {'--' if value is None else f'{value:g}'}" for name, value in _prices(price)]
+        notes.append(f"Money: {price.currency} per million tokens, {', '.join(rates)}; discounts are not counted.")
+    if settings.generator.backend == "recorded":
+        notes.append("generator=recorded replays answers on record: nothing is asked of a model, and nothing is paid.")
+    return notes
+
+
+def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
+    """Planned and actual of every task that the run has, from its stats.json, to cost.json, and as a table to the log."""
+    found = plan(_sized(settings, recipes), settings.generator)
+    tasks: Json = {}
+    if settings.paths.cost.exists():  # of tasks that this start left alone
+        tasks = dict(read_json(settings.paths.cost).get("tasks") or {})
+    for task, steps in found.tasks.items():
+        actual = read_json(settings.paths.synthetic(task) / "stats.json")["calls"]
+        tasks[task] = {
+            step: {
+                "planned": {name: getattr(steps[step], name) for name in COUNTS},
+                "actual": {name: actual[step][name] if actual[step]["calls"] else 0 for name in COUNTS},
+            }
+            for step in STEPS
+        }
+    per_step = {step: _both([tasks[task][step] for task in found.tasks], settings.price) for step in STEPS}
+    total = _both([steps[step] for steps in tasks.values() for step in STEPS], settings.price)
+    price = {"currency": settings.price.currency} | dict(_prices(settings.price))
+    record = {"price": price, "assumptions": list(found.notes), "total": total, "tasks": dict(sorted(tasks.items()))}
+    text = json.dumps(record, indent=2) + "\n"
+    path = settings.paths.cost
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        log.info("cost: nothing new was asked; planned and actual stand in %s", path)
+        return
+    write_text(path, text)
+    here = _both([tasks[task][step] for task in found.tasks for step in STEPS], settings.price)
+    log.info(
+        "cost: planned, and what it was, per task in %s\n%s", path, _comparison(per_step | {"total": here}, settings)
+    )
+
+
+def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
+    names = [*COUNTS, *(["money"] if _priced(settings.price) else [])]
+    words = {
+        "prompt_tokens": "prompt tokens",
+        "completion_tokens": "completion tokens",
+        "money": settings.price.currency,
+    }
+    head = ["step", *(part for name in names for part in (words.get(name, name), "actual"))]
+    rows = [
+        [step, *(_shown(both[kind][name]) for name in names for kind in ("planned", "actual"))]
+        for step, both in lines.items()
+    ]
+    return _aligned([head, *rows], left=1)
+
+
+def _both(steps: Sequence[Json], price: Price) -> Json:
+    """Sums of planned and actual counts, with their money; null where a part is not known."""
+    found: Json = {}
+    for kind in ("planned", "actual"):
+        sums: Json = {name: _total([step[kind][name] for step in steps]) for name in COUNTS}
+        found[kind] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
+    return found
+
+
+def _total(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _money(prompt_tokens: int | None, completion_tokens: int | None, price: Price) -> float | None:
+    if prompt_tokens is None or completion_tokens is None or price.prompt is None or price.completion is None:
+        return None
+    return round((prompt_tokens * price.prompt + completion_tokens * price.completion) / MILLION, 6)
+
+
+def _prices(price: Price) -> list[tuple[str, float | None]]:
+    return [("prompt", price.prompt), ("completion", price.completion)]
+
+
+def _priced(price: Price) -> bool:
+    return price.prompt is not None or price.completion is not None
+
+
+def _sized(settings: Settings, recipes: Sequence[Recipe]) -> list[tuple[Recipe, int]]:
+    return [(recipe, settings.synth.size_of(recipe.task)) for recipe in recipes]
+
+
+def _sum(parts: Iterable[Planned]) -> Planned:
+    known = list(parts)
+    return Planned(*(sum(getattr(part, name) for part in known) for name in COUNTS))
+
+
+def _cells(planned: Planned, price: Price) -> list[str]:
+    found = [f"{getattr(planned, name):,}" for name in COUNTS]
+    if price.tokens_per_second:
+        found.append(_duration(planned.completion_tokens / price.tokens_per_second))
+    if _priced(price):
+        found.append(_shown(_money(planned.prompt_tokens, planned.completion_tokens, price)))
+    return found
+
+
+def _shown(value: float | int | None) -> str:
+    if value is None:
+        return "--"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Rows of text in columns, the first `left` flush left, the others flush right."""
+    widths = [max(len(row[column]) for row in rows if row) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True) if row else ())
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Contamination: synthetic rows that repeat rows of the evaluation split, by runs of words or as near-duplicates."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targen.data.original import Split
+from targen.tasks.task import Fields, TaskSpec
+from targen.text.normalise import units
+from targen.text.similarity import PERMUTATIONS, SLACK, signature, similarity
+
+RUN = 8  # words in a row that two texts must share
+SHORTEST = 5  # words of a whole text that counts where it has fewer than RUN
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class EvaluationRows:
+    """The evaluation split of a task, ready for comparison."""
+
+    origin: str
+    texts: tuple[str, ...]  # of an example, all its texts in one
+    signatures: NDArray[np.uint16]  # (examples, permutations)
+    runs: NDArray[np.uint64]  # sorted hashes of all runs of words
+    owners: NDArray[np.int32]  # the example in which each stands
+
+    def match(self, fields: Fields, threshold: float) -> str | None:
+        """How a row with these texts repeats an example, None where it does not."""
+        if (example := self.shared_run(fields)) is not None:
+            return f"shares a run of words with evaluation example {example}"
+        text = " ".join(fields.values())
+        own = np.frombuffer(signature(text), dtype=np.uint16)
+        if own.size:
+            estimates = (self.signatures == own).mean(axis=1)
+            for number in np.flatnonzero(estimates >= threshold - SLACK):
+                if (share := similarity(text, self.texts[number])) >= threshold:
+                    return f"near-duplicate of evaluation example {number} (similarity {share:.2f})"
+        return None
+
+    def shared_run(self, fields: Fields) -> int | None:
+        """The first example with which one of the texts shares a run of words."""
+        own = np.concatenate([_runs(text) for text in fields.values()])
+        places = np.minimum(np.searchsorted(self.runs, own), len(self.runs) - 1)
+        hits = places[self.runs[places] == own] if len(self.runs) else places[:0]
+        return int(self.owners[hits].min()) if hits.size else None
+
+
+def evaluation_rows(task: TaskSpec, split: Split) -> EvaluationRows:
+    """Every example of the split: of ReCoRD, every query with its passage."""
+    fields = [example.fields for row in split.rows for example in task.code.examples(task, row)]
+    texts = tuple(" ".join(one.values()) for one in fields)
+    matrix = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint16)
+    for place, text in enumerate(texts):
+        if own := signature(text):
+            matrix[place] = np.frombuffer(own, dtype=np.uint16)
+    runs, owners = _all_runs([list(one.values()) for one in fields])
+    return EvaluationRows(split.origin, texts, matrix, runs, owners)
+
+
+def _all_runs(examples: Sequence[Iterable[str]]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    found = [np.concatenate([_runs(text) for text in texts]) for texts in examples]
+    owners = np.repeat(np.arange(len(found), dtype=np.int32), [len(one) for one in found])
+    runs, first = np.unique(np.concatenate(found), return_index=True)
+    return runs, owners[first]
+
+
+def _runs(text: str) -> NDArray[np.uint64]:
+    """Hashes of all runs of RUN words; of a shorter text, one of the whole."""
+    codes = np.array([crc32(unit.encode("utf-8", "surrogatepass")) for unit in units(text)], dtype=np.uint64)
+    if len(codes) < SHORTEST:
+        return np.empty(0, dtype=np.uint64)
+    length = min(RUN, len(codes))
+    mixed = np.full(len(codes) - length + 1, length, dtype=np.uint64)
+    for place in range(length):
+        mixed = (mixed ^ codes[place : len(codes) - length + 1 + place]) * _BASE
+        mixed ^= mixed >> np.uint64(29)
+    return mixed

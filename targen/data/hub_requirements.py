@@ -1,0 +1,114 @@
+"""What an experiment reads from the Hub: the models and data sets that its phases load, and nothing else.
+
+Those of the OpenLLM tasks are in the harness's own files: `eval.openllm_tasks.data_sets`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from targen.config.settings import Settings, model_from_file, original_train_task
+from targen.config.training import Model, needs_original, shows_original
+from targen.runtime.paths import CONF
+from targen.tasks.task import TaskSpec
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+LEFT_OUT = ("*/*", "flax_model*", "tf_model*", "rust_model*")  # folders hold the same weights for other programs
+
+
+@dataclass(frozen=True)
+class Needed:
+    """One repository of the Hub. `config`: of a data set, which may be a `program`; `files`: of a model, as patterns."""
+
+    kind: Literal["model", "dataset"]
+    name: str
+    why: str
+    config: str = ""
+    files: tuple[str, ...] = ()
+    program: bool = False
+
+
+def needs(settings: Settings) -> list[Needed]:
+    """What the phases of the run need, each once."""
+    found = [*_models(settings), *_data(settings)]
+    return list({(one.kind, one.name, one.config, one.files): one for one in reversed(found)}.values())[::-1]
+
+
+def _models(settings: Settings) -> list[Needed]:
+    found, phases, generator = [], set(settings.phases), settings.generator
+    in_process = generator.backend in ("vllm", "transformers")
+    if in_process and phases & {"generate", "merge"} and not _is_local(generator.path or generator.model):
+        name = generator.path or generator.model
+        found.append(Needed("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
+    if phases & {"train", "evaluate"}:
+        found += _of_model(settings.model, "model")
+    if "train" in phases and settings.train.loss != "ce" and settings.train.checker_model is not None:
+        found += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
+    return [*found, *(_of_analysis(settings) if "analyze" in phases else ())]
+
+
+def _of_analysis(settings: Settings) -> list[Needed]:
+    """The embedder, and the encoder that is trained to tell difficulty."""
+    own, found = settings.analysis, []
+    if "semantic" in own.parts and not _is_local(own.embedder):
+        if (CONF / "model" / f"{own.embedder}.yaml").is_file():
+            found += _of_model(model_from_file(own.embedder), "analysis.embedder")
+        else:
+            found.append(Needed("model", own.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION)))
+    if "difficulty" in own.parts:
+        found += _of_model(model_from_file(own.model) if own.model is not None else settings.model, "analysis.model")
+    return found
+
+
+def _of_model(model: Model, why: str) -> list[Needed]:
+    found = []
+    if model.path is not None and not _is_local(model.path):
+        weights = (*WEIGHTS, *(PICKLES if model.pickle else ()), *(("*.py",) if model.remote_code else ()))
+        found.append(Needed("model", model.path, why, files=(*weights, *CONFIGURATION)))
+    if model.tokenizer is not None and model.tokenizer != "bytes" and not _is_local(model.tokenizer):
+        found.append(Needed("model", model.tokenizer, f"{why}.tokenizer", files=CONFIGURATION))
+    return found
+
+
+def _is_local(name: str) -> bool:
+    """A folder, or a package that is installed."""
+    return name.startswith("package:") or Path(name).exists()
+
+
+def _data(settings: Settings) -> list[Needed]:
+    return [*_originals(settings), *_instructions(settings)]
+
+
+def _instructions(settings: Settings) -> list[Needed]:
+    name = settings.data.self_instruct
+    if name is None or _is_local(name) or "self_instruct" not in settings.arms or "train" not in settings.phases:
+        return []
+    return [Needed("dataset", name, "data.self_instruct", config="self_instruct", program=True)]
+
+
+def _originals(settings: Settings) -> list[Needed]:
+    if settings.data.source != "hub" or _is_local(settings.data.hub):
+        return []
+    found, phases, train = [], set(settings.phases), settings.train
+    scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
+    validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
+
+    def add(task: TaskSpec, why: str) -> None:
+        found.append(Needed("dataset", settings.data.hub, why, config=task.name))
+
+    for task in settings.tasks.values():
+        looked_at = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
+        analysed = "analyze" in phases  # all splits, with which each data set of the mirror comes
+        if scores or validates or looked_at or analysed:
+            add(task, f"{task.eval_split} split")
+        shows = settings.method.demonstrations is not None and phases & {"generate", "merge"}
+        trains = "train" in phases and needs_original(settings)
+        if shows or trains or (scores and shows_original(settings)):
+            add(original_train_task(settings, task), "train split")
+    return found
+
+
+def _looks_at_evaluation(settings: Settings) -> bool:
+    return settings.synth.contamination in ("measure", "filter")

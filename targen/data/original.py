@@ -1,0 +1,134 @@
+"""The original data: official files in a local folder, the Hub's mirror, or this project's own few rows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from targen.config.settings import Data
+from targen.runtime.errors import RowError, UserError
+from targen.runtime.jsonl import read_jsonl
+from targen.runtime.paths import PROJECT
+from targen.tasks.task import Row, TaskSpec
+
+FIXTURE = PROJECT / "eval" / "fixture"
+FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows in the official format and what they are, in words for a table."""
+
+    rows: tuple[Row, ...]
+    origin: str
+    is_fixture: bool = False
+
+
+def eval_split(data: Data, task: TaskSpec) -> Split:
+    """The labelled rows on which the task is scored. Raises: UserError where they are not to be had."""
+    split = _original(data, task, task.eval_split) or _fixture(task)
+    if len(split.rows) % task.rows_per_slot:
+        raise UserError(
+            f"{task.folder}: got {len(split.rows)} rows, expected a multiple of {task.rows_per_slot}, for consecutive rows "
+            "belong together. Put the missing ones in."
+        )
+    return split
+
+
+def leaderboard_split(data: Data, task: TaskSpec) -> Split:
+    """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError where they are not to be had."""
+    split = _original(data, task, "test", labelled=False)
+    if split is None:
+        raise UserError(
+            f"eval.submission: got true, but the test split of {task.folder} is not to be had here. Set data.source=local "
+            "data.dir=..., or eval.submission=false."
+        )
+    return split
+
+
+def original_train_split(data: Data, task: TaskSpec) -> Split | None:
+    """The original training rows; None where the run falls back to the fixture, which has none.
+
+    `task` is the task whose split it is: for AX-g, RTE.
+    """
+    return _original(data, task, "train")
+
+
+def _original(data: Data, task: TaskSpec, split: str, labelled: bool = True) -> Split | None:
+    if data.source == "fixture":
+        return None
+    if data.source == "local":
+        return _local(data, task, split, labelled)
+    from targen.data.hub import HubUnreachable, hub_rows
+
+    try:
+        rows = checked(task, enumerate(hub_rows(data.hub, task, split)), f"{data.hub} {task.name} {split}", labelled)
+    except HubUnreachable as err:
+        if data.fallback == "fixture":
+            return None
+        raise UserError(f"data.hub: {err}") from None
+    return Split(rows, f"SuperGLUE {split}")
+
+
+def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
+    """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
+
+    Raises: UserError naming what is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
+        )
+    names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
+    found = [path for name in names if (path := folder / task.folder / name).is_file()]
+    if not found:
+        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
+        other = without if split == "train" else f"leave {task.name} out"
+        if split == "test" and task.eval_split != "test":
+            other += ", or set eval.submission=false"
+        raise UserError(
+            f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
+        )
+    return found[0]
+
+
+def read_rows(path: Path, task: TaskSpec, labelled: bool = False) -> tuple[Row, ...]:
+    """The rows of a file in the official format. Raises: UserError with file and line of the first wrong one."""
+    return checked(task, read_jsonl(path), str(path), labelled)
+
+
+def checked(task: TaskSpec, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
+    """The rows, all in the official format, and with their labels where these are needed."""
+    found = []
+    for number, row in rows:
+        try:
+            task.code.check_format(task, row)
+            if labelled and not all(example.gold for example in task.code.examples(task, row)):
+                raise RowError("the label is hidden, expected a labelled row")
+        except (RowError, KeyError, TypeError, AttributeError) as err:
+            raise UserError(
+                f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format."
+            ) from None
+        found.append(row)
+    if not found:
+        raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
+    return tuple(found)
+
+
+def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
+    """At most so many rows, taken evenly over the split; groups of consecutive rows stay together (AX-g's pairs)."""
+    groups = len(rows) // group
+    wanted = groups if at_most is None else min(groups, max(1, at_most // group))
+    picked = [place * groups // wanted for place in range(wanted)]
+    return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
+
+
+def _local(data: Data, task: TaskSpec, split: str, labelled: bool) -> Split:
+    assert data.dir is not None
+    path = local_file(Path(data.dir), task, split)
+    part = ", a part of it" if path.stem.endswith("_partial") else ""
+    return Split(read_rows(path, task, labelled), f"SuperGLUE {split}{part}")
+
+
+def _fixture(task: TaskSpec) -> Split:
+    path = local_file(FIXTURE, task, task.eval_split)
+    return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, is_fixture=True)

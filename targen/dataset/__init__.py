@@ -1,0 +1,1 @@
+"""The finished data set: its files and its card."""

@@ -1,0 +1,150 @@
+"""OpenAI batch files: requests are written for somebody else to answer, answers are taken at the next start."""
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Set
+from itertools import pairwise
+from pathlib import Path
+
+from targen.config.settings import Generator
+from targen.llm.messages import Answer, Failure, Request, answer_from_completion, refusal
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_jsonl, write_lines
+from targen.runtime.paths import CONF, RunPaths
+
+log = logging.getLogger(__name__)
+TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
+
+
+class AwaitingAnswers(Exception):
+    """All that can be asked now stands in the request file; the text says how to go on."""
+
+
+class Batch:
+    """Reads the response files of the run; what stays unanswered is written to request files.
+
+    Custom ids are request ids, so lines may come in any order, in part, twice, or with errors. `recorded` are the ids
+    whose answers the run has on record already.
+    Raises: AwaitingAnswers from `collect` when every submitted request has to be answered first.
+    """
+
+    window = sys.maxsize
+
+    def __init__(self, settings: Generator, paths: RunPaths, tasks: Iterable[str], recorded: frozenset[str]) -> None:
+        self._settings, self._paths, self._tasks, self._recorded = settings, paths, frozenset(tasks), recorded
+        self._submitted: dict[str, Request] = {}
+        self._answers: dict[str, Answer] = {}
+        self._errors: dict[str, str] = {}
+        if files := paths.response_files:
+            asked = {str(line.get("custom_id")) for path in paths.request_files for _, line in read_jsonl(path)}
+            for path in files:
+                self._read_file(path, asked | recorded)
+
+    def _read_file(self, path: Path, known: Set[str]) -> None:
+        count, strange, first = 0, 0, ""
+        for number, line in read_jsonl(path):
+            count += 1
+            if not self._read(line, known):
+                strange += 1
+                first = first or f"{path}:{number}: got the custom_id {line.get('custom_id')!r}"
+        if strange and strange == count:
+            raise UserError(
+                f"{first}, which this run did not ask for, expected one of {self._paths.requests()}. This looks like the "
+                "responses of another run: put the right file in its place."
+            )
+        if strange:
+            log.warning("generate: %d lines of %s may answer nothing that this run asks", strange, path)
+
+    def _read(self, line: Json, known: Set[str]) -> bool:
+        """Takes one line, whose answer counts if its request is made; False: no such request is known so far."""
+        id = line.get("custom_id")
+        if not isinstance(id, str):
+            return False
+        task = id.partition("-")[0]
+        expected = id in known or (task in TASK_NAMES and task not in self._tasks)  # of a task left out this time
+        if id in self._recorded:
+            return expected
+        response = line.get("response")
+        response = response if isinstance(response, dict) else {}
+        body = response["body"] if isinstance(response.get("body"), dict) else {}
+        error = line.get("error") or body.get("error")
+        if isinstance(error, dict) and (refused := refusal(id, error, self._settings.model)) is not None:
+            self._answers[id] = refused
+            return expected
+        try:
+            if error or response.get("status_code", 200) != 200:
+                raise ValueError(error or f"status {response['status_code']}")
+            self._answers[id] = answer_from_completion(id, body)
+        except ValueError as err:
+            self._errors.setdefault(id, str(err))
+        return expected
+
+    def submit(self, request: Request) -> None:
+        self._submitted[request.id] = request
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        answered = [id for id in self._submitted if id in self._answers]
+        if not answered:
+            self._write_requests()
+            raise AwaitingAnswers(self._how_to_go_on())
+        for id in answered:
+            del self._submitted[id]
+            yield self._answers[id]
+
+    def _write_requests(self) -> None:
+        """One line a request, in the order of their ids, in as few files as the provider's limits allow."""
+        order = sorted(self._submitted)
+        stale = self._paths.request_files
+        ends = self._ends(order)
+        for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
+            write_lines(self._paths.requests(number), (_line(self._submitted[id]) for id in order[start:end]))
+        for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
+            ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))
+            if all(id in self._submitted or id in self._answers or id in self._recorded for id in ids):
+                path.unlink()
+
+    def _ends(self, order: list[str]) -> list[int]:
+        """Where each file ends in the order. Raises: UserError for a request that no file may hold."""
+        ends: list[int] = []
+        lines = size = 0
+        for place, id in enumerate(order):
+            length = len(_line(self._submitted[id]))  # ASCII: characters are bytes
+            if length > self._settings.max_bytes:
+                raise UserError(
+                    f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
+                    f"request {id}. Raise it, or shorten what goes into the prompt."
+                )
+            if lines == self._settings.max_lines or size + length > self._settings.max_bytes:
+                ends.append(place)
+                lines = size = 0
+            lines, size = lines + 1, size + length
+        return [*ends, len(order)]
+
+    def _how_to_go_on(self) -> str:
+        failed = sorted(id for id in self._submitted if id in self._errors)
+        again = f" {len(failed)} of them came back as errors before ({self._errors[failed[0]]})." if failed else ""
+        files, first = self._paths.request_files, self._paths.requests()
+        more = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
+        likewise = (
+            f" (and so on, {files[-1].name} to {files[-1].name.replace('requests', 'responses')})" if more else ""
+        )
+        responses = first.with_name("responses.jsonl")
+        return (
+            f"{len(self._submitted)} requests wait for answers in {first}{more}.{again} Answer them as an OpenAI batch, with a "
+            f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(first))} -o {shlex.quote(str(responses))} "
+            f"--model {shlex.quote(self._settings.model)}` (weights in a folder: --model FOLDER --served-model-name "
+            f"{shlex.quote(self._settings.model)}), put the answers into {responses}{likewise} and start the same command again."
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def _line(request: Request) -> str:
+    """The line of a request file; its body is the payload, as it was hashed."""
+    return (
+        f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
+        f'"body": {request.payload}}}\n'
+    )

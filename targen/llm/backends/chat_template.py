@@ -1,0 +1,85 @@
+"""From messages to the tokens of a prompt, with the model's chat template: the same for every backend in this process."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from targen.config.settings import Generator
+from targen.runtime.errors import UserError
+
+Messages = list[dict[str, str]]
+OURS = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
+PROBE: Messages = [{"role": "system", "content": "Be brief 7."}, {"role": "user", "content": "Say yes."}]
+
+
+class Chat:
+    """The chat template of a tokenizer, or of `generator.chat_template`, with `generator.chat_template_kwargs`.
+
+    A template that refuses a system message, or leaves it out, gets its text before the user's.
+    Raises: UserError where there is no template that can be used.
+    """
+
+    def __init__(self, settings: Generator, tokenizer: Any) -> None:
+        self._tokenizer: Any = tokenizer
+        self._template = _read(settings.chat_template)
+        self._arguments: Mapping[str, Any] = settings.chat_template_kwargs
+        template = self._template or getattr(tokenizer, "chat_template", None)
+        if not template:
+            raise UserError(
+                f"generator.model: {settings.path or settings.model} has no chat template. Take an instruct model, or set "
+                "generator.chat_template=FILE."
+            )
+        for name in self._arguments:
+            if name in OURS or name not in str(template):
+                raise UserError(
+                    f"generator.chat_template_kwargs.{name}: got {self._arguments[name]!r}, which the chat template does not "
+                    "use. Remove it."
+                )
+        self._merges = not self._takes_system()
+
+    def tokens(self, messages: Messages) -> list[int]:
+        """The prompt that opens the assistant's turn."""
+        found: list[int] = self._render(_merged(messages) if self._merges else messages, tokenize=True)
+        return found
+
+    def _takes_system(self) -> bool:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return PROBE[0]["content"] in self._render(PROBE, tokenize=False)
+        except TemplateError:
+            pass
+        try:
+            self._render(_merged(PROBE), tokenize=False)
+        except TemplateError as err:
+            said = " ".join(str(err).split())
+            raise UserError(
+                f"generator.chat_template: the template cannot be used ({said}), expected one that takes a user's message. "
+                "Mend it, or take another model."
+            ) from None
+        return False
+
+    def _render(self, messages: Messages, tokenize: bool) -> Any:
+        return self._tokenizer.apply_chat_template(
+            messages,
+            chat_template=self._template,
+            add_generation_prompt=True,
+            tokenize=tokenize,
+            return_dict=False,
+            **self._arguments,
+        )
+
+
+def _merged(messages: Messages) -> Messages:
+    """The messages with the system's text before the first of the user."""
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return messages
+    system, user, *rest = messages
+    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+
+
+def _read(path: str | None) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else None
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"generator.chat_template: {path} cannot be read ({err}). Correct the path.") from None

@@ -1,0 +1,244 @@
+"""Any OpenAI-compatible server: many calls at once, bounded retries, and one clear end when it cannot go on."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from targen.config.settings import Generator
+from targen.llm.backends.openai.pace import pause
+from targen.llm.backends.openai.pool import Pool, Server
+from targen.llm.backends.openai.replies import Again, Fatal, Reply, meaning, said
+from targen.llm.messages import Answer, Failure, Request
+from targen.runtime.errors import UserError
+from targen.runtime.signals import SECONDS_BETWEEN_LOOKS, stop_if_told
+
+log = logging.getLogger(__name__)
+TRIES_BEFORE_FIRST_CONTACT = 3  # a server that was never there is not waited for
+MOST_DEAR_TRIES = 3  # of a call that took all its time, or more memory than any answer has
+MOST_BYTES = 16 * 2**20  # of a reply
+SECONDS_BETWEEN_LINES = 10.0
+BEFORE_PROBE = 8  # calls that go out beside the probe; more could be paid for in vain where a server ignores schemas
+PROBE_WAIT = 5.0  # seconds that the others wait for it at most
+DRAIN = 30.0  # seconds that calls under way have when the run cannot go on
+JSON = {"Content-Type": "application/json"}
+
+
+class OpenAIServer:
+    """`POST <base_url>/chat/completions`, up to `concurrency` at a time at each server of `generator.base_url`.
+
+    `models` are those whose answers are on record: where there are any, the first call goes alone, so that another
+    model behind the same address is found before it is paid for. The probe's answer is kept in `canary`.
+    """
+
+    def __init__(self, settings: Generator, key: str | None, canary: Path, models: Iterable[str]) -> None:
+        if key and not (key.isascii() and key.isprintable()):
+            raise UserError(f"${settings.api_key_env}: holds characters that no HTTP header can have. Set it anew.")
+        # Deep: a slot that begins late ends late, with its calls one after the other and the other places empty.
+        self.window = 8 * settings.concurrency * len(settings.base_urls)
+        self._settings, self._key, self._models = settings, key, set(models)
+        self._pool = Pool(settings, canary)
+        self._done: deque[Answer | Failure] = deque()
+        self._fatal: str | None = None
+        self._bug: Exception | None = None
+        self._said = time.monotonic()
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._ending = asyncio.Event()  # nothing is asked any more
+        self._begun = False
+        self._open = asyncio.Event()  # for all calls, not only the first
+        if not self._models:
+            self._open.set()
+        self._session = self._loop.run_until_complete(self._connect())
+
+    async def _connect(self) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        return aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
+            connector=aiohttp.TCPConnector(
+                limit=(self._settings.concurrency + 1) * len(self._pool.servers)  # one for the probe
+            ),
+        )
+
+    def submit(self, request: Request) -> None:
+        if not self._begun:
+            for server in self._pool.servers:
+                self._start(self._probe(server))
+        self._start(self._call(request, alone=not self._begun))
+        self._begun = True
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        while not self._done and self._fatal is None and self._bug is None:
+            with suppress(TimeoutError):
+                self._loop.run_until_complete(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS))
+            if not self._done:  # what has come is given first
+                stop_if_told()
+            self._news.clear()
+        if self._bug is not None:
+            raise self._bug
+        if not self._done and self._fatal is not None:
+            if running := list(self._tasks):  # what is under way may still be answered
+                self._loop.run_until_complete(asyncio.wait(running, timeout=DRAIN))
+            if not self._done:
+                raise UserError(self._fatal)
+        while self._done:
+            yield self._done.popleft()
+
+    async def _probe(self, server: Server) -> None:
+        await self._open.wait()
+        if not self._ending.is_set():
+            await server.structured.probe(partial(self._post, server))
+
+    async def _call(self, request: Request, alone: bool) -> None:
+        if not alone:
+            await self._open.wait()
+        try:
+            done = await self._with_retries(request)
+            if not isinstance(done, Answer):
+                self._ending.set()
+            if self._fatal is None or isinstance(done, Answer):
+                self._done.append(done)
+        except Fatal as err:
+            self._fatal = self._fatal or str(err)
+            self._ending.set()
+        except Exception as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
+            self._bug = err
+        self._open.set()
+        self._news.set()
+
+    def _check_model(self, server: Server, answer: Answer) -> None:
+        if answer.model and self._models and answer.model not in self._models:
+            raise Fatal(
+                f"generator.model: {server.base_url} answers as {said(answer.model, self._key)!r}, expected "
+                f"{' or '.join(repr(said(name, self._key)) for name in sorted(self._models))}, which gave the answers that this run has. "
+                "Serve that model again, or take another run.dir."
+            )
+        if answer.model:
+            self._models.add(answer.model)
+
+    async def _with_retries(self, request: Request) -> Answer | Failure:
+        """The answer of one call; a failure when all tries are spent, or as soon as the run is ending."""
+        reason, dear, last = "not asked: the run was ending", 0, None
+        for attempt in range(self._settings.max_retries + 1):
+            server = self._pool.choose(self._loop.time(), last)
+            if attempt == 0:
+                await self._wait_for_probe(server)
+            try:
+                if (done := await self._once(server, request, again=attempt > 0)) is None:
+                    break
+                return done
+            except Again as err:
+                reason, dear, last = str(err), dear + err.dear, err.server
+                if err.unreachable and not self._pool.reached and attempt + 1 >= self._first_tries:
+                    raise Fatal(self._nobody(err.unreachable)) from None
+                if dear == MOST_DEAR_TRIES or attempt == self._settings.max_retries:
+                    reason += f", after {attempt} retries"
+                    break
+                if not (err.lost and self._pool.choose(self._loop.time(), last) is not last):
+                    await self._rest(pause(self._settings.retry_pause, attempt, err.after))
+        return Failure(request.id, reason)
+
+    def _nobody(self, why: str) -> str:
+        where = ", ".join(server.base_url for server in self._pool.servers)
+        return (
+            f"generator.base_url: got {where}, where no server answers ({why}), expected an OpenAI-compatible server. Start it, "
+            "or correct the address."
+        )
+
+    async def _wait_for_probe(self, server: Server) -> None:
+        server.unprobed += 1
+        if server.unprobed > BEFORE_PROBE:
+            await server.structured.known(PROBE_WAIT)
+
+    async def _once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
+        """One try, None when the run is ending. Raises: Again, Fatal."""
+        server.load += 1
+        try:
+            entered, refused = await server.pace.enter(again), None
+        except asyncio.CancelledError:
+            server.load -= 1
+            raise
+        try:
+            if self._ending.is_set():
+                return None
+            if (other := self._pool.better(server, self._loop.time())) is None:
+                done = await server.structured.ask(request, partial(self._post, server))
+                refused = False
+                if isinstance(done, Answer):
+                    self._check_model(server, done)
+                return done
+        except Again as err:
+            refused, err.server = err.overloaded, server
+            if err.lost:
+                server.lose(self._loop.time(), err.unreachable or str(err), self._pool.alone)
+            self._say(server, str(err))
+            raise
+        finally:
+            server.pace.leave(entered, refused)
+            server.load -= 1
+        return await self._once(other, request, again=True)
+
+    def _say(self, server: Server, reason: str) -> None:
+        """What is wrong, for whoever watches; not more often than he can read."""
+        if time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            log.info("generate: %s: %s. Tried again later; %d calls at once", server.url, reason, server.pace.places)
+
+    @property
+    def _first_tries(self) -> int:
+        return min(TRIES_BEFORE_FIRST_CONTACT * len(self._pool.servers), self._settings.max_retries + 1)
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+
+    async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
+        """What one POST gives. Raises: Again, Fatal, SchemaRefused."""
+        try:
+            async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
+                reply = Reply(response.status, response.headers, await _text(response))
+        except aiohttp.ClientConnectorError as err:
+            why = said(str(getattr(err, "os_error", None) or err), self._key)
+            raise Again(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
+        except TimeoutError:
+            limit = self._settings.timeout
+            raise Again(f"timeout: no whole answer in {limit:g} s (generator.timeout)", dear=True) from None
+        except aiohttp.ClientError as err:
+            lost = isinstance(err, aiohttp.ClientConnectionError)
+            raise Again(f"{type(err).__name__}: {said(str(err), self._key)}", overloaded=lost, lost=lost) from None
+        done = meaning(id, reply, server.settings, self._key, server.reached)
+        server.answered()
+        return done
+
+    def close(self) -> None:
+        running = list(self._tasks)  # a copy: tasks leave the set as they end
+        for task in running:
+            task.cancel()
+        if running:
+            self._loop.run_until_complete(asyncio.wait(running))
+        self._loop.run_until_complete(self._session.close())
+        self._loop.close()
+        self._pool.close()
+
+
+async def _text(response: aiohttp.ClientResponse) -> str:
+    body = bytearray()
+    async for block in response.content.iter_any():
+        body += block
+        if len(body) > MOST_BYTES:
+            raise Again(f"reply too long: more than {MOST_BYTES} bytes", dear=True)
+    return body.decode("utf-8", errors="replace")

@@ -1,0 +1,52 @@
+"""Recorded completions, replayed by request id."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from targen.llm.call_log import answer_of, call_files
+from targen.llm.messages import Answer, Failure, Request
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import read_jsonl
+from targen.runtime.paths import PROJECT
+
+SHIPPED = PROJECT / "targen" / "recordings" / "quickstart"
+
+
+class Recorded:
+    """Answers from the calls/ folder of a run. Raises: UserError that names a request without a recording."""
+
+    window = 1024
+
+    def __init__(self, folder: Path, tasks: list[str]) -> None:
+        self._folder = folder
+        self._answers: dict[str, Answer] = {}
+        self._submitted: list[Request] = []
+        for task in tasks:
+            paths = call_files(folder, task)
+            if not paths:
+                raise UserError(
+                    f"generator.path: got {folder}, which has no {task}.jsonl, expected recorded calls of every task. "
+                    "Name a folder of recorded calls, or take another generator."
+                )
+            for path in paths:
+                for number, record in read_jsonl(path):
+                    answer = answer_of(record, f"{path}:{number}")
+                    self._answers.setdefault(answer.id, answer)
+
+    def submit(self, request: Request) -> None:
+        self._submitted.append(request)
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        requests, self._submitted = self._submitted, []
+        for request in requests:
+            if request.id not in self._answers:
+                raise UserError(
+                    f"generator=recorded: got the request {request.id}, which {self._folder / (request.task + '.jsonl')} "
+                    "does not answer, expected a request that was recorded. A recording is good for the prompts, the model "
+                    "name, the seed and the synth settings with which it was made, and for at most its size. Restore them, "
+                    "or take another generator."
+                )
+            yield self._answers[request.id]
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,183 @@
+"""vLLM in this process: requests stream into the engine, so that it never drains between steps or tasks."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from threading import Thread
+from typing import Any
+
+from targen.config.settings import Generator
+from targen.llm.backends.chat_template import Chat
+from targen.llm.messages import Answer, Failure, Request
+from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.jsonl import Json
+from targen.synthesis.context_check import require_room
+
+log = logging.getLogger(__name__)
+# JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids it: in vLLM
+# 0.32 the field of that name in a request's StructuredOutputsParams is read by nothing.
+NO_BLANKS: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
+# As vLLM's own LLM class has it: no statistics in the log.
+QUIET: dict[str, Any] = {"disable_log_stats": True}
+
+# On a CPU vLLM 0.32 ends when it cuts the prompt of a request with a seed in two ("CPU Generator does not use offset").
+WHOLE_PROMPTS: dict[str, Any] = {"enable_chunked_prefill": False}
+
+
+def check_engine(settings: Generator) -> None:
+    """Raises: UserError for what vLLM does behind a server only."""
+    copies = settings.engine.get("data_parallel_size")
+    if copies not in (None, 1):
+        raise UserError(
+            f"generator.engine.data_parallel_size: got {copies}, expected 1: in one process vLLM runs one copy of the model. "
+            f"Start `vllm serve {settings.path or settings.model} --data-parallel-size {copies}` and take generator=openai."
+        )
+
+
+class VLLM:
+    """One engine. Chat template, sampling, seed and JSON schema are those of each request.
+
+    A prompt that leaves no room for an answer is given back at once, unasked, as `context_length`; where not even the
+    `shortest` prompts fit, that is a UserError before the model is loaded.
+    """
+
+    def __init__(self, settings: Generator, shortest: Sequence[Request]) -> None:
+        from vllm import LLMEngine
+        from vllm.exceptions import VLLMValidationError
+        from vllm.tokenizers import cached_tokenizer_from_config
+        from vllm.usage.usage_lib import UsageContext
+
+        path = settings.path or settings.model
+        arguments = _arguments(settings, path)
+        try:
+            config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # larger steps than a server's
+            tokenizer = cached_tokenizer_from_config(config.model_config)
+        except (OSError, ValueError) as err:
+            raise UserError(_cannot_load(path, err)) from None
+        self._chat = Chat(settings, tokenizer)
+        self._model = settings.model
+        self._room = int(config.model_config.max_model_len)
+        self._unguided: set[str] = set()
+        require_room(
+            shortest,
+            lambda messages: len(self._chat.tokens(messages)),
+            self._room,
+            ", or raise generator.engine.max_model_len",
+        )
+        for request in shortest:
+            try:
+                _sampling(request).verify(config.model_config, None, config.structured_outputs_config, tokenizer)
+            except (ValueError, VLLMValidationError) as err:
+                self._say_unguided(request, err)
+        try:
+            self._engine: Any = LLMEngine.from_vllm_config(config, disable_log_stats=arguments.disable_log_stats)
+        except (OSError, ValueError, RuntimeError) as err:
+            raise UserError(_cannot_load(path, err)) from None
+        _wake_when_dead(self._engine.engine_core)
+        self.window = 2 * int(config.scheduler_config.max_num_seqs)
+        self._done: deque[Answer] = deque()
+
+    def submit(self, request: Request) -> None:
+        from vllm.exceptions import VLLMValidationError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        body = request.body
+        prompt = {"prompt_token_ids": self._chat.tokens(body["messages"])}
+        if len(prompt["prompt_token_ids"]) + body["max_tokens"] > self._room:
+            self._done.append(Answer(request.id, "", "context_length", {}, self._model))
+            return
+        try:
+            try:
+                self._engine.add_request(request.id, prompt, _sampling(request, body))
+            except (ValueError, VLLMValidationError) as err:  # nothing but the schema can be refused here
+                self._say_unguided(request, err)
+                self._engine.add_request(request.id, prompt, _sampling(request, body, guided=False))
+        except EngineDeadError:
+            raise UserError(DEAD) from None
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            while not self._done:
+                self._done.extend(self._answer(output) for output in self._engine.step() if output.finished)
+        except EngineDeadError:
+            raise UserError(DEAD) from None
+        while self._done:
+            yield self._done.popleft()
+
+    def _answer(self, output: Any) -> Answer:
+        completion = output.outputs[0]
+        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
+        return Answer(output.request_id, completion.text, completion.finish_reason or "", usage, self._model)
+
+    def _say_unguided(self, request: Request, err: Exception) -> None:
+        what = f"{request.task} {request.step}"
+        if what not in self._unguided:
+            self._unguided.add(what)
+            said = " ".join(str(err).split())
+            log.warning(
+                "generate: vLLM does not hold %s to its JSON schema (%s); its answers are read as they are", what, said
+            )
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+
+
+def _wake_when_dead(core: Any) -> None:
+    """A core that is killed (by the system, for its memory) leaves vLLM 0.32 waiting for its output: this ends the wait."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    def watch() -> None:
+        while not core.resources.engine_dead:
+            time.sleep(1)
+        core.outputs_queue.put(EngineDeadError())
+
+    if hasattr(core, "outputs_queue"):  # the core is a process of its own
+        Thread(target=watch, daemon=True).start()
+
+
+DEAD = (
+    "generator: vLLM's engine ended while it worked; what it said stands above. Out of memory? Lower "
+    "generator.engine.gpu_memory_utilization or max_num_seqs. All answers so far are kept: start again to go on."
+)
+
+
+def _arguments(settings: Generator, path: str) -> Any:
+    """vLLM's EngineArgs. Raises: UserError for a setting that they do not have."""
+    from vllm import EngineArgs
+    from vllm.config import StructuredOutputsConfig
+    from vllm.platforms import current_platform
+
+    known = {field.name for field in fields(EngineArgs)}
+    for key in settings.engine:
+        if key not in known or key in ("model", "tokenizer", "structured_outputs_config"):
+            raise UserError(f"generator.engine.{key}: no such setting of vLLM's EngineArgs. {did_you_mean(key, known)}")
+    try:
+        structured = StructuredOutputsConfig(**NO_BLANKS)
+        defaults = QUIET | (WHOLE_PROMPTS if current_platform.is_cpu() else {})
+        return EngineArgs(model=path, structured_outputs_config=structured, **defaults | settings.engine)
+    except (OSError, ValueError) as err:
+        raise UserError(_cannot_load(path, err)) from None
+
+
+def _sampling(request: Request, body: Json | None = None, guided: bool = True) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    body = request.body if body is None else body
+    return SamplingParams(
+        temperature=body["temperature"],
+        top_p=body["top_p"],
+        max_tokens=body["max_tokens"],
+        seed=body["seed"],
+        structured_outputs=StructuredOutputsParams(json=request.schema) if guided else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _cannot_load(path: str, err: Exception) -> str:
+    said = " ".join(str(err).split())[:400]
+    return f"generator.model: {path} cannot be loaded by vLLM ({said}). Correct generator.*."

@@ -1,0 +1,79 @@
+"""JSON objects out of text that a model wrote, hostile text included: every function is linear or bounded."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from targen.runtime.jsonl import Json
+
+OPEN, CLOSE = "<think>", "</think>"
+START = re.compile(r'\{\s*["}]')  # no object begins in another way
+MOST_STARTS = 1000  # places of one text that are tried
+MOST_REPAIRED = 12_288  # characters; the longest answer that is asked for has about half of it
+
+
+def without_thoughts(text: str) -> str:
+    """The text without its `<think>` parts; the first may lack its beginning, which some chat templates write."""
+    if text.lstrip().startswith("{"):  # an object, which may speak of such marks
+        return text
+    *thoughts, rest = text.split(CLOSE)
+    before = "".join(part.partition(OPEN)[0] for part in thoughts if OPEN in part)
+    return before + rest.partition(OPEN)[0]
+
+
+def objects_in(text: str) -> Iterator[Json]:
+    """The JSON objects of a text, outermost ones, in order; those of garbage only as far as the effort is bounded."""
+    decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
+    effort, place = max(4 * len(text), 100_000), 0
+    for _ in range(MOST_STARTS):
+        if (start := START.search(text, place)) is None or effort < 0:
+            return
+        place = start.start() + 1
+        try:
+            found, end = decoder.raw_decode(text, start.start())
+        except json.JSONDecodeError as err:
+            effort -= err.pos - place
+        except ValueError:  # NaN, or a number of thousands of digits
+            effort -= len(text) - place
+        except RecursionError:  # nobody nests so deep on purpose
+            return
+        else:
+            effort, place = effort - (end - place), end
+            yield found
+
+
+def repaired(text: str, finished: bool) -> Json | None:
+    """The object in a text with the usual damage: trailing commas, single quotes, quotes inside of strings, comments.
+
+    Braces at the end are completed only where the server says that the model had `finished`, and never a text.
+    """
+    first, last = text.find("{"), text.rfind("}") + 1
+    damaged = text[first:last]
+    if first < 0 or len(text) - first > MOST_REPAIRED:
+        return None
+    if not damaged or any(damaged.count(one) != damaged.count(other) for one, other in ("{}", "[]")):
+        damaged = text[first:].strip().removesuffix("```").rstrip()
+        if not finished or damaged[-1] not in "\"']}":
+            return None
+    from json_repair import loads
+
+    try:
+        found = loads(damaged, skip_json_loads=True, strict=True)  # strict: it makes up no value and no key
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def with_known_keys(value: Any, schema: Json) -> Any:
+    """The value without the keys that its schema does not have, where the schema has all keys."""
+    if isinstance(value, dict) and schema.get("additionalProperties") is False:
+        fields = schema.get("properties", {})
+        return {key: with_known_keys(item, fields[key]) for key, item in value.items() if key in fields}
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [with_known_keys(item, schema["items"]) for item in value]
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

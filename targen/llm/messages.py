@@ -1,0 +1,253 @@
+"""What is asked of a language model and what comes back, whatever answers it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from targen.llm.json_output import objects_in, repaired, with_known_keys, without_thoughts
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
+from targen.tasks.task import STRICT
+
+Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
+_SORTED = json.JSONEncoder(sort_keys=True)
+STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Sampling:
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+
+    @property
+    def body(self) -> Json:
+        """As a chat completion has it."""
+        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call. `id` is stable: the place of the call in the run, and a hash of everything that changes its answer."""
+
+    id: str
+    hash: str
+    task: str
+    step: Step
+    body: Json  # of an OpenAI chat completion
+    schema: Json  # of the answer
+
+    @property
+    def payload(self) -> str:
+        """The body as JSON, made when it is sent: most requests of a resumed run never are."""
+        return json.dumps(self.body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completed call. `finish_reason` "length" means that the text was cut at max_tokens."""
+
+    id: str
+    text: str
+    finish_reason: str
+    usage: Mapping[str, int]  # prompt_tokens, completion_tokens; empty where the server does not say
+    model: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that got no answer, retries included."""
+
+    id: str
+    reason: str
+
+
+class LLM(Protocol):
+    """A backend. Requests go in as they become known, answers come out in any order."""
+
+    @property
+    def window(self) -> int:
+        """How many requests it wants to hold at once."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Takes a request; need not begin to work on it."""
+
+    def collect(self) -> Iterator[Answer | Failure]:
+        """Waits until at least one submitted request is done, and gives all that are.
+
+        Raises: UserError when no further answer can come.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def make_request(
+    place: str,
+    task: str,
+    step: Step,
+    model: str,
+    messages: list[dict[str, str]],
+    sampling: Sampling,
+    schema: Json,
+    seed: int,
+) -> Request:
+    """The request at one place of a run, e.g. `c0-0003-a1` (label cell, index, attempt).
+
+    The fields of the schema stay in their order, for a server whose output follows it writes them so: an explanation
+    before a label. The hash is of the same body with sorted keys.
+    """
+    body: dict[str, Any] = {"model": model, "messages": messages, **sampling.body, "seed": seed}
+    body["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": step, "schema": schema, "strict": True},
+    }
+    digest = hashlib.sha256(_SORTED.encode(body).encode()).hexdigest()
+    return Request(f"{task}-{step}-{place}-{digest[:12]}", digest, task, step, body, schema)
+
+
+def answer_from_completion(id: str, completion: Json) -> Answer:
+    """The answer in the body of an OpenAI chat completion. Raises: ValueError when it holds none."""
+    try:
+        choice = completion["choices"][0]
+        text, finish_reason = _said(choice["message"], str(choice.get("finish_reason") or ""))
+        return Answer(id, text, finish_reason, _counts(completion.get("usage")), str(completion.get("model") or ""))
+    except (KeyError, IndexError, TypeError, AttributeError) as err:
+        raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
+
+
+def _said(message: Json, finish_reason: str) -> tuple[str, str]:
+    """Text and finish_reason of a message; a refusal is its text, and a finish_reason of our own."""
+    content, refused = message.get("content") or "", str(message.get("refusal") or "")
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+        content = "".join(str(part.get("text") or "") for part in parts)
+        refused = refused or "".join(str(part.get("refusal") or "") for part in parts)
+    elif not isinstance(content, str):
+        content = json.dumps(content)
+    if refused and not content:
+        return refused, "refusal"
+    if not content and (message.get("tool_calls") or message.get("function_call")):
+        return "", "tool_calls"
+    return content, finish_reason
+
+
+def _counts(usage: Any) -> dict[str, int]:
+    """Tokens as the server counts them; what is no count is left out."""
+    found = {}
+    for name in ("prompt_tokens", "completion_tokens") if isinstance(usage, dict) else ():
+        try:
+            count = int(usage[name])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if 0 <= count < MOST_TOKENS:
+            found[name] = count
+    return found
+
+
+MOST_TOKENS = 10**12  # of one call; more is no count
+REFUSALS = {
+    "content_filter": "content_filter",
+    "context_length_exceeded": "context_length",
+}  # error code -> finish_reason
+UNUSABLE = {
+    "length": "answer was cut at max_tokens",
+    "content_filter": "answer was withheld by the provider's content filter",
+    "context_length": "prompt is longer than the model's context",
+    "refusal": "model refused to answer",
+    "tool_calls": "answer is a tool call",
+    "function_call": "answer is a tool call",
+}
+
+
+def refusal(id: str, error: Json, model: str) -> Answer | None:
+    """The answer that an error stands for, where asking this prompt again can only give the same error."""
+    code = str(error.get("code") or error.get("type") or "")
+    if "maximum context length" in str(error.get("message")):  # vLLM says so in words only
+        code = "context_length_exceeded"
+    return Answer(id, "", REFUSALS[code], {}, model) if code in REFUSALS else None
+
+
+def read_object(answer: Answer, schema: Json) -> Json:
+    """The first object of an answer that fits the schema, keys that it does not know left out; nothing is made up.
+
+    It may stand in prose, in a code fence or after thoughts. It is shared between callers, none of which changes it.
+    Raises: RowError with the reason.
+    """
+    if answer.finish_reason in UNUSABLE:
+        raise RowError(UNUSABLE[answer.finish_reason])
+    if not answer.text.strip():
+        raise RowError("answer is empty")
+    return _fitting(answer.text, answer.finish_reason == "stop", json.dumps(schema))
+
+
+@lru_cache(maxsize=64)
+def _fitting(text: str, finished: bool, schema_text: str) -> Json:
+    """Remembered for the slots that share a call."""
+    schema, problem = json.loads(schema_text), None
+    for candidate in _candidates(without_thoughts(text), finished):
+        found = with_known_keys(candidate, schema)
+        wrong = _problem(found, schema_text)
+        if wrong is None:
+            if not (text.isascii() and "\\u" not in text) and not _is_unicode(found):
+                raise RowError("answer holds half a character (a lone surrogate)")
+            return dict(found)
+        problem = problem or wrong
+    if problem is None:
+        raise RowError("answer holds no JSON object")
+    raise RowError(f"answer does not fit the schema: {problem}")
+
+
+def _candidates(text: str, finished: bool) -> Iterator[Json]:
+    yield from objects_in(text)
+    if (found := repaired(text, finished)) is not None:
+        yield found
+
+
+def is_object(text: str, schema: Json) -> bool:
+    """Whether a whole text is an object with the fields of its schema, as where the server holds the model to it."""
+    try:
+        found = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(name in found for name in schema["required"])
+
+
+def schema_problem(found: Any, schema: Json) -> str | None:
+    """Where and by which rule a value breaks a JSON schema first, None where it fits."""
+    return _problem(found, json.dumps(schema))
+
+
+def _problem(found: Any, schema_text: str) -> str | None:
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        _validator(schema_text)(found)
+    except JsonSchemaValueException as err:
+        return f"{'.'.join(err.path[1:]) or 'the object'}: {err.rule}"
+    return None
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Callable[[Any], Any]:
+    """A validator is dear to make; the schemas of a run are few."""
+    import fastjsonschema
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema))
+    return check
+
+
+def _is_unicode(found: Any) -> bool:
+    """Whether no text in it holds half a character, as an escape in JSON can."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

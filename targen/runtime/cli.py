@@ -1,0 +1,179 @@
+"""From a command line to a phase: composes the configuration, turns a user's mistakes into one line and exit code 2."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.paths import CONF
+from targen.runtime.signals import ToldToStop
+
+Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
+Direct = Callable[[list[str]], int | None]  # arguments as they were typed -> exit code; None: to be composed
+INTERRUPTED = 130  # exit code, as a shell gives it
+USER_ERROR = 2  # exit code of a mistake that the user can mend
+AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later phases have no input yet
+REQUEUE = 85  # exit code of a run that was told to stop and saved what it had: the same command goes on
+CHILD = "TARGEN_CHILD"  # variable that targen.run sets for its phases
+CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that is only to check its settings
+GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "analysis", "data", "cluster")
+DEFAULT_EXPERIMENT = "quickstart"
+HELP = """{command}: {summary}
+
+  python -m {command} [+experiment=NAME] [key=value ...]
+
+  +experiment=   {experiments} (default: quickstart)
+  task=          a list of {tasks}
+  method=        {methods}
+  generator=     {generators}
+  model=         {models}
+  phases=[generate,train,evaluate,report], also analyze   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
+  synth.size=    rows per task, or original; also synth.contexts= synth.seeds_per_context= synth.self_correct=
+  shard.index= shard.count=   makes a share of the generation; python -m targen.merge puts all together
+  plan=true      prints calls, tokens and, with price.prompt= price.completion= price.tokens_per_second=, money and time; asks nothing
+  train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default train.init_from=
+  data.source=   hub, local (with data.dir=), fixture
+  cell=          trains and scores only this cell of the grid; on SLURM: slurm/submit.sh, with cluster={clusters}
+
+All keys with their meaning: conf/. The composed configuration: --cfg job. Sweeps: -m.
+"""
+
+
+def main(command: str, summary: str, phase: Phase, direct: Direct | None = None) -> None:
+    """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration.
+
+    `direct` sees the arguments before and may do all that they ask for, where no configuration is to be composed.
+    """
+    arguments = sys.argv[1:]
+    if "-h" in arguments or "--help" in arguments:
+        print(_help(command, summary), end="")
+        sys.exit(0)
+    _log_to_stderr()
+    arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
+    given = list(arguments)
+    if not any(argument.startswith("+experiment=") for argument in arguments):
+        arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
+    try:
+        if direct is not None and (code := direct(given)) is not None:
+            sys.exit(code)
+        flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
+        if any(flag.startswith("-") for flag in flags):
+            overrides = [argument for argument in arguments if argument not in flags]
+            if not {"-m", "--multirun"} & set(flags):
+                compose(overrides)  # for its errors
+            _hydra_main(command, phase, [*flags, *overrides])
+        else:
+            sys.exit(phase(compose(arguments), arguments))
+    except UserError as err:
+        _die(err)
+    except BrokenPipeError:
+        sys.exit(1)
+    except ToldToStop as told:
+        print(f"{told}: stopped; what was done is kept, the same command goes on", file=sys.stderr)
+        sys.exit(REQUEUE)
+    except KeyboardInterrupt:
+        print("interrupted; what was done is kept, the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def compose(overrides: list[str]) -> Any:
+    """The composed configuration. Raises: UserError for whatever Hydra refuses."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return hydra_compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as err:
+        raise UserError(_one_line(err)) from None
+
+
+def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
+    """Hydra's own flags (--cfg, --multirun ...) go through Hydra's own entry."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def entry(cfg: object) -> None:
+        try:
+            code = phase(cfg, list(HydraConfig.get().overrides.task))
+        except UserError as err:
+            _die(err)
+        if code:
+            sys.exit(code)
+
+    sys.argv = [command, *arguments]
+    entry()
+
+
+def _die(err: UserError) -> None:
+    for line in str(err).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def _one_line(err: Exception) -> str:
+    """Hydra's message as `where: got, expected, what to do`."""
+    from hydra.errors import OverrideParseException
+
+    text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
+    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
+        group, got = str(match[1]), str(match[2])
+        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
+    if isinstance(err, OverrideParseException):
+        said = (
+            " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'").split(" See http")[0]
+        )
+        return f"{err.override}: not an override ({said.strip()}), expected key=value. Quote a value with blanks or brackets: 'key=\"...\"'."
+    key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(
+        r"Could not override '([^']+)'", str(err)
+    )
+    if key is not None:
+        known = _known_keys()
+        if key[1] in known:
+            group = key[1].partition(".")[0]
+            return f"{key[1]}: the {group} that was chosen has no such key. Remove it, or choose another: {group}=..."
+        return f"{key[1]}: no such key. {did_you_mean(key[1], known)}"
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return " ".join(lines[:3]) + ". See --help."
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _known_keys() -> list[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    def walk(node: object, prefix: str) -> list[str]:
+        if not isinstance(node, DictConfig):
+            return []
+        found = []
+        for key in map(str, node):
+            found += [prefix + key, *walk(node._get_node(key), f"{prefix}{key}.")]
+        return found
+
+    keys = walk(OmegaConf.load(CONF / "config.yaml"), "")
+    for group in GROUPS:
+        for name in _options(group):
+            prefix = f"tasks.{name}." if group == "task" else f"{group}."
+            keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
+    return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(GROUPS))
+
+
+def _help(command: str, summary: str) -> str:
+    names = {
+        f"{group}s": ", ".join(_options(group))
+        for group in ("experiment", "task", "method", "generator", "model", "cluster")
+    }
+    return HELP.format(command=command, summary=summary, **names)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "datasets", "urllib3", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,95 @@
+"""Where a run's files lie, said once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONF = PROJECT / "conf"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files below one `run.dir`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def cost(self) -> Path:
+        return self.root / "cost.json"
+
+    @property
+    def card(self) -> Path:
+        return self.root / "synthetic" / "README.md"
+
+    def requests(self, number: int = 1) -> Path:
+        """One file of a batch round: `requests.jsonl`, `requests-2.jsonl`, ..."""
+        return self.root / ("requests.jsonl" if number == 1 else f"requests-{number}.jsonl")
+
+    @property
+    def request_files(self) -> list[Path]:
+        """The request files that are there, in the order of their numbers."""
+        names = _numbered(self.root, "requests")
+        return [path for path in names if path.stem == "requests" or path.stem.partition("-")[2].isdecimal()]
+
+    @property
+    def response_files(self) -> list[Path]:
+        """`responses.jsonl` and every `responses-*.jsonl` that is there."""
+        return _numbered(self.root, "responses")
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores.jsonl"
+
+    def cell_scores(self, cell: str) -> Path:
+        """The rows of one cell: one writer a file; `scores.jsonl` has those of all."""
+        return self.root / "scores" / f"{cell}.jsonl"
+
+    @property
+    def slurm(self) -> Path:
+        return self.root / "slurm"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def analysis(self) -> Path:
+        return self.root / "analysis"
+
+    @property
+    def calls(self) -> Path:
+        return self.root / "calls"
+
+    def synthetic(self, task: str) -> Path:
+        return self.root / "synthetic" / task
+
+    def model(self, cell: str) -> Path:
+        return self.root / "models" / cell
+
+    def start(self, name: str) -> Path:
+        """The folder of a trained cell: of this run by its name, or any other by its path."""
+        return Path(name) if "/" in name else self.model(name)
+
+    def predictions(self, cell: str) -> Path:
+        return self.root / "predictions" / f"{cell}.jsonl"
+
+    def submission(self, name: str) -> Path:
+        """An archive for the leaderboard."""
+        return self.root / "submission" / f"{name}.zip"
+
+    def submitted(self, part: str) -> Path:
+        """The predictions of one cell and task from which archives are put together."""
+        return self.root / "submission" / "predictions" / f"{part}.jsonl"
+
+
+def _numbered(folder: Path, stem: str) -> list[Path]:
+    found = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
+    return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -1,0 +1,1 @@
+"""The four steps: prompts, slots, attempts, candidates, until the labels are balanced."""

@@ -1,0 +1,131 @@
+"""Candidates and rejects of a run: what memory holds of each, and a file without a name that holds the rest."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, dumps, parse_line, read_line
+from targen.synthesis.recipe import Candidate, Reject
+from targen.synthesis.slots import Slot
+from targen.tasks.task import Row, TaskSpec
+
+_NO_ROOM = "run.dir: cannot be written to ({why}). All answers are kept: make room, and start again to go on."
+LONGEST_REASON = 400  # characters that tell one kind of reason from another; the rest may be a model's long text
+Judged = tuple[str, str]  # label before and after self-correction
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What memory holds of a candidate."""
+
+    attempt: int
+    cell: int  # label cell after self-correction
+    judged: Judged
+    keys: tuple[int, ...]  # of its rows, equal for duplicates
+    row_signature: bytes  # for near-duplicates; empty where they are not looked for
+    seed_signature: bytes
+    place: int
+
+    @property
+    def flipped(self) -> bool:
+        return self.judged[0] != self.judged[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What memory holds of a reject."""
+
+    slot: Slot
+    attempt: int
+    step: str
+    kind: str  # the reason without the particulars of the row, for counting
+    judged: Judged | None
+    place: int
+
+
+class Drafts:
+    """The store of one task. Its file goes with the process: all of it can be made again from the calls."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (open as long as the store)
+        self._size = 0
+        self._kinds: dict[str, str] = {}
+
+    def put_candidate(self, candidate: Candidate) -> int:
+        record = {
+            "attempt": candidate.attempt,
+            "context": candidate.context,
+            "shown": candidate.shown,
+            "instance_seed": candidate.instance_seed,
+            "rows": list(candidate.rows),
+            "label_before": candidate.label_before,
+            "label_after": candidate.label_after,
+            "explanation": candidate.explanation,
+            "call_ids": list(candidate.call_ids),
+            "votes": candidate.votes,
+        }
+        return self._put(record)
+
+    def candidate(self, slot: Slot, draft: Draft) -> Candidate:
+        record = self._get(draft.place)
+        return Candidate(slot, **{**record, "rows": tuple(record["rows"]), "call_ids": tuple(record["call_ids"])})
+
+    def put_reject(self, reject: Reject) -> Refused:
+        record = {
+            "reason": reject.reason,
+            "text": reject.text,
+            "context": reject.seed.context,
+            **reject.seed.shown,
+            "instance_seed": reject.seed.seed,
+            "rows": list(reject.rows),
+            "call_ids": list(reject.call_ids),
+        }
+        kind = _kind(reject)
+        kind = self._kinds.setdefault(kind, kind)
+        return Refused(reject.slot, reject.attempt, reject.step, kind, reject.judged, self._put(record))
+
+    def reject(self, refused: Refused) -> Json:
+        """The line of rejects.jsonl."""
+        place = {"slot": str(refused.slot), "attempt": refused.attempt, "step": refused.step}
+        return place | self._get(refused.place)
+
+    def _put(self, record: Json) -> int:
+        line, place = (dumps(record) + "\n").encode("ascii"), self._size
+        try:
+            self._size += os.write(self._file.fileno(), line)
+        except OSError as err:
+            raise UserError(_NO_ROOM.format(why=err.strerror)) from None
+        if self._size < place + len(line):
+            raise UserError(_NO_ROOM.format(why="the disk is full"))
+        return place
+
+    def _get(self, place: int) -> Json:
+        return parse_line(read_line(self._file.fileno(), place).decode("ascii"), "drafts")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def rows_text(task: TaskSpec, rows: Sequence[Row]) -> str:
+    """The texts of an instance's rows by name, as JSON: what rejects.jsonl has of a candidate that came to nothing."""
+    return json.dumps([task.code.view(task, row) for row in rows], ensure_ascii=False)
+
+
+def row_text(task: TaskSpec, row: Row) -> str:
+    """All texts of a row, in one."""
+    return " ".join(task.code.view(task, row).values())
+
+
+def seed_text(instance_seed: Json) -> str:
+    return " ".join(str(value) for value in instance_seed.values())
+
+
+def _kind(reject: Reject) -> str:
+    without_quotes = re.sub(r"(?<!\w)(['\"]).*?\1(?!\w)", "...", reject.reason[:LONGEST_REASON])
+    return f"{reject.step}: {re.sub(r'[0-9]+', '#', without_quotes)}"

@@ -1,0 +1,53 @@
+"""Rows of the original train split that a method shows in its prompts (in-context examples)."""
+
+from dataclasses import dataclass
+
+from targen.config.settings import Settings, original_train_task
+from targen.data.original import original_train_split
+from targen.runtime.errors import UserError
+from targen.synthesis.slots import Slot, dealt, rng
+from targen.tasks.task import LabelCell, Row, TaskSpec
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """The labelled rows from which demonstrations are taken, by label cell of the task that is written."""
+
+    task: TaskSpec  # whose rows they are: AX-g has no train split, RTE's stands in
+    per_cell: tuple[tuple[Row, ...], ...]
+    count: int  # shown in a prompt
+
+    def of(self, seed: int, task: TaskSpec, slot: Slot, attempt: int) -> list[Row]:
+        """The demonstrations of an attempt. First attempts use the rows of their cell evenly, later ones draw."""
+        rows = self.per_cell[slot.cell]
+        if attempt == 0:
+            return dealt(seed, task.name, f"demonstrations {slot.cell}", rows, slot.index, self.count)
+        return rng(seed, task.name, slot, attempt, "demonstrations").sample(rows, self.count)
+
+
+def train_rows(settings: Settings, task: TaskSpec, count: int) -> TrainRows:
+    """The original training rows of a task, never those of a split on which it is scored.
+
+    Raises: UserError where they are not to be had, or a label cell has fewer than `count`.
+    """
+    source, method = original_train_task(settings, task), settings.method.name
+    split = original_train_split(settings.data, source)
+    if split is None:
+        raise UserError(
+            f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source} "
+            "has none here. Set data.source=local data.dir=..., or take a method without demonstrations (method=targen)."
+        )
+    per_cell = tuple(tuple(row for row in split.rows if _fits(source, row, cell)) for cell in task.cells)
+    for cell, rows in zip(task.cells, per_cell, strict=True):
+        if len(rows) < count:
+            raise UserError(
+                f"method.demonstrations.count: got {count}, expected at most {len(rows)}, the rows of {split.origin} "
+                f"({source.folder}) for {cell}. Lower it, or give the whole split."
+            )
+    return TrainRows(source, per_cell, count)
+
+
+def _fits(source: TaskSpec, row: Row, cell: LabelCell) -> bool:
+    """Whether a row has the cell's label, and its variant as far as the row says so (COPA: the question)."""
+    label_fits = cell.label is None or source.label_of(row) == cell.label
+    return label_fits and all(row.get(key, value) == value for key, value in cell.variant)

@@ -1,0 +1,72 @@
+"""Which candidates repeat an earlier one: the row, nearly the row, or its instance seed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from heapq import merge
+
+from targen.synthesis.candidate_store import Draft, row_text, seed_text
+from targen.synthesis.recipe import Candidate
+from targen.synthesis.slots import Slot
+from targen.tasks.task import TaskSpec
+from targen.text.similarity import candidate_pairs, similarity
+
+# Attempts of a slot: the last of them stands whatever its instance seed repeats, so that two are lost at most. A
+# vocabulary that is used up must not end a run.
+SEED_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Repeat:
+    kind: str  # duplicate, near_duplicate, repeated_seed
+    reason: str
+
+
+Pair = tuple[int, int, str]  # later, earlier, kind; places in slot order
+
+
+def find_repeats(
+    task: TaskSpec,
+    drafts: Mapping[Slot, Draft],
+    candidate_of: Callable[[Slot], Candidate],
+    threshold: float | None,
+) -> dict[Slot, Repeat]:
+    """In slot order, every candidate that repeats an earlier one which is itself kept.
+
+    `threshold` is the similarity from which two texts are near-duplicates; None: only equal rows count.
+    """
+    slots = sorted(drafts)
+    found = [drafts[slot] for slot in slots]
+    candidate = lru_cache(maxsize=64)(lambda place: candidate_of(slots[place]))
+    lost: dict[int, Repeat] = {}
+    for later, earlier, kind in _pairs(found, threshold):
+        if later in lost or earlier in lost or (kind == "repeated_seed" and found[later].attempt + 1 >= SEED_TRIES):
+            continue
+        one, other = candidate(later), candidate(earlier)
+        share = 1.0
+        if kind == "near_duplicate":
+            share = similarity(row_text(task, one.rows[0]), row_text(task, other.rows[0]))
+        elif kind == "repeated_seed":
+            share = similarity(seed_text(one.instance_seed), seed_text(other.instance_seed))
+        if share >= (threshold or 1.0):
+            lost[later] = Repeat(kind, f"{kind.replace('_', ' ')} of slot {slots[earlier]} (similarity {share:.2f})")
+    return {slots[place]: repeat for place, repeat in lost.items()}
+
+
+def _pairs(found: Sequence[Draft], threshold: float | None) -> Iterator[Pair]:
+    """Pairs that may be repetitions, in slot order of the later one."""
+    sources: list[Iterable[Pair]] = [_equal(found)]
+    if threshold is not None:
+        rows = candidate_pairs([draft.row_signature for draft in found], threshold)
+        seeds = candidate_pairs([draft.seed_signature for draft in found], threshold)
+        sources.append((later, earlier, "near_duplicate") for later, earlier in rows)
+        sources.append((later, earlier, "repeated_seed") for later, earlier in seeds)
+    return merge(*sources)
+
+
+def _equal(found: Sequence[Draft]) -> Iterator[Pair]:
+    first: dict[int, int] = {}
+    for place, draft in enumerate(found):
+        for key in draft.keys:
+            if (earlier := first.setdefault(key, place)) != place:
+                yield place, earlier, "duplicate"

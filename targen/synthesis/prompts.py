@@ -1,0 +1,233 @@
+"""The texts of the four steps: templates of conf/method and conf/task filled in, and the JSON that is asked for."""
+
+import json
+from string import Formatter
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from targen.runtime.jsonl import Json
+from targen.tasks.task import STRICT, Fields, LabelCell, Row, TaskSpec
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class AttributeValues:
+    """Values of the task's attributes are asked for first; each prompt shows one of every attribute."""
+
+    values: Count  # of an attribute
+    prompt: str
+    known: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Instructions:
+    """A pool of instructions is written first, in rounds that show some of it; each prompt shows one."""
+
+    per_call: Count
+    shown: Count
+    near_copy: Annotated[float, Field(gt=0, le=1)]  # an instruction with this ROUGE-L to an earlier one is dropped
+    prompt: str
+    known: str
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Demonstrations:
+    """Each prompt shows rows of the original train split."""
+
+    count: Count
+    row: str
+    intro: str  # said before them
+    stand_in: str  # the same where they are another task's (AX-g: RTE's)
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Method:
+    """A way to write a data set, from conf/method/<name>.yaml: one template a step, null where it has no such step.
+
+    Without a step for instance seeds, `generation` asks for a whole instance in one answer.
+    """
+
+    name: str
+    system: str
+    self_correct_default: str  # of synth.self_correct
+    contexts: str | None
+    known_contexts: str
+    instance_seed: str | None
+    generation: str
+    self_correction: str
+    given_label: str = ""  # names the label, for tasks whose labels have a constraint
+    attributes: AttributeValues | None = None
+    instructions: Instructions | None = None
+    demonstrations: Demonstrations | None = None
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Fields of `generation` that stand for what was drawn for an instance, where it is asked for in one answer."""
+        parts = {
+            "context": self.contexts,
+            "attributes": self.attributes,
+            "task_instruction": self.instructions,
+            "demonstrations": self.demonstrations,
+        }
+        return frozenset(name for name, part in parts.items() if part is not None)
+
+
+Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
+
+
+def contexts_prompt(method: Method, task: TaskSpec, count: int, known: list[str]) -> Prompt:
+    shown = method.known_contexts.format(contexts="\n".join(f"- {context}" for context in known)) if known else ""
+    schema = _object({"contexts": {"type": "array", "items": {"type": "string"}}})
+    form = '{"contexts": ["...", "..."]}'
+    values = {"count": str(count), "contexts": task.contexts, "known": shown, "format": form}
+    assert method.contexts is not None
+    return _messages(method, method.contexts, {**common_fields(task), **values}), schema
+
+
+def values_prompt(method: Method, task: TaskSpec, attribute: str, count: int, known: list[str]) -> Prompt:
+    step = method.attributes
+    assert step is not None
+    shown = step.known.format(values="\n".join(f"- {value}" for value in known)) if known else ""
+    values = {"attribute": _spelled(attribute), "values": task.attributes[attribute], "count": str(count)}
+    values["attributes"] = ", ".join(_spelled(name) for name in task.attributes)
+    values |= {"known": shown, "format": '{"values": ["...", "..."]}'}
+    schema = _object({"values": {"type": "array", "items": {"type": "string"}}})
+    return _messages(method, step.prompt, {**common_fields(task), **values}), schema
+
+
+def instructions_prompt(method: Method, task: TaskSpec, count: int, some: list[str]) -> Prompt:
+    step = method.instructions
+    assert step is not None
+    shown = step.known.format(instructions="\n".join(f"- {instruction}" for instruction in some)) if some else ""
+    values = {"count": str(count), "known": shown, "format": '{"instructions": ["...", "..."]}'}
+    schema = _object({"instructions": {"type": "array", "items": {"type": "string"}}})
+    return _messages(method, step.prompt, {**common_fields(task), **values}), schema
+
+
+def instance_seed_prompt(method: Method, task: TaskSpec, context: str, count: int, variant: Fields) -> Prompt:
+    assert method.instance_seed is not None
+    fields = {name: _filled(spec, variant) for name, spec in task.instance_seed.fields.items()}
+    item = _object({name: _schema(spec) for name, spec in fields.items()})
+    schema = _object({"instance_seeds": {"type": "array", "items": item}})
+    form = '{"instance_seeds": [' + _form(fields) + (", ..." if count > 1 else "") + "]}"
+    instruction = task.instance_seed.instruction.format(**variant)
+    values = {"context": context, "count": str(count), "instruction": instruction, "format": form}
+    return _messages(method, method.instance_seed, {**common_fields(task), **values}), schema
+
+
+def generation_prompt(method: Method, task: TaskSpec, label: str | None, values: dict[str, str]) -> Prompt:
+    constraint = task.label(label).constraint.format(**values) if label is not None else ""
+    fields = task.generation.fields
+    schema = _object({name: _schema(spec) for name, spec in fields.items()})
+    texts = {
+        "instruction": task.generation.instruction.format(**values),
+        "constraint": constraint,
+        "format": _form(fields),
+    }
+    return _messages(method, method.generation, {**common_fields(task), **texts}), schema
+
+
+def whole_prompt(method: Method, task: TaskSpec, cell: LabelCell, shown: Fields) -> Prompt:
+    """Asks for an instance in one answer; `shown` has the texts of the method's `shown` fields."""
+    assert task.whole is not None
+    label = task.label(cell.label) if cell.label is not None else None
+    constraint = label.constraint.format(**cell.fields) if label is not None else ""
+    fields = {name: _filled(spec, cell.fields) for name, spec in whole_fields(task).items()}
+    texts = {
+        "instruction": task.whole.instruction.format(**cell.fields),
+        "constraint": constraint,
+        "given_label": method.given_label.format(label=label.name) if label is not None and constraint else "",
+        "format": _form(fields),
+    }
+    schema = _object({name: _schema(spec) for name, spec in fields.items()})
+    return _messages(method, method.generation, {**common_fields(task), **texts, **shown}), schema
+
+
+def whole_fields(task: TaskSpec) -> Json:
+    """The fields of an answer that is a whole instance, in the order in which they are to be written."""
+    assert task.whole is not None
+    return {**task.instance_seed.fields, **task.whole.fields, **task.generation.fields}
+
+
+def attributes_text(values: Fields) -> str:
+    return "\n".join(f"- {_spelled(name)}: {value}" for name, value in values.items())
+
+
+def demonstrations_text(method: Method, task: TaskSpec, source: TaskSpec, rows: list[Row]) -> str:
+    """Rows of `source` as readers see them, each with its label."""
+    step, code = method.demonstrations, source.code
+    assert step is not None
+    head = step.intro if source.name == task.name else step.stand_in
+    texts = [
+        step.row.format(instance=source.instance.format(**code.view(source, row)), label=code.answer_of(source, row))
+        for row in rows
+    ]
+    return "\n\n".join([head.format(**common_fields(source)), *texts])
+
+
+def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: str, options: list[str]) -> Prompt:
+    schema = _object({"explanation": {"type": "string"}, "label": {"type": "string", "enum": options}})
+    one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
+    form = '{"explanation": "...", "label": ' + one_of + "}"
+    values = {"instance": task.instance.format(**view), "label": label, "format": form}
+    return _messages(method, method.self_correction, {**common_fields(task), **values}), schema
+
+
+def file_seed_schema(task: TaskSpec) -> Json:
+    """JSON schema of a line of a seed file: an instance seed, with the variant keys on which it depends."""
+    fields = {name: _schema(spec) for name, spec in task.instance_seed.fields.items()}
+    variant = {key: {"type": "string", "enum": task.variants[key]} for key in sorted(seed_variant_keys(task))}
+    return _object(fields | variant)
+
+
+def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
+    """The variant keys on which the instance seeds of a task depend: those that its prompt of step 2 names."""
+    texts = [
+        task.instance_seed.instruction,
+        *(spec for spec in task.instance_seed.fields.values() if isinstance(spec, str)),
+    ]
+    names = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
+    return frozenset(task.variants) & names
+
+
+def common_fields(task: TaskSpec) -> dict[str, str]:
+    return {"title": task.title, "description": task.description}
+
+
+def _messages(method: Method, template: str, values: Fields) -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": method.system},
+        {"role": "user", "content": _collapse(template.format(**values))},
+    ]
+
+
+def _collapse(text: str) -> str:
+    """The text without the gap that an empty field leaves."""
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _object(properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _schema(spec: Any) -> Json:
+    return {"type": "string"} if isinstance(spec, str) else {k: v for k, v in spec.items() if k != "description"}
+
+
+def _filled(spec: Any, values: Fields) -> Any:
+    return spec.format(**values) if isinstance(spec, str) else spec
+
+
+def _form(fields: Json) -> str:
+    """The object asked for, with each field's description as its value."""
+    shown = {name: spec if isinstance(spec, str) else ["..."] for name, spec in fields.items()}
+    return json.dumps(shown, ensure_ascii=False)

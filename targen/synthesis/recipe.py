@@ -1,0 +1,113 @@
+"""What decides what is asked for a task, and what comes of an attempt: a candidate, or a reject with its reason."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from targen.llm.messages import Request, Sampling, Step, make_request
+from targen.runtime.jsonl import Json
+from targen.synthesis.demonstrations import TrainRows
+from targen.synthesis.prompts import Method, Prompt, seed_variant_keys
+from targen.synthesis.slots import SeedGroup, Shard, Slot, rng, seed_groups, seed_place, shard_of_call
+from targen.tasks.task import Row, TaskSpec
+
+Wanted = Any  # what a job yields: a Request, or jobs that run side by side
+Pools = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
+ATTRIBUTE = "attributes."  # before the names of pools of attribute values
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An instance that passed all checks: one row, or a pair (AX-g)."""
+
+    slot: Slot
+    attempt: int
+    context: str
+    shown: Json
+    instance_seed: Json
+    rows: tuple[Row, ...]
+    label_before: str
+    label_after: str
+    explanation: str
+    call_ids: tuple[str, ...]
+    votes: Mapping[str, int] | None = None  # label -> corrections that gave it, with self_correct=vote
+
+    @property
+    def flipped(self) -> bool:
+        return self.label_before != self.label_after
+
+
+@dataclass(frozen=True)
+class InstanceSeed:
+    seed: Json  # empty where the answer had none that could be used
+    context: str
+    call_ids: tuple[str, ...]
+    shown: Json = field(default_factory=dict)  # what else the prompt showed, as provenance has it
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An attempt that came to nothing: the step that failed, the raw text of its answer, and what it was made from."""
+
+    slot: Slot
+    attempt: int
+    step: str
+    reason: str
+    text: str
+    call_ids: tuple[str, ...]
+    seed: InstanceSeed
+    judged: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
+    rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is asked for one task."""
+
+    task: TaskSpec
+    method: Method
+    model: str
+    sampling: dict[Step, Sampling]
+    seed: int
+    contexts: int
+    seeds_per_context: int
+    self_correct: str  # off, paper, drop, vote
+    votes: int
+    vote_temperature: float
+    max_attempts: int
+    max_slots: int
+    spare: float
+    near_duplicates: float | None  # similarity from which a row repeats another
+    file_seeds: tuple[tuple[Json, ...], ...] | None = None  # per seed group, with synth.seed_source=file
+    train_rows: TrainRows | None = None  # for demonstrations
+
+    @cached_property
+    def groups(self) -> list[SeedGroup]:
+        return seed_groups(self.task.cells, seed_variant_keys(self.task))
+
+    def group_of(self, slot: Slot) -> SeedGroup:
+        return next(group for group in self.groups if slot.cell in group.cells)
+
+    def is_in(self, shard: Shard, slot: Slot) -> bool:
+        """Whether a slot is this shard's to make."""
+        group = self.group_of(slot)
+        call, _ = seed_place(self.seed, self.task.name, group, slot, self.seeds_per_context)
+        return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
+
+    def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
+        messages, schema = prompt
+        number = rng(self.seed, self.task.name, step, place).getrandbits(31)
+        sampling = sampling or self.sampling[step]
+        return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
+
+
+Job = Generator[Wanted, Any, Any]
+
+
+class StepError(Exception):
+    """A step's answer was refused."""
+
+    def __init__(self, step: str, reason: str, text: str, call_ids: tuple[str, ...], seed: InstanceSeed) -> None:
+        super().__init__(reason)
+        self.step, self.reason, self.text, self.call_ids, self.seed = step, reason, text, call_ids, seed

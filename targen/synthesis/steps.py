@@ -1,0 +1,252 @@
+"""The steps that make an instance, as jobs: TarGEN's, and those of the methods to compare with.
+
+A job is a generator: it yields a request and is sent its answer, or yields jobs and is sent the list of their results.
+What runs when is the engine's affair (targen/engine.py); nothing here knows of time, servers or files.
+"""
+
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from targen.llm.messages import Answer, Request, read_object
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
+from targen.synthesis.prompts import (
+    attributes_text,
+    demonstrations_text,
+    generation_prompt,
+    instance_seed_prompt,
+    self_correction_prompt,
+    whole_prompt,
+)
+from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, Pools, Recipe, Reject, StepError, Wanted
+from targen.synthesis.slots import Slot, context_of_call, dealt_items, rng, seed_place
+from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+
+
+def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
+    """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
+    rows: list[Row] = []
+    try:
+        if recipe.method.instance_seed is None:
+            seed, rows = yield from write_whole(recipe, pools, slot, attempt)
+            calls = seed.call_ids
+        else:
+            seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
+            rows, calls = yield from generate(recipe, slot, attempt, seed)
+        before = recipe.task.code.answer_of(recipe.task, rows[0])
+        verdict = Verdict(before, "", calls)
+        if recipe.self_correct != "off":
+            verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
+    except StepError as err:
+        return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed, rows=tuple(rows))
+    after = verdict.label
+    if after != before:
+        if recipe.self_correct == "drop":
+            reason, judged, text = f"label changed from {before}", (before, after), verdict.explanation
+            return Reject(slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, judged, tuple(rows))
+        rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
+    return Candidate(
+        slot,
+        attempt,
+        seed.context,
+        seed.shown,
+        seed.seed,
+        tuple(rows),
+        before,
+        after,
+        verdict.explanation,
+        verdict.call_ids,
+        verdict.votes,
+    )
+
+
+def write_instance_seed(
+    recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
+) -> Generator[Wanted, Any, InstanceSeed]:
+    """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
+    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    if recipe.file_seeds is not None:
+        return _seed_of_file(recipe, slot, attempt)
+    if attempt == 0:
+        group, count = recipe.group_of(slot), recipe.seeds_per_context
+        call, position = seed_place(recipe.seed, task.name, group, slot, count)
+        place = f"g{group.number}-{call:05d}"
+        context = context_of_call(recipe.seed, task.name, contexts, len(recipe.groups), group, call)
+    else:
+        place, count, position = f"{slot}-a{attempt}", 1, 0
+        context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
+    prompt = instance_seed_prompt(recipe.method, task, context, count, cell.fields)
+    request = recipe.request("instance_seed", place, prompt)
+    answer: Answer = yield request
+    calls = (answer.id,)
+    try:
+        seeds = read_object(answer, request.schema)["instance_seeds"]
+        if position >= len(seeds):
+            raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
+        task.code.check_seed(task, seeds[position])
+    except RowError as err:
+        raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
+    return InstanceSeed(seeds[position], context, calls)
+
+
+def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
+    """The slot's line of the seed file; a later attempt draws another."""
+    assert recipe.file_seeds is not None
+    group = recipe.group_of(slot)
+    seeds = recipe.file_seeds[group.number]
+    number, _ = seed_place(recipe.seed, recipe.task.name, group, slot, 1)
+    if attempt > 0:
+        number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(seeds))
+    seed = seeds[number % len(seeds)]
+    try:
+        recipe.task.code.check_seed(recipe.task, seed)
+    except RowError as err:
+        raise StepError("instance_seed", str(err), str(seed), (), InstanceSeed({}, "", ())) from None
+    return InstanceSeed(seed, "", ())
+
+
+def generate(
+    recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
+) -> Generator[Wanted, Any, tuple[list[Row], tuple[str, ...]]]:
+    """Step 3: the rest of the instance, so that the slot's label holds by construction."""
+    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    drawn = task.code.draw(task, cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
+    texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
+    prompt = generation_prompt(
+        recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context}
+    )
+    request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
+    answer: Answer = yield request
+    calls = (*seed.call_ids, answer.id)
+    try:
+        found = read_object(answer, request.schema)
+        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, found)
+    except RowError as err:
+        raise StepError("generation", str(err), answer.text, calls, seed) from None
+    return rows, calls
+
+
+def write_whole(
+    recipe: Recipe, pools: Pools, slot: Slot, attempt: int
+) -> Generator[Wanted, Any, tuple[InstanceSeed, list[Row]]]:
+    """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
+    task = recipe.task
+    assert task.whole is not None
+    texts, shown = _shown(recipe, pools, slot, attempt)
+    prompt = whole_prompt(recipe.method, task, task.cells[slot.cell], texts)
+    request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
+    answer: Answer = yield request
+    try:
+        found = read_object(answer, request.schema)
+        seed, drawn, rest = (
+            {name: found[name] for name in part}
+            for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
+        )
+        task.code.check_seed(task, seed)
+        rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
+    except RowError as err:
+        unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
+        raise StepError("generation", str(err), answer.text, (answer.id,), unmade) from None
+    return InstanceSeed(seed, texts.get("context", ""), (answer.id,), shown), rows
+
+
+def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: Fields, answer: Json) -> list[Row]:
+    """The official rows of an answer. Raises: RowError with the reason for a refusal."""
+    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
+    rows = task.code.build(task, cell, seed, drawn, answer, build_rng)
+    for row in rows:
+        task.code.check_format(task, task.code.number(task, row, 0))
+        task.code.check_quality(task, row, seed)
+    return rows
+
+
+def _shown(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
+    """What the prompt of an attempt shows beside the task: as texts for the template, and for provenance."""
+    items = dealt_items(recipe.seed, recipe.task, pools, slot, attempt)
+    attributes = {name.removeprefix(ATTRIBUTE): items[name] for name in items if name.startswith(ATTRIBUTE)}
+    texts = {name: item for name, item in items.items() if not name.startswith(ATTRIBUTE)}
+    shown: Json = {"task_instruction": texts["task_instruction"]} if "task_instruction" in texts else {}
+    if attributes:
+        texts["attributes"] = attributes_text(attributes)
+        shown["attributes"] = attributes
+    if (train := recipe.train_rows) is not None:
+        rows = train.of(recipe.seed, recipe.task, slot, attempt)
+        texts["demonstrations"] = demonstrations_text(recipe.method, recipe.task, train.task, rows)
+        shown["demonstrations"] = {"task": train.task.name, "split": "train", "idx": [row["idx"] for row in rows]}
+    return texts, shown
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What self-correction says of an instance; `call_ids` are all calls of the instance so far."""
+
+    label: str
+    explanation: str
+    call_ids: tuple[str, ...]
+    votes: Mapping[str, int] | None = None
+
+
+def self_correct(
+    recipe: Recipe, slot: Slot, attempt: int, row: Row, seed: InstanceSeed, label: str, calls: tuple[str, ...]
+) -> Generator[Wanted, Any, Verdict]:
+    """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
+
+    A correction that cannot be read is no vote; with as many votes for another label as for its own, the instance keeps
+    its own. Raises: StepError when none can be read.
+    """
+    prompt = self_correction_prompt(
+        recipe.method,
+        recipe.task,
+        recipe.task.code.view(recipe.task, row),
+        label,
+        recipe.task.code.options(recipe.task, row),
+    )
+    if recipe.self_correct != "vote":
+        opinion = yield from _correction(recipe, recipe.request("self_correction", f"{slot}-a{attempt}", prompt))
+        calls = (*calls, opinion.call_id)
+        if opinion.problem is not None:
+            raise StepError("self_correction", opinion.problem, opinion.text, calls, seed)
+        return Verdict(opinion.label, opinion.text, calls)
+    sampling = replace(recipe.sampling["self_correction"], temperature=recipe.vote_temperature)
+    places = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
+    opinions = yield [
+        _correction(recipe, recipe.request("self_correction", place, prompt, sampling)) for place in places
+    ]
+    calls = (*calls, *(opinion.call_id for opinion in opinions))
+    readable = [opinion for opinion in opinions if opinion.problem is None]
+    if not readable:
+        raise StepError("self_correction", opinions[0].problem, opinions[0].text, calls, seed)
+    votes = Counter(opinion.label for opinion in readable)
+    winner = max(votes, key=lambda name: (votes[name], name == label, name))
+    explanation = next(opinion.text for opinion in readable if opinion.label == winner)
+    return Verdict(winner, explanation, calls, dict(sorted(votes.items())))
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """One correction: label and explanation, or the problem with its answer and the raw text."""
+
+    call_id: str
+    label: str
+    text: str
+    problem: str | None = None
+
+
+def _correction(recipe: Recipe, request: Request) -> Generator[Wanted, Any, _Opinion]:
+    answer: Answer = yield request
+    try:
+        found = read_object(answer, request.schema)
+    except RowError as err:
+        return _Opinion(answer.id, "", answer.text, str(err))
+    return _Opinion(answer.id, found["label"], found["explanation"].strip())
+
+
+def final_cell(task: TaskSpec, candidate: Candidate) -> LabelCell:
+    """The label cell to which the corrected label moves the instance."""
+    cell = task.cells[candidate.slot.cell]
+    if cell.label is None or not candidate.flipped:
+        return cell
+    return next(c for c in task.cells if c.label == candidate.label_after and c.variant == cell.variant)

@@ -1,0 +1,125 @@
+"""What is wrong with the templates of conf/method and conf/task, found before the first call."""
+
+from string import Formatter
+
+from targen.runtime.errors import UserError
+from targen.synthesis.prompts import Method, common_fields, whole_fields
+from targen.tasks.task import TaskSpec
+
+
+def checked_templates(method: Method, tasks: list[TaskSpec]) -> None:
+    """Raises: UserError with all problems of all templates, a line each."""
+    problems = list(dict.fromkeys(problem for task in tasks for problem in check_templates(method, task)))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def check_templates(method: Method, task: TaskSpec) -> list[str]:
+    """Everything that is wrong with the templates of a task, found before the first call."""
+    common, variant, code = set(common_fields(task)), set(task.variants), task.code
+    seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
+    generation = variant | seed | {"context", *code.drawn_fields}
+    view = {*task.row, *code.view_fields}
+    pair = view | ({"choice"} if task.choices == "texts" else set())
+    where = f"tasks.{task.name}"
+    known = {
+        "method.contexts": (method.contexts or "", common | {"count", "contexts", "known", "format"}),
+        "method.known_contexts": (method.known_contexts, {"contexts"}),
+        "method.instance_seed": (method.instance_seed or "", common | {"context", "count", "instruction", "format"}),
+        "method.self_correction": (method.self_correction, common | {"instance", "label", "format"}),
+        f"{where}.instance_seed.instruction": (task.instance_seed.instruction, variant),
+        f"{where}.generation.instruction": (task.generation.instruction, generation),
+        f"{where}.instance": (task.instance, view),
+        f"{where}.encoder.first": (task.encoder.first, pair),
+        f"{where}.encoder.second": (task.encoder.second, pair),
+    }
+    for name, spec in task.instance_seed.fields.items():
+        if isinstance(spec, str):
+            known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
+    if task.long_field not in view:
+        found = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
+    else:
+        found = []
+    if method.instance_seed is not None and method.contexts is None:
+        found.append("method.contexts: got null, expected a template: instance seeds are written in contexts.")
+    if method.instance_seed is not None and method.shown != {"context"}:
+        found.append(
+            "method.instance_seed: got a template, expected null with attributes, instructions or demonstrations."
+        )
+    if method.instance_seed is None:
+        known |= _whole_templates(method, task)
+        found += _whole_problems(method, task)
+    else:
+        known["method.generation"] = (method.generation, common | {"instruction", "constraint", "format"})
+    for label in task.labels:
+        known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
+    return found + [
+        problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
+    ]
+
+
+def _whole_templates(method: Method, task: TaskSpec) -> dict[str, tuple[str, set[str]]]:
+    """The templates of a method that asks for a whole instance, by key, with the fields that each may have."""
+    common, variant, where = set(common_fields(task)), set(task.variants), f"tasks.{task.name}"
+    own = {"instruction", "constraint", "given_label", "format"}
+    known = {
+        "method.generation": (method.generation, common | own | method.shown),
+        "method.given_label": (method.given_label, {"label"}),
+    }
+    if method.attributes is not None:
+        fields = common | {"attribute", "attributes", "values", "count", "known", "format"}
+        known["method.attributes.prompt"] = (method.attributes.prompt, fields)
+        known["method.attributes.known"] = (method.attributes.known, {"values"})
+    if method.instructions is not None:
+        known["method.instructions.prompt"] = (method.instructions.prompt, common | {"count", "known", "format"})
+        known["method.instructions.known"] = (method.instructions.known, {"instructions"})
+    if method.demonstrations is not None:
+        known["method.demonstrations.row"] = (method.demonstrations.row, {"instance", "label"})
+        known["method.demonstrations.intro"] = (method.demonstrations.intro, common)
+        known["method.demonstrations.stand_in"] = (method.demonstrations.stand_in, common)
+    if task.whole is not None:
+        known[f"{where}.whole.instruction"] = (task.whole.instruction, variant)
+        known |= {f"{where}.whole.fields.{name}": (text, variant) for name, text in task.whole.fields.items()}
+    return known
+
+
+def _whole_problems(method: Method, task: TaskSpec) -> list[str]:
+    """What is wrong with a task for a method that asks for a whole instance, its templates aside."""
+    where, found = f"tasks.{task.name}", []
+    for name in sorted(method.shown - _names(method.generation)):
+        found.append(f"method.generation: got no field {{{name}}}, expected it, for the method asks for its values.")
+    if method.attributes is not None and not task.attributes:
+        found.append(f"{where}.attributes: got none, expected what varies between instances. Name three to five.")
+    if task.whole is None:
+        return [*found, f"{where}.whole: got none, expected how an instance is written in one answer (see conf/task)."]
+    if set(task.whole.fields) != set(task.code.built_fields):
+        expected = sorted(task.code.built_fields)
+        found.append(f"{where}.whole.fields: got {sorted(task.whole.fields)}, expected {expected}.")
+    constraints = [label.constraint for label in task.labels]
+    texts = [task.whole.instruction, *constraints, *(t for t in whole_fields(task).values() if isinstance(t, str))]
+    for key in sorted(set(task.variants) - frozenset().union(*map(_names, texts))):
+        found.append(f"{where}.whole.instruction: got no field {{{key}}}, expected the variant that is asked for.")
+    for label in task.labels:
+        for name in sorted(_names(label.constraint) - set(task.variants)):
+            found.append(
+                f"{where}.labels.{label.name}.constraint: got the field {{{name}}}, which is not known before a whole "
+                f"instance is written. Take method=targen, or a constraint without it."
+            )
+    return found
+
+
+def _names(template: str) -> frozenset[str]:
+    """The fields of a template; none where it cannot be read, which is reported on its own."""
+    try:
+        return frozenset(name for _, name, _, _ in Formatter().parse(template) if name is not None)
+    except ValueError:
+        return frozenset()
+
+
+def _template_problems(key: str, text: str, fields: set[str]) -> list[str]:
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as err:
+        return [f"{key}: {err}. Write a literal brace twice."]
+    unknown = sorted(names - fields)
+    return [f"{key}: got the field {{{name}}}, expected one of {', '.join(sorted(fields))}." for name in unknown]

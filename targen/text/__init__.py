@@ -1,0 +1,1 @@
+"""Text as the checks see it: normalised words, and similarity."""

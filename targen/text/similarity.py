@@ -1,0 +1,93 @@
+"""Near-duplicates: texts that are alike up to a few words, by the Jaccard similarity of their character trigrams.
+
+MinHash (rensa) finds the pairs that are worth a look among many texts; what counts is the exact similarity.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from targen.text.normalise import normalised
+
+PERMUTATIONS, BANDS, BAND = 96, 16, 6  # a pair of similarity 0.8 shares a band of six with probability 0.99
+CROWD = 32  # texts in one band of which every pair is looked at; in a larger crowd, each one's first and last before it
+SEED = 0
+PAIRS_AT_ONCE = 65_536
+SLACK = 0.12  # below the threshold, by which the estimate may err (three standard errors)
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
+
+
+def trigrams(text: str) -> NDArray[np.uint32]:
+    """The different character trigrams of a text, up to case, punctuation and spacing, as sorted hashes."""
+    codes = np.frombuffer(_plain(text).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    if len(codes) < 3:
+        return np.empty(0, dtype=np.uint32)
+    mixed = codes[:-2] * _MIX[0] ^ codes[1:-1] * _MIX[1] ^ codes[2:] * _MIX[2]
+    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+
+
+def _plain(text: str) -> str:
+    return f" {normalised(text)} ".encode("utf-8", "replace").decode()
+
+
+def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
+    """Shared trigrams as a part of all; 0 where one text has none."""
+    both = np.intersect1d(one, other, assume_unique=True).size
+    return both / (one.size + other.size - both) if both else 0.0
+
+
+def similarity(one: str, other: str) -> float:
+    return jaccard(trigrams(one), trigrams(other))
+
+
+def signature(text: str) -> bytes:
+    """The MinHash signature of a text, of each value the low 16 bits; b"" for a text without words.
+
+    Sources: A. Broder, On the resemblance and containment of documents (1997); P. Li and A. C. König, b-bit minwise
+    hashing (2010).
+    """
+    plain = _plain(text)
+    if len(plain) < 3:
+        return b""
+    sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
+    sketch.update([plain[start : start + 3] for start in range(len(plain) - 2)])
+    return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint16).tobytes()
+
+
+def candidate_pairs(found: Sequence[bytes], threshold: float) -> Iterator[tuple[int, int]]:
+    """(later, earlier) places of texts whose similarity may reach the threshold, in order."""
+    places = np.array([place for place, one in enumerate(found) if one], dtype=np.int64)
+    if len(places) < 2:
+        return
+    matrix = np.frombuffer(b"".join(found), dtype=np.uint16).reshape(len(places), PERMUTATIONS)
+    keys: list[NDArray[np.int64]] = []
+    for band in range(BANDS):
+        part = np.ascontiguousarray(matrix[:, band * BAND : (band + 1) * BAND])
+        keys += _neighbours(part.view(f"V{part.shape[1] * part.itemsize}").ravel())
+    if not keys:
+        return
+    pairs = np.unique(np.concatenate(keys))
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        later, earlier = np.divmod(pairs[start : start + PAIRS_AT_ONCE], len(places))
+        alike = (matrix[later] == matrix[earlier]).mean(axis=1) >= threshold - SLACK
+        yield from zip(places[later[alike]].tolist(), places[earlier[alike]].tolist(), strict=True)
+
+
+def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
+    """Pairs of texts that are equal in a band, as later * count + earlier."""
+    _, group = np.unique(band, return_inverse=True)
+    order = np.argsort(group, kind="stable").astype(np.int64)
+    ends = np.append(np.flatnonzero(np.diff(group[order])) + 1, len(order))
+    starts = np.append(0, ends[:-1])
+    found = []
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        members = order[start:end]
+        if len(members) <= CROWD:
+            later, earlier = np.tril_indices(len(members), -1)
+        else:
+            every = np.arange(1, len(members))
+            later, earlier = np.tile(every, 2), np.concatenate([np.zeros_like(every), every - 1])
+        found.append(members[later] * len(band) + members[earlier])
+    return found

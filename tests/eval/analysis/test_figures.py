@@ -1,0 +1,151 @@
+"""The figures of the analyses: which are drawn, that equal numbers give equal bytes, that text in them is text."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from eval.analysis.figures.figures import NAMES, draw_analyses
+from targen.runtime.jsonl import Json
+from tests.support.commands import files
+
+HOSTILE = "$\\frac{1}{x}$\n<script> $y"
+VALUES = {"value": 0.4, "low": 0.3, "high": 0.5}
+
+
+def measured(part: str, name: str, unit: str = "share", **changes: Any) -> Json:
+    apart = {"value": 0.2, "low": 0.1, "high": 0.3}
+    other = {"value": 0.6, "low": 0.5, "high": 0.7}
+    own = {"part": part, "name": name, "title": f"title of {name}", "unit": unit, "a": VALUES, "b": other}
+    return own | {"difference": apart, "size": {"a": 24, "b": 24}, "note": "", "theirs": False} | changes
+
+
+def analysis(title: str = "CB") -> Json:
+    """What analysis/<task>.json has of a task, with something for each figure."""
+    countries = {
+        "distinct": 30,
+        "top": [{"name": name, "count": 9, "ambiguous": name == "Chad"} for name in ("Chad", "Peru")],
+    }
+    others = {"distinct": 1, "top": [{"name": "Peru", "count": 1234, "ambiguous": False}]}
+    points = [[number, number % 5 / 9, number % 7 / 8] for number in range(24)]
+    histogram = {"edges": [-1.0, 0.0, 0.5, 1.0], "a": [4, 8, 12], "b": [12, 8, 4]}
+    cell = "minilm.v2-single-cb-original-s0"
+    return {
+        "title": title,
+        "level": 0.95,
+        "sets": {"a": {"name": "original", "labels": {}}, "b": {"name": "synthetic", "labels": {"neutral": 24}}},
+        "measures": [
+            measured("lexical", "words_per_row", "words"),
+            measured("lexical", "authors_sum", "tokens", theirs=True),
+            measured("semantic", "vendi", "rows"),
+            measured("difficulty", "v_information", "bits"),
+            measured("correctness", "flips", a=None, difference=None),
+            measured("correctness", "flips.neutral", a=None, difference=None),
+            measured("correctness", f"agreement.{cell}.neutral", a=None, difference=None),
+            measured("bias", "feminine_share", difference={"value": 0.2, "low": -0.1, "high": 0.5}),
+            measured("contamination", "train_runs", a=None, difference=None),
+            measured("contamination", "val_runs"),
+        ],
+        "details": {
+            "points": {"explained_variance": [0.2, 0.1], "a": points, "b": points[:7]},
+            "pvi": {"histogram": histogram},
+            "countries": {"a": countries, "b": others},
+            f"agreement {cell}": {"score_on_original": 0.5},
+            "human": VALUES,
+        },
+    }  # fmt: skip
+
+
+def only_synthetic(found: Json) -> Json:
+    found = deepcopy(found)
+    del found["sets"]["a"]
+    for one in found["measures"]:
+        one["a"] = one["difference"] = None
+    for own in (found["details"]["points"], found["details"]["countries"], found["details"]["pvi"]["histogram"]):
+        del own["a"]
+    return found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What each figure says, by its name, as it is saved."""
+    said: dict[str, list[str]] = {}
+    save = Figure.savefig
+
+    def remember(figure: Figure, path: Path, **keys: Any) -> None:
+        save(figure, path, **keys)
+        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+        assert not any(text.get_parse_math() for text in texts)
+        said[path.stem] = [text.get_text() for text in texts]
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    return said
+
+
+def test_every_figure_as_pdf_and_png_with_equal_bytes(tmp_path: Path) -> None:
+    with matplotlib.rc_context({"font.size": 20}):  # whatever others have set
+        assert draw_analyses(tmp_path / "one", [analysis(), analysis("RTE")]) == list(NAMES)
+    assert draw_analyses(tmp_path / "two", [analysis(), analysis("RTE")]) == list(NAMES)
+    first = files(tmp_path / "one")
+    assert set(first) == {f"{name}.{suffix}" for name in NAMES for suffix in ("pdf", "png")}
+    assert first == files(tmp_path / "two")
+
+
+def test_figures_without_numbers_go_and_other_files_stay(tmp_path: Path) -> None:
+    draw_analyses(tmp_path, [analysis()])
+    (tmp_path / "mine.png").write_text("mine")
+    found = analysis() | {"details": {}, "measures": [measured("lexical", "authors_sum", theirs=True)]}
+    assert draw_analyses(tmp_path, [found | {"measures": [*found["measures"], measured("semantic", "vendi")]}]) == [
+        "diversity"
+    ]
+    assert set(files(tmp_path)) == {"diversity.pdf", "diversity.png", "mine.png"}
+    assert draw_analyses(tmp_path, [found]) == []
+    assert draw_analyses(tmp_path / "none", []) == []
+    assert set(files(tmp_path)) == {"mine.png"} and not (tmp_path / "none").exists()
+
+
+def test_what_the_figures_say(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
+    without = analysis("RTE")
+    without["measures"] = [one for one in without["measures"] if one["name"] != "vendi"]
+    empty = analysis("WSC") | {"measures": [], "details": {}}  # of a set without rows
+    draw_analyses(tmp_path, [analysis(), without, empty])
+    assert {"CB", "RTE", "words"} <= set(drawn["diversity"])
+    assert {"title of words_per_row", "title of vendi", "rows (more diverse →)", "--"} <= set(drawn["diversity"])
+    assert "title of authors_sum" not in drawn["diversity"]
+    assert "PC1 (20 % of variance)" in drawn["projection"]
+    assert {"0.40", "0.60"} <= set(drawn["difficulty"])
+    assert {"neutral", "people agree", "classifiers trained on original rows agree"} <= set(drawn["flips"])
+    # of both tasks together; of one list not all is known
+    assert {"Chad *", "Peru", " 18", " 0", " 2,468"} <= set(drawn["bias"])
+    assert {"hollow: the two cannot be told apart"} <= set(drawn["bias"]) - set(drawn["diversity"])
+    assert not any("WSC" in said for said in drawn.values())
+
+
+def test_a_list_of_countries_that_ends_says_at_least(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
+    found, other = analysis(), analysis("RTE")
+    other["details"]["countries"]["a"]["top"] = [{"name": "Fiji", "count": 7, "ambiguous": False}]
+    draw_analyses(tmp_path, [found, other])
+    assert {" ≥ 9", " ≥ 7", " 2,468"} <= set(drawn["bias"])
+
+
+@pytest.mark.parametrize("tasks", [1, 8])
+def test_only_the_synthetic_set(tmp_path: Path, drawn: dict[str, list[str]], tasks: int) -> None:
+    found = [only_synthetic(analysis(f"task {number}")) for number in range(tasks)]
+    assert draw_analyses(tmp_path, found) == list(NAMES)
+    for said in drawn.values():
+        assert "original" not in said
+
+
+def test_names_are_text(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
+    found = analysis(HOSTILE)
+    for own in found["sets"].values():
+        own["name"] = HOSTILE * 20
+    found["sets"]["b"]["labels"] = {HOSTILE: 1}
+    assert draw_analyses(tmp_path, [found]) == list(NAMES)
+    said = drawn["diversity"]
+    assert any(text.startswith("$\\frac{1}{x}$ <script>") and len(text) == 40 for text in said)
+    assert not any("\n" in text for text in said)

@@ -1,0 +1,170 @@
+"""SuperGLUE as we score it, held against lm-evaluation-harness: one model, the same rows, the same answers and scores.
+
+Both ways: our scorer is given the prompts and answers of the harness's own tasks, and the harness those of ours.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from eval.openllm.model import Asked
+from eval.openllm.tasks import TASKS, ReadOnce
+from eval.scoring.metrics import Prediction, gold_of, options_of, score
+from targen.data.original import FIXTURE, local_file, read_rows, spread
+from targen.tasks import record
+from targen.tasks.task import Example, Row, TaskSpec
+from tests.support.commands import ORIGINALS, settings
+from tests.support.small_data import SPECS
+from train.data.rendering import answers, prompt
+from train.families import decoder, seq2seq
+from train.families.base import family
+from train.grid.cells import cells
+from train.loop.saving import load_cell
+from train.models.loading import Loaded
+from train.runtime.processes import Processes
+
+NAMES = ("boolq", "cb", "copa", "record", "rte", "wic", "wsc")
+FAMILIES = ("decoder", "seq2seq")
+ROWS = 10  # of a task; of ReCoRD, whose passages have several queries with many answers, three
+METRICS = {"cb": {"acc": "accuracy", "f1": "f1_macro"}, "record": {"f1": "record_f1", "em": "record_em"}}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def loaded(request: pytest.FixtureRequest) -> tuple[str, Loaded, Any]:
+    """(family, model, the harness's view of it)."""
+    positions = ["model.config.max_position_embeddings=16384"] if request.param == "decoder" else []
+    found = settings(f"model=tiny_{request.param}", "arms=[none]", "task=cb", *positions)
+    torch.manual_seed(3)
+    model = load_cell(found, cells(found)[0])
+    model.model.eval()
+    backend = {"decoder": "causal", "seq2seq": "seq2seq"}[request.param]
+    return request.param, model, Asked(model, Processes(), backend=backend, batch_size=3, max_length=16000)
+
+
+def rows_of(name: str, folder: Path) -> Sequence[Row]:
+    task = SPECS[name]
+    return spread(
+        read_rows(local_file(folder, task, task.eval_split), task, labelled=True), 3 if name == "record" else ROWS
+    )
+
+
+def examples_of(task: TaskSpec, rows: Sequence[Row]) -> list[Example]:
+    return [example for row in rows for example in task.code.examples(task, row)]
+
+
+def documents(task: TaskSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as the Hub's mirror has them, which the harness reads: labels are numbers, a document is a query."""
+    if task.name == "record":
+        return [
+            {
+                "passage": row["passage"]["text"],
+                "query": query["query"],
+                "entities": record.options(task, row),
+                "answers": [answer["text"] for answer in query["answers"]],
+            }
+            for row in rows
+            for query in row["qas"]
+        ]
+    names = [label.name for label in task.labels]
+    found = []
+    for row in rows:
+        label = row["label"] if not isinstance(row["label"], str) else names.index(row["label"])
+        texts = {**row, **row.get("target", {}), "label": int(label)}
+        found.append({key: value for key, value in texts.items() if key != "target"})
+    return found
+
+
+def harness_task(name: str, docs: list[dict[str, Any]], **changed: Any) -> ReadOnce:
+    config = load_yaml(TASKS / "super_glue" / name / "default.yaml", resolve_func=True)
+    config = {key: value for key, value in config.items() if key != "tag"} | changed
+    data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(docs)})
+    splits = {"training_split": None, "custom_dataset": lambda **_: data, "num_fewshot": 0}
+    return ReadOnce(config=config | splits)
+
+
+def asked(task: ReadOnce, model: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The harness's scores, and its samples in the order of the documents."""
+    out = evaluate(model, {"tasks": {task.task_name: task}})
+    results = {key.split(",")[0]: value for key, value in out["results"][task.task_name].items() if "," in key}
+    return results, sorted(out["samples"][task.task_name], key=lambda one: one["doc_id"])
+
+
+def best(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def compare_with_the_harness_prompts(name: str, folder: Path, kind: str, model: Loaded, lm: Any) -> int:
+    """Our scorer on what the harness asks; the number of documents."""
+    task, rows = SPECS[name], rows_of(name, folder)
+    results, samples = asked(harness_task(name, documents(task, rows)), lm)
+    module = {"decoder": decoder, "seq2seq": seq2seq}[kind]
+    encoded = []
+    for sample in samples:
+        pairs = [lm._encode_pair(context, answer) for context, answer in sample["arguments"]]
+        encoded.append(module.Encoded(pairs[0][0], tuple(answer for _, answer in pairs), -1))
+    predicted = dict(family(kind).predict(model, encoded, 4))
+    for place, sample in enumerate(samples):
+        own = torch.tensor([one[0] for one in sample["filtered_resps"]]).log_softmax(dim=0)
+        assert torch.allclose(torch.tensor(predicted[place]), own, atol=1e-3)
+    assert len(samples) == sum(len(row.get("qas", [0])) for row in rows)
+    if name != "record":
+        right = [best(predicted[place]) == sample["target"] for place, sample in enumerate(samples)]
+        if name == "copa":  # its target is a text
+            right = [best(predicted[place]) == sample["doc"]["label"] for place, sample in enumerate(samples)]
+        assert results["acc"] == sum(right) / len(right)
+    return len(samples)
+
+
+def compare_with_our_prompts(name: str, folder: Path, kind: str, model: Loaded, lm: Any) -> dict[str, float]:
+    """The harness, with its own metrics, on what we ask; our scores."""
+    task, rows = SPECS[name], rows_of(name, folder)
+    examples, end = examples_of(task, rows), model.tokenizer.eos_token
+    cue, blank = (f"\n{decoder.CUE}", " ") if kind == "decoder" else ("", "")
+    docs = [
+        {
+            **document,
+            "ours": prompt(task, example) + cue,
+            "options": [blank + one + end for one in answers(task, example)],  # the end counts, as we count it
+            **({"entities": list(example.choices)} if name == "record" else {"right": example.gold[0]}),
+        }
+        for document, example in zip(documents(task, rows), examples, strict=True)
+    ]
+    changed = {"doc_to_text": "{{ours}}", "doc_to_choice": "options", "target_delimiter": "", "process_docs": None}
+    target = 0 if name == "record" else "right"  # ReCoRD's metric reads the answers themselves
+    results, samples = asked(harness_task(name, docs, doc_to_target=target, **changed), lm)
+
+    found = dict(family(kind).predict(model, family(kind).encode(model, task, examples, 16000), 4))
+    predictions = []
+    for place, (example, sample) in enumerate(zip(examples, samples, strict=True)):
+        theirs = torch.tensor([one[0] for one in sample["filtered_resps"]])
+        assert torch.allclose(torch.tensor(found[place]), theirs.log_softmax(dim=0), atol=1e-3)
+        assert best(found[place]) == best(theirs.tolist())  # row by row
+        options = options_of(task, example)
+        predictions.append(Prediction(example.id, gold_of(task, example), options[best(found[place])], {}))
+    scores = score(task, predictions)
+    for theirs_name, own_name in METRICS.get(name, {"acc": "accuracy"}).items():
+        assert scores[own_name] == pytest.approx(results[theirs_name]), own_name
+    return scores
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_scorer_answers_the_prompts_of_the_harness_as_it_does(name: str, loaded: tuple[str, Loaded, Any]) -> None:
+    assert compare_with_the_harness_prompts(name, FIXTURE, *loaded) >= 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_harness_scores_our_prompts_as_we_do(name: str, loaded: tuple[str, Loaded, Any]) -> None:
+    assert compare_with_our_prompts(name, FIXTURE, *loaded)
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"needs the official SuperGLUE files in {ORIGINALS}")
+@pytest.mark.parametrize("name", NAMES)
+def test_both_on_official_rows(name: str, loaded: tuple[str, Loaded, Any]) -> None:
+    compare_with_the_harness_prompts(name, ORIGINALS, *loaded)
+    compare_with_our_prompts(name, ORIGINALS, *loaded)

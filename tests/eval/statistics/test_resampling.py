@@ -1,0 +1,149 @@
+"""Intervals and tests against hand-worked numbers, exact distributions and scipy."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from eval.scoring.metrics import average, task_score
+from eval.statistics import resampling as statistics
+from eval.statistics.resampling import (
+    Answers,
+    Ints,
+    bootstrap,
+    exchanged,
+    generator,
+    holm,
+    interval,
+    kinds,
+    mcnemar,
+    p_value,
+    scores,
+)
+
+GOLD = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 1])
+CLASSES = np.array([0, 0, 1, 1, -1, 2, 2, 0, 2, 1])
+OTHER = np.array([0, 1, 1, 1, 2, 2, 0, 0, 1, 1])
+
+
+def right(answered: Ints, gold: Ints = GOLD) -> Answers:
+    return Answers({"accuracy": (answered == gold).astype(float)}, answered[:, None])
+
+
+def test_mcnemar_by_hand_and_by_scipy() -> None:
+    one, other = np.array([1.0] * 8 + [0.0] * 2 + [1.0] * 30), np.array([0.0] * 8 + [1.0] * 2 + [1.0] * 30)
+    # 10 rows that only one got right, 2 or fewer on one side: 2 (1 + 10 + 45) / 1024
+    assert mcnemar(one, other) == pytest.approx(112 / 1024)
+    assert mcnemar(one, other) == pytest.approx(mcnemar(other, one))
+    assert mcnemar(one, one) == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x 0.01; 2 x 0.03; 0.04 not below that
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_p_values_are_never_0_and_two_sided() -> None:
+    null = np.array([-2.0, -1.0, 0.0, 1.0])
+    assert p_value(1.0, null) == pytest.approx(4 / 5)  # -2, -1, 1 and the sample itself
+    assert p_value(5.0, null) == pytest.approx(1 / 5)
+
+
+def test_macro_f1_of_counts_is_scikit_learns_of_rows() -> None:
+    weights = np.array([[2.0, 1, 0, 3, 1, 1, 0, 2, 1, 1], [1.0] * 10])
+    found = scores(right(CLASSES), GOLD, 3, weights)
+    for place, row in enumerate(weights.astype(int)):
+        gold, answered = np.repeat(GOLD, row), np.repeat(CLASSES, row)
+        expected = f1_score(gold, answered, labels=[0, 1, 2], average="macro", zero_division=0)
+        assert found["f1_macro"][place] == pytest.approx(expected)
+        assert found["accuracy"][place] == pytest.approx(np.mean(gold == answered))
+
+
+def test_several_seeds_are_averaged_before_and_macro_f1_seed_by_seed() -> None:
+    both = Answers({"accuracy": np.mean([GOLD == CLASSES, GOLD == OTHER], axis=0)}, np.column_stack([CLASSES, OTHER]))
+    every = np.ones((1, 10))
+    one, other = (scores(right(answered), GOLD, 3, every) for answered in (CLASSES, OTHER))
+    found = scores(both, GOLD, 3, every)
+    for metric in found:
+        assert found[metric][0] == pytest.approx((one[metric][0] + other[metric][0]) / 2)
+
+
+def test_kinds_count_units_that_were_answered_alike() -> None:
+    places, counts = kinds([Answers({"accuracy": np.array([1.0, 0.0, 1.0, 1.0])})], np.array([0, 0, 0, 1]))
+    assert sorted(counts) == [1, 1, 2]
+    assert set(places) == {0, 1, 3}
+
+
+def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
+    values = np.array([1.0] * 42 + [0.0] * 14)
+    (drawn,) = bootstrap([Answers({"accuracy": values})], np.zeros(56, int), 0, generator("binomial"))
+    low, high = interval(drawn["accuracy"])
+    exact = stats.binom(56, 0.75).ppf([0.025, 0.975]) / 56
+    assert [low, high] == pytest.approx(list(exact), abs=1.01 / 56)
+    assert drawn["accuracy"].std() == pytest.approx((0.75 * 0.25 / 56) ** 0.5, rel=0.03)
+
+
+def test_the_interval_of_macro_f1_is_that_of_resampled_rows() -> None:
+    gold, answered = np.tile(GOLD, 8), np.tile(CLASSES, 8)
+    (drawn,) = bootstrap([right(answered, gold)], gold, 3, generator("f1"))
+
+    def macro(places: Ints) -> float:
+        return float(f1_score(gold[places], answered[places], labels=[0, 1, 2], average="macro", zero_division=0))
+
+    rng = np.random.default_rng(0)
+    rows = [macro(rng.integers(0, 80, 80)) for _ in range(500)]
+    assert list(interval(drawn["f1_macro"])) == pytest.approx(list(np.quantile(rows, [0.025, 0.975])), abs=0.03)
+
+
+def test_a_paired_interval_is_on_the_same_rows() -> None:
+    one = right(CLASSES)
+    drawn, same = bootstrap([one, one], GOLD, 3, generator("same"))
+    assert interval(drawn["accuracy"] - same["accuracy"]) == (0.0, 0.0)
+    assert drawn["accuracy"].std() > 0
+
+
+def test_exchange_of_means_is_scipys_permutation_test() -> None:
+    one, other = np.array([0.9, 1.0, 0.4, 0.8, 1.0, 0.5, 0.7, 0.2]), np.array([0.5, 0.8, 0.5, 0.2, 1.0, 0.1, 0.6, 0.3])
+    exact = stats.permutation_test(
+        (one, other), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, vectorized=False
+    )
+    null = exchanged(Answers({"f": one}), Answers({"f": other}), np.zeros(8, int), 0, generator("exchange"))["f"]
+    assert p_value(float(np.mean(one - other)), null) == pytest.approx(exact.pvalue, abs=0.015)
+
+
+def test_exchange_of_macro_f1_is_that_of_all_arrangements() -> None:
+    def difference(swapped: tuple[int, ...]) -> float:
+        change = np.zeros(10, dtype=bool)
+        change[order[:differ]] = swapped
+        pair = np.where(change, OTHER, CLASSES), np.where(change, CLASSES, OTHER)
+        one, other = (f1_score(GOLD, p, labels=[0, 1, 2], average="macro", zero_division=0) for p in pair)
+        return float(one - other)
+
+    differ = int(np.sum(CLASSES != OTHER))
+    order = np.argsort(CLASSES == OTHER, kind="stable")
+    every = np.array([difference(swapped) for swapped in product((0, 1), repeat=differ)])
+    observed = difference((0,) * differ)
+    exact = np.mean(np.abs(every) >= abs(observed) - 1e-9)
+    null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("all"))["f1_macro"]
+    assert p_value(observed, null) == pytest.approx(exact, abs=0.015)
+
+
+def test_draws_are_equal_whatever_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws() -> tuple[list[float], list[float]]:
+        (one,) = bootstrap([right(CLASSES)], GOLD, 3, generator("memory"), 200)
+        null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("memory"), 200)
+        return list(one["f1_macro"]), list(null["f1_macro"])
+
+    whole = draws()
+    monkeypatch.setattr(statistics, "AT_ONCE", 70)
+    assert draws() == whole
+
+
+def test_two_metrics_are_averaged_and_gender_parity_is_left_out() -> None:
+    assert task_score({"accuracy": 0.5, "f1_macro": 0.25}) == 0.375
+    assert task_score({"accuracy": 0.5, "gender_parity": 1.0}) == 0.5
+    found = average({"cb": {"accuracy": 0.5, "f1_macro": 0.25}, "axg": {"accuracy": 0.5, "gender_parity": 1.0}})
+    assert found == pytest.approx(0.4375)

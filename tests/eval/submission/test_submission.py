@@ -1,0 +1,371 @@
+"""Archives for the leaderboard: official names and spellings, whole or told, the same bytes again, nothing asked twice."""
+
+import json
+import logging
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from eval.run import evaluate
+from eval.scoring.metrics import Prediction, gold_of
+from eval.scoring.scores import Evaluated, ReadyCell
+from eval.submission.__main__ import main
+from eval.submission.archive_format import problems, wanted_names
+from eval.submission.archives import Predict, archives, packed, submit
+from targen.config.run_directory import missing_files
+from targen.config.settings import Data, Settings
+from targen.data.original import FIXTURE, leaderboard_split, local_file, read_rows
+from targen.runtime.errors import UserError
+from targen.tasks.task import TaskSpec
+from tests.support.commands import ORIGINALS, TASKS, files, settings
+from tests.support.commands import lines as lines_of
+from tests.support.small_data import SPECS, model_of, small_overrides, small_run, tiny_overrides
+from train.grid.cells import cells
+from train.run import train
+from train.runtime.processes import Processes
+
+FOLDERS = {SPECS[name].folder: name for name in TASKS}
+
+
+def hidden(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as a test split has it."""
+    row = {key: value for key, value in row.items() if key != "label"}
+    if "qas" in row:
+        row["qas"] = [{key: value for key, value in query.items() if key != "answers"} for query in row["qas"]]
+    return row
+
+
+def with_test_splits(
+    folder: Path, *overrides: str, tasks: tuple[str, ...] = TASKS, model: str = "tiny_encoder"
+) -> Settings:
+    """A run with the fixture as test splits, labels hidden."""
+    for name in set(tasks) - {"axg"}:  # whose test split is labelled, and is its evaluation split
+        task = SPECS[name]
+        rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+        path = folder / "data" / task.folder / "test.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(hidden(row)) + "\n" for row in rows))
+    usual = [f"model={model}", "arms=[synthetic]", "eval.submission=true"]
+    return settings(*small_overrides(folder, *usual, *overrides, tasks=tasks))
+
+
+def right_answers(name: str) -> list[Any]:
+    """The labels of the fixture's official rows; ReCoRD: the first answer of each query."""
+    rows = read_rows(local_file(FIXTURE, SPECS[name], SPECS[name].eval_split), SPECS[name])
+    if name == "record":
+        return [query["answers"][0]["text"] for row in rows for query in row["qas"]]
+    return [row["label"] for row in rows]
+
+
+def oracle(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+    """What the fixture says is right."""
+    assert all(not example.gold for example in on.examples) or task.name == "axg"
+    rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+    gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.code.examples(task, row)}
+    return [Prediction(example.id, (), gold[example.id], {}) for example in on.examples]
+
+
+def archived(found: Settings, predict: Predict = oracle) -> list[Path]:
+    return submit(found, Processes(), [ReadyCell(cell, {}) for cell in cells(found)], predict)
+
+
+def unpacked(path: Path) -> dict[str, list[dict[str, Any]]]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: [json.loads(line) for line in archive.read(name).splitlines()] for name in archive.namelist()}
+
+
+def test_the_right_answers_are_submitted_in_the_official_spelling(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = with_test_splits(tmp_path)
+    with caplog.at_level(logging.INFO):
+        (path,) = archived(found)
+    assert path == tmp_path / "run" / "submission" / "tiny_encoder-single-all-synthetic-s0.zip"
+    archive = unpacked(path)
+    assert sorted(archive) == sorted(f"{folder}.jsonl" for folder in FOLDERS)
+    spelling = {"BoolQ": {True: "true", False: "false"}, "WiC": {True: "true", False: "false"}}
+    spelling["WSC"] = {True: "True", False: "False"}
+    for folder, name in FOLDERS.items():
+        expected = [spelling.get(folder, {}).get(label, label) for label in right_answers(name)]
+        assert archive[f"{folder}.jsonl"] == [{"idx": idx, "label": label} for idx, label in enumerate(expected)]
+    assert {type(line["label"]) for line in archive["COPA.jsonl"]} == {int}
+    assert archive["CB.jsonl"][:3] == [
+        {"idx": 0, "label": "entailment"}, {"idx": 1, "label": "neutral"}, {"idx": 2, "label": "contradiction"}
+    ]  # fmt: skip
+    said = caplog.text
+    assert "the leaderboard also wants AX-b.jsonl and MultiRC.jsonl, which this project has no task for" in said
+    assert "CB.jsonl: got 10 of 250 idx, expected all; the first that is missing is 10." in said
+    assert "lacks" not in said
+
+
+def test_the_same_answers_are_the_same_bytes(tmp_path: Path) -> None:
+    found = with_test_splits(tmp_path, tasks=("cb", "wsc"))
+    (path,) = archived(found)
+    assert path.name == "tiny_encoder-single-cb_wsc-synthetic-s0.zip"
+    first = path.read_bytes()
+    path.unlink()
+    archived(found)
+    assert path.read_bytes() == first
+    test_file = tmp_path / "data" / "WSC" / "test.jsonl"
+    test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:4]))
+    archived(found)
+    assert path.read_bytes() != first and len(unpacked(path)["WSC.jsonl"]) == 4
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_files_that_were_put_into_an_archive_stay_in_it(tmp_path: Path) -> None:
+    found = with_test_splits(tmp_path, tasks=("cb",))
+    (path,) = archived(found)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("AX-b.jsonl", '{"idx": 0, "label": "entailment"}\n')
+    archived(found)
+    assert unpacked(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
+    assert len(unpacked(path)["CB.jsonl"]) == 10
+    path.write_bytes(b"no zip")
+    archived(found)
+    assert list(unpacked(path)) == ["CB.jsonl"]
+
+
+def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own() -> None:
+    single = settings("arms=[original,synthetic]", "seeds=[0,1]")
+    names = [whole.name for whole, _ in archives(cells(single))]
+    assert names == [f"minilm-single-all-{arm}-s{seed}" for arm in ("original", "synthetic") for seed in (0, 1)]
+    assert all(len(parts) == 8 for _, parts in archives(cells(single)))
+    multi = settings("train.setting=multi", "task=[cb,copa]", "arms=[synthetic]")
+    assert [whole.name for whole, _ in archives(cells(multi))] == ["minilm-multi-cb_copa-synthetic-s0"]
+    one = settings("task=[cb]", "arms=[synthetic]")
+    assert [whole.name for whole, _ in archives(cells(one))] == [cell.name for cell in cells(one)]
+
+
+def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = with_test_splits(tmp_path, tasks=("boolq",))
+
+    def silent(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+        return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
+
+    (path,) = archived(found, silent)
+    assert [line["label"] for line in unpacked(path)["BoolQ.jsonl"][:2]] == ["", "true"]
+    assert "1 of 10 answers to BoolQ could not be read" in caplog.text
+    assert 'BoolQ.jsonl:1: got "", expected the label "true" or "false".' in problems(path)
+
+
+def test_a_part_of_a_test_split_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = with_test_splits(tmp_path, tasks=("record",))
+    folder = tmp_path / "data" / "ReCoRD"
+    (folder / "test.jsonl").rename(folder / "test_partial.jsonl")
+    (path,) = archived(found)
+    count = len(right_answers("record"))
+    assert f"ReCoRD.jsonl: got {count} of 10000 idx, expected all; the first that is missing is {count}." in caplog.text
+    assert len(unpacked(path)["ReCoRD.jsonl"]) == count
+
+
+def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> None:
+    found = small_run(tmp_path, "arms=[synthetic]", "eval.submission=true", tasks=("cb", "axg"))
+    (problem,) = missing_files(found)
+    assert "CB/test.jsonl is not there" in problem and "leave cb out, or set eval.submission=false" in problem
+    assert missing_files(small_run(tmp_path, "arms=[synthetic]", tasks=("cb", "axg"))) == []
+    with pytest.raises(UserError, match=r"eval\.submission: got true with data\.source=fixture"):
+        settings("data.source=fixture", "arms=[synthetic]", "eval.submission=true")
+    with pytest.raises(UserError, match=r"eval\.submission: got true, but the test split of CB is not to be had"):
+        leaderboard_split(Data("hub", None, "nobody/nothing", "fixture"), SPECS["cb"])
+
+
+def test_a_row_that_stands_twice_in_a_test_split_is_told(tmp_path: Path) -> None:
+    found = with_test_splits(tmp_path, tasks=("cb",))
+    path = tmp_path / "data" / "CB" / "test.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[3])
+    with pytest.raises(UserError, match="SuperGLUE test: idx 3 of CB stands there more than once"):
+        archived(found)
+
+
+def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Path) -> None:
+    names = ["entailment", "contradiction", "neutral"]
+    rows = [hidden(dict(row)) for row in read_rows(FIXTURE / "CB" / "val.jsonl", SPECS["cb"])]
+    kinds = {
+        "premise": Value("string"),
+        "hypothesis": Value("string"),
+        "idx": Value("int32"),
+        "label": ClassLabel(names=names),
+    }
+    (tmp_path / "cb").mkdir()
+    Dataset.from_list([row | {"label": -1} for row in rows], features=Features(kinds)).to_parquet(
+        tmp_path / "cb" / "test-00000-of-00001.parquet"
+    )
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: cb\n  data_files:\n  - split: test\n    path: cb/test-*\n---\n"
+    )
+    split = leaderboard_split(Data("hub", None, str(tmp_path), None), SPECS["cb"])
+    assert list(split.rows) == rows and split.origin == "SuperGLUE test"
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"{ORIGINALS} is not there")
+def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path) -> None:
+    """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
+    found = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
+
+    def first(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+        names = [label.name for label in task.labels]
+        return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
+
+    (path,) = archived(found, first)
+    assert problems(path) == [
+        "AX-b.jsonl: got none, expected it in the archive. Put it in.",
+        "MultiRC.jsonl: got none, expected it in the archive. Put it in.",
+        "ReCoRD.jsonl: got 5 of 10000 idx, expected all; the first that is missing is 5.",
+    ]
+
+
+def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_asks_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = ("copa", "rte")
+    with_test_splits(tmp_path, tasks=tasks)
+    overrides = ["eval.submission=true", "eval.max_rows=4", "train.setting=multi"]
+    found = settings(*tiny_overrides(tmp_path, *overrides, tasks=tasks))
+    train(found)
+    evaluate(found)
+    folder = tmp_path / "run" / "submission"
+    (path,) = folder.glob("*.zip")
+    assert path.name == "tiny_encoder-multi-copa_rte-synthetic-s0.zip"
+    archive = unpacked(path)
+    for name in tasks:
+        predicted = lines_of(folder / "predictions" / f"{path.stem}.{name}.jsonl")
+        assert [(one["idx"], one["gold"]) for one in predicted] == [(idx, []) for idx in range(10)]
+        values = {label.name: label.value for label in SPECS[name].labels}
+        expected = [{"idx": one["idx"], "label": values[one["prediction"]]} for one in predicted]
+        assert archive[f"{SPECS[name].folder}.jsonl"] == expected
+    assert {row["n"] for row in lines_of(found.paths.scores)} == {4}
+    before = files(folder)
+    (weights,) = model_of(found).glob("*.safetensors")
+    weights.rename(tmp_path / weights.name)  # no model can be loaded, and none is: nothing is asked again
+    evaluate(found)
+    assert files(folder) == before
+    (tmp_path / weights.name).rename(weights)
+    test_file = tmp_path / "data" / "RTE" / "test.jsonl"
+    test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
+    evaluate(found)
+    assert "was predicted on SuperGLUE test before, is predicted anew" in caplog.text
+    assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
+    (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
+    found.paths.scores.unlink()
+    with pytest.raises(UserError, match=r"RTE/test\.jsonl is not there"):
+        evaluate(found)
+    assert not found.paths.scores.exists()  # it was told before anything was computed
+
+
+# ---- the check of an archive
+
+SIZES = {
+    "BoolQ": 3245,
+    "CB": 250,
+    "COPA": 500,
+    "ReCoRD": 10000,
+    "RTE": 3000,
+    "WiC": 1400,
+    "WSC": 146,
+    "AX-b": 1104,
+    "AX-g": 356,
+}
+LABELS = {"BoolQ": "true", "CB": "neutral", "COPA": 1, "ReCoRD": "Kenya", "WiC": "false", "WSC": "False"}
+
+
+def multirc() -> list[dict[str, Any]]:
+    """Passages with all questions in the last one, and all further answers in the last question."""
+    questions = [{"idx": idx, "answers": [{"idx": idx, "label": idx % 2}]} for idx in range(1800)]
+    questions[-1]["answers"] = [{"idx": idx, "label": 0} for idx in range(1799, 9693)]
+    last = {"idx": 165, "passage": {"questions": questions}}
+    return [*({"idx": idx, "passage": {"questions": []}} for idx in range(165)), last]
+
+
+def lines(rows: Sequence[object]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, bytes]:
+    """All files of a right archive."""
+    flat = {
+        f"{folder}.jsonl": lines([{"idx": idx, "label": LABELS.get(folder, "not_entailment")} for idx in range(size)])
+        for folder, size in SIZES.items()
+    }
+    return {**flat, "MultiRC.jsonl": lines(multirc())}
+
+
+def test_a_whole_archive_has_no_problem(
+    whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sorted(whole) == wanted_names()
+    path = tmp_path / "whole.zip"
+    path.write_bytes(packed(whole))
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: all files are there and well-formed\n"
+
+
+CB = [{"idx": idx, "label": "neutral"} for idx in range(250)]
+BROKEN = [  # file, its content, what is said of it
+    ("CB.jsonl", lines(CB[:249]), ["CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 249."]),
+    ("CB.jsonl", lines([*CB, CB[3]]), ["CB.jsonl:251: got idx 3 again, expected each idx only once."]),
+    ("CB.jsonl", lines([*CB, {"idx": 250, "label": "neutral"}]), ["CB.jsonl:251: got 250, expected a whole number from 0 to 249 as idx."]),
+    ("CB.jsonl", lines([{**row, "label": 2} for row in CB]), ['CB.jsonl:1: got 2, expected the label "entailment" or "contradiction" or "neutral". 250 lines are like this.']),
+    ("CB.jsonl", lines([{**CB[0], "idx": "0"}, *CB[1:]]), ['CB.jsonl:1: got "0", expected a whole number from 0 to 249 as idx.', "CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 0."]),
+    ("CB.jsonl", lines([*CB[:249], {"idx": 249}]), ["CB.jsonl:250: got '{\"idx\": 249}', expected an object with the keys \"idx\" and \"label\".", "CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 249."]),
+    ("CB.jsonl", lines(CB) + b"\xff\n", ["CB.jsonl:251: got '\ufffd', expected an object with the keys \"idx\" and \"label\"."]),
+    ("CB.jsonl", lines(CB) + b"[" * 100_000, ["CB.jsonl:251: got '" + "[" * 60 + "', expected an object with the keys \"idx\" and \"label\"."]),
+    ("BoolQ.jsonl", lines([{"idx": idx, "label": True} for idx in range(3245)]), ['BoolQ.jsonl:1: got true, expected the label "true" or "false". 3245 lines are like this.']),
+    ("WSC.jsonl", lines([{"idx": idx, "label": "true"} for idx in range(146)]), ['WSC.jsonl:1: got "true", expected the label "True" or "False". 146 lines are like this.']),
+    ("COPA.jsonl", lines([{"idx": idx, "label": True} for idx in range(500)]), ["COPA.jsonl:1: got true, expected the label 0 or 1. 500 lines are like this."]),
+    ("ReCoRD.jsonl", lines([{"idx": idx, "label": ["Kenya"]} for idx in range(10_000)]), ['ReCoRD.jsonl:1: got ["Kenya"], expected a text as label. 10000 lines are like this.']),
+    ("MultiRC.jsonl", lines([*multirc()[:165], {"idx": 165, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": "1"}]}]}}]), [
+        'MultiRC.jsonl:166: got "1", expected the label 0 or 1.',
+        "MultiRC.jsonl: got 1 of 1800 question idx, expected all; the first that is missing is 1.",
+        "MultiRC.jsonl: got 1 of 9693 answer idx, expected all; the first that is missing is 1.",
+    ]),
+    ("MultiRC.jsonl", lines([*multirc(), {"idx": 0, "label": 1}]), ["MultiRC.jsonl:167: got '{\"idx\": 0, \"label\": 1}', expected a passage with its questions and their answers."]),
+    ("\x1bCB.txt", b"", ["'\\x1bCB.txt': got a file of this name, expected only AX-b.jsonl, AX-g.jsonl, BoolQ.jsonl, CB.jsonl, COPA.jsonl, MultiRC.jsonl, RTE.jsonl, ReCoRD.jsonl, WSC.jsonl, WiC.jsonl. Leave it out."]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "said"), BROKEN)
+def test_what_is_wrong_with_an_archive_is_told_a_line_a_kind(
+    name: str,
+    content: bytes,
+    said: list[str],
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "broken.zip"
+    path.write_bytes(packed({**whole, name: content}))
+    assert main([str(path)]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"error: {path}: {line}" for line in said]
+
+
+def test_what_is_no_archive_is_told_in_one_line(
+    whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, torn, flipped = tmp_path / "text.zip", tmp_path / "torn.zip", tmp_path / "flipped.zip"
+    data = packed(whole)
+    text.write_text("no zip")
+    torn.write_bytes(data[:-100])
+    flipped.write_bytes(data[:200] + bytes([data[200] ^ 0xFF]) + data[201:])
+    for path in (text, torn, flipped):
+        assert main([str(path)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"error: {path}: is no zip archive that can be read")
+    assert main([str(tmp_path / "nowhere.zip")]) == 2
+    assert "nowhere.zip: cannot be read (No such file or directory), expected a zip archive" in capsys.readouterr().err
+    assert main([]) == 2
+    assert "got 0 arguments, expected one archive" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+
+
+def test_a_file_that_is_there_twice_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "twice.zip"
+    path.write_bytes(packed(whole))
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("CB.jsonl", whole["CB.jsonl"])
+    assert problems(path) == ["CB.jsonl: got it 2 times, expected once. Leave one."]

@@ -1,0 +1,129 @@
+"""The report in Weights & Biases, offline: what lies in the folder that `wandb sync` takes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from wandb.proto import wandb_internal_pb2
+
+from eval.analysis.figures.figures import draw_analyses
+from eval.tables.formats import Table, Value
+from eval.tables.records import record
+from eval.tables.wandb_report import analysis_records, log_report, summary
+from targen.config.settings import Settings
+from tests.eval.analysis.test_figures import HOSTILE, analysis
+from tests.support.commands import files, settings
+from train.runtime.wandb_run import WANDB
+
+KEY = "0123456789" * 4
+BLOCK = 32 * 1024
+
+
+def table(records: Sequence[Mapping[str, Value]]) -> Table:
+    lines = (("CB", "71.4 ± 2"), (HOSTILE, "--"))
+    return Table("main", "Title", (), ("task", "original"), lines, tuple(records))
+
+
+def score(level: str, value: float, kind: str = "score", **changes: Value) -> dict[str, Value]:
+    start = record("main", (("model", "minilm"),), "cb", "accuracy", kind, level)
+    return start | {"value": value} | changes
+
+
+def offline_runs(found: Settings) -> list[Path]:
+    """Those that are there, when all of them is written: their own process goes on for a moment after a run's end."""
+    wandb.teardown()
+    return sorted((found.paths.root / "wandb").glob("offline-run-*"))
+
+
+def records_of(run: Path) -> list[wandb_internal_pb2.Record]:
+    """What the sync sends: blocks of 32 KiB with pieces of records, each after seven bytes: sum, length, kind (1, 4: the last)."""
+    (path,) = run.glob("*.wandb")
+    data, place, piece, found = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        if (left := BLOCK - place % BLOCK) < 7:
+            place += left
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        piece += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            found.append(wandb_internal_pb2.Record.FromString(piece))
+            piece = b""
+    return found
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    updates = [one for record in records_of(run) for one in record.summary.update]
+    return {one.key or ".".join(one.nested_key): json.loads(one.value_json) for one in updates}
+
+
+def tables_of(run: Path) -> dict[str, dict[str, Any]]:
+    media = run / "files" / "media" / "table"
+    return {path.name.rsplit("_", 2)[0]: json.loads(path.read_text()) for path in media.rglob("*.json")}
+
+
+def analyses_of() -> list[dict[str, Any]]:
+    return [analysis() | {"task": "cb"}, analysis("RTE") | {"task": "rte"}]
+
+
+def test_a_report_and_a_second_one_in_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    found = settings(f"run.dir={tmp_path / 'run'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
+    found.paths.root.mkdir()
+    names = draw_analyses(tmp_path / "figures", analyses_of())
+    figures = [tmp_path / "figures" / f"{name}.png" for name in names]
+    log_report(found, [table([score("original", 71.4)])], figures, analyses_of())
+    (run,) = offline_runs(found)
+    logged = tables_of(run)
+    assert set(logged) == {"main", "analyses"}
+    assert logged["main"]["columns"] == ["task", "original"]
+    assert logged["main"]["data"] == [["CB", "71.4 ± 2"], [HOSTILE.replace("\n", " "), "--"]]
+    assert len(logged["analyses"]["data"]) == 20
+    images = {path.name.rsplit("_", 2)[0] for path in (run / "files" / "media" / "images").rglob("*.png")}
+    assert images == set(names)
+    assert summary_of(run)["main/cb/accuracy/original"] == 71.4
+    assert summary_of(run)["analysis/rte/val_runs/b"] == 0.6
+    (started,) = [record.run for record in records_of(run) if record.HasField("run")]
+    assert (started.job_type, started.display_name) == ("report", "report")
+    other = settings(f"run.dir={tmp_path / 'other'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
+    other.paths.root.mkdir()
+    log_report(other, [], [], [])
+    ids = {path.name.rpartition("-")[2] for path in (run, *offline_runs(other))}
+    assert ids == {(tmp_path / "report" / WANDB).read_text().strip()}
+    assert not [name for name, data in files(tmp_path).items() if KEY.encode() in data]
+
+
+def test_nothing_where_it_is_disabled(tmp_path: Path) -> None:
+    log_report(settings(f"run.dir={tmp_path / 'run'}"), [table([])], [tmp_path / "none.png"], analyses_of())
+    assert not list(tmp_path.iterdir())
+
+
+def test_analyses_as_one_table() -> None:
+    records = {one["measure"]: one for one in analysis_records(analyses_of()) if one["task"] == "rte"}
+    assert {tuple(one) for one in records.values()} == {tuple(records["vendi"])}
+    vendi = {
+        "task": "rte",
+        "part": "semantic",
+        "unit": "rows",
+        "a": 0.4,
+        "a_low": 0.3,
+        "a_high": 0.5,
+        "difference_low": 0.1,
+    }
+    assert vendi.items() <= records["vendi"].items()
+    assert (records["train_runs"]["a"], records["train_runs"]["difference"]) == (None, None)
+    assert records["authors_sum"]["authors"] is True
+    assert (records["vendi"]["set_b"], records["vendi"]["size_b"]) == ("synthetic", 24)
+
+
+def test_scores_of_equal_names_are_told_apart_in_the_summary() -> None:
+    own = [score("original", 50.0), score("original", 60.0, model="other"), score("synthetic", 55.0)]
+    own += [score("", 1.0), score("synthetic - original", 5.0, kind="difference")]
+    assert summary([table(own)], []) == {
+        "main/cb/accuracy/original/minilm": 50.0,
+        "main/cb/accuracy/original/other": 60.0,
+        "main/cb/accuracy/synthetic": 55.0,
+    }

@@ -1,0 +1,311 @@
+"""`python -m eval.analyze`: of a run and of two folders; what is missing is said, and the rest goes on."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.analysis.arguments import Own, own_arguments
+from eval.analysis.measures.difficulty import difficulty, folds_of
+from eval.analysis.run import analyze, draw, take_sheet
+from eval.analysis.sets import DataSet, Pair
+from eval.run import evaluate
+from targen.config.settings import Settings
+from targen.data.original import FIXTURE
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import write_jsonl
+from targen.synthesis.slots import rng
+from targen.tasks.task import Row
+from tests.support.commands import command, files, lines, settings
+from tests.support.small_data import SPECS, small_run
+from train.grid.cells import cells
+from train.run import train
+from train.runtime.stop import Stopped, StopRequest
+
+QUICK = ["model=tiny_encoder", "analysis.replicates=20"]
+PARTS = "analysis.parts=[lexical,bias,correctness,contamination]"
+HOSTILE = "</script><script>alert(1)</script> | `rm -rf` *bold* [x](javascript:y) \\input{z} =1+1"
+
+
+def analysed(found: Settings, task: str) -> dict[str, Any]:
+    own: dict[str, Any] = json.loads((found.paths.analysis / f"{task}.json").read_text(encoding="utf-8"))
+    return own
+
+
+def measured(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in own["measures"]}
+
+
+def compared(folder: Path, *overrides: str) -> Settings:
+    return settings(*QUICK, PARTS, f"run.dir={folder / 'out'}", *overrides)
+
+
+def folders(folder: Path, **sets: Sequence[Row]) -> Own:
+    """Two folders of the official layout, with the fixture's rows unless others are given."""
+    for side in ("a", "b"):
+        for name in ("cb", "rte"):
+            fixture = lines(FIXTURE / SPECS[name].folder / "val.jsonl")
+            write_jsonl(folder / side / SPECS[name].folder / "train.jsonl", sets.get(f"{side}_{name}", fixture))
+    return Own(folder / "a", folder / "b")
+
+
+def test_two_folders_from_the_command_line(tmp_path: Path) -> None:
+    own = folders(tmp_path)
+    where = [f"a={own.a}", f"b={own.b}", "task=[cb,rte,wsc]", f"run.dir={tmp_path / 'out'}", *QUICK, PARTS]
+    done = command("eval.analyze", *where, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no data in" in done.stderr and "for wsc" in done.stderr
+    assert done.stdout.count("| MTLD (words) |") == 2
+    assert (tmp_path / "out" / "analysis" / "summary.md").read_text() == done.stdout
+    names = ("diversity", "bias", "contamination")
+    figures = {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png")}
+    assert set(files(tmp_path / "out" / "analysis")) == {"cb.json", "rte.json", "summary.md"} | figures
+    assert done.stderr.splitlines()[-1].endswith("analysis, figures/ has diversity, bias, contamination")
+    first = files(tmp_path / "out")
+    assert command("eval.analyze", *where, cwd=tmp_path).returncode == 0
+    assert files(tmp_path / "out") == first  # the same numbers to the last digit
+    cb = json.loads(first["analysis/cb.json"])
+    assert (cb["size"], cb["sets"]["a"]["rows"], sum(cb["sets"]["b"]["labels"].values())) == (10, 10, 10)
+    for one in cb["measures"]:
+        if one["difference"] is not None and one["part"] == "lexical":
+            assert one["difference"]["value"] == pytest.approx(one["b"]["value"] - one["a"]["value"], abs=2e-6)
+    shown = {one["part"] for one in cb["missing"]}
+    assert {"correctness.flips", "correctness.agreement", "contamination.val"} <= shown
+
+
+MISTAKES = [
+    (["a=."], "b: got nothing with a=., expected a second folder."),
+    (["a=.", "b=.", "task=cb"], ". and .: got no data set of cb, expected one of a task in each."),
+    (["a=.", "b=.", "analysis.parts=[lexicla]"], "Did you mean 'lexical'?"),
+    (
+        ["a=.", "b=.", "analysis.model=minilmm"],
+        "analysis.model: got 'minilmm', expected a file of conf/model/. Did you mean",
+    ),
+    (["sheet=/nowhere.csv"], "sheet: /nowhere.csv cannot be read"),
+]
+
+
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, words in MISTAKES:
+        done = command("eval.analyze", *arguments, f"run.dir={tmp_path / 'run'}", cwd=tmp_path / "empty")
+        assert (done.returncode, done.stderr.count("error: ")) == (2, 1), done.stderr
+        assert words in done.stderr
+    assert not list((tmp_path / "empty").iterdir())
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a=/nowhere", "b=/nowhere"], "a: got /nowhere, which is no folder"),
+        (["a=.", "a=.", "b=."], "a: given twice"),
+        (["sheet="], "sheet: got nothing, expected a path"),
+        (["b=."], "a: got nothing with b=., expected a second folder"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        own_arguments(arguments)
+
+
+def test_arguments_of_its_own_are_taken_out(tmp_path: Path) -> None:
+    own, rest = own_arguments([f"a={tmp_path}", "task=cb", f"b={tmp_path}"])
+    assert (own.a, own.b, own.sheet) == (tmp_path, tmp_path, None)
+    assert rest == ["task=cb", "run.dir=outputs/compared"]
+    assert own_arguments(["sheet=x.csv", "run.dir=y"]) == (Own(sheet=Path("x.csv")), ["run.dir=y"])
+
+
+def test_an_empty_set_one_row_and_rows_without_labels(tmp_path: Path) -> None:
+    cb = lines(FIXTURE / "CB" / "val.jsonl")
+    own = folders(tmp_path, b_cb=[], a_rte=lines(FIXTURE / "RTE" / "val.jsonl")[:1])
+    found = compared(tmp_path, "task=[cb,rte]")
+    analyze(found, own)
+    empty, one_row = analysed(found, "cb"), analysed(found, "rte")
+    assert empty["measures"] == []
+    assert {one["part"]: one["why"] for one in empty["missing"]}["b"].endswith("train.jsonl has no row")
+    assert {one["part"] for one in empty["missing"]} >= {"lexical", "bias", "correctness", "contamination"}
+    assert one_row["size"] == 1
+    assert measured(one_row)["mtld"]["a"]["low"] is None
+    why = {one["part"]: one["why"] for one in one_row["missing"]}
+    assert why["lexical.self_bleu"] == "1 rows in a set, expected at least 2"
+    assert why["intervals"] == "1 rows in a set are too few for intervals"
+    unlabelled = [{key: value for key, value in row.items() if key != "label"} for row in cb]
+    own = folders(tmp_path, b_cb=unlabelled)
+    found = compared(tmp_path, "task=cb", "analysis.parts=[lexical,difficulty]")
+    analyze(found, own)
+    why = {one["part"]: one["why"] for one in analysed(found, "cb")["missing"]}
+    assert why["difficulty"] == "b (b) has rows without labels"
+    assert measured(analysed(found, "cb"))["mtld"]["b"] is not None
+
+
+def test_hostile_rows_are_text_in_every_file(tmp_path: Path) -> None:
+    rows = [row | {"premise": f"{HOSTILE} {row['premise']}"} for row in lines(FIXTURE / "CB" / "val.jsonl")]
+    own = folders(tmp_path, b_cb=rows, a_cb=rows)
+    found = compared(tmp_path, "task=cb")
+    text = analyze(found, own)
+    assert "alert" not in text and "javascript" not in text
+    raw = (found.paths.analysis / "cb.json").read_text(encoding="utf-8")
+    assert json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> None:
+    found = small_run(tmp_path, *QUICK, PARTS, "arms=[original]", tasks=("cb", "axg"), original=("rte",))
+    folder = found.paths.synthetic("cb")
+    stats = {
+        "checked": 20,
+        "flips": 3,
+        "flips_per_label": {"neutral": 3},
+        "checked_per_label": {"entailment": 12, "neutral": 8},
+    }
+    (folder / "stats.json").write_text(json.dumps(stats))
+    write_jsonl(folder / "provenance.jsonl", [{"label_before": "neutral", "label_after": "entailment"}] * 10)
+    train(found)
+    evaluate(found)
+    analyze(found, Own())
+    cb, axg = analysed(found, "cb"), analysed(found, "axg")
+    own = measured(cb)
+    assert (own["flips"]["b"]["value"], own["flips.neutral"]["b"]["value"], own["flips.entailment"]["b"]["value"]) == (
+        3 / 20,
+        3 / 8,
+        0,
+    )
+    assert cb["details"]["flips"]["kept"] == [{"before": "neutral", "after": "entailment", "instances": 10}]
+    # the synthetic rows are here the evaluation rows, so agreement is accuracy
+    name = next(cell.name for cell in cells(found) if cell.task == "cb")
+    accuracy = next(
+        row["value"] for row in lines(found.paths.scores) if row["cell"] == name and row["metric"] == "accuracy"
+    )
+    assert own[f"agreement.{name}"]["b"]["value"] == pytest.approx(accuracy, abs=1e-6)
+    detail = cb["details"][f"agreement {name}"]
+    assert detail["score_on_original"] == pytest.approx(accuracy, abs=1e-6)
+    assert sum(one["rows"] for one in detail["table"]) == 10
+    assert len(detail["disagreements"]) == 10 - round(10 * accuracy)
+    # a is AX-g's test split, which is the evaluation split, and every synthetic row repeats it
+    assert measured(axg)["test_near"]["b"]["value"] == 1
+    assert measured(axg)["test_near"]["a"] is None
+
+    sheet = found.paths.analysis / "sheet.csv"
+    before = sheet.read_bytes()
+    options = b"entailment | contradiction | neutral,"
+    filled = before.replace(options, options + b"neutral")
+    sheet.write_bytes(filled)
+    said = take_sheet(found, Own(sheet=sheet))
+    neutral = sum(row["label"] == "neutral" for row in lines(folder / "train.jsonl"))
+    assert said.startswith(f"cb: people agree with {neutral} of 10 labels")
+    assert analysed(found, "cb")["details"]["human"]["agree"] == neutral
+    assert draw(found) == ["diversity", "flips", "bias", "contamination"]
+    analyze(found, Own())
+    assert analysed(found, "cb")["details"]["human"]["judged"] == 10  # stays
+    assert sheet.read_bytes() == filled != before  # what a person filled in is left alone
+
+
+def test_without_the_original_rows_the_synthetic_ones_are_looked_at(tmp_path: Path) -> None:
+    small_run(tmp_path, tasks=("cb",))
+    found = settings("task=cb", "data.source=fixture", "arms=[synthetic]", f"run.dir={tmp_path / 'run'}", *QUICK, PARTS)
+    analyze(found, Own())
+    own = analysed(found, "cb")
+    assert set(own["sets"]) == {"b"}
+    assert {one["part"] for one in own["missing"]} >= {"a", "correctness.flips", "correctness.agreement"}
+    assert measured(own)["mtld"]["b"]["value"] > 0 and measured(own)["mtld"]["difference"] is None
+
+
+def labelled_rows(count: int, tells: bool) -> tuple[Row, ...]:
+    """Rows whose text tells the label, or does not."""
+    draws = rng(0, "rows", tells)
+    rows = []
+    for idx in range(count):
+        entailed = idx % 2 == 0
+        word = ("yes" if entailed else "no") if tells else draws.choice(["yes", "no"])
+        label = "entailment" if entailed else "not_entailment"
+        rows.append({"premise": f"{word} {word} {word}", "hypothesis": word, "label": label, "idx": idx})
+    return tuple(rows)
+
+
+def difficulty_settings(folder: Path, *overrides: str) -> Settings:
+    return settings(*QUICK, "task=rte", f"run.dir={folder}", "analysis.folds=2", "train.batch_size=8", *overrides)
+
+
+def test_information_is_what_the_text_tells_of_the_label(tmp_path: Path) -> None:
+    task = SPECS["rte"]
+    sets = DataSet("a", "one", labelled_rows(48, tells=True)), DataSet("b", "two", labelled_rows(48, tells=False))
+    pair = Pair(task, *sets, seed=0, at_most=None)
+    found = difficulty_settings(tmp_path, "train.epochs=10", "train.learning_rate=0.01")
+    result = difficulty(found, pair, StopRequest())
+    own = {one.name: one for one in result.measures}
+    bits = own["v_information"]
+    assert bits.a is not None and bits.b is not None and bits.difference is not None
+    assert bits.a.value > 0.8 > 0.2 > bits.b.value
+    assert bits.difference.high is not None and bits.difference.high < 0
+    entropy, given = own["label_entropy"], own["conditional_entropy"]
+    assert entropy.a is not None and entropy.a.value == pytest.approx(1, abs=0.1)  # half of the labels are each
+    assert given.a is not None and bits.a.value == pytest.approx(entropy.a.value - given.a.value)
+    assert own["accuracy"].a is not None and own["accuracy"].a.value == 1
+    assert own["accuracy_of_other"].size == {"a": 48, "b": 48}
+    detail = result.details["pvi"]
+    assert sorted(idx for idx, _ in detail["a"]["rows"]) == list(range(48))  # each row is held out once
+    values = [value for _, value in detail["b"]["rows"]]
+    assert math.fsum(values) / 48 == pytest.approx(bits.b.value, abs=1e-4)
+    assert detail["b"]["hardest"][0]["pvi"] == min(values) and detail["b"]["easiest"][0]["pvi"] == max(values)
+    assert sum(detail["histogram"]["a"]) == sum(detail["histogram"]["b"]) == 48
+    folder = found.paths.analysis / "difficulty"
+    assert list((folder / "models").iterdir()) == []  # a model goes when it was asked
+    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()}
+    assert len(kept) == 10
+    again = difficulty(found, pair, StopRequest())
+    assert again == result
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()} == kept
+
+
+def test_choices_without_words_are_equally_likely(tmp_path: Path) -> None:
+    task = SPECS["copa"]
+    rows = tuple(lines(FIXTURE / "COPA" / "val.jsonl"))
+    pair = Pair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
+    found = difficulty_settings(tmp_path, "task=copa", "train.epochs=1")
+    result = difficulty(found, pair, StopRequest())
+    own = {one.name: one for one in result.measures}
+    assert own["label_entropy"].b is not None and own["label_entropy"].b.value == 1
+    assert own["v_information"].a is None
+    assert len(list((found.paths.analysis / "difficulty" / "predictions").iterdir())) == 2
+
+
+def test_folds_share_out_every_label() -> None:
+    labels = ["x"] * 9 + ["y"] * 6
+    dealt = folds_of(labels, 3, rng(0, "folds"))
+    assert [[fold for fold, label in zip(dealt, labels, strict=True) if label == own].count(0) for own in "xy"] == [
+        3,
+        2,
+    ]
+    assert [dealt.count(fold) for fold in range(3)] == [5, 5, 5]
+    assert dealt != folds_of(labels, 3, rng(1, "folds"))
+
+
+def test_models_that_cannot_say_are_named(tmp_path: Path) -> None:
+    rows = labelled_rows(12, tells=True)
+    pair = Pair(SPECS["rte"], None, DataSet("b", "two", rows), seed=0, at_most=None)
+    (missing,) = difficulty(difficulty_settings(tmp_path, "model=tiny_seq2seq"), pair, StopRequest()).missing
+    assert missing.why == "tiny_seq2seq is no encoder. Name one: analysis.model=deberta_v3_large"
+    few = replace(pair, at_most=6)
+    (missing,) = difficulty(difficulty_settings(tmp_path), few, StopRequest()).missing
+    assert missing.why == "6 instances in a set, expected at least 8 for analysis.folds=2"
+
+
+def test_told_to_stop_it_goes_on_later(tmp_path: Path) -> None:
+    pair = Pair(SPECS["rte"], None, DataSet("b", "two", labelled_rows(16, tells=True)), seed=0, at_most=None)
+    found = difficulty_settings(tmp_path / "stopped", "train.epochs=2")
+    stop = StopRequest()
+    stop.requested = True
+    with pytest.raises(Stopped):
+        difficulty(found, pair, stop)
+    whole = difficulty(difficulty_settings(tmp_path / "whole", "train.epochs=2"), pair, StopRequest())
+    assert difficulty(found, pair, StopRequest()) == whole
+
+
+def test_help_names_what_is_its_own() -> None:
+    done = command("eval.analyze", "--help")
+    assert done.returncode == 0
+    assert "a=DIR b=DIR" in done.stdout and "sheet=FILE" in done.stdout

@@ -1,0 +1,43 @@
+"""The plan of the evaluation: a line for each cell, and nothing is loaded or written."""
+
+from pathlib import Path
+
+from eval.plan import lines
+from eval.run import evaluate
+from tests.support.commands import command, files, settings
+from tests.support.small_data import small_overrides
+from train.run import train
+
+
+def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_path: Path) -> None:
+    small = ("model=tiny_decoder", "eval.max_rows=4")
+    arguments = small_overrides(tmp_path, *small, "arms=[none,synthetic]", tasks=("cb", "rte"))
+    run = settings(*arguments)
+    before = files(tmp_path)
+    asked = {name: f"scored by rank on 4 of 10 rows of {name.upper()} (SuperGLUE val)" for name in ("cb", "rte")}
+    assert lines(run) == [
+        line
+        for name in ("cb", "rte")
+        for line in (
+            f"tiny_decoder-single-{name}-none-s0: as it is, 0 examples shown, {asked[name]}; nothing is predicted yet",
+            f"tiny_decoder-single-{name}-synthetic-s0: left out until it is trained, {asked[name]}; nothing is predicted yet",
+        )
+    ]
+    assert files(tmp_path) == before
+    multi = settings(*small_overrides(tmp_path, *small, "arms=[synthetic]", "train.setting=multi", tasks=("cb", "rte")))
+    train(multi)
+    evaluate(multi)
+    (line,) = lines(multi)
+    assert line.startswith("tiny_decoder-multi-cb_rte-synthetic-s0: trained, scored by rank on 4 of 10 rows of CB ")
+    assert line.endswith("rows of RTE (SuperGLUE val); predictions of 2 of 2 tasks are there")
+
+
+def test_from_the_command_line_it_only_prints(tmp_path: Path) -> None:
+    arguments = small_overrides(tmp_path, "model=tiny_decoder", "arms=[synthetic]")
+    before = files(tmp_path)
+    done = command("eval.run", *arguments, "plan=true")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    assert done.stdout.startswith(
+        "tiny_decoder-single-cb-synthetic-s0: left out until it is trained, scored by rank on "
+    )
+    assert files(tmp_path) == before

@@ -1,0 +1,244 @@
+"""The page and the table: what a model wrote is text, what was not run says so, and nobody mistakes the fixture for SuperGLUE."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.analysis.arguments import Own
+from eval.analysis.run import analyze
+from eval.page.funnel import funnel
+from eval.report import report
+from eval.tables.score_tables import Line, markdown, warning
+from eval.tables.score_tables import lines as table_lines
+from targen.config.settings import Settings
+from targen.data.original import FIXTURE
+from targen.generate import generate
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import write_jsonl
+from tests.support.commands import lines, settings
+from tests.support.page_runs import HOSTILE, hostile_run
+
+
+class Elements(HTMLParser):
+    """The page as a browser takes it apart; `entries` is what its browser of rows reads."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+        self.entries: list[dict[str, Any]] = json.loads(self.scripts[0])["entries"] if self.scripts else []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script" and data.strip():
+            self.scripts.append(data)
+        else:
+            self.text += data
+
+
+def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str, object]:
+    row = {
+        "benchmark": "superglue",
+        "cell": f"minilm-single-{task}-{arm}-s0",
+        "model": "minilm",
+        "setting": "single",
+        "task": task,
+        "arm": arm,
+        "seed": 0,
+        "instruct": False,
+        "scoring": "class_head",
+        "shots": 0,
+    }
+    row |= dict.fromkeys(("train_rows", "real_rows", "method", "self_correct", "generator"))
+    row |= {
+        "metric": "accuracy",
+        "value": value,
+        "majority": 0.5,
+        "n": 10,
+        "rows": 10,
+        "rows_in_split": 20,
+        "unparsed": 1,
+    }
+    return row | {"split": "val", "origin": "SuperGLUE val", "evaluated": "0" * 16, "is_fixture": False} | changes
+
+
+def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
+    page = Elements(hostile_run(tmp_path).paths.report / "index.html")
+    assert not {"img", "iframe", "link"} & set(page.tags)
+    assert page.tags.count("style") == 1
+    assert page.tags.count("script") == len(page.scripts) == 2  # the rows and the program
+    assert page.handlers == []
+    assert "<script>document.title='owned'</script>" in page.text and "{{ 7*7 }}" in page.text  # a reason
+    assert all(dict(entry["texts"])["premise"] == HOSTILE for entry in page.entries if "texts" in entry)
+    assert [entry["text"] for entry in page.entries if "step" in entry] == [HOSTILE, HOSTILE]
+
+
+def test_only_the_pages_own_program_may_run(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(found)
+    text = report(found).read_text(encoding="utf-8")
+    digest = base64.b64encode(
+        hashlib.sha256(text.split("<script>")[1].split("</script>")[0].encode()).digest()
+    ).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in text
+    with_network = [line for line in text.splitlines() if "http" in line]
+    assert all("http-equiv" in line for line in with_network)
+
+
+def test_the_page_has_the_whole_story_of_every_row(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=record")
+    generate(found)
+    page = Elements(report(found))
+    stories = lines(found.paths.synthetic("record") / "provenance.jsonl")
+    assert len(page.entries) == len(stories) and "Nothing was evaluated" in page.text
+    for entry, story in zip(page.entries, stories, strict=True):
+        assert (entry["before"], entry["label"]) == (story["label_before"], story["label_after"])
+        assert entry["shown"] == [["context", story["context"]]] and entry["explanation"] == story["explanation"]
+        texts = [text for _, text in entry["texts"]]
+        article = dict(entry["seed"])["article"]  # by its place where the row has the very same text
+        assert story["instance_seed"]["article"] == (texts[article] if isinstance(article, int) else article)
+
+
+def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[axg,wsc]", "report.rows_megabytes=0.01")
+    generate(found)
+    page = Elements(report(found))
+    assert len(page.scripts[0]) < 11_000
+    kept = [(entry["task"], entry["slot"]) for entry in page.entries if "texts" in entry]
+    counts = Counter(kept)
+    assert {count for (task, _), count in counts.items() if task == 0} == {2}  # pairs are whole
+    shown = [sum(task == number for task, _ in kept) for number in (0, 1)]
+    assert all(0 < count < 24 for count in shown)
+    assert f"AX-g {shown[0]} of 24 rows" in page.text and f"WSC {shown[1]} of 24 rows" in page.text
+    assert Elements(report(found)).entries == page.entries
+
+
+def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[rte,wsc]")
+    generate(found)
+    for name, lost in (("rte", {"repeats nothing": 1, "in the set": 1}), ("wsc", {"instance seed written": 1})):
+        own = funnel(found.tasks[name], found.paths.synthetic(name) / "stats.json", has_seeds=True)
+        assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
+        assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
+        assert sum(count for _, count in own.reasons) == sum(lost.values())
+
+
+def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=[cb,copa,rte,wsc]")
+    generate(settings(f"run.dir={tmp_path}", "task=[cb,copa,rte]"))
+    (found.paths.synthetic("cb") / "stats.json").write_text('{"attempts": 3}')
+    with (found.paths.synthetic("copa") / "provenance.jsonl").open("a") as file:
+        file.write('{"idx": 24}\n')
+    found.paths.analysis.mkdir()
+    (found.paths.analysis / "rte.json").write_text("{broken")
+    page = Elements(report(found))
+    assert len(page.entries) == 24 + 2  # RTE's, and what was refused of it
+    for text in (
+        "stats.json: got no contexts, rejects, duplicates",
+        "provenance.jsonl: got 25 stories, expected one for each of 24 rows",
+        "what is in the data of RTE: ",
+        "rte.json: not a JSON object",
+        "synthetic rows of WSC: not generated",
+        "what is in the data of CB, COPA: not analysed",
+    ):
+        assert text in page.text
+
+
+def test_steps_that_were_not_taken_are_not_told(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
+    generate(found)
+    page = Elements(report(found))
+    assert '"checked": false' in page.scripts[0] and "passes self-correction" not in page.text
+
+
+def test_every_start_of_the_run_is_told(tmp_path: Path) -> None:
+    found = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(found)
+    assert "typed one by one" in Elements(report(found)).text
+    first = {"overrides": ["task=rte", "report.title=It's mine"], "git_commit": "abc", "seconds": {"generate": 1.5}}
+    record = {"overrides": ["phases=[report]"], "seconds": {}, "earlier_starts": [first]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    text = Elements(report(found)).text
+    assert """python -m targen.run task=rte 'report.title=It'"'"'s mine'""" in text and "generate 1.5 s" in text
+    assert text.index("commit abc") < text.index("python -m targen.run 'phases=[report]'")
+
+
+def analysed(folder: Path) -> Settings:
+    """A run that was analysed; its rows stand in the original's evaluation split, too."""
+    data = ["data.source=local", f"data.dir={folder / 'data'}", "synth.contamination=off"]
+    keys = ["analysis.parts=[lexical,bias,contamination]", "analysis.spacy_model=none_such", "analysis.replicates=20"]
+    found = settings(f"run.dir={folder / 'run'}", "task=rte", *data, *keys)
+    generate(found)
+    fixture, made = lines(FIXTURE / "RTE" / "val.jsonl"), lines(found.paths.synthetic("rte") / "train.jsonl")
+    write_jsonl(folder / "data" / "RTE" / "train.jsonl", fixture)
+    write_jsonl(folder / "data" / "RTE" / "val.jsonl", made)
+    analyze(found, Own())
+    return found
+
+
+def test_what_was_found_in_the_data_stands_on_the_page_and_at_its_rows(tmp_path: Path) -> None:
+    page = Elements(report(found := analysed(tmp_path)))
+    analysis = json.loads((found.paths.analysis / "rte.json").read_text())
+    assert len(analysis["measures"]) > 10 and all(one["title"] in page.text for one in analysis["measures"])
+    assert "bias.entities: spaCy has no model none_such. Run python -m spacy download none_such" in page.text
+    repeated = {one["idx"] for one in analysis["details"]["repeats"]["b"]}
+    assert (len(repeated), analysis["size"]) == (24, 10)  # of every row, also where ten are compared
+    assert repeated == {entry["idx"] for entry in page.entries if "near" in entry and "texts" in entry}
+
+
+def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> None:
+    found = analysed(tmp_path)
+    path = found.paths.synthetic("rte") / "train.jsonl"
+    write_jsonl(path, [row | {"premise": f"{row['premise']} Indeed."} for row in lines(path)])
+    page = Elements(report(found))
+    assert "what is in the data of RTE: the rows have changed since they were analysed" in page.text
+    assert not any("near" in entry and "texts" in entry for entry in page.entries)
+
+
+def fixtures(table: list[Line]) -> list[tuple[str, bool]]:
+    return [(line.title, line.is_fixture) for line in table]
+
+
+def test_the_table_as_markdown() -> None:
+    tasks = list(settings("task=[rte,cb]").tasks.values())
+    scores = [score_row("rte", "original", 0.6), score_row("rte", "original", 0.7, seed=1, cell="other")]
+    table = table_lines(tasks, ["original", "synthetic"], scores)
+    assert markdown("Title", warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
+        "# Title",
+        "",
+        "| task | metric | majority | original | synthetic | examples | unreadable | evaluated on |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| RTE | accuracy | 50.0 | 65.0 ± 7.1 | -- | 10 | 2 | SuperGLUE val, 10 of 20 rows |",
+    ]
+
+
+def test_the_title_says_that_it_is_not_superglue() -> None:
+    tasks = list(settings("task=[rte,copa]").tasks.values())
+    fixture = {"origin": "this project's own fixture, NOT SuperGLUE", "is_fixture": True}
+    every = table_lines(tasks, ["synthetic"], [score_row("rte", "synthetic", 0.5, **fixture)])
+    assert (
+        "NOT SuperGLUE (all tasks"
+        in markdown("T", warning(fixtures(every)), None, ["synthetic"], every).splitlines()[0]
+    )
+    some = [score_row("rte", "synthetic", 0.5, **fixture), score_row("copa", "synthetic", 0.5)]
+    assert "NOT SuperGLUE (RTE:" in str(warning(fixtures(table_lines(tasks, ["synthetic"], some))))
+    assert warning(fixtures(table_lines(tasks, ["synthetic"], some[1:]))) is None
+
+
+def test_scores_on_different_rows_never_share_a_line() -> None:
+    tasks = list(settings("task=rte").tasks.values())
+    mixed = [score_row("rte", "original", 0.5), score_row("rte", "synthetic", 0.5, origin="elsewhere", cell="b")]
+    with pytest.raises(UserError, match=r"original-s0 was scored on SuperGLUE val \(10 rows, 0{16}\), b on elsewhere"):
+        table_lines(tasks, ["original", "synthetic"], mixed)

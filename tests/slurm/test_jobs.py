@@ -1,0 +1,299 @@
+"""A grid as sbatch texts: held against files, cut into arrays, refused in one line before anything is submitted."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slurm.jobs import Live, Place, Todo, jobs, whole
+from slurm.status import elements, status, todo_of
+from slurm.submit import Planned, check, grid_of, plan, shown
+from slurm.worker import commands
+from targen.config.cluster import seconds_of
+from targen.runtime.errors import UserError
+from tests.support.commands import LONGEST, PROJECT, command, settings
+from tests.support.small_data import tiny_overrides
+
+GOLDEN = PROJECT / "tests" / "slurm" / "golden"
+PLACE = Place(
+    Path("/home/me/it's mine"), Path("/opt/targen"), "/opt/venv/bin/python", Path("/scratch/runs/100% $HOME/slurm/001")
+)
+GRIDS = {
+    "small": ("task=[cb,copa]", "seeds=[0,1]"),
+    "large": (
+        "+experiment=superglue_flant5",
+        "task=[cb,copa]",
+        "seeds=[0]",
+        "arms=[none,original]",
+        "cluster=large",
+        "cluster.shards=1",
+        "train.launch=ddp",
+        "cluster.train.nodes=2",
+        "cluster.train.gpus=4",
+        "cluster.container='apptainer exec --nv /images/targen.sif'",
+        "cluster.train.options=['--constraint=a100']",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_texts_and_the_map_are_those_of_the_golden_file(name: str) -> None:
+    run = settings(*GRIDS[name])
+    made = jobs(whole(run), 1001)
+    text = shown(Planned(run, PLACE if run.cluster.container is None else replace(PLACE, python="python3"), {}, made))
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("TARGEN_WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_text_is_one_that_bash_reads(name: str) -> None:
+    parts = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").split("\n# ")[:-1]
+    assert len(parts) == {"small": 5, "large": 5}[name]
+    for part in parts:
+        script = part.split("\n", 1)[1]
+        assert script.startswith("#!/bin/bash\n#SBATCH --job-name=")
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells() -> None:
+    cells = tuple(f"cell{number}" for number in range(7))
+    made = jobs(Todo(("0",), False, cells, (*cells, "as-it-is"), True), 3)
+    assert [(job.name, job.elements) for job in made] == [
+        ("generate", ("0",)),
+        ("train-1", cells[:3]), ("train-2", cells[3:6]), ("train-3", cells[6:]),
+        ("evaluate-1", cells[:3]), ("evaluate-2", cells[3:6]), ("evaluate-3", cells[6:]),
+        ("evaluate-only", ("as-it-is",)), ("report", ("report",)),
+    ]  # fmt: skip
+    after = {job.name: job.after for job in made}
+    assert after["train-2"] == after["evaluate-only"] == (("afterok", "generate"),)
+    assert after["evaluate-2"] == (("aftercorr", "train-2"),)
+    names = ("evaluate-1", "evaluate-2", "evaluate-3", "evaluate-only")
+    assert after["report"] == tuple(("afterany", name) for name in names)
+
+
+def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
+    live = Live(generate=("100_0",), evaluate=("300",))
+    made = {job.name: job for job in jobs(Todo(("1",), True, ("a",), ("a", "b"), True), 1001, live)}
+    assert made["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
+    assert made["train"].after == (("afterok", "merge"),)
+    assert made["evaluate"].elements == ("a",) and made["evaluate-only"].elements == ("b",)
+    assert made["report"].after[-1] == ("afterany", "300")
+    alone = jobs(Todo((), False, (), ("a",), False), 1001)
+    assert [(job.name, job.after) for job in alone] == [("evaluate", ())]
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [("30", 1800), ("1:30", 90), ("8:00:00", 28800), ("2-0", 172800), ("1-2:30", 95400), ("1-2:30:05", 95405)],
+)
+def test_a_time_is_read_as_sbatch_reads_it(time: str, seconds: int) -> None:
+    assert seconds_of(time) == seconds
+
+
+WRONG = {
+    "time": (["cluster.train.time=15"], "cluster.train.time: got 15, expected more than one checkpoint interval"),
+    "warn": (["cluster.report.time=2"], "cluster.report.time: got 2, expected more than the 180 s of cluster.warn"),
+    "gpus": (
+        ["generator=llama31_70b", "cluster.generate.gpus=2"],
+        "cluster.generate.gpus: got 2, expected 4, over which generator.engine spreads",
+    ),
+    "nodes": (["cluster.train.nodes=2"], "cluster.train.nodes: got 2 without train.launch, expected 1"),
+    "cell": (["cell=minilm-single-cb-original-s0"], "cell: got minilm-single-cb-original-s0 with a whole grid"),
+}
+
+
+@pytest.mark.parametrize("which", WRONG)
+def test_what_cannot_go_well_on_a_cluster_is_said_before_it_is_submitted(which: str) -> None:
+    overrides, said = WRONG[which]
+    with pytest.raises(UserError) as caught:
+        check(settings("task=[cb]", *overrides))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_step_or_no_interval_needs_no_longer_time() -> None:
+    for every in ("200", "null", "5m"):
+        check(settings("task=[cb]", "cluster.train.time=15", f"train.save_every={every}"))
+
+
+@pytest.mark.parametrize("value", ["a b", "x\\ny", "'a;b'", "'$(x)'"])
+def test_a_name_that_could_be_a_command_is_none(value: str) -> None:
+    with pytest.raises(UserError, match=r"cluster\.partition: got "):
+        settings(f"cluster.partition={value}")
+
+
+def test_without_slurm_it_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(tmp_path), "/nowhere"])
+    for arguments in ([], ["--dry-run"]):
+        done = command("slurm.submit", *arguments, "task=[cb]", f"run.dir={tmp_path / 'run'}", PATH=path)
+        assert not (tmp_path / "run").exists()
+        if arguments:
+            assert done.returncode == 0 and "#SBATCH --array=0-1" in done.stdout
+        else:
+            (line,) = done.stderr.splitlines()
+            assert done.returncode == 2 and line.startswith("error: slurm: sbatch is not on the PATH, expected a login")
+
+
+def test_a_grid_is_planned_around_what_is_done(tmp_path: Path) -> None:
+    run = settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "phases=[train,evaluate,report]"))
+    first, second = (cell for cell in whole(run).train)
+    folder = run.paths.model(first)
+    folder.mkdir(parents=True)
+    (folder / "done.json").write_text("{}")
+    planned = plan(run, ["x"], 1001, None)
+    assert [(job.name, job.elements) for job in planned.jobs] == [
+        ("train", (second,)), ("evaluate", (second,)), ("evaluate-only", (first,)), ("report", ("report",)),
+    ]  # fmt: skip
+    assert planned.grid["whole"]["train"] == [first, second]
+    assert planned.place.folder == run.paths.root / "slurm" / "001"
+    run.paths.cell_scores(first).parent.mkdir(parents=True)
+    run.paths.cell_scores(first).write_text(
+        json.dumps({"cell": first, "task": "rte", "metric": "accuracy", "benchmark": "superglue"})
+    )
+    states = {(one.kind, one.name): one.state for one in elements(run.paths, grid_of(run, []), None)}
+    assert states == {
+        ("train", first): "done", ("train", second): "missing",
+        ("evaluate", first): "done", ("evaluate", second): "missing", ("report", "report"): "missing",
+    }  # fmt: skip
+
+
+FAKE_SLURM = """#!/bin/bash
+# Writes down what it is called with; squeue says what $STATE/queue says.
+echo "$(basename "$0") $*" >> "$STATE/calls"
+case "$(basename "$0")" in
+  sbatch)
+    if grep -q "partition=nowhere" "${@: -1}"; then
+      echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1
+    fi
+    n=$(($(cat "$STATE/n" 2>/dev/null || echo 100) + 1)); echo "$n" > "$STATE/n"; echo "$n" ;;
+  squeue) cat "$STATE/queue" 2>/dev/null || true ;;
+  scontrol)
+    case "$*" in
+      "show config") echo "MaxArraySize = 3" ;;
+      "show node --oneliner") echo "NodeName=far NodeHostName=${FAR:-$(hostname)} " ;;
+    esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> dict[str, str]:
+    """SLURM's commands as scripts that note how they are called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scontrol", "scancel"):
+        (folder / name).write_text(FAKE_SLURM)
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "STATE": str(tmp_path)}
+
+
+def calls(tmp_path: Path, name: str) -> list[str]:
+    path = tmp_path / "calls"
+    return [line for line in path.read_text().splitlines() if line.startswith(name)] if path.exists() else []
+
+
+def grid(tmp_path: Path, *more: str) -> list[str]:
+    return [*tiny_overrides(tmp_path, "seeds=[0,1,2,3]", "phases=[train,evaluate,report]"), "cluster=tiny", *more]
+
+
+def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(tmp_path: Path, fake) -> None:
+    done = command("slurm.submit", *grid(tmp_path), **fake)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "slurm" / "001"
+    assert json.loads((folder / "ids.json").read_text()) == {
+        "train-1": "101", "train-2": "102", "evaluate-1": "103", "evaluate-2": "104", "report": "105",
+    }  # fmt: skip
+    made = calls(tmp_path, "sbatch")
+    assert made == [
+        f"sbatch --parsable --hold {folder}/train-1.sbatch",
+        f"sbatch --parsable --hold {folder}/train-2.sbatch",
+        f"sbatch --parsable --dependency=aftercorr:101 {folder}/evaluate-1.sbatch",
+        f"sbatch --parsable --dependency=aftercorr:102 {folder}/evaluate-2.sbatch",
+        f"sbatch --parsable --dependency=afterany:103,afterany:104 {folder}/report.sbatch",
+    ]
+    assert calls(tmp_path, "scontrol release") == ["scontrol release 101,102"]
+    assert (tmp_path / "run" / "config.yaml").is_file()
+    queue = [f"{id}|{index}|PENDING|Priority" for id in (101, 103) for index in range(3)]
+    queue += ["102|0|RUNNING|None", "104|0|PENDING|Dependency", "105|N/A|PENDING|Dependency"]
+    (tmp_path / "queue").write_text("\n".join(queue) + "\n")
+    again = command("slurm.submit", *grid(tmp_path), **fake)
+    assert again.returncode == 0 and "nothing to submit" in again.stderr
+    assert calls(tmp_path, "sbatch") == made
+
+
+def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
+    for phases, modules in (
+        ("[report]", ["eval.scores", "eval.report"]),
+        ("[analyze,report]", ["eval.scores", "eval.analyze", "eval.report"]),
+    ):
+        typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
+        made = commands(grid_of(settings(*typed), typed), "report", "report")
+        assert [command[2] for command in made] == modules
+
+
+def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_passed_on(tmp_path: Path, fake) -> None:
+    done = command("slurm.submit", *grid(tmp_path, "cluster.evaluate.partition=nowhere"), **fake)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and "sbatch: error: invalid partition specified: nowhere" in line
+    assert calls(tmp_path, "scancel") == ["scancel 101 102"] and not calls(tmp_path, "scontrol release")
+    assert not list((tmp_path / "run" / "slurm").glob("*/*"))
+    assert "nothing was submitted" in command("slurm.status", str(tmp_path / "run"), **fake).stderr
+
+
+def test_a_run_dir_that_only_this_machine_sees_is_refused(tmp_path: Path, fake) -> None:
+    done = command("slurm.submit", *grid(tmp_path), FAR="node17", **fake)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 2 and "which lies on a disk of" in line and "that the nodes (node17) may not see" in line
+    assert not calls(tmp_path, "sbatch")
+    assert command("slurm.submit", *grid(tmp_path, "cluster.shared=true"), FAR="node17", **fake).returncode == 0
+
+
+def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("slurm.submit", *grid(tmp_path), **fake).returncode == 0
+    run = tmp_path / "run"
+    one, two, three, four = (f"tiny_encoder-single-rte-synthetic-s{seed}" for seed in range(4))
+    (run / "models" / one).mkdir(parents=True)
+    (run / "models" / one / "done.json").write_text("{}")
+    record = {"outcome": "failed", "error": "error: train.lr: got nonsense\x1b[31m", "failures": 3}
+    (run / "slurm" / "001" / "train-1-1.json").write_text(json.dumps(record))
+    (run / "slurm" / "001" / "train-1-1.log").write_text("first line\nerror: train.lr: got nonsense\x1b[31m\n")
+    (run / "slurm" / "001" / "train-1-2.json").write_text(json.dumps(record | {"outcome": "running"}))
+    queue = ["101|2|RUNNING|None", "102|0|PENDING|Priority", "103|0|CANCELLED|None", "105|N/A|PENDING|Dependency"]
+    (tmp_path / "queue").write_text("\n".join(queue) + "\n")
+    for name, value in fake.items():
+        monkeypatch.setenv(name, value)
+    said = status(run)
+    table = {
+        line.split()[0]: line.split()[1:7] for line in said.splitlines() if line.startswith(("train", "evalu", "rep"))
+    }
+    assert table["train"] == ["1", "1", "1", "1", "0", "4"]
+    assert table["evaluate"] == ["0", "0", "0", "0", "4", "4"]
+    assert table["report"] == ["0", "0", "1", "0", "0", "1"]
+    assert f"failed: train {two} (101_1): error: train.lr: got nonsense?[31m" in said and "    first line" in said
+    assert f"To submit the 5 that are missing or failed: slurm/resubmit.sh {run}" in said
+    found = elements(settings(*grid(tmp_path)).paths, json.loads((run / "slurm" / "001" / "grid.json").read_text()), [])
+    assert todo_of(found).evaluate == (one, two, three, four)
+    shutil.rmtree(tmp_path / "bin")
+    assert "SLURM cannot be asked here" in command("slurm.status", str(run), PATH="/nowhere").stdout
+
+
+def test_what_is_resubmitted_is_what_was_lost(tmp_path: Path, fake) -> None:
+    assert command("slurm.submit", *grid(tmp_path), **fake).returncode == 0
+    queue = ["101|0|RUNNING|None", "103|0|PENDING|Dependency", "102|0|RUNNING|None", "104|0|PENDING|Dependency"]
+    (tmp_path / "queue").write_text("\n".join([*queue, "105|N/A|PENDING|Dependency"]) + "\n")
+    done = subprocess.run(
+        ["bash", str(PROJECT / "slurm" / "resubmit.sh"), str(tmp_path / "run")],
+        cwd=tmp_path, env=os.environ | fake, capture_output=True, text=True, check=False, timeout=LONGEST,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "slurm" / "002"
+    made = json.loads((folder / "grid.json").read_text())["jobs"]
+    names = [f"tiny_encoder-single-rte-synthetic-s{seed}" for seed in (1, 2)]
+    assert [(job["name"], job["elements"]) for job in made] == [("train", names), ("evaluate", names)]
+    assert "--dependency=aftercorr:106" in calls(tmp_path, "sbatch")[-1]

@@ -1,0 +1,1 @@
+"""What several tests share: commands, fakes, small data, runs with scores."""

@@ -1,0 +1,95 @@
+"""Runs that are hard on the page: hostile texts, many long rows; and what a browser measures of it, in milliseconds."""
+
+import json
+import re
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from eval.report import report
+from targen.config.settings import Settings
+from targen.generate import generate
+from targen.runtime.jsonl import write_jsonl
+from tests.support.commands import lines, settings
+
+HOSTILE = (
+    "</script></style><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "<!--<script> ]]> {{ 7*7 }} ${7*7} \\u003c \" ' \\ & &lt; \u2028\u2029 \x00 \ud83d javascript:alert(1) "
+) + "x" * 300
+CHANGES = (("kind", "row"), ("task", "ReCoRD"), ("search", "the"), ("search", "zq"), ("search", ""))
+FROM_CHANGE_TO_PAINT = """([id, value]) => new Promise((done) => {
+  const control = document.getElementById(id), list = document.getElementById("list"), start = performance.now();
+  new MutationObserver(() => requestAnimationFrame(() => setTimeout(() => done(performance.now() - start))))
+    .observe(list, {childList: true});
+  control.value = value;
+  control.dispatchEvent(new Event("input", {bubbles: true}));
+})"""
+
+
+def hostile_run(folder: Path) -> Settings:
+    """A reported run in which a model wrote nothing but the hostile text, wherever it writes."""
+    found = settings(f"run.dir={folder}", "task=rte")
+    generate(found)
+    own = found.paths.synthetic("rte")
+    told = {"context": HOSTILE, "instance_seed": {HOSTILE: HOSTILE}, "attributes": {"a": HOSTILE}}
+    rows = [line | {"premise": HOSTILE, "hypothesis": HOSTILE} for line in lines(own / "train.jsonl")]
+    stories = [line | told | {"explanation": HOSTILE} for line in lines(own / "provenance.jsonl")]
+    refused = told | dict.fromkeys(("slot", "step", "reason", "text", "label"), HOSTILE) | {"attempt": 0, "variant": {}}
+    for name, some in (("train", rows), ("provenance", stories), ("rejects", [refused, refused | {"rows": rows[:1]}])):
+        write_jsonl(own / f"{name}.jsonl", some)
+    stats = json.loads((own / "stats.json").read_text())
+    counts = {
+        "attempts": 1_234_567,
+        "rejects": 2,
+        "rejects_per_reason": {HOSTILE: 2, f"generation: {HOSTILE}": 654_321},
+    }
+    (own / "stats.json").write_text(json.dumps(stats | counts))
+    report(found)
+    return found
+
+
+def many_rows(folder: Path, count: int) -> Settings:
+    """A run of so many ReCoRD rows, the longest of all tasks, each with words of its own."""
+    found = settings(f"run.dir={folder}", "task=record")
+    generate(found)
+    own = found.paths.synthetic("record")
+    for name in ("train", "provenance"):
+        old = lines(own / f"{name}.jsonl")
+        write_jsonl(own / f"{name}.jsonl", (_varied(old[number % len(old)], number) for number in range(count)))
+    return found
+
+
+def _varied(line: dict[str, Any], number: int) -> dict[str, Any]:
+    """Other words of the same length; offsets of entities still hold, and every row differs."""
+    draws = Random(number)
+
+    def other(text: str) -> str:
+        return re.sub(r"\b[a-z]{5}\b", lambda _: "".join(draws.choices("abcdefghijklmnopqrstuvwxyz", k=5)), text)
+
+    if "passage" in line:
+        passage = line["passage"] | {"text": other(line["passage"]["text"])}
+        return line | {"passage": passage, "idx": number, "qas": [line["qas"][0] | {"idx": number}]}
+    seed = line["instance_seed"] | {"article": other(line["instance_seed"]["article"])}
+    return line | {"idx": number, "slot": f"c0-{number:05d}", "instance_seed": seed, "context": other(line["context"])}
+
+
+def first_paint(chromium: Any, page: Path) -> float:
+    """From the address to the first text on the screen."""
+    own = chromium.new_page()
+    own.goto(page.as_uri())
+    own.screenshot()  # by which it is painted
+    found: float = own.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    own.close()
+    return found
+
+
+def filter_times(chromium: Any, page: Path, tries: int) -> dict[str, float]:
+    """From a change of a filter to its rows on the screen, each the best of so many."""
+    own = chromium.new_page()
+    own.goto(page.as_uri())
+    found = {
+        f"{id}={value}": min(own.evaluate(FROM_CHANGE_TO_PAINT, [id, value]) for _ in range(tries))
+        for id, value in CHANGES
+    }
+    own.close()
+    return found

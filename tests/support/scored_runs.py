@@ -1,0 +1,109 @@
+"""Runs that were evaluated, without models: predictions that are right as often as asked, and their scores."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from eval.scoring.metrics import Prediction, majority, score
+from targen.runtime.jsonl import write_jsonl
+from targen.synthesis.slots import rng
+from targen.tasks.task import Example, TaskSpec
+from tests.support.commands import settings
+
+SPECS = settings().tasks
+SIZES = {"axg": 356, "boolq": 3270, "cb": 56, "copa": 100, "record": 10_000, "rte": 277, "wic": 638, "wsc": 104}
+TRAINED = {"none": (None, None), "original": (250, 250), "synthetic": (250, 0), "mixed": (500, 250)}  # rows, real ones
+ENTITIES = ("Ada Lovelace", "Berlin", "the Red Cross", "Lake Turkana", "Ada", "Red Cross Society")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A cell to be made up: with probability `right` an answer is right."""
+
+    task: str
+    arm: str
+    right: float
+    seed: int = 0
+    model: str = "flan_t5_base"
+    setting: str = "single"
+
+
+def gold_of(task: TaskSpec, count: int) -> list[tuple[str, ...]]:
+    """The right answers of the made-up rows, the same for every cell."""
+    draws = rng(0, task.name, "gold")
+    names = [label.name for label in task.labels] or list(ENTITIES)
+    return [(draws.choice(names),) for _ in range(count)]
+
+
+def answers(task: TaskSpec, gold: Sequence[tuple[str, ...]], right: float, draws: Random) -> list[Prediction]:
+    names = [label.name for label in task.labels] or list(ENTITIES)
+    chosen = [one[0] if draws.random() < right else draws.choice(names) for one in gold]
+    return [Prediction(idx, one, answer, {}) for idx, (one, answer) in enumerate(zip(gold, chosen, strict=True))]
+
+
+def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
+    """A run with these cells; `fields` take the place of those of every row of scores.jsonl."""
+    rows = []
+    for made in cells:
+        task = SPECS[made.task]
+        gold = gold_of(task, sizes[made.task])
+        found = answers(
+            task, gold, made.right, rng(made.seed, made.task, made.arm, made.model, made.setting, made.right)
+        )
+        rows += write_cell(folder, made, found, **fields)
+    write_scores(folder, rows)
+    return folder
+
+
+def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
+    """The cell's predictions, written, and its rows of scores.jsonl, not yet written."""
+    task, synthetic = SPECS[made.task], made.arm in ("synthetic", "mixed")
+    name = f"{made.model}-{made.setting}-{made.task}-{made.arm}-s{made.seed}"
+    lines = ({"idx": p.idx, "gold": list(p.gold), "prediction": p.prediction, "scores": {}} for p in found)
+    write_jsonl(folder / "predictions" / f"{name}.jsonl", lines)
+    asked = json.dumps([p.gold for p in found])
+    baseline = score(task, majority(task, [_example(task, p) for p in found])) if task.labels else {}
+    return [
+        {
+            "benchmark": "superglue",
+            "cell": name,
+            "model": made.model,
+            "setting": made.setting,
+            "task": made.task,
+            "arm": made.arm,
+            "seed": made.seed,
+            "instruct": "instruct" in made.setting,
+            "scoring": "rank",
+            "shots": 0,
+            **dict(zip(("train_rows", "real_rows"), TRAINED[made.arm], strict=True)),
+            "method": "targen" if synthetic else None,
+            "self_correct": "paper" if synthetic else None,
+            "generator": "a-model" if synthetic else None,
+            "metric": metric,
+            "value": value,
+            "majority": baseline.get(metric, 0.1),
+            "n": len(found),
+            "rows": len(found),
+            "rows_in_split": len(found),
+            "unparsed": sum(p.prediction is None for p in found),
+            "split": task.eval_split,
+            "origin": f"SuperGLUE {task.eval_split}",
+            "evaluated": hashlib.sha256(asked.encode()).hexdigest()[:16],
+            "is_fixture": False,
+            **fields,
+        }
+        for metric, value in score(task, found).items()
+    ]
+
+
+def write_scores(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_jsonl(folder / "scores.jsonl", rows)
+
+
+def _example(task: TaskSpec, prediction: Prediction) -> Example:
+    names = [label.name for label in task.labels]
+    return Example(task.name, prediction.idx, {}, tuple(names), (names.index(prediction.gold[0]),))

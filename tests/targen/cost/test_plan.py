@@ -1,0 +1,265 @@
+"""What a run will cost: equal to what a run then asks, and nothing is called or written to find it out."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from targen.config.settings import Settings
+from targen.cost.plan import Plan, plan
+from targen.cost.report import plan_text
+from targen.generate import generate, recipes
+from targen.llm.backends.recorded import SHIPPED, Recorded
+from targen.llm.call_log import CallLog
+from targen.llm.messages import STEPS, Answer, Request
+from targen.synthesis.candidate_store import Drafts
+from targen.synthesis.engine import Engine
+from targen.synthesis.synthesis import Synthesis, synthesise
+from tests.support.commands import LONGEST, PROJECT, TASKS, command, files, lines, settings
+from tests.support.fake_model import FakeModel
+
+UNEVEN = ("synth.size=14", "synth.contexts=45", "synth.seeds_per_context=3")
+
+
+def planned(of: Settings, resumed: bool = False) -> Plan:
+    sized = [(recipe, of.synth.size_of(recipe.task)) for recipe in recipes(of)]
+    return plan(sized, of.generator, of.paths if resumed else None)
+
+
+def calls(found: Plan) -> dict[str, dict[str, int]]:
+    return {task: {step: steps[step].calls for step in STEPS} for task, steps in found.tasks.items()}
+
+
+def asked(folder: Path) -> dict[str, dict[str, int]]:
+    """Calls of a run per task and step, from its log."""
+    files = {path.stem: path for path in sorted((folder / "calls").glob("*.jsonl")) if path.stem in TASKS}
+    steps = {task: [line["step"] for line in lines(path)] for task, path in files.items()}
+    return {task: {step: found.count(step) for step in STEPS} for task, found in steps.items()}
+
+
+def server(folder: Path, url: str, *overrides: str) -> Settings:
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}"]
+    return settings(*base, "generator.concurrency=4", "synth.near_duplicates=null", *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        UNEVEN,
+        (*UNEVEN, "synth.self_correct=off"),
+        (*UNEVEN, "synth.self_correct=vote", "synth.votes=3"),
+        (*UNEVEN, "synth.spare=0.3"),
+        ("synth.size=10", "synth.seeds_per_context=20"),
+    ],
+)
+def test_the_calls_are_those_that_a_run_makes(tmp_path: Path, serve, overrides: tuple[str, ...]) -> None:
+    run = server(tmp_path, serve(FakeModel()).url, *overrides)
+    expected = calls(planned(run))
+    generate(run)
+    assert len(expected) == len(TASKS)
+    assert asked(tmp_path) == expected
+    assert all(steps["contexts"] == (2 if overrides[0] == UNEVEN[0] else 1) for steps in expected.values())
+
+
+@pytest.mark.parametrize("method", ["zero_shot", "zero_shot_topic", "attrprompt", "self_instruct"])
+def test_the_calls_of_a_method_are_those_that_a_run_makes(tmp_path: Path, serve, method: str) -> None:
+    run = server(tmp_path, serve(FakeModel()).url, f"method={method}", "synth.size=14", "synth.contexts=45")
+    expected = calls(planned(run))
+    generate(run)
+    assert asked(tmp_path) == expected
+
+
+def test_instance_seeds_of_a_file_are_not_asked_for(tmp_path: Path, serve) -> None:
+    (tmp_path / "seeds").mkdir()
+    premises = [json.dumps({"premise": f"In {1900 + n} the mill burned down."}) for n in range(14)]
+    (tmp_path / "seeds" / "rte.jsonl").write_text("\n".join(premises))
+    from_file = ["task=rte", *UNEVEN, "synth.seed_source=file", f"synth.seed_dir={tmp_path / 'seeds'}"]
+    run = server(tmp_path / "run", serve(FakeModel()).url, *from_file)
+    assert calls(planned(run)) == {"rte": {"contexts": 0, "instance_seed": 0, "generation": 14, "self_correction": 14}}
+    generate(run)
+    assert asked(tmp_path / "run") == calls(planned(run))
+
+
+def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None:
+    run = settings(f"run.dir={tmp_path}", "task=[cb,axg,boolq]")
+    characters: dict[tuple[str, str], list[int]] = {}
+
+    def observe(request: Request, answer: Answer, asked: bool) -> None:
+        messages = request.body["messages"]
+        counts = characters.setdefault((request.task, request.step), [0, 0])
+        counts[0] += len("\n".join(message["content"] for message in messages))
+        counts[1] += len(answer.text)
+
+    log = CallLog(run.paths.calls, run.tasks)
+    states = [Synthesis(recipe, 24, Drafts(tmp_path)) for recipe in recipes(run)]
+    Engine(Recorded(SHIPPED, list(run.tasks)), log, observe).run([synthesise(state) for state in states])
+    log.close()
+    found = planned(run)
+    assert len(characters) == 12
+    for (task, step), (prompt, completion) in characters.items():
+        exact = step in (
+            "contexts",
+            "generation",
+            "self_correction",
+        )  # contexts stand in prompts of step 2, not all equally often
+        assert found.tasks[task][step].prompt_tokens == pytest.approx(prompt / 4, abs=0.51, rel=0 if exact else 0.02)
+        assert found.tasks[task][step].completion_tokens == pytest.approx(completion / 4, rel=0.03)
+
+
+def test_longer_prompts_and_more_seeds_a_call_make_it_dearer() -> None:
+    base = planned(settings("task=copa")).tasks["copa"]
+    longer = planned(settings("task=copa", "method.system='" + "x" * 4000 + "'", "seed=5", "generator.model=other"))
+    grown = 1000 - len(settings().method.system) / 4
+    for step, entry in longer.tasks["copa"].items():
+        assert entry.calls == base[step].calls
+        assert entry.prompt_tokens == pytest.approx(base[step].prompt_tokens + entry.calls * grown, rel=0.02)
+        assert entry.completion_tokens == pytest.approx(base[step].completion_tokens, rel=0.02)
+    fewer = planned(settings("task=copa", "synth.seeds_per_context=12")).tasks["copa"]["instance_seed"]
+    assert fewer.calls == 2
+    assert fewer.completion_tokens == pytest.approx(base["instance_seed"].completion_tokens, rel=0.2)
+
+
+def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Path, serve) -> None:
+    run = server(
+        tmp_path, serve(FakeModel()).url, "task=[rte,wsc]", *UNEVEN, "+tasks.rte.instance_seed.fields.source=its source"
+    )
+    found = planned(run)
+    assert any(note.startswith("rte: the recording has not all of its fields") for note in found.notes)
+    assert not any(note.startswith("wsc") for note in found.notes)
+    assert calls(found)["rte"] == calls(planned(server(tmp_path, "http://x", "task=rte", *UNEVEN)))["rte"]
+    assert all(entry.completion_tokens > 10 * entry.calls for entry in found.tasks["rte"].values())
+
+
+def test_answers_that_would_be_cut_are_warned_of() -> None:
+    run = settings("task=record", "synth.seeds_per_context=20")
+    assert "WARNING, an answer of instance_seed takes about" in plan_text(run, recipes(run))
+    assert "WARNING" not in plan_text(settings("task=record"), recipes(settings("task=record")))
+
+
+def test_tokens_are_counted_with_the_tokenizer_of_a_local_model(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import CharDelimiterSplit
+
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = CharDelimiterSplit("e")
+    tokenizer.enable_truncation(8)  # as files of embedding models have it: neither may be heeded
+    tokenizer.enable_padding(length=9999)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    run = settings("task=copa", "generator=vllm", "generator.model=m", f"generator.path={tmp_path}", "plan=true")
+    by_letters, by_length = planned(run), planned(settings("task=copa"))
+    assert f"Tokens are counted with {tmp_path / 'tokenizer.json'}." in by_letters.notes[0]
+    assert "estimated at 4 characters" in by_length.notes[0]
+    ratio = by_letters.tasks["copa"]["generation"].prompt_tokens / by_length.tasks["copa"]["generation"].prompt_tokens
+    assert 0.3 < ratio < 0.6  # about one letter in ten is an e, and a token here is four letters
+
+
+# --- over an existing run ---
+
+
+def test_what_is_answered_is_subtracted(tmp_path: Path, serve) -> None:
+    run = server(tmp_path, serve(FakeModel()).url, *UNEVEN)
+    generate(run)
+    done = calls(planned(run, resumed=True))
+    assert {count for steps in done.values() for count in steps.values()} == {0}
+    larger = server(tmp_path, "http://127.0.0.1:9", *UNEVEN, "synth.size=40")
+    left, whole, answered = calls(planned(larger, resumed=True)), calls(planned(larger)), asked(tmp_path)
+    for task in TASKS:
+        assert left[task] == {step: whole[task][step] - answered[task][step] for step in STEPS}
+    (tmp_path / "synthetic" / "wic" / "stats.json").unlink()
+    log = tmp_path / "calls" / "wic.jsonl"
+    kept = log.read_bytes().splitlines(keepends=True)[:25]
+    log.write_bytes(b"".join(kept) + b'{"id": "torn')
+    torn = calls(planned(run, resumed=True))["wic"]
+    assert sum(torn.values()) == sum(calls(planned(run))["wic"].values()) - 25
+
+
+def test_the_attempts_so_far_are_used_for_what_is_left(tmp_path: Path, serve) -> None:
+    generate(server(tmp_path, serve(FakeModel(error_rate=0.3)).url, "task=rte", *UNEVEN, "synth.max_attempts=60"))
+    larger = server(tmp_path, "http://127.0.0.1:9", "task=rte", *UNEVEN, "synth.max_attempts=60", "synth.size=114")
+    found = planned(larger, resumed=True)
+    (note,) = [note for note in found.notes if "attempts an instance" in note]
+    rate = float(re.search(r"([\d.]+) attempts", note)[1])
+    assert rate == pytest.approx(1 / 0.7**3, rel=0.5)
+    assert found.tasks["rte"]["generation"].calls == pytest.approx(100 * rate, abs=2)
+
+
+# --- the command ---
+
+
+def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> None:
+    run = ["+experiment=superglue_flant5", "plan=true", f"run.dir={tmp_path / 'run'}"]
+    prices = ["price.prompt=0.5", "price.completion=1.5", "price.tokens_per_second=2000", "price.currency=EUR"]
+    done = command("targen.run", *run, *prices)
+    assert (done.returncode, files(tmp_path)) == (0, {})
+    table = done.stdout.splitlines()
+    assert table[2].split() == ["task", "step", "calls", "prompt", "tokens", "completion", "tokens", "time", "EUR"]
+    (total,) = [line.replace(",", "").split() for line in table if line.startswith("total")]
+    count, prompt, completion = map(int, total[1:4])
+    slots = 356 // 2 + 9427 + 250 + 400 + 10000 + 2490 + 5428 + 554  # AX-g: pairs
+    assert count > 2 * slots
+    assert float(total[-1]) == pytest.approx((prompt * 0.5 + completion * 1.5) / 1e6, abs=0.01)
+    assert total[4:6] == [str(round(completion / 2000 / 60) // 60), "h"]
+    per_step = table[[line.startswith("all ") for line in table].index(True) :]
+    for number, step in ((2, "generation"), (3, "self_correction")):
+        assert per_step[number].split()[:2] == [step, f"{slots:,}"]
+    assert "Assumes that no attempt is rejected" in done.stdout
+    plain = command("targen.generate", "plan=true", "task=cb", f"run.dir={tmp_path / 'run'}")
+    assert plain.returncode == 0
+    assert "USD" not in plain.stdout and "time" not in plain.stdout
+    assert files(tmp_path) == {}
+
+
+def test_a_plan_needs_no_gpu_library() -> None:
+    script = (
+        "import sys; sys.argv[1:] = ['plan=true', 'generator=openai', 'generator.model=m']\n"
+        "import runpy\n"
+        "try: runpy.run_module('targen.generate', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'transformers', 'vllm', 'datasets', 'aiohttp'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
+    assert done.returncode == 0, done.stderr
+    assert "plan of the generate phase" in done.stdout
+
+
+# --- after a run ---
+
+
+def test_planned_and_actual_stand_side_by_side_after_a_run(tmp_path: Path, serve, caplog) -> None:
+    caplog.set_level("INFO")
+    url, prices = serve(FakeModel()).url, ("price.prompt=2", "price.completion=10")
+    generate(server(tmp_path, url, "task=[rte,copa]", *UNEVEN, *prices))
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert list(cost["tasks"]) == ["copa", "rte"]
+    for task, steps in cost["tasks"].items():
+        stats = json.loads((tmp_path / "synthetic" / task / "stats.json").read_text())["calls"]
+        for step, both in steps.items():
+            assert both["actual"] == stats[step]
+            assert both["planned"]["calls"] == both["actual"]["calls"]
+    actual = cost["total"]["actual"]
+    assert actual["calls"] == sum(sum(steps.values()) for steps in asked(tmp_path).values())
+    assert actual["money"] == pytest.approx(
+        (actual["prompt_tokens"] * 2 + actual["completion_tokens"] * 10) / 1e6, abs=1e-6
+    )
+    (line,) = [line for line in caplog.text.splitlines() if line.startswith("total ")]
+    assert line.split()[1:3] == [str(actual["calls"])] * 2
+    before = (tmp_path / "cost.json").read_bytes()
+    caplog.clear()
+    generate(server(tmp_path, url, "task=[rte,copa]", *UNEVEN, *prices))
+    assert "cost: nothing new was asked" in caplog.text
+    assert (tmp_path / "cost.json").read_bytes() == before
+    generate(server(tmp_path, url, "task=wsc", *UNEVEN, *prices))
+    grown = json.loads((tmp_path / "cost.json").read_text())
+    assert list(grown["tasks"]) == ["copa", "rte", "wsc"]
+    assert grown["tasks"]["rte"] == cost["tasks"]["rte"]
+
+
+def test_tokens_that_were_not_reported_are_null(tmp_path: Path) -> None:
+    generate(settings("task=cb", f"run.dir={tmp_path}", "price.prompt=1", "price.completion=1"))
+    total = json.loads((tmp_path / "cost.json").read_text())["total"]
+    assert total["actual"] == {"calls": 61, "prompt_tokens": None, "completion_tokens": None, "money": None}
+    assert total["planned"]["calls"] == 61 and total["planned"]["money"] > 0

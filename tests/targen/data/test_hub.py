@@ -1,0 +1,111 @@
+"""The Hub's mirror brought back to the official format: through `datasets`, from a local copy of the mirror's form."""
+
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from targen.config.settings import Data
+from targen.data.hub import official_rows
+from targen.data.original import FIXTURE, eval_split, local_file, read_rows
+from tests.support.commands import TASKS, command, settings
+
+SPECS = settings().tasks
+NAMES = {  # the mirror's label names, in its order
+    "axg": ["entailment", "not_entailment"],
+    "boolq": ["False", "True"],
+    "cb": ["entailment", "contradiction", "neutral"],
+    "copa": ["choice1", "choice2"],
+    "rte": ["entailment", "not_entailment"],
+    "wic": ["False", "True"],
+    "wsc": ["False", "True"],
+}
+
+
+def mirrored(name: str) -> Dataset:
+    """Fixture rows as the mirror has them: numbered labels, flat WSC targets, one ReCoRD record a query."""
+    task = SPECS[name]
+    rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+    if name == "record":
+        return Dataset.from_list([record for row in rows for record in record_queries(row)])
+    records = []
+    for row in rows:
+        record = {key: value for key, value in row.items() if key not in ("target", "version", "pair_id", "label")}
+        record |= row.get("target", {})
+        label = NAMES[name].index(row["label"]) if isinstance(row["label"], str) else int(row["label"])
+        records.append(record | {"label": label})
+    kinds = {key: Value("string" if isinstance(value, str) else "int32") for key, value in records[0].items()}
+    return Dataset.from_list(records, features=Features(kinds | {"label": ClassLabel(names=NAMES[name])}))
+
+
+def record_queries(row: dict) -> list[dict]:
+    text, entities = row["passage"]["text"], row["passage"]["entities"]
+    spans = {
+        "text": [text[e["start"] : e["end"] + 1] for e in entities],
+        "start": [e["start"] for e in entities],
+        "end": [e["end"] + 1 for e in entities],
+    }
+    return [
+        {
+            "passage": text,
+            "query": query["query"],
+            "entities": sorted(set(spans["text"])),
+            "entity_spans": spans,
+            "answers": sorted({answer["text"] for answer in query["answers"]}),
+            "idx": {"passage": row["idx"], "query": query["idx"]},
+        }
+        for query in row["qas"]
+    ]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_mirror_records_become_the_official_rows(name: str) -> None:
+    task = SPECS[name]
+    found = list(official_rows(task, mirrored(name), NAMES.get(name)))
+    wanted = [dict(row) for row in read_rows(local_file(FIXTURE, task, task.eval_split), task)]
+    for row in wanted:
+        if name == "axg":
+            row["pair_id"] = row["idx"]  # the mirror has none
+        if name == "record":
+            row["source"] = ""
+    assert found == wanted
+
+
+def test_hidden_labels_stay_hidden() -> None:
+    (row,) = official_rows(SPECS["rte"], [{"premise": "P.", "hypothesis": "H.", "label": -1, "idx": 0}], NAMES["rte"])
+    assert "label" not in row
+
+
+def test_a_local_copy_of_the_mirror_is_loaded_by_datasets(tmp_path: Path) -> None:
+    (tmp_path / "rte").mkdir()
+    mirrored("rte").to_parquet(tmp_path / "rte" / "validation-00000-of-00001.parquet")
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: rte\n  data_files:\n  - split: validation\n    path: rte/validation-*\n---\n"
+    )
+    split = eval_split(Data("hub", None, str(tmp_path), None), SPECS["rte"])
+    assert (split.origin, split.is_fixture, len(split.rows)) == ("SuperGLUE val", False, 10)
+    assert split.rows == read_rows(FIXTURE / "RTE" / "val.jsonl", SPECS["rte"])
+
+
+def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> None:
+    """In processes of their own, as in a run: `datasets` reads its offline switch when it is imported."""
+    train = ["task=rte", f"run.dir={tmp_path}", "arms=[original]"]
+    found = command("train.run", *train)
+    assert (
+        found.returncode,
+        "8 cells" in found.stderr,
+        "1 cells that need them are left out" in found.stderr,
+    ) == (0, False, True)
+    found = command("train.run", *train, "data.fallback=null")
+    assert found.returncode == 2
+    assert "data.hub: got aps/super_glue, whose rte cannot be loaded" in found.stderr
+    assert "data.source=local" in found.stderr
+
+
+def test_nothing_is_waited_for_where_the_hubs_clients_were_imported_first(tmp_path: Path) -> None:
+    """As in a plan of training, or in several processes."""
+    elsewhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    arguments = ["task=cb", "model=tiny_decoder", f"run.dir={tmp_path / 'run'}", "plan=true"]
+    done = command("train.run", *arguments, **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert "the Hub cannot be reached" in done.stderr and "Retry" not in done.stderr

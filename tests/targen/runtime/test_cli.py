@@ -1,0 +1,132 @@
+"""The command line: what a user mistypes gets one line and exit code 2, and nothing is written."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import LONGEST, PROJECT, command, files
+
+MISTAKES = [
+    (["task=cbb"], "task: got 'cbb', expected a file of conf/task/. Did you mean 'cb'?"),
+    (["task=[cb,copaa]"], "task: got 'copaa', expected a file of conf/task/. Did you mean 'copa'?"),
+    (["model=minilmm"], "Did you mean 'minilm'?"),
+    (["generator=opena"], "Did you mean 'openai'?"),
+    (["+experiment=quikstart"], "Did you mean 'quickstart'?"),
+    (["synth.sise=3"], "synth.sise: no such key. Did you mean 'synth.size'?"),
+    (["generater=recorded"], "generater: no such key. Did you mean 'generator'?"),
+    (["synth.size=many"], "synth.size: got 'many', expected a valid integer"),
+    (["synth.size=0"], "synth.size: got 0, expected greater than or equal to 1."),
+    (["synth.size=25"], "synth.size: got 25, expected a multiple of 2 for axg"),
+    (
+        ["arms=[orignal]"],
+        "arms.0: got 'orignal', expected 'none', 'original', 'synthetic', 'mixed' or 'self_instruct'. Did you mean 'original'?",
+    ),
+    (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each only once."),
+    (["phases=[generate,trian]"], "Did you mean 'train'?"),
+    (["seeds=[-1]"], "seeds.0: got -1"),
+    (["task=[]"], "task: got an empty list"),
+    (["data.dir=/nowhere"], "data.dir: got '/nowhere' with data.source=hub. Set data.source=local"),
+    (["data.source=local"], "data.dir: got null, expected a folder with data.source=local."),
+    (["data.source=local", "data.dir=/nowhere"], "data.dir: got /nowhere, which is no folder"),
+    (["data.source=fixture"], "arms: got original with data.source=fixture"),
+    (["synth.seed_source=file"], "synth.seed_dir: got null, expected a folder"),
+    (["generator=openai"], "generator.model: got nothing, expected a value."),
+    (
+        ["generator=batch", "generator.model=m", "generator.path=x"],
+        "generator.path: the generator that was chosen has no such key.",
+    ),
+    (
+        ["generator=llama31_8b", "+generator.engine.data_parallel_size=2", "phases=[generate]"],
+        "Start `vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2` and take generator=openai.",
+    ),
+    (["foo"], "foo: not an override"),
+    (["task=[copa"], "task=[copa: not an override"),
+    (
+        ["generator=openai", "generator.model=m", "generator.base_url=localhost:8000"],
+        "expected http(s)://host:port/v1.",
+    ),
+    (["generator.path=/nowhere", "phases=[generate]"], "generator.path: got /nowhere, which has no axg.jsonl"),
+    (["synth.sampling.generation.temperature=-1"], "greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, overrides: list[str], words: str) -> None:
+    done = command("targen.run", *overrides, f"run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert files(tmp_path) == {}
+
+
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
+    done = command("targen.run", "synth.size=0", "train.epochs=-1", "arms=[both]", f"run.dir={tmp_path}")
+    assert done.returncode == 2
+    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["arms.0", "synth.size", "train.epochs"]
+
+
+def test_missing_original_files_are_named_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    done = command(
+        "targen.run",
+        "task=[cb,axg]",
+        "data.source=local",
+        f"data.dir={tmp_path / 'data'}",
+        f"run.dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 2
+    assert {line.split(" is not there")[0].rpartition("/data/")[2] for line in done.stderr.splitlines()} == {
+        "CB/val.jsonl", "CB/train.jsonl", "AX-g/test.jsonl", "RTE/train.jsonl",
+    }  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_phases_alone_without_their_input_say_what_to_run_first(tmp_path: Path) -> None:
+    for module, phase in (("train.run", "generate"), ("eval.run", "train")):
+        done = command(module, f"run.dir={tmp_path}", "arms=[synthetic]", "data.source=fixture")
+        assert done.returncode == 2
+        assert f"Run phases=[{phase}] first." in done.stderr
+    done = command("eval.report", f"run.dir={tmp_path}")
+    assert (done.returncode, "Run the other phases first." in done.stderr) == (2, True)
+
+
+def test_help_is_there_at_once() -> None:
+    """Nothing heavy is imported, and it takes some 0.3 s of a processor; time on the clock is also that of others."""
+
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = command("targen.run", "--help", PYTHONPROFILEIMPORTTIME="1")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0
+        assert "+experiment=" in done.stdout
+        imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+        assert "targen" in imported
+        assert not {"numpy", "torch", "transformers", "datasets", "sklearn", "aiohttp", "hydra"} & imported
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert any(seconds() < 1.5 for _ in range(10))
+
+
+def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv[1:] = ['generator=openai', 'generator.model=m', 'generator.base_url=http://127.0.0.1:9/v1',"
+        f" 'run.dir={tmp_path}', 'phases=[generate]']\n"
+        "import runpy\n"
+        "try: runpy.run_module('targen.generate', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        "assert 'aiohttp' in sys.modules\n"
+        "assert not {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hydra_shows_the_composed_configuration() -> None:
+    done = command("targen.run", "--cfg", "job", "task=cb")
+    assert done.returncode == 0
+    assert "name: quickstart" in done.stdout
+    assert "folder: CB" in done.stdout

@@ -1,0 +1,125 @@
+"""Whatever stops a generation, nothing that was answered is lost or asked again, and the bytes are the same in the end."""
+
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from targen.generate import generate
+from targen.runtime.cli import REQUEUE
+from tests.support.commands import LONGEST, PROJECT, command, files, lines, settings
+from tests.support.fake_model import FakeModel
+
+pytestmark = pytest.mark.slow
+AGAIN = "again"  # the key of a second start, by which the server tells its calls from what the first one left under way
+
+
+def overrides(folder: Path, url: str, *more: str) -> list[str]:
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}"]
+    base += ["task=[rte,copa]", "synth.size=40", "synth.contexts=4", "synth.seeds_per_context=2"]
+    return [*base, "generator.concurrency=4", *more]
+
+
+def start(arguments: list[str], module: str = "targen.generate") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+
+
+def asked_again(server, arguments: list[str], module: str = "targen.generate") -> int:
+    """Starts it once more, to its end; the calls that this start made."""
+    done = command(module, *arguments, OPENAI_API_KEY=AGAIN)
+    assert done.returncode == 0, done.stderr
+    return server.callers.count(f"Bearer {AGAIN}")
+
+
+def answered(folder: Path) -> int:
+    return sum(len(lines(folder / "calls" / f"{task}.jsonl")) for task in ("rte", "copa"))
+
+
+@pytest.fixture
+def slow(serve):
+    server = serve(FakeModel(error_rate=0.05, flip_rate=0.1))
+    server.misbehave = lambda number, handler: bool(time.sleep(0.02))
+    return server
+
+
+@pytest.fixture(scope="module")
+def whole(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    generate(settings(*overrides(folder, serve(FakeModel(error_rate=0.05, flip_rate=0.1)).url)))
+    return files(folder / "synthetic")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
+def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(tmp_path: Path, slow, whole, number, module) -> None:
+    arguments = overrides(tmp_path, slow.url, "phases=[generate]")
+    slow.hold_from = 80  # of more than 160
+    process = start(arguments, module)
+    slow.wait_for(60, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=LONGEST)
+    slow.hold_from = math.inf
+    assert process.returncode == REQUEUE
+    assert "stopped; what was done is kept, the same command goes on" in said and "Traceback" not in said
+    assert not (tmp_path / "run.lock").exists()
+    kept = answered(tmp_path)
+    assert len(slow.bodies) - kept <= 4  # what was under way
+    assert asked_again(slow, arguments, module) == answered(tmp_path) - kept
+    assert files(tmp_path / "synthetic") == whole
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_path: Path, slow, whole) -> None:
+    arguments = overrides(tmp_path, slow.url)
+
+    def at_most_40_kb() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    full = subprocess.run(
+        [sys.executable, "-m", "targen.generate", *arguments],
+        cwd=PROJECT, capture_output=True, text=True, preexec_fn=at_most_40_kb, timeout=LONGEST,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # it would be cut at the limit, and read so by others
+    )  # fmt: skip
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    (line,) = [line for line in full.stderr.splitlines() if line.startswith("error:")]
+    assert "could not be written" in line and "make room" in line.lower()
+    kept = answered(tmp_path)
+    assert kept > 20
+    assert asked_again(slow, arguments) == answered(tmp_path) - kept
+    assert files(tmp_path / "synthetic") == whole
+
+
+def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path: Path, slow, whole) -> None:
+    arguments = overrides(tmp_path, slow.url)
+    slow.hold_from = 60
+    process = start(arguments)
+    slow.wait_for(40, process)
+    process.send_signal(signal.SIGSTOP)
+    refused = command("targen.generate", *arguments)
+    assert refused.returncode == 2 and f"in use by process {process.pid}" in refused.stderr
+    slow.hold_from = math.inf
+    slow.go_on.set()
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, said
+    assert len(slow.bodies) == answered(tmp_path)
+    assert files(tmp_path / "synthetic") == whole
+
+
+@pytest.mark.parametrize("after", [20, 90, 170])
+def test_a_signal_is_heard_however_busy_the_run_is(tmp_path: Path, serve, after: int) -> None:
+    server = serve(FakeModel())
+    server.hold_from = after + 500  # of more than 1600
+    process = start(overrides(tmp_path, server.url, "synth.size=400", "generator.concurrency=64"))
+    server.wait_for(after, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=LONGEST)
+    assert process.returncode == REQUEUE, said
+    assert "Traceback" not in said
+    assert len(server.bodies) - answered(tmp_path) <= 64

@@ -1,0 +1,308 @@
+"""The methods to compare with: the same rows, balance, budget and resume as TarGEN's, for every task."""
+
+import json
+from collections import Counter, defaultdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.page.rows import browser
+from eval.page.rows import made as entries_of
+from targen.config.settings import task_from_file
+from targen.data.original import FIXTURE, local_file, read_rows
+from targen.generate import generate
+from targen.runtime.errors import RowError, UserError
+from targen.runtime.paths import RunPaths
+from targen.text.normalise import rouge_l, words
+from tests.support.commands import PROJECT, TASKS, Server, command, files, lines, settings
+from tests.support.fake_model import FakeModel
+
+SPECS = settings().tasks
+METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
+SMALL = ("synth.contexts=24", "synth.seeds_per_context=2", "synth.size=24")
+OWN = {"attrprompt": "attributes", "self_instruct": "task_instruction", "one_shot": "demonstrations"}
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the official layout: as train split 30 rows of every label, made of the fixture's, as val the fixture's own."""
+    folder = tmp_path_factory.mktemp("originals")
+    for name in TASKS:
+        task = task_from_file(name)
+        rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+        splits = {task.eval_split: rows}
+        if name != "axg":
+            splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
+        (folder / task.folder).mkdir()
+        for split, found in splits.items():
+            numbered = [task.code.number(task, row, idx) for idx, row in enumerate(found)]
+            text = "".join(json.dumps(row) + "\n" for row in numbered)
+            (folder / task.folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _changed(row: Any, number: int) -> Any:
+    """The row with a text of its own at the end of its longest text, by which a prompt that shows it is known."""
+    if "passage" in row and isinstance(row["passage"], dict):
+        return row | {"passage": row["passage"] | {"text": f"{row['passage']['text']} Train {number}."}}
+    longest = max((name for name, text in row.items() if isinstance(text, str)), key=lambda name: len(row[name]))
+    return row | {longest: f"{row[longest]} Train {number}."}
+
+
+def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={server.url}", f"run.dir={folder}"]
+    data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
+    generate(settings(*base, *data, *SMALL, *overrides))
+
+
+def prompts(server: Server, step: str) -> list[str]:
+    bodies = [b for b in server.bodies if b["response_format"]["json_schema"]["name"] == step]
+    return [body["messages"][-1]["content"] for body in bodies]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> dict[str, tuple[Path, Server]]:
+    """A run of every method, with a model of which some answers are unusable."""
+    found = {}
+    for method in METHODS:
+        folder, server = tmp_path_factory.mktemp(method), serve(FakeModel(error_rate=0.1))
+        run(folder, server, originals, method)
+        found[method] = (folder, server)
+    return found
+
+
+def test_there_are_seven_methods() -> None:
+    known = {"targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct"}
+    assert set(METHODS) == known
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None:
+    folder, _ = made[method]
+    for name, task in SPECS.items():
+        rows = lines(folder / "synthetic" / name / "train.jsonl")
+        stories = lines(folder / "synthetic" / name / "provenance.jsonl")
+        assert [row["idx"] for row in rows] == list(range(24))
+        for row in rows:
+            task.code.check_format(task, row)
+        cells = Counter((story["label_before"], *story["variant"].values()) for story in stories)
+        if task.labels:
+            assert len(cells) == len(task.cells)
+            assert set(cells.values()) == {24 // len(task.cells)}
+        assert len({task.code.key(task, row) for row in rows}) == 24
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(made, originals, method: str) -> None:
+    folder, server = made[method]
+    asked, before = len(server.bodies), files(folder)
+    usage: Counter[str] = Counter()
+    for name in TASKS:
+        stats = json.loads((folder / "synthetic" / name / "stats.json").read_text())
+        usage.update({step: counts["calls"] for step, counts in stats["calls"].items()})
+        assert stats["calls"]["generation"]["completion_tokens"] > 0
+        assert stats["checked"] == 0 or method == "targen"
+    steps = {"generation"}
+    steps |= {"contexts"} if method not in ("zero_shot", "one_shot", "few_shot") else set()
+    steps |= {"instance_seed", "self_correction"} if method == "targen" else set()
+    assert {step for step, count in usage.items() if count} == steps
+    assert sum(usage.values()) == asked
+    run(folder, server, originals, method)
+    assert len(server.bodies) == asked
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "zero_shot"])
+def test_no_two_prompts_are_the_same(made, method: str) -> None:
+    """But for later attempts, which draw anew."""
+    folder, server = made[method]
+    found = prompts(server, "generation")
+    calls = [call["id"] for name in TASKS for call in lines(folder / "calls" / f"{name}.jsonl")]
+    retried = sum("-generation-" in call and "-a0-" not in call for call in calls)
+    assert len(found) >= 180
+    assert len(set(found)) >= len(found) - retried >= 150
+
+
+def test_zero_shot_has_one_prompt_a_label_and_variant_and_a_seed_a_call(made) -> None:
+    _, server = made["zero_shot"]
+    copa = 2  # its two labels are positions, of which the prompt knows nothing
+    cells = sum(copa if name == "copa" else len(task.cells) for name, task in SPECS.items())
+    assert len(set(prompts(server, "generation"))) == cells
+    assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
+
+
+@pytest.mark.parametrize("method", ["zero_shot_topic", "attrprompt", "self_instruct"])
+def test_what_is_dealt_goes_evenly_with_all_labels(tmp_path: Path, serve, originals: Path, method: str) -> None:
+    run(tmp_path, serve(FakeModel()), originals, method, "task=[cb,rte,wic]", "synth.size=48", "synth.contexts=4")
+    for name in ("cb", "rte", "wic"):
+        labels: dict[str, Counter[str]] = defaultdict(Counter)
+        for story in lines(tmp_path / "synthetic" / name / "provenance.jsonl"):
+            shown = story.get(OWN.get(method, "context"), story["context"])
+            for item in shown.items() if isinstance(shown, dict) else [shown]:
+                labels[str(item)][story["label_before"]] += 1
+        assert len(labels) >= 4
+        for counts in labels.values():
+            assert set(counts) == {label.name for label in SPECS[name].labels}
+            assert len(set(counts.values())) == 1
+
+
+def test_every_prompt_of_attrprompt_shows_a_value_of_each_attribute_as_provenance_has_it(made) -> None:
+    folder, server = made["attrprompt"]
+    shown = prompts(server, "generation")
+    for name, task in SPECS.items():
+        assert 3 <= len(task.attributes) <= 5
+        for story in lines(folder / "synthetic" / name / "provenance.jsonl"):
+            assert list(story["attributes"]) == list(task.attributes)
+            block = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in story["attributes"].items())
+            assert any(block in prompt for prompt in shown)
+        values = json.loads((folder / "synthetic" / name / "stats.json").read_text())["pools"]
+        assert values == {f"attributes.{key}": 10 for key in task.attributes}
+
+
+def test_instructions_grow_in_rounds_and_near_copies_are_dropped(tmp_path: Path, serve, originals: Path) -> None:
+    class Repeats(FakeModel):
+        """Gives every instruction three times, twice with one word changed."""
+
+        def complete(self, body):
+            done = super().complete(body)
+            message = done["choices"][0]["message"]
+            answer = json.loads(message["content"])
+            if "instructions" in answer:
+                one = answer["instructions"][:3]
+                again = [f"Please {text}" for text in one]
+                message["content"] = json.dumps({"instructions": [*one, *again, *one]})
+            return done
+
+    server = serve(Repeats())
+    run(tmp_path, server, originals, "self_instruct", "task=rte", "synth.contexts=14")
+    asked = prompts(server, "contexts")
+    assert "already" not in asked[0] and "already" in asked[1]
+    assert max(prompt.count("\n- ") for prompt in asked) == 8
+    stories = lines(tmp_path / "synthetic" / "rte" / "provenance.jsonl")
+    found = sorted({story["task_instruction"] for story in stories})
+    assert len(found) == 12
+    assert all(rouge_l(words(one), words(other)) < 0.7 for one, other in combinations(found, 2))
+
+
+def test_the_report_tells_what_was_shown(made) -> None:
+    names = {"targen": ["context"], "self_instruct": ["instruction"], "attrprompt": list(SPECS["axg"].attributes)}
+    for method, shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
+        own = entries_of(RunPaths(made[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
+        entries = json.loads(browser([own], 10**7).data)["entries"]
+        assert all(list(dict(entry["shown"])) == shown for entry in entries)
+    assert dict(entries[0]["shown"])["demonstrations"].startswith("rte train, idx ")
+
+
+def test_rouge_l() -> None:
+    assert rouge_l(words("police killed the gunman"), words("police kill the gunman")) == pytest.approx(0.75)
+    assert rouge_l(words("a b c d"), words("d c b a")) == pytest.approx(0.25)
+    assert rouge_l(words("a b"), words("a b")) == 1.0
+    assert rouge_l([], []) == 0.0
+
+
+@pytest.mark.parametrize(("method", "count"), [("one_shot", 1), ("few_shot", 5)])
+def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked_for(
+    made, originals: Path, method: str, count: int
+) -> None:
+    folder, server = made[method]
+    shown = prompts(server, "generation")
+    for name, task in SPECS.items():
+        source = SPECS["rte"] if name == "axg" else task
+        train = read_rows(local_file(originals, source, "train"), source)
+        held_out = read_rows(local_file(originals, task, task.eval_split), task)
+        for story in lines(folder / "synthetic" / name / "provenance.jsonl"):
+            told = story["demonstrations"]
+            assert (told["task"], told["split"], len(set(told["idx"]))) == (source.name, "train", count)
+            rows = [train[idx] for idx in told["idx"]]
+            texts = [source.instance.format(**source.code.view(source, row)) for row in rows]
+            assert any(all(text in prompt for text in texts) for prompt in shown)
+            if task.labels:
+                assert {source.label_of(row) for row in rows} == {story["label_before"]}
+            if name == "copa":
+                assert {row["question"] for row in rows} == {story["variant"]["question"]}
+        for row in held_out:
+            text = task.instance.format(**task.code.view(task, row))
+            assert not any(f"{text}\nLabel: " in prompt for prompt in shown)
+    stand_ins = [prompt for prompt in shown if "Task: Winogender" in prompt]
+    assert stand_ins and all("for a related task with the same labels, Recognizing" in prompt for prompt in stand_ins)
+
+
+def test_a_missing_train_split_is_refused_in_one_line_before_any_call(tmp_path: Path, serve, originals: Path) -> None:
+    server = serve(FakeModel())
+    empty = tmp_path / "empty"
+    (empty / "COPA").mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        run(tmp_path / "run", server, empty, "few_shot", "task=[boolq,copa]")
+    found = str(error.value).splitlines()
+    assert [line.partition(" is not there")[0] for line in found] == [
+        f"data.dir: {empty / folder / 'train.jsonl'}" for folder in ("BoolQ", "COPA")
+    ]
+    assert "a method without demonstrations" in found[0]
+    with pytest.raises(UserError, match=r"method: got one_shot, which shows rows of RTE's train split, .*fixture"):
+        run(
+            tmp_path / "run", server, originals, "one_shot", "task=axg",
+            "data.source=fixture", "data.dir=null", "arms=[synthetic]",
+        )  # fmt: skip
+    with pytest.raises(UserError, match=r"demonstrations.count: got 500, expected at most \d+, the rows of SuperGLUE"):
+        run(tmp_path / "run", server, originals, "few_shot", "task=cb", "method.demonstrations.count=500")
+    assert not server.bodies
+    assert not (tmp_path / "run").exists()
+
+
+def test_templates_of_the_methods_are_checked_before_the_first_call(tmp_path: Path, serve, originals: Path) -> None:
+    server = serve(FakeModel())
+    with pytest.raises(UserError) as error:
+        run(
+            tmp_path, server, originals, "attrprompt", "task=[copa,rte,record]",
+            "tasks.copa.whole.instruction='Two alternatives for {premise}.'", "~tasks.record.whole.fields.answer",
+            "tasks.rte.labels.0.constraint='It follows from {premise}.'",
+            "method.generation='{instruction} {constraint} {label} {format}'", "method.attributes.known='{value}'",
+        )  # fmt: skip
+    for part in (
+        "tasks.copa.whole.instruction: got the field {premise}",
+        "tasks.copa.whole.instruction: got no field {question}",
+        "tasks.record.whole.fields: got [], expected ['answer']",
+        "tasks.rte.labels.entailment.constraint: got the field {premise}, which is not known before",
+        "method.generation: got the field {label}, expected one of attributes, constraint",
+        "method.generation: got no field {attributes}",
+        "method.attributes.known: got the field {value}, expected one of values",
+    ):
+        assert part in str(error.value)
+    assert not server.bodies
+
+
+def test_an_answer_that_is_none_of_the_entities_is_refused() -> None:
+    task = SPECS["record"]
+    seed = {"article": "Anna met Bo and Cem.", "entities": ["Anna", "Bo", "Cem"]}
+    with pytest.raises(RowError, match="the answer 'Dan' is none of the article's entities"):
+        task.code.build(task, task.cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
+
+
+def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made) -> None:
+    _, server = made["zero_shot"]
+    orders = {tuple(b["response_format"]["json_schema"]["schema"]["properties"]) for b in server.bodies}
+    assert ("premise", "hypothesis") in orders
+    assert ("premise", "probable", "improbable") in orders
+    assert ("article", "entities", "answer", "query") in orders
+
+
+def test_self_correction_is_the_methods_own_choice_and_can_be_set(tmp_path: Path, serve, originals: Path) -> None:
+    defaults = {method: settings(f"method={method}").synth.self_correct for method in METHODS}
+    assert defaults == {method: "paper" if method == "targen" else "off" for method in METHODS}
+    run(tmp_path, serve(FakeModel(flip_rate=0.5)), originals, "few_shot", "task=[axg,rte]", "synth.self_correct=paper")
+    for name in ("axg", "rte"):
+        stats = json.loads((tmp_path / "synthetic" / name / "stats.json").read_text())
+        assert stats["flips"] > 0
+        assert set(stats["rows_per_label"].values()) == {12}
+
+
+def test_another_method_over_a_run_and_a_seed_file_without_seeds_are_refused(tmp_path: Path) -> None:
+    base = ["generator=batch", "generator.model=m", "task=rte", f"run.dir={tmp_path / 'run'}"]
+    assert command("targen.generate", *base).returncode == 0
+    other = command("targen.generate", *base, "method=zero_shot")
+    assert other.returncode == 2
+    assert "method.name was 'targen' and is 'zero_shot'" in other.stderr
+    with pytest.raises(UserError, match=r"synth.seed_source: got file with method=zero_shot, which has no instance"):
+        settings("method=zero_shot", "synth.seed_source=file", f"synth.seed_dir={tmp_path}")

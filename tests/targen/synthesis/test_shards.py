@@ -1,0 +1,148 @@
+"""Shards of a generation: no coordination, one merge, the same bytes as one process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from targen.generate import generate
+from targen.merge import merge
+from targen.runtime.errors import UserError
+from tests.support.commands import LONGEST, PROJECT, command, files, lines, settings
+from tests.support.fake_model import FakeModel
+
+TASKS = "task=[axg,cb,copa,record,rte]"
+SIZE = ("synth.size=36", "synth.contexts=6", "synth.seeds_per_context=2")
+
+
+def overrides(folder: Path, url: str, *more: str) -> list[str]:
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", TASKS, *SIZE]
+    return [*base, *more]
+
+
+def run_shards(folder: Path, url: str, count: int, order: list[int], *more: str) -> None:
+    for index in order:
+        generate(settings(*overrides(folder, url, f"shard.count={count}", f"shard.index={index}", *more)))
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_shards_in_any_order_give_the_bytes_of_one_process_and_ask_every_call_once(
+    tmp_path: Path, serve, count: int
+) -> None:
+    model = FakeModel(error_rate=0.15, flip_rate=0.3)
+    server = serve(model)
+    generate(settings(*overrides(tmp_path / "whole", server.url)))
+    alone, whole = list(server.bodies), files(tmp_path / "whole" / "synthetic")
+    server.bodies.clear()
+    run_shards(tmp_path / "shards", server.url, count, [*range(count)][::-1])
+    asked_by_shards = len(server.bodies)
+    merge(settings(*overrides(tmp_path / "shards", server.url, f"shard.count={count}")))
+    assert files(tmp_path / "shards" / "synthetic") == whole
+    texts = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
+    assert texts == Counter(json.dumps(body, sort_keys=True) for body in alone)
+    assert asked_by_shards > 0.8 * len(alone)
+    shares = [len(lines(path)) for path in (tmp_path / "shards" / "calls").glob("cb.shard-*.jsonl")]
+    assert len(shares) == count and min(shares) > 0
+    merge(settings(*overrides(tmp_path / "shards", server.url)))  # the count is in the markers
+    assert len(server.bodies) == len(alone)
+
+
+def test_a_merge_names_the_shards_that_are_not_done(tmp_path: Path, serve) -> None:
+    url = serve(FakeModel()).url
+    run_shards(tmp_path, url, 5, [0, 2, 3])
+    with pytest.raises(
+        UserError, match=r"got 5 shards of .*, of which 2 are missing or not done: 1, 4. Run each: .*shard.index=1"
+    ):
+        merge(settings(*overrides(tmp_path, url, "shard.count=5")))
+    assert not (tmp_path / "synthetic").exists()
+    run_shards(tmp_path, url, 5, [1, 4])
+    with pytest.raises(UserError, match="of which 5 are missing or not done"):  # done, but for fewer rows
+        merge(settings(*overrides(tmp_path, url, "shard.count=5", "synth.size=48")))
+    with pytest.raises(UserError, match="no marker of a shard"):
+        merge(settings(*overrides(tmp_path / "none", url)))
+
+
+@pytest.mark.slow
+def test_shards_run_at_once_and_may_be_killed(tmp_path: Path, serve) -> None:
+    server = serve(FakeModel(error_rate=0.1))
+    generate(settings(*overrides(tmp_path / "whole", server.url)))
+    alone = len(server.bodies)
+    server.bodies.clear()
+
+    killed = threading.Event()
+
+    def misbehave(number: int, handler) -> bool:
+        """The second shard gets ten answers, which is not enough, before it is killed."""
+        callers = server.callers[:number]
+        if callers and callers[-1] == "Bearer to-be-killed" and callers.count(callers[-1]) > 10:
+            killed.wait(LONGEST)
+        return False
+
+    server.misbehave = misbehave
+
+    def start(index: int, key: str = "") -> "subprocess.Popen[bytes]":
+        arguments = overrides(tmp_path / "shards", server.url, f"shard.index={index}", "shard.count=3")
+        environment = os.environ | {"OPENAI_API_KEY": key}
+        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], cwd=PROJECT, env=environment)
+
+    processes = [start(index, "to-be-killed" * (index == 1)) for index in range(3)]
+    server.wait_for(alone // 3, processes[1])
+    processes[1].kill()
+    processes[1].wait()
+    killed.set()
+    refused = command("targen.merge", *overrides(tmp_path / "shards", server.url, "shard.count=3"))
+    assert refused.returncode == 2  # a shard is at work, or one is not done
+    assert [process.wait() for process in (processes[0], processes[2])] == [0, 0]
+    assert start(1).wait() == 0
+    assert command("targen.merge", *overrides(tmp_path / "shards", server.url)).returncode == 0
+    assert files(tmp_path / "shards" / "synthetic") == files(tmp_path / "whole" / "synthetic")
+    contexts = [call for path in (tmp_path / "shards" / "calls").glob("*.contexts.jsonl") for call in lines(path)]
+    assert len(contexts) == len({call["id"] for call in contexts})
+
+
+def test_the_shards_of_one_run_share_it_and_nobody_else_does(tmp_path: Path, serve) -> None:
+    url = serve(FakeModel()).url
+    run_shards(tmp_path, url, 2, [0])
+    holder = json.dumps({"host": "another-node", "pid": 1, "started": 0.0})
+    (tmp_path / "shard-00000-of-00002.lock").write_text(holder)
+    run_shards(tmp_path, url, 2, [1])
+    with pytest.raises(UserError, match=r"in use by process 1 on another-node \(shard-00000-of-00002.lock\)"):
+        run_shards(tmp_path, url, 2, [0])
+    with pytest.raises(UserError, match=r"in use by process 1 on another-node \(shard-00000-of-00002.lock\)"):
+        merge(settings(*overrides(tmp_path, url)))
+    (tmp_path / "shard-00000-of-00002.lock").rename(tmp_path / "run.lock")
+    with pytest.raises(UserError, match=r"in use by process 1 on another-node \(run.lock\)"):
+        run_shards(tmp_path, url, 2, [0])
+
+
+def test_a_run_goes_on_as_shards_and_back(tmp_path: Path, serve) -> None:
+    server = serve(FakeModel())
+    generate(settings(*overrides(tmp_path / "whole", server.url, "synth.size=72")))
+    alone = len(server.bodies)
+    server.bodies.clear()
+    generate(settings(*overrides(tmp_path / "run", server.url)))
+    run_shards(tmp_path / "run", server.url, 4, [0, 1, 2, 3], "synth.size=72")
+    shutil.rmtree(tmp_path / "run" / "synthetic")
+    generate(settings(*overrides(tmp_path / "run", server.url, "synth.size=72")))
+    assert len(server.bodies) == alone
+    assert files(tmp_path / "run" / "synthetic") == files(tmp_path / "whole" / "synthetic")
+
+
+def test_from_the_command_line(tmp_path: Path, serve) -> None:
+    url = serve(FakeModel()).url
+    base = overrides(tmp_path, url, "phases=[generate,train,evaluate,report]")
+    for index in (0, 1):
+        done = command("targen.run", *base, f"shard.index={index}", "shard.count=2")
+        assert done.returncode == 0, done.stderr
+        assert f"shard {index} of 2 is done" in done.stderr and "train: starts" not in done.stderr
+    merged = command("targen.run", *base, "phases=[merge]", "shard.count=2")
+    assert merged.returncode == 0, merged.stderr
+    assert len(lines(tmp_path / "synthetic" / "cb" / "train.jsonl")) == 36
+    wrong = command("targen.generate", *base, "shard.index=2", "shard.count=2")
+    assert wrong.returncode == 2 and "shard.index: got 2, expected 0 to 1" in wrong.stderr

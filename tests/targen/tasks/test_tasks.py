@@ -1,0 +1,189 @@
+"""The official formats: original rows are read, rendered, written back and pass the checks of synthetic rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from targen.data.original import FIXTURE, local_file, read_rows
+from targen.runtime.errors import RowError, UserError
+from targen.runtime.paths import CONF
+from targen.tasks.task import TaskSpec
+from targen.tasks.wsc import find_span
+from targen.text.normalise import is_form_of
+from tests.support.commands import ORIGINALS, TASKS, settings
+from train.data.rendering import encoder_texts
+
+SPECS = settings().tasks
+CONF_TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+
+
+def test_all_eight_tasks_are_configured_and_have_a_fixture() -> None:
+    assert tuple(CONF_TASKS) == TASKS == tuple(SPECS)
+    for task in SPECS.values():
+        rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
+        assert len(rows) >= 8
+        assert all(example.gold for row in rows for example in task.code.examples(task, row))
+
+
+def original_files() -> list[tuple[str, Path]]:
+    return [(name, path) for name, task in SPECS.items() for path in sorted((ORIGINALS / task.folder).glob("*.jsonl"))]
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
+def test_every_original_row_is_read_rendered_and_written_back() -> None:
+    labelled = 0
+    for name, path in original_files():
+        task = SPECS[name]
+        for row, line in zip(read_rows(path, task), path.read_text(encoding="utf-8").splitlines(), strict=True):
+            for example in task.code.examples(task, row):
+                assert all(text.strip() for pair in encoder_texts(task, example) for text in pair)
+            if "label" not in row and not row.get("qas", [{}])[0].get("answers"):
+                continue  # the official test splits hide their labels
+            labelled += 1
+            answer = task.code.answer_of(task, row)
+            assert task.instance.format(**task.code.view(task, row))
+            relabelled = task.code.relabel(task, row, answer)
+            written = task.code.number(task, relabelled, row["idx"]) | {
+                key: row[key] for key in ("pair_id", "qas") if key in row
+            }
+            assert written == json.loads(line)
+    assert labelled > 13_000
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
+def test_original_files_are_reproduced_to_the_byte() -> None:
+    """AX-g's official file alone has another spacing."""
+    for name, path in original_files():
+        if name != "axg":
+            rows = read_rows(path, SPECS[name])
+            assert "".join(json.dumps(row) + "\n" for row in rows).strip() == path.read_text(encoding="utf-8").strip()
+
+
+def rows_of(name: str) -> list[dict]:
+    return [dict(row) for row in read_rows(local_file(FIXTURE, SPECS[name], SPECS[name].eval_split), SPECS[name])]
+
+
+def refuse(task: TaskSpec, row: dict) -> str:
+    with pytest.raises(RowError) as error:
+        task.code.check_format(task, row)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_broken_rows_are_refused(name: str) -> None:
+    task, row = SPECS[name], rows_of(name)[0]
+    assert "keys" in refuse(task, row | {"surprise": 1})
+    assert "keys" in refuse(task, {key: value for key, value in row.items() if key != "idx"})
+    assert "idx" in refuse(task, row | {"idx": -1})
+    if "label" in row:
+        assert "label" in refuse(task, row | {"label": "maybe"})
+        other_type = {bool: 1, int: True, str: 0}[type(row["label"])]
+        assert "label" in refuse(task, row | {"label": other_type})
+    text = next((key for key, value in row.items() if isinstance(value, str) and key not in ("label", "source")), None)
+    if text:
+        refuse(task, row | {text: "  "})
+
+
+def test_wic_offsets_must_mark_a_form_of_the_word() -> None:
+    task = SPECS["wic"]
+    row = {"word": "run", "sentence1": "She ran off.", "sentence2": "Runs were made.", "label": True, "version": 1.1}
+    row |= {"idx": 0, "start1": 4, "end1": 7, "start2": 0, "end2": 4}
+    task.code.check_format(task, row)
+    assert "cut a word" in refuse(task, row | {"end2": 3})
+    assert "no form of" in refuse(task, row | {"start1": 0, "end1": 3})
+    assert "outside" in refuse(task, row | {"end1": 99})
+
+
+def test_word_forms() -> None:
+    assert is_form_of("geese", "goose")
+    assert is_form_of("Running", "run")
+    assert is_form_of("lay", "lie")
+    assert not is_form_of("runner", "run")
+
+
+def test_wsc_spans_are_found_once_up_to_case_and_punctuation() -> None:
+    assert find_span('"Anna," said Tom, "saw Anna\'s dog."', "tom") == 2
+    with pytest.raises(RowError, match="2 times"):
+        find_span('"Anna," said Tom, "saw Anna\'s dog."', "Anna")
+    with pytest.raises(RowError, match="0 times"):
+        find_span("Tom left.", "Anna")
+
+
+def test_wsc_marks_leave_punctuation_outside() -> None:
+    task = SPECS["wsc"]
+    target = {"span1_text": "the silver notebook", "span1_index": 2, "span2_text": "it", "span2_index": 6}
+    row = {"text": "She took the silver notebook, because it shone.", "target": target, "idx": 0, "label": True}
+    assert task.code.view(task, row)["marked"] == "She took *the silver notebook*, because _it_ shone."
+
+
+def test_record_offsets_are_inclusive_and_a_longer_name_wins() -> None:
+    task, cell = SPECS["record"], SPECS["record"].cells[0]
+    article = "New York beat York. York wept; Ms. York-Lee, of New York, did not."
+    seed = {"article": article, "entities": ["York", "New York", "Ms. York-Lee", "Nowhere"]}
+    answer = {"query": "The city of @placeholder cheered for the winners."}
+    (row,) = task.code.build(task, cell, seed, {"answer": "York"}, answer, None)
+    spans = [article[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]]
+    assert spans == ["New York", "York", "York", "Ms. York-Lee", "New York"]
+    assert [a["start"] for a in row["qas"][0]["answers"]] == [14, 20]
+    numbered = task.code.number(task, row, 3)
+    task.code.check_format(task, numbered)
+    broken = json.loads(json.dumps(numbered))
+    broken["qas"][0]["answers"][0]["end"] += 1
+    assert "not among the entities" in refuse(task, broken)
+    broken = json.loads(json.dumps(numbered))
+    broken["qas"][0]["query"] = "No gap."
+    assert "@placeholder" in refuse(task, broken)
+
+
+QUALITY = [
+    ("copa", {"premise": "It rained."}, {"probable": "He got wet.", "improbable": "he got wet"}, "the same"),
+    ("copa", {"premise": "It rained."}, {"probable": "It rained!", "improbable": "He got wet."}, "is the premise"),
+    ("copa", {"premise": "It rained."}, {"probable": "He ran.", "improbable": "He sang a song to a cat."}, "words"),
+    ("rte", {"premise": "The shop is open."}, {"hypothesis": "The shop is not open."}, "negation"),
+    ("rte", {"premise": "The shop is open."}, {"hypothesis": "the shop is open"}, "is the premise"),
+    ("cb", {"predicate": "think", "hypothesis": "the museum had closed early"}, {"premise": "I think so."}, "content"),
+    ("boolq", {"title": "T", "passage": "It is old."}, {"question": "Why is it old?"}, "yes/no"),
+    ("boolq", {"title": "T", "passage": "Here. Is it old?"}, {"question": "Is it old?"}, "copied"),
+]
+
+
+@pytest.mark.parametrize(("name", "seed", "answer", "reason"), QUALITY)
+def test_poor_answers_are_refused_with_a_reason(name: str, seed: dict, answer: dict, reason: str) -> None:
+    task = SPECS[name]
+    (row,) = task.code.build(task, task.cells[0], seed, {}, answer, None)
+    with pytest.raises(RowError, match=reason):
+        task.code.check_quality(task, row, seed)
+
+
+def test_boolq_questions_are_brought_to_the_official_form() -> None:
+    task = SPECS["boolq"]
+    seed = {"title": "Eels", "passage": "Eels swim far."}
+    (row,) = task.code.build(task, task.cells[0], seed, {}, {"question": "Do eels swim far ?"}, None)
+    assert row["question"] == "do eels swim far"
+    assert row["passage"] == "Eels -- Eels swim far."
+    assert row["label"] is True
+
+
+def test_axg_seeds_differ_in_one_pronoun() -> None:
+    task = SPECS["axg"]
+    seed = {"occupation": "medic", "participant": "hiker", "feminine": "The medic told the hiker that she was early."}
+    task.code.check_seed(task, seed | {"masculine": "The medic told the hiker that he was early."})
+    for masculine, reason in [
+        ("The medic told the hiker that he was late.", "exactly one pronoun"),
+        ("The medic told the hiker that they were early.", "differ"),
+        ("The medic told the hiker he was early.", "more than the pronoun"),
+    ]:
+        with pytest.raises(RowError, match=reason):
+            task.code.check_seed(task, seed | {"masculine": masculine})
+
+
+def test_a_damaged_line_is_named_with_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "val.jsonl"
+    good = json.dumps(rows_of("rte")[0])
+    path.write_text(good + "\n" + good[:40] + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{path}:2: not a JSON object"):
+        read_rows(path, SPECS["rte"])
+    path.write_text(good + "\n" + json.dumps({"premise": "x"}) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{path}:2: keys: missing"):
+        read_rows(path, SPECS["rte"])

@@ -1,0 +1,179 @@
+"""The encoder: what it reads, what its loss is, that it learns, that the weights are the ones named."""
+
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from targen.data.original import FIXTURE, local_file, read_rows
+from targen.runtime.errors import UserError
+from targen.tasks.task import Example
+from tests.support.commands import ORIGINALS, settings
+from train.data.rendering import encoder_texts, fewer_choices
+from train.families import encoder as family
+from train.grid.arms import training_parts
+from train.grid.cells import cells
+from train.models.loading import Loaded, resolve
+from train.run import train
+
+SETTINGS = settings()
+SPECS = SETTINGS.tasks
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Loaded:
+    return family.load_pretrained(SETTINGS.model, *SPECS.values())
+
+
+def example(name: str, **fields: str) -> Example:
+    task = SPECS[name]
+    first = task.code.examples(task, read_rows(local_file(FIXTURE, task, task.eval_split), task)[0])[0]
+    return dataclasses.replace(first, fields={**first.fields, **fields})
+
+
+def text_of(encoder: Loaded, encoded: family.Encoded, number: int = 0) -> str:
+    return encoder.tokenizer.decode(encoded.sequences[number]["input_ids"])
+
+
+def test_what_the_encoder_reads() -> None:
+    wic = encoder_texts(SPECS["wic"], example("wic", word="run", marked1="I *ran* off.", marked2="A *run* on gold."))
+    assert wic == [("run: I *ran* off.", "A *run* on gold.")]
+    copa = dataclasses.replace(
+        example("copa", premise="It rained.", question="effect"), choices=("He got wet.", "He sang.")
+    )
+    assert encoder_texts(SPECS["copa"], copa) == [
+        ("It rained. What was the effect of this?", "He got wet."),
+        ("It rained. What was the effect of this?", "He sang."),
+    ]
+    record = dataclasses.replace(
+        example("record", query="Then @placeholder won.", passage="P"), choices=("Oslo", "Lima")
+    )
+    assert encoder_texts(SPECS["record"], record) == [("Then Oslo won.", "P"), ("Then Lima won.", "P")]
+
+
+def test_the_question_survives_a_passage_that_is_too_long(minilm: Loaded) -> None:
+    for name, kept in (("boolq", "question"), ("record", "query")):
+        long = example(name, passage="many words " * 900, **{kept: "is this still here @placeholder"})
+        (encoded,) = family.encode(minilm, SPECS[name], [long], 64)
+        for number, sequence in enumerate(encoded.sequences):
+            assert len(sequence["input_ids"]) == 64
+            assert "is this still here" in text_of(minilm, encoded, number)
+
+
+def test_the_clause_of_cb_survives_since_it_stands_last(minilm: Loaded) -> None:
+    long = example("cb", premise="early words " * 300 + "I doubt that it sank", hypothesis="it sank")
+    (encoded,) = family.encode(minilm, SPECS["cb"], [long], 48)
+    assert "i doubt that it sank [SEP] it sank" in text_of(minilm, encoded)
+
+
+def test_even_a_question_that_fills_the_whole_length_is_encoded(minilm: Loaded) -> None:
+    (encoded,) = family.encode(minilm, SPECS["boolq"], [example("boolq", question="word " * 500)], 32)
+    assert len(encoded.sequences[0]["input_ids"]) == 32
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
+def test_no_question_of_the_original_data_is_cut(minilm: Loaded) -> None:
+    task = SPECS["boolq"]
+    rows = read_rows(ORIGINALS / "BoolQ" / "val.jsonl", task)[:400]
+    examples = [one for row in rows for one in task.code.examples(task, row)]
+    for one, encoded in zip(examples, family.encode(minilm, task, examples, 64), strict=True):
+        question = minilm.tokenizer(one.fields["question"], add_special_tokens=False)["input_ids"]
+        assert encoded.sequences[0]["input_ids"][1 : 1 + len(question)] == question
+
+
+def test_choices_of_an_example_are_scored_against_one_another() -> None:
+    logits = torch.tensor([[2.0], [0.0], [1.0], [1.0], [3.0]])  # two choices, then three
+    labels = torch.tensor([[0, 2, 0, 1], [2, 3, 0, 1]])
+    scores = family.example_logits(logits, labels)
+    assert scores.tolist() == [[2.0, 0.0, float("-inf")], [1.0, 1.0, 3.0]]
+
+    class Outputs:
+        pass
+
+    outputs = Outputs()
+    outputs.logits = logits
+    first = -torch.log(torch.exp(torch.tensor(2.0)) / (torch.exp(torch.tensor(2.0)) + 1))
+    second = -torch.log(
+        torch.exp(torch.tensor(3.0)) / (torch.exp(torch.tensor(3.0)) + 2 * torch.exp(torch.tensor(1.0)))
+    )
+    assert family.loss(outputs, labels).item() == pytest.approx(((first + second) / 2).item())
+    part = family.loss(outputs, labels, num_items_in_batch=torch.tensor(16))  # two of four examples of the batch
+    assert part.item() == pytest.approx(((first + second) / 4).item())
+
+
+def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: Loaded) -> None:
+    minilm.model.eval()  # no dropout, so that the parts can be compared
+    task = SPECS["rte"]
+    examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.code.examples(task, row)][:8]
+    encoded, collate = family.encode(minilm, task, examples, 64), family.collator(minilm)
+
+    def gradient(parts: list[list[family.Encoded]]) -> torch.Tensor:
+        minilm.model.zero_grad()
+        for part in parts:
+            batch = collate(part)
+            labels = batch.pop("labels")
+            family.loss(minilm.model(**batch), labels, torch.tensor(4 * 8)).backward()
+        return minilm.model.classifier.weight.grad.clone()
+
+    assert torch.allclose(gradient([encoded]), gradient([[one] for one in encoded]), atol=1e-6)
+
+
+def test_fewer_choices_keep_one_right_answer_and_no_other() -> None:
+    many = Example("record", 0, {}, tuple("abcdef"), (1, 4), ("b", "e"))
+    for number in range(20):
+        few = fewer_choices(many, 3, random.Random(number))
+        assert len(few.choices) == 3
+        assert few.choices[few.gold[0]] == "b"
+        assert "e" not in few.choices
+    all_right_but_one = Example("record", 0, {}, tuple("abc"), (0, 1), ("a", "b"))
+    assert sorted(fewer_choices(all_right_but_one, 3, random.Random(0)).choices) == ["a", "c"]
+
+
+def test_other_weights_than_the_ones_named_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"model.sha256: .*has [0-9a-f]{64}, expected 53aa"):
+        resolve(dataclasses.replace(SETTINGS.model, path=str(tmp_path)))
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        resolve(dataclasses.replace(SETTINGS.model, path="some/hub-id"))
+    with pytest.raises(UserError, match="the package not_there is not installed"):
+        resolve(dataclasses.replace(SETTINGS.model, path="package:not_there/model"))
+
+
+def copa_run(folder: Path, *overrides: str):
+    found = settings(
+        f"run.dir={folder}", "task=copa", "arms=[synthetic]", "data.source=fixture", "train.max_length=32", *overrides
+    )
+    path = found.paths.synthetic("copa") / "train.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((FIXTURE / "COPA" / "val.jsonl").read_bytes())
+    return found
+
+
+def test_training_learns_resumes_by_cell_and_is_deterministic(tmp_path: Path) -> None:
+    one, two = copa_run(tmp_path / "one", "train.epochs=2"), copa_run(tmp_path / "two", "train.epochs=2")
+    train(one)
+    train(two)
+    (cell,) = cells(one)
+    weights = [run.paths.model(cell.name) / "model.safetensors" for run in (one, two)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    (one.paths.model(cell.name) / "done.json").unlink()  # as after a kill
+    train(one)
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    changed = weights[0].stat().st_mtime_ns
+    train(one)
+    assert weights[0].stat().st_mtime_ns == changed
+    with pytest.raises(UserError, match=r"was trained otherwise: train\.epochs was 2\.0 and is 3\.0"):
+        train(copa_run(tmp_path / "one", "train.epochs=3"))
+
+
+def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:
+    if not ORIGINALS.is_dir():
+        pytest.skip("the original SuperGLUE files are not beside the project")
+    found = settings(f"run.dir={tmp_path}", "task=axg", "data.source=local", f"data.dir={ORIGINALS}", "arms=[original]")
+    (cell,) = cells(found)
+    (part,) = training_parts(found, cell)
+    assert part.task.name == "rte"
+    assert part.real
+    assert len(part.rows) == found.train.max_rows

@@ -1,0 +1,183 @@
+"""The weighted losses by hand: the weights, the value of the loss, the checkers that give them."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from targen.config.settings import Settings
+from targen.runtime.progress import Progress
+from tests.support.commands import command
+from tests.support.small_data import SPECS, examples_of, small_run
+from train.families import decoder, encoder, seq2seq
+from train.families.base import family as family_named
+from train.families.losses import NO_WEIGHT, PerExample, log_probabilities, weigher
+from train.grid.cells import cells
+from train.grid.checkers import Job, job_of
+from train.grid.pending_jobs import Surroundings
+from train.loop.preparation import prepared
+from train.loop.saving import load_cell
+from train.loop.trainer import CellTrainer
+from train.run import train
+from train.runtime.processes import Processes
+from train.runtime.stop import StopRequest
+
+
+@dataclass
+class Outputs:
+    logits: torch.Tensor
+
+
+def logs(*probabilities: float) -> torch.Tensor:
+    return torch.tensor([math.log(one) for one in probabilities])
+
+
+def test_imp_weighs_by_the_ratio_of_the_two_checkers_and_real_rows_by_one() -> None:
+    own = PerExample(torch.tensor([1.0, 2.0, 3.0]), logs(0.5, 0.5, 0.5))
+    checked = torch.cat([logs(0.9, 0.2) - logs(0.6, 0.8), torch.tensor([NO_WEIGHT])])
+    weights = weigher("imp", checked)(own)
+    assert weights.tolist() == pytest.approx([1.5, 0.25, 1.0])
+
+
+def test_dimp_weighs_by_the_model_itself_without_a_gradient_through_the_weight() -> None:
+    logit = torch.zeros(1, requires_grad=True)
+    log_probability = torch.nn.functional.logsigmoid(logit)  # P_theta = 1/2
+    own = PerExample(-log_probability, log_probability)
+    weight = weigher("dimp", logs(0.8))(own)
+    assert weight.tolist() == pytest.approx([1.6])
+    assert not weight.requires_grad
+    (own.loss * weight).sum().backward()
+    assert logit.grad.item() == pytest.approx(-1.6 * 0.5)  # 1.6 times the gradient of cross-entropy
+
+
+def test_an_answer_without_a_chance_leaves_the_loss_finite() -> None:
+    own = PerExample(torch.tensor([500.0]), torch.tensor([-500.0]))
+    assert torch.isfinite(own.loss * weigher("dimp", logs(0.9))(own)).all()
+
+
+def test_the_weighted_loss_of_an_encoder_by_hand() -> None:
+    # P = (3/4, 1/4) and (1/2, 1/2); gold 0 and 1; weights 2 and 1/2; over two examples
+    outputs = Outputs(torch.tensor([[math.log(3), 0.0], [1.0, 1.0]]))
+    labels = torch.tensor([[0, 1, 0, 2], [1, 1, 0, 2]])
+    found = encoder.loss(outputs, labels, weigh=weigher("imp", logs(2.0, 0.5)))
+    assert found.item() == pytest.approx((2 * math.log(4 / 3) + 0.5 * math.log(2)) / 2)
+    plain = encoder.loss(outputs, labels, weigh=weigher("imp", logs(1.0, 1.0)))
+    assert plain.item() == pytest.approx(encoder.loss(outputs, labels).item())
+
+
+def test_label_smoothing_is_spread_over_the_examples_own_choices() -> None:
+    # three columns, of which the example has two: P = (3/4, 1/4); nothing goes to the third
+    outputs = Outputs(torch.tensor([[math.log(3), 0.0, 50.0]]))
+    found = encoder.loss(outputs, torch.tensor([[0, 1, 0, 2]]), smoothing=0.1)
+    assert found.item() == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * (math.log(3 / 4) + math.log(1 / 4)) / 2)
+
+
+def test_the_weighted_loss_of_answers_by_hand() -> None:
+    # two tokens of a vocabulary of two, each with probability 3/4, then one of 1/4; the second answer has one token only
+    logits = torch.tensor([[[math.log(3), 0.0], [math.log(3), 0.0]], [[math.log(3), 0.0], [9.0, 0.0]]])
+    labels = torch.tensor([[0, 0], [1, seq2seq.IGNORED]])
+    own = seq2seq.per_example(Outputs(logits), labels, 0.0)
+    assert own.log_probability.exp().tolist() == pytest.approx([9 / 16, 1 / 4])
+    # DIMP: P' = 9/10 and 1/10, so weights (9/10)/(9/16) = 1.6 and (1/10)/(1/4) = 0.4; over three tokens
+    found = seq2seq.loss(Outputs(logits), labels, weigh=weigher("dimp", logs(0.9, 0.1)))
+    assert found.item() == pytest.approx((1.6 * -math.log(9 / 16) + 0.4 * -math.log(1 / 4)) / 3)
+    behind_a_prompt = torch.cat([torch.full((2, 4), decoder.IGNORED), labels], dim=1)
+    last = torch.cat([logits, torch.zeros(2, 1, 2)], dim=1)  # with the logits after the last token
+    assert decoder.loss(Outputs(last), behind_a_prompt, weigh=weigher("dimp", logs(0.9, 0.1))).item() == pytest.approx(
+        found.item()
+    )
+
+
+def job_for(found: Settings) -> Job:
+    (cell,) = cells(found)
+    job = job_of(found, cell)
+    assert job is not None
+    return job
+
+
+def values(found: Settings) -> list[float]:
+    """The log-weights that the run's one cell is trained with, in the order of its rows."""
+    return [one.checked for one in prepared(job_for(found)).data.encoded]
+
+
+@pytest.mark.parametrize("model", ["tiny_encoder", "tiny_seq2seq", "tiny_decoder"])
+def test_checkers_are_trained_once_named_and_asked(tmp_path: Path, model: str) -> None:
+    small = [f"model={model}", "arms=[synthetic]", "train.checker_rows=6"]
+    found = small_run(tmp_path, "train.loss=imp", *small)
+    train(found)
+    (cell,) = cells(found)
+    assert cell.name == f"{model}-single-imp-cb-synthetic-s0"
+    marker = json.loads((found.paths.model(cell.name) / "done.json").read_text())
+    real, made = marker["checkers"]
+    assert real.startswith(f"{model}-checker-single-cb-original-s0-")
+    assert made.startswith(f"{model}-checker-single-cb-synthetic-s0-")
+    assert (marker["rows"], marker["real_rows"]) == (10, 6)
+    jobs = job_for(found).checkers
+    family = family_named(found.model.family)
+    log_p, log_q = (
+        log_probabilities(family, one, family.encode(one, SPECS["cb"], examples_of("cb"), 128), 4)
+        for one in (load_cell(job.settings, job.cell) for job in jobs)
+    )
+    assert values(found) == pytest.approx([p - q for p, q in zip(log_p, log_q, strict=True)], abs=1e-4)
+    assert len(set(log_p)) > 5
+    before = (found.paths.model(real) / "model.safetensors").stat().st_mtime_ns
+    other = small_run(tmp_path, "train.loss=dimp", *small)
+    train(other)
+    assert (found.paths.model(real) / "model.safetensors").stat().st_mtime_ns == before  # P' serves both
+    assert values(other) == pytest.approx(log_p, abs=1e-4)
+    dimp = json.loads((found.paths.model(cells(other)[0].name) / "done.json").read_text())
+    assert dimp["checkers"] == [real]
+
+
+def test_the_weights_reach_the_trainers_loss_and_those_of_real_rows_are_one(tmp_path: Path) -> None:
+    small = ["model=tiny_encoder", "arms=[mixed]", "train.mixed_original=3", "train.checker_rows=6", "train.max_rows=9"]
+    found = small_run(tmp_path, "train.loss=imp", "train.learning_rate=0.05", "train.epochs=4", *small)
+    train(found)
+    job = job_for(found)
+    ready = prepared(job)
+    log_weights = [one.checked for one in ready.data.encoded]
+    assert [math.isnan(one) for one in log_weights] == [True] * 3 + [False] * 9
+    batch, model = ready.collate(list(ready.data.encoded)), ready.loaded.model.eval()
+    with Progress("test", "steps", 0) as progress:
+        trainer = CellTrainer(Surroundings(Processes(), StopRequest(), progress), job, ready)
+    seen = trainer.compute_loss(model, dict(batch))
+    del batch["checked"]
+    labels = batch.pop("labels")
+    single = encoder.per_example(model(**batch), labels, 0.0).loss
+    weights = [1.0 if math.isnan(one) else math.exp(one) for one in log_weights]
+    assert seen.item() == pytest.approx(
+        sum(weight * one for weight, one in zip(weights, single.tolist(), strict=True)) / 12, rel=1e-5
+    )
+    assert seen.item() != pytest.approx(single.mean().item(), rel=1e-4)
+
+
+def test_a_checker_of_another_model_and_a_changed_one(tmp_path: Path) -> None:
+    small = ["model=tiny_decoder", "train.loss=dimp", "arms=[synthetic]", "train.checker_model=tiny_encoder"]
+    found = small_run(tmp_path, *small, "train.checker_rows=5")
+    (job,) = job_for(found).checkers
+    assert job.settings.model.family == "encoder"
+    assert [len(part.rows) for part in job.parts] == [5]
+    counts = [sum(row["label"] == label.value for row in job.parts[0].rows) for label in SPECS["cb"].labels]
+    assert max(counts) - min(counts) <= 1  # the fixture has 3, 3 and 4 of them
+    (more,) = job_for(small_run(tmp_path, *small, "train.checker_rows=8")).checkers
+    assert more.cell.name != job.cell.name
+
+
+MISTAKES = [
+    (["train.loss=imp"], "train.loss: got imp with the arm original, whose rows need no weights."),
+    (["train.loss=imp", "arms=[synthetic]", "data.source=fixture"], "train.loss: got imp with data.source=fixture"),
+    (["train.checker_model=minilm"], "train.checker_model: got a model with train.loss=ce"),
+    (["train.loss=imp", "arms=[synthetic]", "train.checker_model=minilmm"], "Did you mean 'minilm'?"),
+    (["train.loss=impp"], "Did you mean 'imp'?"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), MISTAKES)
+def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
+    done = command("train.run", *overrides, f"run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("error: ") == 1

@@ -1,0 +1,247 @@
+"""Arms, mixtures and instructions: which rows a cell is trained on, what it is shown, and that it is scored per task."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.run import evaluate
+from eval.tables.score_tables import lines as table_lines
+from targen.runtime.errors import UserError
+from tests.support.commands import command, lines
+from tests.support.small_data import SPECS, examples_of, small_run
+from train.data.rendering import instruction
+from train.families import encoder
+from train.grid.arms import Part, shares, stratified, training_parts
+from train.grid.cells import cells
+from train.grid.checkers import job_of
+from train.grid.encoding import positive_examples
+from train.grid.mixture import epoch, epoch_counts
+from train.loop.preparation import prepared
+from train.models.loading import load_tokenizer
+from train.run import train
+
+
+def test_shares_by_largest_remainder() -> None:
+    assert shares([119, 115, 16], 50) == [24, 23, 3]  # CB's labels: 23.8, 23 and 3.2
+    assert shares([1, 1, 1], 2) == [1, 1, 0]
+    drawn = stratified("aaaabbbbcc", "aaaabbbbcc", 5, random.Random(0))
+    assert drawn == ("a", "a", "b", "b", "c")
+    assert stratified("abc", "abc", 9, random.Random(0)) == ("a", "b", "c")
+
+
+def test_how_often_a_mixture_shows_each_task() -> None:
+    assert epoch_counts([100, 900], "proportional", 2.0) == [100, 900]
+    assert epoch_counts([100, 900], "equal", 2.0) == [900, 900]
+    assert epoch_counts([100, 900], "temperature", 2.0) == [300, 900]  # square roots: 10 to 30
+    shown = epoch(["a", "b"], [4, 10], "equal", 2.0, seed=0)
+    assert Counter(name for name, _ in shown) == {"a": 10, "b": 10}
+    assert sorted(Counter(place for name, place in shown if name == "a").values()) == [2, 2, 3, 3]
+    assert {place for name, place in shown if name == "b"} == set(range(10))
+    assert shown == epoch(["a", "b"], [4, 10], "equal", 2.0, seed=0)
+    assert shown != epoch(["a", "b"], [4, 10], "equal", 2.0, seed=1)
+
+
+def test_a_cap_leaves_rows_of_a_task_out_label_by_label(tmp_path: Path) -> None:
+    overrides = ("model=tiny_encoder", "arms=[synthetic]", "train.setting=multi", "train.mixture_cap=4")
+    found = small_run(tmp_path, *overrides, tasks=("rte", "copa"))
+    (cell,) = cells(found)
+    assert cell == cells(small_run(tmp_path, *overrides, tasks=("copa", "rte")))[0]
+    encoded = prepared(job_of(found, cell)).data.encoded
+    assert Counter((one.at_once, one.gold) for one in encoded) == {(2, 0): 2, (2, 1): 2, (1, 0): 2, (1, 1): 2}
+
+
+def labels(part: Part) -> Counter[str]:
+    return Counter(str(row["label"]) for row in part.rows)
+
+
+def test_the_mixed_arm_has_all_synthetic_rows_and_original_ones_label_by_label(tmp_path: Path) -> None:
+    for asked, count in (("50%", 5), ("4", 4), ("300%", 10)):
+        found = small_run(tmp_path, "arms=[mixed]", f"train.mixed_original={asked}")
+        real, made = training_parts(found, cells(found)[0])
+        assert (real.real, made.real) == (True, False)
+        assert (len(real.rows), len(made.rows)) == (count, 10)
+        assert max(labels(real).values()) - min(labels(real).values()) <= 1
+    with pytest.raises(UserError, match=r"train\.mixed_original: got 'half'"):
+        small_run(tmp_path, "train.mixed_original=half")
+
+
+def test_arms_of_equal_size(tmp_path: Path) -> None:
+    found = small_run(tmp_path, "arms=[original,synthetic,mixed]", "train.equal_size=true", "train.mixed_original=50%")
+    made = found.paths.synthetic("cb") / "train.jsonl"
+    made.write_text("".join(made.read_text().splitlines(keepends=True)[:6]))
+    sizes = {cell.arm: [len(part.rows) for part in training_parts(found, cell)] for cell in cells(found)}
+    assert sizes == {"original": [6], "synthetic": [6], "mixed": [2, 4]}  # 3 of 9 are original
+
+
+def test_rte_stands_in_for_axg_once(tmp_path: Path) -> None:
+    both = small_run(tmp_path, "arms=[original]", tasks=("axg", "rte"))
+    assert [part.task.name for part in training_parts(both, cells(both)[0])] == ["rte"]  # single: axg trains on RTE
+    mixture = small_run(tmp_path, "arms=[original]", "train.setting=multi", tasks=("axg", "rte"))
+    (cell,) = cells(mixture)
+    assert [(part.task.name, len(part.rows)) for part in training_parts(mixture, cell)] == [("rte", 10)]
+
+
+def test_one_head_of_several_tasks_is_a_head_per_task() -> None:
+    """An example's loss and gradient touch the columns of its own task only."""
+    names = encoder.head_names([SPECS[name] for name in ("cb", "copa", "rte", "axg")])
+    assert names == [
+        "cb.entailment", "cb.contradiction", "cb.neutral", "copa.score", "rte.entailment", "rte.not_entailment",
+    ]  # fmt: skip
+    logits = torch.tensor([[1.0, 2.0, 3.0, 9.0, 9.0, 9.0], [9, 9, 9, 1, 9, 9], [9, 9, 9, 2, 9, 9]], requires_grad=True)
+    targets = torch.tensor([[2, 1, 0, 3], [0, 2, 3, 1]])  # an example of CB, then one of COPA with two sequences
+
+    class Outputs:
+        pass
+
+    outputs = Outputs()
+    outputs.logits = logits
+    cb = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([2]))
+    copa = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))
+    found = encoder.loss(outputs, targets)
+    assert found.item() == pytest.approx(((cb + copa) / 2).item())
+    found.backward()
+    assert (logits.grad != 0).tolist() == [
+        [True, True, True, False, False, False],
+        [False, False, False, True, False, False],
+        [False, False, False, True, False, False],
+    ]
+
+
+@pytest.mark.parametrize("model", ["tiny_encoder", "tiny_decoder"])
+def test_a_mixture_is_one_model_scored_per_task(tmp_path: Path, model: str) -> None:
+    names = ("cb", "copa", "axg")
+    found = small_run(
+        tmp_path, f"model={model}", "train.setting=multi", "train.mixture=equal", tasks=names, original=("rte",)
+    )
+    train(found)
+    evaluate(found)
+    folder = found.paths.root
+    assert {path.name for path in (folder / "models").iterdir()} == {
+        f"{model}-multi-axg_cb_copa-{arm}-s0" for arm in ("original", "synthetic")
+    }
+    rows = lines(found.paths.scores)
+    assert {(row["task"], row["arm"], row["setting"]) for row in rows} == {
+        (name, arm, "multi") for name in names for arm in ("original", "synthetic")
+    }
+    cell = f"{model}-multi-axg_cb_copa-synthetic-s0"
+    for name in names:
+        assert len(lines(folder / "predictions" / f"{cell}.{name}.jsonl")) == 10
+    table = table_lines([SPECS[name] for name in names], ["original", "synthetic"], rows)
+    assert [line.task for line in table] == ["cb", "cb", "copa", "axg", "axg"]
+    before = found.paths.scores.read_bytes()
+    evaluate(found)
+    assert found.paths.scores.read_bytes() == before
+
+
+def test_the_layout_of_instructions() -> None:
+    task, (one, shown, *_) = SPECS["cb"], examples_of("cb")
+    answer = task.labels[shown.gold[0]].verbalizer
+    assert instruction(task, one, [shown]) == (
+        f"Definition: {task.description} Is the author of the premise committed to the hypothesis? true or false or neither? "
+        "Answer true for entailment, false for contradiction, neither for neutral.\n\n"
+        "Positive Example 1 -\n"
+        f"Input: Premise: {shown.fields['premise']}\nHypothesis: {shown.fields['hypothesis']}\n"
+        f"Output: {answer}\n\n"
+        "Now complete the following example -\n"
+        f"Input: Premise: {one.fields['premise']}\nHypothesis: {one.fields['hypothesis']}\n"
+        "Output:"
+    )
+
+
+def test_positive_examples_are_other_training_rows_drawn_by_the_seed(tmp_path: Path) -> None:
+    found = small_run(tmp_path, "model=tiny_seq2seq", "train.instruct=true", "arms=[original]", "seeds=[0,1]")
+    task, examples = SPECS["cb"], examples_of("cb")
+    shown = {}
+    for cell in cells(found):
+        parts = training_parts(found, cell)
+        shown[cell.seed] = positive_examples(found, cell, parts, task, examples, training=True)
+        assert shown[cell.seed] == positive_examples(found, cell, parts, task, examples, training=True)
+        for own, one in zip(shown[cell.seed], examples, strict=True):
+            assert len(own) == 2
+            assert one not in own
+    assert shown[0] != shown[1]
+
+
+def test_positive_examples_give_way_to_the_input(tmp_path: Path) -> None:
+    from train.families import seq2seq
+    from train.models.loading import Loaded
+
+    task, (one, *others) = SPECS["cb"], examples_of("cb")
+    loaded = Loaded(None, load_tokenizer(small_run(tmp_path, "model=tiny_seq2seq").model))
+    for count in (2, 1, 0):
+        limit = len(instruction(task, one, others[:count]).encode()) + 10
+        (encoded,) = seq2seq.encode(loaded, task, [one], limit, [others[:2]])
+        assert loaded.tokenizer.decode(encoded.prompt) == instruction(task, one, others[:count]) + "</s>"
+
+
+def test_instructions_and_going_on_from_a_trained_cell(tmp_path: Path) -> None:
+    tasks, small = ("cb", "rte"), ("model=tiny_seq2seq", "arms=[synthetic]", "train.instruct=true")
+    first = small_run(tmp_path, *small, "train.setting=multi", tasks=tasks)
+    train(first)
+    (start,) = cells(first)
+    assert start.name == "tiny_seq2seq-multi-instruct-cb_rte-synthetic-s0"
+    then = small_run(tmp_path, *small, f"train.init_from={start.name}", "train.learning_rate=1e-12")
+    train(then)
+    (cell,) = cells(then)
+    assert cell.name == "tiny_seq2seq-single-instruct-init-cb-synthetic-s0"
+    evaluate(then)
+    weights = [torch_weights(run.paths.model(name)) for run, name in ((first, start.name), (then, cell.name))]
+    assert all(torch.allclose(one, weights[1][name], atol=1e-6) for name, one in weights[0].items())
+
+
+def test_an_encoder_goes_on_with_its_own_rows_of_the_shared_head(tmp_path: Path) -> None:
+    small = ("model=tiny_encoder", "arms=[synthetic]")
+    first = small_run(tmp_path, *small, "train.setting=multi", tasks=("cb", "rte"))
+    train(first)
+    (start,) = cells(first)
+    then = small_run(tmp_path, *small, f"train.init_from={start.name}", "train.learning_rate=1e-12")
+    train(then)
+    shared, own = (torch_weights(run.paths.model(cells(run)[0].name))["classifier.weight"] for run in (first, then))
+    assert torch.allclose(own, shared[:3], atol=1e-6)  # cb stands first
+
+
+def test_an_empty_arm_is_refused(tmp_path: Path) -> None:
+    found = small_run(tmp_path, "arms=[synthetic]")
+    (found.paths.synthetic("cb") / "train.jsonl").write_text("\n")
+    with pytest.raises(UserError, match=r"train\.jsonl: got no row, expected rows of CB"):
+        train(found)
+
+
+def torch_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_start_that_is_none_or_of_another_model_is_refused(tmp_path: Path) -> None:
+    first = small_run(tmp_path, "model=tiny_encoder", "arms=[synthetic]")
+    train(first)
+    (start,) = cells(first)
+    other = small_run(tmp_path, "model=tiny_decoder", "arms=[synthetic]", f"train.init_from={start.name}")
+    with pytest.raises(UserError, match=r"is tiny_encoder \(encoder\), expected tiny_decoder \(decoder\)"):
+        train(other)
+    missing = command("targen.run", "train.init_from=nothing", f"run.dir={tmp_path / 'new'}")
+    assert (missing.returncode, "expected a trained cell, but there is none" in missing.stderr) == (2, True)
+    assert not (tmp_path / "new").exists()
+
+
+MISTAKES = [
+    (["train.instruct=true"], "train.instruct: got true with the encoder minilm, which reads no instructions."),
+    (["train.setting=multi"], "train.setting: got multi with the one task cb"),
+    (["arms=[mixed]", "data.source=fixture"], "arms: got mixed with data.source=fixture"),
+    (
+        ["train.equal_size=true", "arms=[synthetic]"],
+        "train.equal_size: got true with the arms ['synthetic'], expected at least two that are trained",
+    ),
+    (["train.mixture=temperature", "train.mixture_temperature=1"], "which is proportional. Take more than 1."),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), MISTAKES)
+def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError) as err:
+        small_run(tmp_path, *overrides)
+    assert words in str(err.value)

@@ -1,0 +1,169 @@
+"""The arm self_instruct: one model on public instruction data, scored like any mixture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.run import evaluate
+from targen.config.run_directory import missing_files
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from tests.support.commands import command, lines
+from tests.support.small_data import small_run
+from train.data.rendering import prompt
+from train.grid.arms import training_parts
+from train.grid.cells import Cell, cells, done
+from train.grid.checkers import job_of
+from train.loop.preparation import prepared
+from train.models.loading import load_tokenizer
+from train.plan import plan
+from train.run import train
+
+TASKS = ("cb", "rte")
+ROWS: list[dict[str, Any]] = [
+    {"instruction": "Name a river.", "input": "", "output": "The Rhine"},
+    {"instruction": "Say what is asked for.", "input": "the colour of snow", "output": "white"},
+    {"prompt": "Is a lamp alive?\n\nOutput:", "completion": " No.<|endoftext|>"},
+    {"instruction": "Count to three.", "output": "one two three"},
+    {"instruction": "Say nothing.", "input": "", "output": " "},
+    {"instruction": "Tell a long story.", "input": "", "output": "And then. " * 40},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(folder: Path, *overrides: str, model: str = "tiny_decoder", rows: list[dict[str, Any]] = ROWS) -> Settings:
+    source = write(folder / "instructions.jsonl", rows)
+    usual = [f"model={model}", "train.setting=multi", "arms=[self_instruct]", f"data.self_instruct={source}"]
+    return small_run(folder, *usual, *overrides, tasks=TASKS)
+
+
+def of_arm(found: Settings, arm: str) -> Cell:
+    return next(cell for cell in cells(found) if cell.arm == arm)
+
+
+@pytest.mark.parametrize("model", ["tiny_decoder", "tiny_seq2seq"])
+def test_it_is_trained_and_scored_on_the_tasks(tmp_path: Path, model: str) -> None:
+    found = run(tmp_path, model=model)
+    (cell,) = cells(found)
+    assert cell.name == f"{model}-multi-cb_rte-self_instruct-s0"
+    ready = prepared(job_of(found, cell))
+    tokenizer = load_tokenizer(found.model)
+    shown = [tokenizer.decode(one.prompt, skip_special_tokens=True) for one in ready.data.encoded]
+    cue = "\nAnswer:" if model == "tiny_decoder" else ""
+    assert shown == [
+        f"Name a river.{cue}",
+        f"Say what is asked for.\nthe colour of snow{cue}",
+        f"Is a lamp alive?{cue}",
+        f"Count to three.{cue}",
+    ]
+    learnt = [tokenizer.decode(one.answers[one.gold], skip_special_tokens=True).strip() for one in ready.data.encoded]
+    assert learnt == ["The Rhine", "white", "No.", "one two three"]  # an empty and a too long answer are left out
+    (planned,) = plan(found)
+    train(found)
+    marker = done(found.paths, cell)
+    assert marker is not None
+    assert (planned.rows, planned.steps) == (marker["rows"], marker["steps"]) == (4, 1)
+    assert marker["real_rows"] == 0
+    evaluate(found)
+    rows = lines(found.paths.scores)
+    assert {(row["task"], row["arm"], row["train_rows"], row["method"]) for row in rows} == {
+        ("cb", "self_instruct", 4, None),
+        ("rte", "self_instruct", 4, None),
+    }
+    assert plan(found)[0].state == "done"
+
+
+def test_as_many_rows_as_the_other_arms(tmp_path: Path) -> None:
+    many = [{"instruction": f"Say {number}.", "input": "", "output": str(number)} for number in range(50)]
+    arms = "arms=[none,synthetic,self_instruct]"
+
+    def count(found: Settings, arm: str) -> int:
+        return sum(len(part.rows) for part in training_parts(found, of_arm(found, arm)) or ())
+
+    found = run(tmp_path, arms, "train.max_rows=null", rows=many)
+    assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 50)
+    found = run(tmp_path, arms, "train.max_rows=4", rows=many)
+    assert (count(found, "synthetic"), count(found, "self_instruct")) == (8, 8)  # 4 for each of two tasks
+    found = run(tmp_path, arms, "train.equal_size=true", rows=many)
+    assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 20)
+    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
+    assert part.rows == (training_parts(found, of_arm(found, "self_instruct")) or ())[0].rows
+    few = run(tmp_path, arms, "train.equal_size=true", rows=many[:9])
+    with pytest.raises(UserError, match=r"has 9 rows and the other arms have 20\. Set train\.max_rows=4"):
+        training_parts(few, of_arm(few, "self_instruct"))
+
+
+def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
+    train(run(tmp_path))
+    changed = run(tmp_path, rows=[*ROWS[:3], {"instruction": "Count to two.", "output": "one two"}])
+    with pytest.raises(UserError, match=r"was trained otherwise: training rows was"):
+        train(changed)
+
+
+def test_the_prompt_has_no_question_of_a_task(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
+    (example,) = part.task.code.examples(part.task, part.rows[1])
+    assert prompt(part.task, example) == "Say what is asked for.\nthe colour of snow"
+
+
+REFUSED = [
+    (["data.self_instruct=null"], r"data\.self_instruct: got null with the arm self_instruct"),
+    (["train.setting=single"], r"train\.setting: got single with the arm self_instruct"),
+    (["model=tiny_encoder"], r"arms: got self_instruct with the encoder tiny_encoder"),
+    (["train.instruct=true"], r"train\.instruct: got true with the arm self_instruct"),
+    (["train.validate_every=5"], r"train\.validate_every: got 5 with the arm self_instruct"),
+    (["train.loss=dimp"], r"train\.loss: got dimp with the arm self_instruct"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), REFUSED)
+def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        run(tmp_path, *overrides)
+
+
+def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
+    assert missing_files(run(tmp_path, f"data.self_instruct={tmp_path / 'none.jsonl'}")) == [
+        f"data.self_instruct: {tmp_path / 'none.jsonl'} is not there. Correct the path."
+    ]
+    for row, words in (
+        ({"instruction": "Name a river."}, r"instructions\.jsonl:2: output: got None, expected a text"),
+        ({"instruction": " ", "output": "x"}, r"instructions\.jsonl:2: instruction: got '', expected a text"),
+        ({"prompt": "Name", "completion": 3}, r"instructions\.jsonl:2: output: got 3, expected a text"),
+    ):
+        garbled = run(tmp_path, rows=[ROWS[0], row])
+        with pytest.raises(UserError, match=words):
+            train(garbled)
+    too_long = run(tmp_path, rows=[ROWS[-1]])
+    with pytest.raises(UserError, match=r"has no row whose answer fits\. Set a larger train\.max_length"):
+        train(too_long)
+
+
+def test_a_data_set_of_the_hubs_form_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    (folder / "self_instruct").mkdir(parents=True)
+    write(folder / "self_instruct" / "train.jsonl", [ROWS[2]])
+    card = "---\nconfigs:\n- config_name: self_instruct\n  data_files: self_instruct/train.jsonl\n---\n"
+    (folder / "README.md").write_text(card)
+    found = run(tmp_path, f"data.self_instruct={folder}")
+    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
+    assert part.rows == ({"instruction": "Is a lamp alive?", "input": "", "output": "No.", "idx": 0},)
+
+
+def test_the_plan_of_a_run_that_has_no_rows_yet(tmp_path: Path) -> None:
+    source = write(tmp_path / "instructions.jsonl", ROWS)
+    planned = command(
+        "train.run", "plan=true", "model=tiny_decoder", "train.setting=multi", "arms=[none,synthetic,self_instruct]",
+        f"data.self_instruct={source}", "data.source=fixture", f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
+    assert "all-self_instruct-s0: to train, " in planned.stdout and ", 4 rows, " in planned.stdout
+    assert "all-synthetic-s0: to train when its rows are generated, " in planned.stdout
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,216 @@
+"""Batches and metrics do not depend on the number of processes, nor on what fits into memory at once."""
+
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from eval.run import evaluate
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.paths import CONF
+from tests.support.commands import LONGEST, PROJECT, command, lines, settings
+from tests.support.small_data import model_of, start, tiny_overrides
+from train.data.batches import Batching, Parts, batch_parts, epoch_batches
+from train.grid.cells import cells
+from train.loop.throughput import peak_rss
+from train.run import train
+
+
+def test_an_epoch_has_each_example_once_in_batches_of_like_length() -> None:
+    drawn = random.Random(0)
+    lengths = [drawn.randint(5, 200) for _ in range(1003)]
+    batches = epoch_batches(lengths, Batching(16, 16), random.Random(1))
+    assert [len(batch) for batch in batches] == [16] * 62 + [11]
+    assert sorted(place for batch in batches for place in batch) == list(range(1003))
+    padded = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches)
+    plain = epoch_batches(lengths, Batching(16, 16, by_length=False), random.Random(1))
+    assert padded < 1.15 * sum(lengths) < 0.7 * sum(len(b) * max(lengths[place] for place in b) for b in plain)
+    assert max(lengths[place] for place in batches[0]) >= max(lengths[p] for batch in batches[1:-1] for p in batch)
+    assert batches != epoch_batches(lengths, Batching(16, 16), random.Random(2))
+
+
+def test_a_batch_is_the_same_for_any_number_of_processes_and_any_memory() -> None:
+    lengths = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10, 12, 11, 13]
+    whole = list(Parts(lengths, Batching(4, 4), 0, "cell"))
+    assert [len(part) for part in whole] == [4, 4, 4, 1]
+    for processes in (1, 2, 3):
+        for at_once in (1, 2, 4):
+            dealt = Batching(4, at_once, processes)
+            own = [Parts(lengths, dealt, 0, "cell", process) for process in range(processes)]
+            parts = [list(one) for one in own]
+            assert {len(one) for one in parts} == {len(own[0])}  # all take the same steps
+            assert all(len(part) <= at_once for one in parts for part in one)
+            for step in range(4):
+                taken = slice(step * dealt.parts, (step + 1) * dealt.parts)
+                places = [place for one in parts for part in one[taken] for place in part if place >= 0]
+                assert sorted(places) == sorted(whole[step])
+
+
+def test_a_process_without_an_example_gets_one_that_counts_nothing() -> None:
+    assert batch_parts([6, 4], [1] * 7, Batching(8, 2, processes=3)) == [[[~6], [4], [6]]]
+    assert batch_parts([1, 2, 0], [5, 9, 7], Batching(8, 2, processes=1)) == [[[1]], [[2, 0]]]
+
+
+def test_the_order_changes_with_the_epoch_and_the_seed_and_not_with_the_start() -> None:
+    lengths, dealt = list(range(64)), Batching(4, 4)
+    one, same, other = Parts(lengths, dealt, 0, "a"), Parts(lengths, dealt, 0, "a"), Parts(lengths, dealt, 1, "a")
+    first = list(one)
+    one.set_epoch(1)
+    second = list(one)
+    same.set_epoch(1)
+    assert first != second
+    assert list(same) == second
+    assert first != list(other)
+
+
+# (model, tasks, what else): ReCoRD's answers differ in length, so that a mean of means is not the mean
+TRAININGS = {
+    "encoder": ("tiny_encoder", ("rte",), ()),
+    "encoder, weighted mixture": (
+        "tiny_encoder",
+        ("copa", "cb"),
+        (
+            "train.setting=multi",
+            "arms=[mixed]",
+            "train.mixed_original=40%",
+            "train.loss=imp",
+            "train.label_smoothing=0.1",
+        ),
+    ),
+    "seq2seq": ("tiny_seq2seq", ("record",), ()),
+    "seq2seq, weighted, instructions": ("tiny_seq2seq", ("cb",), ("train.loss=dimp", "train.instruct=true")),
+    "decoder": ("tiny_decoder", ("record",), ()),
+    "decoder, weighted mixture of adapters": (
+        "tiny_decoder",
+        ("cb", "rte"),
+        ("train.setting=multi", "train.mixture=equal", "train.loss=dimp", "train.lora.r=4", "train.lora.dropout=0"),
+    ),
+}
+
+
+def weights_of(found: Settings) -> dict[str, torch.Tensor]:
+    folder = model_of(found)
+    adapters = folder / "adapter_model.safetensors"
+    found = load_file(adapters if adapters.is_file() else folder / "model.safetensors")
+    found.pop(
+        "classifier.bias", None
+    )  # COPA's two scores share it: no gradient, and AdamW makes steps of rounding errors
+    return found
+
+
+def logged(found: Settings, key: str) -> list[float]:
+    return [entry[key] for entry in lines(model_of(found) / "train_log.jsonl") if key in entry]
+
+
+@pytest.mark.parametrize("which", TRAININGS)
+def test_one_part_of_eight_trains_as_eight_parts_of_one(which: str, tmp_path: Path) -> None:
+    model, tasks, more = TRAININGS[which]
+    found = []
+    for at_once in (8, 3, 1):
+        shape = ["train.batch_size=8", f"train.device_batch_size={at_once}", "train.epochs=3", "train.checker_rows=8"]
+        run = settings(*tiny_overrides(tmp_path / str(at_once), *shape, *more, model=model, tasks=tasks))
+        train(run)
+        found.append((logged(run, "loss"), weights_of(run)))
+    for log, weights in found[1:]:
+        assert log == pytest.approx(found[0][0], rel=1e-4)
+        assert all(torch.allclose(weights[name], found[0][1][name], atol=5e-5) for name in weights)
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_rows(tmp_path: Path) -> None:
+    run = settings(*tiny_overrides(tmp_path, "train.learning_rate=1e38", "train.warmup_ratio=0"))
+    with pytest.raises(UserError, match=r"train: the loss is nan at step [2-9]\d*, on the rows with idx \d+, "):
+        train(run)
+    assert not (model_of(run) / "done.json").exists()
+
+
+def test_the_log_says_how_fast_and_how_much(tmp_path: Path) -> None:
+    run = settings(*tiny_overrides(tmp_path, "train.epochs=1"))
+    train(run)
+    (first, *_), last = (log := lines(model_of(run) / "train_log.jsonl")), log[-1]
+    assert first["tokens_per_second"] <= first["padded_tokens_per_second"]
+    assert first["peak_rss_mib"] > 100
+    assert first["mfu"] is None
+    assert first["grad_norm"] > 0 and last["train_runtime"] > 0
+
+
+def test_the_peak_of_memory_is_that_of_the_process_itself_and_not_of_the_one_that_started_it() -> None:
+    ballast = b"x" * 700 * 2**20
+    script = "from train.throughput import peak_rss; print(peak_rss())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert peak_rss() > len(ballast) / 2**20 > float(done.stdout) > 50
+
+
+def test_a_launch_that_is_not_there_and_too_many_processes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"train\.launch: got 'dpd', expected a file of conf/accelerate/.*Did you mean 'ddp'"
+    ):
+        settings("train.launch=dpd")
+    arguments = tiny_overrides(tmp_path, "train.batch_size=1")
+    process = start("train.launch", "ddp", *arguments)
+    _, said = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2, said
+    assert "error: train.batch_size: got 1 with 2 processes, expected at least one example for each." in said
+
+
+def test_every_launch_configuration_is_one_that_accelerate_takes() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = {path.stem: load_config_from_file(str(path)) for path in (CONF / "accelerate").glob("*.yaml")}
+    assert set(found) == {"cpu", "one_gpu", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
+    assert all(settings(f"train.launch={name}") for name in found)
+    assert all(found[name].main_process_port == 0 for name in found if found[name].num_processes > 1)
+    assert [found[f"deepspeed_zero{stage}"].deepspeed_config["zero_stage"] for stage in (2, 3)] == [2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [name for name in TRAININGS if "weighted" in name])
+def test_two_processes_train_as_one_does(which: str, tmp_path: Path) -> None:
+    """Some batches leave a process without an example. Tolerance: gradients are summed in another order."""
+    model, tasks, more = TRAININGS[which]
+    shape = ["train.epochs=3", "train.validate_every=4", "train.checker_rows=9", "train.save_every=null", *more]
+    one, two = (tiny_overrides(tmp_path / name, *shape, model=model, tasks=tasks) for name in ("one", "two"))
+    train(settings(*one))
+    done = command("targen.run", *two, "phases=[train]", "train.launch=ddp")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"train: (\d+) of \1 steps", done.stderr)
+    runs = [settings(*arguments) for arguments in (one, two)]
+    for key, tolerance in (("loss", 1e-4), ("grad_norm", 1e-3), ("eval_accuracy", 0), ("eval_loss", 1e-4)):
+        values = [logged(run, key) for run in runs]
+        assert values[1] == pytest.approx(values[0], rel=tolerance), key
+    weights = [weights_of(run) for run in runs]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=5e-5) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
+    """A mixture, and 10 rows a task: two too few for equal shares."""
+    tasks = ("copa", "rte")
+    arguments = tiny_overrides(tmp_path, "train.setting=multi", tasks=tasks)
+    run = settings(*arguments)
+    train(run)
+    found = []
+    for processes in (1, 3):
+        for path in run.paths.root.glob("predictions/*"):
+            path.unlink()
+        if processes == 1:
+            evaluate(run)
+        else:
+            launcher = ["--multi_gpu", f"--num_processes={processes}", "--main_process_port=0", "--module", "eval.run"]
+            done = command("accelerate.commands.launch", *launcher, *arguments)
+            assert done.returncode == 0, done.stderr
+        scores = {row["task"]: row for row in lines(run.paths.scores)}
+        found.append({name: lines(run.paths.predictions(cells(run)[0].part(name))) for name in tasks})
+        for name in tasks:
+            predictions = found[-1][name]
+            assert scores[name]["n"] == len(predictions) == 10
+            assert scores[name]["value"] == sum(one["prediction"] in one["gold"] for one in predictions) / 10
+    for name in tasks:
+        for line, first in zip(found[1][name], found[0][name], strict=True):
+            assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
+            assert {**line, "scores": 0} == {**first, "scores": 0}

@@ -1,0 +1,119 @@
+"""The plan says what training then does and takes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.support.commands import command, files, lines, settings
+from tests.support.small_data import model_of, small_overrides, tiny_overrides
+from train.grid.cells import cells
+from train.loop.memory import Memory, Part, peak
+from train.loop.saving import without_weights
+from train.plan import plan
+from train.run import train
+
+MIB = 2**20
+WITHIN = 1.4  # of what the process takes at its peak, libraries included
+
+
+def parameters(path: Path) -> int:
+    with safe_open(path, framework="pt") as file:
+        return sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+
+
+def trainable(folder: Path) -> int:
+    return parameters(folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("model", ["tiny_encoder", "tiny_seq2seq", "tiny_decoder"])
+def test_parameters_steps_and_tokens_are_those_of_the_training(model: str, tmp_path: Path) -> None:
+    limit = 64 if model == "tiny_encoder" else 300  # some of the rows are longer
+    shape = ["train.epochs=2", f"train.max_length={limit}", "train.device_batch_size=2", "train.group_by_length=false"]
+    found = settings(*tiny_overrides(tmp_path, *shape, model=model))
+    before = files(tmp_path)
+    (planned,) = plan(found)
+    assert files(tmp_path) == before
+    train(found)
+    log = lines(model_of(found) / "train_log.jsonl")
+    assert planned.parameters == planned.trainable == parameters(model_of(found) / "model.safetensors")
+    assert planned.rows == 10
+    assert planned.steps == log[-1]["step"] == 6
+    assert 0 < planned.truncated < 10
+    assert planned.tokens is not None and planned.padding is not None
+    assert 2 * 10 * 20 < planned.tokens <= 2 * 10 * (limit + 4)
+    assert plan(found)[0].state == "done"
+
+
+def test_adapters_of_a_weighted_mixture_are_planned_with_their_checkers(tmp_path: Path) -> None:
+    weighted = [
+        "train.setting=multi",
+        "train.mixture=equal",
+        "train.loss=imp",
+        "train.lora.r=4",
+        "train.checker_rows=6",
+    ]
+    found = settings(*tiny_overrides(tmp_path, *weighted, "train.max_length=64", tasks=("cb", "copa")))
+    planned = plan(found)
+    train(found)
+    (cell,) = cells(found)
+    made = {path.name: path for path in (tmp_path / "run" / "models").iterdir()}
+    assert set(made) == {one.cell for one in planned}
+    assert [one.rows for one in planned] == [12, 20, 20]  # P', Q, and the cell
+    for one in planned:
+        marker = json.loads((made[one.cell] / "done.json").read_text())
+        assert (one.rows, one.steps, one.trainable) == (marker["rows"], marker["steps"], trainable(made[one.cell]))
+        assert one.memory.gradients == 4 * one.trainable and one.memory.optimizer == 8 * one.trainable
+        assert one.memory.weights == 4 * one.parameters > 100 * one.memory.gradients
+    assert cell.name == planned[-1].cell
+
+
+def test_memory_by_hand(tmp_path: Path) -> None:
+    """Two layers of hidden size 32, inner size 64, 4 heads; 3 sequences of 10 tokens."""
+
+    def found(part: Part, *overrides: str, processes: int = 1, sharding: str = "none") -> tuple[Memory, int]:
+        run = settings(*tiny_overrides(tmp_path, *overrides))
+        model = without_weights(run, cells(run)[0]).model
+        count = sum(weight.numel() for weight in model.parameters())
+        return peak(model, part, run.train, processes=processes, sharding=sharding, keeps_attention=True), count
+
+    part, values = Part(3, 10), 3 * 10 * (8 * 32 + 2 * 64)
+    masks = 3 * 10 * 2 * 32
+    kept = 2 * (4 * values + masks + 9 * 4 * 3 * 100)
+    own, count = found(part)
+    assert own == Memory(4 * count, 4 * count, 8 * count, kept)
+    assert found(part, processes=4)[0] == Memory(4 * count, 8 * count, 8 * count, kept)
+    assert found(part, processes=4, sharding="zero2")[0] == Memory(4 * count, count, 2 * count, kept)
+    assert found(part, processes=4, sharding="fsdp")[0].total < own.total
+    half = 2 * (2 * values + masks + 5 * 4 * 3 * 100)
+    assert found(part, "train.precision=bf16")[0] == Memory(6 * count, 4 * count, 8 * count, half)
+    assert found(part, "train.precision=bf16_weights")[0] == Memory(2 * count, 2 * count, 4 * count, half)
+    recomputed = 2 * 4 * 3 * 10 * 32 + kept // 2  # the input of both layers, and all of one
+    assert found(part, "train.gradient_checkpointing=true")[0].activations == recomputed
+
+
+def test_rows_that_are_not_generated_yet_are_planned_by_their_number(tmp_path: Path) -> None:
+    arguments = ["task=cb", "arms=[synthetic]", "data.source=fixture", f"run.dir={tmp_path / 'run'}"]
+    done = command("train.run", *arguments, "plan=true", "synth.size=24", "train.epochs=2", "train.max_rows=null")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"to train when its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens not", done.stdout
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_estimate_is_near_what_a_process_takes(tmp_path: Path) -> None:
+    shape = ["train.epochs=2", "train.max_length=192", "train.batch_size=8", "arms=[synthetic]", "model=minilm"]
+    arguments = small_overrides(tmp_path, *shape, tasks=("boolq",))
+    planned = command("train.run", *arguments, "plan=true").stdout
+    libraries = float(re.findall(r"here ([\d,]+) MiB", planned)[0].replace(",", ""))
+    (found,) = plan(settings(*arguments))
+    done = command("train.run", *arguments)
+    assert done.returncode == 0, done.stderr
+    measured = max(entry.get("peak_rss_mib", 0) for entry in lines(model_of(settings(*arguments)) / "train_log.jsonl"))
+    estimated = libraries + found.memory.total / MIB
+    assert measured / WITHIN < estimated < measured * WITHIN, (libraries, found.memory, measured)
+    assert (measured - libraries) / 2 < found.memory.total / MIB < (measured - libraries) * 2  # beside the libraries

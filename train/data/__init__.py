@@ -1,0 +1,1 @@
+"""Examples as text, cut to length, in batches."""

@@ -1,0 +1,82 @@
+"""The rows of the arm self_instruct: public instruction data, to which pre-finetuning on synthetic rows is compared."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from targen.config.settings import Settings, check
+from targen.config.training import is_file
+from targen.data.hub import records_of
+from targen.runtime.errors import RowError, UserError
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.paths import CONF
+from targen.synthesis.slots import rng
+from targen.tasks.self_instruct import row_of
+from targen.tasks.task import Row, TaskSpec
+
+log = logging.getLogger(__name__)
+CONFIG = "self_instruct"  # of the authors' data set on the Hub
+
+
+def spec() -> TaskSpec:
+    """Its layout, from conf/instructions/self_instruct.yaml."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "instructions" / "self_instruct.yaml"))
+    return check(TaskSpec, values, "instructions.self_instruct")
+
+
+def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[Row, ...]:
+    """Its rows whose answers leave room for the instruction: all, or `count` of them drawn by the cell's seed.
+
+    Raises: UserError where there are too few, or the file is missing or damaged.
+    """
+    source = settings.data.self_instruct
+    assert source is not None  # said by the settings' own check
+    rows = _read(source)
+    kept = _that_fit(settings, rows)
+    if left_out := len(rows) - len(kept):
+        log.info(
+            "self_instruct: %d of %d rows have no answer, or one of more than %d tokens, half of train.max_length, and are left out",
+            left_out,
+            len(rows),
+            _room(settings),
+        )
+    if not kept:
+        raise UserError(f"data.self_instruct: {source} has no row whose answer fits. Set a larger train.max_length.")
+    if count is None or len(kept) <= count:
+        return tuple(kept)
+    picked = rng(seed, "self_instruct", "rows").sample(range(len(kept)), count)
+    return tuple(kept[place] for place in sorted(picked))
+
+
+def _read(source: str) -> list[Row]:
+    where = source if is_file(source) else f"{source} {CONFIG}"
+    rows: list[Row] = []
+    for number, record in _records(source):
+        try:
+            rows.append(row_of(record, len(rows)))
+        except RowError as err:
+            raise UserError(
+                f"{where}:{number}: {err}. Expected {{instruction, input, output}} or {{prompt, completion}}, all texts."
+            ) from None
+    if not rows:
+        raise UserError(f"{where}: got no row, expected instruction data.")
+    return rows
+
+
+def _records(source: str) -> list[tuple[int, Json]]:
+    if is_file(source):
+        return list(read_jsonl(Path(source)))
+    return list(enumerate(records_of(source, CONFIG), start=1))
+
+
+def _room(settings: Settings) -> int:
+    return settings.train.max_length // 2
+
+
+def _that_fit(settings: Settings, rows: list[Row]) -> list[Row]:
+    from train.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(settings.model)
+    sizes = [len(ids) for ids in tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]]
+    return [row for row, size in zip(rows, sizes, strict=True) if 0 < size <= _room(settings)]

@@ -1,0 +1,1 @@
+"""Asking models that answer in words."""

@@ -1,0 +1,73 @@
+"""LoRA and QLoRA: adapters beside frozen weights, saved alone, merged where they are used."""
+
+from pathlib import Path
+from typing import Any
+
+from targen.config.training import Lora
+from targen.runtime.errors import UserError
+from train.models.loading import Loaded
+
+ADAPTER = "adapter_config.json"
+BASE = "base"  # folder of a cell: the frozen weights where they exist nowhere else
+MERGED = "merged"  # folder of a cell: the model with its adapters merged
+
+
+def adapted(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
+    """The model with adapters to be trained, in fp32; its head is trained as well. Raises: UserError for unknown targets."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
+    config = LoraConfig(
+        task_type=task,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_targets(model, lora),
+        modules_to_save=_head(model) if task == "SEQ_CLS" else None,
+        fan_in_fan_out=model.config.model_type == "gpt2",  # its layers keep their weights transposed
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as err:
+        said = " ".join(str(err).split())[:200]
+        raise UserError(
+            f"train.lora.targets: got {lora.targets} ({said}). Take all-linear, or names of modules."
+        ) from None
+
+
+def _targets(model: Any, lora: Lora) -> list[str] | str:
+    """Those that peft names for the architecture, every linear layer where it names none."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    if lora.targets != "default":
+        return lora.targets
+    known = KNOWN.get(model.config.model_type, "all-linear")
+    return known if isinstance(known, str) else list(known)
+
+
+def _head(model: Any) -> list[str]:
+    """The modules with weights outside of the pretrained body: new, so adapters alone would leave them as drawn."""
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    ]
+
+
+def has_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER).is_file()
+
+
+def merged(base: Loaded, folder: Path) -> Any:
+    """The base model with the folder's adapters merged into its weights."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
+
+
+def attached(base: Loaded, folder: Path) -> Any:
+    """The base model with the folder's adapters beside it: 4-bit weights take no merge without loss."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base.model, str(folder))

@@ -1,0 +1,1 @@
+"""The processes that train together, requests to stop, and the Weights & Biases run."""

@@ -1,0 +1,47 @@
+"""A Weights & Biases run around a piece of work that may be done in several starts."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from targen.config.settings import Settings
+from targen.runtime.jsonl import write_text
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+WANDB = "wandb_id.txt"  # file of a folder: the id of its Weights & Biases run
+
+
+@contextmanager
+def wandb_run(settings: Settings, folder: Path, name: str, job_type: str | None = None) -> "Iterator[Run | None]":
+    """A Weights & Biases run with the whole configuration; None where it is disabled.
+
+    Its id stands in a file of the folder, and is taken again by the next start there.
+    """
+    if settings.wandb.mode == "disabled":
+        yield None
+        return
+    import wandb
+
+    known = folder / WANDB
+    id = known.read_text(encoding="ascii").strip() if known.is_file() else secrets.token_hex(4)
+    write_text(known, id + "\n")
+    run = wandb.init(
+        id=id,
+        resume="allow" if settings.wandb.mode == "online" else None,  # offline the sync puts equal ids together
+        project=settings.wandb.project,
+        mode=settings.wandb.mode,
+        name=name,
+        job_type=job_type,
+        dir=settings.run.dir,
+        config=asdict(settings),
+        settings=wandb.Settings(silent=True),
+    )
+    try:
+        yield run
+    finally:
+        run.finish()
