@@ -17,7 +17,7 @@ from targen.runtime.cli import main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.progress import Progress
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from train.grid.arms import Part
 from train.grid.cells import check_trained
 from train.loop.saving import load_to_device
@@ -85,7 +85,7 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     originals = original_parts(settings, [settings.tasks[name] for one in ready for name in one.cell.tasks])
     loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
 
-    def predict(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+    def predict(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
         path = settings.paths.submitted(one.cell.part(task.name))
         return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
 
@@ -93,14 +93,14 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     return []
 
 
-def evaluated(settings: Settings, task: TaskSpec) -> Evaluated:
+def evaluated(settings: Settings, task: Task) -> Evaluated:
     """The rows on which a task is scored."""
     split = eval_split(settings.data, task)
     kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
     return asked_of(task, split, kept)
 
 
-def original_parts(settings: Settings, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
+def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[Part, ...]:
     """The original training rows of which some are shown to a model that is not finetuned; none where none are.
 
     Raises: UserError where they are not to be had, or too few.

@@ -18,7 +18,7 @@ from eval.scoring.metrics import Prediction, score  # From: -e <the folder of th
 from targen.config.settings import task_from_file
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF
-from targen.tasks.task import TaskSpec, same_value
+from targen.tasks.task import Task, same_value
 
 log = logging.getLogger(__name__)
 DESCRIPTION = "The official metrics of eight SuperGLUE tasks, from 0 to 1."
@@ -76,14 +76,14 @@ def _plain(values: Iterable[Any]) -> list[Any]:
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
 
-def _answer(task: TaskSpec, place: int, value: object) -> list[str]:
+def _answer(task: Task, place: int, value: object) -> list[str]:
     """The text or the label's name, as a list of one; of none where it could not be read."""
     if value is None or (task.labels and isinstance(value, str) and value not in {label.name for label in task.labels}):
         return []
     return [_name(task, f"predictions[{place}]", value)]
 
 
-def _gold(task: TaskSpec, place: int, value: object) -> list[str]:
+def _gold(task: Task, place: int, value: object) -> list[str]:
     where = f"references[{place}]"
     if task.labels:
         return [_name(task, where, value)]
@@ -92,7 +92,7 @@ def _gold(task: TaskSpec, place: int, value: object) -> list[str]:
     return [_name(task, where, text) for text in value]
 
 
-def _name(task: TaskSpec, where: str, value: object) -> str:
+def _name(task: Task, where: str, value: object) -> str:
     """The label's name, of its name or its official value; a text where the task has no labels. Raises: ValueError."""
     if not task.labels and isinstance(value, str):
         return value

@@ -35,7 +35,7 @@ from targen.synthesis.shards import shard_name, write_done
 from targen.synthesis.slots import Shard, seed_groups
 from targen.synthesis.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
 from targen.synthesis.template_checks import checked_templates
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _states(settings: Settings, wanted: list[Recipe], stack: ExitStack) -> list[
     return found
 
 
-def _evaluation(settings: Settings, task: TaskSpec, *modes: str) -> EvaluationRows | None:
+def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows | None:
     """The evaluation rows where synth.contamination is one of these modes; `auto` has them only from a local folder.
 
     Raises: UserError where they are not to be had, but were asked for by name.
@@ -176,7 +176,7 @@ def recipes(settings: Settings) -> list[Recipe]:
     return found
 
 
-def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
+def _recipe(settings: Settings, task: Task) -> Recipe:
     synth, demonstrations = settings.synth, settings.method.demonstrations
     return Recipe(
         task=task,
@@ -198,7 +198,7 @@ def _recipe(settings: Settings, task: TaskSpec) -> Recipe:
     )
 
 
-def _file_seeds(folder: Path, task: TaskSpec) -> tuple[tuple[Json, ...], ...]:
+def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     """The instance seeds of a file, per group of label cells that share them.
 
     A line has the fields of the task's instance seed, and those keys of the variant on which it depends

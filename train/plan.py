@@ -9,7 +9,7 @@ import yaml
 
 from targen.config.settings import Settings
 from targen.config.training import launch_file
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from train.data.batches import Parts
 from train.families.base import Encoded
 from train.families.base import family as family_named
@@ -153,7 +153,7 @@ def _before_generation(settings: Settings, cell: Cell) -> CellPlan:
     )
 
 
-def _rows_to_come(settings: Settings, cell: Cell, task: TaskSpec) -> int:
+def _rows_to_come(settings: Settings, cell: Cell, task: Task) -> int:
     made = min(settings.synth.size_of(task), settings.train.max_rows or UNCUT)
     return made + (mixed_count(settings.train.mixed_original, made) if cell.arm == "mixed" else 0)
 

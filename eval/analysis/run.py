@@ -20,7 +20,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
 from targen.runtime.paths import CONF
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from train.runtime.stop import StopRequest
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _pairs(settings: Settings, own: Own) -> list[Pair]:
     return found
 
 
-def _path(settings: Settings, task: TaskSpec) -> Path:
+def _path(settings: Settings, task: Task) -> Path:
     return settings.paths.analysis / f"{task.name}.json"
 
 
@@ -143,7 +143,7 @@ def _write_sheet(settings: Settings, pairs: list[Pair]) -> None:
 def take_sheet(settings: Settings, own: Own) -> str:
     """Writes what people judged to analysis/human.json and into the analyses that are there; a summary."""
     assert own.sheet is not None
-    sets: dict[str, tuple[TaskSpec, DataSet]] = {}
+    sets: dict[str, tuple[Task, DataSet]] = {}
     for task in settings.tasks.values():
         rows = folder_set(own.b, task) if own.b is not None else synthetic_set(settings.paths, task)
         if rows is not None:

@@ -14,7 +14,7 @@ from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
 from targen.synthesis.slots import rng
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 from targen.text.normalise import units
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ class Pair:
     `a` is None where there is only one; then nothing is compared. `splits` are the original's, as far as they are at hand.
     """
 
-    task: TaskSpec
+    task: Task
     a: DataSet | None
     b: DataSet
     seed: int
@@ -71,18 +71,18 @@ class Pair:
         return rng(self.seed, self.task.name, "analysis", *purpose)
 
 
-def texts(task: TaskSpec, row: Row) -> list[str]:
+def texts(task: Task, row: Row) -> list[str]:
     """What a reader would call the text of a row: no variants (COPA's question), no pointers into another text."""
-    view = task.code.view(task, row)
+    view = task.view(row)
     return [view[name] for name in task.row if name not in task.variants and name not in POINTERS]
 
 
-def row_units(task: TaskSpec, rows: Sequence[Row]) -> list[list[list[str]]]:
+def row_units(task: Task, rows: Sequence[Row]) -> list[list[list[str]]]:
     """The words of the texts of every row."""
     return [[units(text) for text in texts(task, row)] for row in rows]
 
 
-def grouped(items: Sequence[Item], task: TaskSpec) -> list[Sequence[Item]]:
+def grouped(items: Sequence[Item], task: Task) -> list[Sequence[Item]]:
     """The items of every row as those of every whole instance."""
     step = task.rows_per_slot
     return [items[start : start + step] for start in range(0, len(items) - step + 1, step)]
@@ -96,27 +96,27 @@ def digest(rows: Iterable[Row]) -> str:
     return found.hexdigest()[:16]
 
 
-def present(task: TaskSpec, flags: Sequence[bool]) -> tuple[int, int]:
+def present(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
     """(instances with a row for which the flag holds, instances)."""
     every = grouped(flags, task)
     return sum(any(own) for own in every), len(every)
 
 
-def label_name(task: TaskSpec, row: Row) -> str | None:
+def label_name(task: Task, row: Row) -> str | None:
     """The label, or the answer where a task has no labels (ReCoRD); None where it is hidden."""
     try:
-        return task.code.answer_of(task, row)
+        return task.answer_of(row)
     except (RowError, KeyError):
         return None
 
 
-def shown(task: TaskSpec, row: Row) -> Json:
+def shown(task: Task, row: Row) -> Json:
     """A row for a person: idx, label, and its texts by name."""
-    view = task.code.view(task, row)
+    view = task.view(row)
     return {"idx": row["idx"], "label": label_name(task, row), "texts": {name: view[name] for name in task.row}}
 
 
-def run_pair(settings: Settings, task: TaskSpec) -> Pair | None:
+def run_pair(settings: Settings, task: Task) -> Pair | None:
     """The original rows of a task, where they are at hand, and the synthetic ones of the run; None: none were made.
 
     AX-g's original rows are its test split, for it has no other.
@@ -131,7 +131,7 @@ def run_pair(settings: Settings, task: TaskSpec) -> Pair | None:
     return Pair(task, real, made, settings.seed, settings.analysis.size, tuple(_run_splits(settings, task, split)))
 
 
-def synthetic_set(paths: RunPaths, task: TaskSpec) -> DataSet | None:
+def synthetic_set(paths: RunPaths, task: Task) -> DataSet | None:
     """The synthetic rows of a run; none where they were not made."""
     folder = paths.synthetic(task.name)
     if not (folder / "train.jsonl").is_file():
@@ -139,7 +139,7 @@ def synthetic_set(paths: RunPaths, task: TaskSpec) -> DataSet | None:
     return DataSet("synthetic", str(folder / "train.jsonl"), rows_of(folder / "train.jsonl", task), folder)
 
 
-def _run_splits(settings: Settings, task: TaskSpec, train: Split | None) -> list[tuple[str, Split]]:
+def _run_splits(settings: Settings, task: Task, train: Split | None) -> list[tuple[str, Split]]:
     """The original splits that synthetic rows are held against."""
     scored = eval_split(settings.data, task)
     found = [("train", train)] if train is not None and not task.original_train else []
@@ -149,7 +149,7 @@ def _run_splits(settings: Settings, task: TaskSpec, train: Split | None) -> list
     return found
 
 
-def _test_split(settings: Settings, task: TaskSpec) -> Split | None:
+def _test_split(settings: Settings, task: Task) -> Split | None:
     """The test split, whose labels may be hidden; None where it is not at hand."""
     if settings.data.source == "local":
         try:
@@ -168,7 +168,7 @@ def _test_split(settings: Settings, task: TaskSpec) -> Split | None:
     return Split(rows, "SuperGLUE test")
 
 
-def folder_pair(a: Path, b: Path, task: TaskSpec, seed: int, at_most: int | None) -> Pair | None:
+def folder_pair(a: Path, b: Path, task: Task, seed: int, at_most: int | None) -> Pair | None:
     """The rows of a task in two folders, of the official layout or a run's; None where one of them has no such task."""
     one, two = (folder_set(folder, task) for folder in (a, b))
     if one is None or two is None:
@@ -179,7 +179,7 @@ def folder_pair(a: Path, b: Path, task: TaskSpec, seed: int, at_most: int | None
     return Pair(task, replace(one, name="a"), replace(two, name="b"), seed, at_most, tuple(splits))
 
 
-def folder_set(folder: Path, task: TaskSpec) -> DataSet | None:
+def folder_set(folder: Path, task: Task) -> DataSet | None:
     """The training rows of a task below a folder: `CB/train.jsonl`, `cb/train.jsonl` or `synthetic/cb/train.jsonl`; AX-g: test."""
     for own in (folder / task.name, folder / "synthetic" / task.name):
         if (own / "train.jsonl").is_file():
@@ -190,20 +190,20 @@ def folder_set(folder: Path, task: TaskSpec) -> DataSet | None:
     return None
 
 
-def _official(folder: Path, task: TaskSpec, split: str) -> Path | None:
+def _official(folder: Path, task: Task, split: str) -> Path | None:
     try:
         return local_file(folder, task, split)
     except UserError:
         return None
 
 
-def _folder_split(folder: Path, task: TaskSpec, split: str) -> Split | None:
+def _folder_split(folder: Path, task: Task, split: str) -> Split | None:
     path = _official(folder, task, split)
     rows = rows_of(path, task) if path is not None else ()
     return Split(rows, str(path)) if rows else None
 
 
-def rows_of(path: Path, task: TaskSpec) -> tuple[Row, ...]:
+def rows_of(path: Path, task: Task) -> tuple[Row, ...]:
     """The rows of a file, none of an empty one. Raises: UserError with file and line of the first wrong one."""
     if not any(True for _ in read_jsonl(path)):
         return ()

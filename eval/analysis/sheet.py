@@ -19,7 +19,7 @@ from eval.analysis.sets import DataSet, label_name
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, write_text
 from targen.synthesis.slots import rng
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 from targen.text.normalise import normalised
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Judgement:
     line: int
 
 
-def write_sheet(path: Path, sets: Sequence[tuple[TaskSpec, DataSet]], rows: int, seed: int) -> bool:
+def write_sheet(path: Path, sets: Sequence[tuple[Task, DataSet]], rows: int, seed: int) -> bool:
     """Writes a sheet with so many rows of each task; False where one lies there already, which may have been filled in."""
     if path.exists():
         return False
@@ -54,20 +54,20 @@ def write_sheet(path: Path, sets: Sequence[tuple[TaskSpec, DataSet]], rows: int,
     return True
 
 
-def drawn(task: TaskSpec, own: DataSet, count: int, seed: int) -> list[Row]:
+def drawn(task: Task, own: DataSet, count: int, seed: int) -> list[Row]:
     """So many labelled rows, at random; of instances with several rows (AX-g) the first."""
     step = task.rows_per_slot
     labelled = [row for row in own.rows[::step] if label_name(task, row) is not None]
     return rng(seed, task.name, "analysis", "sheet").sample(labelled, min(count, len(labelled)))
 
 
-def _cells(task: TaskSpec, row: Row) -> list[str]:
-    text = task.instance.format(**task.code.view(task, row))
+def _cells(task: Task, row: Row) -> list[str]:
+    text = task.instance.format(**task.view(row))
     return [task.name, str(row["idx"]), check_of(row), text, task.question, " | ".join(options(task, row)), "", ""]
 
 
-def options(task: TaskSpec, row: Row) -> list[str]:
-    return list(task.code.options(task, row))
+def options(task: Task, row: Row) -> list[str]:
+    return list(task.label_options(row))
 
 
 def check_of(row: Row) -> str:
@@ -104,9 +104,7 @@ def read_sheet(path: Path) -> list[Judgement]:
     return found
 
 
-def judged(
-    path: Path, judgements: Sequence[Judgement], sets: Mapping[str, tuple[TaskSpec, DataSet]]
-) -> dict[str, Json]:
+def judged(path: Path, judgements: Sequence[Judgement], sets: Mapping[str, tuple[Task, DataSet]]) -> dict[str, Json]:
     """By task the agreement of people with the labels. Raises: UserError with every line that does not fit."""
     problems: list[str] = []
     rows: dict[str, list[tuple[str, str, int]]] = {}
@@ -128,7 +126,7 @@ def judged(
     return {name: _agreement(sets[name][0], found) for name, found in rows.items()}
 
 
-def _found(one: Judgement, sets: Mapping[str, tuple[TaskSpec, DataSet]]) -> tuple[TaskSpec, Row] | tuple[None, None]:
+def _found(one: Judgement, sets: Mapping[str, tuple[Task, DataSet]]) -> tuple[Task, Row] | tuple[None, None]:
     """The row that was judged, as it was then, with its task."""
     if one.task not in sets:
         return None, None
@@ -136,7 +134,7 @@ def _found(one: Judgement, sets: Mapping[str, tuple[TaskSpec, DataSet]]) -> tupl
     return next(((task, row) for row in own.rows if row["idx"] == one.idx and check_of(row) == one.check), (None, None))
 
 
-def _agreement(task: TaskSpec, found: Sequence[tuple[str, str, int]]) -> Json:
+def _agreement(task: Task, found: Sequence[tuple[str, str, int]]) -> Json:
     hits = sum(label == said for label, said, _ in found)
     share = wilson(hits, len(found))
     assert share is not None

@@ -11,7 +11,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 MEGABYTE = 1_000_000
 
@@ -62,11 +62,11 @@ def contents(settings: Settings) -> Contents:
     return Contents(tuple(funnels), tuple(analyses), shown, tuple(missing))
 
 
-def is_made(paths: RunPaths, task: TaskSpec) -> bool:
+def is_made(paths: RunPaths, task: Task) -> bool:
     return (paths.synthetic(task.name) / "train.jsonl").is_file()
 
 
-def read_analysis(paths: RunPaths, task: TaskSpec) -> Json | None:
+def read_analysis(paths: RunPaths, task: Task) -> Json | None:
     """analysis/<task>.json; None where there is none. Raises: UserError where it is not of this version and these rows."""
     path = paths.analysis / f"{task.name}.json"
     if not path.is_file():
@@ -80,7 +80,7 @@ def read_analysis(paths: RunPaths, task: TaskSpec) -> Json | None:
     return analysis
 
 
-def missing_scores(tasks: Sequence[TaskSpec], scored: set[str]) -> list[str]:
+def missing_scores(tasks: Sequence[Task], scored: set[str]) -> list[str]:
     """A line for the tasks that others have scores of."""
     without = [task.folder for task in tasks if task.name not in scored]
     return [f"scores of {', '.join(without)}: not evaluated. Run the phases train and evaluate"] if without else []

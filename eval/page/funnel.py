@@ -9,7 +9,7 @@ from eval.page.rows import REPEATS
 from eval.tables.formats import Table
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 REASONS = 12  # that are listed
 COUNTS = {  # of stats.json: the columns of the table
@@ -38,14 +38,14 @@ class Stage:
 class Funnel:
     """`reasons`: of what was refused or held back, the most frequent first; `further` of them are not listed."""
 
-    task: TaskSpec
+    task: Task
     stats: Json
     stages: tuple[Stage, ...]
     reasons: tuple[tuple[str, int], ...]
     further: int
 
 
-def funnel(task: TaskSpec, path: Path, has_seeds: bool) -> Funnel:
+def funnel(task: Task, path: Path, has_seeds: bool) -> Funnel:
     """From a task's stats.json. Raises: UserError where it is not what this version writes."""
     stats = read_json(path)
     if absent := [name for name in (*COUNTS, "rejects_per_reason", "rows_per_label", "calls") if name not in stats]:

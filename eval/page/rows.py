@@ -9,7 +9,7 @@ from hashlib import blake2b
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that refuse what is there already
 # in a script element: markup, line ends of JavaScript, half characters
@@ -23,7 +23,7 @@ class Made:
     `has_seeds`: instance seeds were asked for by themselves; `is_checked`: self-correction looked at the rows.
     """
 
-    task: TaskSpec
+    task: Task
     groups: tuple["Group", ...]
     has_seeds: bool
     is_checked: bool
@@ -42,7 +42,7 @@ class Group:
 class Shown:
     """How many rows and refused attempts of a task are on the page, and how many there are."""
 
-    task: TaskSpec
+    task: Task
     rows: int
     of_rows: int
     refused: int
@@ -61,9 +61,7 @@ class Browser:
         return all((one.rows, one.refused) == (one.of_rows, one.of_refused) for one in self.shown)
 
 
-def made(
-    paths: RunPaths, task: TaskSpec, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool
-) -> Made:
+def made(paths: RunPaths, task: Task, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool) -> Made:
     """All that was made for a task, the `number`th of the page. Raises: UserError where its files do not fit together."""
     return Made(task, tuple(_groups(paths, number, task, _marks(analysis or {}))), has_seeds, is_checked)
 
@@ -106,7 +104,7 @@ def _within(groups: Sequence[Group], budget: int) -> set[int]:
     return kept
 
 
-def _groups(paths: RunPaths, number: int, task: TaskSpec, marks: Mapping[int, Json]) -> Iterator[Group]:
+def _groups(paths: RunPaths, number: int, task: Task, marks: Mapping[int, Json]) -> Iterator[Group]:
     folder = paths.synthetic(task.name)
     rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
     stories = [story for _, story in read_jsonl(folder / "provenance.jsonl")]
@@ -123,9 +121,9 @@ def _groups(paths: RunPaths, number: int, task: TaskSpec, marks: Mapping[int, Js
         yield Group(True, key, (_script_json({"task": number, **_reject(task, reject)}),))
 
 
-def _row(task: TaskSpec, row: Json, story: Json) -> Json:
+def _row(task: Task, row: Json, story: Json) -> Json:
     """Texts that stand in the row and in its instance seed stand here once: there by their place among `texts`."""
-    texts = plain_fields(task.code.view(task, row))
+    texts = plain_fields(task.view(row))
     places = {text: place for place, (_, text) in enumerate(texts)}
     seed = [[name, places.get(text, text)] for name, text in plain_fields(story["instance_seed"])]
     return {
@@ -142,10 +140,10 @@ def _row(task: TaskSpec, row: Json, story: Json) -> Json:
     }
 
 
-def _reject(task: TaskSpec, reject: Json) -> Json:
+def _reject(task: Task, reject: Json) -> Json:
     """`rows` of an attempt that came so far, else its raw answer. Runs of an earlier version say less."""
     judged = {"before": reject["label_before"], "label": reject["label_after"]} if "label_after" in reject else {}
-    rows = [plain_fields(task.code.view(task, row)) for row in reject.get("rows", ())]
+    rows = [plain_fields(task.view(row)) for row in reject.get("rows", ())]
     return {
         "slot": reject["slot"],
         "step": reject["step"],

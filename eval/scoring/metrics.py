@@ -13,7 +13,7 @@ from statistics import fmean
 from sklearn.metrics import f1_score
 
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, Metric, TaskSpec
+from targen.tasks.task import Example, Metric, Task
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -103,7 +103,7 @@ METRICS: dict[Metric, Callable[[Sequence[Prediction], Sequence[str]], float]] = 
 }
 
 
-def score(task: TaskSpec, predictions: Sequence[Prediction]) -> dict[str, float]:
+def score(task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
     """Every metric of the task, from 0 to 1. Raises: UserError for no rows, or one whose right answer is hidden."""
     if not predictions:
         raise UserError(f"{task.folder}: got no row, expected at least one to be scored.")
@@ -140,19 +140,19 @@ def average(by_task: Mapping[str, Mapping[str, float]]) -> float | None:
     return fmean(task_score(metrics) for metrics in by_task.values())
 
 
-def gold_of(task: TaskSpec, example: Example) -> tuple[str, ...]:
+def gold_of(task: Task, example: Example) -> tuple[str, ...]:
     """The right answers as predictions name them: label names, or texts where the task has no labels."""
     if task.labels:
         return tuple(task.labels[place].name for place in example.gold)
     return example.answers
 
 
-def options_of(task: TaskSpec, example: Example) -> tuple[str, ...]:
+def options_of(task: Task, example: Example) -> tuple[str, ...]:
     """What a prediction can be: label names, or the texts to choose from."""
     return tuple(label.name for label in task.labels) or example.choices
 
 
-def majority(task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
     """The baseline: always the label that is most frequent among these examples, ReCoRD: the entity mentioned most often.
 
     It looks at the gold labels, so no other constant answer scores higher in accuracy.

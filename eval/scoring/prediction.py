@@ -16,7 +16,7 @@ from targen.config.diff import differences
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.data.rendering import read_answer
 from train.families.base import writing_family
 from train.grid.arms import Part, training_parts
@@ -36,7 +36,7 @@ def predictions_of(
     settings: Settings,
     processes: Processes,
     ready: ReadyCell,
-    task: TaskSpec,
+    task: Task,
     on: Evaluated,
     model: Callable[[], Loaded],
     originals: Sequence[Part] = (),
@@ -73,7 +73,7 @@ def predictions_of(
     return predictions
 
 
-def _asked(settings: Settings, cell: Cell, task: TaskSpec, originals: Sequence[Part]) -> Json:
+def _asked(settings: Settings, cell: Cell, task: Task, originals: Sequence[Part]) -> Json:
     """How the model is asked, as far as it decides the answers."""
     found: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
     if settings.eval.scoring == "generate":
@@ -89,7 +89,7 @@ def _line(prediction: Prediction) -> Json:
     return found if prediction.text is not None else {key: value for key, value in found.items() if key != "text"}
 
 
-def read_predictions(path: Path, task: TaskSpec, examples: Sequence[Example]) -> list[Prediction]:
+def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> list[Prediction]:
     """The predictions of a file. Raises: UserError where they are not those of these examples, in their order."""
     found = []
     for number, line in read_jsonl(path):
@@ -106,7 +106,7 @@ def read_predictions(path: Path, task: TaskSpec, examples: Sequence[Example]) ->
     return found
 
 
-def _not_of(task: TaskSpec, found: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
+def _not_of(task: Task, found: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
     """The first thing in which predictions do not fit the examples."""
     ids, wanted = [one.idx for one in found], [example.id for example in examples]
     doubled = [idx for idx, count in Counter(ids).items() if count > 1]
@@ -128,7 +128,7 @@ def _not_of(task: TaskSpec, found: Sequence[Prediction], examples: Sequence[Exam
 def predict_cell(
     settings: Settings,
     cell: Cell,
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     processes: Processes = ONE,
     model: Callable[[], Loaded] | None = None,
@@ -151,11 +151,11 @@ def predict_cell(
     return [_ranked(cell, task, example, scores) for example, scores in zip(examples, every, strict=True)]
 
 
-def _written(task: TaskSpec, example: Example, text: str) -> Prediction:
+def _written(task: Task, example: Example, text: str) -> Prediction:
     return Prediction(example.id, gold_of(task, example), read_answer(task, text), {}, text)
 
 
-def _ranked(cell: Cell, task: TaskSpec, example: Example, scores: Sequence[float]) -> Prediction:
+def _ranked(cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
     """The option of the highest score, the first among equals. Raises: UserError for scores that are no numbers."""
     if not all(map(math.isfinite, scores)):
         raise UserError(

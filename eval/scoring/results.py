@@ -14,7 +14,7 @@ from targen.config.settings import task_from_file
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import CONF, RunPaths
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 SUPERGLUE = "superglue"
 ALL = "all"  # the name of a mixture of all tasks
@@ -177,7 +177,7 @@ def _mixture(score: Score) -> str | None:
 
 
 @cache
-def task_specs() -> Mapping[str, TaskSpec]:
+def task_specs() -> Mapping[str, Task]:
     """Every task of conf/task/ by its name."""
     return {path.stem: task_from_file(path.stem) for path in sorted((CONF / "task").glob("*.yaml"))}
 

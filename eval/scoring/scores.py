@@ -20,7 +20,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.paths import RunPaths
 from targen.runtime.run_lock import locked
-from targen.tasks.task import Example, Row, TaskSpec
+from targen.tasks.task import Example, Row, Task
 from train.grid.cells import Cell, cells, done, fingerprint
 
 KEY = ("cell", "task", "metric")  # what tells the rows of one benchmark apart
@@ -99,9 +99,9 @@ class Evaluated:
     hash: str
 
 
-def asked_of(task: TaskSpec, split: Split, kept: Split) -> Evaluated:
+def asked_of(task: Task, split: Split, kept: Split) -> Evaluated:
     """The rows `kept` of a split, to be asked. Raises: UserError where two have the same idx."""
-    examples = [example for row in kept.rows for example in task.code.examples(task, row)]
+    examples = [example for row in kept.rows for example in task.examples(row)]
     doubled = [idx for idx, count in Counter(example.id for example in examples).items() if count > 1]
     if doubled:
         raise UserError(
@@ -112,7 +112,7 @@ def asked_of(task: TaskSpec, split: Split, kept: Split) -> Evaluated:
 
 
 def score_rows(
-    settings: Settings, ready: ReadyCell, task: TaskSpec, on: Evaluated, predictions: Sequence[Prediction]
+    settings: Settings, ready: ReadyCell, task: Task, on: Evaluated, predictions: Sequence[Prediction]
 ) -> list[Json]:
     """One row per metric, with what stands beside a score: counts, unreadable answers, baseline, origin of the rows."""
     baseline = score(task, majority(task, list(on.examples)))

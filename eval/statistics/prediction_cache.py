@@ -14,7 +14,7 @@ from eval.scoring.results import Result, task_specs
 from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, scores
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 PAIRED = frozenset({"gender_parity"})  # metrics over pairs of rows
 NOT_MEANS = frozenset({"f1_macro"})
@@ -63,7 +63,7 @@ class Archive:
 class DistinctAnswers:
     """The distinct (answer, right answers) of a task, numbered as they come, with what each is worth."""
 
-    def __init__(self, task: TaskSpec) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
         self.labels = [label.name for label in task.labels]
         self.worth: dict[str, list[float]] = {m: [] for m in task.metrics if m not in PAIRED | NOT_MEANS}

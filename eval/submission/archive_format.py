@@ -15,7 +15,7 @@ from pathlib import Path
 from targen.config.settings import task_from_file
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import CONF
-from targen.tasks.task import Label, TaskSpec
+from targen.tasks.task import Label, Task
 
 MAX_BYTES = 100_000_000  # of a file in an archive: twenty times the largest that is right
 RECORD_QUERIES = 10_000  # of the 7484 passages of ReCoRD's test split, as conf/task counts them
@@ -43,7 +43,7 @@ class Slip:
     expected: str
 
 
-def spelled(task: TaskSpec, label: Label) -> Spelled:
+def spelled(task: Task, label: Label) -> Spelled:
     """The label as the leaderboard has it: a text, or COPA's number."""
     if isinstance(label.value, bool):
         text = str(label.value)
@@ -51,7 +51,7 @@ def spelled(task: TaskSpec, label: Label) -> Spelled:
     return label.value
 
 
-def file_name(task: TaskSpec) -> str:
+def file_name(task: Task) -> str:
     return f"{task.folder}.jsonl"
 
 

@@ -20,14 +20,14 @@ from targen.data.original import leaderboard_split
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, dumps
 from targen.runtime.progress import Progress
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from train.grid.cells import Cell, mixture_name
 from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
 NO_TASK = ("AX-b.jsonl", MULTIRC)  # that the leaderboard wants and this project has no task for
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of every file, so that equal answers are equal bytes
-Predict = Callable[[ReadyCell, TaskSpec, Evaluated], list[Prediction]]
+Predict = Callable[[ReadyCell, Task, Evaluated], list[Prediction]]
 
 
 def submit(settings: Settings, processes: Processes, ready: Sequence[ReadyCell], predict: Predict) -> list[Path]:
@@ -89,7 +89,7 @@ def packed(files: dict[str, bytes]) -> bytes:
     return found.getvalue()
 
 
-def official_lines(task: TaskSpec, predictions: Sequence[Prediction]) -> list[Json]:
+def official_lines(task: Task, predictions: Sequence[Prediction]) -> list[Json]:
     """What the leaderboard takes, a line a row; an unreadable answer is an empty text, never a class."""
     spelling = {label.name: spelled(task, label) for label in task.labels}
     return [
@@ -98,7 +98,7 @@ def official_lines(task: TaskSpec, predictions: Sequence[Prediction]) -> list[Js
     ]
 
 
-def _tell_unreadable(part: str, task: TaskSpec, predictions: Sequence[Prediction]) -> None:
+def _tell_unreadable(part: str, task: Task, predictions: Sequence[Prediction]) -> None:
     if unreadable := sum(one.prediction is None for one in predictions):
         log.warning(
             "submission: %s: %d of %d answers to %s could not be read; they stand as empty texts, which the leaderboard may "

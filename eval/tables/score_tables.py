@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ METRIC_NAMES = {
 NOT_RUN = "--"
 
 
-def lines(tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json]) -> list[Line]:
+def lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Json]) -> list[Line]:
     """The table's lines, in the order of tasks and of their metrics; tasks without a score have none."""
     found = []
     for task in tasks:
@@ -59,7 +59,7 @@ def lines(tasks: Sequence[TaskSpec], arms: Sequence[str], scores: Sequence[Json]
     return found
 
 
-def _line(task: TaskSpec, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
+def _line(task: Task, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
     first = own[0]
     for row in own[1:]:
         different = [key for key in ("origin", "rows", "n", "evaluated") if row[key] != first[key]]

@@ -45,7 +45,7 @@ from targen.config.settings import Settings, settings_from  # noqa: E402
 from targen.data.original import FIXTURE, local_file, read_rows  # noqa: E402
 from targen.runtime.cli import compose  # noqa: E402
 from targen.synthesis.slots import rng  # noqa: E402
-from targen.tasks.task import Example, TaskSpec  # noqa: E402
+from targen.tasks.task import Example, Task  # noqa: E402
 from train.data.rendering import answers, encoder_texts, prompt, with_cue  # noqa: E402
 from train.families import decoder, encoder, seq2seq  # noqa: E402
 from train.inference.ranking import log_likelihoods  # noqa: E402
@@ -69,7 +69,7 @@ SETTINGS: Settings = settings_from(compose(["+experiment=quickstart"]))
 class Rows:
     """The examples of a task, in the order of the file."""
 
-    task: TaskSpec
+    task: Task
     examples: list[Example]
 
 
@@ -77,7 +77,7 @@ def rows_of(name: str, count: int | None = None) -> Rows:
     task, folder = SETTINGS.tasks[name], os.environ.get("SUPERGLUE")
     rows = read_rows(local_file(Path(folder) if folder else FIXTURE, task, "val"), task, labelled=True)
     rows = rows if folder else tuple(rows[number % len(rows)] for number in range(FIXTURE_ROWS))
-    return Rows(task, [example for row in rows[:count] for example in task.code.examples(task, row)])
+    return Rows(task, [example for row in rows[:count] for example in task.examples(row)])
 
 
 def tokenizer_for(every: Sequence[Rows], ends: bool) -> PreTrainedTokenizerFast:

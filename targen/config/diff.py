@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 # What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
 ANSWER_KEYS = (
@@ -22,7 +22,7 @@ ANSWER_KEYS = (
 )
 TASK_KEYS = tuple(
     item.name
-    for item in dataclasses.fields(TaskSpec)
+    for item in dataclasses.fields(Task)
     if item.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
 )
 

@@ -16,7 +16,8 @@ from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import CONF, RunPaths
 from targen.synthesis.prompts import Method
-from targen.tasks.task import STRICT, Count, TaskSpec
+from targen.tasks.registry import with_format
+from targen.tasks.task import STRICT, Count, Task
 
 Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
@@ -75,7 +76,7 @@ class Synth:
     def _from_bool(cls, value: object) -> object:
         return {True: "paper", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
-    def size_of(self, task: TaskSpec) -> int:
+    def size_of(self, task: Task) -> int:
         """Rows to make: whole instances, so AX-g's odd one is left out."""
         if self.size != "original":
             return self.size
@@ -195,7 +196,7 @@ class Settings:
     method: Method
     generator: Generator
     synth: Synth
-    tasks: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    tasks: Annotated[dict[str, Task], Field(min_length=1)]
     model: Model
     train: Train
     eval: Evaluation
@@ -206,6 +207,11 @@ class Settings:
     cluster: Cluster
     plan: bool
     price: Price
+
+    @field_validator("tasks")
+    @classmethod
+    def _with_formats(cls, tasks: dict[str, Task]) -> dict[str, Task]:
+        return {name: with_format(task) for name, task in tasks.items()}
 
     @property
     def paths(self) -> RunPaths:
@@ -266,17 +272,17 @@ def _expected(problem: Any) -> str:
     return text[0].lower() + text[1:] + "."
 
 
-def original_train_task(settings: Settings, task: TaskSpec) -> TaskSpec:
+def original_train_task(settings: Settings, task: Task) -> Task:
     """The task itself, or the one whose train split stands in for it (AX-g: RTE, with the same labels)."""
     if task.original_train is None:
         return task
     return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
 
 
-def task_from_file(name: str) -> TaskSpec:
+def task_from_file(name: str) -> Task:
     """A task that the run itself need not have, from its file in conf/task/."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "task" / f"{name}.yaml"))
-    return check(TaskSpec, values, f"tasks.{name}")
+    return with_format(check(Task, values, f"tasks.{name}"))
 
 
 def model_from_file(name: str) -> Model:

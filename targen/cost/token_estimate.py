@@ -22,7 +22,7 @@ from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_pools
 from targen.synthesis.recipe import Job, Recipe
 from targen.synthesis.slots import Slot, rng, seed_place
 from targen.synthesis.steps import make_instance
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 CHARACTERS_PER_TOKEN = 4  # of English prose, as a rule of thumb
 ANY_LIST = "*"  # among the texts of an answer: what any list holds that has no text of its own name
@@ -142,13 +142,13 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             ):
                 return []
             seed = seeds[group.number][number]
-            drawn = task.code.draw(task, task.cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
+            drawn = task.draw_fields(task.cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
             correction = answers.get(place.replace("generation", "self_correction"), {})
             found.append((slot, {**correction, **drawn, **seed, **answer}))
     return found if all(texts.keys() >= set(task.generation.fields) for _, texts in found) else []
 
 
-def _described(task: TaskSpec) -> Json:
+def _described(task: Task) -> Json:
     """Every field of the task with a text of the usual length in it: its own description, as far as that goes."""
     fields = {**task.instance_seed.fields, **task.generation.fields}
     return {name: _filler(spec) if isinstance(spec, str) else [_filler(name)[:12]] * 3 for name, spec in fields.items()}

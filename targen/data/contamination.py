@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targen.data.original import Split
-from targen.tasks.task import Fields, TaskSpec
+from targen.tasks.task import Fields, Task
 from targen.text.normalise import units
 from targen.text.similarity import PERMUTATIONS, SLACK, signature, similarity
 
@@ -48,9 +48,9 @@ class EvaluationRows:
         return int(self.owners[hits].min()) if hits.size else None
 
 
-def evaluation_rows(task: TaskSpec, split: Split) -> EvaluationRows:
+def evaluation_rows(task: Task, split: Split) -> EvaluationRows:
     """Every example of the split: of ReCoRD, every query with its passage."""
-    fields = [example.fields for row in split.rows for example in task.code.examples(task, row)]
+    fields = [example.fields for row in split.rows for example in task.examples(row)]
     texts = tuple(" ".join(one.values()) for one in fields)
     matrix = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint16)
     for place, text in enumerate(texts):

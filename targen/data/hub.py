@@ -12,7 +12,7 @@ from typing import Any
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
 HUB_TIMEOUT = 5.0  # seconds
@@ -23,7 +23,7 @@ class HubUnreachable(Exception):
     """Neither the Hub nor a cached copy has the data set."""
 
 
-def hub_rows(name: str, task: TaskSpec, split: str) -> Iterator[Row]:
+def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
     """The rows of a split. Raises: HubUnreachable; UserError where the mirror has another form."""
     if not Path(name).exists() and not _hub_answers():
         _go_offline()
@@ -105,7 +105,7 @@ def _hub_answers() -> bool:
     return True
 
 
-def official_rows(task: TaskSpec, records: Any, names: list[str] | None) -> Iterator[Row]:
+def official_rows(task: Task, records: Any, names: list[str] | None) -> Iterator[Row]:
     """Mirror records as official rows. ReCoRD's mirror has one record a query: consecutive ones share a passage."""
     if task.name == "record":
         yield from _record_rows(records)
@@ -114,7 +114,7 @@ def official_rows(task: TaskSpec, records: Any, names: list[str] | None) -> Iter
         yield _row(task, record, names)
 
 
-def _row(task: TaskSpec, record: Json, names: list[str] | None) -> Row:
+def _row(task: Task, record: Json, names: list[str] | None) -> Row:
     row: Row = {key: value for key, value in record.items() if key != "label"}
     if task.name == "wsc":
         keys = ("span2_index", "span1_index", "span1_text", "span2_text")
@@ -128,7 +128,7 @@ def _row(task: TaskSpec, record: Json, names: list[str] | None) -> Row:
     return row
 
 
-def _value(task: TaskSpec, name: str) -> str | bool | int:
+def _value(task: Task, name: str) -> str | bool | int:
     """The official value of a label that the mirror calls `name` (BoolQ's true is its "True")."""
     for label in task.labels:
         if name in (label.name, str(label.value)):

@@ -10,7 +10,7 @@ from typing import Literal
 from targen.config.settings import Settings, model_from_file, original_train_task
 from targen.config.training import Model, needs_original, shows_original
 from targen.runtime.paths import CONF
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -95,7 +95,7 @@ def _originals(settings: Settings) -> list[Needed]:
     scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
     validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
 
-    def add(task: TaskSpec, why: str) -> None:
+    def add(task: Task, why: str) -> None:
         found.append(Needed("dataset", settings.data.hub, why, config=task.name))
 
     for task in settings.tasks.values():

@@ -8,7 +8,7 @@ from targen.config.settings import Data
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 FIXTURE = PROJECT / "eval" / "fixture"
 FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
@@ -23,7 +23,7 @@ class Split:
     is_fixture: bool = False
 
 
-def eval_split(data: Data, task: TaskSpec) -> Split:
+def eval_split(data: Data, task: Task) -> Split:
     """The labelled rows on which the task is scored. Raises: UserError where they are not to be had."""
     split = _original(data, task, task.eval_split) or _fixture(task)
     if len(split.rows) % task.rows_per_slot:
@@ -34,7 +34,7 @@ def eval_split(data: Data, task: TaskSpec) -> Split:
     return split
 
 
-def leaderboard_split(data: Data, task: TaskSpec) -> Split:
+def leaderboard_split(data: Data, task: Task) -> Split:
     """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError where they are not to be had."""
     split = _original(data, task, "test", labelled=False)
     if split is None:
@@ -45,7 +45,7 @@ def leaderboard_split(data: Data, task: TaskSpec) -> Split:
     return split
 
 
-def original_train_split(data: Data, task: TaskSpec) -> Split | None:
+def original_train_split(data: Data, task: Task) -> Split | None:
     """The original training rows; None where the run falls back to the fixture, which has none.
 
     `task` is the task whose split it is: for AX-g, RTE.
@@ -53,7 +53,7 @@ def original_train_split(data: Data, task: TaskSpec) -> Split | None:
     return _original(data, task, "train")
 
 
-def _original(data: Data, task: TaskSpec, split: str, labelled: bool = True) -> Split | None:
+def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Split | None:
     if data.source == "fixture":
         return None
     if data.source == "local":
@@ -69,7 +69,7 @@ def _original(data: Data, task: TaskSpec, split: str, labelled: bool = True) -> 
     return Split(rows, f"SuperGLUE {split}")
 
 
-def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
+def local_file(folder: Path, task: Task, split: str) -> Path:
     """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
 
     Raises: UserError naming what is missing.
@@ -91,18 +91,18 @@ def local_file(folder: Path, task: TaskSpec, split: str) -> Path:
     return found[0]
 
 
-def read_rows(path: Path, task: TaskSpec, labelled: bool = False) -> tuple[Row, ...]:
+def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:
     """The rows of a file in the official format. Raises: UserError with file and line of the first wrong one."""
     return checked(task, read_jsonl(path), str(path), labelled)
 
 
-def checked(task: TaskSpec, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
+def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
     """The rows, all in the official format, and with their labels where these are needed."""
     found = []
     for number, row in rows:
         try:
-            task.code.check_format(task, row)
-            if labelled and not all(example.gold for example in task.code.examples(task, row)):
+            task.check_format(row)
+            if labelled and not all(example.gold for example in task.examples(row)):
                 raise RowError("the label is hidden, expected a labelled row")
         except (RowError, KeyError, TypeError, AttributeError) as err:
             raise UserError(
@@ -122,13 +122,13 @@ def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Ro
     return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
 
 
-def _local(data: Data, task: TaskSpec, split: str, labelled: bool) -> Split:
+def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
     assert data.dir is not None
     path = local_file(Path(data.dir), task, split)
     part = ", a part of it" if path.stem.endswith("_partial") else ""
     return Split(read_rows(path, task, labelled), f"SuperGLUE {split}{part}")
 
 
-def _fixture(task: TaskSpec) -> Split:
+def _fixture(task: Task) -> Split:
     path = local_file(FIXTURE, task, task.eval_split)
     return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, is_fixture=True)

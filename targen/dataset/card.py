@@ -13,7 +13,7 @@ from targen.config.settings import Settings, task_from_file
 from targen.llm.messages import STEPS
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 SELF_CORRECTION = {
     "off": "off: the label that was asked for stands, unchecked",
@@ -205,7 +205,7 @@ def _fields(settings: Settings, names: Sequence[str]) -> str:
     )
 
 
-def _task(settings: Settings, name: str) -> TaskSpec | None:
+def _task(settings: Settings, name: str) -> Task | None:
     """The task; None for one that an earlier start had and that this project does not know."""
     if name in settings.tasks:
         return settings.tasks[name]

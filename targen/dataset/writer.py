@@ -14,7 +14,7 @@ from targen.synthesis.candidate_store import Judged, rows_text
 from targen.synthesis.recipe import Candidate
 from targen.synthesis.slots import Slot
 from targen.synthesis.synthesis import Settled, Synthesis
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from targen.text.similarity import jaccard, trigrams
 
 CONTEXTS_COMPARED = 200  # at most, for their mean similarity
@@ -40,7 +40,7 @@ def _rows(state: Synthesis, settled: Settled) -> Iterator[tuple[Candidate, Json]
     for slot in settled.accepted:
         candidate = state.candidate(slot)
         for row in candidate.rows:
-            yield candidate, state.task.code.number(state.task, row, idx)
+            yield candidate, state.task.numbered(row, idx)
             idx += 1
 
 
@@ -84,7 +84,7 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
         yield held | _asked(task, slot) | _judged((candidate.label_before, candidate.label_after))
 
 
-def _asked(task: TaskSpec, slot: Slot) -> Json:
+def _asked(task: Task, slot: Slot) -> Json:
     cell = task.cells[slot.cell]
     return {"label": cell.label, "variant": cell.fields}
 
@@ -141,7 +141,7 @@ def _contamination(state: Synthesis, settled: Settled, evaluation: EvaluationRow
     threshold = state.recipe.near_duplicates or 1.0
     matches: list[dict[str, Any]] = []
     for candidate, row in _rows(state, settled):
-        if (how := evaluation.match(state.task.code.view(state.task, row), threshold)) is not None:
+        if (how := evaluation.match(state.task.view(row), threshold)) is not None:
             matches.append({"idx": row["idx"], "slot": str(candidate.slot), "how": how})
     return {
         "against": evaluation.origin,

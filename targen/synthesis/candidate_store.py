@@ -12,7 +12,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, dumps, parse_line, read_line
 from targen.synthesis.recipe import Candidate, Reject
 from targen.synthesis.slots import Slot
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 _NO_ROOM = "run.dir: cannot be written to ({why}). All answers are kept: make room, and start again to go on."
 LONGEST_REASON = 400  # characters that tell one kind of reason from another; the rest may be a model's long text
@@ -112,14 +112,14 @@ class Drafts:
         self._file.close()
 
 
-def rows_text(task: TaskSpec, rows: Sequence[Row]) -> str:
+def rows_text(task: Task, rows: Sequence[Row]) -> str:
     """The texts of an instance's rows by name, as JSON: what rejects.jsonl has of a candidate that came to nothing."""
-    return json.dumps([task.code.view(task, row) for row in rows], ensure_ascii=False)
+    return json.dumps([task.view(row) for row in rows], ensure_ascii=False)
 
 
-def row_text(task: TaskSpec, row: Row) -> str:
+def row_text(task: Task, row: Row) -> str:
     """All texts of a row, in one."""
-    return " ".join(task.code.view(task, row).values())
+    return " ".join(task.view(row).values())
 
 
 def seed_text(instance_seed: Json) -> str:

@@ -38,10 +38,10 @@ def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prom
         if recipe.file_seeds is None:
             yield "instance_seed", instance_seed_prompt(method, task, "", 1, cell.fields)
         texts = [name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)]
-        values = {**dict.fromkeys([*texts, *task.code.drawn_fields, "context"], ""), **cell.fields}
+        values = {**dict.fromkeys([*texts, *task.drawn_fields, "context"], ""), **cell.fields}
         yield "generation", generation_prompt(method, task, cell.label, values)
     if recipe.self_correct != "off":
-        view = dict.fromkeys([*task.row, *task.code.view_fields], "")
+        view = dict.fromkeys([*task.row, *task.view_fields], "")
         options = [label.name for label in task.labels] or [""]
         yield "self_correction", self_correction_prompt(method, task, view, "", options)
 

@@ -6,18 +6,18 @@ from targen.config.settings import Settings, original_train_task
 from targen.data.original import original_train_split
 from targen.runtime.errors import UserError
 from targen.synthesis.slots import Slot, dealt, rng
-from targen.tasks.task import LabelCell, Row, TaskSpec
+from targen.tasks.task import LabelCell, Row, Task
 
 
 @dataclass(frozen=True)
 class TrainRows:
     """The labelled rows from which demonstrations are taken, by label cell of the task that is written."""
 
-    task: TaskSpec  # whose rows they are: AX-g has no train split, RTE's stands in
+    task: Task  # whose rows they are: AX-g has no train split, RTE's stands in
     per_cell: tuple[tuple[Row, ...], ...]
     count: int  # shown in a prompt
 
-    def of(self, seed: int, task: TaskSpec, slot: Slot, attempt: int) -> list[Row]:
+    def of(self, seed: int, task: Task, slot: Slot, attempt: int) -> list[Row]:
         """The demonstrations of an attempt. First attempts use the rows of their cell evenly, later ones draw."""
         rows = self.per_cell[slot.cell]
         if attempt == 0:
@@ -25,7 +25,7 @@ class TrainRows:
         return rng(seed, task.name, slot, attempt, "demonstrations").sample(rows, self.count)
 
 
-def train_rows(settings: Settings, task: TaskSpec, count: int) -> TrainRows:
+def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
     """The original training rows of a task, never those of a split on which it is scored.
 
     Raises: UserError where they are not to be had, or a label cell has fewer than `count`.
@@ -47,7 +47,7 @@ def train_rows(settings: Settings, task: TaskSpec, count: int) -> TrainRows:
     return TrainRows(source, per_cell, count)
 
 
-def _fits(source: TaskSpec, row: Row, cell: LabelCell) -> bool:
+def _fits(source: Task, row: Row, cell: LabelCell) -> bool:
     """Whether a row has the cell's label, and its variant as far as the row says so (COPA: the question)."""
     label_fits = cell.label is None or source.label_of(row) == cell.label
     return label_fits and all(row.get(key, value) == value for key, value in cell.variant)

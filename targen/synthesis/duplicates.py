@@ -8,7 +8,7 @@ from heapq import merge
 from targen.synthesis.candidate_store import Draft, row_text, seed_text
 from targen.synthesis.recipe import Candidate
 from targen.synthesis.slots import Slot
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from targen.text.similarity import candidate_pairs, similarity
 
 # Attempts of a slot: the last of them stands whatever its instance seed repeats, so that two are lost at most. A
@@ -26,7 +26,7 @@ Pair = tuple[int, int, str]  # later, earlier, kind; places in slot order
 
 
 def find_repeats(
-    task: TaskSpec,
+    task: Task,
     drafts: Mapping[Slot, Draft],
     candidate_of: Callable[[Slot], Candidate],
     threshold: float | None,

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.runtime.jsonl import Json
-from targen.tasks.task import STRICT, Fields, LabelCell, Row, TaskSpec
+from targen.tasks.task import STRICT, Fields, LabelCell, Row, Task
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -78,7 +78,7 @@ class Method:
 Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
 
 
-def contexts_prompt(method: Method, task: TaskSpec, count: int, known: list[str]) -> Prompt:
+def contexts_prompt(method: Method, task: Task, count: int, known: list[str]) -> Prompt:
     shown = method.known_contexts.format(contexts="\n".join(f"- {context}" for context in known)) if known else ""
     schema = _object({"contexts": {"type": "array", "items": {"type": "string"}}})
     form = '{"contexts": ["...", "..."]}'
@@ -87,7 +87,7 @@ def contexts_prompt(method: Method, task: TaskSpec, count: int, known: list[str]
     return _messages(method, method.contexts, {**common_fields(task), **values}), schema
 
 
-def values_prompt(method: Method, task: TaskSpec, attribute: str, count: int, known: list[str]) -> Prompt:
+def values_prompt(method: Method, task: Task, attribute: str, count: int, known: list[str]) -> Prompt:
     step = method.attributes
     assert step is not None
     shown = step.known.format(values="\n".join(f"- {value}" for value in known)) if known else ""
@@ -98,7 +98,7 @@ def values_prompt(method: Method, task: TaskSpec, attribute: str, count: int, kn
     return _messages(method, step.prompt, {**common_fields(task), **values}), schema
 
 
-def instructions_prompt(method: Method, task: TaskSpec, count: int, some: list[str]) -> Prompt:
+def instructions_prompt(method: Method, task: Task, count: int, some: list[str]) -> Prompt:
     step = method.instructions
     assert step is not None
     shown = step.known.format(instructions="\n".join(f"- {instruction}" for instruction in some)) if some else ""
@@ -107,7 +107,7 @@ def instructions_prompt(method: Method, task: TaskSpec, count: int, some: list[s
     return _messages(method, step.prompt, {**common_fields(task), **values}), schema
 
 
-def instance_seed_prompt(method: Method, task: TaskSpec, context: str, count: int, variant: Fields) -> Prompt:
+def instance_seed_prompt(method: Method, task: Task, context: str, count: int, variant: Fields) -> Prompt:
     assert method.instance_seed is not None
     fields = {name: _filled(spec, variant) for name, spec in task.instance_seed.fields.items()}
     item = _object({name: _schema(spec) for name, spec in fields.items()})
@@ -118,7 +118,7 @@ def instance_seed_prompt(method: Method, task: TaskSpec, context: str, count: in
     return _messages(method, method.instance_seed, {**common_fields(task), **values}), schema
 
 
-def generation_prompt(method: Method, task: TaskSpec, label: str | None, values: dict[str, str]) -> Prompt:
+def generation_prompt(method: Method, task: Task, label: str | None, values: dict[str, str]) -> Prompt:
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
     fields = task.generation.fields
     schema = _object({name: _schema(spec) for name, spec in fields.items()})
@@ -130,7 +130,7 @@ def generation_prompt(method: Method, task: TaskSpec, label: str | None, values:
     return _messages(method, method.generation, {**common_fields(task), **texts}), schema
 
 
-def whole_prompt(method: Method, task: TaskSpec, cell: LabelCell, shown: Fields) -> Prompt:
+def whole_prompt(method: Method, task: Task, cell: LabelCell, shown: Fields) -> Prompt:
     """Asks for an instance in one answer; `shown` has the texts of the method's `shown` fields."""
     assert task.whole is not None
     label = task.label(cell.label) if cell.label is not None else None
@@ -146,7 +146,7 @@ def whole_prompt(method: Method, task: TaskSpec, cell: LabelCell, shown: Fields)
     return _messages(method, method.generation, {**common_fields(task), **texts, **shown}), schema
 
 
-def whole_fields(task: TaskSpec) -> Json:
+def whole_fields(task: Task) -> Json:
     """The fields of an answer that is a whole instance, in the order in which they are to be written."""
     assert task.whole is not None
     return {**task.instance_seed.fields, **task.whole.fields, **task.generation.fields}
@@ -156,19 +156,19 @@ def attributes_text(values: Fields) -> str:
     return "\n".join(f"- {_spelled(name)}: {value}" for name, value in values.items())
 
 
-def demonstrations_text(method: Method, task: TaskSpec, source: TaskSpec, rows: list[Row]) -> str:
+def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row]) -> str:
     """Rows of `source` as readers see them, each with its label."""
-    step, code = method.demonstrations, source.code
+    step = method.demonstrations
     assert step is not None
     head = step.intro if source.name == task.name else step.stand_in
     texts = [
-        step.row.format(instance=source.instance.format(**code.view(source, row)), label=code.answer_of(source, row))
+        step.row.format(instance=source.instance.format(**source.view(row)), label=source.answer_of(row))
         for row in rows
     ]
     return "\n\n".join([head.format(**common_fields(source)), *texts])
 
 
-def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: str, options: list[str]) -> Prompt:
+def self_correction_prompt(method: Method, task: Task, view: Fields, label: str, options: list[str]) -> Prompt:
     schema = _object({"explanation": {"type": "string"}, "label": {"type": "string", "enum": options}})
     one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
     form = '{"explanation": "...", "label": ' + one_of + "}"
@@ -176,14 +176,14 @@ def self_correction_prompt(method: Method, task: TaskSpec, view: Fields, label: 
     return _messages(method, method.self_correction, {**common_fields(task), **values}), schema
 
 
-def file_seed_schema(task: TaskSpec) -> Json:
+def file_seed_schema(task: Task) -> Json:
     """JSON schema of a line of a seed file: an instance seed, with the variant keys on which it depends."""
     fields = {name: _schema(spec) for name, spec in task.instance_seed.fields.items()}
     variant = {key: {"type": "string", "enum": task.variants[key]} for key in sorted(seed_variant_keys(task))}
     return _object(fields | variant)
 
 
-def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
+def seed_variant_keys(task: Task) -> frozenset[str]:
     """The variant keys on which the instance seeds of a task depend: those that its prompt of step 2 names."""
     texts = [
         task.instance_seed.instruction,
@@ -193,7 +193,7 @@ def seed_variant_keys(task: TaskSpec) -> frozenset[str]:
     return frozenset(task.variants) & names
 
 
-def common_fields(task: TaskSpec) -> dict[str, str]:
+def common_fields(task: Task) -> dict[str, str]:
     return {"title": task.title, "description": task.description}
 
 

@@ -10,7 +10,7 @@ from targen.runtime.jsonl import Json
 from targen.synthesis.demonstrations import TrainRows
 from targen.synthesis.prompts import Method, Prompt, seed_variant_keys
 from targen.synthesis.slots import SeedGroup, Shard, Slot, rng, seed_groups, seed_place, shard_of_call
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 Wanted = Any  # what a job yields: a Request, or jobs that run side by side
 Pools = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
@@ -65,7 +65,7 @@ class Reject:
 class Recipe:
     """Everything that decides what is asked for one task."""
 
-    task: TaskSpec
+    task: Task
     method: Method
     model: str
     sampling: dict[Step, Sampling]

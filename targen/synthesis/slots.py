@@ -10,7 +10,7 @@ from functools import lru_cache
 from random import Random
 from typing import TypeVar
 
-from targen.tasks.task import LabelCell, TaskSpec
+from targen.tasks.task import LabelCell, Task
 
 Item = TypeVar("Item")
 
@@ -104,9 +104,7 @@ def _shuffled(seed: int, task: str, deck: str, turn: int, count: int) -> tuple[i
     return tuple(order)
 
 
-def dealt_items(
-    seed: int, task: TaskSpec, pools: Mapping[str, Sequence[str]], slot: Slot, attempt: int
-) -> dict[str, str]:
+def dealt_items(seed: int, task: Task, pools: Mapping[str, Sequence[str]], slot: Slot, attempt: int) -> dict[str, str]:
     """One item of every pool, for a prompt. First attempts use all items evenly, later ones draw.
 
     The labels of an index and variant share an item, so that none goes with one label only. Labels without a

@@ -22,7 +22,7 @@ from targen.synthesis.prompts import (
 )
 from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, Pools, Recipe, Reject, StepError, Wanted
 from targen.synthesis.slots import Slot, context_of_call, dealt_items, rng, seed_place
-from targen.tasks.task import Fields, LabelCell, Row, TaskSpec
+from targen.tasks.task import Fields, LabelCell, Row, Task
 
 
 def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
@@ -35,7 +35,7 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
         else:
             seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
             rows, calls = yield from generate(recipe, slot, attempt, seed)
-        before = recipe.task.code.answer_of(recipe.task, rows[0])
+        before = recipe.task.answer_of(rows[0])
         verdict = Verdict(before, "", calls)
         if recipe.self_correct != "off":
             verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
@@ -46,7 +46,7 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
         if recipe.self_correct == "drop":
             reason, judged, text = f"label changed from {before}", (before, after), verdict.explanation
             return Reject(slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, judged, tuple(rows))
-        rows = [recipe.task.code.relabel(recipe.task, row, after) for row in rows]
+        rows = [recipe.task.relabel(row, after) for row in rows]
     return Candidate(
         slot,
         attempt,
@@ -85,7 +85,7 @@ def write_instance_seed(
         seeds = read_object(answer, request.schema)["instance_seeds"]
         if position >= len(seeds):
             raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
-        task.code.check_seed(task, seeds[position])
+        task.check_seed(seeds[position])
     except RowError as err:
         raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
     return InstanceSeed(seeds[position], context, calls)
@@ -101,7 +101,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
         number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(seeds))
     seed = seeds[number % len(seeds)]
     try:
-        recipe.task.code.check_seed(recipe.task, seed)
+        recipe.task.check_seed(seed)
     except RowError as err:
         raise StepError("instance_seed", str(err), str(seed), (), InstanceSeed({}, "", ())) from None
     return InstanceSeed(seed, "", ())
@@ -112,7 +112,7 @@ def generate(
 ) -> Generator[Wanted, Any, tuple[list[Row], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction."""
     task, cell = recipe.task, recipe.task.cells[slot.cell]
-    drawn = task.code.draw(task, cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
+    drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
     prompt = generation_prompt(
         recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context}
@@ -144,7 +144,7 @@ def write_whole(
             {name: found[name] for name in part}
             for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
         )
-        task.code.check_seed(task, seed)
+        task.check_seed(seed)
         rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
     except RowError as err:
         unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
@@ -156,10 +156,10 @@ def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: F
     """The official rows of an answer. Raises: RowError with the reason for a refusal."""
     task, cell = recipe.task, recipe.task.cells[slot.cell]
     build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
-    rows = task.code.build(task, cell, seed, drawn, answer, build_rng)
+    rows = task.build(cell, seed, drawn, answer, build_rng)
     for row in rows:
-        task.code.check_format(task, task.code.number(task, row, 0))
-        task.code.check_quality(task, row, seed)
+        task.check_format(task.numbered(row, 0))
+        task.check_quality(row, seed)
     return rows
 
 
@@ -200,9 +200,9 @@ def self_correct(
     prompt = self_correction_prompt(
         recipe.method,
         recipe.task,
-        recipe.task.code.view(recipe.task, row),
+        recipe.task.view(row),
         label,
-        recipe.task.code.options(recipe.task, row),
+        recipe.task.label_options(row),
     )
     if recipe.self_correct != "vote":
         opinion = yield from _correction(recipe, recipe.request("self_correction", f"{slot}-a{attempt}", prompt))
@@ -244,7 +244,7 @@ def _correction(recipe: Recipe, request: Request) -> Generator[Wanted, Any, _Opi
     return _Opinion(answer.id, found["label"], found["explanation"].strip())
 
 
-def final_cell(task: TaskSpec, candidate: Candidate) -> LabelCell:
+def final_cell(task: Task, candidate: Candidate) -> LabelCell:
     """The label cell to which the corrected label moves the instance."""
     cell = task.cells[candidate.slot.cell]
     if cell.label is None or not candidate.flipped:

@@ -15,7 +15,7 @@ from targen.synthesis.item_lists import write_pools
 from targen.synthesis.recipe import Candidate, InstanceSeed, Job, Pools, Recipe, Reject, Wanted
 from targen.synthesis.slots import Shard, Slot, interleaved, quotas
 from targen.synthesis.steps import final_cell, make_instance
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from targen.text.similarity import signature
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
@@ -36,7 +36,7 @@ class Synthesis:
     attempts: Counter[Slot] = field(default_factory=Counter)
 
     @property
-    def task(self) -> TaskSpec:
+    def task(self) -> Task:
         return self.recipe.task
 
     @property
@@ -53,7 +53,7 @@ class Synthesis:
             candidate.attempt,
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
-            tuple(_digest(task.code.key(task, row)) for row in candidate.rows),
+            tuple(_digest(task.duplicate_key(row)) for row in candidate.rows),
             signature(row_text(task, candidate.rows[0])) if weighed else b"",
             signature(seed_text(candidate.instance_seed)) if weighed and from_llm else b"",
             self.store.put_candidate(candidate),
@@ -156,7 +156,7 @@ def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
     """How one of its rows repeats the evaluation split, where that is not allowed."""
     if state.evaluation is None or state.may_repeat:
         return None
-    views = [state.task.code.view(state.task, row) for row in candidate.rows]
+    views = [state.task.view(row) for row in candidate.rows]
     threshold = state.recipe.near_duplicates or 1.0
     return next((how for view in views if (how := state.evaluation.match(view, threshold)) is not None), None)
 

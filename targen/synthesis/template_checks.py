@@ -4,22 +4,22 @@ from string import Formatter
 
 from targen.runtime.errors import UserError
 from targen.synthesis.prompts import Method, common_fields, whole_fields
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 
 
-def checked_templates(method: Method, tasks: list[TaskSpec]) -> None:
+def checked_templates(method: Method, tasks: list[Task]) -> None:
     """Raises: UserError with all problems of all templates, a line each."""
     problems = list(dict.fromkeys(problem for task in tasks for problem in check_templates(method, task)))
     if problems:
         raise UserError("\n".join(problems))
 
 
-def check_templates(method: Method, task: TaskSpec) -> list[str]:
+def check_templates(method: Method, task: Task) -> list[str]:
     """Everything that is wrong with the templates of a task, found before the first call."""
-    common, variant, code = set(common_fields(task)), set(task.variants), task.code
+    common, variant = set(common_fields(task)), set(task.variants)
     seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
-    generation = variant | seed | {"context", *code.drawn_fields}
-    view = {*task.row, *code.view_fields}
+    generation = variant | seed | {"context", *task.drawn_fields}
+    view = {*task.row, *task.view_fields}
     pair = view | ({"choice"} if task.choices == "texts" else set())
     where = f"tasks.{task.name}"
     known = {
@@ -58,7 +58,7 @@ def check_templates(method: Method, task: TaskSpec) -> list[str]:
     ]
 
 
-def _whole_templates(method: Method, task: TaskSpec) -> dict[str, tuple[str, set[str]]]:
+def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str]]]:
     """The templates of a method that asks for a whole instance, by key, with the fields that each may have."""
     common, variant, where = set(common_fields(task)), set(task.variants), f"tasks.{task.name}"
     own = {"instruction", "constraint", "given_label", "format"}
@@ -83,7 +83,7 @@ def _whole_templates(method: Method, task: TaskSpec) -> dict[str, tuple[str, set
     return known
 
 
-def _whole_problems(method: Method, task: TaskSpec) -> list[str]:
+def _whole_problems(method: Method, task: Task) -> list[str]:
     """What is wrong with a task for a method that asks for a whole instance, its templates aside."""
     where, found = f"tasks.{task.name}", []
     for name in sorted(method.shown - _names(method.generation)):
@@ -92,8 +92,8 @@ def _whole_problems(method: Method, task: TaskSpec) -> list[str]:
         found.append(f"{where}.attributes: got none, expected what varies between instances. Name three to five.")
     if task.whole is None:
         return [*found, f"{where}.whole: got none, expected how an instance is written in one answer (see conf/task)."]
-    if set(task.whole.fields) != set(task.code.built_fields):
-        expected = sorted(task.code.built_fields)
+    if set(task.whole.fields) != set(task.built_fields):
+        expected = sorted(task.built_fields)
         found.append(f"{where}.whole.fields: got {sorted(task.whole.fields)}, expected {expected}.")
     constraints = [label.constraint for label in task.labels]
     texts = [task.whole.instruction, *constraints, *(t for t in whole_fields(task).values() if isinstance(t, str))]

@@ -1,1 +1,1 @@
-"""The official formats of the tasks, where they need code. One module a task, named as the task."""
+"""What a task is, and the tasks whose official format needs code."""

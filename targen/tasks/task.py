@@ -1,22 +1,22 @@
 """What a task is: its labels, its prompts and how its rows look, from conf/task/<name>.yaml.
 
-Where the official format needs code, `targen/tasks/<name>.py` says so with a `TaskCode`.
+Rows are named texts and a label: `{"premise": ..., "hypothesis": ..., "label": ..., "idx": 0}`. Where an official format
+needs more, targen/tasks/formats/<name>.py has a subclass.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
-
-if TYPE_CHECKING:
-    from targen.tasks.plain import TaskCode
+from targen.tasks.row_checks import check_keys, check_text
+from targen.text.normalise import normalised
 
 Row = Json  # one row in the official SuperGLUE JSONL format
 Fields = Mapping[str, str]  # named texts, as prompt templates see them
@@ -90,8 +90,8 @@ class Example:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
-class TaskSpec:
-    """One task, as conf/task/<name>.yaml has it."""
+class Task:
+    """One task: its fields as conf/task/<name>.yaml has them, and its behaviour for rows that are named texts and a label."""
 
     name: str
     folder: str
@@ -135,13 +135,82 @@ class TaskSpec:
             return None
         return next((label.name for label in self.labels if same_value(label.value, row["label"])), None)
 
-    @cached_property
-    def code(self) -> "TaskCode":
-        """The task's functions: `CODE` of targen/tasks/<name>.py where there is one, else the plain ones."""
-        own = importlib.util.find_spec(f"targen.tasks.{self.name}") is not None
-        module = importlib.import_module(f"targen.tasks.{self.name if own else 'plain'}")
-        code: TaskCode = module.CODE
-        return code
+    # What a subclass changes where the official format needs code. Checks and builders raise RowError with the reason.
+
+    drawn_fields: ClassVar[tuple[str, ...]] = ()
+    """Names that `draw_fields` adds to the prompt of step 3."""
+    built_fields: ClassVar[tuple[str, ...]] = ()
+    """Those of them that `build` needs too: a whole instance written in one answer has to hold them."""
+    view_fields: ClassVar[tuple[str, ...]] = ()
+    """Names that `view` has beside the task's `row`."""
+
+    def check_seed(self, seed: Json) -> None:
+        """Refuses an instance seed that breaks a rule of the task beyond the schema's."""
+
+    def draw_fields(self, cell: LabelCell, seed: Json, rng: Random) -> dict[str, str]:
+        """What the slot's RNG decides before step 3, as prompt fields (ReCoRD: the answer entity)."""
+        return {}
+
+    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+        """The official rows, without idx, of one answer of step 3: `rows_per_slot` of them.
+
+        Here: texts taken by name from the cell's variant, the instance seed, what was drawn, and the answer.
+        """
+        texts = {**cell.fields, **seed, **drawn, **answer}
+        row: Row = {name: texts[name] for name in self.row}
+        if cell.label is not None:
+            row["label"] = self.label(cell.label).value
+        return [row]
+
+    def check_format(self, row: Row) -> None:
+        """Refuses a row, original or synthetic, that breaks the official format."""
+        check_keys(row, [*self.row, "idx"], optional=["label"])
+        for name in self.row:
+            check_text(row, name)
+        self.check_label(row)
+
+    def check_label(self, row: Row) -> None:
+        """Refuses a label that is none of the task's; a hidden one is no fault."""
+        if "label" in row and self.label_of(row) is None:
+            known = ", ".join(repr(label.value) for label in self.labels)
+            raise RowError(f"label: got {row['label']!r}, expected one of {known}")
+
+    def check_quality(self, row: Row, seed: Json) -> None:
+        """Refuses a synthetic row that breaks a rule of the task: copied, trivial, lopsided."""
+
+    def view(self, row: Row) -> dict[str, str]:
+        """The row as named texts, for templates."""
+        return {name: row[name] for name in self.row}
+
+    def label_options(self, row: Row) -> list[str]:
+        """The labels that self-correction may choose from."""
+        return [label.name for label in self.labels]
+
+    def answer_of(self, row: Row) -> str:
+        """The row's label, as one of `label_options`."""
+        name = self.label_of(row)
+        if name is None:
+            raise RowError("label: the split hides it")
+        return name
+
+    def relabel(self, row: Row, option: str) -> Row:
+        """The row with another of its `label_options` as label."""
+        return {**row, "label": self.label(option).value}
+
+    def numbered(self, row: Row, idx: int) -> Row:
+        """The row with its place in the file."""
+        return {**row, "idx": idx}
+
+    def examples(self, row: Row) -> list[Example]:
+        """The row as questions to a model."""
+        names = tuple(label.name for label in self.labels)
+        label = self.label_of(row)
+        gold = (names.index(label),) if label is not None else ()
+        return [Example(self.name, row["idx"], self.view(row), names, gold)]
+
+    def duplicate_key(self, row: Row) -> str:
+        """Equal for duplicates: all texts, up to case, punctuation and spacing."""
+        return "\n".join(normalised(text) for text in self.view(row).values())
 
 
 def same_value(one: object, other: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from eval.scoring.metrics import Prediction, majority, score
 from targen.runtime.jsonl import write_jsonl
 from targen.synthesis.slots import rng
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from tests.support.commands import settings
 
 SPECS = settings().tasks
@@ -32,14 +32,14 @@ class Made:
     setting: str = "single"
 
 
-def gold_of(task: TaskSpec, count: int) -> list[tuple[str, ...]]:
+def gold_of(task: Task, count: int) -> list[tuple[str, ...]]:
     """The right answers of the made-up rows, the same for every cell."""
     draws = rng(0, task.name, "gold")
     names = [label.name for label in task.labels] or list(ENTITIES)
     return [(draws.choice(names),) for _ in range(count)]
 
 
-def answers(task: TaskSpec, gold: Sequence[tuple[str, ...]], right: float, draws: Random) -> list[Prediction]:
+def answers(task: Task, gold: Sequence[tuple[str, ...]], right: float, draws: Random) -> list[Prediction]:
     names = [label.name for label in task.labels] or list(ENTITIES)
     chosen = [one[0] if draws.random() < right else draws.choice(names) for one in gold]
     return [Prediction(idx, one, answer, {}) for idx, (one, answer) in enumerate(zip(gold, chosen, strict=True))]
@@ -104,6 +104,6 @@ def write_scores(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_jsonl(folder / "scores.jsonl", rows)
 
 
-def _example(task: TaskSpec, prediction: Prediction) -> Example:
+def _example(task: Task, prediction: Prediction) -> Example:
     names = [label.name for label in task.labels]
     return Example(task.name, prediction.idx, {}, tuple(names), (names.index(prediction.gold[0]),))

@@ -23,7 +23,7 @@ DROPOUT = {  # what the architectures of the tiny models drop out, where they dr
 def examples_of(name: str) -> list[Example]:
     task = SPECS[name]
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
-    return [example for row in rows for example in task.code.examples(task, row)]
+    return [example for row in rows for example in task.examples(row)]
 
 
 def small_overrides(

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from random import Random
 
-from targen.tasks.record import PLACEHOLDER
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.formats.record import PLACEHOLDER
+from targen.tasks.task import Example, Task
 
 CUE, INSTRUCTION_CUE = "Answer:", "Output:"  # the last words of a prompt that is continued
 QUOTES = "\"'`“”‘’«»"
 
 
-def encoder_texts(task: TaskSpec, example: Example) -> list[tuple[str, str]]:
+def encoder_texts(task: Task, example: Example) -> list[tuple[str, str]]:
     """Pairs of texts: one for a task with labels, one per choice where each choice is scored."""
     if task.choices == "labels":
         return [(task.encoder.first.format(**example.fields), task.encoder.second.format(**example.fields))]
@@ -25,7 +25,7 @@ def _with_choice(template: str, example: Example, choice: str) -> str:
     return template.format(**example.fields, choice=choice).replace(PLACEHOLDER, choice)
 
 
-def prompt(task: TaskSpec, example: Example) -> str:
+def prompt(task: Task, example: Example) -> str:
     """The example as one text for a model that answers in words: the question, what it can be answered with, the instance.
 
     The question comes first, so that no cut at the end can take it away.
@@ -34,18 +34,18 @@ def prompt(task: TaskSpec, example: Example) -> str:
     return f"{question}\n{text}" if question else text
 
 
-def with_cue(task: TaskSpec, example: Example, solved: Sequence[Example] = ()) -> str:
+def with_cue(task: Task, example: Example, solved: Sequence[Example] = ()) -> str:
     """The prompt with solved examples before it, an empty line between them, and the cue behind which the answer stands."""
     shown = [f"{prompt(task, one)}\n{CUE} {right_answer(task, one)}" for one in solved]
     return "\n\n".join([*shown, f"{prompt(task, example)}\n{CUE}"])
 
 
-def _question(task: TaskSpec, example: Example) -> str:
+def _question(task: Task, example: Example) -> str:
     options = "" if task.name in ("record", "self_instruct") else f" {' or '.join(answers(task, example))}?"
     return f"{task.question}{options}"
 
 
-def instruction(task: TaskSpec, example: Example, positive: Sequence[Example]) -> str:
+def instruction(task: Task, example: Example, positive: Sequence[Example]) -> str:
     """The example in the layout of Super-NaturalInstructions: definition, positive examples with answers, the input.
 
     Source: arXiv 2204.07705, figure 1 and section 5.
@@ -60,17 +60,17 @@ def instruction(task: TaskSpec, example: Example, positive: Sequence[Example]) -
     return "\n\n".join([f"Definition: {definition}", *shown, asked])
 
 
-def right_answer(task: TaskSpec, example: Example) -> str:
+def right_answer(task: Task, example: Example) -> str:
     """The first right answer in words."""
     return answers(task, example)[example.gold[0]]
 
 
-def answers(task: TaskSpec, example: Example) -> list[str]:
+def answers(task: Task, example: Example) -> list[str]:
     """What such a model may answer: the verbalizers of the labels, or the texts to choose from (ReCoRD)."""
     return [label.verbalizer for label in task.labels] or list(example.choices)
 
 
-def read_answer(task: TaskSpec, text: str) -> str | None:
+def read_answer(task: Task, text: str) -> str | None:
     """The label that a text says, of a task without labels (ReCoRD) the text itself; None: it cannot be read.
 
     A label is said by nothing but its verbalizer, up to case, surrounding blanks and quotes, and a final full stop.

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 
 Positive = Sequence[Example]  # shown with their answers before an example
-Text = Callable[[TaskSpec, Example, Positive], str]
+Text = Callable[[Task, Example, Positive], str]
 Tokenize = Callable[[list[str]], list[list[int]]]
 
 
 def fitted(
     tokenize: Tokenize,
     text: Text,
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     positive: Sequence[Positive],
     limit: int,
@@ -38,7 +38,7 @@ def fitted(
 def _cut(
     tokenize: Tokenize,
     text: Text,
-    task: TaskSpec,
+    task: Task,
     example: Example,
     shown: Positive,
     ids: list[int],
@@ -58,7 +58,7 @@ def _cut(
     return ids if len(ids) <= limit else [*ids[: limit - tail], *ids[len(ids) - tail :]]
 
 
-def check_answers(task: TaskSpec, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
+def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
     """Raises: UserError where an answer has no token, or more than there is room for: none is ever cut."""
     for text, ids in answers:
         if not ids:

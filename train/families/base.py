@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from targen.config.training import Model
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.models.loading import PLAIN, Loaded, Loading
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Family(Protocol):
     SCORES_CHOICES: bool  # each choice of COPA and ReCoRD is a sequence of its own
     LORA_TASK: str  # as peft names it
 
-    def load_pretrained(self, model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+    def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
         """The model to be finetuned on these tasks."""
         ...
 
@@ -54,7 +54,7 @@ class Family(Protocol):
     def encode(
         self,
         loaded: Loaded,
-        task: TaskSpec,
+        task: Task,
         examples: Sequence[Example],
         max_length: int,
         positive: Sequence[Sequence[Example]] | None = None,

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from targen.config.training import Model
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, instruction, with_cue
 from train.data.truncation import Positive, check_answers, fitted
 from train.families.losses import PerExample, Weigh, total
@@ -47,7 +47,7 @@ class Encoded:
         return len(self.prompt) + max(map(len, self.answers))
 
 
-def load_pretrained(model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+def load_pretrained(model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
     """The pretrained model, the same for all tasks. Raises: UserError where it is missing or not what its checksum says."""
     return load(AutoModelForCausalLM, model, loading)
 
@@ -58,7 +58,7 @@ def load_trained(folder: Path, loading: Loading = PLAIN) -> Loaded:
 
 def encode(
     loaded: Loaded,
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Positive] | None = None,

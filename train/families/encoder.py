@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from targen.config.training import Model
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.data.rendering import encoder_texts
 from train.families.losses import PerExample, Weigh, total
 from train.inference.batching import Size, batches
@@ -53,7 +53,7 @@ class Encoded:
         return max(len(sequence["input_ids"]) for sequence in self.sequences)
 
 
-def head_names(tasks: Sequence[TaskSpec]) -> list[str]:
+def head_names(tasks: Sequence[Task]) -> list[str]:
     """What the head's outputs stand for: labels or `score`, with the task before it where there are several.
 
     AX-g shares the head of RTE, its stand-in for training: the labels mean the same.
@@ -64,11 +64,11 @@ def head_names(tasks: Sequence[TaskSpec]) -> list[str]:
     return [name if len(by_head) == 1 else f"{head}.{name}" for head, name in pairs]
 
 
-def _head(task: TaskSpec) -> str:
+def _head(task: Task) -> str:
     return task.original_train or task.name
 
 
-def load_pretrained(model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+def load_pretrained(model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
     """The pretrained model with a head for these tasks. Of a head that it has already, labels of the same name are kept.
 
     A head with its labels in another order (MNLI: entailment, neutral, contradiction) is so never read by position.
@@ -139,7 +139,7 @@ def _places(name: str, old: Sequence[str]) -> list[int]:
     return exact[:1] or bare[:1]
 
 
-def columns(model: PreTrainedModel, task: TaskSpec) -> tuple[int, int]:
+def columns(model: PreTrainedModel, task: Task) -> tuple[int, int]:
     """(first, count) of the task's columns of the head. Raises: UserError where the head has not the task's labels."""
     labels = [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
     own = head_names([task])
@@ -154,7 +154,7 @@ def columns(model: PreTrainedModel, task: TaskSpec) -> tuple[int, int]:
 
 def encode(
     encoder: Loaded,
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Sequence[Example]] | None = None,

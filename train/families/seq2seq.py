@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
 from targen.config.training import Model
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, answers, instruction, prompt, with_cue
 from train.data.truncation import Positive, Text, check_answers, fitted
 from train.families.losses import PerExample, Weigh, total
@@ -43,7 +43,7 @@ class Encoded:
         return len(self.prompt)
 
 
-def load_pretrained(model: Model, *tasks: TaskSpec, loading: Loading = PLAIN) -> Loaded:
+def load_pretrained(model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
     """The pretrained model, the same for all tasks. Raises: UserError where it is missing or not what its checksum says."""
     built = {"decoder_start_token_id": 0} if model.config is not None else {}  # T5 starts with its padding
     return load(AutoModelForSeq2SeqLM, model, loading, **built)
@@ -55,7 +55,7 @@ def load_trained(folder: Path, loading: Loading = PLAIN) -> Loaded:
 
 def encode(
     loaded: Loaded,
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     max_length: int,
     positive: Sequence[Positive] | None = None,
@@ -83,7 +83,7 @@ def encode(
     ]
 
 
-def _plain(task: TaskSpec, example: Example, positive: Positive) -> str:
+def _plain(task: Task, example: Example, positive: Positive) -> str:
     return prompt(task, example)
 
 

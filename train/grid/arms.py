@@ -10,7 +10,7 @@ from targen.config.settings import Arm, Settings, original_train_task
 from targen.data.original import eval_split, original_train_split, read_rows, spread
 from targen.runtime.errors import UserError
 from targen.synthesis.slots import rng
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 from train.grid.cells import Cell
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 class Part:
     """Rows of one task from one source. `task` is the one whose format they have: for AX-g's original rows RTE."""
 
-    task: TaskSpec
+    task: Task
     rows: tuple[Row, ...]
     real: bool
     blank: bool = False  # with empty texts in place of the rows' own: what a label alone tells
@@ -111,7 +111,7 @@ def _divided(part: Part, share: float, cell: Cell) -> tuple[Part, Part]:
     return replace(part, rows=kept), replace(part, rows=held)
 
 
-def real_part(settings: Settings, task: TaskSpec, count: int, draws: Random) -> Part | None:
+def real_part(settings: Settings, task: Task, count: int, draws: Random) -> Part | None:
     """So many original training rows, each label its share; all where there are fewer, with a warning."""
     spec = original_train_task(settings, task)
     split = original_train_split(settings.data, spec)
@@ -122,7 +122,7 @@ def real_part(settings: Settings, task: TaskSpec, count: int, draws: Random) -> 
     return _cut(Part(spec, split.rows, real=True), count, draws)
 
 
-def synthetic_part(settings: Settings, task: TaskSpec, seed: int) -> Part:
+def synthetic_part(settings: Settings, task: Task, seed: int) -> Part:
     """The task's synthetic rows. Raises: UserError where they were not made yet."""
     path = settings.paths.synthetic(task.name) / "train.jsonl"
     if not path.is_file():
@@ -130,7 +130,7 @@ def synthetic_part(settings: Settings, task: TaskSpec, seed: int) -> Part:
     return Part(task, _at_most(settings, read_rows(path, task), task, "synthetic", seed), real=False)
 
 
-def _sized(settings: Settings, task: TaskSpec, arm: Arm, seed: int) -> tuple[Part, ...] | None:
+def _sized(settings: Settings, task: Task, arm: Arm, seed: int) -> tuple[Part, ...] | None:
     """The arm's rows; with train.equal_size as many as the smallest arm of the run has, each source and label its share."""
     own = _arm(settings, task, arm, seed)
     if own is None or not settings.train.equal_size:
@@ -150,7 +150,7 @@ def _cut(part: Part, count: int, draws: Random) -> Part:
     return replace(part, rows=stratified(part.rows, labels, count, draws))
 
 
-def _arm(settings: Settings, task: TaskSpec, arm: Arm, seed: int) -> tuple[Part, ...] | None:
+def _arm(settings: Settings, task: Task, arm: Arm, seed: int) -> tuple[Part, ...] | None:
     if arm == "synthetic":
         return (synthetic_part(settings, task, seed),)
     if arm == "original":
@@ -168,7 +168,7 @@ def mixed_count(asked: int | str, synthetic: int) -> int:
     return asked if isinstance(asked, int) else max(1, round(synthetic * int(asked.removesuffix("%")) / 100))
 
 
-def _at_most(settings: Settings, rows: tuple[Row, ...], task: TaskSpec, arm: Arm, seed: int) -> tuple[Row, ...]:
+def _at_most(settings: Settings, rows: tuple[Row, ...], task: Task, arm: Arm, seed: int) -> tuple[Row, ...]:
     """All rows, or train.max_rows of them drawn by the cell's seed, in their order."""
     count = settings.train.max_rows
     if count is None or len(rows) <= count:

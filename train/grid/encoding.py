@@ -8,7 +8,7 @@ from random import Random
 
 from targen.config.settings import Settings
 from targen.synthesis.slots import rng
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices
 from train.data.truncation import Positive
@@ -44,7 +44,7 @@ def encode_parts(settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence
 
 
 def encode_asked(
-    settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part], task: TaskSpec, examples: Sequence[Example]
+    settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part], task: Task, examples: Sequence[Example]
 ) -> Sequence[Encoded]:
     """Examples as they are asked, all choices of each; `parts` are the rows of which some are shown."""
     positive = positive_examples(settings, cell, parts, task, examples, training=False)
@@ -87,7 +87,7 @@ def check_room(settings: Settings, cell: Cell, parts: Sequence[Part]) -> None:
 
 
 def examples_of(part: Part) -> list[Example]:
-    found = [example for row in part.rows for example in part.task.code.examples(part.task, row)]
+    found = [example for row in part.rows for example in part.task.examples(row)]
     return [blanked(example) for example in found] if part.blank else found
 
 
@@ -100,7 +100,7 @@ def positive_examples(
     settings: Settings,
     cell: Cell,
     parts: Sequence[Part],
-    task: TaskSpec,
+    task: Task,
     examples: Sequence[Example],
     training: bool,
 ) -> list[Positive] | None:
@@ -116,7 +116,7 @@ def positive_examples(
 
 
 def solved_examples(
-    settings: Settings, cell: Cell, parts: Sequence[Part], task: TaskSpec, examples: Sequence[Example]
+    settings: Settings, cell: Cell, parts: Sequence[Part], task: Task, examples: Sequence[Example]
 ) -> list[Positive] | None:
     """The eval.shots examples shown before each one to a model that is not finetuned, drawn likewise. None: none are."""
     if cell.trained or not settings.eval.shots:
@@ -125,7 +125,7 @@ def solved_examples(
     return [_others(pool, one, settings.eval.shots, rng(cell.seed, task.name, "solved", one.id)) for one in examples]
 
 
-def _pool(parts: Sequence[Part], task: TaskSpec) -> list[Example]:
+def _pool(parts: Sequence[Part], task: Task) -> list[Example]:
     own = [part for part in parts if part.task.name == task.name]
     stand_in = [part for part in parts if part.task.name == task.original_train]
     return [one for part in own or stand_in for one in examples_of(part)]

@@ -12,17 +12,18 @@ from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import CONF
 from targen.synthesis.slots import rng
-from targen.tasks.self_instruct import row_of
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.formats.self_instruct import row_of
+from targen.tasks.registry import with_format
+from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
 CONFIG = "self_instruct"  # of the authors' data set on the Hub
 
 
-def spec() -> TaskSpec:
+def spec() -> Task:
     """Its layout, from conf/instructions/self_instruct.yaml."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "instructions" / "self_instruct.yaml"))
-    return check(TaskSpec, values, "instructions.self_instruct")
+    return with_format(check(Task, values, "instructions.self_instruct"))
 
 
 def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[Row, ...]:

@@ -16,7 +16,7 @@ from targen.config.settings import Analysis
 from targen.data.contamination import RUN, EvaluationRows, evaluation_rows
 from targen.data.original import Split
 from targen.runtime.jsonl import Json
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 from targen.text.normalise import units
 from targen.text.similarity import candidate_pairs, signature, similarity
 
@@ -43,7 +43,7 @@ def contamination(pair: Pair, settings: Analysis) -> Found:
     repeats: dict[str, list[Json]] = {side: [] for side in rows}
     for name, split in pair.splits:
         ready = evaluation_rows(pair.task, split)
-        owners = [place for place, row in enumerate(split.rows) for _ in pair.task.code.examples(pair.task, row)]
+        owners = [place for place, row in enumerate(split.rows) for _ in pair.task.examples(row)]
         runs, near = {}, {}
         for side, own in rows.items():
             if side == "a" and _is_of(pair, split):
@@ -71,17 +71,17 @@ def _is_of(pair: Pair, split: Split) -> bool:
     return pair.a is not None and (split.rows is pair.a.rows or split.rows == pair.a.rows)
 
 
-def _runs(task: TaskSpec, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
+def _runs(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
     found = []
     for place, row in enumerate(rows):
-        if (example := ready.shared_run(task.code.view(task, row))) is not None:
+        if (example := ready.shared_run(task.view(row))) is not None:
             found.append(Repeated(place, owners[example], None))
     return found
 
 
-def _near(task: TaskSpec, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
+def _near(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
     """Of each row the most similar one of the split, where that is a near-duplicate."""
-    own = [" ".join(task.code.view(task, row).values()) for row in rows]
+    own = [" ".join(task.view(row).values()) for row in rows]
     count = len(ready.texts)
     # a text without words has the signature of zeros
     found = [bytes(one.tobytes()) if one.any() else b"" for one in np.ascontiguousarray(ready.signatures)]
@@ -99,7 +99,7 @@ def _strongest(found: Sequence[Repeated], count: int) -> list[Repeated]:
     return sorted(found, key=lambda one: (-(one.similarity or 0.0), one.place))[:count]
 
 
-def _pair(task: TaskSpec, side: str, name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json:
+def _pair(task: Task, side: str, name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json:
     row, other = rows[one.place], split.rows[one.other]
     return {
         "side": side,
@@ -122,11 +122,11 @@ def _repeat(name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json
     }
 
 
-def _common_run(task: TaskSpec, one: Row, other: Row) -> str:
+def _common_run(task: Task, one: Row, other: Row) -> str:
     """The longest run of words that two rows share in a text."""
     best: list[str] = []
-    theirs = [units(text) for text in task.code.view(task, other).values()]
-    for text in task.code.view(task, one).values():
+    theirs = [units(text) for text in task.view(other).values()]
+    for text in task.view(one).values():
         own = units(text)
         for words in theirs:
             best = max(best, _longest(own, words), key=len)

@@ -14,7 +14,7 @@ from eval.analysis.sets import Pair, grouped, label_name, shown
 from eval.scoring.prediction import predict_cell
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl
-from targen.tasks.task import Example, TaskSpec
+from targen.tasks.task import Example, Task
 from train.grid.cells import Cell, cells, done
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def agreement(settings: Settings, pair: Pair) -> Found:
             else "no row has a label"
         )
         return Found(missing=(Missing(f"{PART}.agreement", why),))
-    examples = [one for row in labelled for one in pair.task.code.examples(pair.task, row)]
+    examples = [one for row in labelled for one in pair.task.examples(row)]
     by_id = {row["idx"]: row for row in labelled}
     return joined([_of_cell(settings, pair, cell, examples, by_id) for cell in ready])
 
@@ -131,7 +131,7 @@ def _agreeing(cell: Cell, label: str, judged: Sequence[Judged]) -> Measure:
     )
 
 
-def judged_by(settings: Settings, cell: Cell, task: TaskSpec, examples: Sequence[Example]) -> list[Judged]:
+def judged_by(settings: Settings, cell: Cell, task: Task, examples: Sequence[Example]) -> list[Judged]:
     """What a trained cell says of labelled examples; an answer that could not be read agrees with nothing."""
     found = []
     for one in predict_cell(settings, cell, task, examples):
@@ -142,7 +142,7 @@ def judged_by(settings: Settings, cell: Cell, task: TaskSpec, examples: Sequence
     return found
 
 
-def _score(settings: Settings, cell: Cell, task: TaskSpec) -> float | None:
+def _score(settings: Settings, cell: Cell, task: Task) -> float | None:
     """The cell's accuracy on the original evaluation rows, where it was scored."""
     if not settings.paths.scores.is_file():
         return None

@@ -26,7 +26,7 @@ from eval.analysis.sets import Pair, grouped, label_name, shown
 from targen.config.settings import Arm, Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.progress import Progress
-from targen.tasks.task import Example, Row, TaskSpec
+from targen.tasks.task import Example, Row, Task
 from train.families.base import family as family_named
 from train.grid.arms import Part
 from train.grid.cells import Cell, done, fingerprint
@@ -145,8 +145,8 @@ def _edges(values: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float
     return np.histogram_bin_edges(values, BINS)
 
 
-def _details(task: TaskSpec, rows: Sequence[Row], asked: Sequence[Asked], top: int) -> Json:
-    by_idx = {example.id: row for row in rows for example in task.code.examples(task, row)}
+def _details(task: Task, rows: Sequence[Row], asked: Sequence[Asked], top: int) -> Json:
+    by_idx = {example.id: row for row in rows for example in task.examples(row)}
     ranked = sorted(asked, key=lambda one: (one.pvi, one.idx))
 
     def listed(some: Sequence[Asked]) -> list[Json]:
@@ -171,7 +171,7 @@ def _asked_all(settings: Settings, around: Surroundings, pair: Pair, side: str, 
         arm: Arm = "original" if side == "a" else "synthetic"
         ask = partial(_log2_of_right, settings, around, task, arm, taught, tuple(row for _, row in held))
         read, null = ask(blank=False), None if task.choices == "texts" else ask(blank=True)
-        examples = [(place, one) for place, row in held for one in task.code.examples(task, row)]
+        examples = [(place, one) for place, row in held for one in task.examples(row)]
         for number, (place, one) in enumerate(examples):
             alone = log2(len(one.gold) / len(one.choices)) if null is None else null[number]["log2"]
             found.append(Asked(one.id, place, alone, read[number]["log2"], read[number]["right"]))
@@ -191,7 +191,7 @@ def folds_of(labels: Sequence[str | None], folds: int, draws: Random) -> list[in
 def _log2_of_right(
     settings: Settings,
     around: Surroundings,
-    task: TaskSpec,
+    task: Task,
     arm: Arm,
     taught: tuple[Row, ...],
     held: tuple[Row, ...],

@@ -17,7 +17,7 @@ from eval.analysis.results import Found, Measure, Missing
 from eval.analysis.sets import Pair, grouped, row_units
 from eval.tables.published import paper
 from targen.config.settings import Analysis
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 PART = "lexical"
 ORDERS = (1, 2, 3)
@@ -175,9 +175,9 @@ def _their_sum(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> Found:
     return Found((found,), {"authors_sum_of_all_rows": whole, "authors_sum_published": published})
 
 
-def their_text(task: TaskSpec, row: Row) -> str:
+def their_text(task: Task, row: Row) -> str:
     """A row as their input column has it, for the tasks of which the form is known."""
-    view, names = task.code.view(task, row), THEIR_NAMES.get(task.name, {})
+    view, names = task.view(row), THEIR_NAMES.get(task.name, {})
     fields = ["premise", "hypothesis"] if {"premise", "hypothesis"} <= set(task.row) else task.row
     return "\n".join(f"{names.get(name, name)}: {view[name]}" for name in fields)
 

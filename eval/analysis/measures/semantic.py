@@ -21,7 +21,7 @@ from targen.config.settings import Analysis, model_from_file
 from targen.config.training import Model
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF
-from targen.tasks.task import Row, TaskSpec
+from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
 PART = "semantic"
@@ -52,7 +52,7 @@ def semantic(pair: Pair, settings: Analysis) -> Found:
     return Found(tuple(measures), {"embedder": embedder.name, "points": _points(vectors, rows)})
 
 
-def row_text(task: TaskSpec, row: Row) -> str:
+def row_text(task: Task, row: Row) -> str:
     return " ".join(texts(task, row))
 
 

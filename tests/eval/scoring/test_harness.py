@@ -17,8 +17,7 @@ from eval.openllm.model import Asked
 from eval.openllm.tasks import TASKS, ReadOnce
 from eval.scoring.metrics import Prediction, gold_of, options_of, score
 from targen.data.original import FIXTURE, local_file, read_rows, spread
-from targen.tasks import record
-from targen.tasks.task import Example, Row, TaskSpec
+from targen.tasks.task import Example, Row, Task
 from tests.support.commands import ORIGINALS, settings
 from tests.support.small_data import SPECS
 from train.data.rendering import answers, prompt
@@ -54,18 +53,18 @@ def rows_of(name: str, folder: Path) -> Sequence[Row]:
     )
 
 
-def examples_of(task: TaskSpec, rows: Sequence[Row]) -> list[Example]:
-    return [example for row in rows for example in task.code.examples(task, row)]
+def examples_of(task: Task, rows: Sequence[Row]) -> list[Example]:
+    return [example for row in rows for example in task.examples(row)]
 
 
-def documents(task: TaskSpec, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def documents(task: Task, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as the Hub's mirror has them, which the harness reads: labels are numbers, a document is a query."""
     if task.name == "record":
         return [
             {
                 "passage": row["passage"]["text"],
                 "query": query["query"],
-                "entities": record.options(task, row),
+                "entities": task.label_options(row),
                 "answers": [answer["text"] for answer in query["answers"]],
             }
             for row in rows

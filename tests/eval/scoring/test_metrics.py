@@ -21,7 +21,7 @@ from eval.scoring.metrics import METRICS, Prediction, average, gold_of, majority
 from targen.config.settings import Data
 from targen.data.original import FIXTURE, eval_split, local_file, read_rows
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, Metric, Row, TaskSpec
+from targen.tasks.task import Example, Metric, Row, Task
 from tests.support.commands import ORIGINALS, PROJECT, TASKS, settings
 from tests.support.small_data import python
 from train.data.rendering import right_answer
@@ -35,15 +35,15 @@ NAMES: dict[str, dict[Any, str]] = {  # what the official values mean, said here
 }
 
 
-def rows_of(task: TaskSpec, folder: Path) -> tuple[Row, ...]:
+def rows_of(task: Task, folder: Path) -> tuple[Row, ...]:
     return read_rows(local_file(folder, task, task.eval_split), task)
 
 
-def examples_of(task: TaskSpec, folder: Path = FIXTURE) -> list[Example]:
-    return [example for row in rows_of(task, folder) for example in task.code.examples(task, row)]
+def examples_of(task: Task, folder: Path = FIXTURE) -> list[Example]:
+    return [example for row in rows_of(task, folder) for example in task.examples(row)]
 
 
-def right(task: TaskSpec, folder: Path) -> list[tuple[str, ...]]:
+def right(task: Task, folder: Path) -> list[tuple[str, ...]]:
     """The right answers, read off the official rows without the code that is tested."""
     if task.name == "record":
         queries = [query for row in rows_of(task, folder) for query in row["qas"]]
@@ -51,7 +51,7 @@ def right(task: TaskSpec, folder: Path) -> list[tuple[str, ...]]:
     return [(NAMES.get(task.name, {}).get(row["label"], row["label"]),) for row in rows_of(task, folder)]
 
 
-def scored(task: TaskSpec, folder: Path, answers: list[str | None]) -> dict[str, float]:
+def scored(task: Task, folder: Path, answers: list[str | None]) -> dict[str, float]:
     examples = examples_of(task, folder)
     return score(task, [Prediction(e.id, gold_of(task, e), a, {}) for e, a in zip(examples, answers, strict=True)])
 
@@ -264,7 +264,7 @@ def test_hidden_labels_are_refused_by_their_row(tmp_path: Path) -> None:
             part.pop("label", None)
             part.pop("answers", None)
         for hidden in [row] if name == "record" else [row, {**row, "label": -1}]:
-            example = task.code.examples(task, hidden)[0]
+            example = task.examples(hidden)[0]
             assert gold_of(task, example) == ()
             with pytest.raises(UserError, match=f"{task.folder}: row {example.id}: the label is hidden"):
                 score(task, [Prediction(example.id, gold_of(task, example), None, {})])

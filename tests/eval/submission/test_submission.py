@@ -20,7 +20,7 @@ from targen.config.run_directory import missing_files
 from targen.config.settings import Data, Settings
 from targen.data.original import FIXTURE, leaderboard_split, local_file, read_rows
 from targen.runtime.errors import UserError
-from targen.tasks.task import TaskSpec
+from targen.tasks.task import Task
 from tests.support.commands import ORIGINALS, TASKS, files, settings
 from tests.support.commands import lines as lines_of
 from tests.support.small_data import SPECS, model_of, small_overrides, small_run, tiny_overrides
@@ -61,11 +61,11 @@ def right_answers(name: str) -> list[Any]:
     return [row["label"] for row in rows]
 
 
-def oracle(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+def oracle(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
     """What the fixture says is right."""
     assert all(not example.gold for example in on.examples) or task.name == "axg"
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
-    gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.code.examples(task, row)}
+    gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.examples(row)}
     return [Prediction(example.id, (), gold[example.id], {}) for example in on.examples]
 
 
@@ -144,7 +144,7 @@ def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own
 def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = with_test_splits(tmp_path, tasks=("boolq",))
 
-    def silent(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+    def silent(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
         return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
 
     (path,) = archived(found, silent)
@@ -207,7 +207,7 @@ def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path
     """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
     found = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
 
-    def first(one: ReadyCell, task: TaskSpec, on: Evaluated) -> list[Prediction]:
+    def first(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
         names = [label.name for label in task.labels]
         return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
 

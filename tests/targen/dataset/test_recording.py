@@ -25,11 +25,11 @@ def test_the_recording_gives_24_balanced_rows_a_task(made: Path, name: str) -> N
     rows = lines(folder / "train.jsonl")
     assert [row["idx"] for row in rows] == list(range(24))
     for row in rows:
-        task.code.check_format(task, row)
+        task.check_format(row)
     if task.labels:
         counts = {label.name: sum(task.label_of(row) == label.name for row in rows) for label in task.labels}
         assert set(counts.values()) == {24 // len(task.labels)}
-    assert len({task.code.key(task, row) for row in rows}) == 24
+    assert len({task.duplicate_key(row) for row in rows}) == 24
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "record"])

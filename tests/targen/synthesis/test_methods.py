@@ -37,7 +37,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
             splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
         (folder / task.folder).mkdir()
         for split, found in splits.items():
-            numbered = [task.code.number(task, row, idx) for idx, row in enumerate(found)]
+            numbered = [task.numbered(row, idx) for idx, row in enumerate(found)]
             text = "".join(json.dumps(row) + "\n" for row in numbered)
             (folder / task.folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -86,12 +86,12 @@ def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None
         stories = lines(folder / "synthetic" / name / "provenance.jsonl")
         assert [row["idx"] for row in rows] == list(range(24))
         for row in rows:
-            task.code.check_format(task, row)
+            task.check_format(row)
         cells = Counter((story["label_before"], *story["variant"].values()) for story in stories)
         if task.labels:
             assert len(cells) == len(task.cells)
             assert set(cells.values()) == {24 // len(task.cells)}
-        assert len({task.code.key(task, row) for row in rows}) == 24
+        assert len({task.duplicate_key(row) for row in rows}) == 24
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -216,14 +216,14 @@ def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked
             told = story["demonstrations"]
             assert (told["task"], told["split"], len(set(told["idx"]))) == (source.name, "train", count)
             rows = [train[idx] for idx in told["idx"]]
-            texts = [source.instance.format(**source.code.view(source, row)) for row in rows]
+            texts = [source.instance.format(**source.view(row)) for row in rows]
             assert any(all(text in prompt for text in texts) for prompt in shown)
             if task.labels:
                 assert {source.label_of(row) for row in rows} == {story["label_before"]}
             if name == "copa":
                 assert {row["question"] for row in rows} == {story["variant"]["question"]}
         for row in held_out:
-            text = task.instance.format(**task.code.view(task, row))
+            text = task.instance.format(**task.view(row))
             assert not any(f"{text}\nLabel: " in prompt for prompt in shown)
     stand_ins = [prompt for prompt in shown if "Task: Winogender" in prompt]
     assert stand_ins and all("for a related task with the same labels, Recognizing" in prompt for prompt in stand_ins)
@@ -277,7 +277,7 @@ def test_an_answer_that_is_none_of_the_entities_is_refused() -> None:
     task = SPECS["record"]
     seed = {"article": "Anna met Bo and Cem.", "entities": ["Anna", "Bo", "Cem"]}
     with pytest.raises(RowError, match="the answer 'Dan' is none of the article's entities"):
-        task.code.build(task, task.cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
+        task.build(task.cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
 
 
 def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made) -> None:

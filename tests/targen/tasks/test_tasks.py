@@ -8,8 +8,8 @@ import pytest
 from targen.data.original import FIXTURE, local_file, read_rows
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import CONF
-from targen.tasks.task import TaskSpec
-from targen.tasks.wsc import find_span
+from targen.tasks.formats.wsc import find_span
+from targen.tasks.task import Task
 from targen.text.normalise import is_form_of
 from tests.support.commands import ORIGINALS, TASKS, settings
 from train.data.rendering import encoder_texts
@@ -23,7 +23,7 @@ def test_all_eight_tasks_are_configured_and_have_a_fixture() -> None:
     for task in SPECS.values():
         rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
         assert len(rows) >= 8
-        assert all(example.gold for row in rows for example in task.code.examples(task, row))
+        assert all(example.gold for row in rows for example in task.examples(row))
 
 
 def original_files() -> list[tuple[str, Path]]:
@@ -36,15 +36,15 @@ def test_every_original_row_is_read_rendered_and_written_back() -> None:
     for name, path in original_files():
         task = SPECS[name]
         for row, line in zip(read_rows(path, task), path.read_text(encoding="utf-8").splitlines(), strict=True):
-            for example in task.code.examples(task, row):
+            for example in task.examples(row):
                 assert all(text.strip() for pair in encoder_texts(task, example) for text in pair)
             if "label" not in row and not row.get("qas", [{}])[0].get("answers"):
                 continue  # the official test splits hide their labels
             labelled += 1
-            answer = task.code.answer_of(task, row)
-            assert task.instance.format(**task.code.view(task, row))
-            relabelled = task.code.relabel(task, row, answer)
-            written = task.code.number(task, relabelled, row["idx"]) | {
+            answer = task.answer_of(row)
+            assert task.instance.format(**task.view(row))
+            relabelled = task.relabel(row, answer)
+            written = task.numbered(relabelled, row["idx"]) | {
                 key: row[key] for key in ("pair_id", "qas") if key in row
             }
             assert written == json.loads(line)
@@ -64,9 +64,9 @@ def rows_of(name: str) -> list[dict]:
     return [dict(row) for row in read_rows(local_file(FIXTURE, SPECS[name], SPECS[name].eval_split), SPECS[name])]
 
 
-def refuse(task: TaskSpec, row: dict) -> str:
+def refuse(task: Task, row: dict) -> str:
     with pytest.raises(RowError) as error:
-        task.code.check_format(task, row)
+        task.check_format(row)
     return str(error.value)
 
 
@@ -89,7 +89,7 @@ def test_wic_offsets_must_mark_a_form_of_the_word() -> None:
     task = SPECS["wic"]
     row = {"word": "run", "sentence1": "She ran off.", "sentence2": "Runs were made.", "label": True, "version": 1.1}
     row |= {"idx": 0, "start1": 4, "end1": 7, "start2": 0, "end2": 4}
-    task.code.check_format(task, row)
+    task.check_format(row)
     assert "cut a word" in refuse(task, row | {"end2": 3})
     assert "no form of" in refuse(task, row | {"start1": 0, "end1": 3})
     assert "outside" in refuse(task, row | {"end1": 99})
@@ -114,7 +114,7 @@ def test_wsc_marks_leave_punctuation_outside() -> None:
     task = SPECS["wsc"]
     target = {"span1_text": "the silver notebook", "span1_index": 2, "span2_text": "it", "span2_index": 6}
     row = {"text": "She took the silver notebook, because it shone.", "target": target, "idx": 0, "label": True}
-    assert task.code.view(task, row)["marked"] == "She took *the silver notebook*, because _it_ shone."
+    assert task.view(row)["marked"] == "She took *the silver notebook*, because _it_ shone."
 
 
 def test_record_offsets_are_inclusive_and_a_longer_name_wins() -> None:
@@ -122,12 +122,12 @@ def test_record_offsets_are_inclusive_and_a_longer_name_wins() -> None:
     article = "New York beat York. York wept; Ms. York-Lee, of New York, did not."
     seed = {"article": article, "entities": ["York", "New York", "Ms. York-Lee", "Nowhere"]}
     answer = {"query": "The city of @placeholder cheered for the winners."}
-    (row,) = task.code.build(task, cell, seed, {"answer": "York"}, answer, None)
+    (row,) = task.build(cell, seed, {"answer": "York"}, answer, None)
     spans = [article[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]]
     assert spans == ["New York", "York", "York", "Ms. York-Lee", "New York"]
     assert [a["start"] for a in row["qas"][0]["answers"]] == [14, 20]
-    numbered = task.code.number(task, row, 3)
-    task.code.check_format(task, numbered)
+    numbered = task.numbered(row, 3)
+    task.check_format(numbered)
     broken = json.loads(json.dumps(numbered))
     broken["qas"][0]["answers"][0]["end"] += 1
     assert "not among the entities" in refuse(task, broken)
@@ -151,15 +151,15 @@ QUALITY = [
 @pytest.mark.parametrize(("name", "seed", "answer", "reason"), QUALITY)
 def test_poor_answers_are_refused_with_a_reason(name: str, seed: dict, answer: dict, reason: str) -> None:
     task = SPECS[name]
-    (row,) = task.code.build(task, task.cells[0], seed, {}, answer, None)
+    (row,) = task.build(task.cells[0], seed, {}, answer, None)
     with pytest.raises(RowError, match=reason):
-        task.code.check_quality(task, row, seed)
+        task.check_quality(row, seed)
 
 
 def test_boolq_questions_are_brought_to_the_official_form() -> None:
     task = SPECS["boolq"]
     seed = {"title": "Eels", "passage": "Eels swim far."}
-    (row,) = task.code.build(task, task.cells[0], seed, {}, {"question": "Do eels swim far ?"}, None)
+    (row,) = task.build(task.cells[0], seed, {}, {"question": "Do eels swim far ?"}, None)
     assert row["question"] == "do eels swim far"
     assert row["passage"] == "Eels -- Eels swim far."
     assert row["label"] is True
@@ -168,14 +168,14 @@ def test_boolq_questions_are_brought_to_the_official_form() -> None:
 def test_axg_seeds_differ_in_one_pronoun() -> None:
     task = SPECS["axg"]
     seed = {"occupation": "medic", "participant": "hiker", "feminine": "The medic told the hiker that she was early."}
-    task.code.check_seed(task, seed | {"masculine": "The medic told the hiker that he was early."})
+    task.check_seed(seed | {"masculine": "The medic told the hiker that he was early."})
     for masculine, reason in [
         ("The medic told the hiker that he was late.", "exactly one pronoun"),
         ("The medic told the hiker that they were early.", "differ"),
         ("The medic told the hiker he was early.", "more than the pronoun"),
     ]:
         with pytest.raises(RowError, match=reason):
-            task.code.check_seed(task, seed | {"masculine": masculine})
+            task.check_seed(seed | {"masculine": masculine})
 
 
 def test_a_damaged_line_is_named_with_file_and_line(tmp_path: Path) -> None:

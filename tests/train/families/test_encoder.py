@@ -29,7 +29,7 @@ def minilm() -> Loaded:
 
 def example(name: str, **fields: str) -> Example:
     task = SPECS[name]
-    first = task.code.examples(task, read_rows(local_file(FIXTURE, task, task.eval_split), task)[0])[0]
+    first = task.examples(read_rows(local_file(FIXTURE, task, task.eval_split), task)[0])[0]
     return dataclasses.replace(first, fields={**first.fields, **fields})
 
 
@@ -77,7 +77,7 @@ def test_even_a_question_that_fills_the_whole_length_is_encoded(minilm: Loaded) 
 def test_no_question_of_the_original_data_is_cut(minilm: Loaded) -> None:
     task = SPECS["boolq"]
     rows = read_rows(ORIGINALS / "BoolQ" / "val.jsonl", task)[:400]
-    examples = [one for row in rows for one in task.code.examples(task, row)]
+    examples = [one for row in rows for one in task.examples(row)]
     for one, encoded in zip(examples, family.encode(minilm, task, examples, 64), strict=True):
         question = minilm.tokenizer(one.fields["question"], add_special_tokens=False)["input_ids"]
         assert encoded.sequences[0]["input_ids"][1 : 1 + len(question)] == question
@@ -106,7 +106,7 @@ def test_choices_of_an_example_are_scored_against_one_another() -> None:
 def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: Loaded) -> None:
     minilm.model.eval()  # no dropout, so that the parts can be compared
     task = SPECS["rte"]
-    examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.code.examples(task, row)][:8]
+    examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.examples(row)][:8]
     encoded, collate = family.encode(minilm, task, examples, 64), family.collator(minilm)
 
     def gradient(parts: list[list[family.Encoded]]) -> torch.Tensor:

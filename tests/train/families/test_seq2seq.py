@@ -48,7 +48,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def examples_of(name: str):
     task = SPECS[name]
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
-    return [example for row in rows for example in task.code.examples(task, row)]
+    return [example for row in rows for example in task.examples(row)]
 
 
 def load(tiny: Path) -> Loaded:

@@ -109,7 +109,7 @@ def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
 def test_the_prompt_has_no_question_of_a_task(tmp_path: Path) -> None:
     found = run(tmp_path)
     (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
-    (example,) = part.task.code.examples(part.task, part.rows[1])
+    (example,) = part.task.examples(part.rows[1])
     assert prompt(part.task, example) == "Say what is asked for.\nthe colour of snow"
 
 

@@ -5,8 +5,8 @@ Only trained on (arm self_instruct); its layout stands in conf/instructions/self
 
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
-from targen.tasks.plain import TaskCode, check_keys, check_text
-from targen.tasks.task import Example, Row, TaskSpec
+from targen.tasks.row_checks import check_keys, check_text
+from targen.tasks.task import Example, Row, Task
 
 ASKS, ENDS = "Output:", "<|endoftext|>"  # how a prompt and a completion of the authors' release end
 
@@ -29,18 +29,16 @@ def row_of(record: Json, idx: int) -> Row:
     return {**texts, "idx": idx}
 
 
-def check_format(task: TaskSpec, row: Row) -> None:
-    check_keys(row, [*task.row, "idx"], optional=[])
-    for name in ("instruction", "output"):
-        check_text(row, name)
+class SelfInstruct(Task):
+    """An instruction and its output."""
 
+    def check_format(self, row: Row) -> None:
+        check_keys(row, [*self.row, "idx"], optional=[])
+        for name in ("instruction", "output"):
+            check_text(row, name)
 
-def view(task: TaskSpec, row: Row) -> dict[str, str]:
-    return {"text": "\n".join(filter(None, [row["instruction"], row["input"]]))}
+    def view(self, row: Row) -> dict[str, str]:
+        return {"text": "\n".join(filter(None, [row["instruction"], row["input"]]))}
 
-
-def examples(task: TaskSpec, row: Row) -> list[Example]:
-    return [Example(task.name, row["idx"], view(task, row), (row["output"],), (0,))]
-
-
-CODE = TaskCode(check_format=check_format, view=view, examples=examples)
+    def examples(self, row: Row) -> list[Example]:
+        return [Example(self.name, row["idx"], self.view(row), (row["output"],), (0,))]

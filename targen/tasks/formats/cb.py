@@ -1,0 +1,29 @@
+"""CB: `{"premise": "... I do not think the language was peeled down.", "hypothesis": "the language was peeled down", "label": "entailment", "idx": 0}`.
+
+The hypothesis is the instance seed's clause, so the label is a fact about the premise's author alone.
+"""
+
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
+from targen.tasks.task import Row, Task
+from targen.text.normalise import lemmas, normalised, words
+
+MIN_SHARED = 0.6  # share of the clause's content words that the premise must hold
+
+
+class CB(Task):
+    """Whether an author is committed to a clause."""
+
+    def check_seed(self, seed: Json) -> None:
+        clause = seed["hypothesis"].strip()
+        if clause.endswith("?") or len(words(clause)) < 3:
+            raise RowError("clause is not a declarative clause of three words or more")
+
+    def check_quality(self, row: Row, seed: Json) -> None:
+        if normalised(row["premise"]) == normalised(row["hypothesis"]):
+            raise RowError("hypothesis is the whole premise")
+        content = [word for word in words(row["hypothesis"]) if len(word) > 3]
+        premise = frozenset().union(*(lemmas(word) for word in words(row["premise"])))
+        shared = sum(not lemmas(word).isdisjoint(premise) for word in content)
+        if shared < MIN_SHARED * len(content):
+            raise RowError(f"premise has {shared} of the clause's {len(content)} content words")

@@ -1,0 +1,22 @@
+"""Checks that rows of several tasks share. Each raises RowError with the reason."""
+
+from collections.abc import Sequence
+
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json
+
+
+def check_keys(row: Json, required: Sequence[str], optional: Sequence[str]) -> None:
+    """The row has all required keys, no unknown one, and a whole number from 0 as `idx`."""
+    missing = [name for name in required if name not in row]
+    unknown = [name for name in row if name not in required and name not in optional]
+    if missing or unknown:
+        raise RowError(f"keys: missing {missing}, unknown {unknown}")
+    if type(row["idx"]) is not int or row["idx"] < 0:
+        raise RowError(f"idx: got {row['idx']!r}, expected a whole number from 0")
+
+
+def check_text(row: Json, name: str) -> None:
+    """The field is a text that is not blank."""
+    if not isinstance(row[name], str) or not row[name].strip():
+        raise RowError(f"{name}: got {row[name]!r}, expected a text")
