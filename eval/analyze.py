@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from eval.analysis.arguments import Own, own_arguments
+from targen.config.loading import settings_from
 from targen.config.run_directory import open_run
-from targen.config.settings import settings_from
 from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
 from targen.runtime.errors import UserError
 from targen.runtime.run_lock import locked

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from eval.scoring.results import SUPERGLUE, Result, read_runs
 from eval.tables.run_dirs import Asked, asked
 from eval.tables.score_tables import lines, markdown, warning
+from targen.config.loading import as_values, check
 from targen.config.run_directory import NOT_OF_THE_RUN, open_run, read_config, read_record
-from targen.config.settings import Settings, as_values, check
+from targen.config.settings import Settings
 from targen.runtime.cli import compose, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_text

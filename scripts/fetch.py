@@ -11,8 +11,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from targen.config.loading import settings_from
 from targen.config.openllm import pieces
-from targen.config.settings import Settings, settings_from
+from targen.config.settings import Settings
 from targen.data.hub import records_of
 from targen.data.hub_requirements import LEFT_OUT, Needed, needs
 from targen.runtime.cli import main

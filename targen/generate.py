@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from targen.config.generation import STEPS
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.cost.report import plan_text, write_cost
@@ -19,7 +20,7 @@ from targen.dataset.writer import write_data_set
 from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.backends.registry import WhenNeeded, backend_of, check_backend
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, STEPS, Answer, Request, schema_problem
+from targen.llm.messages import LLM, Answer, Request, schema_problem
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from targen.config.settings import Settings, ShardOf
+from targen.config.generation import ShardOf
+from targen.config.settings import Settings
 from targen.generate import generate, phase_of
 from targen.runtime.cli import main
 from targen.synthesis.shards import check_complete

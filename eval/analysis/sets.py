@@ -8,8 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
+from targen.config.required_files import local_file
 from targen.config.settings import Settings
-from targen.data.original import Split, checked, eval_split, local_file, original_train_split, read_rows
+from targen.data.original import Split, checked, eval_split, original_train_split, read_rows
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths

@@ -8,7 +8,7 @@ import yaml
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from eval.scoring.results import Score
-from targen.config.settings import check
+from targen.config.loading import check
 from targen.runtime.paths import PROJECT
 from targen.tasks.task import STRICT
 

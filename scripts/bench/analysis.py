@@ -24,9 +24,9 @@ from random import Random
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from eval.analysis.measures.self_bleu import SelfBleu  # noqa: E402
-from targen.data.original import FIXTURE  # noqa: E402
-from targen.text.normalise import units  # noqa: E402
+from eval.analysis.measures.self_bleu import SelfBleu
+from targen.data.original import FIXTURE
+from targen.text.normalise import units
 
 ROWS, BLEU_ROWS, NLTK_ROWS, PAGE_ROWS = 10_000, 1_000, 30, 5_000
 SPLITS = {"train": ROWS, "val": 277, "test": 3_000}

@@ -27,29 +27,31 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import torch  # noqa: E402
-from lm_eval.api.instance import Instance  # noqa: E402
-from lm_eval.models.huggingface import HFLM  # noqa: E402
-from scored_runs import SPECS, Made, gold_of, write_run  # noqa: E402
-from scored_runs import answers as made_up_answers  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast  # noqa: E402
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from scored_runs import SPECS, Made, gold_of, write_run
+from scored_runs import answers as made_up_answers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
-from eval.scoring.metrics import score  # noqa: E402
-from eval.scoring.results import read_runs  # noqa: E402
-from eval.statistics.comparison_groups import entry  # noqa: E402
-from eval.statistics.prediction_cache import Archive  # noqa: E402
-from eval.statistics.significance import Evidence  # noqa: E402
-from eval.tables.paper_report import paper_report, write_figures, write_tables  # noqa: E402
-from targen.config.settings import Settings, settings_from  # noqa: E402
-from targen.data.original import FIXTURE, local_file, read_rows  # noqa: E402
-from targen.runtime.cli import compose  # noqa: E402
-from targen.synthesis.slots import rng  # noqa: E402
-from targen.tasks.task import Example, Task  # noqa: E402
-from train.data.rendering import answers, encoder_texts, prompt, with_cue  # noqa: E402
-from train.families import decoder, encoder, seq2seq  # noqa: E402
-from train.inference.ranking import log_likelihoods  # noqa: E402
-from train.models.loading import Loaded  # noqa: E402
+from eval.scoring.metrics import score
+from eval.scoring.results import read_runs
+from eval.statistics.comparison_groups import entry
+from eval.statistics.prediction_cache import Archive
+from eval.statistics.significance import Evidence
+from eval.tables.paper_report import paper_report, write_figures, write_tables
+from targen.config.loading import settings_from
+from targen.config.required_files import local_file
+from targen.config.settings import Settings
+from targen.data.original import FIXTURE, read_rows
+from targen.runtime.cli import compose
+from targen.synthesis.slots import rng
+from targen.tasks.task import Example, Task
+from train.data.rendering import answers, encoder_texts, prompt, with_cue
+from train.families import decoder, encoder, seq2seq
+from train.inference.ranking import log_likelihoods
+from train.models.loading import Loaded
 
 WHOLE = 4096  # tokens: nothing is cut
 FIXTURE_ROWS = 200

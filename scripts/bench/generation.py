@@ -36,7 +36,7 @@ from aiohttp import web
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "bench")]
 
-from scale import (  # noqa: E402
+from scale import (
     ROWS,
     SHARDS,
     Varied,
@@ -49,15 +49,17 @@ from scale import (  # noqa: E402
     text_of,
 )
 
-from targen.config.settings import Generator, Settings, settings_from  # noqa: E402
-from targen.generate import generate, recipes  # noqa: E402
-from targen.llm.call_log import CallLog  # noqa: E402
-from targen.llm.messages import LLM as LanguageModel  # noqa: E402
-from targen.llm.messages import Answer, Request, Sampling, make_request  # noqa: E402
-from targen.runtime.cli import compose  # noqa: E402
-from targen.runtime.jsonl import dumps  # noqa: E402
-from targen.synthesis.prompts import generation_prompt  # noqa: E402
-from tests.support.fake_model import FakeModel  # noqa: E402
+from targen.config.generation import Generator, Sampling
+from targen.config.loading import settings_from
+from targen.config.settings import Settings
+from targen.generate import generate, recipes
+from targen.llm.call_log import CallLog
+from targen.llm.messages import LLM as LanguageModel
+from targen.llm.messages import Answer, Request, make_request
+from targen.runtime.cli import compose
+from targen.runtime.jsonl import dumps
+from targen.synthesis.prompts import generation_prompt
+from tests.support.fake_model import FakeModel
 
 
 @dataclass(frozen=True)

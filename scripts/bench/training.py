@@ -21,30 +21,31 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 STARTED = time.monotonic()
 
-from targen.runtime.subprocesses import MALLOC  # noqa: E402
+from targen.runtime.subprocesses import MALLOC
 
 if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # for all three, as the phases of a run have it
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})  # read when a process starts
 
-import torch  # noqa: E402
-from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed  # noqa: E402
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from targen.config.settings import Settings, settings_from  # noqa: E402
-from targen.data.original import FIXTURE, read_rows  # noqa: E402
-from targen.runtime.cli import compose  # noqa: E402
-from targen.runtime.progress import Progress  # noqa: E402
-from train.families.base import family as family_named  # noqa: E402
-from train.families.losses import cell_loss  # noqa: E402
-from train.grid.arms import Part  # noqa: E402
-from train.grid.cells import cells  # noqa: E402
-from train.grid.checkers import Job  # noqa: E402
-from train.grid.encoding import encode_parts  # noqa: E402
-from train.grid.pending_jobs import Surroundings  # noqa: E402
-from train.loop.preparation import Prepared  # noqa: E402
-from train.loop.trainer import IGNORED, CellTrainer  # noqa: E402
-from train.run import train  # noqa: E402
-from train.runtime.processes import Processes  # noqa: E402
-from train.runtime.stop import StopRequest  # noqa: E402
+from targen.config.loading import settings_from
+from targen.config.settings import Settings
+from targen.data.original import FIXTURE, read_rows
+from targen.runtime.cli import compose
+from targen.runtime.progress import Progress
+from train.families.base import family as family_named
+from train.families.losses import cell_loss
+from train.grid.arms import Part
+from train.grid.cells import cells
+from train.grid.checkers import Job
+from train.grid.encoding import encode_parts
+from train.grid.pending_jobs import Surroundings
+from train.loop.preparation import Prepared
+from train.loop.trainer import IGNORED, CellTrainer
+from train.run import train
+from train.runtime.processes import Processes
+from train.runtime.stop import StopRequest
 
 LENGTH = 128  # tokens, of the GLUE example
 BYTES = 512  # for the models whose tokens are bytes

@@ -14,7 +14,8 @@ from targen.runtime.paths import CONF
 from targen.tasks.task import STRICT
 
 if TYPE_CHECKING:
-    from targen.config.settings import OpenLLM, Settings
+    from targen.config.evaluation import OpenLLM
+    from targen.config.settings import Settings
 
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
 AS_RELEASED = {"truthfulqa/validation": "mc_task.json"}  # official files of another name
@@ -95,7 +96,7 @@ class Piece:
 
 def suite_from_file(name: str) -> Suite:
     """A suite with the tasks of its base before its own."""
-    from targen.config.settings import check
+    from targen.config.loading import check
 
     values = yaml.safe_load((CONF / "openllm" / f"{name}.yaml").read_text(encoding="utf-8"))
     suite = check(Suite, values, f"openllm.{name}")

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from targen.config import openllm
 from targen.config import training as finetuning
-from targen.llm.messages import STEPS
+from targen.config.generation import STEPS
 
 if TYPE_CHECKING:
     from targen.config.settings import Settings

@@ -9,11 +9,10 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
-from targen.config import openllm
 from targen.config.diff import changed_answer_keys
-from targen.config.settings import Settings, as_values, original_train_task, settings_from
-from targen.config.training import is_file, needs_original, shows_original
-from targen.data.original import local_file
+from targen.config.loading import as_values, settings_from
+from targen.config.required_files import missing_files
+from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, write_text
 from targen.runtime.run_lock import refuse_if_locked
@@ -79,49 +78,6 @@ def _with_template_hash(values: Json) -> Json:
             f"generator.chat_template: {template} cannot be read ({err.strerror}). Correct the path."
         ) from None
     return values | {"generator": values["generator"] | {"chat_template_sha256": digest}}
-
-
-def missing_files(settings: Settings) -> list[str]:
-    """What the run's phases need and that is not there: found before anything is asked or trained."""
-    start = settings.train.init_from
-    if "train" in settings.phases and start is not None and not (settings.paths.start(start) / "done.json").is_file():
-        return [
-            f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
-            "<run.dir>/models/<cell> of another; train it first."
-        ]
-    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
-    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
-
-
-def _missing_instructions(settings: Settings) -> list[str]:
-    source = settings.data.self_instruct
-    if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
-        return []
-    if is_file(source) and not Path(source).is_file():
-        return [f"data.self_instruct: {source} is not there. Correct the path."]
-    return []
-
-
-def _missing_data(settings: Settings) -> list[str]:
-    if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
-        return []
-    needed = []
-    for task in settings.tasks.values():
-        if "evaluate" in settings.phases and settings.eval.superglue:
-            needed.append((task, task.eval_split))
-            if settings.eval.submission:
-                needed.append((task, "test"))
-        if "train" in settings.phases and needs_original(settings):
-            needed.append((original_train_task(settings, task), "train"))
-        if "evaluate" in settings.phases and shows_original(settings):
-            needed.append((original_train_task(settings, task), "train"))
-    problems = []
-    for task, split in needed:
-        try:
-            local_file(Path(settings.data.dir or ""), task, split)
-        except UserError as err:
-            problems.append(str(err))
-    return list(dict.fromkeys(problems))
 
 
 def read_record(path: Path) -> Json:

@@ -8,10 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from targen.config.settings import Generator
+from targen.config.generation import STEPS, Generator, Step
 from targen.cost.token_estimate import Call, Measure, measure, tokens_of
 from targen.llm.call_log import call_files
-from targen.llm.messages import STEPS, Step
 from targen.runtime.paths import RunPaths
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Slot, seed_place

@@ -4,9 +4,9 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from targen.config.settings import Price, Settings
+from targen.config.generation import STEPS, Price
+from targen.config.settings import Settings
 from targen.cost.plan import Plan, Planned, plan
-from targen.llm.messages import STEPS
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.synthesis.recipe import Recipe
 

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from targen.config.settings import Generator
+from targen.config.generation import Generator, Step
 from targen.llm.backends.recorded import SHIPPED
-from targen.llm.messages import Answer, Request, Step
+from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_pools

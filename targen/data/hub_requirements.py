@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from targen.config.settings import Settings, model_from_file, original_train_task
+from targen.config.loading import model_from_file, original_train_task
+from targen.config.settings import Settings
 from targen.config.training import Model, needs_original, shows_original
 from targen.runtime.paths import CONF
 from targen.tasks.task import Task

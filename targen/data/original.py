@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from targen.config.required_files import local_file
 from targen.config.settings import Data
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import read_jsonl
@@ -67,28 +68,6 @@ def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Spli
             return None
         raise UserError(f"data.hub: {err}") from None
     return Split(rows, f"SuperGLUE {split}")
-
-
-def local_file(folder: Path, task: Task, split: str) -> Path:
-    """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
-
-    Raises: UserError naming what is missing.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
-        )
-    names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
-    found = [path for name in names if (path := folder / task.folder / name).is_file()]
-    if not found:
-        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
-        other = without if split == "train" else f"leave {task.name} out"
-        if split == "test" and task.eval_split != "test":
-            other += ", or set eval.submission=false"
-        raise UserError(
-            f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
-        )
-    return found[0]
 
 
 def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from targen.config.settings import Settings, task_from_file
-from targen.llm.messages import STEPS
+from targen.config.generation import STEPS
+from targen.config.loading import task_from_file
+from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF
 from targen.tasks.task import Task

@@ -5,31 +5,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass as checked_dataclass
-
+from targen.config.generation import Sampling, Step
 from targen.llm.json_output import objects_in, repaired, with_known_keys, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
-from targen.tasks.task import STRICT
 
-Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 _SORTED = json.JSONEncoder(sort_keys=True)
-STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Sampling:
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_tokens: Annotated[int, Field(ge=1)]
-
-    @property
-    def body(self) -> Json:
-        """As a chat completion has it."""
-        return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from targen.llm.messages import Request, Step
+from targen.config.generation import Step
+from targen.llm.messages import Request
 from targen.runtime.errors import UserError
 from targen.synthesis.item_lists import pools_of
 from targen.synthesis.prompts import (

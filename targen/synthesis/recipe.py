@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from targen.llm.messages import Request, Sampling, Step, make_request
+from targen.config.generation import Sampling, Step
+from targen.config.method import Method
+from targen.llm.messages import Request, make_request
 from targen.runtime.jsonl import Json
 from targen.synthesis.demonstrations import TrainRows
-from targen.synthesis.prompts import Method, Prompt, seed_variant_keys
+from targen.synthesis.prompts import Prompt, seed_variant_keys
 from targen.synthesis.slots import SeedGroup, Shard, Slot, rng, seed_groups, seed_place, shard_of_call
 from targen.tasks.task import Row, Task
 

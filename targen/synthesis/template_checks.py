@@ -2,8 +2,9 @@
 
 from string import Formatter
 
+from targen.config.method import Method
 from targen.runtime.errors import UserError
-from targen.synthesis.prompts import Method, common_fields, whole_fields
+from targen.synthesis.prompts import common_fields, whole_fields
 from targen.tasks.task import Task
 
 

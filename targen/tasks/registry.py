@@ -6,6 +6,8 @@ from dataclasses import fields
 
 from targen.tasks.task import Task
 
+PAPER_TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")  # Source: arXiv 2310.17876
+
 
 def task_class(name: str) -> type[Task]:
     """The subclass of Task in targen/tasks/formats/<name>.py; Task itself, for rows that are named texts and a label,

@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from targen.config.settings import Settings, settings_from
+from targen.config.loading import settings_from
+from targen.config.settings import Settings
 from targen.runtime.cli import compose
 from targen.runtime.paths import PROJECT
 

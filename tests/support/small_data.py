@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from targen.config.required_files import local_file
 from targen.config.settings import Settings
-from targen.data.original import FIXTURE, local_file, read_rows
+from targen.data.original import FIXTURE, read_rows
 from targen.tasks.task import Example
 from tests.support.commands import LONGEST, PROJECT, settings
 from train.data.rendering import prompt

@@ -8,7 +8,8 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
-from targen.config.settings import Settings, model_from_file
+from targen.config.loading import model_from_file
+from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from targen.synthesis.slots import rng
 from train.grid.arms import Part, hold_out, real_part, synthetic_part, training_parts

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from targen.config.settings import Settings, check
+from targen.config.loading import check
+from targen.config.settings import Settings
 from targen.config.training import is_file
 from targen.data.hub import records_of
 from targen.runtime.errors import RowError, UserError

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Set
 from itertools import pairwise
 from pathlib import Path
 
-from targen.config.settings import Generator
+from targen.config.generation import Generator
 from targen.llm.messages import Answer, Failure, Request, answer_from_completion, refusal
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines

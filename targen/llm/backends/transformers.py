@@ -23,7 +23,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from targen.config.settings import Generator
+from targen.config.generation import Generator
 from targen.llm.backends.chat_template import Chat
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError

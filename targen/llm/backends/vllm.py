@@ -8,7 +8,7 @@ from dataclasses import fields
 from threading import Thread
 from typing import Any
 
-from targen.config.settings import Generator
+from targen.config.generation import Generator
 from targen.llm.backends.chat_template import Chat
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError, did_you_mean

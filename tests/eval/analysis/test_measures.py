@@ -24,7 +24,8 @@ from eval.analysis.measures.semantic import embedder_of, embeddings, mean_cosine
 from eval.analysis.results import Found, Interval, Measure
 from eval.analysis.sets import DataSet, Pair, texts
 from eval.analysis.sheet import judged, read_sheet, write_sheet
-from targen.data.original import FIXTURE, Split, local_file, read_rows
+from targen.config.required_files import local_file
+from targen.data.original import FIXTURE, Split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Row
 from targen.text.normalise import units

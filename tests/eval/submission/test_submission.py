@@ -16,9 +16,9 @@ from eval.scoring.scores import Evaluated, ReadyCell
 from eval.submission.__main__ import main
 from eval.submission.archive_format import problems, wanted_names
 from eval.submission.archives import Predict, archives, packed, submit
-from targen.config.run_directory import missing_files
+from targen.config.required_files import local_file, missing_files
 from targen.config.settings import Data, Settings
-from targen.data.original import FIXTURE, leaderboard_split, local_file, read_rows
+from targen.data.original import FIXTURE, leaderboard_split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task
 from tests.support.commands import ORIGINALS, TASKS, files, settings

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from targen.config.generation import STEPS
 from targen.config.settings import Settings
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text
 from targen.generate import generate, recipes
 from targen.llm.backends.recorded import SHIPPED, Recorded
 from targen.llm.call_log import CallLog
-from targen.llm.messages import STEPS, Answer, Request
+from targen.llm.messages import Answer, Request
 from targen.synthesis.candidate_store import Drafts
 from targen.synthesis.engine import Engine
 from targen.synthesis.synthesis import Synthesis, synthesise

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from targen.config.settings import Generator
+from targen.config.generation import Generator, Sampling
 from targen.generate import generate, recipes
 from targen.llm.backends import transformers as backend
-from targen.llm.messages import Answer, Request, Sampling, make_request
+from targen.llm.messages import Answer, Request, make_request
 from targen.runtime.errors import UserError
 from tests.support.commands import command, files, lines, settings
 from tests.support.tiny_llama import TEMPLATE, write_tiny_llama

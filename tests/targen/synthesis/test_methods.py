@@ -10,8 +10,9 @@ import pytest
 
 from eval.page.rows import browser
 from eval.page.rows import made as entries_of
-from targen.config.settings import task_from_file
-from targen.data.original import FIXTURE, local_file, read_rows
+from targen.config.loading import task_from_file
+from targen.config.required_files import local_file
+from targen.data.original import FIXTURE, read_rows
 from targen.generate import generate
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import RunPaths

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from targen.data.original import FIXTURE, local_file, read_rows
+from targen.config.required_files import local_file
+from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import CONF
 from targen.tasks.formats.wsc import find_span

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from targen.data.original import FIXTURE, local_file, read_rows
+from targen.config.required_files import local_file
+from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example
 from tests.support.commands import ORIGINALS, settings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eval.run import evaluate
-from targen.config.run_directory import missing_files
+from targen.config.required_files import missing_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from tests.support.commands import command, lines

@@ -1,0 +1,75 @@
+"""The local files that the phases of a run read, and which of them are missing."""
+
+from pathlib import Path
+
+from targen.config import openllm
+from targen.config.loading import original_train_task
+from targen.config.settings import Settings
+from targen.config.training import is_file, needs_original, shows_original
+from targen.runtime.errors import UserError
+from targen.tasks.task import Task
+
+
+def missing_files(settings: Settings) -> list[str]:
+    """What the run's phases need and that is not there: found before anything is asked or trained."""
+    start = settings.train.init_from
+    if "train" in settings.phases and start is not None and not (settings.paths.start(start) / "done.json").is_file():
+        return [
+            f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
+            "<run.dir>/models/<cell> of another; train it first."
+        ]
+    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
+    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
+
+
+def _missing_instructions(settings: Settings) -> list[str]:
+    source = settings.data.self_instruct
+    if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
+        return []
+    if is_file(source) and not Path(source).is_file():
+        return [f"data.self_instruct: {source} is not there. Correct the path."]
+    return []
+
+
+def _missing_data(settings: Settings) -> list[str]:
+    if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
+        return []
+    needed = []
+    for task in settings.tasks.values():
+        if "evaluate" in settings.phases and settings.eval.superglue:
+            needed.append((task, task.eval_split))
+            if settings.eval.submission:
+                needed.append((task, "test"))
+        if "train" in settings.phases and needs_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+        if "evaluate" in settings.phases and shows_original(settings):
+            needed.append((original_train_task(settings, task), "train"))
+    problems = []
+    for task, split in needed:
+        try:
+            local_file(Path(settings.data.dir or ""), task, split)
+        except UserError as err:
+            problems.append(str(err))
+    return list(dict.fromkeys(problems))
+
+
+def local_file(folder: Path, task: Task, split: str) -> Path:
+    """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
+
+    Raises: UserError naming what is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
+        )
+    names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
+    found = [path for name in names if (path := folder / task.folder / name).is_file()]
+    if not found:
+        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
+        other = without if split == "train" else f"leave {task.name} out"
+        if split == "test" and task.eval_split != "test":
+            other += ", or set eval.submission=false"
+        raise UserError(
+            f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
+        )
+    return found[0]
