@@ -1,7 +1,8 @@
-"""A grid as SLURM jobs: which elements each array has, what waits for what, and the text that sbatch gets. No I/O.
+"""The grid of a run as SLURM jobs: the tasks of each array, the dependencies, and the text that sbatch gets. No I/O.
 
 Five kinds of jobs: an array over the shards of the generation, the merge, an array over the cells to train, one over the
-cells to score, the report. An array longer than the cluster's MaxArraySize becomes several.
+cells to score, and the report. The merge and the report are single jobs and count as arrays of one task. An array longer
+than the cluster's MaxArraySize is split into several.
 """
 
 import shlex
@@ -13,10 +14,14 @@ from targen.config.cluster import Cluster, JobName, Resources, shard_count
 from targen.config.settings import Settings
 from train.grid.cells import cells
 
+Dependency = tuple[
+    str, str
+]  # (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
+
 
 @dataclass(frozen=True)
-class Todo:
-    """What of a grid is to be submitted: elements by their names, in the order of the grid."""
+class GridWork:
+    """Array tasks of a grid by name, in the order of the grid: all of them, or those that are to be submitted."""
 
     shards: tuple[str, ...]
     merge: bool
@@ -30,38 +35,44 @@ class Todo:
 
 @dataclass(frozen=True)
 class Job:
-    """One call of sbatch: an array of `elements`, element i with index i.
-
-    `after`: (kind of dependency, name of a job of the same submission or id of an earlier one).
-    """
+    """One call of sbatch: an array whose task with index i is `array_tasks[i]`."""
 
     name: str
-    kind: JobName
-    elements: tuple[str, ...]
-    after: tuple[tuple[str, str], ...] = ()
+    job_name: JobName
+    array_tasks: tuple[str, ...]
+    after: tuple[Dependency, ...] = ()
 
     @property
-    def single(self) -> bool:
-        """Not an array: the merge and the report."""
-        return self.kind in ("merge", "report")
+    def is_single(self) -> bool:
+        """Whether it is no array: the merge and the report."""
+        return self.job_name in ("merge", "report")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where jobs run: absolute paths, and the interpreter."""
+class JobPaths:
+    """Where jobs run: absolute paths, and the interpreter. `folder` is that of the submission."""
 
     cwd: Path
     project: Path
     python: str
-    folder: Path  # of this submission
+    folder: Path
 
 
-def whole(settings: Settings) -> Todo:
+@dataclass(frozen=True)
+class QueuedIds:
+    """Ids of what earlier submissions still have in the queue; an array's tasks one by one, except of `evaluate`."""
+
+    generate: tuple[str, ...] = ()
+    merge: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] = ()
+
+
+def whole_grid(settings: Settings) -> GridWork:
     """Everything that the phases of the run ask for."""
     phases = settings.phases
     shards = shard_count(settings)
     grid = cells(settings)
-    return Todo(
+    return GridWork(
         shards=tuple(str(index) for index in range(shards)) if "generate" in phases else (),
         merge=shards > 1 and bool({"generate", "merge"} & set(phases)),
         train=tuple(cell.name for cell in grid if cell.trained) if "train" in phases else (),
@@ -70,113 +81,107 @@ def whole(settings: Settings) -> Todo:
     )
 
 
-@dataclass(frozen=True)
-class Live:
-    """Ids of what an earlier submission has in the queue still, elements of arrays one by one."""
-
-    generate: tuple[str, ...] = ()
-    merge: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()
-
-
-def jobs(todo: Todo, longest: int, live: Live | None = None) -> list[Job]:
+def jobs(work: GridWork, longest: int, queued: QueuedIds | None = None) -> list[Job]:
     """The jobs in the order of their submission; no array is longer than `longest`."""
-    live = live or Live()
-    made = _arrays("generate", todo.shards, longest)
-    shards = (*_all("afterok", made), *(("afterok", id) for id in live.generate))
-    if todo.merge:
-        made.append(Job("merge", "merge", ("merge",), shards))
-    rows = _all("afterok", made[-1:]) if todo.merge else (*shards, *(("afterok", id) for id in live.merge))
-    trained = _arrays("train", todo.train, longest, rows)
-    scored = []
-    for job in trained:  # a cell is scored as soon as it is trained
-        own = tuple(name for name in job.elements if name in set(todo.evaluate))
-        if own == job.elements:
-            scored.append(Job(job.name.replace("train", "evaluate"), "evaluate", own, (("aftercorr", job.name),)))
-        elif own:
-            scored.append(Job(job.name.replace("train", "evaluate"), "evaluate", own, (("afterok", job.name),)))
-    rest = [name for name in todo.evaluate if name not in set(todo.train)]
-    scored += _arrays("evaluate-only" if scored else "evaluate", rest, longest, rows)
-    made += [*trained, *scored]
-    if todo.report:  # whatever became of the cells: what is there is shown
-        ends = (*_all("afterany", scored or trained or made[-1:]), *(("afterany", id) for id in live.evaluate))
-        made.append(Job("report", "report", ("report",), ends))
-    return made
+    queued = queued or QueuedIds()
+    generation = _arrays("generate", "generate", work.shards, longest)
+    after_shards = (*_each("afterok", generation), *(("afterok", id) for id in queued.generate))
+    merge = [Job("merge", "merge", ("merge",), after_shards)] if work.merge else []
+    after_rows = _each("afterok", merge) if merge else (*after_shards, *(("afterok", id) for id in queued.merge))
+    training = _arrays("train", "train", work.train, longest, after_rows)
+    scoring = []
+    for job in training:  # a cell is scored as soon as it is trained
+        scored = tuple(name for name in job.array_tasks if name in set(work.evaluate))
+        dependency = "aftercorr" if scored == job.array_tasks else "afterok"
+        if scored:
+            name = job.name.replace("train", "evaluate")
+            scoring.append(Job(name, "evaluate", scored, ((dependency, job.name),)))
+    untrained = [name for name in work.evaluate if name not in set(work.train)]
+    scoring += _arrays("evaluate-only" if scoring else "evaluate", "evaluate", untrained, longest, after_rows)
+    before_report = [*generation, *merge, *training, *scoring]
+    if not work.report:
+        return before_report
+    last = scoring or training or before_report[-1:]
+    # afterany: the report shows what there is, even if some cells failed
+    after_all = (*_each("afterany", last), *(("afterany", id) for id in queued.evaluate))
+    return [*before_report, Job("report", "report", ("report",), after_all)]
 
 
-def _all(kind: str, jobs: Iterable[Job]) -> tuple[tuple[str, str], ...]:
-    return tuple((kind, job.name) for job in jobs)
+def _each(dependency: str, jobs: Iterable[Job]) -> tuple[Dependency, ...]:
+    return tuple((dependency, job.name) for job in jobs)
 
 
-def _arrays(kind: str, elements: Sequence[str], longest: int, after: tuple[tuple[str, str], ...] = ()) -> list[Job]:
-    parts = [tuple(elements[start : start + longest]) for start in range(0, len(elements), longest)]
-    names = [kind] if len(parts) == 1 else [f"{kind}-{number}" for number in range(1, len(parts) + 1)]
-    of: JobName = "evaluate" if kind == "evaluate-only" else kind  # type: ignore[assignment]
-    return [Job(name, of, part, after) for name, part in zip(names, parts, strict=True)]
+def _arrays(
+    name: str, job_name: JobName, array_tasks: Sequence[str], longest: int, after: tuple[Dependency, ...] = ()
+) -> list[Job]:
+    parts = [tuple(array_tasks[start : start + longest]) for start in range(0, len(array_tasks), longest)]
+    names = [name] if len(parts) == 1 else [f"{name}-{number}" for number in range(1, len(parts) + 1)]
+    return [Job(part_name, job_name, part, after) for part_name, part in zip(names, parts, strict=True)]
 
 
 def log_pattern(job: Job) -> str:
-    """The name of a job's log, as sbatch has it; %a is the index of the element."""
-    return f"{job.name}-0.log" if job.single else f"{job.name}-%a.log"
+    """The file name of a job's log for sbatch; %a stands for the index of the array task."""
+    return f"{job.name}-0.log" if job.is_single else f"{job.name}-%a.log"
 
 
-def sbatch_text(settings: Settings, job: Job, place: Place) -> str:
-    """The script of one job. Everything that is not of this program is quoted."""
-    cluster, asked = settings.cluster, settings.cluster.of(job.kind)
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job, place)), ""]
-    lines += [*cluster.setup, *_exports(cluster, asked, place)]
-    if job.kind == "train" and asked.nodes > 1:
+def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
+    """The script of one job. Every value that comes from the user is quoted."""
+    cluster, resources = settings.cluster, settings.cluster.of(job.job_name)
+    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job, paths)), ""]
+    lines += [*cluster.setup, *_exports(cluster, resources, paths)]
+    if job.job_name == "train" and resources.nodes > 1:
         lines += [
             'export MASTER_ADDR="$(hostname)"  # this script runs on the first node',
             'export MASTER_PORT="$((20000 + SLURM_JOB_ID % 40000))"',
         ]
-    marker = shlex.quote(str(place.folder / "grid.json"))
+    grid_file = shlex.quote(str(paths.folder / "grid.json"))
     lines += [
-        f"if [ ! -r {marker} ]; then",
-        f'  echo "error: run.dir: {_plain(place.folder)} cannot be seen from $(hostname). Take a run.dir on a file system that all nodes share." >&2',
+        f"if [ ! -r {grid_file} ]; then",
+        f'  echo "error: run.dir: {_in_double_quotes(paths.folder)} cannot be seen from $(hostname). Choose a run.dir on a file system that all nodes share." >&2',
         "  exit 2",
         "fi",
     ]
-    own = place.python if cluster.container is None else "python3"
-    command = [own, "-m", "slurm.worker", str(place.folder), job.name]
+    python = paths.python if cluster.container is None else "python3"
+    command = [python, "-m", "slurm.worker", str(paths.folder), job.name]
     lines.append(f'exec {shlex.join(command)} "${{SLURM_ARRAY_TASK_ID:-0}}"')
     return "\n".join(lines) + "\n"
 
 
-def _options(settings: Settings, job: Job, place: Place) -> list[str]:
-    cluster, asked = settings.cluster, settings.cluster.of(job.kind)
-    found = [f"--job-name={_word(settings.name)}-{job.name}", *_array(job, asked)]
-    partition = asked.partition or cluster.partition
+def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
+    cluster, resources = settings.cluster, settings.cluster.of(job.job_name)
+    options = [f"--job-name={_word(settings.name)}-{job.name}", *_array(job, resources)]
+    partition = resources.partition or cluster.partition
     named = (("partition", partition), ("account", cluster.account), ("qos", cluster.qos))
-    found += [f"--{key}={value}" for key, value in named if value is not None]
-    found += [f"--time={asked.time}", f"--nodes={asked.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={asked.cpus}"]
-    found += [f"--mem={asked.memory}"] if asked.memory is not None else []
-    found += [cluster.gpu_option.format(asked.gpus)] if asked.gpus else []
-    found += ["--requeue", f"--signal=B:USR1@{cluster.warn}", "--open-mode=append", "--kill-on-invalid-dep=yes"]
-    log = f"{_escaped(place.folder)}/{log_pattern(job)}"
-    found += [f"--chdir={_quoted(str(place.cwd))}", f"--output={_quoted(log)}"]
-    return [*found, *cluster.options, *asked.options]
+    options += [f"--{name}={value}" for name, value in named if value is not None]
+    options += [f"--time={resources.time}", f"--nodes={resources.nodes}", "--ntasks-per-node=1"]
+    options += [f"--cpus-per-task={resources.cpus}"]
+    options += [f"--mem={resources.memory}"] if resources.memory is not None else []
+    options += [cluster.gpu_option.format(resources.gpus)] if resources.gpus else []
+    options += ["--requeue", f"--signal=B:USR1@{cluster.warn}", "--open-mode=append", "--kill-on-invalid-dep=yes"]
+    log = f"{_percent_escaped(paths.folder)}/{log_pattern(job)}"
+    options += [f"--chdir={_quoted(str(paths.cwd))}", f"--output={_quoted(log)}"]
+    return [*options, *cluster.options, *resources.options]
 
 
-def _array(job: Job, asked: Resources) -> list[str]:
-    if job.single:
+def _array(job: Job, resources: Resources) -> list[str]:
+    if job.is_single:
         return []
-    limit = f"%{asked.at_once}" if asked.at_once is not None else ""
-    return [f"--array=0-{len(job.elements) - 1}{limit}"]
+    limit = f"%{resources.at_once}" if resources.at_once is not None else ""
+    return [f"--array=0-{len(job.array_tasks) - 1}{limit}"]
 
 
-def _exports(cluster: Cluster, asked: Resources, place: Place) -> list[str]:
-    threads = max(1, asked.cpus // (asked.processes or max(asked.gpus, 1)))
-    found = [
+def _exports(cluster: Cluster, resources: Resources, paths: JobPaths) -> list[str]:
+    threads = max(1, resources.cpus // (resources.processes or max(resources.gpus, 1)))
+    exports = [
         f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"',
-        f"export PYTHONPATH={shlex.quote(str(place.project))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        f"export PYTHONPATH={shlex.quote(str(paths.project))}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
     if cluster.offline:
-        found.append("export HF_HUB_OFFLINE=1  # many jobs that fill one cache would tear it")
-    return found
+        exports.append("export HF_HUB_OFFLINE=1  # many jobs that download into one cache at a time corrupt it")
+    return exports
 
 
-def _escaped(path: Path) -> str:
+def _percent_escaped(path: Path) -> str:
     """A path in sbatch's --output, where % begins a pattern."""
     return str(path).replace("%", "%%")
 
@@ -190,11 +195,11 @@ def _word(text: str) -> str:
     return "".join(char if char.isalnum() or char in "-_.+=/%:," else "_" for char in text)
 
 
-def _plain(path: Path) -> str:
+def _in_double_quotes(path: Path) -> str:
     """A path inside double quotes of the shell."""
     return "".join(f"\\{char}" if char in '\\"$`' else char for char in str(path))
 
 
 def index_map(made: Sequence[Job]) -> str:
-    """Which element has which index, a line each."""
-    return "".join(f"{job.name}[{number}]\t{name}\n" for job in made for number, name in enumerate(job.elements))
+    """Lines `train[0]<tab>name`: which array task has which index."""
+    return "".join(f"{job.name}[{index}]\t{name}\n" for job in made for index, name in enumerate(job.array_tasks))

@@ -1,4 +1,4 @@
-"""Whether a folder of this machine can be seen from the nodes of the cluster, as far as this machine can tell."""
+"""The shared file system check: whether the cluster's nodes can see a folder, as far as this machine can tell."""
 
 import platform
 from pathlib import Path
@@ -11,25 +11,25 @@ LOCAL = frozenset(["tmpfs", "ramfs", "devtmpfs", "overlay", "ext2", "ext3", "ext
 MOUNTS = Path("/proc/self/mountinfo")
 
 
-def check_visible(settings: Settings, folder: Path) -> None:
-    """Raises: UserError where `folder` lies on a disk of this machine and jobs run on others."""
+def check_shared(settings: Settings, folder: Path) -> None:
+    """Raises: UserError if `folder` is on a disk of this machine and jobs run on other machines."""
     if settings.cluster.shared:
         return
-    own = platform.node()
-    nodes = [host for host in scheduler.hosts() if host not in (own, own.partition(".")[0])]
-    kind = file_system(folder)
-    if nodes and (settings.cluster.shared is False or kind in LOCAL):
+    this_host = platform.node()
+    other_hosts = [host for host in scheduler.hosts() if host not in (this_host, this_host.partition(".")[0])]
+    file_system = file_system_of(folder)
+    if other_hosts and (settings.cluster.shared is False or file_system in LOCAL):
         raise UserError(
-            f"run.dir: got {settings.run.dir}, which lies on a disk of {own} ({kind}) that the nodes ({', '.join(nodes[:3])}"
-            f"{', ...' if len(nodes) > 3 else ''}) may not see. Take a run.dir on a shared file system, or, where this one is "
-            "exported to them, set cluster.shared=true."
+            f"run.dir: got {settings.run.dir}, which lies on a disk of {this_host} ({file_system}) that the nodes "
+            f"({', '.join(other_hosts[:3])}{', ...' if len(other_hosts) > 3 else ''}) may not see. Choose a run.dir on a shared "
+            "file system. If the nodes can see this one, set cluster.shared=true."
         )
 
 
-def file_system(path: Path) -> str:
-    """The kind of the file system on which a path lies, or would lie; empty where this machine does not say."""
-    best, kind = "", ""
-    whole = str(path.resolve())
+def file_system_of(path: Path) -> str:
+    """The type of the file system that holds `path` or would hold it, e.g. ext4; empty if this machine does not say."""
+    longest_mount, file_system = "", ""
+    resolved = str(path.resolve())
     try:
         lines = MOUNTS.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -37,7 +37,7 @@ def file_system(path: Path) -> str:
     for line in lines:
         left, _, right = line.partition(" - ")
         mount = left.split()[4].replace("\\040", " ")
-        inside = whole == mount or whole.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, right.split()[0]
-    return kind
+        is_inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        if is_inside and len(mount) >= len(longest_mount):
+            longest_mount, file_system = mount, right.split()[0]
+    return file_system

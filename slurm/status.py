@@ -1,9 +1,10 @@
 """The state of a grid on SLURM, read from its files and one call of squeue: `python -m slurm.status <run.dir>`.
 
-Nobody watches a grid: what is done stands in the files of the run, what was submitted in `slurm/<number>/grid.json` and
-`ids.json`, what became of each start in `slurm/<number>/<job>-<index>.json`. So any login node can tell, at any time.
+No process watches a grid. The files of the run say what is done, `slurm/<number>/grid.json` and `ids.json` what was
+submitted, `slurm/<number>/<job>-<index>.json` how each start ended. So any login node can report the state at any time.
 """
 
+import argparse
 import shlex
 import sys
 from collections import Counter
@@ -12,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slurm.jobs import Live, Todo
+from slurm.jobs import GridWork, QueuedIds
 from slurm.worker import last_error
 from targen.config.cluster import JOBS, JobName
 from targen.runtime import scheduler
+from targen.runtime.cli import USER_ERROR
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths
 
 State = Literal["done", "running", "queued", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "missing")
-OVER = frozenset(
+ENDED_STATES = frozenset(
     [
         "COMPLETED",
         "CANCELLED",
@@ -36,13 +38,13 @@ OVER = frozenset(
         "REVOKED",
     ]
 )
-SHOWN, LOG_LINES = 10, 5  # failed elements with their log, and lines of it
-SILENT = "ended without a word: killed (memory, time limit, node) or cancelled"
+MAX_LOGS, LOG_LINES = 10, 5  # failed array tasks that are shown with their log, and its last lines
+SILENT_END = "ended without a message: killed (memory, time limit, node) or cancelled"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One run of slurm/submit.sh: what was asked for, and the ids of its jobs by their names."""
+    """One run of slurm/submit.sh: what it submitted, and the ids of its jobs by name."""
 
     folder: Path
     grid: Json
@@ -50,52 +52,78 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Element:
-    """A shard, the merge, a cell to train or to score, or the report. `id` is of its last job, `log` that job's."""
+class ArrayTask:
+    """A shard, the merge, a cell to train or to score, or the report. `id` is that of its latest job, `log` that job's."""
 
-    kind: JobName
+    job_name: JobName
     name: str
     state: State
-    why: str = ""
+    reason: str = ""
     id: str | None = None
     log: Path | None = None
 
 
+@dataclass(frozen=True)
+class _LatestJob:
+    """The latest job that was submitted for an array task."""
+
+    submission: Submission
+    name: str
+    is_single: bool
+    index: int
+
+    @property
+    def array_id(self) -> str:
+        return self.submission.ids[self.name]
+
+    @property
+    def id(self) -> str:
+        return self.array_id if self.is_single else f"{self.array_id}_{self.index}"
+
+    @property
+    def log(self) -> Path:
+        return self.submission.folder / f"{self.name}-{self.index}.log"
+
+    def record(self) -> Json:
+        path = self.log.with_suffix(".json")
+        return read_json(path) if path.is_file() else {}
+
+
 def submissions(paths: RunPaths) -> list[Submission]:
-    """All of a run, oldest first; one that was never given to SLURM is none."""
-    found = []
-    for marker in sorted(paths.slurm.glob("*/ids.json")):
-        found.append(Submission(marker.parent, read_json(marker.parent / "grid.json"), read_json(marker)))
-    return found
+    """The submissions of a run, oldest first; without those that SLURM never accepted."""
+    return [
+        Submission(ids.parent, read_json(ids.parent / "grid.json"), read_json(ids))
+        for ids in sorted(paths.slurm.glob("*/ids.json"))
+    ]
 
 
-def is_done(paths: RunPaths, grid: Json, kind: JobName, name: str) -> bool:
-    """Whether the run's own files have what this element makes."""
-    if kind == "train":
+def is_done(paths: RunPaths, grid: Json, job_name: JobName, name: str) -> bool:
+    """Whether the run's files hold what this array task makes."""
+    if job_name == "train":
         return (paths.model(name) / "done.json").is_file()
-    if kind == "evaluate":
+    if job_name == "evaluate":
         return _is_scored(paths, grid, name)
-    if kind == "report":
-        return _is_shown(paths)
+    if job_name == "report":
+        return _is_page_current(paths)
     if _has_rows(paths, grid["sizes"]):
         return True
-    return kind == "generate" and grid["shards"] > 1 and _is_shard_done(paths, grid, int(name))
+    return job_name == "generate" and grid["shards"] > 1 and _is_shard_done(paths, grid, int(name))
 
 
 def _is_scored(paths: RunPaths, grid: Json, cell: str) -> bool:
-    path, model = paths.cell_scores(cell), paths.model(cell) / "done.json"
-    if not path.is_file() or (model.is_file() and model.stat().st_mtime > path.stat().st_mtime):
+    scores, model = paths.cell_scores(cell), paths.model(cell) / "done.json"
+    if not scores.is_file() or (model.is_file() and model.stat().st_mtime > scores.stat().st_mtime):
         return False
-    return set(grid["benchmarks"]) <= {row.get("benchmark") for _, row in read_jsonl(path)}
+    return set(grid["benchmarks"]) <= {row.get("benchmark") for _, row in read_jsonl(scores)}
 
 
-def _is_shown(paths: RunPaths) -> bool:
-    """Whether the page is not older than any score."""
+def _is_page_current(paths: RunPaths) -> bool:
+    """Whether there is a page, and no score is newer than it."""
     page = paths.report / "index.html"
     if not page.is_file():
         return False
-    own = [path.stat().st_mtime for path in paths.scores.with_suffix("").glob("*.jsonl")]
-    return page.stat().st_mtime >= max(own, default=0.0)
+    score_times = [path.stat().st_mtime for path in paths.scores.with_suffix("").glob("*.jsonl")]
+    return page.stat().st_mtime >= max(score_times, default=0.0)
 
 
 def _has_rows(paths: RunPaths, sizes: Mapping[str, int]) -> bool:
@@ -110,128 +138,123 @@ def _is_shard_done(paths: RunPaths, grid: Json, index: int) -> bool:
     return all(rows.get(task, -1) >= size for task, size in grid["sizes"].items())
 
 
-def whole_of(grid: Json) -> list[tuple[JobName, str]]:
-    """Every element of the grid, submitted or not."""
-    return [(kind, name) for kind in JOBS for name in grid["whole"][kind]]
+def array_tasks(paths: RunPaths, grid: Json, queue: Sequence[scheduler.QueuedJob] | None) -> list[ArrayTask]:
+    """The state of every array task of the grid. With `queue` None, SLURM cannot be asked and the files alone decide."""
+    queued_jobs = {(job.id, job.index or 0): job for job in queue or ()}
+    latest = _latest_jobs(paths)
+    tasks = []
+    for job_name in JOBS:
+        for name in grid["whole"][job_name]:
+            if is_done(paths, grid, job_name, name):
+                tasks.append(ArrayTask(job_name, name, "done"))
+            elif (job := latest.get((job_name, name))) is None:
+                tasks.append(ArrayTask(job_name, name, "missing", "never submitted"))
+            else:
+                state, reason = _state(job, queued_jobs.get((job.array_id, job.index)), queue is not None)
+                tasks.append(ArrayTask(job_name, name, state, reason, job.id, job.log))
+    return tasks
 
 
-def elements(paths: RunPaths, grid: Json, queue: Sequence[scheduler.Queued] | None) -> list[Element]:
-    """The state of every element. `queue` None: SLURM cannot be asked, and the files alone tell."""
-    known = {(one.job, one.index or 0): one for one in queue or ()}
-    latest: dict[tuple[str, str], tuple[Submission, Json, int]] = {}
+def _latest_jobs(paths: RunPaths) -> dict[tuple[str, str], _LatestJob]:
+    latest = {}
     for submission in submissions(paths):
         for job in submission.grid["jobs"]:
             if job["name"] in submission.ids:
                 for index, name in enumerate(job["elements"]):
-                    latest[job["kind"], name] = (submission, job, index)
-    found = []
-    for kind, name in whole_of(grid):
-        if is_done(paths, grid, kind, name):
-            found.append(Element(kind, name, "done"))
-        elif (last := latest.get((kind, name))) is None:
-            found.append(Element(kind, name, "missing", "never submitted"))
-        else:
-            found.append(_of_job(kind, name, *last, known, queue is not None))
-    return found
+                    is_single = job["kind"] in ("merge", "report")
+                    latest[job["kind"], name] = _LatestJob(submission, job["name"], is_single, index)
+    return latest
 
 
-def _of_job(
-    kind: JobName,
-    name: str,
-    submission: Submission,
-    job: Json,
-    index: int,
-    known: Mapping[tuple[str, int], scheduler.Queued],
-    asked: bool,
-) -> Element:
-    """The state of an element that is not done and was submitted."""
-    place, id = submission.folder / f"{job['name']}-{index}", submission.ids[job["name"]]
-    log = place.with_suffix(".log")
-    record = read_json(place.with_suffix(".json")) if place.with_suffix(".json").is_file() else {}
-    own = id if job["kind"] in ("merge", "report") else f"{id}_{index}"
-    queued = known.get((id, index))
-    if queued is not None and queued.state not in OVER:
+def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, slurm_answers: bool) -> tuple[State, str]:
+    """The state of an array task that was submitted and is not done, and the reason for it."""
+    record = job.record()
+    if queued is not None and queued.state not in ENDED_STATES:
         if queued.state == "PENDING":
-            return Element(kind, name, "queued", _again(record, queued.reason), own, log)
-        return Element(kind, name, "running", queued.state.lower(), own, log)
+            return "queued", _pending_reason(record, queued.reason)
+        return "running", queued.state.lower()
     if record.get("outcome") == "failed":
-        return Element(kind, name, "failed", str(record.get("error")), own, log)
-    if not asked and record.get("outcome") not in (None, "done"):
-        return Element(kind, name, "running", f"by its file ({record['outcome']})", own, log)
+        return "failed", str(record.get("error"))
+    if not slurm_answers and record.get("outcome") not in (None, "done"):
+        return "running", f"according to its file ({record['outcome']})"
     ended = f"SLURM says {queued.state}" if queued is not None else None
     if record or (queued is not None and queued.state not in ("CANCELLED", "COMPLETED")):
-        error = last_error(log)
-        return Element(kind, name, "failed", "; ".join(filter(None, (ended or SILENT, error))), own, log)
-    return Element(kind, name, "missing", ended or "not in the queue", own, log)
+        return "failed", "; ".join(filter(None, (ended or SILENT_END, last_error(job.log))))
+    return "missing", ended or "not in the queue"
 
 
-def _again(record: Json, reason: str) -> str:
+def _pending_reason(record: Json, reason: str) -> str:
     if record.get("failures"):
         return f"{reason}; starts again after failure {record['failures']}: {record.get('error')}"
     return reason
 
 
-def todo_of(found: Iterable[Element], again: bool = True) -> Todo:
-    """What is neither done nor in the queue; with `again` also what has failed."""
-    states = ("missing", "failed") if again else ("missing",)
-    lost = [one for one in found if one.state in states]
-    live = [one for one in found if one.state in ("running", "queued")]
+def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
+    """What is neither done nor in the queue, and a new report if anything before it is to run."""
+    tasks = list(tasks)
+    lost = [task for task in tasks if task.state in ("missing", "failed")]
 
-    def of(kind: JobName) -> tuple[str, ...]:
-        return tuple(one.name for one in lost if one.kind == kind)
+    def names(job_name: JobName) -> tuple[str, ...]:
+        return tuple(task.name for task in lost if task.job_name == job_name)
 
-    more = bool(of("generate") or of("merge") or of("train") or of("evaluate"))
-    wants_report = any(one.kind == "report" for one in found)
-    shows = any(one.kind == "report" for one in live)  # it waits in the queue, for what was submitted with it
-    report = wants_report and (bool(of("report")) or (more and not shows))
-    return Todo(of("generate"), bool(of("merge")), of("train"), of("evaluate"), report)
+    reports = [task for task in tasks if task.job_name == "report"]
+    # a report that is in the queue waits for what was submitted with it
+    is_report_queued = any(task.state in ("running", "queued") for task in reports)
+    has_more = any(task.job_name != "report" for task in lost)
+    report = bool(reports) and (bool(names("report")) or (has_more and not is_report_queued))
+    return GridWork(names("generate"), bool(names("merge")), names("train"), names("evaluate"), report)
 
 
-def live_of(found: Sequence[Element]) -> Live:
-    """What later jobs have to wait for."""
+def ids_in_queue(tasks: Sequence[ArrayTask]) -> QueuedIds:
+    """The jobs that later ones have to wait for."""
 
-    def of(kind: JobName) -> tuple[str, ...]:
-        return tuple(one.id for one in found if one.kind == kind and one.id and one.state in ("running", "queued"))
+    def ids(job_name: JobName) -> tuple[str, ...]:
+        return tuple(
+            task.id for task in tasks if task.job_name == job_name and task.id and task.state in ("running", "queued")
+        )
 
-    return Live(of("generate"), of("merge"), tuple(dict.fromkeys(id.partition("_")[0] for id in of("evaluate"))))
+    return QueuedIds(
+        ids("generate"), ids("merge"), tuple(dict.fromkeys(id.partition("_")[0] for id in ids("evaluate")))
+    )
 
 
 def status(root: Path) -> str:
-    """The state of a grid as text. Raises: UserError where none was submitted."""
+    """The state of a grid as text. Raises: UserError if none was submitted."""
     paths = RunPaths(root)
-    made = submissions(paths)
-    if not made:
+    submitted = submissions(paths)
+    if not submitted:
         raise UserError(
             f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={root}"
         )
+    newest = submitted[-1]
     queue = scheduler.queue()
-    found = elements(paths, made[-1].grid, queue)
-    lines = [f"{root}: {made[-1].grid['run']}, {len(made)} submission{'s' * (len(made) > 1)}"]
+    tasks = array_tasks(paths, newest.grid, queue)
+    lines = [f"{root}: {newest.grid['run']}, {len(submitted)} submission{'s' * (len(submitted) > 1)}"]
     if queue is None:
-        lines.append("SLURM cannot be asked here: what runs or waits is told by the files of the run alone.")
-    lines += _table(found)
-    failed = [one for one in found if one.state == "failed"]
-    for number, one in enumerate(failed):
-        lines.append(f"failed: {one.kind} {one.name} ({one.id}): {_line(one.why)}")
-        lines += [f"    {line}" for line in _tail(one.log)] if number < SHOWN else []
-        lines += [f"    {one.log}"] if number < SHOWN else []
-    todo = todo_of(found)
-    if todo:
-        lost = sum(one.state in ("missing", "failed") for one in found)
+        lines.append("SLURM cannot be asked here: running and queued are read from the files of the run alone.")
+    lines += _table(tasks)
+    for number, task in enumerate(task for task in tasks if task.state == "failed"):
+        lines.append(f"failed: {task.job_name} {task.name} ({task.id}): {_line(task.reason)}")
+        if number < MAX_LOGS:
+            lines += [*(f"    {line}" for line in _tail(task.log)), f"    {task.log}"]
+    if work_to_submit(tasks):
+        lost = sum(task.state in ("missing", "failed") for task in tasks)
         lines.append(f"To submit the {lost} that are missing or failed: slurm/resubmit.sh {shlex.quote(str(root))}")
     return "\n".join(lines) + "\n"
 
 
-def _table(found: Sequence[Element]) -> list[str]:
-    rows = [f"{'':10}" + "".join(f"{state:>9}" for state in STATES) + f"{'of':>9}"]
-    for kind in JOBS:
-        own = [one for one in found if one.kind == kind]
-        counts = Counter(one.state for one in own)
-        if own:
-            row = f"{kind:10}" + "".join(f"{counts[state]:>9}" for state in STATES) + f"{len(own):>9}"
-            reasons = Counter(one.why for one in own if one.state == "queued")
-            rows.append(row + (f"   ({_line(reasons.most_common(1)[0][0])})" if reasons else ""))
-    return rows
+def _table(tasks: Sequence[ArrayTask]) -> list[str]:
+    """A line per kind of job: how many of its array tasks are in each state."""
+    lines = [f"{'':10}" + "".join(f"{state:>9}" for state in STATES) + f"{'of':>9}"]
+    for job_name in JOBS:
+        of_job = [task for task in tasks if task.job_name == job_name]
+        if not of_job:
+            continue
+        counts = Counter(task.state for task in of_job)
+        line = f"{job_name:10}" + "".join(f"{counts[state]:>9}" for state in STATES) + f"{len(of_job):>9}"
+        reasons = Counter(task.reason for task in of_job if task.state == "queued")
+        lines.append(line + (f"   ({_line(reasons.most_common(1)[0][0])})" if reasons else ""))
+    return lines
 
 
 def _tail(log: Path | None) -> list[str]:
@@ -243,15 +266,23 @@ def _tail(log: Path | None) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """One line without what a terminal would obey."""
+    """One line, without control characters."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))[:300]
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Prints the state of a grid; exits with 2 if nothing was submitted from the folder."""
+    parser = argparse.ArgumentParser(
+        "slurm/status.sh", description="Shows the state of a grid that was submitted to SLURM."
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="the run.dir of the grid")
+    root = parser.parse_args(arguments).run_dir.removeprefix("run.dir=")
     try:
-        if len(sys.argv) != 2:
-            raise UserError(f"status: got {len(sys.argv) - 1} arguments, expected one: slurm/status.sh <run.dir>")
-        sys.stdout.write(status(Path(sys.argv[1].removeprefix("run.dir="))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        sys.stdout.write(status(Path(root)))
+    except UserError as err:
+        print(f"error: {err}", file=sys.stderr)  # noqa: T201
+        sys.exit(USER_ERROR)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How a grid goes: slurm/status.sh <run.dir>
+# Shows the state of a grid: slurm/status.sh <run.dir>
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${PYTHON:-$root/.venv/bin/python}"

@@ -1,22 +1,23 @@
-"""Submits the grid of a run to SLURM: `slurm/submit.sh +experiment=superglue_flant5 [overrides]`, or what is missing of it.
+"""Submits the grid of a run to SLURM, or what is missing of it: `slurm/submit.sh +experiment=superglue_flant5 [overrides]`.
 
-`--dry-run` prints what sbatch would get and which element has which index; nothing is written. What was done, or waits in
-the queue, is left out.
+With `--dry-run` it only prints what sbatch would get and which array task has which index. What is done or in the queue
+is left out.
 """
 
+import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slurm.jobs import Job, Place, index_map, jobs, sbatch_text, whole
-from slurm.shared_files import check_visible
-from slurm.status import elements, live_of, submissions, todo_of
+from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, whole_grid
+from slurm.shared_files import check_shared
+from slurm.status import array_tasks, ids_in_queue, work_to_submit
 from targen.config.cluster import problems, shard_count
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
@@ -31,27 +32,25 @@ from targen.runtime.run_lock import locked
 from train.grid.cells import cells, check_trained
 
 log = logging.getLogger(__name__)
-DRY = "TARGEN_DRY_RUN"
-MOST = 999  # submissions of a run
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A submission before it is one."""
+class PlannedSubmission:
+    """The jobs of a submission, before SLURM gets them."""
 
     settings: Settings
-    place: Place
+    paths: JobPaths
     grid: Json
     jobs: list[Job]
 
     def text(self, job: Job) -> str:
-        return sbatch_text(self.settings, job, self.place)
+        return sbatch_text(self.settings, job, self.paths)
 
 
-def grid_of(settings: Settings, overrides: Sequence[str]) -> Json:
-    """What grid.json says of the run, without its jobs: all that an element needs."""
+def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
+    """What grid.json says of the run, without its jobs: all that a worker needs to know."""
     cluster, train = settings.cluster, settings.cluster.train
-    todo = whole(settings)
+    work = whole_grid(settings)
     suite = settings.eval.openllm.suite
     return {
         "run": settings.name,
@@ -69,41 +68,43 @@ def grid_of(settings: Settings, overrides: Sequence[str]) -> Json:
         "max_failures": cluster.max_failures,
         "max_restarts": cluster.max_restarts,
         "whole": {
-            "generate": list(todo.shards),
-            "merge": ["merge"] * todo.merge,
-            "train": list(todo.train),
-            "evaluate": list(todo.evaluate),
-            "report": ["report"] * todo.report,
+            "generate": list(work.shards),
+            "merge": ["merge"] * work.merge,
+            "train": list(work.train),
+            "evaluate": list(work.evaluate),
+            "report": ["report"] * work.report,
         },
     }
 
 
-def plan(settings: Settings, overrides: Sequence[str], longest: int, queue: Any) -> Planned:
-    """What is to be submitted: all of the grid that is neither done nor in the queue."""
+def plan(
+    settings: Settings, overrides: Sequence[str], longest: int, queue: Sequence[scheduler.QueuedJob] | None
+) -> PlannedSubmission:
+    """All of the grid that is neither done nor in the queue. Raises: UserError if it cannot run as jobs."""
     paths = RunPaths(settings.paths.root.resolve())
-    grid = grid_of(settings, overrides)
-    found = elements(paths, grid, queue)
-    todo, live = todo_of(found), live_of(found)
-    made = jobs(todo, longest, live)
-    if todo.shards and settings.generator.backend == "batch":
+    grid = grid_json(settings, overrides)
+    tasks = array_tasks(paths, grid, queue)
+    work = work_to_submit(tasks)
+    planned = jobs(work, longest, ids_in_queue(tasks))
+    if work.shards and settings.generator.backend == "batch":
         raise UserError(
             "generator: got batch, whose requests are answered elsewhere, expected a generator that answers. Generate first: "
             "python -m targen.generate ..., then submit the rest."
         )
     python = grid["python"] if settings.cluster.container is None else "python3"
-    place = Place(Path.cwd(), PROJECT, python, _next_folder(paths))
-    of_jobs = [{"name": job.name, "kind": job.kind, "elements": list(job.elements)} for job in made]
-    return Planned(settings, place, grid | {"jobs": of_jobs}, made)
+    job_paths = JobPaths(Path.cwd(), PROJECT, python, _next_folder(paths))
+    plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": list(job.array_tasks)} for job in planned]
+    return PlannedSubmission(settings, job_paths, grid | {"jobs": plain_jobs}, planned)
 
 
 def _next_folder(paths: RunPaths) -> Path:
-    taken = [int(path.name) for path in paths.slurm.glob("*") if path.name.isdecimal()]
-    return paths.slurm / f"{max(taken, default=0) + 1:03d}"
+    numbers = [int(path.name) for path in paths.slurm.glob("*") if path.name.isdecimal()]
+    return paths.slurm / f"{max(numbers, default=0) + 1:03d}"
 
 
-def submit(planned: Planned) -> dict[str, str]:
-    """The ids of the jobs by their names. All are held until the last is accepted, so that none runs when one is refused."""
-    folder, ids = planned.place.folder, dict[str, str]()
+def submit(planned: PlannedSubmission) -> dict[str, str]:
+    """The ids of the jobs by name. All are held until SLURM has accepted the last, so that none runs if one is refused."""
+    folder, ids = planned.paths.folder, dict[str, str]()
     folder.mkdir(parents=True)
     write_text(folder / "grid.json", json.dumps(planned.grid, indent=1) + "\n")
     held = []
@@ -111,8 +112,8 @@ def submit(planned: Planned) -> dict[str, str]:
         for job in planned.jobs:
             script = folder / f"{job.name}.sbatch"
             write_text(script, planned.text(job))
-            after = [(kind, ids.get(other, other)) for kind, other in job.after]
-            ids[job.name] = scheduler.submitted(str(script), after, hold=not after)
+            after = [(dependency, ids.get(job_or_id, job_or_id)) for dependency, job_or_id in job.after]
+            ids[job.name] = scheduler.submit(str(script), after, hold=not after)
             held += [ids[job.name]] * (not after)
     except BaseException:
         scheduler.cancel(list(ids.values()))
@@ -128,88 +129,73 @@ def submit(planned: Planned) -> dict[str, str]:
 
 def check(settings: Settings) -> None:
     """Raises: UserError with everything that would stop the grid later and can be known now."""
-    found = problems(settings)
+    cluster_problems = problems(settings)
     if not {"train", "evaluate"}.isdisjoint(settings.phases):
         cells(settings)
-    if found:
-        raise UserError("\n".join(found))
+    if cluster_problems:
+        raise UserError("\n".join(cluster_problems))
     if "generate" in settings.phases and settings.cluster.container is None:
         recipes(settings)
     check_evaluation_data(settings)
     check_trained(settings)
 
 
-def phase(cfg: Any, overrides: list[str]) -> int:
-    dry = bool(os.environ.get(DRY))
-    if not dry and not scheduler.available():
+def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
+    """Submits the grid, or prints it; the exit code."""
+    if not is_dry_run and not scheduler.available():
         raise UserError(scheduler.MISSING)
     settings = open_run(cfg, check, write=False)
-    longest = _longest_array(dry)
-    queue = scheduler.queue()
-    planned = plan(settings, overrides, longest, queue)
+    planned = plan(settings, overrides, _longest_array(is_dry_run), scheduler.queue())
     if not planned.jobs:
         log.info("slurm: nothing to submit: all of the grid is done or in the queue")
         return 0
-    if dry:
-        sys.stdout.write(shown(planned))
+    if is_dry_run:
+        sys.stdout.write(dry_run_text(planned))
         return 0
-    check_visible(settings, planned.place.folder)
+    check_shared(settings, planned.paths.folder)
     with locked(settings.paths.slurm, "submit"):
-        open_run(cfg)  # writes config.yaml, once for all elements
+        open_run(cfg)  # writes config.yaml, once for all array tasks
         ids = submit(planned)
     for job in planned.jobs:
-        log.info(
-            "slurm: %s: job %s, %d element%s", job.name, ids[job.name], len(job.elements), "s" * (len(job.elements) > 1)
-        )
-    log.info("slurm: how it goes: slurm/status.sh %s", settings.run.dir)
+        count = len(job.array_tasks)
+        log.info("slurm: %s: job %s, %d array task%s", job.name, ids[job.name], count, "s" * (count > 1))
+    log.info("slurm: to see its state: slurm/status.sh %s", settings.run.dir)
     return 0
 
 
-def _longest_array(dry: bool) -> int:
+def _longest_array(is_dry_run: bool) -> int:
     try:
         return scheduler.longest_array()
     except UserError:
-        if dry:
+        if is_dry_run:
             return scheduler.LONGEST_ARRAY
         raise
 
 
-def shown(planned: Planned) -> str:
-    """What --dry-run prints: each text with what it waits for, then the map of the indices."""
+def dry_run_text(planned: PlannedSubmission) -> str:
+    """What --dry-run prints: the text of each job with its dependencies, then the index of each array task."""
     parts = []
     for job in planned.jobs:
-        after = ",".join(
-            f"{kind}:<{other}>" if not other[:1].isdigit() else f"{kind}:{other}" for kind, other in job.after
-        )
+        after = ",".join(map(_dependency_text, job.after))
         parts.append(f"# {job.name}.sbatch" + (f"   --dependency={after}" if after else "") + f"\n{planned.text(job)}")
-    return "\n".join(parts) + "\n# index\telement\n" + index_map(planned.jobs)
+    return "\n".join(parts) + "\n# index\tarray task\n" + index_map(planned.jobs)
 
 
-def resubmit_arguments(root: str) -> list[str]:
-    """The overrides of the newest submission of a run, in whose folder they mean the same.
+def _dependency_text(dependency: Dependency) -> str:
+    """As sbatch takes it; a job that has no id yet stands in angle brackets."""
+    name, job_or_id = dependency
+    return f"{name}:{job_or_id}" if job_or_id[:1].isdigit() else f"{name}:<{job_or_id}>"
 
-    Raises: UserError where nothing was submitted.
-    """
-    paths = RunPaths(Path(root.removeprefix("run.dir=")).resolve())
-    made = submissions(paths)
-    if not made:
-        raise UserError(
-            f"run.dir: nothing was submitted from {root}. Submit the grid: slurm/submit.sh ... run.dir={root}"
-        )
-    os.chdir(made[-1].grid["cwd"])
-    return list(made[-1].grid["overrides"])
+
+def run(is_dry_run: bool, overrides: list[str]) -> None:
+    """Submits the grid of these overrides, and exits."""
+    sys.argv[1:] = overrides
+    summary = "submits the grid to SLURM; --dry-run only prints the jobs"
+    main("slurm.submit", summary, partial(phase, is_dry_run))
 
 
 if __name__ == "__main__":
-    if "--dry-run" in sys.argv:
-        sys.argv.remove("--dry-run")
-        os.environ[DRY] = "1"
-    if sys.argv[1:2] == ["--missing"]:
-        try:
-            if len(sys.argv) < 3:
-                raise UserError("resubmit: got no run.dir, expected one: slurm/resubmit.sh <run.dir>")
-            sys.argv[1:] = resubmit_arguments(sys.argv[2]) + sys.argv[3:]
-        except (UserError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
-            sys.exit(2)
-    main("slurm.submit", "submits the grid to SLURM; --dry-run only shows it", phase)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # --help is that of the overrides
+    parser.add_argument("--dry-run", action="store_true")
+    options, rest = parser.parse_known_args()
+    run(options.dry_run, rest)

@@ -1,4 +1,4 @@
-"""SLURM's own commands, called as few times as can be; what they say is passed on."""
+"""SLURM's own commands, called as rarely as possible; their error messages are passed on."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from targen.runtime.errors import UserError
 
-SECONDS = 60  # that a command may take
-GONE = re.compile(r"invalid job id", re.IGNORECASE)
+TIMEOUT = 60  # seconds that a command may take
+UNKNOWN_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 MISSING = (
     "slurm: sbatch is not on the PATH, expected a login node of a SLURM cluster. Load SLURM's module, or see what would be "
     "submitted with --dry-run."
@@ -19,24 +19,25 @@ LONGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
 
 
 @dataclass(frozen=True)
-class Queued:
-    """One job, or one element of an array, that SLURM has not ended."""
+class QueuedJob:
+    """One job, or one task of an array, that squeue lists. `id` is that of the whole array; a single job has no index."""
 
-    job: str  # of the array
+    id: str
     index: int | None
     state: str  # PENDING, RUNNING ...
     reason: str
 
 
 def available() -> bool:
+    """Whether SLURM's commands are on the PATH."""
     return shutil.which("sbatch") is not None
 
 
-def submitted(script: str, after: Sequence[tuple[str, str]], hold: bool) -> str:
-    """The id of a new job. Raises: UserError with what sbatch said."""
+def submit(script: str, after: Sequence[tuple[str, str]], hold: bool) -> str:
+    """The id of a new job. `after` are its dependencies as (afterok ..., id). Raises: UserError with what sbatch said."""
     command = ["sbatch", "--parsable"]
     if after:
-        command.append("--dependency=" + ",".join(f"{kind}:{job}" for kind, job in after))
+        command.append("--dependency=" + ",".join(f"{dependency}:{job}" for dependency, job in after))
     if hold:
         command.append("--hold")
     try:
@@ -44,27 +45,28 @@ def submitted(script: str, after: Sequence[tuple[str, str]], hold: bool) -> str:
     except FileNotFoundError:
         raise UserError(MISSING) from None
     if done.returncode:
-        raise UserError(f"slurm: sbatch refused {script} ({_said(done)}). Nothing is submitted. Correct cluster.*.")
+        raise UserError(f"slurm: sbatch refused {script} ({_said(done)}). Nothing was submitted. Correct cluster.*.")
     return done.stdout.strip().partition(";")[0]
 
 
 def release(jobs: Sequence[str]) -> None:
-    """Raises: UserError when held jobs could not be let go."""
+    """Lets held jobs run. Raises: UserError if SLURM refuses."""
     done = _run(["scontrol", "release", ",".join(jobs)])
     if done.returncode:
         raise UserError(
-            f"slurm: the jobs {', '.join(jobs)} are submitted and held, and could not be released ({_said(done)}). Run: "
+            f"slurm: the jobs {', '.join(jobs)} were submitted on hold and could not be released ({_said(done)}). Run: "
             f"scontrol release {','.join(jobs)}"
         )
 
 
 def cancel(jobs: Sequence[str]) -> None:
+    """Takes the jobs out of the queue."""
     if jobs:
         _run(["scancel", *jobs])
 
 
 def requeue(job: str) -> str | None:
-    """Puts a running job back into the queue; what was said where it could not be."""
+    """Puts a running job back into the queue. None, or SLURM's message if it refuses."""
     try:
         done = _run(["scontrol", "requeue", job])
     except FileNotFoundError:
@@ -72,8 +74,8 @@ def requeue(job: str) -> str | None:
     return _said(done) if done.returncode else None
 
 
-def queue() -> list[Queued] | None:
-    """All jobs of this user that SLURM has not ended; None where SLURM cannot be asked."""
+def queue() -> list[QueuedJob] | None:
+    """The jobs of this user that squeue lists; None if SLURM cannot be asked."""
     user = ["--user", str(os.getuid())]
     try:
         done = _run(["squeue", "--noheader", "--array", *user, "--states=all", "--format=%F|%K|%T|%r"])
@@ -81,21 +83,21 @@ def queue() -> list[Queued] | None:
         return None
     if done.returncode:
         return None
-    found = []
+    jobs = []
     for line in done.stdout.splitlines():
-        job, index, state, reason = line.strip().split("|", 3)
-        found.append(Queued(job, int(index) if index.isdecimal() else None, state, reason))
-    return found
+        id, index, state, reason = line.strip().split("|", 3)
+        jobs.append(QueuedJob(id, int(index) if index.isdecimal() else None, state, reason))
+    return jobs
 
 
 def is_over(job: str, restart: int) -> bool:
-    """Whether the given start of a job is known to have ended; False where SLURM cannot be asked."""
+    """Whether this start of a job is known to have ended; False if SLURM cannot be asked."""
     try:
         done = _run(["scontrol", "show", "job", "--oneliner", job])
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
     if done.returncode:
-        return GONE.search(done.stderr) is not None  # ended so long ago that SLURM has forgotten it
+        return UNKNOWN_JOB.search(done.stderr) is not None  # ended so long ago that SLURM has forgotten it
     state, restarts = re.search(r"JobState=(\w+)", done.stdout), re.search(r"Restarts=(\d+)", done.stdout)
     if state is None or restarts is None:
         return False
@@ -103,8 +105,9 @@ def is_over(job: str, restart: int) -> bool:
 
 
 def longest_array() -> int:
-    """MaxArraySize of the cluster. Raises: UserError where SLURM is not there or does not answer."""
-    return int(found[1]) if (found := re.search(r"MaxArraySize\s*=\s*(\d+)", _config())) else LONGEST_ARRAY
+    """MaxArraySize of the cluster. Raises: UserError if SLURM is missing or does not answer."""
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", _config())
+    return int(match[1]) if match else LONGEST_ARRAY
 
 
 def hosts() -> list[str]:
@@ -118,16 +121,16 @@ def _config() -> str:
     except FileNotFoundError:
         raise UserError(MISSING) from None
     except subprocess.TimeoutExpired:
-        raise UserError(f"slurm: scontrol did not answer in {SECONDS} s. Try again when SLURM is up.") from None
+        raise UserError(f"slurm: scontrol did not answer in {TIMEOUT} s. Try again when SLURM is up.") from None
     if done.returncode:
         raise UserError(f"slurm: scontrol does not answer ({_said(done)}). Try again when SLURM is up.")
     return done.stdout
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
 
 
 def _said(done: "subprocess.CompletedProcess[str]") -> str:
-    """SLURM's words on one line."""
+    """SLURM's message on one line."""
     return " ".join((done.stderr or done.stdout).split())[:300] or f"exit code {done.returncode}"

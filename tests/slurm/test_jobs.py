@@ -5,21 +5,22 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from slurm.jobs import Live, Place, Todo, jobs, whole
-from slurm.status import elements, status, todo_of
-from slurm.submit import Planned, check, grid_of, plan, shown
+from slurm.jobs import GridWork, JobPaths, QueuedIds, jobs, whole_grid
+from slurm.status import array_tasks, status, work_to_submit
+from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
-from targen.config.cluster import seconds_of
+from targen.config.cluster import JOBS, seconds_of
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, PROJECT, command, settings
 from tests.support.small_data import tiny_overrides
 
 GOLDEN = PROJECT / "tests" / "slurm" / "golden"
-PLACE = Place(
+PATHS = JobPaths(
     Path("/home/me/it's mine"), Path("/opt/targen"), "/opt/venv/bin/python", Path("/scratch/runs/100% $HOME/slurm/001")
 )
 GRIDS = {
@@ -43,8 +44,10 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_texts_and_the_map_are_those_of_the_golden_file(name: str) -> None:
     run = settings(*GRIDS[name])
-    made = jobs(whole(run), 1001)
-    text = shown(Planned(run, PLACE if run.cluster.container is None else replace(PLACE, python="python3"), {}, made))
+    made = jobs(whole_grid(run), 1001)
+    text = dry_run_text(
+        PlannedSubmission(run, PATHS if run.cluster.container is None else replace(PATHS, python="python3"), {}, made)
+    )
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("TARGEN_WRITE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -64,8 +67,8 @@ def test_every_text_is_one_that_bash_reads(name: str) -> None:
 
 def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells() -> None:
     cells = tuple(f"cell{number}" for number in range(7))
-    made = jobs(Todo(("0",), False, cells, (*cells, "as-it-is"), True), 3)
-    assert [(job.name, job.elements) for job in made] == [
+    made = jobs(GridWork(("0",), False, cells, (*cells, "as-it-is"), True), 3)
+    assert [(job.name, job.array_tasks) for job in made] == [
         ("generate", ("0",)),
         ("train-1", cells[:3]), ("train-2", cells[3:6]), ("train-3", cells[6:]),
         ("evaluate-1", cells[:3]), ("evaluate-2", cells[3:6]), ("evaluate-3", cells[6:]),
@@ -79,13 +82,13 @@ def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells
 
 
 def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
-    live = Live(generate=("100_0",), evaluate=("300",))
-    made = {job.name: job for job in jobs(Todo(("1",), True, ("a",), ("a", "b"), True), 1001, live)}
+    queued = QueuedIds(generate=("100_0",), evaluate=("300",))
+    made = {job.name: job for job in jobs(GridWork(("1",), True, ("a",), ("a", "b"), True), 1001, queued)}
     assert made["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
     assert made["train"].after == (("afterok", "merge"),)
-    assert made["evaluate"].elements == ("a",) and made["evaluate-only"].elements == ("b",)
+    assert made["evaluate"].array_tasks == ("a",) and made["evaluate-only"].array_tasks == ("b",)
     assert made["report"].after[-1] == ("afterany", "300")
-    alone = jobs(Todo((), False, (), ("a",), False), 1001)
+    alone = jobs(GridWork((), False, (), ("a",), False), 1001)
     assert [(job.name, job.after) for job in alone] == [("evaluate", ())]
 
 
@@ -142,21 +145,21 @@ def test_without_slurm_it_is_one_line_and_nothing_is_written(tmp_path: Path) -> 
 
 def test_a_grid_is_planned_around_what_is_done(tmp_path: Path) -> None:
     run = settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "phases=[train,evaluate,report]"))
-    first, second = (cell for cell in whole(run).train)
+    first, second = (cell for cell in whole_grid(run).train)
     folder = run.paths.model(first)
     folder.mkdir(parents=True)
     (folder / "done.json").write_text("{}")
     planned = plan(run, ["x"], 1001, None)
-    assert [(job.name, job.elements) for job in planned.jobs] == [
+    assert [(job.name, job.array_tasks) for job in planned.jobs] == [
         ("train", (second,)), ("evaluate", (second,)), ("evaluate-only", (first,)), ("report", ("report",)),
     ]  # fmt: skip
     assert planned.grid["whole"]["train"] == [first, second]
-    assert planned.place.folder == run.paths.root / "slurm" / "001"
+    assert planned.paths.folder == run.paths.root / "slurm" / "001"
     run.paths.cell_scores(first).parent.mkdir(parents=True)
     run.paths.cell_scores(first).write_text(
         json.dumps({"cell": first, "task": "rte", "metric": "accuracy", "benchmark": "superglue"})
     )
-    states = {(one.kind, one.name): one.state for one in elements(run.paths, grid_of(run, []), None)}
+    states = {(task.job_name, task.name): task.state for task in array_tasks(run.paths, grid_json(run, []), None)}
     assert states == {
         ("train", first): "done", ("train", second): "missing",
         ("evaluate", first): "done", ("evaluate", second): "missing", ("report", "report"): "missing",
@@ -229,12 +232,25 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
 
 def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
     for phases, modules in (
-        ("[report]", ["eval.scores", "eval.report"]),
-        ("[analyze,report]", ["eval.scores", "eval.analyze", "eval.report"]),
+        ("[report]", ["eval.scoring.scores", "eval.report"]),
+        ("[analyze,report]", ["eval.scoring.scores", "eval.analyze", "eval.report"]),
     ):
         typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
-        made = commands(grid_of(settings(*typed), typed), "report", "report")
+        made = commands(grid_json(settings(*typed), typed), "report", "report")
         assert [command[2] for command in made] == modules
+
+
+def test_every_command_of_a_worker_is_a_module_that_exists(tmp_path: Path) -> None:
+    overrides = tiny_overrides(tmp_path, "phases=[generate,train,evaluate,analyze,report]")
+    grid = grid_json(settings(*overrides), overrides)
+    modules = {
+        command[2]
+        for launch in (None, "ddp")
+        for job_name in JOBS
+        for command in commands(grid | {"launch": launch}, job_name, "0")
+    }
+    assert len(modules) == 8
+    assert all(find_spec(module) is not None for module in modules)
 
 
 def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_passed_on(tmp_path: Path, fake) -> None:
@@ -277,8 +293,10 @@ def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monke
     assert table["report"] == ["0", "0", "1", "0", "0", "1"]
     assert f"failed: train {two} (101_1): error: train.lr: got nonsense?[31m" in said and "    first line" in said
     assert f"To submit the 5 that are missing or failed: slurm/resubmit.sh {run}" in said
-    found = elements(settings(*grid(tmp_path)).paths, json.loads((run / "slurm" / "001" / "grid.json").read_text()), [])
-    assert todo_of(found).evaluate == (one, two, three, four)
+    found = array_tasks(
+        settings(*grid(tmp_path)).paths, json.loads((run / "slurm" / "001" / "grid.json").read_text()), []
+    )
+    assert work_to_submit(found).evaluate == (one, two, three, four)
     shutil.rmtree(tmp_path / "bin")
     assert "SLURM cannot be asked here" in command("slurm.status", str(run), PATH="/nowhere").stdout
 
