@@ -18,9 +18,9 @@ from targen.data.original import eval_split
 from targen.dataset.card import write_card
 from targen.dataset.writer import write_data_set
 from targen.llm.backends.batch import AwaitingAnswers
-from targen.llm.backends.registry import WhenNeeded, backend_of, check_backend
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, Request, schema_problem
+from targen.llm.registry import BackendInputs, LazyLLM, backend_named
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -33,6 +33,7 @@ from targen.synthesis.engine import Engine
 from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
 from targen.synthesis.recipe import Job, Recipe
 from targen.synthesis.shards import shard_name, write_done
+from targen.synthesis.shortest_requests import shortest_requests
 from targen.synthesis.slots import Shard, seed_groups
 from targen.synthesis.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
 from targen.synthesis.template_checks import checked_templates
@@ -55,7 +56,7 @@ def generate(settings: Settings) -> None:
         states = _states(settings, wanted, stack)
         usage = _Usage()
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
-        llm = stack.enter_context(closing(WhenNeeded(lambda: backend_of(settings, wanted, calls, "canary"))))
+        llm = stack.enter_context(closing(_llm(settings, wanted, calls, "canary")))
         results = _answered([synthesise(state) for state in states], usage, calls, llm)
         made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Settled)]
         for state, result in made:
@@ -80,9 +81,7 @@ def generate_shard(settings: Settings) -> None:
         states = _states(settings, wanted, stack)
         with locked(paths.root, "contexts", wait=True):
             shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
-            llm = stack.enter_context(
-                closing(WhenNeeded(lambda: backend_of(settings, wanted, shared, f"canary.{name}")))
-            )
+            llm = stack.enter_context(closing(_llm(settings, wanted, shared, f"canary.{name}")))
             _raise_together(_answered([name_pools(state) for state in states], _Usage(), shared, llm))
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
         _raise_together(_answered([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
@@ -94,6 +93,16 @@ def generate_shard(settings: Settings) -> None:
             sum(len(state.drafts) for state in states),
             sum(len(state.refused) for state in states),
         )
+
+
+def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str) -> LazyLLM:
+    """The backend of the run, made at the first request."""
+
+    def shortest() -> list[Request]:
+        return [request for recipe in recipes for request in shortest_requests(recipe)]
+
+    backend = backend_named(settings.generator.backend)
+    return LazyLLM(lambda: backend.make(BackendInputs(settings, calls, shortest, canary)))
 
 
 def _say(state: Synthesis, result: Settled) -> None:
@@ -165,7 +174,7 @@ def recipes(settings: Settings) -> list[Recipe]:
     Raises: UserError for what would stop the phase only after calls were paid for, or files written.
     """
     checked_templates(settings.method, list(settings.tasks.values()))
-    check_backend(settings)
+    backend_named(settings.generator.backend).check(settings)
     found, problems = [], []
     for task in settings.tasks.values():
         try:

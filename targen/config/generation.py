@@ -31,7 +31,7 @@ class Sampling:
 class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
-    backend: Literal["recorded", "batch", "openai", "vllm", "transformers"]
+    backend: str  # a module or folder of targen/llm/backends
     model: Annotated[str, Field(min_length=1)]
     path: str | None = None
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""

@@ -1,1 +1,1 @@
-"""Language model backends, one module each, imported only when chosen."""
+"""One module or folder for each backend, found by its name in `generator.backend` (see targen/llm/registry.py)."""

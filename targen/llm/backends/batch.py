@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from targen.config.generation import Generator
-from targen.llm.messages import Answer, Failure, Request, answer_from_completion, refusal
+from targen.llm.messages import LLM, Answer, Failure, Request, answer_from_completion, refusal
+from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines
 from targen.runtime.paths import CONF, RunPaths
@@ -148,3 +149,11 @@ def _line(request: Request) -> str:
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
         f'"body": {request.payload}}}\n'
     )
+
+
+def _make(inputs: BackendInputs) -> LLM:
+    settings = inputs.settings
+    return Batch(settings.generator, settings.paths, settings.tasks, inputs.calls.ids())
+
+
+BACKEND = Backend(_make)

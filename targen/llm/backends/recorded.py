@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from targen.config.settings import Settings
 from targen.llm.call_log import answer_of, call_files
-from targen.llm.messages import Answer, Failure, Request
+from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
@@ -50,3 +52,18 @@ class Recorded:
 
     def close(self) -> None:
         pass
+
+
+def _recording(settings: Settings) -> LLM:
+    return Recorded(Path(settings.generator.path) if settings.generator.path else SHIPPED, list(settings.tasks))
+
+
+def _check(settings: Settings) -> None:
+    _recording(settings)
+
+
+def _make(inputs: BackendInputs) -> LLM:
+    return _recording(inputs.settings)
+
+
+BACKEND = Backend(_make, _check)

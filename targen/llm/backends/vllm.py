@@ -1,5 +1,6 @@
 """vLLM in this process: requests stream into the engine, so that it never drains between steps or tasks."""
 
+import importlib.util
 import logging
 import time
 from collections import deque
@@ -9,11 +10,13 @@ from threading import Thread
 from typing import Any
 
 from targen.config.generation import Generator
-from targen.llm.backends.chat_template import Chat
-from targen.llm.messages import Answer, Failure, Request
+from targen.config.settings import Settings
+from targen.llm.chat_template import Chat
+from targen.llm.context_check import require_room
+from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json
-from targen.synthesis.context_check import require_room
 
 log = logging.getLogger(__name__)
 # JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids it: in vLLM
@@ -26,13 +29,19 @@ QUIET: dict[str, Any] = {"disable_log_stats": True}
 WHOLE_PROMPTS: dict[str, Any] = {"enable_chunked_prefill": False}
 
 
-def check_engine(settings: Generator) -> None:
-    """Raises: UserError for what vLLM does behind a server only."""
-    copies = settings.engine.get("data_parallel_size")
+def check(settings: Settings) -> None:
+    """Raises: UserError if vLLM is not installed, or a setting works only with a vLLM server."""
+    generator = settings.generator
+    copies = generator.engine.get("data_parallel_size")
     if copies not in (None, 1):
         raise UserError(
             f"generator.engine.data_parallel_size: got {copies}, expected 1: in one process vLLM runs one copy of the model. "
-            f"Start `vllm serve {settings.path or settings.model} --data-parallel-size {copies}` and take generator=openai."
+            f"Start `vllm serve {generator.path or generator.model} --data-parallel-size {copies}` and take generator=openai."
+        )
+    if not settings.plan and importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "generator=vllm: the package vllm is not installed. Install it (pip install -e '.[vllm]'), or serve the model "
+            "elsewhere and take generator=openai."
         )
 
 
@@ -181,3 +190,10 @@ def _sampling(request: Request, body: Json | None = None, guided: bool = True) -
 def _cannot_load(path: str, err: Exception) -> str:
     said = " ".join(str(err).split())[:400]
     return f"generator.model: {path} cannot be loaded by vLLM ({said}). Correct generator.*."
+
+
+def _make(inputs: BackendInputs) -> LLM:
+    return VLLM(inputs.settings.generator, inputs.shortest_requests())
+
+
+BACKEND = Backend(_make, check)

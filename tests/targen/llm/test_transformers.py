@@ -8,7 +8,7 @@ import pytest
 
 from targen.config.generation import Generator, Sampling
 from targen.generate import generate, recipes
-from targen.llm.backends import transformers as backend
+from targen.llm.backends.transformers import model as backend
 from targen.llm.messages import Answer, Request, make_request
 from targen.runtime.errors import UserError
 from tests.support.commands import command, files, lines, settings
@@ -160,7 +160,7 @@ def test_steps_that_cannot_fit_are_all_named_before_the_first_call(tmp_path: Pat
 
 
 def test_every_step_and_label_cell_has_a_shortest_request() -> None:
-    from targen.synthesis.context_check import shortest_requests
+    from targen.synthesis.shortest_requests import shortest_requests
 
     for recipe in recipes(settings()):
         found = shortest_requests(recipe)
@@ -180,7 +180,7 @@ DROPS = TEMPLATE.replace(
 def test_a_template_without_system_messages_gets_the_text_before_the_users(tmp_path: Path, template: str) -> None:
     from transformers import AutoTokenizer
 
-    from targen.llm.backends.chat_template import Chat
+    from targen.llm.chat_template import Chat
 
     folder = write_tiny_llama(tmp_path, template)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -192,7 +192,7 @@ def test_a_template_without_system_messages_gets_the_text_before_the_users(tmp_p
 def test_what_the_chat_template_takes_is_given_to_it(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from targen.llm.backends.chat_template import Chat
+    from targen.llm.chat_template import Chat
 
     def written(template: str | None = None, **kwargs: object) -> str:
         chosen = Generator(backend="vllm", model="tiny", chat_template=template, chat_template_kwargs=kwargs)

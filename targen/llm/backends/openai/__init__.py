@@ -1,1 +1,18 @@
-"""Any OpenAI-compatible server."""
+"""Any OpenAI-compatible server. The HTTP library is imported at the first call."""
+
+import os
+
+from targen.llm.messages import LLM
+from targen.llm.registry import Backend, BackendInputs
+
+
+def _make(inputs: BackendInputs) -> LLM:
+    from targen.llm.backends.openai.client import OpenAIServer
+
+    generator = inputs.settings.generator
+    key = os.environ.get(generator.api_key_env, "").strip() or None
+    canary = inputs.settings.paths.calls / f"{inputs.canary}.jsonl"
+    return OpenAIServer(generator, key, canary, inputs.calls.models)
+
+
+BACKEND = Backend(_make)

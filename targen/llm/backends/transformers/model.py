@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from targen.config.generation import Generator
-from targen.llm.backends.chat_template import Chat
+from targen.llm.chat_template import Chat
+from targen.llm.context_check import require_room
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.synthesis.context_check import require_room
 
 log = logging.getLogger(__name__)
 BATCHES_AHEAD = 8  # that requests are held for, to find neighbours of like length

@@ -1,10 +1,9 @@
-"""Whether what is asked fits into a model's context: found before a model is loaded, from the shortest prompts there are."""
+"""The shortest request of every step and label cell: what a model's context has to hold at least."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from targen.config.generation import Step
 from targen.llm.messages import Request
-from targen.runtime.errors import UserError
 from targen.synthesis.item_lists import pools_of
 from targen.synthesis.prompts import (
     Prompt,
@@ -16,11 +15,9 @@ from targen.synthesis.prompts import (
 from targen.synthesis.recipe import Recipe
 from targen.tasks.task import LabelCell
 
-CountTokens = Callable[[list[dict[str, str]]], int]
-
 
 def shortest_requests(recipe: Recipe) -> list[Request]:
-    """For every label cell and step that the recipe asks, the request whose fields are all empty."""
+    """One request for every label cell and step of the recipe, with all fields empty."""
     asked = [
         (step, f"shortest-c{cell.number}", prompt)
         for cell in recipe.task.cells
@@ -45,20 +42,3 @@ def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prom
         view = dict.fromkeys([*task.row, *task.view_fields], "")
         options = [label.name for label in task.labels] or [""]
         yield "self_correction", self_correction_prompt(method, task, view, "", options)
-
-
-def require_room(shortest: Sequence[Request], count: CountTokens, room: int, how_to_widen: str) -> None:
-    """Raises: UserError with a line for each step of each task that cannot fit into `room` tokens."""
-    least: dict[tuple[str, Step], tuple[int, int]] = {}
-    for request in shortest:
-        body = request.body
-        needed = (count(body["messages"]), int(body["max_tokens"]))
-        least[request.task, request.step] = min(needed, least.get((request.task, request.step), needed))
-    problems = [
-        f"synth.sampling.{step}.max_tokens: got {answer}, expected at most {max(room - prompt, 0)} for {task}, whose "
-        f"shortest prompt of this step takes {prompt} of the model's {room} tokens. Lower it{how_to_widen}."
-        for (task, step), (prompt, answer) in least.items()
-        if prompt + answer > room
-    ]
-    if problems:
-        raise UserError("\n".join(problems))

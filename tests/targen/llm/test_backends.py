@@ -1,0 +1,170 @@
+"""What every backend keeps to, and what it takes to add one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from targen.config.generation import Sampling
+from targen.llm.backends.batch import AwaitingAnswers
+from targen.llm.call_log import CallLog
+from targen.llm.messages import Answer, Request, make_request
+from targen.llm.registry import BackendInputs, backend_named, backend_names
+from targen.runtime.errors import UserError
+from tests.support.commands import LONGEST, PROJECT, lines, settings
+from tests.support.fake_model import FakeModel
+from tests.support.tiny_llama import write_tiny_llama
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"hypothesis": {"type": "string", "maxLength": 8}},
+    "required": ["hypothesis"],
+    "additionalProperties": False,
+}
+
+
+def requests() -> list[Request]:
+    made = []
+    for number in range(6):
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write. " * (number + 1)}]
+        made.append(
+            make_request(f"c0-{number}-a0", "rte", "generation", "m", messages, Sampling(1.0, 1.0, 32), SCHEMA, 1)
+        )
+    return made
+
+
+def inputs(folder: Path, *overrides: str) -> BackendInputs:
+    run = settings("task=rte", f"run.dir={folder}", "generator.model=m", *overrides)
+    return BackendInputs(run, CallLog(run.paths.calls, run.tasks), list, "canary")
+
+
+def recording(folder: Path) -> BackendInputs:
+    """Recorded answers to the requests."""
+    folder.mkdir()
+    answer = {"text": "{}", "finish_reason": "stop", "usage": {}, "model": "m"}
+    (folder / "rte.jsonl").write_text("".join(json.dumps({"id": each.id, **answer}) + "\n" for each in requests()))
+    return inputs(folder / "run", "generator=recorded", f"generator.path={folder}")
+
+
+def answered_batch(folder: Path) -> BackendInputs:
+    """A run whose request file was answered."""
+    given = inputs(folder, "generator=batch")
+    first = backend_named("batch").make(given)
+    for request in requests():
+        first.submit(request)
+    with pytest.raises(AwaitingAnswers):
+        list(first.collect())
+    bodies = {line["custom_id"]: FakeModel().complete(line["body"]) for line in lines(folder / "requests.jsonl")}
+    responses = [{"custom_id": id, "response": {"status_code": 200, "body": body}} for id, body in bodies.items()]
+    (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in responses))
+    return given
+
+
+@pytest.fixture
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
+    """Inputs with which the backend of that name can answer the requests."""
+    name = request.param
+    if name == "recorded":
+        return recording(tmp_path / "calls")
+    if name == "batch":
+        return answered_batch(tmp_path)
+    if name == "openai":
+        server = request.getfixturevalue("serve")(FakeModel())
+        return inputs(tmp_path, "generator=openai", f"generator.base_url={server.url}")
+    pytest.importorskip(name, reason=f"{name} is not installed")  # the model runs in this process
+    model = write_tiny_llama(tmp_path / "model")
+    return inputs(tmp_path / "run", f"generator={name}", f"generator.path={model}", "+generator.engine.dtype=float32")
+
+
+@pytest.mark.parametrize("given", backend_names(), indirect=True)
+def test_every_request_is_answered_exactly_once(given: BackendInputs) -> None:
+    asked = requests()
+    answers: list[Answer] = []
+    backend = backend_named(given.settings.generator.backend)
+    backend.check(given.settings)
+    with closing(given.calls), closing(backend.make(given)) as llm:
+        assert llm.window >= 1
+        for request in asked[:4]:
+            llm.submit(request)
+        answers += (answer for answer in llm.collect() if isinstance(answer, Answer))
+        assert answers  # collect waits for at least one
+        for request in asked[4:]:
+            llm.submit(request)
+        while len(answers) < len(asked):
+            answers += (answer for answer in llm.collect() if isinstance(answer, Answer))
+    assert sorted(answer.id for answer in answers) == sorted(request.id for request in asked)
+    assert {answer.model for answer in answers} == {"m"}
+    assert all(answer.finish_reason in ("stop", "length") for answer in answers)
+
+
+def test_every_backend_has_a_configuration_and_is_found_without_heavy_imports() -> None:
+    assert len(backend_names()) == 5
+    for name in backend_names():
+        assert settings(f"generator={name}", "generator.model=m").generator.backend == name
+    script = (
+        "import sys; from targen.llm.registry import backend_named, backend_names; "
+        "assert [backend_named(name) for name in backend_names()]; "
+        "assert not {'torch', 'transformers', 'vllm', 'aiohttp'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=LONGEST)
+
+
+def test_an_unknown_backend_is_one_line_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"^generator.backend: got 'opneai', .*Did you mean 'openai'\?$"):
+        backend_named("opneai")
+
+
+ECHO = '''"""Answers with the values that the schema asks for, for a test."""
+
+import json
+
+from targen.llm.messages import Answer
+from targen.llm.registry import Backend
+
+
+class Echo:
+    window = 4
+
+    def __init__(self, inputs):
+        self._answers = []
+
+    def submit(self, request):
+        number = int(request.id[-8:], 16)
+        contexts = [f"a village called {chr(97 + n // 26) * 9}{chr(97 + n % 26) * 9}" for n in range(40)]
+        seeds = [{"premise": f"In the year {n + number} the mill of a village burned down."} for n in range(40)]
+        texts = {"contexts": contexts, "instance_seeds": seeds, "hypothesis": f"Mill {number} burned down."}
+        texts |= {"explanation": "So it is.", "label": "entailment" if "-c0-" in request.id else "not_entailment"}
+        fields = request.schema["properties"]
+        self._answers.append(Answer(request.id, json.dumps({name: texts[name] for name in fields}), "stop", {}, "echo"))
+
+    def collect(self):
+        answers, self._answers = self._answers, []
+        yield from answers
+
+    def close(self):
+        pass
+
+
+BACKEND = Backend(Echo)
+'''
+
+
+def test_a_backend_is_added_with_one_module_and_one_configuration(tmp_path: Path) -> None:
+    """As whoever adds one would do it, in a copy of the project."""
+    for folder in ("targen", "conf"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "targen" / "llm" / "backends" / "echo.py").write_text(ECHO)
+    (tmp_path / "conf" / "generator" / "echo.yaml").write_text("backend: echo\nmodel: echo\n")
+    overrides = ["generator=echo", "task=rte", "synth.size=4", "synth.contexts=4", "synth.near_duplicates=null"]
+    done = subprocess.run(
+        [sys.executable, "-m", "targen.generate", *overrides, f"run.dir={tmp_path / 'run'}"],
+        **{"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path)}, "timeout": LONGEST},
+        **{"capture_output": True, "text": True, "check": False},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(lines(tmp_path / "run" / "synthetic" / "rte" / "train.jsonl")) == 4
