@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.scoring.results import SUPERGLUE, Result, read_runs
-from eval.tables.run_dirs import Asked, asked
+from eval.reporting.run_dirs import Asked, asked
+from eval.scoring.runs import SUPERGLUE, RunScore, read_runs
 from eval.tables.score_tables import lines, markdown, warning
 from targen.config.loading import as_values, check
 from targen.config.run_directory import NOT_OF_THE_RUN, open_run, read_config, read_record
@@ -24,7 +24,7 @@ from train.grid.cells import cells
 if TYPE_CHECKING:
     from eval.page.build import Page
     from eval.page.contents import Contents
-    from eval.tables.paper_report import PaperReport
+    from eval.reporting.paper_report import PaperReport
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def report(settings: Settings) -> Path:
     from eval.page.build import html
     from eval.page.contents import contents
     from eval.page.funnel import counts_table
-    from eval.tables.wandb_report import log_report
+    from eval.reporting.wandb_report import log_report
 
     folder, results, made = settings.report_folder, _own_results(settings), contents(settings)
     if not results and made.browser is None:
@@ -60,7 +60,7 @@ def report_runs(runs: Sequence[Path], folder: Path) -> None:
     _write(folder, _paper_report([result for run in found for result in run.results], tasks))
 
 
-def _own_results(settings: Settings) -> list[Result]:
+def _own_results(settings: Settings) -> list[RunScore]:
     """The run's results of the arms, seeds and tasks that the command names, with whatever settings."""
     (run,) = read_runs([settings.paths.root])
     return [
@@ -72,15 +72,15 @@ def _own_results(settings: Settings) -> list[Result]:
     ]
 
 
-def _paper_report(results: Sequence[Result], tasks: Sequence[str]) -> "PaperReport":
-    from eval.tables.paper_report import paper_report
+def _paper_report(results: Sequence[RunScore], tasks: Sequence[str]) -> "PaperReport":
+    from eval.reporting.paper_report import paper_report
 
     return paper_report(results, tasks)
 
 
 def _write(folder: Path, whole: "PaperReport") -> list[Path]:
     """Tables and figures; the figures that are there as PNG."""
-    from eval.tables.paper_report import write_figures, write_tables
+    from eval.reporting.paper_report import write_figures, write_tables
 
     tables, figures = write_tables(folder / "tables", whole), write_figures(folder / "figures", whole)
     log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
@@ -88,7 +88,7 @@ def _write(folder: Path, whole: "PaperReport") -> list[Path]:
     return [folder / "figures" / f"{name}.png" for name in figures]
 
 
-def _scores(settings: Settings, results: Sequence[Result]) -> str:
+def _scores(settings: Settings, results: Sequence[RunScore]) -> str:
     """The scores of the very cells that the command names, as Markdown."""
     names = {cell.name for cell in cells(settings)}
     own = [result.score for result in results if result.score.benchmark == SUPERGLUE and result.score.cell in names]
@@ -100,13 +100,13 @@ def _scores(settings: Settings, results: Sequence[Result]) -> str:
 
 
 def _page(
-    settings: Settings, results: Sequence[Result], whole: "PaperReport", made: "Contents", figures: Sequence[Path]
+    settings: Settings, results: Sequence[RunScore], whole: "PaperReport", made: "Contents", figures: Sequence[Path]
 ) -> "Page":
     from eval.page.build import Page, figure, starts
     from eval.page.contents import missing_scores
     from eval.page.findings import findings, not_found
     from eval.page.headline import headlines
-    from eval.tables.paper_report import MAIN
+    from eval.reporting.paper_report import MAIN
 
     scored = [result.score for result in results if result.score.benchmark == SUPERGLUE]
     tasks = list(settings.tasks.values())
@@ -117,7 +117,7 @@ def _page(
         missing=[*(missing_scores(tasks, {score.task for score in scored}) if scored else ()), *made.missing],
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,
-        headlines=[one for found in whole.tables if found.factor.name == MAIN for one in headlines(found)],
+        headlines=[one for found in whole.tables if found.axis.name == MAIN for one in headlines(found)],
         comparisons=whole.sentences(),
         tables=[table for table in whole.as_set() if table.name != MAIN],
         figures=[figure(path) for path in figures],

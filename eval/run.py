@@ -1,19 +1,20 @@
 """The evaluate phase: `python -m eval.run +experiment=quickstart`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
+from eval.plan import lines
+from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
 from eval.scoring.metrics import Prediction
 from eval.scoring.prediction import predictions_of
-from eval.scoring.scores import Evaluated, ReadyCell, asked_of, read_scores, ready_cells, score_rows, write_scores
+from eval.scoring.scores import ReadyCell, read_scores, ready_cells, score_rows, write_scores
 from eval.submission.archives import asked_splits, submit
 from targen.config.loading import original_train_task
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.config.training import shows_original
-from targen.data.original import eval_split, original_train_split, spread
+from targen.data.original import original_train_split
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
@@ -57,7 +58,7 @@ def steps(settings: Settings) -> list[Step]:
 def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
     """The scores on the SuperGLUE tasks of the run."""
     names = dict.fromkeys(name for one in ready for name in one.cell.tasks)
-    on = {name: evaluated(settings, settings.tasks[name]) for name in names}
+    on = {name: evaluation_rows(settings, settings.tasks[name]) for name in names}
     originals = original_parts(settings, [settings.tasks[name] for name in names])
     if any(not one.cell.trained for one in ready):
         check_loadable(settings.model, settings.train)
@@ -86,19 +87,12 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     originals = original_parts(settings, [settings.tasks[name] for one in ready for name in one.cell.tasks])
     loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
 
-    def predict(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
+    def predict(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
         path = settings.paths.submitted(one.cell.part(task.name))
         return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
 
     submit(settings, processes, ready, predict)
     return []
-
-
-def evaluated(settings: Settings, task: Task) -> Evaluated:
-    """The rows on which a task is scored."""
-    split = eval_split(settings.data, task)
-    kept = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
-    return asked_of(task, split, kept)
 
 
 def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[Part, ...]:
@@ -129,8 +123,6 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[Part, ...
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     if cfg.plan:
-        from eval.plan import lines
-
         print("\n".join(lines(open_run(cfg, check_trained, write=False))))  # noqa: T201
         return 0
     with together(cfg, check_trained) as (settings, processes):

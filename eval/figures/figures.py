@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.figures.style import GREY, LINE, MARGIN, MORE_COLOURS, WIDTH, colour_of, marker_of, short, write_pictures
-from eval.scoring.results import task_specs
-from eval.tables.comparisons import AVERAGE, Estimate
+from eval.scoring.metrics import METRIC_NAMES
+from eval.scoring.runs import task_specs
+from eval.statistics.comparisons import AVERAGE, Estimate
+from eval.tables.comparison_tables import ComparisonTable, Line, levels_of
 from eval.tables.curves import MIXING, SIZES, TITLES, Curve
 from eval.tables.formats import plain
-from eval.tables.paper_tables import Found, Line, levels_of
-from eval.tables.score_tables import METRIC_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ NAMES = ("scores", "differences", SIZES, MIXING)
 PER_ROW = 4  # panels of curves side by side
 
 
-def draw(folder: Path, table: Found | None, found: Mapping[str, Sequence[Curve]]) -> list[str]:
+def draw(folder: Path, table: ComparisonTable | None, found: Mapping[str, Sequence[Curve]]) -> list[str]:
     """Writes each figure that has content as .pdf and .png, and removes those that have none; the names of the former."""
     pictures: dict[str, Callable[[], Figure]] = {}
     if table is not None and any(line.levels for line in table.lines):
@@ -32,16 +32,18 @@ def draw(folder: Path, table: Found | None, found: Mapping[str, Sequence[Curve]]
     return write_pictures(folder, NAMES, pictures)
 
 
-def _by_block(table: Found, panel: Callable[["Axes", Found, Sequence[Line]], None], unit: str) -> "Figure":
-    """One panel below the other, one for each block."""
+def _by_block(
+    table: ComparisonTable, panel: Callable[["Axes", ComparisonTable, Sequence[Line]], None], unit: str
+) -> "Figure":
+    """One panel below the other, one for each group."""
     from matplotlib.figure import Figure
 
-    lines = [[line for line in table.lines if line.block is block and line.levels] for block in table.blocks]
+    lines = [[line for line in table.lines if line.group is group and line.levels] for group in table.groups]
     heights = [MARGIN + LINE * sum(_height(line) for line in own) for own in lines]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, block, own in zip(axes, table.blocks, lines, strict=True):
-        ax.set_title(short(block.name), loc="left", fontsize=8)
+    for ax, group, own in zip(axes, table.groups, lines, strict=True):
+        ax.set_title(short(group.name), loc="left", fontsize=8)
         panel(ax, table, own)
         ax.set_yticks(range(len(own)), [_label(line) for line in own])
         ax.set_ylim(len(own) - 0.4, -0.6)
@@ -61,7 +63,7 @@ def _label(line: Line) -> str:
     return f"{plain(line.title)} {line.metric}" + ("\n(NOT SuperGLUE)" if fixture else "")
 
 
-def _scores(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
+def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     levels = levels_of(table)
     for number, level in enumerate(levels):
         own = [(row, line.levels[level]) for row, line in enumerate(lines) if level in line.levels]
@@ -81,7 +83,7 @@ def _points(ax: "Axes", rows: Sequence[float], found: Sequence[Estimate], level:
     ax.plot(values, rows, marker_of(number), color=colour_of(level, number), markersize=4, label=short(level))
 
 
-def _differences(ax: "Axes", table: Found, lines: Sequence[Line]) -> None:
+def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     """Each level less its reference; a bar that crosses 0 cannot be told from no difference."""
     ax.axvline(0, color=GREY, linewidth=0.8)
     names = list(dict.fromkeys((one.one, one.other) for line in lines for one in line.comparisons.values()))

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.scoring.results import SUPERGLUE
-from eval.tables.comparisons import AVERAGE, Estimate, p_text, percent
-from eval.tables.paper_tables import Found, Line, levels_of
+from eval.scoring.runs import SUPERGLUE
+from eval.statistics.comparisons import AVERAGE, Estimate
+from eval.tables.comparison_tables import ComparisonTable, Line, levels_of
 from eval.tables.published import paper
+from eval.tables.sentences import p_text, percent
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PaperLine:
 
 @dataclass(frozen=True)
 class Headline:
-    """One block of the table: results that differ in nothing but the arm."""
+    """One group of the table: results that differ in nothing but the arm."""
 
     name: str
     levels: tuple[str, ...]
@@ -64,15 +65,15 @@ class Headline:
     papers: tuple[PaperLine, ...]
 
 
-def headlines(found: Found) -> list[Headline]:
-    """One for each block of `original_vs_synthetic`."""
+def headlines(found: ComparisonTable) -> list[Headline]:
+    """One for each group of `original_vs_synthetic`."""
     levels = levels_of(found)
     every = []
-    for block in found.blocks:
-        lines = [line for line in found.lines if line.block is block and line.levels]
+    for group in found.groups:
+        lines = [line for line in found.lines if line.group is group and line.levels]
         pairs = list(dict.fromkeys((one.one, one.other) for line in lines for one in line.comparisons.values()))
         own = tuple(_head_line(line, levels, pairs) for line in lines)
-        every.append(Headline(block.name, tuple(levels), tuple(pairs), own, tuple(paper_lines(levels))))
+        every.append(Headline(group.name, tuple(levels), tuple(pairs), own, tuple(paper_lines(levels))))
     return every
 
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from sklearn.metrics import f1_score
-
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Metric, Task
 
@@ -38,6 +36,8 @@ def f1_macro(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
     """Unweighted mean of the F1 of the task's fixed classes, also of those that never occur."""
     if not labels:
         raise UserError("metrics: got f1_macro for a task without labels, expected record_f1. Change conf/task.")
+    from sklearn.metrics import f1_score  # takes a second to import
+
     gold = [p.gold[0] for p in predictions]
     predicted = [p.prediction or "" for p in predictions]
     return float(f1_score(gold, predicted, labels=list(labels), average="macro", zero_division=0))
@@ -100,6 +100,14 @@ METRICS: dict[Metric, Callable[[Sequence[Prediction], Sequence[str]], float]] = 
     "gender_parity": gender_parity,
     "record_f1": record_f1,
     "record_em": record_em,
+}
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1_macro": "macro-F1",
+    "gender_parity": "gender parity",
+    "record_f1": "token F1",
+    "record_em": "exact match",
 }
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from eval.scoring.evaluation_rows import EvaluationRows, rows_hash
 from eval.scoring.metrics import Prediction, gold_of, options_of
-from eval.scoring.scores import Evaluated, ReadyCell, rows_hash, scoring_of, shots_of
+from eval.scoring.scores import ReadyCell, scoring_of, shots_of
 from targen.config.diff import differences
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -37,7 +38,7 @@ def predictions_of(
     processes: Processes,
     ready: ReadyCell,
     task: Task,
-    on: Evaluated,
+    on: EvaluationRows,
     model: Callable[[], Loaded],
     originals: Sequence[Part] = (),
     path: Path | None = None,

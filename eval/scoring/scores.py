@@ -1,26 +1,16 @@
-"""Rows of scores.jsonl: what was scored, how, on what, and what came out.
+"""Rows of scores.jsonl: what was scored, how, on what, and what came out."""
 
-`python -m eval.scores` puts the rows of cells that were scored each by itself (`cell=`) into scores.jsonl.
-"""
-
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from eval.scoring.evaluation_rows import EvaluationRows
 from eval.scoring.metrics import Prediction, majority, score
-from targen.config.run_directory import open_run
 from targen.config.settings import Settings
-from targen.data.original import Split
-from targen.runtime.cli import main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.paths import RunPaths
-from targen.runtime.run_lock import locked
-from targen.tasks.task import Example, Row, Task
+from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done, fingerprint
 
 KEY = ("cell", "task", "metric")  # what tells the rows of one benchmark apart
@@ -84,35 +74,8 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
     }
 
 
-def rows_hash(rows: Sequence[Row]) -> str:
-    """Equal for equal rows."""
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The rows of a task that were scored, `kept` of its `split`, as examples, and their hash."""
-
-    split: Split
-    kept: Split
-    examples: Sequence[Example]
-    hash: str
-
-
-def asked_of(task: Task, split: Split, kept: Split) -> Evaluated:
-    """The rows `kept` of a split, to be asked. Raises: UserError where two have the same idx."""
-    examples = [example for row in kept.rows for example in task.examples(row)]
-    doubled = [idx for idx, count in Counter(example.id for example in examples).items() if count > 1]
-    if doubled:
-        raise UserError(
-            f"{split.origin}: idx {doubled[0]} of {task.folder} stands there more than once, expected each once. Number the "
-            "rows anew."
-        )
-    return Evaluated(split, kept, examples, rows_hash(kept.rows))
-
-
 def score_rows(
-    settings: Settings, ready: ReadyCell, task: Task, on: Evaluated, predictions: Sequence[Prediction]
+    settings: Settings, ready: ReadyCell, task: Task, on: EvaluationRows, predictions: Sequence[Prediction]
 ) -> list[Json]:
     """One row per metric, with what stands beside a score: counts, unreadable answers, baseline, origin of the rows."""
     baseline = score(task, majority(task, list(on.examples)))
@@ -128,7 +91,7 @@ def score_rows(
             "value": value,
             "majority": baseline[metric],
             "n": len(predictions),
-            "rows": len(on.kept.rows),
+            "rows": len(on.sample.rows),
             "rows_in_split": len(on.split.rows),
             "unparsed": sum(prediction.prediction is None for prediction in predictions),
             "split": task.eval_split,
@@ -181,14 +144,3 @@ def _replaced(old: Sequence[Json], new: Sequence[Json]) -> list[Json]:
 
 def _group(row: Json) -> tuple[str, str]:
     return row["cell"], row.get("benchmark", SUPERGLUE)
-
-
-def phase(cfg: Any, overrides: list[str]) -> int:
-    settings = open_run(cfg, write=False)
-    with locked(settings.paths.root, "scores", wait=True):
-        join_scores(settings.paths)
-    return 0
-
-
-if __name__ == "__main__":
-    main("eval.scores", "puts the scores of all cells together", phase)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.scoring.metrics import METRICS, Prediction
-from eval.scoring.results import Result, task_specs
+from eval.scoring.runs import RunScore, task_specs
 from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, scores
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -38,14 +38,14 @@ class CellAnswers:
     samples: tuple[Sample, ...]
 
 
-class Archive:
+class PredictionCache:
     """The predictions of runs: each file is read once, and each distinct answer is scored once."""
 
     def __init__(self) -> None:
         self._cells: dict[Path, CellAnswers | None] = {}
         self._tasks: dict[str, DistinctAnswers] = {}
 
-    def of(self, metrics: Sequence[Result]) -> CellAnswers | None:
+    def of(self, metrics: Sequence[RunScore]) -> CellAnswers | None:
         """The answers behind the metrics of one cell on one task; None where they are not kept.
 
         Raises: UserError where they do not give its scores.
@@ -144,7 +144,7 @@ def _rows(path: Path) -> Iterator[Json]:
         yield from rows
 
 
-def _check(found: CellAnswers, metrics: Sequence[Result], path: Path) -> None:
+def _check(found: CellAnswers, metrics: Sequence[RunScore], path: Path) -> None:
     """Raises: UserError where the predictions are of other rows, or give another score."""
     values: dict[str, float] = {}
     for sample in found.samples:

@@ -1,4 +1,4 @@
-"""The numbers behind a block: estimates of its entries and comparisons of its levels, from scores and predictions."""
+"""The numbers behind a group: estimates of its entries and comparisons of its levels, from scores and predictions."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,10 @@ from statistics import fmean, stdev
 import numpy as np
 
 from eval.scoring.metrics import task_score
-from eval.scoring.results import SUPERGLUE, Result
-from eval.statistics.comparison_groups import Block, Entry, Factor, place
-from eval.statistics.prediction_cache import Archive, Sample, over_seeds
+from eval.scoring.runs import SUPERGLUE, RunScore
+from eval.statistics.comparison_groups import ComparisonAxis, ComparisonGroup, SeedScores, place
+from eval.statistics.comparisons import AVERAGE, Comparison, Estimate
+from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
     Floats,
     bootstrap,
@@ -22,7 +23,6 @@ from eval.statistics.resampling import (
     mcnemar,
     p_value,
 )
-from eval.tables.comparisons import AVERAGE, Comparison, Estimate
 from targen.runtime.errors import UserError
 
 UNTRAINED = "none"
@@ -43,20 +43,20 @@ class Pair:
     """Two levels on one task with their results of the same seeds, and draws where the predictions of both are kept."""
 
     seeds: tuple[int, ...]
-    one: Entry
-    other: Entry
+    one: SeedScores
+    other: SeedScores
     samples: tuple[tuple[Sample, ...], tuple[Sample, ...]] | None
     drawn: Resampled | None
 
 
-class Evidence:
+class ScoreStatistics:
     """Estimates and comparisons; each is computed once."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: PredictionCache) -> None:
         self._archive = archive
         self._drawn: dict[tuple[str, ...], dict[str, Floats] | None] = {}
 
-    def estimates(self, one: Entry) -> dict[str, Estimate]:
+    def estimates(self, one: SeedScores) -> dict[str, Estimate]:
         """Every metric of an entry."""
         drawn = self._draws(one)
         found = {}
@@ -68,7 +68,7 @@ class Evidence:
             found[metric] = _estimate([result.score.value for result in results], bounds, one.first.n)
         return found
 
-    def average(self, entries: Sequence[Entry]) -> Estimate | None:
+    def average(self, entries: Sequence[SeedScores]) -> Estimate | None:
         """The mean over the tasks of their task scores, seed by seed; None where no seed has them all.
 
         The tasks are samples of their own, so a draw of the average is the mean of a draw of each.
@@ -82,15 +82,15 @@ class Evidence:
         bounds = interval(_average_draws(drawn)) if len(drawn) == len(own) else None
         return _estimate(values, bounds, sum(one.first.n for one in own))
 
-    def comparisons(self, factor: Factor, block: Block) -> list[Comparison]:
-        """Every level of the block against its reference: by task and metric, and on average over the tasks."""
-        reference = next((level for level in factor.references if level in block.levels), None)
-        others = sorted((level for level in block.levels if level != reference), key=lambda level: level == UNTRAINED)
-        return [] if reference is None else [one for level in others for one in self._against(block, level, reference)]
+    def comparisons(self, axis: ComparisonAxis, group: ComparisonGroup) -> list[Comparison]:
+        """Every level of the group against its reference: by task and metric, and on average over the tasks."""
+        reference = next((level for level in axis.references if level in group.levels), None)
+        others = sorted((level for level in group.levels if level != reference), key=lambda level: level == UNTRAINED)
+        return [] if reference is None else [one for level in others for one in self._against(group, level, reference)]
 
-    def _against(self, block: Block, level: str, reference: str) -> list[Comparison]:
+    def _against(self, group: ComparisonGroup, level: str, reference: str) -> list[Comparison]:
         pairs: dict[str, Pair] = {}
-        for task, own in block.tasks.items():
+        for task, own in group.tasks.items():
             if level in own and reference in own and (seeds := common_seeds([own[level], own[reference]])):
                 pairs[task] = self._pair(seeds, with_seeds(own[level], seeds), with_seeds(own[reference], seeds))
         with ThreadPoolExecutor() as pool:  # the libraries leave the interpreter to the others while they draw
@@ -100,7 +100,7 @@ class Evidence:
             for task, pair in pairs.items()
             for metric in pair.one.metrics
         ]
-        complete = len(pairs) == len(block.tasks) > 1 and AVERAGE not in pairs and not mixes_fixture(block)
+        complete = len(pairs) == len(group.tasks) > 1 and AVERAGE not in pairs and not mixes_fixture(group)
         return [*corrected(found), *(self._on_average(list(pairs.values()), level, reference) if complete else [])]
 
     def _on_average(self, pairs: Sequence[Pair], level: str, reference: str) -> list[Comparison]:
@@ -130,7 +130,7 @@ class Evidence:
             )
         ]
 
-    def _pair(self, seeds: tuple[int, ...], one: Entry, other: Entry) -> Pair:
+    def _pair(self, seeds: tuple[int, ...], one: SeedScores, other: SeedScores) -> Pair:
         left, right = self._answers(one), self._answers(other)
         if left is None or right is None:
             return Pair(seeds, one, other, None, None)
@@ -138,7 +138,7 @@ class Evidence:
             raise _other_rows(other.results[0], one.results[0])
         return Pair(seeds, one, other, (left[1], right[1]), None)
 
-    def _draws(self, one: Entry) -> dict[str, Floats] | None:
+    def _draws(self, one: SeedScores) -> dict[str, Floats] | None:
         key = tuple(f"{result.root}/{name}" for result, name in zip(one.results, _names(one), strict=True))
         if key not in self._drawn:
             answers = self._answers(one)
@@ -149,7 +149,7 @@ class Evidence:
             self._drawn[key] = found if answers is not None else None
         return self._drawn[key]
 
-    def _answers(self, one: Entry) -> tuple[str, tuple[Sample, ...]] | None:
+    def _answers(self, one: SeedScores) -> tuple[str, tuple[Sample, ...]] | None:
         """(which questions, the answers over the seeds); None where those of a seed are not kept."""
         if one.first.benchmark != SUPERGLUE:
             return None
@@ -164,30 +164,30 @@ class Evidence:
         return cells[0].asked, over_seeds(cells)
 
 
-def common_seeds(entries: Sequence[Entry]) -> tuple[int, ...]:
+def common_seeds(entries: Sequence[SeedScores]) -> tuple[int, ...]:
     """The seeds that all have; a model that is not trained has none of its own, and stands beside each."""
     trained = [one for one in entries if not _stands_alone(one)] or list(entries)
     return tuple(seed for seed in trained[0].seeds if all(seed in one.seeds for one in trained))
 
 
-def with_seeds(one: Entry, seeds: Sequence[int]) -> Entry:
+def with_seeds(one: SeedScores, seeds: Sequence[int]) -> SeedScores:
     """The entry's results of these seeds; of a model that is not trained the same result for each."""
 
-    def of(results: tuple[Result, ...], seed: int) -> Result:
+    def of(results: tuple[RunScore, ...], seed: int) -> RunScore:
         if _stands_alone(one):
             return results[0]
         return next(result for result in results if result.score.seed == seed)
 
-    return Entry({metric: tuple(of(results, seed) for seed in seeds) for metric, results in one.metrics.items()})
+    return SeedScores({metric: tuple(of(results, seed) for seed in seeds) for metric, results in one.metrics.items()})
 
 
-def _stands_alone(one: Entry) -> bool:
+def _stands_alone(one: SeedScores) -> bool:
     return one.first.arm == UNTRAINED and len({result.score.cell for result in one.results}) == 1
 
 
-def mixes_fixture(block: Block) -> bool:
+def mixes_fixture(group: ComparisonGroup) -> bool:
     """Whether some tasks were scored on the fixture and others on the original data: then there is no average."""
-    return len({one.first.is_fixture for own in block.tasks.values() for one in own.values()}) > 1
+    return len({one.first.is_fixture for own in group.tasks.values() for one in own.values()}) > 1
 
 
 def corrected(found: Sequence[Comparison]) -> list[Comparison]:
@@ -259,7 +259,7 @@ def _task_draws(metrics: Mapping[str, Floats]) -> Floats:
     return found
 
 
-def _task_score(one: Entry, place: int) -> float:
+def _task_score(one: SeedScores, place: int) -> float:
     return task_score({metric: results[place].score.value for metric, results in one.metrics.items()})
 
 
@@ -267,7 +267,7 @@ def _estimate(values: Sequence[float], bounds: tuple[float, float] | None, n: in
     return Estimate(fmean(values), _spread(values), bounds, len(values), n)
 
 
-def _values(one: Entry, metric: str) -> list[float]:
+def _values(one: SeedScores, metric: str) -> list[float]:
     return [result.score.value for result in one.metrics[metric]]
 
 
@@ -279,12 +279,12 @@ def _larger(one: float | None, other: float | None) -> float | None:
     return max((spread for spread in (one, other) if spread is not None), default=None)
 
 
-def _names(one: Entry) -> list[str]:
+def _names(one: SeedScores) -> list[str]:
     """What the draws are named by: what was evaluated, not where it lies."""
     return [f"{result.score.cell}/{result.score.task}" for result in one.results]
 
 
-def _other_rows(one: Result, other: Result) -> UserError:
+def _other_rows(one: RunScore, other: RunScore) -> UserError:
     return UserError(
         f"{one.predictions}: {place(one)} was asked other rows than {place(other)}, though scores.jsonl calls them equal. "
         "Evaluate both on the same data."

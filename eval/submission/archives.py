@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from eval.scoring.evaluation_rows import EvaluationRows, as_evaluation_rows
 from eval.scoring.metrics import Prediction
-from eval.scoring.scores import Evaluated, ReadyCell, asked_of
+from eval.scoring.scores import ReadyCell
 from eval.submission.archive_format import MULTIRC, file_name, file_problems, spelled, wanted_names
 from targen.config.settings import Settings
 from targen.data.original import leaderboard_split
@@ -27,7 +28,7 @@ from train.runtime.processes import Processes
 log = logging.getLogger(__name__)
 NO_TASK = ("AX-b.jsonl", MULTIRC)  # that the leaderboard wants and this project has no task for
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of every file, so that equal answers are equal bytes
-Predict = Callable[[ReadyCell, Task, Evaluated], list[Prediction]]
+Predict = Callable[[ReadyCell, Task, EvaluationRows], list[Prediction]]
 
 
 def submit(settings: Settings, processes: Processes, ready: Sequence[ReadyCell], predict: Predict) -> list[Path]:
@@ -56,12 +57,12 @@ def submit(settings: Settings, processes: Processes, ready: Sequence[ReadyCell],
     return written
 
 
-def asked_splits(settings: Settings, ready: Sequence[ReadyCell]) -> dict[str, Evaluated]:
+def asked_splits(settings: Settings, ready: Sequence[ReadyCell]) -> dict[str, EvaluationRows]:
     """The test split of every task of these cells, whole. Raises: UserError where one is not to be had."""
     found = {}
     for task in (settings.tasks[name] for name in dict.fromkeys(name for one in ready for name in one.cell.tasks)):
         split = leaderboard_split(settings.data, task)
-        found[task.name] = asked_of(task, split, split)
+        found[task.name] = as_evaluation_rows(task, split, split)
     return found
 
 

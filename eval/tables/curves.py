@@ -4,14 +4,25 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eval.scoring.results import SUPERGLUE, Result, Score, task_order, task_specs
-from eval.statistics.comparison_groups import Entry, Labels, check_same_rows, entry, frame, making, one_of_each, size
-from eval.statistics.significance import Evidence
-from eval.tables.comparisons import Estimate, percent, score_text
+from eval.scoring.metrics import METRIC_NAMES
+from eval.scoring.runs import SUPERGLUE, RunScore, Score, task_order, task_specs
+from eval.statistics.comparison_groups import (
+    Labels,
+    SeedScores,
+    check_same_rows,
+    model_labels,
+    one_of_each,
+    seed_scores,
+    size,
+    synthesis_labels,
+)
+from eval.statistics.comparisons import Estimate
+from eval.statistics.significance import ScoreStatistics
+from eval.tables.comparison_tables import SCORES
 from eval.tables.formats import Table
-from eval.tables.paper_tables import SCORES
 from eval.tables.records import Record, of_estimate, record
-from eval.tables.score_tables import METRIC_NAMES, NOT_RUN
+from eval.tables.score_tables import NOT_RUN
+from eval.tables.sentences import percent, score_text
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class Point:
     """An entry at a number of rows; `x` is what the curve is drawn over."""
 
     x: int
-    entry: Entry
+    entry: SeedScores
     estimates: dict[str, Estimate]
 
 
@@ -40,29 +51,29 @@ SIZES, MIXING = "sizes", "mixing"
 TITLES = {SIZES: "Sizes of the training set", MIXING: "Real rows beside the synthetic ones"}
 
 
-def curves(kind: str, results: Sequence[Result], evidence: Evidence) -> list[Curve]:
+def curves(kind: str, results: Sequence[RunScore], statistics: ScoreStatistics) -> list[Curve]:
     """All curves with at least two points. Raises: UserError where points were scored on different rows."""
-    groups: dict[tuple[Labels, str], list[Result]] = defaultdict(list)
+    groups: dict[tuple[Labels, str], list[RunScore]] = defaultdict(list)
     for result in results:
         if (labels := _labels(kind, result.score)) is not None:
             groups[labels, result.score.task].append(result)
     found = []
     for labels, task in sorted(groups, key=lambda key: (key[0], task_order(task_specs()).index(key[1]))):
         for run, own in one_of_each(groups[labels, task]):
-            points = _points(kind, own, evidence)
+            points = _points(kind, own, statistics)
             if len(points) > 1:
                 check_same_rows(task, [point.entry for point in points])
                 found.append(Curve((*labels, *((("run", run),) if run else ())), task, points))
     return found
 
 
-def _points(kind: str, results: Sequence[Result], evidence: Evidence) -> tuple[Point, ...]:
-    sized: dict[tuple[int, int], list[Result]] = defaultdict(list)
+def _points(kind: str, results: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
+    sized: dict[tuple[int, int], list[RunScore]] = defaultdict(list)
     for result in results:
         sized[size(result.score)].append(result)
-    entries = {key: entry(own) for key, own in sized.items()}
+    entries = {key: seed_scores(own) for key, own in sized.items()}
     place = 0 if kind == SIZES else 1
-    return tuple(Point(key[place], entries[key], evidence.estimates(entries[key])) for key in sorted(entries))
+    return tuple(Point(key[place], entries[key], statistics.estimates(entries[key])) for key in sorted(entries))
 
 
 def _labels(kind: str, score: Score) -> Labels | None:
@@ -70,10 +81,10 @@ def _labels(kind: str, score: Score) -> Labels | None:
     if score.benchmark != SUPERGLUE or score.train_rows is None:
         return None
     if kind == SIZES:
-        return None if score.arm == "mixed" else (*frame(score), ("arm", score.arm), *making(score))
+        return None if score.arm == "mixed" else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
     if score.arm not in ("synthetic", "mixed"):
         return None
-    return *frame(score), *making(score), ("made rows", str(score.train_rows - (score.real_rows or 0)))
+    return *model_labels(score), *synthesis_labels(score), ("made rows", str(score.train_rows - (score.real_rows or 0)))
 
 
 def curve_table(kind: str, found: Sequence[Curve]) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from eval.scoring.results import Score
+from eval.scoring.runs import Score
 from targen.config.loading import check
 from targen.runtime.paths import PROJECT
 from targen.tasks.task import STRICT

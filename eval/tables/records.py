@@ -1,7 +1,7 @@
 """What the tables say as records: one number each, all with the same columns, for programs to read."""
 
-from eval.statistics.comparison_groups import Entry, Labels
-from eval.tables.comparisons import Comparison, Estimate
+from eval.statistics.comparison_groups import Labels, SeedScores
+from eval.statistics.comparisons import Comparison, Estimate
 from eval.tables.formats import Value
 from eval.tables.published import Number
 
@@ -24,7 +24,7 @@ def record(table: str, labels: Labels, task: str, metric: str, kind: str, level:
     return own | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
 
 
-def of_estimate(start: Record, found: Estimate, majority: float | None, entry: Entry | None) -> Record:
+def of_estimate(start: Record, found: Estimate, majority: float | None, entry: SeedScores | None) -> Record:
     """A score in percent; `entry` where it is of one task."""
     low, high = found.bounds or (None, None)
     values: Record = {
@@ -39,7 +39,7 @@ def of_estimate(start: Record, found: Estimate, majority: float | None, entry: E
     return start | values | (_of_entry(entry) if entry is not None else {})
 
 
-def _of_entry(entry: Entry) -> Record:
+def _of_entry(entry: SeedScores) -> Record:
     own: Record = {name: getattr(entry.first, name) for name in OF_SCORE}
     return own | {
         "unparsed": entry.unparsed,

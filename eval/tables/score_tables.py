@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from eval.scoring.metrics import METRIC_NAMES
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
@@ -38,13 +39,6 @@ class Line:
     is_fixture: bool
 
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1_macro": "macro-F1",
-    "gender_parity": "gender parity",
-    "record_f1": "token F1",
-    "record_em": "exact match",
-}
 NOT_RUN = "--"
 
 

@@ -30,17 +30,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from scored_runs import SPECS, Made, gold_of, write_run
-from scored_runs import answers as made_up_answers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
+from eval.reporting.paper_report import paper_report, write_figures, write_tables
 from eval.scoring.metrics import score
-from eval.scoring.results import read_runs
-from eval.statistics.comparison_groups import entry
-from eval.statistics.prediction_cache import Archive
-from eval.statistics.significance import Evidence
-from eval.tables.paper_report import paper_report, write_figures, write_tables
+from eval.scoring.runs import read_runs
+from eval.statistics.comparison_groups import seed_scores
+from eval.statistics.prediction_cache import PredictionCache
+from eval.statistics.significance import ScoreStatistics
 from targen.config.loading import settings_from
 from targen.config.required_files import local_file
 from targen.config.settings import Settings
@@ -48,6 +46,8 @@ from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
 from targen.synthesis.slots import rng
 from targen.tasks.task import Example, Task
+from tests.support.scored_runs import SPECS, Made, gold_of, write_run
+from tests.support.scored_runs import answers as made_up_answers
 from train.data.rendering import answers, encoder_texts, prompt, with_cue
 from train.families import decoder, encoder, seq2seq
 from train.inference.ranking import log_likelihoods
@@ -243,9 +243,11 @@ def statistics() -> None:
         for task, predictions in found.items():
             score(SPECS[task], predictions)
         metrics, begun = time.monotonic() - begun, time.monotonic()
-        evidence = Evidence(Archive())
+        statistics_of_scores = ScoreStatistics(PredictionCache())
         for task in SPECS:
-            estimates = evidence.estimates(entry([result for result in run.results if result.score.task == task]))
+            estimates = statistics_of_scores.estimates(
+                seed_scores([result for result in run.results if result.score.task == task])
+            )
             assert all(one.bounds is not None for one in estimates.values())
         seconds = time.monotonic() - begun
     print(

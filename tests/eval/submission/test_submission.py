@@ -11,8 +11,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from eval.run import evaluate
+from eval.scoring.evaluation_rows import EvaluationRows
 from eval.scoring.metrics import Prediction, gold_of
-from eval.scoring.scores import Evaluated, ReadyCell
+from eval.scoring.scores import ReadyCell
 from eval.submission.__main__ import main
 from eval.submission.archive_format import problems, wanted_names
 from eval.submission.archives import Predict, archives, packed, submit
@@ -61,7 +62,7 @@ def right_answers(name: str) -> list[Any]:
     return [row["label"] for row in rows]
 
 
-def oracle(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
+def oracle(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
     """What the fixture says is right."""
     assert all(not example.gold for example in on.examples) or task.name == "axg"
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
@@ -144,7 +145,7 @@ def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own
 def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = with_test_splits(tmp_path, tasks=("boolq",))
 
-    def silent(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
+    def silent(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
         return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
 
     (path,) = archived(found, silent)
@@ -207,7 +208,7 @@ def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path
     """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
     found = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
 
-    def first(one: ReadyCell, task: Task, on: Evaluated) -> list[Prediction]:
+    def first(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
         names = [label.name for label in task.labels]
         return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.scoring.results import Result
-from eval.statistics.comparison_groups import FACTORS
-from eval.statistics.prediction_cache import Archive
-from eval.statistics.significance import Evidence
+from eval.scoring.runs import RunScore
+from eval.statistics.comparison_groups import AXES
+from eval.statistics.prediction_cache import PredictionCache
+from eval.statistics.significance import ScoreStatistics
+from eval.tables.comparison_tables import ComparisonTable, comparison_tables, sentences, table_of
 from eval.tables.curves import MIXING, SIZES, Curve, curve_table, curves
 from eval.tables.formats import SUFFIXES, Table, write_table
-from eval.tables.paper_tables import Found, found_tables, sentences, table_of
 
 log = logging.getLogger(__name__)
 MAIN = "original_vs_synthetic"  # the table that is drawn
@@ -21,7 +21,7 @@ MAIN = "original_vs_synthetic"  # the table that is drawn
 class PaperReport:
     """What the results say, before it is written."""
 
-    tables: tuple[Found, ...]
+    tables: tuple[ComparisonTable, ...]
     curves: dict[str, list[Curve]]
 
     def as_set(self) -> list[Table]:
@@ -31,15 +31,15 @@ class PaperReport:
 
     def sentences(self) -> dict[str, list[str]]:
         """What every comparison says, by the title of its table."""
-        found = {table.factor.title: list(sentences(table)) for table in self.tables}
+        found = {table.axis.title: list(sentences(table)) for table in self.tables}
         return {title: own for title, own in found.items() if own}
 
 
-def paper_report(results: Sequence[Result], tasks: Sequence[str]) -> PaperReport:
+def paper_report(results: Sequence[RunScore], tasks: Sequence[str]) -> PaperReport:
     """Everything that the results say. Raises: UserError where results do not go together."""
-    evidence = Evidence(Archive())
-    tables = found_tables(results, tasks, evidence)
-    return PaperReport(tuple(tables), {kind: curves(kind, results, evidence) for kind in (SIZES, MIXING)})
+    statistics = ScoreStatistics(PredictionCache())
+    tables = comparison_tables(results, tasks, statistics)
+    return PaperReport(tuple(tables), {kind: curves(kind, results, statistics) for kind in (SIZES, MIXING)})
 
 
 def write_tables(folder: Path, report: PaperReport) -> list[str]:
@@ -48,7 +48,7 @@ def write_tables(folder: Path, report: PaperReport) -> list[str]:
     for table in tables:
         write_table(folder, table)
     names = [table.name for table in tables]
-    for name in {*(factor.name for factor in FACTORS), SIZES, MIXING} - set(names):
+    for name in {*(axis.name for axis in AXES), SIZES, MIXING} - set(names):
         for suffix in SUFFIXES:
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     return names
@@ -58,5 +58,5 @@ def write_figures(folder: Path, report: PaperReport) -> list[str]:
     """<folder>/<name>.{pdf,png} of every figure that has content; their names. matplotlib is imported only here."""
     from eval.figures.figures import draw
 
-    main = next((found for found in report.tables if found.factor.name == MAIN), None)
+    main = next((found for found in report.tables if found.axis.name == MAIN), None)
     return draw(folder, main, report.curves)

@@ -58,7 +58,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Result:
+class RunScore:
     """A score and the run that it stands in."""
 
     score: Score
@@ -78,7 +78,7 @@ class Run:
     """A run by its name in tables, its results, and the tasks that it is about."""
 
     name: str
-    results: tuple[Result, ...]
+    results: tuple[RunScore, ...]
     tasks: tuple[str, ...]
 
 
@@ -98,7 +98,7 @@ def read_runs(roots: Sequence[Path]) -> list[Run]:
 
 def _run(root: Path, name: str) -> Run:
     path = RunPaths(root).scores
-    results = tuple(Result(score, name, root) for score in read_scores(path)) if path.is_file() else ()
+    results = tuple(RunScore(score, name, root) for score in read_scores(path)) if path.is_file() else ()
     return Run(name, results, _tasks(RunPaths(root).config))
 
 

@@ -10,9 +10,9 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from eval.analysis.figures.figures import draw_analyses
+from eval.reporting.wandb_report import analysis_records, log_report, summary
 from eval.tables.formats import Table, Value
 from eval.tables.records import record
-from eval.tables.wandb_report import analysis_records, log_report, summary
 from targen.config.settings import Settings
 from tests.eval.analysis.test_figures import HOSTILE, analysis
 from tests.support.commands import files, settings

@@ -1,0 +1,19 @@
+"""Puts the scores of cells that were scored one by one (`cell=`) into scores.jsonl: `python -m eval.scores run.dir=...`."""
+
+from typing import Any
+
+from eval.scoring.scores import join_scores
+from targen.config.run_directory import open_run
+from targen.runtime.cli import main
+from targen.runtime.run_lock import locked
+
+
+def phase(cfg: Any, overrides: list[str]) -> int:
+    settings = open_run(cfg, write=False)
+    with locked(settings.paths.root, "scores", wait=True):
+        join_scores(settings.paths)
+    return 0
+
+
+if __name__ == "__main__":
+    main("eval.scores", "puts the scores of all cells together", phase)
