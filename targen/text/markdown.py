@@ -1,0 +1,17 @@
+"""Markdown tables."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> str:
+    """A table without a newline at its end. Cells are Markdown already; the columns in `numeric` are aligned right.
+
+    Raises: ValueError if a row has not as many cells as the header.
+    """
+    rule = ["---:" if column in numeric else "---" for column in range(len(header))]
+    lines = []
+    for cells in (header, rule, *rows):
+        if len(cells) != len(header):
+            raise ValueError(f"got a row of {len(cells)} cells, expected {len(header)}: {cells}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
