@@ -15,7 +15,7 @@ from targen.config.run_directory import open_run
 from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
 from targen.runtime.errors import UserError
 from targen.runtime.run_lock import locked
-from train.runtime.stop import Stopped, StopRequest
+from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 HELP = """python -m eval.analyze: what is in the data: difficulty, diversity, bias, correctness, contamination

@@ -20,7 +20,8 @@ from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.scheduler import requeue
-from targen.runtime.subprocesses import Children, environment
+from targen.runtime.signals import StopRequest
+from targen.runtime.subprocesses import phase_environment, run_subprocess
 
 LAST_BYTES = 20_000  # of a log
 FAILED = 1  # exit code of an array task that failed for good
@@ -48,14 +49,14 @@ def run(folder: Path, name: str, index: int) -> int:
     if restart > grid["max_restarts"]:
         return _give_up(record_path, record, f"{restart} restarts (cluster.max_restarts={grid['max_restarts']})")
     _write(record_path, record)
-    children = Children()
-    variables = environment()
+    variables = phase_environment()
     if grid["launch"]:
         variables |= {"TARGEN_PROCESSES": str(grid["processes"]), "TARGEN_MACHINES": str(grid["nodes"])}
-    for command in commands(grid, job["kind"], array_task):
-        code = children.run(command, variables)
-        if code:
-            return _after_failure(record_path, record, grid, children, code)
+    with StopRequest() as stop:
+        for command in commands(grid, job["kind"], array_task):
+            code = run_subprocess(command, variables, stop)
+            if code:
+                return _after_failure(record_path, record, grid, stop, code)
     _write(record_path, record | {"outcome": "done", "ended": round(time.time(), 3), "error": None})
     return 0
 
@@ -83,13 +84,13 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
     return [[*prefix, grid["python"], "-m", *module, *grid["overrides"], *overrides] for module in modules[job_name]]
 
 
-def _after_failure(path: Path, record: Json, grid: Json, children: Children, code: int) -> int:
+def _after_failure(path: Path, record: Json, grid: Json, stop: StopRequest, code: int) -> int:
     """The exit code of the job after a command ended with a code other than 0."""
     error = last_error(path.with_suffix(".log"))
     ended = record | {"ended": round(time.time(), 3), "code": code}
-    if code == REQUEUE or (children.told_to_stop and code != USER_ERROR):
+    if code == REQUEUE or (stop.requested and code != USER_ERROR):
         _write(path, ended | {"outcome": "stopped"})
-        if signal.SIGTERM in children.told or not children.told:
+        if signal.SIGTERM in stop.signals or not stop.signals:
             return REQUEUE  # SLURM itself ends the job: it requeues what it preempts, and nothing that was cancelled
         return _requeue(path, ended, "stopped", "before its time limit", REQUEUE)
     if code == AWAITING:

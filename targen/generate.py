@@ -26,7 +26,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
-from targen.runtime.signals import listen
+from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import Drafts
 from targen.synthesis.demonstrations import train_rows
 from targen.synthesis.engine import Engine
@@ -260,9 +260,9 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
         if settings.plan:
             sys.stdout.write(plan_text(settings, recipes(settings)))
             return 0
-        listen()
         try:
-            work(settings)
+            with StopRequest():
+                work(settings)
         except AwaitingAnswers as waiting:
             log.info("generate: %s", waiting)
             return AWAITING if os.environ.get(CHILD) else 0

@@ -21,7 +21,8 @@ from targen.data.original import eval_split, leaderboard_split
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.runtime.jsonl import Json, write_text
 from targen.runtime.paths import PROJECT
-from targen.runtime.subprocesses import Children, environment
+from targen.runtime.signals import StopRequest
+from targen.runtime.subprocesses import phase_environment, run_subprocess
 
 log = logging.getLogger(__name__)
 MODULES: dict[Phase, str] = {
@@ -41,17 +42,31 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     if settings.plan:
         return _print_plans(settings, overrides)
     record = _record(settings, overrides)
-    children, variables = Children(), environment()
+    with StopRequest() as stop:
+        if code := _check_training(settings, overrides, stop):
+            return REQUEUE if stop.requested and code != USER_ERROR else code
+        return _run_phases(settings, overrides, record, stop)
+
+
+def _check_training(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
+    """What training would refuse, it refuses before the first phase: the exit code of its check of the settings."""
     models = settings.paths.root / "models"
-    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):  # what training refuses is refused first
-        check = [sys.executable, "-m", MODULES["train"], *overrides]
-        if code := children.run(check, variables | {CHECK: "1"}):
-            return REQUEUE if children.told_to_stop and code != USER_ERROR else code
+    if not any(models.glob("*/done.json")) and not any(models.glob("*/checkpoint-*")):
+        return 0
+    return run_subprocess(
+        [sys.executable, "-m", MODULES["train"], *overrides], phase_environment() | {CHECK: "1"}, stop
+    )
+
+
+def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: StopRequest) -> int:
+    """Runs the phases and notes the seconds of each in run.json; the exit code of the first that fails."""
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
         try:
-            code = children.run([sys.executable, "-m", *_command(settings, name), *overrides], variables)
+            code = run_subprocess(
+                [sys.executable, "-m", *_command(settings, name), *overrides], phase_environment(), stop
+            )
         except KeyboardInterrupt:
             return INTERRUPTED  # the phase has said so
         record["seconds"][name] = round(time.monotonic() - started, 1)
@@ -60,7 +75,7 @@ def phase(cfg: Any, overrides: list[str]) -> int:
             write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
         if code == AWAITING:
             return 0
-        if children.told_to_stop and code != USER_ERROR:
+        if stop.requested and code != USER_ERROR:
             return REQUEUE
         if code:
             return code if code > 0 else 128 - code
@@ -77,7 +92,8 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
     if not names:
         log.info("plan: phases=[%s] has nothing to plan; %s has", ",".join(settings.phases), ", ".join(PLANNED))
     codes = {
-        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=environment()) for name in names
+        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=phase_environment())
+        for name in names
     }
     for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
         log.warning("plan: without a plan of the %s phase, for the reason above", name)  # its model may be elsewhere

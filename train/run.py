@@ -14,13 +14,13 @@ from targen.config.settings import Settings
 from targen.runtime.cli import CHECK, REQUEUE, main
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
+from targen.runtime.signals import Stopped, StopRequest
 from train.grid.cells import check_trained, done, trained_cells
 from train.grid.encoding import check_room
 from train.grid.pending_jobs import Surroundings, jobs_of, steps_left
 from train.loop.saving import export_merged
 from train.models.loading import check_loadable
 from train.runtime.processes import Processes, together
-from train.runtime.stop import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
 

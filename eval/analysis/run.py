@@ -20,8 +20,8 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
 from targen.runtime.paths import CONF
+from targen.runtime.signals import StopRequest
 from targen.tasks.task import Task
-from train.runtime.stop import StopRequest
 
 log = logging.getLogger(__name__)
 Part = Callable[[Pair], Found]

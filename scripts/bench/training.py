@@ -34,6 +34,7 @@ from targen.config.settings import Settings
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
 from targen.runtime.progress import Progress
+from targen.runtime.signals import StopRequest
 from train.families.base import family as family_named
 from train.families.losses import cell_loss
 from train.grid.arms import Part
@@ -45,7 +46,6 @@ from train.loop.preparation import Prepared
 from train.loop.trainer import IGNORED, CellTrainer
 from train.run import train
 from train.runtime.processes import Processes
-from train.runtime.stop import StopRequest
 
 LENGTH = 128  # tokens, of the GLUE example
 BYTES = 512  # for the models whose tokens are bytes

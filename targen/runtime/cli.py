@@ -8,7 +8,7 @@ from typing import Any
 
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF
-from targen.runtime.signals import ToldToStop
+from targen.runtime.signals import Stopped
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 Direct = Callable[[list[str]], int | None]  # arguments as they were typed -> exit code; None: to be composed
@@ -70,7 +70,7 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
         _die(err)
     except BrokenPipeError:
         sys.exit(1)
-    except ToldToStop as told:
+    except Stopped as told:
         print(f"{told}: stopped; what was done is kept, the same command goes on", file=sys.stderr)
         sys.exit(REQUEUE)
     except KeyboardInterrupt:

@@ -14,12 +14,12 @@ import psutil
 from targen.runtime import scheduler
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.runtime.signals import stop_if_told
+from targen.runtime.signals import raise_if_stopped
 
 log = logging.getLogger(__name__)
 WHOLE = "run"
 SECONDS_TO_SIGN = 10.0  # a lock without a name is older only if its maker died in between
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LINES = 30.0
 LONGEST_WAIT = 3600.0  # seconds for a lock that is waited for
 SECONDS_TO_END = (
@@ -68,8 +68,8 @@ def _take_or_wait(path: Path, ours: Json, longest: float) -> None:
         if now - said > SECONDS_BETWEEN_LINES:
             said = now
             log.info("run.dir: waits for %s", _in_use(path, holder).removeprefix("run.dir: "))
-        stop_if_told()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        raise_if_stopped()
+        time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
 def _take(path: Path, ours: Json) -> Json | None:

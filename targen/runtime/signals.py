@@ -1,23 +1,58 @@
-"""A request to stop, as a scheduler makes it by a signal: noted at once, followed where nothing is half done."""
+"""A scheduler's request to stop (SIGTERM or SIGUSR1): noted at once, followed at the next safe point."""
 
 import signal
+import subprocess
+from types import FrameType, TracebackType
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-SECONDS_BETWEEN_LOOKS = 0.5  # of whoever waits, for a request
-_told: list[str] = []
+SECONDS_BETWEEN_CHECKS = 0.5  # for whoever waits and wants to hear of a request meanwhile
 
 
-class ToldToStop(Exception):
-    """The process is to end; what it has done is on disk."""
+class Stopped(Exception):
+    """The process ends early, at a safe point: its progress is saved."""
 
 
-def listen() -> None:
-    """From now on a signal is noted. Raising in the handler would not do: an event loop takes it for a fault of its own."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda number, _: _told.append(signal.Signals(number).name))
+class StopRequest:
+    """Whether a stop signal arrived while the body ran; the handlers from before are back afterwards.
+
+    The handler only notes the signal and passes it on to the subprocess that runs. It raises nothing: an event loop would
+    take the exception for an error of its own, and training has a checkpoint to save first.
+    """
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []  # in order of arrival
+        self.subprocess: subprocess.Popen[bytes] | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        return bool(self.signals)
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
+        """The signal handler."""
+        self.signals.append(signal.Signals(number))
+        if self.subprocess is not None:
+            self.subprocess.send_signal(number)
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
+        _active.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _active.remove(self)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
 
-def stop_if_told() -> None:
-    """Raises: ToldToStop when a signal came since `listen`."""
-    if _told:
-        raise ToldToStop(_told[0])
+_active: list[StopRequest] = []
+
+
+def raise_if_stopped() -> None:
+    """To be called where nothing is half done. Raises: Stopped if a signal arrived within the body of a StopRequest."""
+    for request in _active:
+        if request.requested:
+            raise Stopped(request.signals[0].name)

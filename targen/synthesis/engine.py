@@ -12,7 +12,7 @@ from typing import Any
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, Failure, Request
 from targen.runtime.errors import UserError
-from targen.runtime.signals import stop_if_told
+from targen.runtime.signals import raise_if_stopped
 from targen.synthesis.recipe import Job
 
 SHARED_STEPS = ("contexts", "instance_seed")  # their calls serve several slots
@@ -58,7 +58,7 @@ class Engine:
         """
         top = self._spawn(None, jobs)
         while self._advance() or self._waiters:
-            stop_if_told()
+            raise_if_stopped()
             if self._waiters:
                 self._take_answers()
         if self._failures:

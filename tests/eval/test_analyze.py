@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,13 @@ from targen.config.settings import Settings
 from targen.data.original import FIXTURE
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_jsonl
+from targen.runtime.signals import Stopped, StopRequest
 from targen.synthesis.slots import rng
 from targen.tasks.task import Row
 from tests.support.commands import command, files, lines, settings
 from tests.support.small_data import SPECS, small_run
 from train.grid.cells import cells
 from train.run import train
-from train.runtime.stop import Stopped, StopRequest
 
 QUICK = ["model=tiny_encoder", "analysis.replicates=20"]
 PARTS = "analysis.parts=[lexical,bias,correctness,contamination]"
@@ -298,7 +299,7 @@ def test_told_to_stop_it_goes_on_later(tmp_path: Path) -> None:
     pair = Pair(SPECS["rte"], None, DataSet("b", "two", labelled_rows(16, tells=True)), seed=0, at_most=None)
     found = difficulty_settings(tmp_path / "stopped", "train.epochs=2")
     stop = StopRequest()
-    stop.requested = True
+    stop.note(signal.SIGTERM)
     with pytest.raises(Stopped):
         difficulty(found, pair, stop)
     whole = difficulty(difficulty_settings(tmp_path / "whole", "train.epochs=2"), pair, StopRequest())

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from targen.config.settings import Settings
 from targen.config.training import Train
 from targen.runtime.progress import Progress
+from targen.runtime.signals import StopRequest
 from train.grid.cells import check_unchanged, done, trained_cells
 from train.grid.checkers import Job, job_of
 from train.grid.encoding import examples_of
 from train.grid.mixture import epoch_counts
 from train.models.checkpoints import Checkpoint, complete, keep
 from train.runtime.processes import Processes
-from train.runtime.stop import StopRequest
 
 log = logging.getLogger(__name__)
 

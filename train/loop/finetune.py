@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from transformers import set_seed
 
 from targen.runtime.jsonl import write_text
+from targen.runtime.signals import Stopped
 from train.grid.cells import DONE
 from train.grid.checkers import Job
 from train.grid.pending_jobs import Surroundings
@@ -14,7 +15,6 @@ from train.loop.preparation import prepared
 from train.loop.trainer import CellTrainer
 from train.models.adapters import BASE
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
-from train.runtime.stop import Stopped
 from train.runtime.wandb_run import WANDB, wandb_run
 
 

@@ -26,6 +26,7 @@ from eval.analysis.sets import Pair, grouped, label_name, shown
 from targen.config.settings import Arm, Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.progress import Progress
+from targen.runtime.signals import StopRequest
 from targen.tasks.task import Example, Row, Task
 from train.families.base import family as family_named
 from train.grid.arms import Part
@@ -37,7 +38,6 @@ from train.loop.predictions import predicted
 from train.loop.saving import load_to_device
 from train.models.loading import check_loadable
 from train.runtime.processes import Processes
-from train.runtime.stop import StopRequest
 
 logger = logging.getLogger(__name__)
 PART = "difficulty"

@@ -10,6 +10,7 @@ import torch
 
 from targen.config.settings import Settings
 from targen.runtime.progress import Progress
+from targen.runtime.signals import StopRequest
 from tests.support.commands import command
 from tests.support.small_data import SPECS, examples_of, small_run
 from train.families import decoder, encoder, seq2seq
@@ -23,7 +24,6 @@ from train.loop.saving import load_cell
 from train.loop.trainer import CellTrainer
 from train.run import train
 from train.runtime.processes import Processes
-from train.runtime.stop import StopRequest
 
 
 @dataclass

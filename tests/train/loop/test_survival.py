@@ -16,11 +16,11 @@ import pytest
 from targen.config.settings import Settings
 from targen.runtime.cli import REQUEUE
 from targen.runtime.errors import UserError
+from targen.runtime.signals import Stopped, StopRequest
 from tests.support.commands import LONGEST, files, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, seal
 from train.run import train
-from train.runtime.stop import Stopped, StopRequest
 
 LONG = ("train.epochs=20", "train.save_every=1", "train.max_length=48")  # 60 steps, a checkpoint at each
 SHORT = ("train.epochs=4", "train.max_length=48")  # 12 steps
@@ -37,10 +37,6 @@ class StopAfter(StopRequest):
     def requested(self) -> bool:
         self._left -= 1
         return self._left <= 0
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        pass
 
 
 def overrides(folder: Path, *more: str) -> list[str]:

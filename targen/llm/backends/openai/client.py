@@ -17,7 +17,7 @@ from targen.llm.backends.openai.pool import Pool, Server
 from targen.llm.backends.openai.replies import Again, Fatal, Reply, meaning, said
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError
-from targen.runtime.signals import SECONDS_BETWEEN_LOOKS, stop_if_told
+from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
 TRIES_BEFORE_FIRST_CONTACT = 3  # a server that was never there is not waited for
@@ -83,9 +83,9 @@ class OpenAIServer:
     def collect(self) -> Iterator[Answer | Failure]:
         while not self._done and self._fatal is None and self._bug is None:
             with suppress(TimeoutError):
-                self._loop.run_until_complete(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_LOOKS))
+                self._loop.run_until_complete(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_CHECKS))
             if not self._done:  # what has come is given first
-                stop_if_told()
+                raise_if_stopped()
             self._news.clear()
         if self._bug is not None:
             raise self._bug
