@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from eval.reporting.run_dirs import Asked, asked
 from eval.scoring.runs import SUPERGLUE, RunScore, read_runs
 from eval.tables.score_tables import lines, markdown, warning
-from targen.config.loading import as_values, check
+from targen.config.loading import as_values
 from targen.config.run_directory import NOT_OF_THE_RUN, open_run, read_config, read_record
 from targen.config.settings import Settings
+from targen.config.validation import check
 from targen.runtime.cli import compose, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_text

@@ -10,10 +10,9 @@ from eval.scoring.metrics import Prediction
 from eval.scoring.prediction import predictions_of
 from eval.scoring.scores import ReadyCell, read_scores, ready_cells, score_rows, write_scores
 from eval.submission.archives import asked_splits, submit
-from targen.config.loading import original_train_task
+from targen.config.original_data import original_train_task, shows_original
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
-from targen.config.training import shows_original
 from targen.data.original import original_train_split
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError

@@ -15,7 +15,7 @@ import datasets
 import evaluate
 
 from eval.scoring.metrics import Prediction, score  # From: -e <the folder of this project>
-from targen.config.loading import task_from_file
+from targen.config.group_files import task_from_file
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF
 from targen.tasks.task import Task, same_value

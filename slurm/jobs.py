@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from targen.config.cluster import Cluster, JobName, Resources, shard_count
+from targen.config.groups.cluster import Cluster, JobName, Resources
 from targen.config.settings import Settings
 from train.grid.cells import cells
 
@@ -65,6 +65,11 @@ class QueuedIds:
     generate: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()
+
+
+def shard_count(settings: Settings) -> int:
+    """Number of shards into which generation on the cluster is split."""
+    return settings.cluster.shards if settings.shard.count == 1 else settings.shard.count
 
 
 def whole_grid(settings: Settings) -> GridWork:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from slurm.jobs import GridWork, QueuedIds
 from slurm.worker import last_error
-from targen.config.cluster import JOBS, JobName
+from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
 from targen.runtime.cli import USER_ERROR
 from targen.runtime.errors import UserError

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, whole_grid
+from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, shard_count, whole_grid
 from slurm.shared_files import check_shared
 from slurm.status import array_tasks, ids_in_queue, work_to_submit
-from targen.config.cluster import problems, shard_count
+from targen.config.rules.submission import problems
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.generate import recipes

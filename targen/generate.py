@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from targen.config.generation import STEPS
+from targen.config.groups.generation import STEPS
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.cost.report import plan_text, write_cost

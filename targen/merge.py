@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from targen.config.generation import ShardOf
+from targen.config.groups.generation import ShardOf
 from targen.config.settings import Settings
 from targen.generate import generate, phase_of
 from targen.runtime.cli import main

@@ -7,7 +7,7 @@ SIGTERM reach the processes, which get the time to save, and their exit code is 
 import os
 import sys
 
-from targen.config.training import launch_file
+from targen.config.groups.training import launch_file
 from targen.runtime.cli import REQUEUE, USER_ERROR
 from targen.runtime.errors import UserError
 

@@ -7,8 +7,8 @@ import psutil
 import torch
 import yaml
 
+from targen.config.groups.training import launch_file
 from targen.config.settings import Settings
-from targen.config.training import launch_file
 from targen.tasks.task import Task
 from train.data.batches import Parts
 from train.families.base import Encoded

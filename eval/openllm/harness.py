@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.scoring.scores import ReadyCell, cell_columns
-from targen.config.openllm import Piece, Suite, SuiteTask, check_files, pieces, suite_from_file
+from targen.config.openllm import Piece, Suite, SuiteTask, pieces, suite_from_file
+from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, write_text
@@ -45,7 +46,7 @@ def score(
 
     own = settings.eval.openllm
     assert own.suite is not None
-    check_files(settings)
+    check_openllm_files(settings)
     asked = list(_once(every))
     check_vllm(settings, [one.cell for one in asked])
     tasks = ready(pieces(own), own.data_dir, own.limit)

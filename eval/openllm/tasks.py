@@ -15,7 +15,7 @@ import lm_eval.tasks
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from targen.config.openllm import Piece, local_file
+from targen.config.openllm import Piece, local_openllm_file
 from targen.data.hub_requirements import Needed
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -115,7 +115,7 @@ def _local(piece: Piece, folder: Path) -> tuple[datasets.DatasetDict, str]:
     splits = {}
     converted = False
     for split in piece.splits:
-        path = local_file(folder, piece, split)
+        path = local_openllm_file(folder, piece, split)
         assert path is not None  # checked before
         rows, changed = rows_of(path, piece)
         converted |= changed

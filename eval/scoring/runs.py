@@ -10,7 +10,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.loading import task_from_file
+from targen.config.group_files import task_from_file
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import CONF, RunPaths

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from targen.config.loading import task_from_file
+from targen.config.group_files import task_from_file
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import CONF
 from targen.tasks.task import Label, Task

@@ -8,7 +8,7 @@ import yaml
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from eval.scoring.runs import Score
-from targen.config.loading import check
+from targen.config.validation import check
 from targen.runtime.paths import PROJECT
 from targen.tasks.task import STRICT
 

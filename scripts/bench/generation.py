@@ -49,7 +49,7 @@ from scale import (
     text_of,
 )
 
-from targen.config.generation import Generator, Sampling
+from targen.config.groups.generation import Generator, Sampling
 from targen.config.loading import settings_from
 from targen.config.settings import Settings
 from targen.generate import generate, recipes

@@ -3,23 +3,19 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.runtime.errors import UserError, did_you_mean
+from targen.config.groups.evaluation import OpenLLM
+from targen.config.validation import check
 from targen.runtime.paths import CONF
 from targen.tasks.task import STRICT
 
-if TYPE_CHECKING:
-    from targen.config.evaluation import OpenLLM
-    from targen.config.settings import Settings
-
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
 AS_RELEASED = {"truthfulqa/validation": "mc_task.json"}  # official files of another name
-MOST_NAMED = 3  # missing files of one task that an error names
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -96,8 +92,6 @@ class Piece:
 
 def suite_from_file(name: str) -> Suite:
     """A suite with the tasks of its base before its own."""
-    from targen.config.loading import check
-
     values = yaml.safe_load((CONF / "openllm" / f"{name}.yaml").read_text(encoding="utf-8"))
     suite = check(Suite, values, f"openllm.{name}")
     if suite.base is None:
@@ -105,7 +99,7 @@ def suite_from_file(name: str) -> Suite:
     return Suite(suite.version, suite.title, {**suite_from_file(suite.base).tasks, **suite.tasks}, suite.base)
 
 
-def pieces(settings: "OpenLLM") -> list[Piece]:
+def pieces(settings: OpenLLM) -> list[Piece]:
     """What is evaluated, in the order of the suite. A task that shows no examples by itself never does."""
     if settings.suite is None:
         return []
@@ -118,77 +112,8 @@ def pieces(settings: "OpenLLM") -> list[Piece]:
     return found
 
 
-def contradictions(settings: "Settings") -> list[str]:
-    """Settings of the OpenLLM tasks that are fine alone and wrong together, a line each."""
-    found, own, model = [], settings.eval.openllm, settings.model
-    if own.suite is None:
-        if not settings.eval.superglue:
-            found.append(
-                "eval.superglue: got false without eval.openllm.suite, so nothing would be scored. Name a suite, or leave it out."
-            )
-        return found
-    if model.family == "encoder":
-        found.append(
-            f"eval.openllm.suite: got {own.suite} with the encoder {model.name}, which cannot continue a text. Take another "
-            "model, or set eval.openllm.suite=null."
-        )
-    if own.backend == "vllm" and model.family != "decoder":
-        found.append(
-            f"eval.openllm.backend: got vllm with {model.name} ({model.family}), expected a decoder. Set eval.openllm.backend=hf."
-        )
-    if own.backend == "vllm" and settings.train.quantize is not None:
-        found.append(
-            "eval.openllm.backend: got vllm with train.quantize, whose weights vLLM does not read. Set eval.openllm.backend=hf."
-        )
-    known = list(suite_from_file(own.suite).tasks)
-    for name in own.tasks or []:
-        if name not in known:
-            found.append(
-                f"eval.openllm.tasks: got {name!r}, expected tasks of {own.suite}. {did_you_mean(name, known)}"
-            )
-    return found
-
-
-def local_file(folder: Path, piece: Piece, split: str) -> Path | None:
+def local_openllm_file(folder: Path, piece: Piece, split: str) -> Path | None:
     """`<folder>/hellaswag/validation.jsonl`, also val.jsonl; None where it is not there."""
     released = AS_RELEASED.get(f"{piece.folder}/{split}")
     names = [f"{split}.jsonl", *(["val.jsonl"] if split == "validation" else []), *([released] if released else [])]
     return next((path for name in names if (path := folder / piece.folder / name).is_file()), None)
-
-
-def missing_files(settings: "Settings") -> list[str]:
-    """Local files of OpenLLM tasks that are not there: all of them in one line, with what can be done."""
-    own = settings.eval.openllm
-    if own.suite is None or own.data_dir is None:
-        return []
-    every = dict.fromkeys(piece.task for piece in pieces(own))
-    lacking: dict[str, list[str]] = {}
-    unscored = set()
-    for piece in pieces(own):
-        for split in piece.splits:
-            if local_file(Path(own.data_dir), piece, split) is None:
-                lacking.setdefault(piece.task, []).append(f"{piece.folder}/{split}.jsonl")
-                unscored |= {piece.task} if split == piece.split else set()
-    if not lacking:
-        return []
-    named = []
-    for files in lacking.values():
-        more = f" and {len(files) - MOST_NAMED} more like them" if len(files) > MOST_NAMED else ""
-        named.append(", ".join(files[:MOST_NAMED]) + more)
-    ways = ["Put them there"]
-    if whole := [task for task in every if task not in lacking]:
-        ways.append(f"take the tasks that have theirs ('eval.openllm.tasks=[{','.join(whole)}]')")
-    if {*lacking} - unscored:
-        only = (
-            ""
-            if not unscored
-            else f"'eval.openllm.tasks=[{','.join(task for task in every if task not in unscored)}]' "
-        )
-        ways.append(f"show no examples ({only}eval.openllm.num_fewshot=0)")
-    return [f"eval.openllm.data_dir: {own.data_dir} lacks {'; '.join(named)}. {', or '.join(ways)}."]
-
-
-def check_files(settings: "Settings") -> None:
-    """Raises: UserError where local files are missing."""
-    if problems := missing_files(settings):
-        raise UserError("\n".join(problems))

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from targen.config import openllm
-from targen.config.loading import original_train_task
+from targen.config.openllm import local_openllm_file, pieces
+from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
-from targen.config.training import is_file, needs_original, shows_original
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task
+
+MOST_NAMED = 3  # missing files of one task that an error names
 
 
 def missing_files(settings: Settings) -> list[str]:
@@ -18,7 +19,7 @@ def missing_files(settings: Settings) -> list[str]:
             f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
             "<run.dir>/models/<cell> of another; train it first."
         ]
-    evaluated = openllm.missing_files(settings) if "evaluate" in settings.phases else []
+    evaluated = missing_openllm_files(settings) if "evaluate" in settings.phases else []
     return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
 
 
@@ -26,7 +27,7 @@ def _missing_instructions(settings: Settings) -> list[str]:
     source = settings.data.self_instruct
     if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
         return []
-    if is_file(source) and not Path(source).is_file():
+    if is_instruction_file(source) and not Path(source).is_file():
         return [f"data.self_instruct: {source} is not there. Correct the path."]
     return []
 
@@ -73,3 +74,46 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
             f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
         )
     return found[0]
+
+
+def missing_openllm_files(settings: Settings) -> list[str]:
+    """Local files of OpenLLM tasks that are not there: all of them in one line, with what can be done."""
+    own = settings.eval.openllm
+    if own.suite is None or own.data_dir is None:
+        return []
+    every = dict.fromkeys(piece.task for piece in pieces(own))
+    lacking: dict[str, list[str]] = {}
+    unscored = set()
+    for piece in pieces(own):
+        for split in piece.splits:
+            if local_openllm_file(Path(own.data_dir), piece, split) is None:
+                lacking.setdefault(piece.task, []).append(f"{piece.folder}/{split}.jsonl")
+                unscored |= {piece.task} if split == piece.split else set()
+    if not lacking:
+        return []
+    named = []
+    for files in lacking.values():
+        more = f" and {len(files) - MOST_NAMED} more like them" if len(files) > MOST_NAMED else ""
+        named.append(", ".join(files[:MOST_NAMED]) + more)
+    ways = ["Put them there"]
+    if whole := [task for task in every if task not in lacking]:
+        ways.append(f"take the tasks that have theirs ('eval.openllm.tasks=[{','.join(whole)}]')")
+    if {*lacking} - unscored:
+        only = (
+            ""
+            if not unscored
+            else f"'eval.openllm.tasks=[{','.join(task for task in every if task not in unscored)}]' "
+        )
+        ways.append(f"show no examples ({only}eval.openllm.num_fewshot=0)")
+    return [f"eval.openllm.data_dir: {own.data_dir} lacks {'; '.join(named)}. {', or '.join(ways)}."]
+
+
+def check_openllm_files(settings: Settings) -> None:
+    """Raises: UserError where local files are missing."""
+    if problems := missing_openllm_files(settings):
+        raise UserError("\n".join(problems))
+
+
+def is_instruction_file(source: str) -> bool:
+    """Whether instruction data are meant to lie in a file; else it is a name on the Hub."""
+    return source.endswith((".jsonl", ".json")) or Path(source).is_file()

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.cluster import Cluster
-from targen.config.evaluation import Analysis, Evaluation, Report, Wandb
-from targen.config.generation import Generator, Price, ShardOf, Synth
-from targen.config.method import Method
-from targen.config.training import Model, Train
+from targen.config.groups.cluster import Cluster
+from targen.config.groups.evaluation import Analysis, Evaluation, Report, Wandb
+from targen.config.groups.generation import Generator, Price, ShardOf, Synth
+from targen.config.groups.method import Method
+from targen.config.groups.training import Model, Train
 from targen.runtime.paths import RunPaths
 from targen.tasks.registry import with_format
 from targen.tasks.task import STRICT, Task

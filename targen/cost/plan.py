@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from targen.config.generation import STEPS, Generator, Step
+from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.token_estimate import Call, Measure, measure, tokens_of
 from targen.llm.call_log import call_files
 from targen.runtime.paths import RunPaths

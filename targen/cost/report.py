@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from targen.config.generation import STEPS, Price
+from targen.config.groups.generation import STEPS, Price
 from targen.config.settings import Settings
 from targen.cost.plan import Plan, Planned, plan
 from targen.runtime.jsonl import Json, read_json, write_text

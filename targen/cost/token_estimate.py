@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from targen.config.generation import Generator, Step
+from targen.config.groups.generation import Generator, Step
 from targen.llm.backends.recorded import SHIPPED
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from targen.config.loading import model_from_file, original_train_task
+from targen.config.group_files import model_from_file
+from targen.config.groups.training import Model
+from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
-from targen.config.training import Model, needs_original, shows_original
 from targen.runtime.paths import CONF
 from targen.tasks.task import Task
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from targen.config.generation import STEPS
-from targen.config.loading import task_from_file
+from targen.config.group_files import task_from_file
+from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.runtime.errors import UserError
 
 Messages = list[dict[str, str]]

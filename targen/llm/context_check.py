@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from targen.config.generation import Step
+from targen.config.groups.generation import Step
 from targen.llm.messages import Request
 from targen.runtime.errors import UserError
 

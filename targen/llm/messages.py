@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from targen.config.generation import Sampling, Step
+from targen.config.groups.generation import Sampling, Step
 from targen.llm.json_output import objects_in, repaired, with_known_keys, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from targen.config.loading import original_train_task
+from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import original_train_split
 from targen.runtime.errors import UserError

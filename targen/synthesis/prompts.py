@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from targen.config.method import Method
+from targen.config.groups.method import Method
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Fields, LabelCell, Row, Task
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from targen.config.generation import Sampling, Step
-from targen.config.method import Method
+from targen.config.groups.generation import Sampling, Step
+from targen.config.groups.method import Method
 from targen.llm.messages import Request, make_request
 from targen.runtime.jsonl import Json
 from targen.synthesis.demonstrations import TrainRows

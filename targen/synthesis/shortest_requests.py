@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from targen.config.generation import Step
+from targen.config.groups.generation import Step
 from targen.llm.messages import Request
 from targen.synthesis.item_lists import pools_of
 from targen.synthesis.prompts import (

@@ -2,7 +2,7 @@
 
 from string import Formatter
 
-from targen.config.method import Method
+from targen.config.groups.method import Method
 from targen.runtime.errors import UserError
 from targen.synthesis.prompts import common_fields, whole_fields
 from targen.tasks.task import Task

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
 from train.models.loading import PLAIN, Loaded, Loading
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, instruction, with_cue

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import encoder_texts

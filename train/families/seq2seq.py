@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM
 
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, answers, instruction, prompt, with_cue
 from train.data.truncation import Positive, Text, check_answers, fitted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
-from targen.config.loading import original_train_task
+from targen.config.original_data import original_train_task
 from targen.config.settings import Arm, Settings
 from targen.data.original import eval_split, original_train_split, read_rows, spread
 from targen.runtime.errors import UserError

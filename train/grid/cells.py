@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.diff import differences
+from targen.config.groups.training import Train
+from targen.config.original_data import shows_original
 from targen.config.settings import Arm, Settings
-from targen.config.training import Train, shows_original
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_json
 from targen.runtime.paths import RunPaths

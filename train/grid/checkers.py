@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
-from targen.config.loading import model_from_file
+from targen.config.group_files import model_from_file
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from targen.synthesis.slots import rng

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from targen.config.groups.training import Train
 from targen.config.settings import Settings
-from targen.config.training import Train
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from train.grid.cells import check_unchanged, done, trained_cells

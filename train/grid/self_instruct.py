@@ -5,9 +5,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from targen.config.loading import check
+from targen.config.required_files import is_instruction_file
 from targen.config.settings import Settings
-from targen.config.training import is_file
+from targen.config.validation import check
 from targen.data.hub import records_of
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -52,7 +52,7 @@ def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[
 
 
 def _read(source: str) -> list[Row]:
-    where = source if is_file(source) else f"{source} {CONFIG}"
+    where = source if is_instruction_file(source) else f"{source} {CONFIG}"
     rows: list[Row] = []
     for number, record in _records(source):
         try:
@@ -67,7 +67,7 @@ def _read(source: str) -> list[Row]:
 
 
 def _records(source: str) -> list[tuple[int, Json]]:
-    if is_file(source):
+    if is_instruction_file(source):
         return list(read_jsonl(Path(source)))
     return list(enumerate(records_of(source, CONFIG), start=1))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from targen.config.training import Train
+from targen.config.groups.training import Train
 
 MIB = 2**20
 FP32, BF16 = 4, 2  # bytes of a value

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from targen.config.groups.training import Model
 from targen.config.settings import Settings
-from targen.config.training import Model
 from targen.runtime.errors import UserError
 from train.families.base import family as family_named
 from train.grid.cells import Cell

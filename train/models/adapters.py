@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from targen.config.training import Lora
+from targen.config.groups.training import Lora
 from targen.runtime.errors import UserError
 from train.models.loading import Loaded
 

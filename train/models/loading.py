@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from targen.config.training import Model, Precision, Train
+from targen.config.groups.training import Model, Precision, Train
 from targen.runtime.errors import UserError
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.weight_files import check_readable, from_files

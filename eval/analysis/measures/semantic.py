@@ -17,9 +17,9 @@ from eval.analysis.intervals import halves, measure, of_halves, over_halves
 from eval.analysis.measures.ngrams import Ints, rows_of_instances
 from eval.analysis.results import Found, Missing
 from eval.analysis.sets import Pair, texts
-from targen.config.evaluation import Analysis
-from targen.config.loading import model_from_file
-from targen.config.training import Model
+from targen.config.group_files import model_from_file
+from targen.config.groups.evaluation import Analysis
+from targen.config.groups.training import Model
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF
 from targen.tasks.task import Row, Task

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Set
 from itertools import pairwise
 from pathlib import Path
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.llm.messages import LLM, Answer, Failure, Request, answer_from_completion, refusal
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError

@@ -9,7 +9,7 @@ from dataclasses import fields
 from threading import Thread
 from typing import Any
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.config.settings import Settings
 from targen.llm.chat_template import Chat
 from targen.llm.context_check import require_room

@@ -13,7 +13,8 @@ from eval.openllm.model import check_vllm
 from eval.openllm.tasks import TASKS, ready
 from eval.run import evaluate
 from eval.scoring.scores import ReadyCell
-from targen.config.openllm import check_files, pieces, suite_from_file
+from targen.config.openllm import pieces, suite_from_file
+from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from tests.support.commands import command, lines, settings
@@ -367,7 +368,7 @@ def test_an_untrained_model_is_scored_once_for_all_tasks(tmp_path: Path) -> None
     overrides = small_overrides(tmp_path, "model=tiny_decoder", "arms=[none]", tasks=("cb", "rte"))
     suite = ["eval.openllm.suite=openllm_4", "eval.openllm.num_fewshot=0", "eval.openllm.tasks=[arc_challenge]"]
     found = settings(*overrides, *suite, f"eval.openllm.data_dir={tmp_path / 'files'}", "eval.superglue=false")
-    check_files(found)
+    check_openllm_files(found)
     assert len(cells(found)) == 2
     evaluate(found)
     (row,) = lines(found.paths.scores)

@@ -13,8 +13,8 @@ from transformers import GenerationConfig
 
 from eval.run import evaluate, original_parts
 from eval.scoring.prediction import predict_cell, read_predictions
+from targen.config.groups.training import Model
 from targen.config.settings import Settings
-from targen.config.training import Model
 from targen.data.original import FIXTURE
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_jsonl

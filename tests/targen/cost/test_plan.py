@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.config.generation import STEPS
+from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.config.generation import Sampling
+from targen.config.groups.generation import Sampling
 from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.call_log import CallLog
 from targen.llm.messages import Answer, Request, make_request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.config.generation import Generator, Sampling
+from targen.config.groups.generation import Generator, Sampling
 from targen.generate import generate, recipes
 from targen.llm.backends.transformers import model as backend
 from targen.llm.messages import Answer, Request, make_request

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eval.scoring.prediction import predict_cell
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from tests.support.commands import settings
 from tests.support.small_data import SPECS, examples_of, small_run, tiny_gpt2

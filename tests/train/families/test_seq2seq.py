@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from eval.scoring.prediction import predict_cell
+from targen.config.groups.training import Model
 from targen.config.required_files import local_file
-from targen.config.training import Model
 from targen.data.original import FIXTURE, read_rows
 from tests.support.commands import settings
 from train.data.rendering import answers, prompt

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
-from targen.config.training import Model
+from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example
 from tests.support.commands import command, files, settings

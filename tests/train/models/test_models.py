@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from eval.run import evaluate
 from eval.scoring.prediction import predict_cell
-from targen.config.training import Lora, Model
+from targen.config.groups.training import Lora, Model
 from targen.runtime.errors import UserError
 from tests.support.commands import PROJECT, command, settings
 from tests.support.small_data import SPECS, examples_of, small_run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Pool, Server
 from targen.llm.backends.openai.replies import Again, Fatal, Reply, meaning, said

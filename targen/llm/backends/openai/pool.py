@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.pace import LONGEST_PAUSE, Pace
 from targen.llm.backends.openai.structured import StructuredOutputs
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.structured import SchemaRefused, complains
 from targen.llm.messages import Answer, Failure, answer_from_completion, refusal
 from targen.runtime.jsonl import Json

@@ -23,7 +23,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from targen.config.generation import Generator
+from targen.config.groups.generation import Generator
 from targen.llm.chat_template import Chat
 from targen.llm.context_check import require_room
 from targen.llm.messages import Answer, Failure, Request

@@ -1,30 +1,26 @@
 """Settings that are fine alone and wrong together, found before anything starts."""
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from targen.config import openllm
-from targen.config import training as finetuning
-from targen.config.generation import STEPS
-
-if TYPE_CHECKING:
-    from targen.config.settings import Settings
+from targen.config.groups.generation import STEPS
+from targen.config.rules import evaluation, training
+from targen.config.settings import Settings
 
 
-def contradictions(settings: "Settings") -> list[str]:
+def contradictions(settings: Settings) -> list[str]:
     """A line each, those of finetuning and of the OpenLLM tasks included."""
     return [
         *_of_synth(settings),
         *_of_shard(settings),
         *_of_data(settings),
-        *finetuning.contradictions(settings),
-        *openllm.contradictions(settings),
+        *training.contradictions(settings),
+        *evaluation.contradictions(settings),
         *_of_generator(settings),
         *_repeated(settings),
     ]
 
 
-def _of_synth(settings: "Settings") -> list[str]:
+def _of_synth(settings: Settings) -> list[str]:
     found, synth = [], settings.synth
     if set(synth.sampling) != set(STEPS):
         found.append(f"synth.sampling: got {sorted(synth.sampling)}, expected all of {list(STEPS)}.")
@@ -46,7 +42,7 @@ def _of_synth(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_shard(settings: "Settings") -> list[str]:
+def _of_shard(settings: Settings) -> list[str]:
     found, shard = [], settings.shard
     if shard.index >= shard.count:
         found.append(f"shard.index: got {shard.index}, expected 0 to {shard.count - 1} with shard.count={shard.count}.")
@@ -57,7 +53,7 @@ def _of_shard(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_data(settings: "Settings") -> list[str]:
+def _of_data(settings: Settings) -> list[str]:
     found, data = [], settings.data
     if data.source == "local" and not data.dir:
         found.append("data.dir: got null, expected a folder with data.source=local. Set data.dir=...")
@@ -72,7 +68,7 @@ def _of_data(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_generator(settings: "Settings") -> list[str]:
+def _of_generator(settings: Settings) -> list[str]:
     found, generator = [], settings.generator
     urls = generator.base_urls
     if generator.backend == "openai":
@@ -88,7 +84,7 @@ def _of_generator(settings: "Settings") -> list[str]:
     return found
 
 
-def _repeated(settings: "Settings") -> list[str]:
+def _repeated(settings: Settings) -> list[str]:
     every = (("seeds", settings.seeds), ("arms", settings.arms), ("phases", settings.phases))
     return [
         f"{name}: got {values}, expected each only once." for name, values in every if len(set(values)) < len(values)

@@ -1,122 +1,13 @@
-"""The settings of finetuning: the model, how it is trained, and what fits together.
+"""Settings of finetuning and of predictions that are fine alone and wrong together."""
 
-Whatever does not is told before anything is asked, paid for or trained.
-"""
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field, field_validator
-from pydantic.dataclasses import dataclass as checked_dataclass
-
+from targen.config.groups.training import Train, launch_file
+from targen.config.original_data import shows_original
+from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF
-from targen.tasks.task import STRICT, Count
-
-if TYPE_CHECKING:
-    from targen.config.settings import Settings
-
-Precision = Literal["fp32", "bf16", "bf16_weights"]
-LORA_DEFAULT = {"r": 16, "alpha": 32, "dropout": 0.05, "targets": "default"}
 
 
-def lora_from(value: object) -> object:
-    """The adapters' settings: none without a rank, the default ones by name."""
-    if value == "default":
-        return LORA_DEFAULT
-    if not isinstance(value, dict):
-        return value
-    given = {key: setting for key, setting in value.items() if setting is not None}
-    if "r" not in given:
-        return None
-    twice = {"alpha": 2 * given["r"]} if isinstance(given["r"], int) and given["r"] > 0 else {}
-    return {**LORA_DEFAULT, **twice, **given}
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Model:
-    """What is finetuned: pretrained weights (`path`), or a model built from its sizes (`config`)."""
-
-    name: str
-    family: Literal["encoder", "seq2seq", "decoder"]
-    path: str | None
-    sha256: str | None
-    learning_rate: Annotated[float, Field(gt=0)]
-    precision: Precision
-    config: dict[str, Any] | None = None
-    tokenizer: str | None = None
-    pickle: bool = False
-    remote_code: bool = False
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Lora:
-    """Low-rank adapters beside frozen weights. Source: arXiv 2106.09685."""
-
-    r: Count
-    alpha: Count
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    targets: Literal["default", "all-linear"] | list[str]
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Train:
-    """How models are finetuned."""
-
-    epochs: Annotated[float, Field(gt=0)]
-    batch_size: Count
-    device_batch_size: Count
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    precision: Precision
-    max_length: Annotated[int, Field(ge=8)]
-    max_choices: Annotated[int, Field(ge=2)]
-    max_rows: Count | None
-    equal_size: bool
-    mixed_original: Count | Annotated[str, Field(pattern=r"^[1-9][0-9]*%$")]
-    setting: Literal["single", "multi"]
-    mixture: Literal["proportional", "temperature", "equal"]
-    mixture_temperature: Annotated[float, Field(ge=1)]
-    mixture_cap: Count | None
-    instruct: bool
-    instruct_examples: Annotated[int, Field(ge=0)]
-    init_from: str | None
-    loss: Literal["ce", "imp", "dimp"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    checker_rows: Count
-    checker_model: str | None
-    lora: Lora | None
-    quantize: Literal["4bit"] | None
-    merge_export: bool
-    gradient_checkpointing: bool
-    attention: Literal["sdpa", "eager", "flash_attention_2"] | None
-    group_by_length: bool
-    save_every: Annotated[str, Field(pattern=r"^[1-9]\d*m$")] | Count | None
-    select: Literal["last", "best"]
-    validate_every: Count | None
-    validate_on: Literal["held_out", "evaluation"]
-    hold_out: Annotated[float, Field(gt=0, lt=1)]
-    launch: str | None
-
-    @field_validator("lora", mode="before")
-    @classmethod
-    def _lora(cls, value: object) -> object:
-        return lora_from(value)
-
-
-def needs_original(settings: "Settings") -> bool:
-    """Whether training reads the original train split."""
-    return settings.train.loss != "ce" or bool({"original", "mixed"} & set(settings.arms))
-
-
-def shows_original(settings: "Settings") -> bool:
-    """Whether models that are not finetuned are shown rows of the original train split."""
-    instructed = settings.train.instruct and settings.train.instruct_examples > 0
-    return "none" in settings.arms and (settings.eval.shots > 0 or instructed)
-
-
-def contradictions(settings: "Settings") -> list[str]:
+def contradictions(settings: Settings) -> list[str]:
     """Settings of finetuning and of predictions that are fine alone and wrong together, a line each."""
     train = settings.train
     return [
@@ -129,7 +20,7 @@ def contradictions(settings: "Settings") -> list[str]:
     ]
 
 
-def _of_predictions(settings: "Settings") -> list[str]:
+def _of_predictions(settings: Settings) -> list[str]:
     found = []
     asked, model = settings.eval, settings.model
     if asked.scoring != "rank" and model.family == "encoder":
@@ -157,7 +48,7 @@ def _of_predictions(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_data(settings: "Settings") -> list[str]:
+def _of_data(settings: Settings) -> list[str]:
     found = []
     train, arms, fixture = settings.train, settings.arms, settings.data.source == "fixture"
     real = [arm for arm in arms if arm in ("original", "mixed")]
@@ -185,12 +76,7 @@ def _of_data(settings: "Settings") -> list[str]:
     return found
 
 
-def is_file(source: str) -> bool:
-    """Whether instruction data are meant to lie in a file; else it is a name on the Hub."""
-    return source.endswith((".jsonl", ".json")) or Path(source).is_file()
-
-
-def _of_instruction_data(settings: "Settings") -> list[str]:
+def _of_instruction_data(settings: Settings) -> list[str]:
     if "self_instruct" not in settings.arms:
         return []
     train, source = settings.train, settings.data.self_instruct
@@ -221,7 +107,7 @@ def _of_instruction_data(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_model(settings: "Settings") -> list[str]:
+def _of_model(settings: Settings) -> list[str]:
     found = []
     train, model = settings.train, settings.model
     if (model.path is None) == (model.config is None):
@@ -244,7 +130,7 @@ def _of_model(settings: "Settings") -> list[str]:
     return found
 
 
-def _of_losses(settings: "Settings") -> list[str]:
+def _of_losses(settings: Settings) -> list[str]:
     found = []
     train = settings.train
     if train.loss != "ce" and "original" in settings.arms:
@@ -279,8 +165,3 @@ def _of_the_course(train: Train) -> list[str]:
             f"{did_you_mean(train.launch, known)}"
         )
     return found
-
-
-def launch_file(name: str) -> Path:
-    """The accelerate configuration of a name: a file of conf/accelerate/, or the path itself."""
-    return Path(name) if name.endswith(".yaml") else CONF / "accelerate" / f"{name}.yaml"

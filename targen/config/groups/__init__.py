@@ -1,0 +1,1 @@
+"""The settings of each config group as frozen, checked data."""

@@ -1,0 +1,23 @@
+"""Which rows of the original train splits a run reads."""
+
+from targen.config.group_files import task_from_file
+from targen.config.settings import Settings
+from targen.tasks.task import Task
+
+
+def original_train_task(settings: Settings, task: Task) -> Task:
+    """The task itself, or the one whose train split stands in for it (AX-g: RTE, with the same labels)."""
+    if task.original_train is None:
+        return task
+    return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
+
+
+def needs_original(settings: Settings) -> bool:
+    """Whether training reads the original train split."""
+    return settings.train.loss != "ce" or bool({"original", "mixed"} & set(settings.arms))
+
+
+def shows_original(settings: Settings) -> bool:
+    """Whether models that are not finetuned are shown rows of the original train split."""
+    instructed = settings.train.instruct and settings.train.instruct_examples > 0
+    return "none" in settings.arms and (settings.eval.shots > 0 or instructed)

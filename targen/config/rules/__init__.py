@@ -1,0 +1,1 @@
+"""Settings that are fine alone and wrong together."""

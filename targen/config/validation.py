@@ -1,0 +1,39 @@
+"""Values from YAML as frozen, checked data; each value that does not fit is named by its key."""
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from targen.runtime.errors import UserError, did_you_mean
+
+Checked = TypeVar("Checked")
+
+
+def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
+    """`values` as `kind`. Raises: UserError naming every key that does not fit."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as err:
+        lines: dict[str, str] = {}
+        for problem in err.errors():
+            key = ".".join([where] * bool(where) + [str(part) for part in problem["loc"] if _is_key(part, values)])
+            lines.setdefault(key, f"{key}: got {problem['input']!r}, expected {_expected(problem)}")
+        raise UserError("\n".join(lines.values())) from None
+
+
+def _is_key(part: int | str, values: Any) -> bool:
+    """Pydantic adds the names of a union's members to the place; they are no keys."""
+    return isinstance(part, int) or (part.isidentifier() and part not in ("int", "str", "float", "constrained"))
+
+
+def _expected(problem: Any) -> str:
+    kind, context = problem["type"], problem.get("ctx") or {}
+    if kind == "literal_error":
+        got = problem["input"]
+        options = [option.strip("' ") for option in str(context["expected"]).replace(" or ", ", ").split(",")]
+        hint = " " + did_you_mean(got, options) if isinstance(got, str) and len(options) > 1 else ""
+        return f"{context['expected']}.{hint}"
+    if kind == "unexpected_keyword_argument":
+        return "no such key. Remove it."
+    text = str(problem["msg"]).removeprefix("Input should be ")
+    return text[0].lower() + text[1:] + "."
