@@ -76,7 +76,7 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
         "merge": [["targen.merge"]],
         "train": [["train.launch", grid["launch"]] if grid["launch"] else ["train.run"]],
         "evaluate": [["eval.run"]],
-        "report": [["eval.scoring.scores"], *([["eval.analyze"]] if grid["analyze"] else []), ["eval.report"]],
+        "report": [["eval.scores"], *([["eval.analyze"]] if grid["analyze"] else []), ["eval.report"]],
     }
     prefix = shlex.split(grid["container"] or "")
     if job_name == "train" and grid["nodes"] > 1:  # one on each node; train.launch joins them

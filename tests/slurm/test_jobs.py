@@ -232,8 +232,8 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
 
 def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
     for phases, modules in (
-        ("[report]", ["eval.scoring.scores", "eval.report"]),
-        ("[analyze,report]", ["eval.scoring.scores", "eval.analyze", "eval.report"]),
+        ("[report]", ["eval.scores", "eval.report"]),
+        ("[analyze,report]", ["eval.scores", "eval.analyze", "eval.report"]),
     ):
         typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
         made = commands(grid_json(settings(*typed), typed), "report", "report")
