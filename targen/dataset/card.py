@@ -1,13 +1,14 @@
-"""The card of a synthetic data set: `synthetic/README.md`, with which `datasets` and the Hub know its tasks as configurations.
+"""The card of a synthetic data set, `synthetic/README.md`: with it `datasets` and the Hub know each task as a configuration.
 
-Made from settings and counts alone, so that equal runs have equal cards. What a model wrote never goes into it.
+It is made of settings and counts alone, so that equal runs have equal cards. Nothing that a model wrote goes into it.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
+from huggingface_hub.repocard_data import DatasetCardData
+from jinja2 import Environment, StrictUndefined
 
 from targen.config.group_files import task_from_file
 from targen.config.groups.generation import STEPS
@@ -15,24 +16,71 @@ from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF
 from targen.tasks.task import Task
+from targen.text.markdown import inline_code, markdown_table
 
-SELF_CORRECTION = {
-    "off": "off: the label that was asked for stands, unchecked",
-    "paper": "paper: one pass; the model keeps or corrects the label, the corrected label is final",
-    "drop": "drop: one pass; rows whose label the model would change were dropped",
-    "vote": "vote: several passes; the label of the majority is final",
-}
-CONTAMINATION = {
-    "off": "off: rows were not held against the evaluation split of SuperGLUE",
-    "auto": "auto: rows that repeat the evaluation split are counted in stats.json where that split was at hand, and were kept",
-    "measure": "measure: rows that repeat the evaluation split are counted in stats.json, and were kept",
-    "filter": "filter: rows were held against the evaluation split; those that repeat it were replaced. So this set **has seen** it",
-}
-PROVENANCE = (
-    "`idx`; `slot` and `attempt` (which instance it was to be, and at which try); `context`, `instance_seed` and `variant` (from "
-    "which it was written); `label_before` and `label_after` self-correction, with its `explanation`; `call_ids` of the completions"
-)
-CITATION = """```bibtex
+TEMPLATE = """\
+---
+{{ front_matter }}
+---
+
+# Synthetic data in the form of SuperGLUE
+
+{{ "{:,}".format(rows) }} rows for {{ tasks | length }} task(s), written and labelled by a language model with the method {{ method }} of \
+[TarGEN](https://arxiv.org/abs/2310.17876), reproduced. Rows have the official format of [SuperGLUE](https://arxiv.org/abs/1905.00537) \
+and are no part of it.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("PATH_OR_NAME", "{{ tasks[0] }}", split="train")
+```
+
+## How it was made
+
+{{ settings_table }}
+
+{{ steps_table }}
+
+## Tasks
+
+{{ counts_table }}
+
+Rejected: answers that a check refused. Duplicates: rows that repeat an earlier one, made anew. Flips: labels that self-correction \
+changed; the label counts are those after it.
+
+## Files and fields
+
+{{ fields_table }}
+
+- `<task>/train.jsonl`: the rows, in the official format: labels, offsets and spans as in SuperGLUE's own files.
+- `<task>/provenance.jsonl`: the story of each row: `idx`; `slot` and `attempt` (which instance it was to be, and at which try); \
+`context`, `instance_seed` and `variant` (from which it was written); `label_before` and `label_after` self-correction, with its \
+`explanation`; `call_ids` of the completions.
+- `<task>/stats.json`: counts per label, reason of rejection and step.
+
+## Balance
+
+Every row was asked for with a given label (and variant, such as cause or effect), equally many of each. What was rejected, was a \
+duplicate or changed its label was replaced from the same label, and what was too many then was held back. The position of COPA's \
+right alternative was drawn by the program, never by the model. Tasks whose answer is a text (ReCoRD) have no labels to balance.
+
+## Known limits
+
+- The text is a language model's. What it states may be false, dated or invented, and persons in it need not exist; it may carry the \
+biases of the model.
+- The labels are the model's own. No person has checked them.
+- The program checked format and surface (spans, offsets, copies), not truth.
+- A small set shows that the path works and proves nothing else; more rows do not make it more varied than its contexts.
+- It is made to train and to study models, not to evaluate them.
+
+## Licence
+
+Left to whoever made this set, hence `license: other`: the terms of the model that wrote the text apply to it. Name them where you \
+share it.
+
+## Citation
+
+```bibtex
 @article{targen,
   title  = {TarGEN: Targeted Data Generation with Large Language Models},
   author = {Gupta, Himanshu and others},
@@ -47,17 +95,30 @@ CITATION = """```bibtex
   eprint = {1905.00537},
   archivePrefix = {arXiv}
 }
-```"""
+```
+"""
+SELF_CORRECTION = {
+    "off": "off: the label that was asked for stands, unchecked",
+    "paper": "paper: one pass; the model keeps or corrects the label, the corrected label is final",
+    "drop": "drop: one pass; rows whose label the model would change were dropped",
+    "vote": "vote: several passes; the label of the majority is final",
+}
+CONTAMINATION = {
+    "off": "off: rows were not held against the evaluation split of SuperGLUE",
+    "auto": "auto: rows that repeat the evaluation split are counted in stats.json where that split was at hand, and were kept",
+    "measure": "measure: rows that repeat the evaluation split are counted in stats.json, and were kept",
+    "filter": "filter: rows were held against the evaluation split; those that repeat it were replaced. So this set **has seen** it",
+}
 
 
 def write_card(settings: Settings) -> None:
     """Writes the card of every data set that the run has by now, whole; none where it has none."""
-    stats = found_stats(settings.paths.card.parent)
+    stats = stats_of_tasks(settings.paths.card.parent)
     if stats:
         write_text(settings.paths.card, card(settings, stats))
 
 
-def found_stats(folder: Path) -> dict[str, Json]:
+def stats_of_tasks(folder: Path) -> dict[str, Json]:
     """stats.json of every finished task below `synthetic/`, by its name."""
     files = sorted(folder.glob("*/stats.json"))
     return {path.parent.name: read_json(path) for path in files if (path.parent / "train.jsonl").is_file()}
@@ -65,58 +126,36 @@ def found_stats(folder: Path) -> dict[str, Json]:
 
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The whole text: YAML front matter, then Markdown."""
-    parts = [
-        "---\n" + _front_matter(settings, stats) + "---",
-        "# Synthetic data in the form of SuperGLUE",
-        _summary(settings, stats),
-        "## How it was made",
-        _origin(settings, stats),
-        "## Tasks",
-        _tasks(stats),
-        "Rejected: answers that a check refused. Duplicates: rows that repeat an earlier one, made anew. Flips: labels that "
-        "self-correction changed; the label counts are those after it.",
-        "## Files and fields",
-        _fields(settings, list(stats)),
-        "## Balance",
-        "Every row was asked for with a given label (and variant, such as cause or effect), equally many of each. What was rejected, "
-        "was a duplicate or changed its label was replaced from the same label, and what was too many then was held back. The position "
-        "of COPA's right alternative was drawn by the program, never by the model. Tasks whose answer is a text (ReCoRD) have no labels "
-        "to balance.",
-        "## Known limits",
-        "- The text is a language model's. What it states may be false, dated or invented, and persons in it need not exist; it may "
-        "carry the biases of the model.\n"
-        "- The labels are the model's own. No person has checked them.\n"
-        "- The program checked format and surface (spans, offsets, copies), not truth.\n"
-        "- A small set shows that the path works and proves nothing else; more rows do not make it more varied than its contexts.\n"
-        "- It is made to train and to study models, not to evaluate them.",
-        "## Licence",
-        "Left to whoever made this set, hence `license: other`: the terms of the model that wrote the text apply to it. Name them where "
-        "you share it.",
-        "## Citation",
-        CITATION,
-    ]
-    return "\n\n".join(parts) + "\n"
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(TEMPLATE)
+    return template.render(
+        front_matter=_front_matter(settings, stats),
+        rows=sum(counts["rows"] for counts in stats.values()),
+        tasks=list(stats),
+        method=inline_code(settings.method.name),
+        settings_table=_settings_table(settings),
+        steps_table=_steps_table(settings, stats),
+        counts_table=_counts_table(stats),
+        fields_table=_fields_table(settings, stats),
+    )
 
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
-    configs: list[Json] = [
+    configs = [
         {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train.jsonl"}]} for name in stats
     ]
-    configs[0]["default"] = True
-    infos = [_info(settings, name, stats[name]["rows"]) for name in stats]
-    values = {
-        "pretty_name": f"{' '.join(settings.name.split())}: synthetic data in the form of SuperGLUE",
-        "license": "other",
-        "language": ["en"],
-        "tags": ["synthetic", "targen", "superglue"],
-        "configs": configs,
-        "dataset_info": infos,
-    }
-    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10_000))
+    data = DatasetCardData(
+        pretty_name=f"{' '.join(settings.name.split())}: synthetic data in the form of SuperGLUE",
+        license="other",
+        language=["en"],
+        tags=["synthetic", "targen", "superglue"],
+        configs=[{**configs[0], "default": True}, *configs[1:]],
+        dataset_info=[_dataset_info(settings, name, stats[name]["rows"]) for name in stats],
+    )
+    return str(data.to_yaml(original_order=["pretty_name", "license", "language"]))
 
 
-def _info(settings: Settings, name: str, rows: int) -> Json:
-    """What `datasets` is told of a task, and what its cache goes by: it does not look at the file, so the digest stands here."""
+def _dataset_info(settings: Settings, name: str, rows: int) -> Json:
+    """What `datasets` is told of a task. Its cache goes by this and not by the file: so the file's digest is part of it."""
     with (settings.paths.synthetic(name) / "train.jsonl").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
@@ -128,47 +167,29 @@ def _info(settings: Settings, name: str, rows: int) -> Json:
     }
 
 
-def _summary(settings: Settings, stats: Mapping[str, Json]) -> str:
-    rows = sum(counts["rows"] for counts in stats.values())
-    return (
-        f"{rows:,} rows for {len(stats)} task(s), written and labelled by a language model with the method "
-        f"{code(settings.method.name)} of [TarGEN](https://arxiv.org/abs/2310.17876), reproduced. Rows have the official format of "
-        "[SuperGLUE](https://arxiv.org/abs/1905.00537) and are no part of it.\n\n"
-        f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("PATH_OR_NAME", "{next(iter(stats))}", split="train")\n```'
-    )
-
-
-def _origin(settings: Settings, stats: Mapping[str, Json]) -> str:
+def _settings_table(settings: Settings) -> str:
     synth = settings.synth
-    table = [
-        ("run", code(settings.name)),
-        ("method", code(settings.method.name)),
-        ("model", code(settings.generator.model)),
-        ("seed of the random numbers", code(settings.seed)),
-        ("contexts asked for", code(synth.contexts)),
-        ("instance seeds a call", code(synth.seeds_per_context)),
-        ("self-correction", SELF_CORRECTION.get(synth.self_correct, code(synth.self_correct))),
-        *([("corrections of a row", code(synth.votes))] if synth.self_correct == "vote" else []),
+    rows = [
+        ("run", inline_code(settings.name)),
+        ("method", inline_code(settings.method.name)),
+        ("model", inline_code(settings.generator.model)),
+        ("seed of the random numbers", inline_code(settings.seed)),
+        ("contexts asked for", inline_code(synth.contexts)),
+        ("instance seeds a call", inline_code(synth.seeds_per_context)),
+        ("self-correction", SELF_CORRECTION.get(synth.self_correct, inline_code(synth.self_correct))),
+        *([("corrections of a row", inline_code(synth.votes))] if synth.self_correct == "vote" else []),
         ("near-duplicates", _near_duplicates(synth.near_duplicates)),
         ("contamination", CONTAMINATION[synth.contamination]),
         ("language", "English, the language that the prompts ask for"),
         ("real examples", _real_examples(settings)),
     ]
-    steps = []
-    for step in STEPS:
-        calls = sum(counts["calls"][step]["calls"] for counts in stats.values())
-        sampling = synth.sampling[step]
-        if calls:
-            steps.append((step, f"{calls:,}", sampling.temperature, sampling.top_p, sampling.max_tokens))
-    return "\n\n".join(
-        [_table(("setting", "value"), table), _table(("step", "calls", "temperature", "top_p", "max_tokens"), steps)]
-    )
+    return markdown_table(("setting", "value"), rows)
 
 
 def _near_duplicates(threshold: float | None) -> str:
     if threshold is None:
         return "kept; only equal rows were replaced"
-    return f"rows that share {code(threshold)} of their character trigrams with an earlier one were replaced"
+    return f"rows that share {inline_code(threshold)} of their character trigrams with an earlier one were replaced"
 
 
 def _real_examples(settings: Settings) -> str:
@@ -179,45 +200,37 @@ def _real_examples(settings: Settings) -> str:
     return "none shown to the model (seedless, in the paper's word)"
 
 
-def _tasks(stats: Mapping[str, Json]) -> str:
-    lines = []
+def _steps_table(settings: Settings, stats: Mapping[str, Json]) -> str:
+    rows = []
+    for step in STEPS:
+        calls = sum(counts["calls"][step]["calls"] for counts in stats.values())
+        sampling = settings.synth.sampling[step]
+        if calls:
+            rows.append((step, f"{calls:,}", sampling.temperature, sampling.top_p, sampling.max_tokens))
+    return markdown_table(("step", "calls", "temperature", "top_p", "max_tokens"), rows)
+
+
+def _counts_table(stats: Mapping[str, Json]) -> str:
+    rows = []
     for name, counts in stats.items():
-        labels = ", ".join(f"{code(label)} {count:,}" for label, count in counts["rows_per_label"].items()) or "--"
+        per_label = [f"{inline_code(label)} {count:,}" for label, count in counts["rows_per_label"].items()]
         numbers = [counts[key] for key in ("contexts", "rejects", "duplicates", "flips")]
-        lines.append((code(name), f"{counts['rows']:,}", labels, *numbers))
-    return _table(("task", "rows", "per label", "contexts", "rejected", "duplicates", "flips"), lines)
+        rows.append((inline_code(name), f"{counts['rows']:,}", ", ".join(per_label) or "--", *numbers))
+    return markdown_table(("task", "rows", "per label", "contexts", "rejected", "duplicates", "flips"), rows)
 
 
-def _fields(settings: Settings, names: Sequence[str]) -> str:
-    lines = []
+def _fields_table(settings: Settings, names: Mapping[str, Json]) -> str:
+    rows = []
     for name in names:
-        _, row = next(read_jsonl(settings.paths.synthetic(name) / "train.jsonl"), (0, {}))
+        _, first_row = next(read_jsonl(settings.paths.synthetic(name) / "train.jsonl"), (0, {}))
         task = _task(settings, name)
-        lines.append(
-            (code(name), f"{task.title} ({task.folder})" if task else "--", ", ".join(code(key) for key in row))
-        )
-    return "\n\n".join(
-        [
-            _table(("task", "in SuperGLUE", "fields of a row"), lines),
-            "- `<task>/train.jsonl`: the rows, in the official format: labels, offsets and spans as in SuperGLUE's own files.\n"
-            f"- `<task>/provenance.jsonl`: the story of each row: {PROVENANCE}.\n"
-            "- `<task>/stats.json`: counts per label, reason of rejection and step.",
-        ]
-    )
+        title = f"{task.title} ({task.folder})" if task else "--"
+        rows.append((inline_code(name), title, ", ".join(inline_code(key) for key in first_row)))
+    return markdown_table(("task", "in SuperGLUE", "fields of a row"), rows)
 
 
 def _task(settings: Settings, name: str) -> Task | None:
-    """The task; None for one that an earlier start had and that this project does not know."""
+    """The task; None for one of an earlier start that this project does not know."""
     if name in settings.tasks:
         return settings.tasks[name]
     return task_from_file(name) if (CONF / "task" / f"{name}.yaml").is_file() else None
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
-def code(value: object) -> str:
-    """A name as Markdown code, in one line and one table cell, whatever is in it."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
-    return f"`{text}`"

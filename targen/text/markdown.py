@@ -15,3 +15,9 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], nume
             raise ValueError(f"got a row of {len(cells)} cells, expected {len(header)}: {cells}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def inline_code(value: object) -> str:
+    """A name as inline code, on one line and safe in a table cell, whatever is in it."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`"

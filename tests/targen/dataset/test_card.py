@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from targen.dataset.card import card, code, found_stats
+from targen.dataset.card import card, stats_of_tasks
 from targen.generate import generate
+from targen.text.markdown import inline_code
 from tests.support.commands import LONGEST, PROJECT, TASKS, files, lines, reply, settings
 
 TOKEN = "hf_" + "a1B2c3D4" * 4
@@ -72,7 +73,7 @@ def test_a_set_that_has_grown_or_changed_is_loaded_anew(tmp_path: Path) -> None:
     rows = synthetic / "cb" / "train.jsonl"
     changed = rows.read_text().replace("the", "teh", 1)  # as many rows of as many bytes
     rows.write_text(changed)
-    (synthetic / "README.md").write_text(card(settings(f"run.dir={tmp_path / 'run'}"), found_stats(synthetic)))
+    (synthetic / "README.md").write_text(card(settings(f"run.dir={tmp_path / 'run'}"), stats_of_tasks(synthetic)))
     again = list(load_dataset(str(synthetic), "cb", split="train", cache_dir=str(tmp_path / "cache")))
     assert again == lines(rows) != loaded[-1]
 
@@ -120,12 +121,12 @@ def test_names_cannot_break_out_of_the_card(made: Path) -> None:
     name = "a`b|c\n---\nlicense: mit\n# 'Mine': \"x\""
     run = settings(f"run.dir={made}")
     hostile = replace(run, name=name, generator=replace(run.generator, model=name))
-    text = card(hostile, found_stats(made / "synthetic"))
+    text = card(hostile, stats_of_tasks(made / "synthetic"))
     matter = front_matter(text)
     assert matter["license"] == "other"
     assert matter["pretty_name"].startswith(" ".join(name.split()))
     assert "\n# 'Mine'" not in text and "\nlicense: mit" not in text
-    assert text.count(code(name)) == 2 and code(name) == "`a'b\\|c --- license: mit # 'Mine': \"x\"`"
+    assert text.count(inline_code(name)) == 2 and inline_code(name) == "`a'b\\|c --- license: mit # 'Mine': \"x\"`"
 
 
 def test_a_set_with_seeds_of_the_user_is_not_called_seedless(made: Path) -> None:
@@ -133,17 +134,17 @@ def test_a_set_with_seeds_of_the_user_is_not_called_seedless(made: Path) -> None
     from_files = replace(run, synth=replace(run.synth, seed_source="file", seed_dir="seeds"))
     with_examples = replace(run, method=settings("method=few_shot").method)
     for changed in (from_files, with_examples):
-        assert "this set is **not seedless**" in card(changed, found_stats(made / "synthetic"))
+        assert "this set is **not seedless**" in card(changed, stats_of_tasks(made / "synthetic"))
 
 
 def test_the_card_says_how_rows_were_kept_apart(made: Path) -> None:
     run = settings(f"run.dir={made}")
-    plain = card(run, found_stats(made / "synthetic"))
+    plain = card(run, stats_of_tasks(made / "synthetic"))
     assert "rows that share `0.8` of their character trigrams" in plain
     assert "| contamination | auto: " in plain and "corrections of a row" not in plain
     assert "| language | English, the language that the prompts ask for |" in plain
     changed = replace(run.synth, self_correct="vote", votes=7, near_duplicates=None, contamination="filter")
-    other = card(replace(run, synth=changed), found_stats(made / "synthetic"))
+    other = card(replace(run, synth=changed), stats_of_tasks(made / "synthetic"))
     assert "| corrections of a row | `7` |" in other and "only equal rows were replaced" in other
     assert "| contamination | filter: rows were held against the evaluation split" in other
 
