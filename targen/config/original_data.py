@@ -1,5 +1,6 @@
 """Which rows of the original train splits a run reads."""
 
+from targen.config.arms import ARMS
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
 from targen.tasks.task import Task
@@ -14,7 +15,7 @@ def original_train_task(settings: Settings, task: Task) -> Task:
 
 def needs_original(settings: Settings) -> bool:
     """Whether training reads the original train split."""
-    return settings.train.loss != "ce" or bool({"original", "mixed"} & set(settings.arms))
+    return settings.train.loss != "ce" or any(ARMS[name].uses_original for name in settings.arms)
 
 
 def shows_original(settings: Settings) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from targen.config.arms import ArmName
 from targen.config.groups.cluster import Cluster
 from targen.config.groups.evaluation import Analysis, Evaluation, Report, Wandb
 from targen.config.groups.generation import Generator, Price, ShardOf, Synth
@@ -16,7 +17,6 @@ from targen.tasks.registry import with_format
 from targen.tasks.task import STRICT, Task
 
 Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
-Arm = Literal["none", "original", "synthetic", "mixed", "self_instruct"]  # none: the model as it is, not finetuned
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -45,7 +45,7 @@ class Settings:
     seed: int
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     shard: ShardOf
-    arms: Annotated[list[Arm], Field(min_length=1)]
+    arms: Annotated[list[ArmName], Field(min_length=1)]
     cell: str | None
     method: Method
     generator: Generator

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
+from targen.config.arms import ArmName
 from targen.config.original_data import original_train_task
-from targen.config.settings import Arm, Settings
+from targen.config.settings import Settings
 from targen.data.original import eval_split, original_train_split, read_rows, spread
 from targen.runtime.errors import UserError
 from targen.synthesis.slots import rng
@@ -28,7 +29,7 @@ class Part:
     blank: bool = False  # with empty texts in place of the rows' own: what a label alone tells
 
 
-def arms_of_tasks(settings: Settings) -> list[Arm]:
+def arms_of_tasks(settings: Settings) -> list[ArmName]:
     """The arms whose rows are those of a task."""
     return [arm for arm in settings.arms if arm not in ("none", "self_instruct")]
 
@@ -131,7 +132,7 @@ def synthetic_part(settings: Settings, task: Task, seed: int) -> Part:
     return Part(task, _at_most(settings, read_rows(path, task), task, "synthetic", seed), real=False)
 
 
-def _sized(settings: Settings, task: Task, arm: Arm, seed: int) -> tuple[Part, ...] | None:
+def _sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> tuple[Part, ...] | None:
     """The arm's rows; with train.equal_size as many as the smallest arm of the run has, each source and label its share."""
     own = _arm(settings, task, arm, seed)
     if own is None or not settings.train.equal_size:
@@ -151,7 +152,7 @@ def _cut(part: Part, count: int, draws: Random) -> Part:
     return replace(part, rows=stratified(part.rows, labels, count, draws))
 
 
-def _arm(settings: Settings, task: Task, arm: Arm, seed: int) -> tuple[Part, ...] | None:
+def _arm(settings: Settings, task: Task, arm: ArmName, seed: int) -> tuple[Part, ...] | None:
     if arm == "synthetic":
         return (synthetic_part(settings, task, seed),)
     if arm == "original":
@@ -169,7 +170,7 @@ def mixed_count(asked: int | str, synthetic: int) -> int:
     return asked if isinstance(asked, int) else max(1, round(synthetic * int(asked.removesuffix("%")) / 100))
 
 
-def _at_most(settings: Settings, rows: tuple[Row, ...], task: Task, arm: Arm, seed: int) -> tuple[Row, ...]:
+def _at_most(settings: Settings, rows: tuple[Row, ...], task: Task, arm: ArmName, seed: int) -> tuple[Row, ...]:
     """All rows, or train.max_rows of them drawn by the cell's seed, in their order."""
     count = settings.train.max_rows
     if count is None or len(rows) <= count:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from targen.config.arms import ArmName
 from targen.config.diff import differences
 from targen.config.groups.training import Train
 from targen.config.original_data import shows_original
-from targen.config.settings import Arm, Settings
+from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_json
 from targen.runtime.paths import RunPaths
@@ -33,7 +34,7 @@ class Cell:
     model: str
     setting: str
     task: str
-    arm: Arm
+    arm: ArmName
     seed: int
     tasks: tuple[str, ...]
     mark: str = ""

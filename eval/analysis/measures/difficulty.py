@@ -23,7 +23,8 @@ import numpy as np
 from eval.analysis.intervals import measure, ratio, shares
 from eval.analysis.results import Found, Measure, Missing
 from eval.analysis.sets import Pair, grouped, label_name, shown
-from targen.config.settings import Arm, Settings
+from targen.config.arms import ArmName
+from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
@@ -133,7 +134,7 @@ def _crossed(settings: Settings, around: Surroundings, pair: Pair, rows: dict[st
     if len(rows) < 2:
         return []
     counts = {}
-    trained: tuple[tuple[str, str, Arm], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
+    trained: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
     for side, other, arm in trained:
         asked = _log2_of_right(settings, around, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False)
         counts[side] = sum(one["right"] for one in asked), len(asked)
@@ -168,7 +169,7 @@ def _asked_all(settings: Settings, around: Surroundings, pair: Pair, side: str, 
     for fold in range(settings.analysis.folds):
         held = [(place, row) for place, instance in enumerate(every) if dealt[place] == fold for row in instance]
         taught = tuple(row for place, instance in enumerate(every) if dealt[place] != fold for row in instance)
-        arm: Arm = "original" if side == "a" else "synthetic"
+        arm: ArmName = "original" if side == "a" else "synthetic"
         ask = partial(_log2_of_right, settings, around, task, arm, taught, tuple(row for _, row in held))
         read, null = ask(blank=False), None if task.choices == "texts" else ask(blank=True)
         examples = [(place, one) for place, row in held for one in task.examples(row)]
@@ -192,7 +193,7 @@ def _log2_of_right(
     settings: Settings,
     around: Surroundings,
     task: Task,
-    arm: Arm,
+    arm: ArmName,
     taught: tuple[Row, ...],
     held: tuple[Row, ...],
     blank: bool,
@@ -229,7 +230,7 @@ def _line(example: Example, scores: Sequence[float]) -> Json:
     return {"idx": example.id, "log2": summed / log(2), "right": best in example.gold}
 
 
-def _job(settings: Settings, arm: Arm, part: Part, held: Sequence[Row]) -> Job:
+def _job(settings: Settings, arm: ArmName, part: Part, held: Sequence[Row]) -> Job:
     """A cell that is named by all it depends on, the rows that it will be asked included."""
     name = f"pvi-{'null' if part.blank else 'text'}"
     cell = Cell(settings.model.name, name, part.task.name, arm, settings.seeds[0], (part.task.name,))
