@@ -9,7 +9,7 @@ from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
 from eval.scoring.metrics import Prediction
 from eval.scoring.prediction import predictions_of
 from eval.scoring.scores import ReadyCell, read_scores, ready_cells, score_rows, write_scores
-from eval.submission.archives import asked_splits, submit
+from eval.submission.archives import leaderboard_splits, write_archives
 from targen.config.original_data import original_train_task, shows_original
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
@@ -35,7 +35,7 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     ready = ready_cells(settings)
     read_scores(settings.paths.scores)  # a damaged file is told before anything is computed
     if settings.eval.submission:
-        asked_splits(settings, ready)  # and a split that is missing
+        leaderboard_splits(settings, ready)  # and a split that is missing
     for step in steps(settings):
         rows = step(settings, processes, ready)
         if processes.first and rows:
@@ -90,7 +90,7 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
         path = settings.paths.submitted(one.cell.part(task.name))
         return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
 
-    submit(settings, processes, ready, predict)
+    write_archives(settings, processes, ready, predict)
     return []
 
 

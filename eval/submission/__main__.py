@@ -1,35 +1,29 @@
 """Checks an archive for the leaderboard: `python -m eval.submission FILE.zip`."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.submission.archive_format import problems
+from eval.submission.archive_format import archive_problems
 from targen.runtime.cli import USER_ERROR
-
-HELP = """eval.submission: checks an archive for the SuperGLUE leaderboard
-
-  python -m eval.submission FILE.zip
-
-Names, rows, spellings; exit code 0 if nothing is wrong, 2 with a line for each problem.
-"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    if "-h" in arguments or "--help" in arguments:
-        sys.stdout.write(HELP)
-        return 0
-    if len(arguments) != 1:
-        sys.stderr.write(
-            f"error: got {len(arguments)} arguments, expected one archive: python -m eval.submission FILE.zip\n"
-        )
-        return USER_ERROR
-    found = problems(Path(arguments[0]))
-    for problem in found:
-        sys.stderr.write(f"error: {arguments[0]}: {problem}\n")
-    if not found:
-        sys.stdout.write(f"{arguments[0]}: all files are there and well-formed\n")
-    return USER_ERROR if found else 0
+    """Prints the problems of an archive, one per line; the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m eval.submission",
+        description="Checks the names, rows and spellings in an archive for the SuperGLUE leaderboard.",
+        epilog="Exit code 0 if nothing is wrong; 2 with one line per problem otherwise.",
+    )
+    parser.add_argument("archive", type=Path, metavar="FILE.zip")
+    path = parser.parse_args(arguments).archive
+    problems = archive_problems(path)
+    for problem in problems:
+        sys.stderr.write(f"error: {path}: {problem}\n")
+    if not problems:
+        sys.stdout.write(f"{path}: complete and well-formed\n")
+    return USER_ERROR if problems else 0
 
 
 if __name__ == "__main__":

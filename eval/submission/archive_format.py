@@ -1,4 +1,4 @@
-"""What the SuperGLUE leaderboard takes: a zip of one file a task, a JSON object a row, and what is wrong with one.
+"""The archive that the SuperGLUE leaderboard takes, a zip with one JSON Lines file per task, and what is wrong with one.
 
 Source of names and spellings: jiant, the benchmark's own toolkit (nyu-mll/jiant, `super_glue_format_preds` of each task and,
 before, jiant v1's evaluate.py); of sizes: SuperGLUE, arXiv 1905.00537, table 1, and the splits of the Hub's mirror.
@@ -14,37 +14,39 @@ from pathlib import Path
 
 from targen.config.group_files import task_from_file
 from targen.runtime.jsonl import Json
-from targen.runtime.paths import CONF
 from targen.tasks.task import Label, Task
 
-MAX_BYTES = 100_000_000  # of a file in an archive: twenty times the largest that is right
+MAX_BYTES = 100_000_000  # of a file in an archive: twenty times the largest correct one
+TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")  # of this project, in conf/task
 RECORD_QUERIES = 10_000  # of the 7484 passages of ReCoRD's test split, as conf/task counts them
-MULTIRC = "MultiRC.jsonl"
+AXB, MULTIRC = "AX-b.jsonl", "MultiRC.jsonl"
+OTHER_FILES = (AXB, MULTIRC)  # required by the leaderboard, without a task in this project
+AXB_ROWS = 1104
 MULTIRC_PASSAGES, MULTIRC_QUESTIONS, MULTIRC_ANSWERS = 166, 1800, 9693
-CAPITAL = ("WSC",)  # whose booleans are spelled True and False; those of BoolQ and WiC are true and false
-Spelled = str | int
+CAPITAL = ("WSC",)  # its booleans are spelled True and False; those of BoolQ and WiC true and false
+LeaderboardLabel = str | int
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file of flat lines, `{"idx": 0, "label": "true"}`, with idx from 0 to `lines` - 1."""
+class FlatFile:
+    """A file of lines `{"idx": 0, "label": "true"}`, with idx from 0 to `lines` - 1."""
 
     name: str
     lines: int
-    labels: tuple[Spelled, ...]  # none: any text
+    labels: tuple[LeaderboardLabel, ...]  # empty: any text
 
 
 @dataclass(frozen=True)
-class Slip:
-    """A line that is not as it should be. Lines that are expected to be the same are told once."""
+class LineProblem:
+    """A line that is not as expected. Lines with the same expectation are reported once."""
 
     line: int
     got: str
     expected: str
 
 
-def spelled(task: Task, label: Label) -> Spelled:
-    """The label as the leaderboard has it: a text, or COPA's number."""
+def leaderboard_label(task: Task, label: Label) -> LeaderboardLabel:
+    """The label as the leaderboard spells it: a text, or COPA's number."""
     if isinstance(label.value, bool):
         text = str(label.value)
         return text if task.folder in CAPITAL else text.lower()
@@ -52,88 +54,88 @@ def spelled(task: Task, label: Label) -> Spelled:
 
 
 def file_name(task: Task) -> str:
+    """The name of a task's file in an archive."""
     return f"{task.folder}.jsonl"
 
 
 @cache
-def wanted_files() -> dict[str, Wanted]:
+def flat_files() -> dict[str, FlatFile]:
     """The flat files by name: those of this project's tasks, and AX-b's."""
-    tasks = [task_from_file(path.stem) for path in sorted((CONF / "task").glob("*.yaml"))]
-    found = [
-        Wanted(
-            file_name(task),
-            task.sizes["test"] if task.labels else RECORD_QUERIES,
-            tuple(spelled(task, label) for label in task.labels),
-        )
-        for task in tasks
-    ]
-    found.append(Wanted("AX-b.jsonl", 1104, ("entailment", "not_entailment")))
-    return {one.name: one for one in found}
+    files = [FlatFile(AXB, AXB_ROWS, ("entailment", "not_entailment"))]
+    for task in map(task_from_file, TASKS):
+        lines = task.sizes["test"] if task.labels else RECORD_QUERIES
+        files.append(FlatFile(file_name(task), lines, tuple(leaderboard_label(task, label) for label in task.labels)))
+    return {file.name: file for file in files}
 
 
-def wanted_names() -> list[str]:
-    return sorted([*wanted_files(), MULTIRC])
+def file_names() -> list[str]:
+    """The names of all files of a complete archive."""
+    return sorted([*flat_files(), MULTIRC])
 
 
-def problems(path: Path) -> list[str]:
-    """Why the leaderboard would refuse the archive or score it wrongly, a line each; none: it is whole."""
+def archive_problems(path: Path) -> list[str]:
+    """Why the leaderboard would refuse the archive or score it wrongly, one line each; empty if it is complete."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return _archive_problems(archive)
+            return _content_problems(archive)
     except OSError as err:
         return [f"cannot be read ({err.strerror}), expected a zip archive. Check the path."]
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as err:
-        # damaged; the last two: encrypted, packed in an unknown way
-        return [f"is no zip archive that can be read ({err}). Pack the files anew."]
+        # damaged; the last two: encrypted, or compressed in an unknown way
+        return [f"is not a readable zip archive ({err}). Pack the files again."]
 
 
-def _archive_problems(archive: zipfile.ZipFile) -> list[str]:
-    known, names = wanted_names(), [info.filename for info in archive.infolist()]
-    found = []
+def _content_problems(archive: zipfile.ZipFile) -> list[str]:
+    expected, names = file_names(), [info.filename for info in archive.infolist()]
+    problems = []
     for name in dict.fromkeys(names):
-        if name not in known:
-            found.append(f"{name!a}: got a file of this name, expected only {', '.join(known)}. Leave it out.")
+        if name not in expected:
+            problems.append(f"{name!a}: got a file of this name, expected only {', '.join(expected)}. Leave it out.")
         elif names.count(name) > 1:
-            found.append(f"{name}: got it {names.count(name)} times, expected once. Leave one.")
-    for name in known:
+            problems.append(f"{name}: got it {names.count(name)} times, expected once. Keep one.")
+    for name in expected:
         if name not in names:
-            found.append(f"{name}: got none, expected it in the archive. Put it in.")
+            problems.append(f"{name}: got none, expected it in the archive. Add it.")
         elif (size := archive.getinfo(name).file_size) > MAX_BYTES:
-            found.append(f"{name}: got {size} bytes, expected at most {MAX_BYTES}. Make it anew.")
+            problems.append(f"{name}: got {size} bytes, expected at most {MAX_BYTES}. Make it again.")
         else:
-            found += file_problems(name, archive.read(name))
-    return found
+            problems += file_problems(name, archive.read(name))
+    return problems
 
 
 def file_problems(name: str, data: bytes) -> list[str]:
-    """What is wrong with a file of an archive, one line a kind."""
+    """What is wrong with a file of an archive, one line per kind of problem."""
     lines = data.splitlines()
-    return _multirc_problems(lines) if name == MULTIRC else _flat_problems(wanted_files()[name], lines)
+    if name == MULTIRC:
+        return _multirc_problems(lines)
+    if name not in flat_files():
+        return [f"{name}: got a file of this name, expected only {', '.join(file_names())}. Leave its task out."]
+    return _flat_problems(flat_files()[name], lines)
 
 
-def _flat_problems(wanted: Wanted, lines: Sequence[bytes]) -> list[str]:
+def _flat_problems(file: FlatFile, lines: Sequence[bytes]) -> list[str]:
     seen: set[int] = set()
-    slips = list(_flat_slips(wanted, lines, seen))
-    found = _told(wanted.name, slips)
-    if missing := sorted(set(range(wanted.lines)) - seen):
-        found.append(_missing(wanted.name, "idx", len(seen), wanted.lines, missing[0]))
-    return found
+    problems = _one_per_kind(file.name, _flat_line_problems(file, lines, seen))
+    if missing := sorted(set(range(file.lines)) - seen):
+        problems.append(_incomplete(file.name, "idx", len(seen), file.lines, missing[0]))
+    return problems
 
 
-def _flat_slips(wanted: Wanted, lines: Sequence[bytes], seen: set[int]) -> Iterator[Slip]:
-    """The slips of the lines; each idx is noted in `seen`."""
+def _flat_line_problems(file: FlatFile, lines: Sequence[bytes], seen: set[int]) -> Iterator[LineProblem]:
+    """The problems of the lines; every valid idx is added to `seen`."""
     for number, line in enumerate(lines, start=1):
         row = _object(line)
         if row is None or set(row) != {"idx", "label"}:
-            yield Slip(number, _short(line), 'an object with the keys "idx" and "label"')
+            yield LineProblem(number, _excerpt(line), 'an object with the keys "idx" and "label"')
             continue
-        yield from _place(number, row["idx"], wanted.lines, seen)
+        yield from _index_problems(number, row["idx"], file.lines, seen)
         label = row["label"]
-        if wanted.labels:
-            if not any(type(label) is type(one) and label == one for one in wanted.labels):
-                yield Slip(number, json.dumps(label)[:60], f"the label {' or '.join(map(json.dumps, wanted.labels))}")
+        if file.labels:
+            if not any(type(label) is type(allowed) and label == allowed for allowed in file.labels):
+                expected = f"the label {' or '.join(map(json.dumps, file.labels))}"
+                yield LineProblem(number, json.dumps(label)[:60], expected)
         elif not isinstance(label, str):
-            yield Slip(number, json.dumps(label)[:60], "a text as label")
+            yield LineProblem(number, json.dumps(label)[:60], "a text as label")
 
 
 def _multirc_problems(lines: Sequence[bytes]) -> list[str]:
@@ -141,53 +143,54 @@ def _multirc_problems(lines: Sequence[bytes]) -> list[str]:
 
     Passages, questions and answers are each numbered through the whole file.
     """
-    counted = {"passage": MULTIRC_PASSAGES, "question": MULTIRC_QUESTIONS, "answer": MULTIRC_ANSWERS}
-    seen: dict[str, set[int]] = {kind: set() for kind in counted}
-    slips: list[Slip] = []
+    counts = {"passage": MULTIRC_PASSAGES, "question": MULTIRC_QUESTIONS, "answer": MULTIRC_ANSWERS}
+    seen: dict[str, set[int]] = {level: set() for level in counts}
+    line_problems: list[LineProblem] = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            places = [("passage", row["idx"])]
+            indices = [("passage", row["idx"])]
             for question in row["passage"]["questions"]:
-                places.append(("question", question["idx"]))
+                indices.append(("question", question["idx"]))
                 for answer in question["answers"]:
-                    places.append(("answer", answer["idx"]))
+                    indices.append(("answer", answer["idx"]))
                     if type(answer["label"]) is not int or answer["label"] not in (0, 1):
-                        slips.append(Slip(number, json.dumps(answer["label"])[:60], "the label 0 or 1"))
+                        line_problems.append(LineProblem(number, json.dumps(answer["label"])[:60], "the label 0 or 1"))
         except (ValueError, KeyError, TypeError, RecursionError):
-            slips.append(Slip(number, _short(line), "a passage with its questions and their answers"))
+            expected = "a passage with its questions and their answers"
+            line_problems.append(LineProblem(number, _excerpt(line), expected))
             continue
-        for kind, idx in places:
-            slips += _place(number, idx, counted[kind], seen[kind], f"{kind} idx")
-    found = _told(MULTIRC, slips)
-    for kind, count in counted.items():
-        if missing := sorted(set(range(count)) - seen[kind]):
-            found.append(_missing(MULTIRC, f"{kind} idx", len(seen[kind]), count, missing[0]))
-    return found
+        for level, idx in indices:
+            line_problems += _index_problems(number, idx, counts[level], seen[level], f"{level} idx")
+    problems = _one_per_kind(MULTIRC, line_problems)
+    for level, count in counts.items():
+        if missing := sorted(set(range(count)) - seen[level]):
+            problems.append(_incomplete(MULTIRC, f"{level} idx", len(seen[level]), count, missing[0]))
+    return problems
 
 
-def _place(number: int, idx: object, count: int, seen: set[int], what: str = "idx") -> Iterator[Slip]:
+def _index_problems(number: int, idx: object, count: int, seen: set[int], name: str = "idx") -> Iterator[LineProblem]:
     if type(idx) is not int or not 0 <= idx < count:
-        yield Slip(number, json.dumps(idx)[:60], f"a whole number from 0 to {count - 1} as {what}")
+        yield LineProblem(number, json.dumps(idx)[:60], f"an integer from 0 to {count - 1} as {name}")
     elif idx in seen:
-        yield Slip(number, f"{what} {idx} again", f"each {what} only once")
+        yield LineProblem(number, f"{name} {idx} again", f"each {name} exactly once")
     else:
         seen.add(idx)
 
 
 def _object(line: bytes) -> Json | None:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def _told(name: str, slips: Iterable[Slip]) -> list[str]:
-    """The first slip of each kind, with how many there are."""
-    kinds: dict[str, list[Slip]] = {}
-    for slip in slips:
-        kinds.setdefault(slip.expected, []).append(slip)
+def _one_per_kind(name: str, line_problems: Iterable[LineProblem]) -> list[str]:
+    """The first problem of each kind, with the number of lines that have it."""
+    kinds: dict[str, list[LineProblem]] = {}
+    for problem in line_problems:
+        kinds.setdefault(problem.expected, []).append(problem)
     return [
         f"{name}:{same[0].line}: got {same[0].got}, expected {expected}."
         + (f" {len(same)} lines are like this." if len(same) > 1 else "")
@@ -195,9 +198,9 @@ def _told(name: str, slips: Iterable[Slip]) -> list[str]:
     ]
 
 
-def _missing(name: str, what: str, got: int, count: int, first: int) -> str:
-    return f"{name}: got {got} of {count} {what}, expected all; the first that is missing is {first}."
+def _incomplete(file: str, name: str, got: int, count: int, first: int) -> str:
+    return f"{file}: got {got} of {count} {name}, expected all; the first missing one is {first}."
 
 
-def _short(line: bytes) -> str:
+def _excerpt(line: bytes) -> str:
     return repr(line[:60].decode("utf-8", errors="replace"))

@@ -15,8 +15,8 @@ from eval.scoring.evaluation_rows import EvaluationRows
 from eval.scoring.metrics import Prediction, gold_of
 from eval.scoring.scores import ReadyCell
 from eval.submission.__main__ import main
-from eval.submission.archive_format import problems, wanted_names
-from eval.submission.archives import Predict, archives, packed, submit
+from eval.submission.archive_format import archive_problems, file_names
+from eval.submission.archives import Predict, archive_cells, packed, write_archives
 from targen.config.required_files import local_file, missing_files
 from targen.config.settings import Data, Settings
 from targen.data.original import FIXTURE, leaderboard_split, read_rows
@@ -62,7 +62,7 @@ def right_answers(name: str) -> list[Any]:
     return [row["label"] for row in rows]
 
 
-def oracle(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
+def oracle(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
     """What the fixture says is right."""
     assert all(not example.gold for example in on.examples) or task.name == "axg"
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
@@ -70,8 +70,8 @@ def oracle(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
     return [Prediction(example.id, (), gold[example.id], {}) for example in on.examples]
 
 
-def archived(found: Settings, predict: Predict = oracle) -> list[Path]:
-    return submit(found, Processes(), [ReadyCell(cell, {}) for cell in cells(found)], predict)
+def archived(run: Settings, predict: Predict = oracle) -> list[Path]:
+    return write_archives(run, Processes(), [ReadyCell(cell, {}) for cell in cells(run)], predict)
 
 
 def unpacked(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -82,9 +82,9 @@ def unpacked(path: Path) -> dict[str, list[dict[str, Any]]]:
 def test_the_right_answers_are_submitted_in_the_official_spelling(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = with_test_splits(tmp_path)
+    run = with_test_splits(tmp_path)
     with caplog.at_level(logging.INFO):
-        (path,) = archived(found)
+        (path,) = archived(run)
     assert path == tmp_path / "run" / "submission" / "tiny_encoder-single-all-synthetic-s0.zip"
     archive = unpacked(path)
     assert sorted(archive) == sorted(f"{folder}.jsonl" for folder in FOLDERS)
@@ -98,75 +98,75 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
         {"idx": 0, "label": "entailment"}, {"idx": 1, "label": "neutral"}, {"idx": 2, "label": "contradiction"}
     ]  # fmt: skip
     said = caplog.text
-    assert "the leaderboard also wants AX-b.jsonl and MultiRC.jsonl, which this project has no task for" in said
-    assert "CB.jsonl: got 10 of 250 idx, expected all; the first that is missing is 10." in said
+    assert "the leaderboard also requires AX-b.jsonl and MultiRC.jsonl, for which this project has no task" in said
+    assert "CB.jsonl: got 10 of 250 idx, expected all; the first missing one is 10." in said
     assert "lacks" not in said
 
 
 def test_the_same_answers_are_the_same_bytes(tmp_path: Path) -> None:
-    found = with_test_splits(tmp_path, tasks=("cb", "wsc"))
-    (path,) = archived(found)
+    run = with_test_splits(tmp_path, tasks=("cb", "wsc"))
+    (path,) = archived(run)
     assert path.name == "tiny_encoder-single-cb_wsc-synthetic-s0.zip"
     first = path.read_bytes()
     path.unlink()
-    archived(found)
+    archived(run)
     assert path.read_bytes() == first
     test_file = tmp_path / "data" / "WSC" / "test.jsonl"
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:4]))
-    archived(found)
+    archived(run)
     assert path.read_bytes() != first and len(unpacked(path)["WSC.jsonl"]) == 4
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_files_that_were_put_into_an_archive_stay_in_it(tmp_path: Path) -> None:
-    found = with_test_splits(tmp_path, tasks=("cb",))
-    (path,) = archived(found)
+    run = with_test_splits(tmp_path, tasks=("cb",))
+    (path,) = archived(run)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("AX-b.jsonl", '{"idx": 0, "label": "entailment"}\n')
-    archived(found)
+    archived(run)
     assert unpacked(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
     assert len(unpacked(path)["CB.jsonl"]) == 10
     path.write_bytes(b"no zip")
-    archived(found)
+    archived(run)
     assert list(unpacked(path)) == ["CB.jsonl"]
 
 
 def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own() -> None:
     single = settings("arms=[original,synthetic]", "seeds=[0,1]")
-    names = [whole.name for whole, _ in archives(cells(single))]
+    names = [whole.name for whole, _ in archive_cells(cells(single))]
     assert names == [f"minilm-single-all-{arm}-s{seed}" for arm in ("original", "synthetic") for seed in (0, 1)]
-    assert all(len(parts) == 8 for _, parts in archives(cells(single)))
+    assert all(len(parts) == 8 for _, parts in archive_cells(cells(single)))
     multi = settings("train.setting=multi", "task=[cb,copa]", "arms=[synthetic]")
-    assert [whole.name for whole, _ in archives(cells(multi))] == ["minilm-multi-cb_copa-synthetic-s0"]
+    assert [whole.name for whole, _ in archive_cells(cells(multi))] == ["minilm-multi-cb_copa-synthetic-s0"]
     one = settings("task=[cb]", "arms=[synthetic]")
-    assert [whole.name for whole, _ in archives(cells(one))] == [cell.name for cell in cells(one)]
+    assert [whole.name for whole, _ in archive_cells(cells(one))] == [cell.name for cell in cells(one)]
 
 
 def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = with_test_splits(tmp_path, tasks=("boolq",))
+    run = with_test_splits(tmp_path, tasks=("boolq",))
 
-    def silent(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
+    def silent(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
         return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
 
-    (path,) = archived(found, silent)
+    (path,) = archived(run, silent)
     assert [line["label"] for line in unpacked(path)["BoolQ.jsonl"][:2]] == ["", "true"]
     assert "1 of 10 answers to BoolQ could not be read" in caplog.text
-    assert 'BoolQ.jsonl:1: got "", expected the label "true" or "false".' in problems(path)
+    assert 'BoolQ.jsonl:1: got "", expected the label "true" or "false".' in archive_problems(path)
 
 
 def test_a_part_of_a_test_split_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = with_test_splits(tmp_path, tasks=("record",))
+    run = with_test_splits(tmp_path, tasks=("record",))
     folder = tmp_path / "data" / "ReCoRD"
     (folder / "test.jsonl").rename(folder / "test_partial.jsonl")
-    (path,) = archived(found)
+    (path,) = archived(run)
     count = len(right_answers("record"))
-    assert f"ReCoRD.jsonl: got {count} of 10000 idx, expected all; the first that is missing is {count}." in caplog.text
+    assert f"ReCoRD.jsonl: got {count} of 10000 idx, expected all; the first missing one is {count}." in caplog.text
     assert len(unpacked(path)["ReCoRD.jsonl"]) == count
 
 
 def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> None:
-    found = small_run(tmp_path, "arms=[synthetic]", "eval.submission=true", tasks=("cb", "axg"))
-    (problem,) = missing_files(found)
+    run = small_run(tmp_path, "arms=[synthetic]", "eval.submission=true", tasks=("cb", "axg"))
+    (problem,) = missing_files(run)
     assert "CB/test.jsonl is not there" in problem and "leave cb out, or set eval.submission=false" in problem
     assert missing_files(small_run(tmp_path, "arms=[synthetic]", tasks=("cb", "axg"))) == []
     with pytest.raises(UserError, match=r"eval\.submission: got true with data\.source=fixture"):
@@ -176,11 +176,11 @@ def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_a_row_that_stands_twice_in_a_test_split_is_told(tmp_path: Path) -> None:
-    found = with_test_splits(tmp_path, tasks=("cb",))
+    run = with_test_splits(tmp_path, tasks=("cb",))
     path = tmp_path / "data" / "CB" / "test.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[3])
-    with pytest.raises(UserError, match="SuperGLUE test: idx 3 of CB stands there more than once"):
-        archived(found)
+    with pytest.raises(UserError, match="SuperGLUE test: idx 3 of CB occurs more than once"):
+        archived(run)
 
 
 def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Path) -> None:
@@ -203,20 +203,43 @@ def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Pat
     assert list(split.rows) == rows and split.origin == "SuperGLUE test"
 
 
+def whole_splits(folder: Path) -> None:
+    """Makes each test split as long as the official one, by repeating its rows; ReCoRD keeps its few."""
+    for name in set(TASKS) - {"record"}:
+        task = SPECS[name]
+        path = folder / "data" / task.folder / "test.jsonl"
+        rows = lines_of(path)
+        size = task.sizes["test"]
+        path.write_text("".join(json.dumps(rows[idx % len(rows)] | {"idx": idx}) + "\n" for idx in range(size)))
+
+
+def first_choice(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
+    names = [label.name for label in task.labels]
+    return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
+
+
+def test_test_splits_of_the_official_size_give_complete_files(tmp_path: Path) -> None:
+    """As with the original test splits below, on rows of our own: only ReCoRD's rest and files of other tasks are missing."""
+    run = with_test_splits(tmp_path)
+    whole_splits(tmp_path)
+    (path,) = archived(run, first_choice)
+    record = len(right_answers("record"))
+    assert archive_problems(path) == [
+        "AX-b.jsonl: got none, expected it in the archive. Add it.",
+        "MultiRC.jsonl: got none, expected it in the archive. Add it.",
+        f"ReCoRD.jsonl: got {record} of 10000 idx, expected all; the first missing one is {record}.",
+    ]
+
+
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"{ORIGINALS} is not there")
 def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path) -> None:
     """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
-    found = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
-
-    def first(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
-        names = [label.name for label in task.labels]
-        return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
-
-    (path,) = archived(found, first)
-    assert problems(path) == [
-        "AX-b.jsonl: got none, expected it in the archive. Put it in.",
-        "MultiRC.jsonl: got none, expected it in the archive. Put it in.",
-        "ReCoRD.jsonl: got 5 of 10000 idx, expected all; the first that is missing is 5.",
+    run = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
+    (path,) = archived(run, first_choice)
+    assert archive_problems(path) == [
+        "AX-b.jsonl: got none, expected it in the archive. Add it.",
+        "MultiRC.jsonl: got none, expected it in the archive. Add it.",
+        "ReCoRD.jsonl: got 5 of 10000 idx, expected all; the first missing one is 5.",
     ]
 
 
@@ -226,36 +249,36 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     tasks = ("copa", "rte")
     with_test_splits(tmp_path, tasks=tasks)
     overrides = ["eval.submission=true", "eval.max_rows=4", "train.setting=multi"]
-    found = settings(*tiny_overrides(tmp_path, *overrides, tasks=tasks))
-    train(found)
-    evaluate(found)
+    run = settings(*tiny_overrides(tmp_path, *overrides, tasks=tasks))
+    train(run)
+    evaluate(run)
     folder = tmp_path / "run" / "submission"
     (path,) = folder.glob("*.zip")
     assert path.name == "tiny_encoder-multi-copa_rte-synthetic-s0.zip"
     archive = unpacked(path)
     for name in tasks:
         predicted = lines_of(folder / "predictions" / f"{path.stem}.{name}.jsonl")
-        assert [(one["idx"], one["gold"]) for one in predicted] == [(idx, []) for idx in range(10)]
+        assert [(line["idx"], line["gold"]) for line in predicted] == [(idx, []) for idx in range(10)]
         values = {label.name: label.value for label in SPECS[name].labels}
-        expected = [{"idx": one["idx"], "label": values[one["prediction"]]} for one in predicted]
+        expected = [{"idx": line["idx"], "label": values[line["prediction"]]} for line in predicted]
         assert archive[f"{SPECS[name].folder}.jsonl"] == expected
-    assert {row["n"] for row in lines_of(found.paths.scores)} == {4}
+    assert {row["n"] for row in lines_of(run.paths.scores)} == {4}
     before = files(folder)
-    (weights,) = model_of(found).glob("*.safetensors")
+    (weights,) = model_of(run).glob("*.safetensors")
     weights.rename(tmp_path / weights.name)  # no model can be loaded, and none is: nothing is asked again
-    evaluate(found)
+    evaluate(run)
     assert files(folder) == before
     (tmp_path / weights.name).rename(weights)
     test_file = tmp_path / "data" / "RTE" / "test.jsonl"
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
-    evaluate(found)
+    evaluate(run)
     assert "was predicted on SuperGLUE test before, is predicted anew" in caplog.text
     assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
     (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
-    found.paths.scores.unlink()
+    run.paths.scores.unlink()
     with pytest.raises(UserError, match=r"RTE/test\.jsonl is not there"):
-        evaluate(found)
-    assert not found.paths.scores.exists()  # it was told before anything was computed
+        evaluate(run)
+    assert not run.paths.scores.exists()  # it was told before anything was computed
 
 
 # ---- the check of an archive
@@ -299,21 +322,21 @@ def whole() -> dict[str, bytes]:
 def test_a_whole_archive_has_no_problem(
     whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sorted(whole) == wanted_names()
+    assert sorted(whole) == file_names()
     path = tmp_path / "whole.zip"
     path.write_bytes(packed(whole))
     assert main([str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}: all files are there and well-formed\n"
+    assert capsys.readouterr().out == f"{path}: complete and well-formed\n"
 
 
 CB = [{"idx": idx, "label": "neutral"} for idx in range(250)]
 BROKEN = [  # file, its content, what is said of it
-    ("CB.jsonl", lines(CB[:249]), ["CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 249."]),
-    ("CB.jsonl", lines([*CB, CB[3]]), ["CB.jsonl:251: got idx 3 again, expected each idx only once."]),
-    ("CB.jsonl", lines([*CB, {"idx": 250, "label": "neutral"}]), ["CB.jsonl:251: got 250, expected a whole number from 0 to 249 as idx."]),
+    ("CB.jsonl", lines(CB[:249]), ["CB.jsonl: got 249 of 250 idx, expected all; the first missing one is 249."]),
+    ("CB.jsonl", lines([*CB, CB[3]]), ["CB.jsonl:251: got idx 3 again, expected each idx exactly once."]),
+    ("CB.jsonl", lines([*CB, {"idx": 250, "label": "neutral"}]), ["CB.jsonl:251: got 250, expected an integer from 0 to 249 as idx."]),
     ("CB.jsonl", lines([{**row, "label": 2} for row in CB]), ['CB.jsonl:1: got 2, expected the label "entailment" or "contradiction" or "neutral". 250 lines are like this.']),
-    ("CB.jsonl", lines([{**CB[0], "idx": "0"}, *CB[1:]]), ['CB.jsonl:1: got "0", expected a whole number from 0 to 249 as idx.', "CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 0."]),
-    ("CB.jsonl", lines([*CB[:249], {"idx": 249}]), ["CB.jsonl:250: got '{\"idx\": 249}', expected an object with the keys \"idx\" and \"label\".", "CB.jsonl: got 249 of 250 idx, expected all; the first that is missing is 249."]),
+    ("CB.jsonl", lines([{**CB[0], "idx": "0"}, *CB[1:]]), ['CB.jsonl:1: got "0", expected an integer from 0 to 249 as idx.', "CB.jsonl: got 249 of 250 idx, expected all; the first missing one is 0."]),
+    ("CB.jsonl", lines([*CB[:249], {"idx": 249}]), ["CB.jsonl:250: got '{\"idx\": 249}', expected an object with the keys \"idx\" and \"label\".", "CB.jsonl: got 249 of 250 idx, expected all; the first missing one is 249."]),
     ("CB.jsonl", lines(CB) + b"\xff\n", ["CB.jsonl:251: got '\ufffd', expected an object with the keys \"idx\" and \"label\"."]),
     ("CB.jsonl", lines(CB) + b"[" * 100_000, ["CB.jsonl:251: got '" + "[" * 60 + "', expected an object with the keys \"idx\" and \"label\"."]),
     ("BoolQ.jsonl", lines([{"idx": idx, "label": True} for idx in range(3245)]), ['BoolQ.jsonl:1: got true, expected the label "true" or "false". 3245 lines are like this.']),
@@ -322,8 +345,8 @@ BROKEN = [  # file, its content, what is said of it
     ("ReCoRD.jsonl", lines([{"idx": idx, "label": ["Kenya"]} for idx in range(10_000)]), ['ReCoRD.jsonl:1: got ["Kenya"], expected a text as label. 10000 lines are like this.']),
     ("MultiRC.jsonl", lines([*multirc()[:165], {"idx": 165, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": "1"}]}]}}]), [
         'MultiRC.jsonl:166: got "1", expected the label 0 or 1.',
-        "MultiRC.jsonl: got 1 of 1800 question idx, expected all; the first that is missing is 1.",
-        "MultiRC.jsonl: got 1 of 9693 answer idx, expected all; the first that is missing is 1.",
+        "MultiRC.jsonl: got 1 of 1800 question idx, expected all; the first missing one is 1.",
+        "MultiRC.jsonl: got 1 of 9693 answer idx, expected all; the first missing one is 1.",
     ]),
     ("MultiRC.jsonl", lines([*multirc(), {"idx": 0, "label": 1}]), ["MultiRC.jsonl:167: got '{\"idx\": 0, \"label\": 1}', expected a passage with its questions and their answers."]),
     ("\x1bCB.txt", b"", ["'\\x1bCB.txt': got a file of this name, expected only AX-b.jsonl, AX-g.jsonl, BoolQ.jsonl, CB.jsonl, COPA.jsonl, MultiRC.jsonl, RTE.jsonl, ReCoRD.jsonl, WSC.jsonl, WiC.jsonl. Leave it out."]),
@@ -356,12 +379,14 @@ def test_what_is_no_archive_is_told_in_one_line(
     for path in (text, torn, flipped):
         assert main([str(path)]) == 2
         (said,) = capsys.readouterr().err.splitlines()
-        assert said.startswith(f"error: {path}: is no zip archive that can be read")
+        assert said.startswith(f"error: {path}: is not a readable zip archive")
     assert main([str(tmp_path / "nowhere.zip")]) == 2
     assert "nowhere.zip: cannot be read (No such file or directory), expected a zip archive" in capsys.readouterr().err
-    assert main([]) == 2
-    assert "got 0 arguments, expected one archive" in capsys.readouterr().err
-    assert main(["--help"]) == 0
+    for arguments, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        assert exit.value.code == code
+    assert "the following arguments are required: FILE.zip" in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_twice_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
@@ -369,4 +394,4 @@ def test_a_file_that_is_there_twice_is_told(whole: dict[str, bytes], tmp_path: P
     path.write_bytes(packed(whole))
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("CB.jsonl", whole["CB.jsonl"])
-    assert problems(path) == ["CB.jsonl: got it 2 times, expected once. Leave one."]
+    assert archive_problems(path) == ["CB.jsonl: got it 2 times, expected once. Keep one."]
