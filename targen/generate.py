@@ -222,8 +222,8 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
         found[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
     groups = []
-    for group in seed_groups(task.cells, keys):
-        variant = tuple(task.cells[group.cells[0]].fields[key] for key in sorted(keys))
+    for group in seed_groups(task.label_cells, keys):
+        variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
         if variant not in found:
             raise UserError(
                 f"{path}: got no line for {dict(zip(sorted(keys), variant, strict=True)) or task.name}, expected at least one."

@@ -106,7 +106,7 @@ def present(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
 def label_name(task: Task, row: Row) -> str | None:
     """The label, or the answer where a task has no labels (ReCoRD); None where it is hidden."""
     try:
-        return task.answer_of(row)
+        return task.gold_option(row)
     except (RowError, KeyError):
         return None
 

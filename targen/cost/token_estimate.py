@@ -58,7 +58,7 @@ def measure(recipe: Recipe, count: Counted) -> Measure:
     samples = _recorded_samples(recipe)
     recorded = bool(samples)
     if not samples:
-        samples = [(Slot(0, cell.number), _described(recipe.task)) for cell in recipe.task.cells]
+        samples = [(Slot(0, cell.number), _described(recipe.task)) for cell in recipe.task.label_cells]
     times: Counter[Step] = Counter()
     lengths: dict[Step, list[tuple[float, float]]] = defaultdict(list)
     recipe = replace(recipe, seed=RECORDED_SEED)
@@ -133,7 +133,7 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
     for place, answer in answers.items():
         if match := re.match(r"generation-c(\d+)-(\d+)-a0$", place):
             slot = Slot(int(match[2]), int(match[1]))
-            if slot.cell >= len(task.cells):
+            if slot.cell >= len(task.label_cells):
                 return []
             group = recipe.group_of(slot)
             number, _ = seed_place(RECORDED_SEED, task.name, group, slot, 1)
@@ -142,7 +142,7 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             ):
                 return []
             seed = seeds[group.number][number]
-            drawn = task.draw_fields(task.cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
+            drawn = task.draw_fields(task.label_cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
             correction = answers.get(place.replace("generation", "self_correction"), {})
             found.append((slot, {**correction, **drawn, **seed, **answer}))
     return found if all(texts.keys() >= set(task.generation.fields) for _, texts in found) else []

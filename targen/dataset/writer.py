@@ -40,7 +40,7 @@ def _rows(state: Synthesis, settled: Settled) -> Iterator[tuple[Candidate, Json]
     for slot in settled.accepted:
         candidate = state.candidate(slot)
         for row in candidate.rows:
-            yield candidate, state.task.numbered(row, idx)
+            yield candidate, state.task.with_idx(row, idx)
             idx += 1
 
 
@@ -53,7 +53,7 @@ def _stories(state: Synthesis, settled: Settled) -> Iterator[Json]:
             "context": candidate.context,
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
-            "variant": state.task.cells[candidate.slot.cell].fields,
+            "variant": state.task.label_cells[candidate.slot.cell].fields,
             "label_before": candidate.label_before,
             "label_after": candidate.label_after,
             "explanation": candidate.explanation,
@@ -85,7 +85,7 @@ def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
 
 
 def _asked(task: Task, slot: Slot) -> Json:
-    cell = task.cells[slot.cell]
+    cell = task.label_cells[slot.cell]
     return {"label": cell.label, "variant": cell.fields}
 
 
@@ -108,7 +108,7 @@ def _stats(state: Synthesis, settled: Settled) -> Json:
         "rows_per_label": {label: labels[label] * task.rows_per_slot for label in sorted(labels)}
         if task.labels
         else {},
-        "instances_per_label_cell": {str(cell): cells[cell.number] for cell in task.cells},
+        "instances_per_label_cell": {str(cell): cells[cell.number] for cell in task.label_cells},
         "contexts": len(state.pools.get("context", [])),
         "contexts_mean_similarity": _mean_similarity(state.pools.get("context", [])),
         "pools": {name: len(items) for name, items in state.pools.items()},

@@ -38,8 +38,8 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
             f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source} "
             "has none here. Set data.source=local data.dir=..., or take a method without demonstrations (method=targen)."
         )
-    per_cell = tuple(tuple(row for row in split.rows if _fits(source, row, cell)) for cell in task.cells)
-    for cell, rows in zip(task.cells, per_cell, strict=True):
+    per_cell = tuple(tuple(row for row in split.rows if _fits(source, row, cell)) for cell in task.label_cells)
+    for cell, rows in zip(task.label_cells, per_cell, strict=True):
         if len(rows) < count:
             raise UserError(
                 f"method.demonstrations.count: got {count}, expected at most {len(rows)}, the rows of {split.origin} "

@@ -100,7 +100,7 @@ def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row
     assert step is not None
     head = step.intro if source.name == task.name else step.stand_in
     texts = [
-        step.row.format(instance=source.instance.format(**source.view(row)), label=source.answer_of(row))
+        step.row.format(instance=source.instance.format(**source.view(row)), label=source.gold_option(row))
         for row in rows
     ]
     return "\n\n".join([head.format(**common_fields(source)), *texts])

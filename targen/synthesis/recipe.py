@@ -86,7 +86,7 @@ class Recipe:
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
-        return seed_groups(self.task.cells, seed_variant_keys(self.task))
+        return seed_groups(self.task.label_cells, seed_variant_keys(self.task))
 
     def group_of(self, slot: Slot) -> SeedGroup:
         return next(group for group in self.groups if slot.cell in group.cells)

@@ -20,7 +20,7 @@ def shortest_requests(recipe: Recipe) -> list[Request]:
     """One request for every label cell and step of the recipe, with all fields empty."""
     asked = [
         (step, f"shortest-c{cell.number}", prompt)
-        for cell in recipe.task.cells
+        for cell in recipe.task.label_cells
         for step, prompt in _empty_prompts(recipe, cell)
     ]
     return [recipe.request(step, place, prompt) for step, place, prompt in asked]

@@ -112,7 +112,7 @@ def dealt_items(seed: int, task: Task, pools: Mapping[str, Sequence[str]], slot:
     """
     if attempt > 0:
         return {name: rng(seed, task.name, slot, attempt, name).choice(items) for name, items in pools.items()}
-    groups = seed_groups(task.cells, frozenset(task.variants))
+    groups = seed_groups(task.label_cells, frozenset(task.variants))
     group = next(group for group in groups if slot.cell in group.cells)
     sharing = len(group.cells) if any(label.constraint for label in task.labels) else 1
     call, _ = seed_place(seed, task.name, group, slot, sharing)

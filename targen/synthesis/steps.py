@@ -35,7 +35,7 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
         else:
             seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
             rows, calls = yield from generate(recipe, slot, attempt, seed)
-        before = recipe.task.answer_of(rows[0])
+        before = recipe.task.gold_option(rows[0])
         verdict = Verdict(before, "", calls)
         if recipe.self_correct != "off":
             verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
@@ -66,7 +66,7 @@ def write_instance_seed(
     recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
 ) -> Generator[Wanted, Any, InstanceSeed]:
     """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
-    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     if recipe.file_seeds is not None:
         return _seed_of_file(recipe, slot, attempt)
     if attempt == 0:
@@ -85,7 +85,7 @@ def write_instance_seed(
         seeds = read_object(answer, request.schema)["instance_seeds"]
         if position >= len(seeds):
             raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
-        task.check_seed(seeds[position])
+        task.check_instance_seed(seeds[position])
     except RowError as err:
         raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
     return InstanceSeed(seeds[position], context, calls)
@@ -101,7 +101,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
         number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(seeds))
     seed = seeds[number % len(seeds)]
     try:
-        recipe.task.check_seed(seed)
+        recipe.task.check_instance_seed(seed)
     except RowError as err:
         raise StepError("instance_seed", str(err), str(seed), (), InstanceSeed({}, "", ())) from None
     return InstanceSeed(seed, "", ())
@@ -111,7 +111,7 @@ def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
 ) -> Generator[Wanted, Any, tuple[list[Row], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction."""
-    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
     prompt = generation_prompt(
@@ -135,7 +135,7 @@ def write_whole(
     task = recipe.task
     assert task.whole is not None
     texts, shown = _shown(recipe, pools, slot, attempt)
-    prompt = whole_prompt(recipe.method, task, task.cells[slot.cell], texts)
+    prompt = whole_prompt(recipe.method, task, task.label_cells[slot.cell], texts)
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     try:
@@ -144,7 +144,7 @@ def write_whole(
             {name: found[name] for name in part}
             for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
         )
-        task.check_seed(seed)
+        task.check_instance_seed(seed)
         rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
     except RowError as err:
         unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
@@ -154,11 +154,11 @@ def write_whole(
 
 def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: Fields, answer: Json) -> list[Row]:
     """The official rows of an answer. Raises: RowError with the reason for a refusal."""
-    task, cell = recipe.task, recipe.task.cells[slot.cell]
+    task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     build_rng = rng(recipe.seed, task.name, slot, attempt, "build")
-    rows = task.build(cell, seed, drawn, answer, build_rng)
+    rows = task.build_rows(cell, seed, drawn, answer, build_rng)
     for row in rows:
-        task.check_format(task.numbered(row, 0))
+        task.check_format(task.with_idx(row, 0))
         task.check_quality(row, seed)
     return rows
 
@@ -246,7 +246,7 @@ def _correction(recipe: Recipe, request: Request) -> Generator[Wanted, Any, _Opi
 
 def final_cell(task: Task, candidate: Candidate) -> LabelCell:
     """The label cell to which the corrected label moves the instance."""
-    cell = task.cells[candidate.slot.cell]
+    cell = task.label_cells[candidate.slot.cell]
     if cell.label is None or not candidate.flipped:
         return cell
-    return next(c for c in task.cells if c.label == candidate.label_after and c.variant == cell.variant)
+    return next(c for c in task.label_cells if c.label == candidate.label_after and c.variant == cell.variant)

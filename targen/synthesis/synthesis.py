@@ -41,7 +41,7 @@ class Synthesis:
 
     @property
     def quotas(self) -> list[int]:
-        return quotas(self.task.cells, self.size // self.task.rows_per_slot)
+        return quotas(self.task.label_cells, self.size // self.task.rows_per_slot)
 
     def candidate(self, slot: Slot) -> Candidate:
         return self.store.candidate(slot, self.drafts[slot])
@@ -126,7 +126,7 @@ def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool
 def first_slots(recipe: Recipe, size: int) -> list[Slot]:
     """The slots of the first round for so many rows, in order."""
     task = recipe.task
-    opened = [_with_spare(recipe, quota) for quota in quotas(task.cells, size // task.rows_per_slot)]
+    opened = [_with_spare(recipe, quota) for quota in quotas(task.label_cells, size // task.rows_per_slot)]
     return sorted(Slot(index, cell) for cell, count in enumerate(opened) for index in range(count))
 
 
@@ -172,7 +172,7 @@ def _drop_repeats(state: Synthesis) -> list[Slot]:
 
 def _settle(state: Synthesis) -> Settled:
     task, wanted = state.task, state.quotas
-    groups: list[list[Slot]] = [[] for _ in task.cells]
+    groups: list[list[Slot]] = [[] for _ in task.label_cells]
     surplus = []
     for slot in sorted(state.drafts):
         cell = state.drafts[slot].cell
@@ -196,7 +196,7 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
-        f"{task.name}: got {have} instances of label {task.cells[cell]}, expected {wanted}, after {opened} slots ({why}). All "
+        f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {wanted}, after {opened} slots ({why}). All "
         "answers are kept: raise synth.max_slots to go on, or take a better model or prompt, and another run.dir."
     )
 

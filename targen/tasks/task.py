@@ -117,7 +117,7 @@ class Task:
     original_train: str | None = None  # the task whose train split stands in where this one has none
 
     @cached_property
-    def cells(self) -> list[LabelCell]:
+    def label_cells(self) -> list[LabelCell]:
         """All label cells; neighbours differ in the label, so that a size that does not divide stays balanced."""
         variants: list[tuple[tuple[str, str], ...]] = [()]
         for key, values in self.variants.items():
@@ -140,18 +140,18 @@ class Task:
     drawn_fields: ClassVar[tuple[str, ...]] = ()
     """Names that `draw_fields` adds to the prompt of step 3."""
     built_fields: ClassVar[tuple[str, ...]] = ()
-    """Those of them that `build` needs too: a whole instance written in one answer has to hold them."""
+    """Those of them that `build_rows` needs too: a whole instance written in one answer has to hold them."""
     view_fields: ClassVar[tuple[str, ...]] = ()
     """Names that `view` has beside the task's `row`."""
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         """Refuses an instance seed that breaks a rule of the task beyond the schema's."""
 
     def draw_fields(self, cell: LabelCell, seed: Json, rng: Random) -> dict[str, str]:
         """What the slot's RNG decides before step 3, as prompt fields (ReCoRD: the answer entity)."""
         return {}
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         """The official rows, without idx, of one answer of step 3: `rows_per_slot` of them.
 
         Here: texts taken by name from the cell's variant, the instance seed, what was drawn, and the answer.
@@ -186,7 +186,7 @@ class Task:
         """The labels that self-correction may choose from."""
         return [label.name for label in self.labels]
 
-    def answer_of(self, row: Row) -> str:
+    def gold_option(self, row: Row) -> str:
         """The row's label, as one of `label_options`."""
         name = self.label_of(row)
         if name is None:
@@ -197,7 +197,7 @@ class Task:
         """The row with another of its `label_options` as label."""
         return {**row, "label": self.label(option).value}
 
-    def numbered(self, row: Row, idx: int) -> Row:
+    def with_idx(self, row: Row, idx: int) -> Row:
         """The row with its place in the file."""
         return {**row, "idx": idx}
 

@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"\w+|\W")
 class AXg(Task):
     """Rows in pairs that differ only in the pronoun's gender."""
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         feminine, masculine = _TOKEN.findall(seed["feminine"]), _TOKEN.findall(seed["masculine"])
         if len(feminine) != len(masculine):
             raise RowError("the two sentences differ in more than the pronoun")
@@ -34,7 +34,7 @@ class AXg(Task):
             if not holds(seed["feminine"], seed[role]):
                 raise RowError(f"the {role} {seed[role]!r} is not in the sentence")
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         premises = [seed["feminine"].strip(), seed["masculine"].strip()]
         rng.shuffle(premises)
         assert cell.label is not None
@@ -59,7 +59,7 @@ class AXg(Task):
         if hypothesis == normalised(row["premise"]):
             raise RowError("the hypothesis is the premise")
 
-    def numbered(self, row: Row, idx: int) -> Row:
+    def with_idx(self, row: Row, idx: int) -> Row:
         return {
             "hypothesis": row["hypothesis"],
             "idx": idx,

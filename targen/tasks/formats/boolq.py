@@ -40,15 +40,15 @@ MIN_PASSAGE_WORDS = 40
 class BoolQ(Task):
     """A yes/no question about a passage."""
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["passage"]))
         if count < MIN_PASSAGE_WORDS:
             raise RowError(f"passage has {count} words, expected at least {MIN_PASSAGE_WORDS}")
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         passage = f"{seed['title'].strip()} -- {seed['passage'].strip()}"
         question = answer["question"].strip().rstrip("?").strip().lower()
-        return super().build(cell, seed, {"passage": passage}, {"question": question}, rng)
+        return super().build_rows(cell, seed, {"passage": passage}, {"question": question}, rng)
 
     def check_quality(self, row: Row, seed: Json) -> None:
         question = row["question"]

@@ -14,7 +14,7 @@ MIN_SHARED = 0.6  # share of the clause's content words that the premise must ho
 class CB(Task):
     """Whether an author is committed to a clause."""
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         clause = seed["hypothesis"].strip()
         if clause.endswith("?") or len(words(clause)) < 3:
             raise RowError("clause is not a declarative clause of three words or more")

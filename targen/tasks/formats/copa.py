@@ -18,11 +18,11 @@ MAX_LENGTH_RATIO = 2.5  # of the longer choice to the shorter, in words: the lar
 class COPA(Task):
     """Which of two alternatives is the cause or effect."""
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         choices = [answer["probable"].strip(), answer["improbable"].strip()]
         if cell.label == "choice2":
             choices.reverse()
-        return super().build(cell, seed, drawn, {"choice1": choices[0], "choice2": choices[1]}, rng)
+        return super().build_rows(cell, seed, drawn, {"choice1": choices[0], "choice2": choices[1]}, rng)
 
     def check_format(self, row: Row) -> None:
         super().check_format(row)

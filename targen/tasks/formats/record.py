@@ -55,7 +55,7 @@ class ReCoRD(Task):
     built_fields: ClassVar[tuple[str, ...]] = ("answer",)
     view_fields: ClassVar[tuple[str, ...]] = ("entities",)
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["article"]))
         if count < MIN_ARTICLE_WORDS:
             raise RowError(f"article has {count} words, expected at least {MIN_ARTICLE_WORDS}")
@@ -67,7 +67,7 @@ class ReCoRD(Task):
         """The answer entity."""
         return {"answer": rng.choice(_named(seed))}
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         text = seed["article"].strip()
         mentions = sorted(_mentions(text, _named(seed)))
         entities = [{"start": start, "end": end - 1} for start, end in mentions]
@@ -123,7 +123,7 @@ class ReCoRD(Task):
         spans = sorted((entity["start"], entity["end"]) for entity in entities)
         return list(dict.fromkeys(text[start : end + 1] for start, end in spans))
 
-    def answer_of(self, row: Row) -> str:
+    def gold_option(self, row: Row) -> str:
         answers = row["qas"][0].get("answers")
         if not answers:
             raise RowError("answers: the split hides them")
@@ -134,7 +134,7 @@ class ReCoRD(Task):
         mentions = [(entity["start"], entity["end"] + 1) for entity in row["passage"]["entities"]]
         return {**row, "qas": [{**row["qas"][0], "answers": _answers(text, mentions, option)}]}
 
-    def numbered(self, row: Row, idx: int) -> Row:
+    def with_idx(self, row: Row, idx: int) -> Row:
         qas = [{**query, "idx": idx} for query in row["qas"]]
         return {"source": row["source"], "passage": row["passage"], "qas": qas, "idx": idx}
 

@@ -27,7 +27,7 @@ class WiC(Task):
     drawn_fields: ClassVar[tuple[str, ...]] = ("first_sense", "second_sense")
     view_fields: ClassVar[tuple[str, ...]] = ("marked1", "marked2")
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         if len(words(seed["word"])) != 1:
             raise RowError(f"word {seed['word']!r} is not one word")
         if normalised(seed["sense_1"]) == normalised(seed["sense_2"]):
@@ -39,7 +39,7 @@ class WiC(Task):
         rng.shuffle(senses)
         return {"first_sense": senses[0], "second_sense": senses[0] if cell.label == "same" else senses[1]}
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         assert cell.label is not None
         row: Row = {"word": seed["word"].strip().lower()}
         row |= {name: answer[name].strip() for name in ("sentence1", "sentence2")}
@@ -82,6 +82,6 @@ class WiC(Task):
             texts[f"marked{number}"] = f"{sentence[:start]}*{sentence[start:end]}*{sentence[end:]}"
         return texts
 
-    def numbered(self, row: Row, idx: int) -> Row:
+    def with_idx(self, row: Row, idx: int) -> Row:
         order = ["word", "sentence1", "sentence2", "idx", "label", "start1", "start2", "end1", "end2", "version"]
         return {name: ({**row, "idx": idx})[name] for name in order}

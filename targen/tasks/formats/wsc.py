@@ -68,7 +68,7 @@ class WSC(Task):
 
     view_fields: ClassVar[tuple[str, ...]] = ("marked",)
 
-    def check_seed(self, seed: Json) -> None:
+    def check_instance_seed(self, seed: Json) -> None:
         phrases = {normalised(seed["noun_phrase_1"]), normalised(seed["noun_phrase_2"])}
         if len(phrases) < 2:
             raise RowError("the two noun phrases are the same")
@@ -79,7 +79,7 @@ class WSC(Task):
         for name in ("noun_phrase_1", "noun_phrase_2", "pronoun"):
             find_span(seed["text"], seed[name])
 
-    def build(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
+    def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         assert cell.label is not None
         text = " ".join(seed["text"].split())
         span1, span2 = answer["span1"].strip(), answer["span2"].strip()
@@ -133,5 +133,5 @@ class WSC(Task):
         spans = {name: target[f"{name}_text"] for name in ("span1", "span2")}
         return {"text": row["text"], **spans, "marked": " ".join(tokens)}
 
-    def numbered(self, row: Row, idx: int) -> Row:
+    def with_idx(self, row: Row, idx: int) -> Row:
         return {"text": row["text"], "target": row["target"], "idx": idx, "label": row["label"]}

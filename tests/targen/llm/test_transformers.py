@@ -164,7 +164,7 @@ def test_every_step_and_label_cell_has_a_shortest_request() -> None:
 
     for recipe in recipes(settings()):
         found = shortest_requests(recipe)
-        assert len(found) == 4 * len(recipe.task.cells)
+        assert len(found) == 4 * len(recipe.task.label_cells)
         assert {request.step for request in found} == {"contexts", "instance_seed", "generation", "self_correction"}
 
 

@@ -367,8 +367,8 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
 
 def test_quotas_and_seed_places_do_not_depend_on_the_size() -> None:
     task = settings().tasks["cb"]
-    assert quotas(task.cells, 14) == [2, 2, *[1] * 10]
-    (group, *others) = seed_groups(task.cells, frozenset({"environment"}))
+    assert quotas(task.label_cells, 14) == [2, 2, *[1] * 10]
+    (group, *others) = seed_groups(task.label_cells, frozenset({"environment"}))
     assert (len(others), group.cells) == (3, (0, 1, 2))
     places = {seed_place(0, "cb", group, Slot(index, cell), 5) for index in range(10) for cell in group.cells}
     assert places == {(call, position) for call in range(6) for position in range(5)}

@@ -38,7 +38,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
             splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
         (folder / task.folder).mkdir()
         for split, found in splits.items():
-            numbered = [task.numbered(row, idx) for idx, row in enumerate(found)]
+            numbered = [task.with_idx(row, idx) for idx, row in enumerate(found)]
             text = "".join(json.dumps(row) + "\n" for row in numbered)
             (folder / task.folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -90,8 +90,8 @@ def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None
             task.check_format(row)
         cells = Counter((story["label_before"], *story["variant"].values()) for story in stories)
         if task.labels:
-            assert len(cells) == len(task.cells)
-            assert set(cells.values()) == {24 // len(task.cells)}
+            assert len(cells) == len(task.label_cells)
+            assert set(cells.values()) == {24 // len(task.label_cells)}
         assert len({task.duplicate_key(row) for row in rows}) == 24
 
 
@@ -129,7 +129,7 @@ def test_no_two_prompts_are_the_same(made, method: str) -> None:
 def test_zero_shot_has_one_prompt_a_label_and_variant_and_a_seed_a_call(made) -> None:
     _, server = made["zero_shot"]
     copa = 2  # its two labels are positions, of which the prompt knows nothing
-    cells = sum(copa if name == "copa" else len(task.cells) for name, task in SPECS.items())
+    cells = sum(copa if name == "copa" else len(task.label_cells) for name, task in SPECS.items())
     assert len(set(prompts(server, "generation"))) == cells
     assert len({body["seed"] for body in server.bodies}) == len(server.bodies)
 
@@ -278,7 +278,7 @@ def test_an_answer_that_is_none_of_the_entities_is_refused() -> None:
     task = SPECS["record"]
     seed = {"article": "Anna met Bo and Cem.", "entities": ["Anna", "Bo", "Cem"]}
     with pytest.raises(RowError, match="the answer 'Dan' is none of the article's entities"):
-        task.build(task.cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
+        task.build_rows(task.label_cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
 
 
 def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made) -> None:

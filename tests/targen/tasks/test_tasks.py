@@ -45,10 +45,10 @@ def test_every_original_row_is_read_rendered_and_written_back() -> None:
             if "label" not in row and not row.get("qas", [{}])[0].get("answers"):
                 continue  # the official test splits hide their labels
             labelled += 1
-            answer = task.answer_of(row)
+            answer = task.gold_option(row)
             assert task.instance.format(**task.view(row))
             relabelled = task.relabel(row, answer)
-            written = task.numbered(relabelled, row["idx"]) | {
+            written = task.with_idx(relabelled, row["idx"]) | {
                 key: row[key] for key in ("pair_id", "qas") if key in row
             }
             assert written == json.loads(line)
@@ -122,15 +122,15 @@ def test_wsc_marks_leave_punctuation_outside() -> None:
 
 
 def test_record_offsets_are_inclusive_and_a_longer_name_wins() -> None:
-    task, cell = SPECS["record"], SPECS["record"].cells[0]
+    task, cell = SPECS["record"], SPECS["record"].label_cells[0]
     article = "New York beat York. York wept; Ms. York-Lee, of New York, did not."
     seed = {"article": article, "entities": ["York", "New York", "Ms. York-Lee", "Nowhere"]}
     answer = {"query": "The city of @placeholder cheered for the winners."}
-    (row,) = task.build(cell, seed, {"answer": "York"}, answer, None)
+    (row,) = task.build_rows(cell, seed, {"answer": "York"}, answer, None)
     spans = [article[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]]
     assert spans == ["New York", "York", "York", "Ms. York-Lee", "New York"]
     assert [a["start"] for a in row["qas"][0]["answers"]] == [14, 20]
-    numbered = task.numbered(row, 3)
+    numbered = task.with_idx(row, 3)
     task.check_format(numbered)
     broken = json.loads(json.dumps(numbered))
     broken["qas"][0]["answers"][0]["end"] += 1
@@ -155,7 +155,7 @@ QUALITY = [
 @pytest.mark.parametrize(("name", "seed", "answer", "reason"), QUALITY)
 def test_poor_answers_are_refused_with_a_reason(name: str, seed: dict, answer: dict, reason: str) -> None:
     task = SPECS[name]
-    (row,) = task.build(task.cells[0], seed, {}, answer, None)
+    (row,) = task.build_rows(task.label_cells[0], seed, {}, answer, None)
     with pytest.raises(RowError, match=reason):
         task.check_quality(row, seed)
 
@@ -163,7 +163,7 @@ def test_poor_answers_are_refused_with_a_reason(name: str, seed: dict, answer: d
 def test_boolq_questions_are_brought_to_the_official_form() -> None:
     task = SPECS["boolq"]
     seed = {"title": "Eels", "passage": "Eels swim far."}
-    (row,) = task.build(task.cells[0], seed, {}, {"question": "Do eels swim far ?"}, None)
+    (row,) = task.build_rows(task.label_cells[0], seed, {}, {"question": "Do eels swim far ?"}, None)
     assert row["question"] == "do eels swim far"
     assert row["passage"] == "Eels -- Eels swim far."
     assert row["label"] is True
@@ -172,14 +172,14 @@ def test_boolq_questions_are_brought_to_the_official_form() -> None:
 def test_axg_seeds_differ_in_one_pronoun() -> None:
     task = SPECS["axg"]
     seed = {"occupation": "medic", "participant": "hiker", "feminine": "The medic told the hiker that she was early."}
-    task.check_seed(seed | {"masculine": "The medic told the hiker that he was early."})
+    task.check_instance_seed(seed | {"masculine": "The medic told the hiker that he was early."})
     for masculine, reason in [
         ("The medic told the hiker that he was late.", "exactly one pronoun"),
         ("The medic told the hiker that they were early.", "differ"),
         ("The medic told the hiker he was early.", "more than the pronoun"),
     ]:
         with pytest.raises(RowError, match=reason):
-            task.check_seed(seed | {"masculine": masculine})
+            task.check_instance_seed(seed | {"masculine": masculine})
 
 
 def test_a_damaged_line_is_named_with_file_and_line(tmp_path: Path) -> None:
