@@ -7,32 +7,28 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.arms import ArmName
+from targen.config.groups.analysis import Analysis
+from targen.config.groups.bounds import STRICT, CountOrZero
 from targen.config.groups.cluster import Cluster
-from targen.config.groups.evaluation import Analysis, Evaluation, Report, Wandb
+from targen.config.groups.data import Data
+from targen.config.groups.evaluation import Evaluation
 from targen.config.groups.generation import Generator, Price, ShardOf, Synth
 from targen.config.groups.method import Method
+from targen.config.groups.report import Report, Wandb
 from targen.config.groups.training import Model, Train
 from targen.runtime.paths import RunPaths
 from targen.tasks.registry import with_format
-from targen.tasks.task import STRICT, Task
+from targen.tasks.task import Task
 
 Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 
 
 @checked_dataclass(frozen=True, config=STRICT)
-class Data:
-    """Where the original data come from."""
-
-    source: Literal["hub", "local", "fixture"]
-    dir: str | None
-    hub: str
-    fallback: Literal["fixture"] | None
-    self_instruct: str | None = None
-
-
-@checked_dataclass(frozen=True, config=STRICT)
 class RunDir:
+    """Where the run writes."""
+
     dir: str
+    """Folder that holds everything of the run."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -40,27 +36,49 @@ class Settings:
     """A whole run."""
 
     name: str
+    """Set by the experiment; names the default run.dir."""
     phases: Annotated[list[Phase], Field(min_length=1)]
+    """Phases that run, also merge (after shards) and analyze (before report)."""
     run: RunDir
+    """The run directory."""
     seed: int
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Master seed of generation."""
+    seeds: Annotated[list[CountOrZero], Field(min_length=1)]
+    """Training seeds, one cell each."""
     shard: ShardOf
+    """The share of generation that this process makes; phases=[merge] joins all shards."""
     arms: Annotated[list[ArmName], Field(min_length=1)]
+    """What models are finetuned on: none (not finetuned), original, synthetic, mixed, self_instruct."""
     cell: str | None
+    """Name of the one cell of the grid to train and evaluate; null: all. Several cells may run at the same time."""
     method: Method
+    """How the data set is written."""
     generator: Generator
+    """The language model that writes it, and its backend."""
     synth: Synth
+    """The knobs of the four steps."""
     tasks: Annotated[dict[str, Task], Field(min_length=1)]
+    """The tasks of the run."""
     model: Model
+    """The model that is finetuned."""
     train: Train
+    """How it is finetuned."""
     eval: Evaluation
+    """How it is scored."""
     analysis: Analysis
+    """How original and synthetic data are compared."""
     data: Data
+    """Where the original data come from."""
     report: Report
+    """The report page, tables and figures."""
     wandb: Wandb
+    """Logging to Weights & Biases."""
     cluster: Cluster
+    """The SLURM cluster that slurm/submit.sh submits to."""
     plan: bool
+    """true: print what would be asked and trained, and what it would cost, then stop. Nothing is called or written."""
     price: Price
+    """Prices and speed of the generator, for the plan and the report."""
 
     @field_validator("tasks")
     @classmethod

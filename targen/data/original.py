@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from targen.config.groups.data import Data
 from targen.config.required_files import local_file
-from targen.config.settings import Data
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT

@@ -17,7 +17,7 @@ from eval.analysis.intervals import shares
 from eval.analysis.measures.entities import distribution, entities
 from eval.analysis.results import Found, Measure, Missing, joined
 from eval.analysis.sets import Pair, grouped, present, row_units, texts
-from targen.config.groups.evaluation import Analysis
+from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.tasks.task import Row
 from targen.text.normalise import normalised

@@ -12,7 +12,7 @@ import numpy as np
 from eval.analysis.intervals import shares
 from eval.analysis.results import Found, Measure, Missing
 from eval.analysis.sets import Pair, present, shown
-from targen.config.groups.evaluation import Analysis
+from targen.config.groups.analysis import Analysis
 from targen.data.contamination import RUN, EvaluationRows, evaluation_rows
 from targen.data.original import Split
 from targen.runtime.jsonl import Json

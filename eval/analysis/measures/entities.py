@@ -9,7 +9,7 @@ from typing import Any
 from eval.analysis.intervals import shares
 from eval.analysis.results import Found, Missing
 from eval.analysis.sets import Pair, present, texts
-from targen.config.groups.evaluation import Analysis
+from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 
 PART = "bias.entities"

@@ -16,7 +16,7 @@ from eval.analysis.measures.self_bleu import SelfBleu
 from eval.analysis.results import Found, Measure, Missing
 from eval.analysis.sets import Pair, grouped, row_units
 from eval.tables.published import paper
-from targen.config.groups.evaluation import Analysis
+from targen.config.groups.analysis import Analysis
 from targen.tasks.task import Row, Task
 
 PART = "lexical"

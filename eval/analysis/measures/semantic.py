@@ -18,7 +18,7 @@ from eval.analysis.measures.ngrams import Ints, rows_of_instances
 from eval.analysis.results import Found, Missing
 from eval.analysis.sets import Pair, texts
 from targen.config.group_files import model_from_file
-from targen.config.groups.evaluation import Analysis
+from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF

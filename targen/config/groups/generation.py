@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
 from targen.runtime.jsonl import Json
-from targen.tasks.task import STRICT, Count, Task
+from targen.tasks.task import Task
 
 Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
@@ -17,13 +18,18 @@ STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_corr
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Sampling:
-    temperature: Annotated[float, Field(ge=0)]
+    """How one step samples its completions."""
+
+    temperature: NotNegative
+    """Sampling temperature; 0: greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    max_tokens: Annotated[int, Field(ge=1)]
+    """Probability mass that tokens are sampled from."""
+    max_tokens: Count
+    """Tokens per completion at most."""
 
     @property
     def body(self) -> Json:
-        """As a chat completion has it."""
+        """These settings as fields of a chat completion request."""
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
 
 
@@ -31,27 +37,45 @@ class Sampling:
 class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
-    backend: str  # a module or folder of targen/llm/backends
-    model: Annotated[str, Field(min_length=1)]
+    backend: str
+    """What answers: a module or folder of targen/llm/backends/."""
+    model: Name
+    """Name of the model, as the backend knows it; part of the identity of each call."""
     path: str | None = None
+    """vllm, transformers: local folder of the model, null: from the Hub by `model`. recorded: folder with <task>.jsonl files,
+    null: the recording that comes with this project."""
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""
+    """Address of the server, or of several that serve the same model: [http://a:8000/v1,http://b:8000/v1]."""
     api_key_env: str = ""
+    """Name of the environment variable that holds the key, if the server needs one."""
     concurrency: Count = 64
-    max_retries: Annotated[int, Field(ge=0)] = 8
-    retry_pause: Annotated[float, Field(gt=0)] = 0.5
-    timeout: Annotated[float, Field(gt=0)] = 300
+    """Calls in flight per server at most; fewer while the server is overloaded."""
+    max_retries: CountOrZero = 8
+    """Retries per call; with the default pauses they survive a one-minute outage."""
+    retry_pause: Positive = 0.5
+    """Seconds before the first retry. Each further pause doubles, up to a minute, and is drawn from its upper half."""
+    timeout: Positive = 300
+    """Seconds per call; a call is given up after three timeouts."""
     max_lines: Count = 50_000
+    """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl, requests-3.jsonl, ..."""
     max_bytes: Count = 200_000_000
+    """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
     chat_template: str | None = None
+    """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3."""
     batch_size: Count = 8
+    """Requests answered at once; an answer does not depend on the others in its batch."""
     device: str = "auto"
+    """auto: cuda if there is a GPU, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: as the weights are stored; float32, bfloat16, float16."""
     engine: dict[str, Any] = field(default_factory=dict)
+    """Any of vLLM's EngineArgs; add others with a plus: +generator.engine.enforce_eager=true."""
 
     @property
     def base_urls(self) -> list[str]:
-        """The servers that answer, one or several."""
+        """The addresses of the servers, one or several."""
         return [self.base_url] if isinstance(self.base_url, str) else self.base_url
 
 
@@ -60,20 +84,40 @@ class Synth:
     """The knobs of the four steps."""
 
     size: Count | Literal["original"]
+    """Rows per task; original: as many as the original train split has, up to max_size."""
     max_size: Count
+    """Upper limit of size=original."""
     contexts: Count
+    """Contexts per task; with method=self_instruct: instructions."""
     seeds_per_context: Count
+    """Instance seeds asked for in one call."""
     seed_source: Literal["llm", "file"]
+    """llm, or file: instance seeds from <seed_dir>/<task>.jsonl, one object with the seed's fields per line."""
     seed_dir: str | None
+    """Folder of seed_source=file."""
     self_correct: Literal["off", "paper", "drop", "vote"]
+    """off; paper: the corrected label is final; drop: rows whose label changed are dropped; vote: the majority of several
+    corrections is final."""
     votes: Count
-    vote_temperature: Annotated[float, Field(gt=0)]
+    """Corrections per instance with self_correct=vote."""
+    vote_temperature: Positive
+    """Sampling temperature of these corrections."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None
+    """A row is replaced if it shares this fraction of its character trigrams with an earlier row, or its instance seed
+    does with an earlier seed (at most twice per slot); null: only identical rows are replaced."""
     contamination: Literal["off", "auto", "measure", "filter"]
+    """Rows that share a run of 8 words with the evaluation split, or nearly repeat a row of it. off; auto: counted in
+    stats.json if data.source=local; measure: always counted; filter: replaced."""
     max_attempts: Count
+    """Attempts per slot, one after the other, before another slot is opened in its place."""
     max_slots: Count
-    spare: Annotated[float, Field(ge=0)]
+    """Slots per row and label cell, including flipped and exhausted ones. Beyond it, or if the first eight give no row at
+    all, the task ends and says why."""
+    spare: NotNegative
+    """Over-generation: 0.5 opens half as many slots again from the start and holds back what is not needed. It saves
+    rounds with generator=batch, and costs calls."""
     sampling: dict[Step, Sampling]
+    """Sampling per step."""
 
     @field_validator("self_correct", mode="before")
     @classmethod
@@ -81,7 +125,7 @@ class Synth:
         return {True: "paper", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     def size_of(self, task: Task) -> int:
-        """Rows to make: whole instances, so AX-g's odd one is left out."""
+        """Rows to make for a task. `original` is rounded down to whole instances (AX-g has two rows per instance)."""
         if self.size != "original":
             return self.size
         original = task.sizes["train"] or task.sizes[task.eval_split]
@@ -92,15 +136,21 @@ class Synth:
 class ShardOf:
     """The share of generation that this process makes."""
 
-    index: Annotated[int, Field(ge=0)]
+    index: CountOrZero
+    """Number of this shard, from 0."""
     count: Count
+    """Number of shards."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Price:
-    """What generation costs, per million tokens, and how fast tokens are written; null: not shown."""
+    """What generation costs and how fast it is, for the plan and the report."""
 
-    prompt: Annotated[float, Field(ge=0)] | None
-    completion: Annotated[float, Field(ge=0)] | None
-    currency: Annotated[str, Field(min_length=1)]
-    tokens_per_second: Annotated[float, Field(gt=0)] | None
+    prompt: NotNegative | None
+    """Price of a million prompt tokens; null: costs are not shown."""
+    completion: NotNegative | None
+    """Price of a million completion tokens; null: costs are not shown."""
+    currency: Name
+    """Currency of the prices."""
+    tokens_per_second: Positive | None
+    """Completion tokens per second, all calls together; null: times are not shown."""

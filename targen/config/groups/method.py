@@ -5,27 +5,35 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.tasks.task import STRICT, Count
+from targen.config.groups.bounds import STRICT, Count
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class AttributeValues:
-    """Values of the task's attributes are asked for first; each prompt shows one of every attribute."""
+    """The model first lists values of the task's attributes; each prompt then shows one value of every attribute."""
 
-    values: Count  # of an attribute
+    values: Count
+    """Values per attribute."""
     prompt: str
+    """Template of the prompt that asks for values."""
     known: str
+    """Template of the part that lists the values known so far."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Instructions:
-    """A pool of instructions is written first, in rounds that show some of it; each prompt shows one."""
+    """The model first writes a pool of instructions, in rounds that show some of them; each prompt then shows one."""
 
     per_call: Count
+    """Instructions asked for in one call."""
     shown: Count
-    near_copy: Annotated[float, Field(gt=0, le=1)]  # an instruction with this ROUGE-L to an earlier one is dropped
+    """Earlier instructions shown in each call."""
+    near_copy: Annotated[float, Field(gt=0, le=1)]
+    """An instruction with this ROUGE-L to an earlier one is dropped."""
     prompt: str
+    """Template of the prompt that asks for instructions."""
     known: str
+    """Template of the part that shows earlier instructions."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -33,34 +41,50 @@ class Demonstrations:
     """Each prompt shows rows of the original train split."""
 
     count: Count
+    """Rows per prompt."""
     row: str
-    intro: str  # said before them
-    stand_in: str  # the same where they are another task's (AX-g: RTE's)
+    """Template of one row."""
+    intro: str
+    """Text before the rows."""
+    stand_in: str
+    """Text before rows that come from another task (AX-g: from RTE)."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Method:
-    """A way to write a data set, from conf/method/<name>.yaml: one template a step, null where it has no such step.
+    """A way to write a data set: one template per step, null where the method has no such step.
 
     Without a step for instance seeds, `generation` asks for a whole instance in one answer.
     """
 
     name: str
+    """Name of the method."""
     system: str
-    self_correct_default: str  # of synth.self_correct
+    """System prompt of all steps."""
+    self_correct_default: str
+    """Default of synth.self_correct."""
     contexts: str | None
+    """Template of step 1, which asks for contexts."""
     known_contexts: str
+    """Template of the part of step 1 that lists the contexts known so far."""
     instance_seed: str | None
+    """Template of step 2, which asks for instance seeds."""
     generation: str
+    """Template of step 3, which asks for an instance."""
     self_correction: str
-    given_label: str = ""  # names the label, for tasks whose labels have a constraint
+    """Template of step 4, which checks the label."""
+    given_label: str = ""
+    """Template of the sentence that names the label, for tasks whose labels have a constraint."""
     attributes: AttributeValues | None = None
+    """Attributed prompts; null: none."""
     instructions: Instructions | None = None
+    """A pool of instructions; null: none."""
     demonstrations: Demonstrations | None = None
+    """Rows of the original train split in each prompt; null: none."""
 
     @property
     def shown(self) -> frozenset[str]:
-        """Fields of `generation` that stand for what was drawn for an instance, where it is asked for in one answer."""
+        """Fields of `generation` that are filled with what was drawn for an instance, if it is asked for in one answer."""
         parts = {
             "context": self.contexts,
             "attributes": self.attributes,

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
 from targen.runtime.paths import CONF
-from targen.tasks.task import STRICT, Count
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
 LORA_DEFAULT = {"r": 16, "alpha": 32, "dropout": 0.05, "targets": "default"}
 
 
 def lora_from(value: object) -> object:
-    """The adapters' settings: none without a rank, the default ones by name."""
+    """The settings of the adapters: None without a rank; `default` stands for the default rank."""
     if value == "default":
         return LORA_DEFAULT
     if not isinstance(value, dict):
@@ -22,24 +22,34 @@ def lora_from(value: object) -> object:
     given = {key: setting for key, setting in value.items() if setting is not None}
     if "r" not in given:
         return None
-    twice = {"alpha": 2 * given["r"]} if isinstance(given["r"], int) and given["r"] > 0 else {}
-    return {**LORA_DEFAULT, **twice, **given}
+    default_alpha = {"alpha": 2 * given["r"]} if isinstance(given["r"], int) and given["r"] > 0 else {}
+    return {**LORA_DEFAULT, **default_alpha, **given}
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Model:
-    """What is finetuned: pretrained weights (`path`), or a model built from its sizes (`config`)."""
+    """The model that is finetuned: pretrained weights (`path`), or new weights of given sizes (`config`)."""
 
     name: str
-    family: Literal["encoder", "seq2seq", "decoder"]
+    """Name of the model in cells, tables and figures."""
+    family: Name
+    """encoder, seq2seq or decoder: a family of train/families/."""
     path: str | None
+    """A local folder, a Hub id, or package:<package>/<folder>; null: built from `config`."""
     sha256: str | None
-    learning_rate: Annotated[float, Field(gt=0)]
+    """Checksum of model.safetensors; null: not checked."""
+    learning_rate: Positive
+    """Default of train.learning_rate."""
     precision: Precision
+    """Default of train.precision."""
     config: dict[str, Any] | None = None
+    """Sizes of a model without pretrained weights, as transformers names them; its weights are drawn by the cell's seed."""
     tokenizer: str | None = None
+    """A local folder, a Hub id, package:<package>/<folder>, or bytes (one token per byte); null: the model's own."""
     pickle: bool = False
+    """true: load pickled weights, which can run code, if the repository has no safetensors."""
     remote_code: bool = False
+    """true: run code from the model's repository."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -47,50 +57,92 @@ class Lora:
     """Low-rank adapters beside frozen weights. Source: arXiv 2106.09685."""
 
     r: Count
+    """Rank; null: no adapters."""
     alpha: Count
+    """Scale; null: 2r."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Dropout before the adapters; null: 0.05."""
     targets: Literal["default", "all-linear"] | list[str]
+    """Modules with adapters, as a list; all-linear; or null: those that peft names for the architecture."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Train:
     """How models are finetuned."""
 
-    epochs: Annotated[float, Field(gt=0)]
+    epochs: Positive
+    """Passes over the training rows."""
     batch_size: Count
+    """Examples per optimizer step."""
     device_batch_size: Count
-    learning_rate: Annotated[float, Field(gt=0)]
+    """Sequences in memory at once (an example of COPA has 2); larger batches are accumulated."""
+    learning_rate: Positive
+    """Peak learning rate."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    """Fraction of the steps over which the learning rate rises."""
+    weight_decay: NotNegative
+    """Weight decay of AdamW."""
     precision: Precision
+    """fp32; bf16: arithmetic only, weights stay fp32; bf16_weights: weights too, for models that do not fit otherwise.
+    fp16 is not offered because the activations of T5 exceed its range and become NaN."""
     max_length: Annotated[int, Field(ge=8)]
+    """Tokens per sequence at most; the task says which text is truncated. Answers never are."""
     max_choices: Annotated[int, Field(ge=2)]
+    """Choices per ReCoRD passage: the answer and wrong ones, drawn anew by the cell's seed."""
     max_rows: Count | None
+    """Rows per arm at most (mixed: per source), drawn by the cell's seed; null: all."""
     equal_size: bool
+    """true: all arms of a task get as many rows as its smallest arm, with the same share of each label."""
     mixed_original: Count | Annotated[str, Field(pattern=r"^[1-9][0-9]*%$")]
+    """Arm mixed: original rows added to all synthetic rows, as a number or in percent of the synthetic rows."""
     setting: Literal["single", "multi"]
+    """single: one model per task; multi: one model on a mixture of all tasks, scored per task."""
     mixture: Literal["proportional", "temperature", "equal"]
+    """How often a task is drawn. proportional: by its size; temperature: by size^(1/mixture_temperature); equal."""
     mixture_temperature: Annotated[float, Field(ge=1)]
+    """Temperature of mixture=temperature, above 1."""
     mixture_cap: Count | None
+    """Rows per task in the mixture at most; null: all."""
     instruct: bool
-    instruct_examples: Annotated[int, Field(ge=0)]
+    """true: inputs have a definition, positive examples and the question, as in Super-NaturalInstructions; not for
+    encoders."""
+    instruct_examples: CountOrZero
+    """Positive examples per prompt: other training rows of the same task."""
     init_from: str | None
+    """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
     loss: Literal["ce", "imp", "dimp"]
+    """ce: cross-entropy; imp, dimp: weighted by a checker that is trained on original rows (arXiv 2410.21526)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """Share of an example's target that is spread over its choices, or over the vocabulary if the model answers in
+    words."""
     checker_rows: Count
+    """Original rows per task that the checker of imp and dimp is trained on, with the split's share of each label."""
     checker_model: str | None
+    """Model of the checker, a name in conf/model/; null: the model of the cell."""
     lora: Lora | None
+    """Adapters instead of all weights: train.lora.r=16, or train.lora=default."""
     quantize: Literal["4bit"] | None
+    """4bit: QLoRA, frozen weights in 4 bits; needs CUDA and bitsandbytes."""
     merge_export: bool
+    """true: also write the model with its adapters merged to models/<cell>/merged."""
     gradient_checkpointing: bool
+    """true: less memory, about a third more time."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None
+    """sdpa, eager, or flash_attention_2 (needs CUDA and flash-attn); null: the model's default."""
     group_by_length: bool
+    """true: batch examples of similar length, drawn anew each epoch, for less padding."""
     save_every: Annotated[str, Field(pattern=r"^[1-9]\d*m$")] | Count | None
+    """Checkpoint interval, in minutes (15m) or steps (200); null: only when the run is told to stop."""
     select: Literal["last", "best"]
+    """Weights that are kept: last, or best by validation (accuracy, then log-loss)."""
     validate_every: Count | None
+    """Steps between validations; null: no validation, and all rows are trained on."""
     validate_on: Literal["held_out", "evaluation"]
+    """held_out: training rows that are held out; evaluation: the rows that are reported, only to watch the curve."""
     hold_out: Annotated[float, Field(gt=0, lt=1)]
+    """Fraction of the training rows that is held out if train.validate_every is set."""
     launch: str | None
+    """How training is launched: a file of conf/accelerate/ (ddp, fsdp, ...) or a path; null: one process."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -99,5 +151,5 @@ class Train:
 
 
 def launch_file(name: str) -> Path:
-    """The accelerate configuration of a name: a file of conf/accelerate/, or the path itself."""
+    """The accelerate configuration: a file of conf/accelerate/ by its name, or a path that ends in .yaml."""
     return Path(name) if name.endswith(".yaml") else CONF / "accelerate" / f"{name}.yaml"

@@ -18,8 +18,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers.data.metrics import squad_metrics
 
 from eval.scoring.metrics import METRICS, Prediction, average, gold_of, majority, options_of, score, task_score
+from targen.config.groups.data import Data
 from targen.config.required_files import local_file
-from targen.config.settings import Data
 from targen.data.original import FIXTURE, eval_split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Metric, Row, Task

@@ -17,8 +17,9 @@ from eval.scoring.scores import ReadyCell
 from eval.submission.__main__ import main
 from eval.submission.archive_format import archive_problems, file_names
 from eval.submission.archives import Predict, archive_cells, packed, write_archives
+from targen.config.groups.data import Data
 from targen.config.required_files import local_file, missing_files
-from targen.config.settings import Data, Settings
+from targen.config.settings import Settings
 from targen.data.original import FIXTURE, leaderboard_split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task

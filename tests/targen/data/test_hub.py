@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
+from targen.config.groups.data import Data
 from targen.config.required_files import local_file
-from targen.config.settings import Data
 from targen.data.hub import official_rows
 from targen.data.original import FIXTURE, eval_split, read_rows
 from tests.support.commands import TASKS, command, settings

@@ -1,0 +1,42 @@
+"""The settings of the analyses of original and synthetic data."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name
+
+TwoOrMore = Annotated[int, Field(ge=2)]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Analysis:
+    """Which properties of the data are measured, and on how many rows."""
+
+    parts: list[Literal["lexical", "semantic", "bias", "correctness", "contamination", "difficulty"]]
+    """What `python -m eval.analyze` measures."""
+    size: Count | None
+    """Rows per set at most, drawn by `seed`; null: all. Both sets get as many rows as the smaller one has."""
+    replicates: Annotated[int, Field(ge=20)]
+    """Bootstrap replicates."""
+    self_bleu_rows: TwoOrMore
+    """Rows per set at most for Self-BLEU."""
+    embedder: Name
+    """A name in conf/model/ of the family encoder, a local folder or a Hub id; mean pooling, normalised."""
+    embed_rows: TwoOrMore
+    """Rows per set at most in the embedding space."""
+    model: str | None
+    """difficulty: a name in conf/model/ of the family encoder; null: the model of the run."""
+    folds: TwoOrMore
+    """difficulty: number of folds. The PVI of each fold comes from models trained on the others."""
+    difficulty_rows: TwoOrMore
+    """difficulty: rows per set at most."""
+    spacy_model: Name
+    """Model that finds named entities; install it with: python -m spacy download en_core_web_sm."""
+    entity_rows: Count
+    """Rows per set at most for named entities."""
+    sheet_rows: CountOrZero
+    """Rows per task on the sheet for a check by humans; 0: no sheet."""
+    top: Count
+    """Number of rows, names and pairs in each list."""

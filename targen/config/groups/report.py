@@ -1,0 +1,31 @@
+"""The settings of the report, and of Weights & Biases."""
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from targen.config.groups.bounds import STRICT, Positive
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Report:
+    """What the report phase writes."""
+
+    title: str
+    """Title of the page."""
+    note: str | None
+    """A sentence below the title; null: none."""
+    dir: str | None
+    """Folder of the report; null: <run.dir>/report, or outputs/report for several runs."""
+    rows_megabytes: Positive
+    """Limit on the rows that the page holds, in MB; above it the page shows an even sample. The files hold all rows."""
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Wandb:
+    """Whether training and scores are logged to Weights & Biases."""
+
+    mode: Literal["disabled", "offline", "online"]
+    """disabled, offline (no account needed) or online."""
+    project: str
+    """Name of the project there."""
