@@ -16,7 +16,7 @@ def lines(settings: Settings) -> list[str]:
 
 def _line(settings: Settings, cell: Cell, on: dict[str, EvaluationRows]) -> str:
     asked = ", ".join(_asked(on[name], settings.tasks[name].folder) for name in cell.tasks)
-    predicted = sum(settings.paths.predictions(cell.part(name)).is_file() for name in cell.tasks)
+    predicted = sum(settings.paths.predictions(cell.predictions_name(name)).is_file() for name in cell.tasks)
     return f"{cell.name}: {_state(settings, cell)}, scored by {scoring_of(settings)} on {asked}; {_predicted(predicted, cell)}"
 
 

@@ -19,11 +19,11 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.progress import Progress
 from targen.tasks.task import Task
-from train.grid.arms import Part
+from train.families.checks import check_loadable
 from train.grid.cells import check_trained
-from train.loop.saving import load_to_device
-from train.models.loading import check_loadable
-from train.runtime.processes import Processes, together
+from train.grid.rows import TaskRows
+from train.loop.saving import load_cell_to_device
+from train.runtime.processes import Processes, open_run_together
 
 # Each step of the evaluation writes its own files and says its rows of scores.jsonl.
 Step = Callable[[Settings, Processes, Sequence[ReadyCell]], list[Json]]
@@ -65,7 +65,7 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
     with Progress("evaluate", "cells", len(ready) if processes.first else 0) as progress:
         for one in ready:
             # once for all tasks of a mixture, and only if asked
-            model = cache(partial(load_to_device, settings, one.cell))
+            model = cache(partial(load_cell_to_device, settings, one.cell))
             for task in (settings.tasks[name] for name in one.cell.tasks):
                 predictions = predictions_of(settings, processes, one, task, on[task.name], model, originals)
                 rows += score_rows(settings, one, task, on[task.name], predictions)
@@ -78,23 +78,23 @@ def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyC
     """The scores on the tasks of the OpenLLM leaderboard."""
     from eval.openllm import harness as openllm  # the harness takes a while to import
 
-    return openllm.score(settings, processes, ready, partial(load_to_device, settings))
+    return openllm.score(settings, processes, ready, partial(load_cell_to_device, settings))
 
 
 def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Json]:
     """No score: answers to the test splits, as archives for the leaderboard."""
     originals = original_parts(settings, [settings.tasks[name] for one in ready for name in one.cell.tasks])
-    loaded = lru_cache(maxsize=1)(partial(load_to_device, settings))  # once for all tasks of a mixture
+    loaded = lru_cache(maxsize=1)(partial(load_cell_to_device, settings))  # once for all tasks of a mixture
 
     def predict(one: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
-        path = settings.paths.submitted(one.cell.part(task.name))
+        path = settings.paths.submitted(one.cell.predictions_name(task.name))
         return predictions_of(settings, processes, one, task, on, lambda: loaded(one.cell), originals, path)
 
     write_archives(settings, processes, ready, predict)
     return []
 
 
-def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[Part, ...]:
+def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows, ...]:
     """The original training rows of which some are shown to a model that is not finetuned; none where none are.
 
     Raises: UserError where they are not to be had, or too few.
@@ -116,7 +116,7 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[Part, ...
             raise UserError(
                 f"{key}: got {count}, expected less than {len(split.rows)}, the rows of {split.origin} ({spec.folder}). Lower it."
             )
-        found.append(Part(spec, split.rows, real=True))
+        found.append(TaskRows(spec, split.rows, real=True))
     return tuple(found)
 
 
@@ -124,7 +124,7 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     if cfg.plan:
         print("\n".join(lines(open_run(cfg, check_trained, write=False))))  # noqa: T201
         return 0
-    with together(cfg, check_trained) as (settings, processes):
+    with open_run_together(cfg, check_trained) as (settings, processes):
         evaluate(settings, processes)
     return 0
 

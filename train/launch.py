@@ -1,7 +1,7 @@
 """The train phase in several processes: `python -m train.launch ddp +experiment=quickstart`.
 
-What `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...` does, with two things on top: SIGUSR1 and
-SIGTERM reach the processes, which get the time to save, and their exit code is the launcher's own.
+Does what `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...` does, and two things more: SIGUSR1
+and SIGTERM reach the processes, which get time to save, and the launcher exits with their exit code.
 """
 
 import os
@@ -11,13 +11,16 @@ from targen.config.groups.training import launch_file
 from targen.runtime.cli import REQUEUE, USER_ERROR
 from targen.runtime.errors import UserError
 
-PROCESSES, MACHINES = "TARGEN_PROCESSES", "TARGEN_MACHINES"  # variables of a job: of all nodes together
-SECONDS_TO_SAVE = "1800"  # after which torch kills a process that was told to stop
+PROCESSES, MACHINES = (
+    "TARGEN_PROCESSES",
+    "TARGEN_MACHINES",
+)  # environment variables of a job, which count over all its nodes
+SECONDS_TO_SAVE = "1800"  # before torch kills a process that was told to stop
 
 
 def launch(name: str, overrides: list[str]) -> int:
     """The exit code of the processes."""
-    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT")  # of torchrun
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT")  # read by torchrun
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SECONDS_TO_SAVE)
     from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_simple_launcher_cmd_env
@@ -29,13 +32,13 @@ def launch(name: str, overrides: list[str]) -> int:
     checked, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
     if not (checked.multi_gpu or checked.use_fsdp or checked.use_deepspeed) or checked.cpu:
         command, environment = prepare_simple_launcher_cmd_env(checked)
-        os.execvpe(command[0], command, environment)  # one process: it takes this one's place, and its signals
+        os.execvpe(command[0], command, environment)  # a single process replaces this one, and so gets its signals
     try:
         launch_command(parsed)
     except SignalException:
         return REQUEUE
     except ImportError as err:
-        raise UserError(f"train.launch: {name} needs a library that is not there ({err}). Install it.") from None
+        raise UserError(f"train.launch: {name} needs a library that is not installed ({err}). Install it.") from None
     except ChildFailedError as err:
         codes = {failure.exitcode for failure in err.failures.values()}
         return max((code for code in codes if code in (USER_ERROR, REQUEUE)), default=1)
@@ -43,16 +46,15 @@ def launch(name: str, overrides: list[str]) -> int:
 
 
 def _rendezvous() -> list[str]:
-    """What a job says of the processes of all its nodes, beside the configuration: how many, which node this is, and where
-    they meet."""
-    found = []
+    """Options from a job's environment: the number of processes over all nodes, which node this is, and where they meet."""
+    options = []
     if processes := os.environ.get(PROCESSES):
-        found = ["--num_processes", processes]
+        options = ["--num_processes", processes]
     machines = int(os.environ.get(MACHINES, "1"))
     if machines > 1:
-        found += ["--num_machines", str(machines), "--machine_rank", os.environ["SLURM_NODEID"]]
-        found += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
-    return found
+        options += ["--num_machines", str(machines), "--machine_rank", os.environ["SLURM_NODEID"]]
+        options += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
+    return options
 
 
 if __name__ == "__main__":

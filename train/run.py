@@ -6,6 +6,7 @@ In several processes: `accelerate launch --config_file conf/accelerate/ddp.yaml 
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,12 +16,14 @@ from targen.runtime.cli import CHECK, REQUEUE, main
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
+from train.families.checks import check_loadable
 from train.grid.cells import check_trained, done, trained_cells
-from train.grid.encoding import check_room
-from train.grid.pending_jobs import Surroundings, jobs_of, steps_left
+from train.grid.checkers import TrainingJob
+from train.grid.encoding import check_answer_room
+from train.grid.losses import LOSSES
+from train.grid.pending_jobs import TrainContext, pending_jobs, steps_left
 from train.loop.saving import export_merged
-from train.models.loading import check_loadable
-from train.runtime.processes import Processes, together
+from train.runtime.processes import Processes, open_run_together
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +31,15 @@ log = logging.getLogger(__name__)
 def train(settings: Settings, processes: Processes | None = None, stop: StopRequest | None = None) -> None:
     """Trains every cell that is not done. All rows are read and checked before the first model is loaded.
 
-    Raises: Stopped after a signal.
+    Raises: Stopped after a signal; UserError for rows, models or settings that cannot be trained.
     """
     processes, stop = processes or Processes(), stop or StopRequest()
-    with ExitStack() as shared:
-        if settings.cell is not None and settings.train.loss != "ce" and processes.first:
-            shared.enter_context(locked(settings.paths.root, _checkers_lock(settings), wait=True))
+    with ExitStack() as checkers_lock:
+        if settings.cell is not None and LOSSES[settings.train.loss].checkers and processes.first:
+            checkers_lock.enter_context(locked(settings.paths.root, _checkers_lock(settings), wait=True))
         processes.wait()
-        _train(settings, processes, stop, shared)
-    if processes.agree(int(stop.requested)):
+        _train(settings, processes, stop, checkers_lock)
+    if processes.largest(int(stop.requested)):
         raise Stopped
     for cell in trained_cells(settings) if processes.first else ():
         if done(settings.paths, cell) is not None:
@@ -44,41 +47,47 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
 
 
 def _checkers_lock(settings: Settings) -> str:
-    """Cells that are trained at once share checkers only where task and seed are the same."""
+    """The name of a lock: cells trained at the same time share checkers only if task and seed are the same."""
     (cell,) = trained_cells(settings)
     return f"checkers-{cell.task}-s{cell.seed}"
 
 
-def _train(settings: Settings, processes: Processes, stop: StopRequest, shared: ExitStack) -> None:
-    """Trains what is not done; `shared` is closed when what other processes may be waiting for is trained."""
-    jobs = jobs_of(settings, processes)
-    for own in {job.settings.model.name: job.settings for job in jobs}.values():
-        check_loadable(own.model, own.train)
-    for job in jobs:
-        check_room(job.settings, job.cell, job.parts)
+def _train(settings: Settings, processes: Processes, stop: StopRequest, checkers_lock: ExitStack) -> None:
+    """Trains what is not done; closes `checkers_lock`, for which other processes may wait, once the checkers are trained."""
+    jobs = pending_jobs(settings, processes)
+    _check_models(jobs)
     steps = steps_left(jobs) if processes.first else 0
-    processes.wait()  # nothing is written while another still reads what is there
+    processes.wait()  # nothing is written while another process still reads
     with Progress("train", "steps", steps) as progress:
         for job in jobs:
-            from train.loop.finetune import train_cell  # torch, only where something is trained
+            from train.loop.finetune import train_cell  # torch, only if something is trained
 
-            if processes.agree(int(stop.requested)):
+            if processes.largest(int(stop.requested)):
                 raise Stopped
             if job.cell.name == settings.cell:
-                shared.close()
-            found = train_cell(Surroundings(processes, stop, progress), job)
+                checkers_lock.close()
+            outcome = train_cell(TrainContext(processes, stop, progress), job)
             if processes.first:
                 log.info(
                     "train: %s: %d rows, %d steps in %.0f s, last loss %.3f",
                     job.cell.name,
-                    job.rows,
-                    found.steps,
-                    found.seconds,
-                    found.last_loss,
+                    job.row_count,
+                    outcome.steps,
+                    outcome.seconds,
+                    outcome.last_loss,
                 )
 
 
+def _check_models(jobs: Sequence[TrainingJob]) -> None:
+    """Raises: UserError if a model cannot be loaded, or leaves no room for an answer."""
+    for settings in {job.settings.model.name: job.settings for job in jobs}.values():
+        check_loadable(settings.model, settings.train)
+    for job in jobs:
+        check_answer_room(job.settings, job.rows)
+
+
 def phase(cfg: Any, overrides: list[str]) -> int:
+    """The exit code of the train phase."""
     only_check = bool(os.environ.get(CHECK))
     if only_check:
         open_run(cfg, check_trained, write=False)
@@ -89,12 +98,12 @@ def phase(cfg: Any, overrides: list[str]) -> int:
         settings = open_run(cfg, check_trained, write=False)
         print("\n".join(lines(settings, plan(settings))))  # noqa: T201
         return 0
-    with StopRequest() as stop, together(cfg, check_trained) as (settings, processes):
+    with StopRequest() as stop, open_run_together(cfg, check_trained) as (settings, processes):
         try:
             train(settings, processes, stop)
         except Stopped:
             if processes.first:
-                log.warning("train: told to stop; what was done is saved, the same command goes on")
+                log.warning("train: told to stop. Progress is saved; rerun the command to resume.")
             return REQUEUE
     return 0
 

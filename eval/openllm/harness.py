@@ -86,7 +86,7 @@ def _results(
 
     cell = ready.cell
     path = settings.paths.predictions(cell.name).with_suffix(".openllm.json")
-    kept = processes.of_first(_kept(path))
+    kept = processes.broadcast(_kept(path))
     model = None
     for one in tasks:
         mark = _mark(settings, ready, one)
@@ -146,7 +146,7 @@ def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -
         ) from None
     cut = None
     if hasattr(model, "cut"):
-        cut = sum(processes.gathered([len(model.cut)]))
+        cut = sum(processes.gather([len(model.cut)]))
         model.cut.clear()
     found: Json = {}
     if out is not None:  # the harness tells the first process
@@ -155,7 +155,7 @@ def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -
         log.warning(
             "openllm: %s: %d prompts were longer than the model reads and lost their beginning", one.piece.name, cut
         )
-    return {**processes.of_first(found), "cut": cut}
+    return {**processes.broadcast(found), "cut": cut}
 
 
 def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:

@@ -19,12 +19,13 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.tasks.task import Example, Task
 from train.data.rendering import read_answer
-from train.families.base import writing_family
-from train.grid.arms import Part, training_parts
+from train.families.registry import family_named, text_family_named
+from train.grid.arms import training_rows
 from train.grid.cells import Cell
-from train.grid.encoding import encode_asked
-from train.loop.predictions import answered
-from train.loop.saving import load_to_device
+from train.grid.encoding import encode_for_prediction
+from train.grid.rows import TaskRows
+from train.loop.predictions import predict_distributed, predict_scores
+from train.loop.saving import load_cell_to_device
 from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
@@ -40,7 +41,7 @@ def predictions_of(
     task: Task,
     on: EvaluationRows,
     model: Callable[[], Loaded],
-    originals: Sequence[Part] = (),
+    originals: Sequence[TaskRows] = (),
     path: Path | None = None,
 ) -> list[Prediction]:
     """The cell's predictions, from disk where they were made by this model on these rows, asked in the same way.
@@ -49,11 +50,11 @@ def predictions_of(
     predictions lie among those that are scored.
     Raises: UserError where what lies on disk is not what was written there.
     """
-    path = path or settings.paths.predictions(ready.cell.part(task.name))
+    path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
     mark_path = path.with_suffix(".mark.json")
     mark = {"model": ready.mark["fingerprint"], "rows": on.hash, "origin": on.split.origin}
     mark |= {"asked": _asked(settings, ready.cell, task, originals)}
-    old = processes.of_first(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
+    old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
     if old == mark:
         return read_predictions(path, task, on.examples)
     if old is not None and processes.first:
@@ -74,7 +75,7 @@ def predictions_of(
     return predictions
 
 
-def _asked(settings: Settings, cell: Cell, task: Task, originals: Sequence[Part]) -> Json:
+def _asked(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
     """How the model is asked, as far as it decides the answers."""
     found: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
     if settings.eval.scoring == "generate":
@@ -133,22 +134,24 @@ def predict_cell(
     examples: Sequence[Example],
     processes: Processes = ONE,
     model: Callable[[], Loaded] | None = None,
-    originals: Sequence[Part] = (),
+    originals: Sequence[TaskRows] = (),
 ) -> list[Prediction]:
     """The cell's answers to the examples, in their order."""
-    loaded = load_to_device(settings, cell) if model is None else model()
+    loaded = load_cell_to_device(settings, cell) if model is None else model()
     parts = originals
     if cell.trained:
-        parts = (training_parts(settings, cell) or ()) if settings.train.instruct else ()
-    encoded = encode_asked(settings, cell, loaded, parts, task, examples)
-    family, asked, scoring = writing_family(settings.model.family), settings.eval, scoring_of(settings)
+        parts = (training_rows(settings, cell) or ()) if settings.train.instruct else ()
+    encoded = encode_for_prediction(settings, cell, loaded, parts, task, examples)
+    name, batch_size, scoring = settings.model.family, settings.eval.batch_size, scoring_of(settings)
     if scoring == "generate":
-        texts = answered(
-            lambda own: family.write(loaded, own, asked.batch_size, asked.max_new_tokens), encoded, processes
-        )
+        generate, limit = text_family_named(name).generate, settings.eval.max_new_tokens
+        texts = predict_distributed(lambda share: generate(loaded, share, batch_size, limit), encoded, processes)
         return [_written(task, example, text) for example, text in zip(examples, texts, strict=True)]
-    how = {"by_token": True} if scoring == "rank_normalised" else {}
-    every = answered(lambda own: family.predict(loaded, own, asked.batch_size, **how), encoded, processes)
+    if scoring == "rank_normalised":
+        rank = text_family_named(name).predict
+        every = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
+    else:
+        every = predict_scores(family_named(name), loaded, encoded, batch_size, processes)
     return [_ranked(cell, task, example, scores) for example, scores in zip(examples, every, strict=True)]
 
 

@@ -40,7 +40,7 @@ def write_archives(
     with Progress("submission", "files", len(predicted) if processes.first else 0) as progress:
         for ready_cell, task in predicted:
             predictions = predict(ready_cell, task, splits[task.name])
-            part = ready_cell.cell.part(task.name)
+            part = ready_cell.cell.predictions_name(task.name)
             lines = official_lines(task, predictions)
             files[part] = "".join(dumps(line) + "\n" for line in lines).encode("ascii")
             if processes.first:
@@ -51,7 +51,9 @@ def write_archives(
     paths = []
     for named, cells in archive_cells([ready_cell.cell for ready_cell in ready]):
         path = settings.paths.submission(named.name)
-        answers = {file_name(settings.tasks[name]): files[cell.part(name)] for cell in cells for name in cell.tasks}
+        answers = {
+            file_name(settings.tasks[name]): files[cell.predictions_name(name)] for cell in cells for name in cell.tasks
+        }
         contents = _added_by_hand(path) | answers
         _write_bytes(path, packed(contents))
         _warn_of_problems(path, contents)

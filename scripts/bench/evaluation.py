@@ -48,10 +48,16 @@ from targen.synthesis.slots import rng
 from targen.tasks.task import Example, Task
 from tests.support.scored_runs import SPECS, Made, gold_of, write_run
 from tests.support.scored_runs import answers as made_up_answers
-from train.data.rendering import answers, encoder_texts, prompt, with_cue
-from train.families import decoder, encoder, seq2seq
+from train.data.rendering import answers, cued_prompt, encoder_texts, prompt
+from train.families.decoder import DecoderFamily
+from train.families.encoder import TRUNCATION, EncoderFamily
+from train.families.seq2seq import Seq2SeqFamily
 from train.inference.ranking import log_likelihoods
 from train.models.loading import Loaded
+
+decoder = DecoderFamily()
+encoder = EncoderFamily()
+seq2seq = Seq2SeqFamily()
 
 WHOLE = 4096  # tokens: nothing is cut
 FIXTURE_ROWS = 200
@@ -131,7 +137,7 @@ def ours(module: Any, loaded: Loaded, every: Sequence[Rows]) -> list[list[float]
 def harness(module: Any, model: HFLM, every: Sequence[Rows]) -> list[list[float]]:
     """The same by lm-evaluation-harness."""
     before = " " if module is decoder else ""
-    text = with_cue if module is decoder else prompt
+    text = cued_prompt if module is decoder else prompt
     found = []
     for own in every:
         asked = [(text(own.task, one), answers(own.task, one)) for one in own.examples]
@@ -201,7 +207,7 @@ def encoders(name: str, count: int) -> None:
     def plain(padding: str) -> list[int]:
         found: list[int] = []
         pairs = [pair for one in own.examples for pair in encoder_texts(own.task, one)]
-        cut = encoder.TRUNCATION[own.task.encoder.truncate]
+        cut = TRUNCATION[own.task.encoder.truncate]
         for start in range(0, len(pairs), size):
             first, second = zip(*pairs[start : start + size], strict=True)
             texts = (list(first), list(second))

@@ -35,15 +35,17 @@ from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
-from train.families.base import family as family_named
-from train.families.losses import cell_loss
-from train.grid.arms import Part
+from train.families.base import IGNORED
+from train.families.registry import family_named
 from train.grid.cells import cells
-from train.grid.checkers import Job
-from train.grid.encoding import encode_parts
-from train.grid.pending_jobs import Surroundings
-from train.loop.preparation import Prepared
-from train.loop.trainer import IGNORED, CellTrainer
+from train.grid.checkers import TrainingJob
+from train.grid.encoding import encode_for_training
+from train.grid.losses import LOSSES
+from train.grid.pending_jobs import TrainContext
+from train.grid.rows import TaskRows
+from train.loop.losses import cell_loss
+from train.loop.preparation import PreparedCell
+from train.loop.trainer import CellTrainer
 from train.run import train
 from train.runtime.processes import Processes
 
@@ -55,7 +57,7 @@ class _Items(list[dict[str, Any]]):
     """Examples as the plain Trainer takes them."""
 
 
-def plain(settings: Settings, ready: Prepared, length: int | None, folder: Path) -> Trainer:
+def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: Path) -> Trainer:
     """The Trainer as it comes, with our loss, padded to `length`, or to the longest of a batch."""
     pad = ready.loaded.tokenizer.pad_token_id
     before = settings.model.family == "decoder"  # a decoder's answers stand at the end
@@ -70,7 +72,7 @@ def plain(settings: Settings, ready: Prepared, length: int | None, folder: Path)
                 found[name] = torch.nn.functional.pad(found[name], (short, 0) if before else (0, short), value=filler)
         return found
 
-    items = _Items({"example": one, "input_ids": range(one.length)} for one in ready.data.encoded)
+    items = _Items({"example": one, "input_ids": range(one.length)} for one in ready.epoch.encoded)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
@@ -108,16 +110,16 @@ def ratios(name: str, rows: int, rounds: int) -> None:
         settings = settings_from(compose(overrides))
         task, (cell,) = settings.tasks["rte"], cells(settings)
         family = family_named(settings.model.family)
-        job = Job(settings, cell, (Part(task, rte_rows(task, rows), real=False),), (), {})
+        job = TrainingJob(settings, cell, (TaskRows(task, rte_rows(task, rows), real=False),), (), {})
         loaded = family.load_pretrained(settings.model, task)
-        (data,) = encode_parts(settings, cell, loaded, job.parts)
+        (data,) = encode_for_training(settings, cell, loaded, job.rows)
         encoded = data.encoded
-        ready = Prepared(loaded, data, None, family.collator(loaded), cell_loss(family, "ce", 0.0))
+        ready = PreparedCell(loaded, data, None, family.collator(loaded), cell_loss(family, LOSSES["ce"], 0.0))
         settings.paths.model(cell.name).mkdir(parents=True)
 
         def ours() -> Trainer:
             with Progress("bench", "steps", 0) as progress:
-                return CellTrainer(Surroundings(Processes(), StopRequest(), progress), job, ready)
+                return CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, ready)
 
         def other(fixed: bool) -> Callable[[], Trainer]:
             return lambda: plain(settings, ready, length if fixed else None, Path(folder) / "other")

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from tests.support.commands import command, files, lines, settings
 from tests.support.small_data import model_of, small_overrides, tiny_overrides
 from train.grid.cells import cells
-from train.loop.memory import Memory, Part, peak
-from train.loop.saving import without_weights
+from train.loop.memory import Memory, MicroBatchSize, peak
+from train.loop.saving import load_shapes
 from train.plan import plan
 from train.run import train
 
@@ -73,13 +73,13 @@ def test_adapters_of_a_weighted_mixture_are_planned_with_their_checkers(tmp_path
 def test_memory_by_hand(tmp_path: Path) -> None:
     """Two layers of hidden size 32, inner size 64, 4 heads; 3 sequences of 10 tokens."""
 
-    def found(part: Part, *overrides: str, processes: int = 1, sharding: str = "none") -> tuple[Memory, int]:
+    def found(part: MicroBatchSize, *overrides: str, processes: int = 1, sharding: str = "none") -> tuple[Memory, int]:
         run = settings(*tiny_overrides(tmp_path, *overrides))
-        model = without_weights(run, cells(run)[0]).model
+        model = load_shapes(run, cells(run)[0]).model
         count = sum(weight.numel() for weight in model.parameters())
         return peak(model, part, run.train, processes=processes, sharding=sharding, keeps_attention=True), count
 
-    part, values = Part(3, 10), 3 * 10 * (8 * 32 + 2 * 64)
+    part, values = MicroBatchSize(3, 10), 3 * 10 * (8 * 32 + 2 * 64)
     masks = 3 * 10 * 2 * 32
     kept = 2 * (4 * values + masks + 9 * 4 * 3 * 100)
     own, count = found(part)
@@ -99,7 +99,7 @@ def test_rows_that_are_not_generated_yet_are_planned_by_their_number(tmp_path: P
     done = command("train.run", *arguments, "plan=true", "synth.size=24", "train.epochs=2", "train.max_rows=null")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"to train when its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens not", done.stdout
+        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown", done.stdout
     )
     assert not (tmp_path / "run").exists()
 

@@ -1,1 +1,1 @@
-"""Examples as text, cut to length, in batches."""
+"""Examples as texts, truncated to length, in training batches."""

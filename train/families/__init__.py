@@ -1,1 +1,1 @@
-"""The three families of models: encoder, encoder-decoder, decoder."""
+"""The families of models: encoder, encoder-decoder, decoder."""

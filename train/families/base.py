@@ -1,18 +1,22 @@
-"""The families of models, by name. Each is one module with the functions named here."""
+"""What training and evaluation ask of a family of models."""
 
-import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
-from train.models.loading import PLAIN, Loaded, Loading
+from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load_folder, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
-    from train.families.losses import PerExample, Weigh
+IGNORED = -100  # a label that counts in no loss, as in torch's cross_entropy and the Trainer
+
+Batch = dict[str, Any]  # tensors by the names of the model's arguments, and `labels`
 
 
 class Encoded(Protocol):
@@ -20,90 +24,94 @@ class Encoded(Protocol):
 
     @property
     def gold(self) -> int:
-        """Place of the right label, choice or answer; -1: hidden."""
+        """Index of the right label, choice or answer; -1: hidden."""
         ...
 
     @property
-    def cut(self) -> bool:
+    def truncated(self) -> bool:
         """Whether it was longer than train.max_length."""
         ...
 
     @property
-    def at_once(self) -> int:
-        """Sequences that go through the model together."""
+    def sequence_count(self) -> int:
+        """Sequences that go through the model for this example."""
         ...
 
     @property
     def length(self) -> int:
-        """Tokens of the longest of them: examples of like length are trained on together."""
+        """Tokens of its longest sequence; a batch holds examples of similar length."""
         ...
 
 
-class Family(Protocol):
-    """What training and evaluation ask of a family."""
+AnyEncoded = TypeVar("AnyEncoded", bound=Encoded)
 
-    SCORES_CHOICES: bool  # each choice of COPA and ReCoRD is a sequence of its own
-    LORA_TASK: str  # as peft names it
 
+def of_type(encoded_type: type[AnyEncoded], examples: Sequence[Encoded]) -> list[AnyEncoded]:
+    """The same examples, known to be of this type. Raises: TypeError if another family encoded them."""
+    narrowed = [example for example in examples if isinstance(example, encoded_type)]
+    if len(narrowed) < len(examples):
+        raise TypeError(
+            f"expected examples of type {encoded_type.__name__}: encode them with the family that reads them"
+        )
+    return narrowed
+
+
+@dataclass(frozen=True)
+class ExampleLosses:
+    """Loss and log-probability (nats) of the right answer of every example of a batch, both (examples,)."""
+
+    loss: "Tensor"
+    log_probability: "Tensor"
+
+
+class Family(ABC):
+    """A kind of model: how it is loaded, what it reads, what its loss is, what it predicts.
+
+    A family is stateless. It may assume that the examples it gets are those it encoded.
+    """
+
+    traits: ClassVar[FamilyTraits]
+    auto_class: ClassVar[Any]  # of transformers, which loads its models
+    scores_choices: ClassVar[bool] = False  # whether each choice of COPA and ReCoRD is a sequence of its own
+    lora_task: ClassVar[str]  # the task type by which peft knows it
+    labels_per_item: ClassVar[int] = 1  # entries of `labels` behind one item of the loss's mean
+
+    @abstractmethod
     def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
-        """The model to be finetuned on these tasks."""
-        ...
+        """The model to be finetuned on these tasks. Raises: UserError if it is missing or its checksum is wrong."""
 
-    def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded: ...
+    def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded:
+        """A model that was trained here. Raises: UserError if it cannot be read."""
+        return load_folder(self.auto_class, folder, loading)
 
+    def load_tokenizer(self, model: Model) -> "PreTrainedTokenizerBase":
+        """The model's tokenizer. Raises: UserError if a special token that the family needs is missing."""
+        return load_tokenizer(model, self.traits)
+
+    @abstractmethod
     def encode(
         self,
         loaded: Loaded,
         task: Task,
         examples: Sequence[Example],
         max_length: int,
-        positive: Sequence[Sequence[Example]] | None = None,
-        solved: Sequence[Sequence[Example]] | None = None,
+        positive_examples: Sequence[Sequence[Example]] | None = None,
+        demonstrations: Sequence[Sequence[Example]] | None = None,
     ) -> Sequence[Encoded]:
-        """`positive`: per example those shown with their answers, in the layout of instructions; None: no instructions.
+        """Token ids of the examples, truncated to `max_length`, in their order.
 
-        `solved`: those shown with their answers in the plain layout; an encoder is shown none.
+        `positive_examples`: for each example, those shown with their answers in the instruction layout; None: the plain
+        layout. `demonstrations`: for each example, the few-shot examples of the plain layout.
         """
-        ...
 
-    def collator(self, loaded: Loaded) -> "Callable[[list[Any]], dict[str, Any]]": ...
+    @abstractmethod
+    def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:
+        """Makes training batches: the model's inputs and `labels`."""
 
-    def per_example(self, outputs: Any, labels: "Tensor", smoothing: float) -> "PerExample": ...
+    @abstractmethod
+    def example_losses(self, outputs: Any, labels: "Tensor", smoothing: float) -> ExampleLosses:
+        """The losses of a batch from the model's outputs; `smoothing`: train.label_smoothing."""
 
-    def loss(
-        self,
-        outputs: Any,
-        labels: "Tensor",
-        num_items_in_batch: "Tensor | int | None" = None,
-        smoothing: float = 0.0,
-        weigh: "Weigh | None" = None,
-    ) -> "Tensor": ...
-
-    def predict(
-        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int
-    ) -> Iterator[tuple[int, list[float]]]: ...
-
-
-class WritingFamily(Family, Protocol):
-    """A family whose models answer in words."""
-
-    def predict(
-        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, by_token: bool = False
-    ) -> Iterator[tuple[int, list[float]]]:
-        """`by_token`: answers are ranked by the mean over their tokens, not by the sum."""
-        ...
-
-    def write(
-        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
-        """(place, what the model writes behind the prompt)."""
-        ...
-
-
-def writing_family(name: str) -> WritingFamily:
-    return cast(WritingFamily, family(name))
-
-
-def family(name: str) -> Family:
-    """The module of a family; torch is imported with it, and not before."""
-    return cast(Family, importlib.import_module(f"train.families.{name}"))
+    @abstractmethod
+    def predict(self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
+        """(index of the example, log-probability of each label, choice or answer), longest examples first."""

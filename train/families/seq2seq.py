@@ -1,193 +1,130 @@
-"""Encoder-decoder models: the answer is a text, predictions rank what may be answered by its log-likelihood."""
+"""Encoder-decoder models: the encoder reads the prompt, the decoder answers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, cat
 from transformers import AutoModelForSeq2SeqLM
 
 from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
-from train.data.rendering import CUE, answers, instruction, prompt, with_cue
-from train.data.truncation import Positive, Text, check_answers, fitted
-from train.families.losses import PerExample, Weigh, total
-from train.inference.generation import batches_to_write, greedy_texts
-from train.inference.ranking import ranked
-from train.models.loading import PLAIN, Loaded, Loading, load, load_folder
+from train.data.rendering import CUE, answers, cued_prompt, instruction_prompt, prompt
+from train.data.truncation import Render, check_answer_lengths, truncated_texts
+from train.families.base import Batch, Encoded, of_type
+from train.families.text import (
+    EncodedText,
+    TextFamily,
+    device_of,
+    encoded_texts,
+    padded_answers,
+    prompt_of_each_answer,
+    split_by_prompt,
+)
+from train.inference.generation import generation_batches, greedy_texts
+from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load
 
-SCORES_CHOICES = False
-LORA_TASK = "SEQ_2_SEQ_LM"
-IGNORED = -100  # label of padding
-END = 1  # tokens at the end of a prompt that are never cut: its end
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One example as token ids: the prompt, every possible answer with its end; `gold` indexes answers, -1: hidden."""
-
-    prompt: list[int]
-    answers: tuple[list[int], ...]
-    gold: int
-    cut: bool = False
-
-    @property
-    def at_once(self) -> int:
-        return 1
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt)
+END = 1  # tokens at the end of a prompt that are never cut: its end token
 
 
-def load_pretrained(model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
-    """The pretrained model, the same for all tasks. Raises: UserError where it is missing or not what its checksum says."""
-    built = {"decoder_start_token_id": 0} if model.config is not None else {}  # T5 starts with its padding
-    return load(AutoModelForSeq2SeqLM, model, loading, **built)
+class Seq2SeqFamily(TextFamily):
+    """T5 and its kin."""
+
+    traits = FamilyTraits(special_tokens=("pad", "eos"), ends_texts=True, limits_positions=False)
+    auto_class = AutoModelForSeq2SeqLM
+    lora_task = "SEQ_2_SEQ_LM"
+
+    def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
+        built = {"decoder_start_token_id": 0} if model.config is not None else {}  # T5 starts with its padding
+        return load(self.auto_class, model, self.traits, loading, **built)
+
+    def encode(
+        self,
+        loaded: Loaded,
+        task: Task,
+        examples: Sequence[Example],
+        max_length: int,
+        positive_examples: Sequence[Sequence[Example]] | None = None,
+        demonstrations: Sequence[Sequence[Example]] | None = None,
+    ) -> list[EncodedText]:
+        """Token ids of prompts, at most `max_length`, and of all possible answers, which are never truncated."""
+
+        def tokenize(texts: list[str]) -> list[list[int]]:
+            ids: list[list[int]] = loaded.tokenizer(texts)["input_ids"]
+            return ids
+
+        render: Render = _plain_prompt if positive_examples is None else instruction_prompt
+        tail = END
+        if demonstrations is not None:
+            render, tail = cued_prompt, len(tokenize([CUE])[0])
+        shown = positive_examples or demonstrations or ()
+        prompts, truncated = truncated_texts(tokenize, render, task, examples, shown, max_length, tail)
+        texts = [answers(task, example) for example in examples]
+        different = list(dict.fromkeys(answer for possible in texts for answer in possible))
+        ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
+        end = loaded.tokenizer.eos_token_id
+        without_end = [(text, [token for token in tokens if token != end]) for text, tokens in ids.items()]
+        check_answer_lengths(task, without_end, max_length)
+        return encoded_texts(EncodedText, prompts, truncated, examples, texts, ids)
+
+    def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:
+        """Training batches: input_ids (examples, tokens), decoder_input_ids and labels (examples, answer tokens)."""
+
+        def collate(batch: Sequence[Encoded]) -> Batch:
+            examples = of_type(EncodedText, batch)
+            labels = padded_answers([example.right_answer for example in examples])
+            inputs = _padded_prompts(loaded, [example.prompt for example in examples])
+            return {**inputs, "decoder_input_ids": _decoder_inputs(loaded, labels), "labels": labels}
+
+        return collate
+
+    def answer_scores(
+        self, loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
+    ) -> tuple[Tensor, ...]:
+        """The encoder runs once for each prompt, and so does the decoder's first step, whose keys and values all answers share."""
+        model, device = loaded.model, device_of(loaded)
+        inputs = {name: values.to(device) for name, values in _padded_prompts(loaded, prompts).items()}
+        hidden = model.get_encoder()(**inputs).last_hidden_state
+        labels = padded_answers([ids for possible in answers for ids in possible]).to(device)
+        decoder_inputs = _decoder_inputs(loaded, labels)  # the start token, then each answer without its last token
+        first = model(
+            encoder_outputs=(hidden,),
+            attention_mask=inputs["attention_mask"],
+            decoder_input_ids=decoder_inputs[:1, :1].expand(len(prompts), 1),
+            use_cache=True,
+        )
+        owner = prompt_of_each_answer(answers, device)
+        logits = first.logits[owner]
+        if labels.shape[1] > 1:
+            cache = first.past_key_values
+            cache.batch_select_indices(owner)
+            later = model(
+                encoder_outputs=(hidden[owner],),
+                attention_mask=inputs["attention_mask"][owner],
+                decoder_input_ids=decoder_inputs[:, 1:],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = cat([logits, later.logits], dim=1)
+        return split_by_prompt(logits, labels, answers)
+
+    def generate(
+        self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        loaded.model.eval()
+        examples = of_type(EncodedText, encoded)
+        for indices, tokens in generation_batches(examples, batch_size, max_new_tokens, None):
+            inputs = _padded_prompts(loaded, [examples[index].prompt for index in indices])
+            yield from zip(indices, greedy_texts(loaded, inputs, tokens), strict=True)
 
 
-def load_trained(folder: Path, loading: Loading = PLAIN) -> Loaded:
-    return load_folder(AutoModelForSeq2SeqLM, folder, loading)
-
-
-def encode(
-    loaded: Loaded,
-    task: Task,
-    examples: Sequence[Example],
-    max_length: int,
-    positive: Sequence[Positive] | None = None,
-    solved: Sequence[Positive] | None = None,
-) -> list[Encoded]:
-    """Token ids of prompts, at most `max_length`, and of all possible answers, which are never cut."""
-
-    def tokenize(texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = loaded.tokenizer(texts)["input_ids"]
-        return ids
-
-    text: Text = _plain if positive is None else instruction
-    tail = END
-    if solved is not None:
-        text, tail = with_cue, len(tokenize([CUE])[0])
-    prompts, cut = fitted(tokenize, text, task, examples, positive or solved or (), max_length, tail)
-    possible = [answers(task, example) for example in examples]
-    different = list(dict.fromkeys(answer for own in possible for answer in own))
-    ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
-    end = loaded.tokenizer.eos_token_id
-    check_answers(task, [(answer, [one for one in own if one != end]) for answer, own in ids.items()], max_length)
-    return [
-        Encoded(asked, tuple(ids[answer] for answer in own), example.gold[0] if example.gold else -1, is_cut)
-        for asked, own, example, is_cut in zip(prompts, possible, examples, cut, strict=True)
-    ]
-
-
-def _plain(task: Task, example: Example, positive: Positive) -> str:
+def _plain_prompt(task: Task, example: Example, shown: Sequence[Example]) -> str:
     return prompt(task, example)
 
 
-def collator(loaded: Loaded) -> Callable[[list[Encoded]], dict[str, Tensor]]:
-    """Training batches: input_ids (examples, tokens), decoder_input_ids and labels (examples, answer tokens)."""
-
-    def collate(batch: list[Encoded]) -> dict[str, Tensor]:
-        labels = _padded([one.answers[one.gold] for one in batch], IGNORED)
-        return {**_prompts(loaded, [one.prompt for one in batch]), **_decoder(loaded, labels), "labels": labels}
-
-    return collate
+def _padded_prompts(loaded: Loaded, prompts: Sequence[list[int]]) -> dict[str, Tensor]:
+    return dict(loaded.tokenizer.pad([{"input_ids": ids} for ids in prompts], return_tensors="pt"))
 
 
-def _prompts(loaded: Loaded, prompts: Sequence[list[int]]) -> dict[str, Tensor]:
-    return dict(loaded.tokenizer.pad([{"input_ids": one} for one in prompts], return_tensors="pt"))
-
-
-def _decoder(loaded: Loaded, labels: Tensor) -> dict[str, Tensor]:
+def _decoder_inputs(loaded: Loaded, labels: Tensor) -> Tensor:
+    """(answers, tokens): the labels shifted right behind the start token."""
     inputs: Tensor = loaded.model.prepare_decoder_input_ids_from_labels(labels=labels)
-    return {"decoder_input_ids": inputs}
-
-
-def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
-    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
-
-def per_example(outputs: Any, labels: Tensor, smoothing: float) -> PerExample:
-    """Sums over the tokens of each answer, its end included."""
-    return token_sums(outputs.logits, labels, smoothing)
-
-
-def token_sums(logits: Tensor, labels: Tensor, smoothing: float) -> PerExample:
-    """Cross-entropy and log-probability of each row's labels (examples, tokens), summed over those that count."""
-    rows, targets = logits.float().transpose(1, 2), labels.to(logits.device)
-
-    def entropy(smoothed: float) -> Tensor:
-        by_token = nn.functional.cross_entropy(
-            rows, targets, ignore_index=IGNORED, reduction="none", label_smoothing=smoothed
-        )
-        return by_token.sum(dim=1)
-
-    plain = entropy(0.0)
-    return PerExample(entropy(smoothing) if smoothing else plain, -plain)
-
-
-def loss(
-    outputs: Any,
-    labels: Tensor,
-    num_items_in_batch: Tensor | int | None = None,
-    smoothing: float = 0.0,
-    weigh: Weigh | None = None,
-) -> Tensor:
-    """Cross-entropy averaged over the answer tokens of the whole batch, in one part or in several."""
-    summed = total(per_example(outputs, labels, smoothing), weigh)
-    return summed / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def predict(
-    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, by_token: bool = False
-) -> Iterator[tuple[int, list[float]]]:
-    """As `ranked` has it. The encoder, and the decoder's first step with its keys and values of the prompt, run once."""
-    loaded.model.eval()
-    device = next(loaded.model.parameters()).device
-    return ranked(partial(answer_scores, loaded), encoded, batch_size, device, by_token)
-
-
-def answer_scores(
-    loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
-) -> tuple[Tensor, ...]:
-    """Per prompt the log-probability of each answer."""
-    model, device, counts = loaded.model, next(loaded.model.parameters()).device, [len(own) for own in answers]
-    asked = {name: values.to(device) for name, values in _prompts(loaded, prompts).items()}
-    hidden = model.get_encoder()(**asked).last_hidden_state
-    labels = _padded([answer for own in answers for answer in own], IGNORED).to(device)
-    shown = _decoder(loaded, labels)[
-        "decoder_input_ids"
-    ]  # the start, which is every answer's, and the answer but its end
-    first = model(
-        encoder_outputs=(hidden,),
-        attention_mask=asked["attention_mask"],
-        decoder_input_ids=shown[:1, :1].expand(len(prompts), 1),
-        use_cache=True,
-    )
-    owner = torch.arange(len(prompts), device=device).repeat_interleave(torch.tensor(counts, device=device))
-    logits = first.logits[owner]
-    if labels.shape[1] > 1:
-        cache = first.past_key_values
-        cache.batch_select_indices(owner)
-        later = model(
-            encoder_outputs=(hidden[owner],),
-            attention_mask=asked["attention_mask"][owner],
-            decoder_input_ids=shown[:, 1:],
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = torch.cat([logits, later.logits], dim=1)
-    return torch.split(token_sums(logits, labels, 0.0).log_probability.cpu(), counts)
-
-
-def write(
-    loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-) -> Iterator[tuple[int, str]]:
-    """(place, what the model writes), long prompts first."""
-    loaded.model.eval()
-    for places, tokens in batches_to_write(encoded, batch_size, max_new_tokens, None):
-        inputs = _prompts(loaded, [encoded[place].prompt for place in places])
-        yield from zip(places, greedy_texts(loaded, inputs, tokens), strict=True)
+    return inputs

@@ -15,21 +15,27 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_json
 from targen.runtime.paths import RunPaths
+from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Row
-from train.grid import self_instruct
-from train.models.checkpoints import complete
+from train.grid.losses import LOSSES
+from train.grid.self_instruct import instruction_task
+from train.models.checkpoints import MARKER, complete
 
 DONE = "done.json"
-# How it is trained, not what is learnt.
+ALL = "all"  # the mixture of the paper's tasks in cell names
+# Keys of conf/train that say how a model is trained, not what it learns.
 RUNNING_KEYS = frozenset(
     {"device_batch_size", "gradient_checkpointing", "attention", "merge_export", "save_every", "launch"}
 )
-ALL_TASKS = 8
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model of the grid. `task` names a task, or the mixture of several; `mark` tells checkers apart."""
+    """One trained model of the grid.
+
+    `task` names its task, or the mixture of its `tasks`; `digest` tells apart what has the same name otherwise. Who wants
+    to know what a cell is reads these fields: its name cannot be split, since tasks and models may contain `-` and `_`.
+    """
 
     model: str
     setting: str
@@ -37,103 +43,121 @@ class Cell:
     arm: ArmName
     seed: int
     tasks: tuple[str, ...]
-    mark: str = ""
+    digest: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.setting}-{self.task}-{self.arm}-s{self.seed}" + (
-            f"-{self.mark}" if self.mark else ""
-        )
+        """Its folder below models/, and its name in scores.jsonl."""
+        name = f"{self.model}-{self.setting}-{self.task}-{self.arm}-s{self.seed}"
+        return f"{name}-{self.digest}" if self.digest else name
 
     @property
     def trained(self) -> bool:
         """False: the model as it is."""
         return self.arm != "none"
 
-    def part(self, task: str) -> str:
-        """The name of the cell's predictions of one of its tasks."""
+    def predictions_name(self, task: str) -> str:
+        """The name of the cell's predictions for one of its tasks."""
         return self.name if self.tasks == (task,) else f"{self.name}.{task}"
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """The grid of a run, in a fixed order, or the one cell of it that `cell` names; a mixture is the same in whichever order
-    its tasks were named.
+    """The grid of a run in a fixed order, or the one cell of it that `cell` names.
 
-    A model that is not trained has no seed of training, only one of the examples that it is shown.
-    Raises: UserError where the grid has no such cell.
+    A mixture is the same in whichever order its tasks are listed. A model that is not trained has no training seed, only
+    one for the examples that it is shown.
+    Raises: UserError if the grid has no such cell.
     """
     grid = _grid(settings)
     if settings.cell is None:
         return grid
-    found = [cell for cell in grid if cell.name == settings.cell]
-    if not found:
+    named = [cell for cell in grid if cell.name == settings.cell]
+    if not named:
         hint = did_you_mean(settings.cell, [cell.name for cell in grid])
         raise UserError(f"cell: got {settings.cell!r}, expected one of the {len(grid)} cells of the grid. {hint}")
-    return found
+    return named
 
 
 def _grid(settings: Settings) -> list[Cell]:
     names = settings.tasks
-    multi = settings.train.setting == "multi"
+    mixtures: dict[tuple[str, ...], str] = {(name,): name for name in names}
+    if settings.train.setting == "multi":
+        tasks = tuple(sorted(names))
+        mixtures = {tasks: ALL if _was_called_all(settings, tasks) else mixture_name(tasks)}
     return [
-        Cell(settings.model.name, setting_name(settings.train), mixture_name(own), arm, seed, own)
-        for own in ([tuple(sorted(names))] if multi else [(name,) for name in names])
+        Cell(settings.model.name, setting_name(settings.train), name, arm, seed, tasks)
+        for tasks, name in mixtures.items()
         for arm in settings.arms
         for seed in (settings.seeds if arm != "none" or shows_original(settings) else settings.seeds[:1])
     ]
 
 
 def trained_cells(settings: Settings) -> list[Cell]:
-    """Those of the grid that there is anything to train for."""
+    """The cells of the grid that are finetuned."""
     return [cell for cell in cells(settings) if cell.trained]
 
 
 def setting_name(train: Train) -> str:
-    """What a cell's name says about how it was trained: settings that one run may hold side by side."""
+    """How a cell was trained, as its name says it: settings that one run may hold side by side."""
     adapters = {None: "lora", "4bit": "qlora"}[train.quantize] if train.lora else ""
     loss = train.loss if train.loss != "ce" else ""
-    marks = ["instruct" if train.instruct else "", adapters, loss, "init" if train.init_from else ""]
-    return "-".join([train.setting, *filter(None, marks)])
+    suffixes = ["instruct" if train.instruct else "", adapters, loss, "init" if train.init_from else ""]
+    return "-".join([train.setting, *filter(None, suffixes)])
 
 
 def mixture_name(tasks: Sequence[str]) -> str:
-    return "all" if len(tasks) == ALL_TASKS else "_".join(tasks)
+    """`all` for the paper's eight tasks, otherwise their names joined by `_`."""
+    return ALL if sorted(tasks) == sorted(PAPER_TASKS) else "_".join(tasks)
+
+
+def _was_called_all(settings: Settings, tasks: tuple[str, ...]) -> bool:
+    """Whether the run has a cell of these tasks called `all`: any eight tasks once were, and keep their name there."""
+    if len(tasks) != len(PAPER_TASKS):
+        return False
+    folders = settings.paths.model(ALL).parent.glob(f"*-{ALL}-*")
+    markers = [path for folder in folders for path in (folder / DONE, *folder.glob(f"*/{MARKER}")) if path.is_file()]
+    return any(all(f"tasks.{name}" in read_json(path).get("fingerprint", {}) for name in tasks) for path in markers)
 
 
 def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = None) -> Json:
-    """What a trained model depends on; without the rows where these are not at hand."""
+    """What a trained model depends on; without the rows if they are not at hand."""
     model = asdict(settings.model)
-    found: Json = {
-        "train": _learnt(settings, cell),
-        # the defaults that training takes from the model stand under train
+    parts: Json = {
+        "train": _learning_settings(settings, cell),
+        # the defaults that training takes from the model are in train
         "model": {key: value for key, value in model.items() if key not in ("learning_rate", "precision")},
     }
-    for name in cell.tasks:
-        task = settings.tasks[name]
-        found[f"tasks.{name}"] = {"encoder": asdict(task.encoder), "choices": task.choices}
-        if settings.model.family != "encoder":
-            found[f"tasks.{name}"] |= {
-                "question": task.question,
-                "instance": task.instance,
-                "long_field": task.long_field,
-                "verbalizers": [label.verbalizer for label in task.labels],
-            }
-        if settings.train.instruct:
-            found[f"tasks.{name}"] |= {"description": task.description}
+    parts |= {f"tasks.{name}": _task_fingerprint(settings, name) for name in cell.tasks}
     if cell.arm == "self_instruct":
-        layout = self_instruct.spec()
-        found["tasks.self_instruct"] = {"question": layout.question, "instance": layout.instance}
+        layout = instruction_task()
+        parts["tasks.self_instruct"] = {"question": layout.question, "instance": layout.instance}
     if settings.train.init_from is not None:
-        found["init_from"] = initial_mark(settings)
+        parts["init_from"] = _initial_fingerprint(settings)
     if settings.train.equal_size:
-        found["arms"] = [arm for arm in settings.arms if arm != "none"]
+        parts["arms"] = [arm for arm in settings.arms if arm != "none"]
     if rows is not None:
-        found["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-    return found
+        parts["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return parts
 
 
-def _learnt(settings: Settings, cell: Cell) -> dict[str, Any]:
-    """The settings of training without those that play no part in this cell."""
+def _task_fingerprint(settings: Settings, name: str) -> Json:
+    """What a model is taught of a task beside its rows."""
+    task = settings.tasks[name]
+    layout: Json = {"encoder": asdict(task.encoder), "choices": task.choices}
+    if settings.model.family != "encoder":
+        layout |= {
+            "question": task.question,
+            "instance": task.instance,
+            "long_field": task.long_field,
+            "verbalizers": [label.verbalizer for label in task.labels],
+        }
+    if settings.train.instruct:
+        layout |= {"description": task.description}
+    return layout
+
+
+def _learning_settings(settings: Settings, cell: Cell) -> dict[str, Any]:
+    """The training settings without those that play no part in this cell."""
     train = settings.train
     idle = set(RUNNING_KEYS)
     if len(cell.tasks) == 1:
@@ -144,52 +168,50 @@ def _learnt(settings: Settings, cell: Cell) -> dict[str, Any]:
         idle |= {"instruct_examples"}
     if cell.arm != "mixed":
         idle |= {"mixed_original"}
-    if train.loss == "ce":
+    if not LOSSES[train.loss].checkers:
         idle |= {"checker_rows", "checker_model"}
     if train.validate_every is None:
         idle |= {"validate_on", "hold_out"}
     return {key: value for key, value in asdict(train).items() if key not in idle}
 
 
-def initial_mark(settings: Settings) -> Json:
-    """What the cell of `train.init_from` was trained on. Raises: UserError where it is none, or of another model."""
+def _initial_fingerprint(settings: Settings) -> Json:
+    """The fingerprint of the cell of train.init_from. Raises: UserError if there is none, or it is of another model."""
     folder = settings.paths.start(settings.train.init_from or "")
     marker = folder / DONE
     if not marker.is_file():
         raise UserError(
-            f"train.init_from: got {settings.train.init_from}, expected a trained cell, but {marker} is not there. Name a cell of "
-            "this run, or the folder models/<cell> of another; train it first."
+            f"train.init_from: got {settings.train.init_from}, expected a trained cell, but {marker} is missing. Name a cell of "
+            "this run, or the folder models/<cell> of another one; train it first."
         )
-    mark: Json = read_json(marker).get("fingerprint", {})
-    model, own = mark.get("model", {}), settings.model
-    if (model.get("family"), model.get("name")) != (own.family, own.name):
+    initial: Json = read_json(marker).get("fingerprint", {})
+    trained, model = initial.get("model", {}), settings.model
+    if (trained.get("family"), trained.get("name")) != (model.family, model.name):
         raise UserError(
-            f"train.init_from: {folder} is {model.get('name')} ({model.get('family')}), expected {own.name} ({own.family}). "
-            "Choose the same model, or another cell to start from."
+            f"train.init_from: {folder} is {trained.get('name')} ({trained.get('family')}), expected {model.name} "
+            f"({model.family}). Choose the same model, or another cell to start from."
         )
-    return mark
+    return initial
 
 
 def done(paths: RunPaths, cell: Cell) -> Json | None:
-    """The done marker of a cell, None while it is not trained."""
+    """The done marker of a cell; None while it is not trained."""
     path = paths.model(cell.name) / DONE
-    if not path.is_file():
-        return None
-    return read_json(path)
+    return read_json(path) if path.is_file() else None
 
 
 def check_unchanged(folder: Path, trained: Json, now: Json) -> None:
-    """Raises: UserError when what lies in `folder` was trained on something else than what the run has now."""
+    """Raises: UserError if what is in `folder` was trained on something else than what the run has now."""
     changed = [change for name, value in now.items() for change in differences(name, trained.get(name), value)]
     if changed:
         raise UserError(
-            f"{folder}: was trained otherwise: {'; '.join(changed)}. Take another run.dir, restore the settings, or remove "
-            "this folder to train it anew."
+            f"{folder}: was trained with different settings or rows: {'; '.join(changed)}. Choose another run.dir, restore "
+            "the settings, or remove this folder to train it again."
         )
 
 
 def check_trained(settings: Settings) -> None:
-    """Holds every trained cell and every checkpoint against the settings of the run, rows left out.
+    """Compares every trained cell and every checkpoint with the settings of the run, rows left out.
 
     Raises: UserError as check_unchanged.
     """

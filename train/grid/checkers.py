@@ -1,7 +1,7 @@
-"""The checkers of weighted losses: P', trained on real rows, and Q, trained on the synthetic ones.
+"""Training jobs: a cell with its rows, and the checkers of its weighted loss.
 
-Each is a cell like any other, named by all that it depends on, so that one checker serves every cell that asks for the
-same, and a changed setting trains another.
+A checker is a cell like any other. It is named by everything it depends on, so that one checker serves every cell that
+asks for the same, and a changed setting trains another.
 """
 
 import hashlib
@@ -12,69 +12,66 @@ from targen.config.group_files import model_from_file
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from targen.synthesis.slots import rng
-from train.grid.arms import Part, hold_out, real_part, synthetic_part, training_parts
+from targen.tasks.task import Task
+from train.grid.arms import training_rows
 from train.grid.cells import Cell, fingerprint, setting_name
+from train.grid.held_out import hold_out
+from train.grid.losses import LOSSES, Checker
+from train.grid.rows import TaskRows, drawn_original_rows, synthetic_rows
 
 
 @dataclass(frozen=True)
-class Job:
-    """A cell to be trained: with its settings, its rows, those held out for validation, what it depends on, and the
-    checkers to be trained before it."""
+class TrainingJob:
+    """A cell to be trained: its settings, the rows it is trained on, those held out for validation, the fingerprint of
+    all it depends on, and the checkers to be trained before it."""
 
     settings: Settings
     cell: Cell
-    parts: tuple[Part, ...]
-    held: tuple[Part, ...]
-    mark: Json
-    checkers: "tuple[Job, ...]" = ()
+    rows: tuple[TaskRows, ...]
+    held_out: tuple[TaskRows, ...]
+    fingerprint: Json
+    checkers: "tuple[TrainingJob, ...]" = ()
 
     @property
-    def rows(self) -> int:
-        return sum(len(part.rows) for part in self.parts)
+    def row_count(self) -> int:
+        return sum(len(source.rows) for source in self.rows)
 
     @property
-    def real_rows(self) -> int:
+    def real_row_count(self) -> int:
         """Rows with real labels, those of its checkers included."""
-        own = sum(len(part.rows) for part in self.parts if part.real)
-        return own + sum(checker.real_rows for checker in self.checkers)
+        real = sum(len(source.rows) for source in self.rows if source.real)
+        return real + sum(checker.real_row_count for checker in self.checkers)
 
 
-def job_of(settings: Settings, cell: Cell) -> Job | None:
-    """The cell with all that its training needs. None: that needs original rows, and there are none at hand."""
-    parts = training_parts(settings, cell)
+def training_job(settings: Settings, cell: Cell) -> TrainingJob | None:
+    """The cell with everything its training needs. None: it needs original rows, and they are not available."""
+    rows = training_rows(settings, cell)
     checkers = _checkers(settings, cell)
-    if parts is None or checkers is None:
+    if rows is None or checkers is None:
         return None
-    job = _job(settings, cell, parts)
-    weighed_by = {"checkers": [checker.cell.name for checker in checkers]} if checkers else {}
-    return replace(job, mark=job.mark | weighed_by, checkers=checkers)
+    job = _job(settings, cell, rows)
+    weighted_by = {"checkers": [checker.cell.name for checker in checkers]} if checkers else {}
+    return replace(job, fingerprint=job.fingerprint | weighted_by, checkers=checkers)
 
 
-def _job(settings: Settings, cell: Cell, parts: tuple[Part, ...]) -> Job:
-    rows = tuple(row for part in parts for row in part.rows)
-    return Job(settings, cell, *hold_out(settings, cell, parts), fingerprint(settings, cell, rows))
+def _job(settings: Settings, cell: Cell, rows: tuple[TaskRows, ...]) -> TrainingJob:
+    all_rows = tuple(row for source in rows for row in source.rows)
+    return TrainingJob(settings, cell, *hold_out(settings, cell, rows), fingerprint(settings, cell, all_rows))
 
 
-def _checkers(settings: Settings, cell: Cell) -> tuple[Job, ...] | None:
-    """P' and, for IMP, Q of a cell; none for `ce`. None: there are no original rows at hand."""
-    train = settings.train
-    if train.loss == "ce":
-        return ()
-    own = checker_settings(settings)
-    tasks = [settings.tasks[name] for name in cell.tasks]
-    real = [real_part(own, task, train.checker_rows, rng(cell.seed, task.name, "checker")) for task in tasks]
-    known = tuple(part for part in real if part is not None)
-    if len(known) < len(real):
-        return None
-    quality = _checker(own, replace(cell, arm="original"), known)
-    if train.loss == "dimp":
-        return (quality,)
-    made = tuple(synthetic_part(own, task, cell.seed) for task in tasks)
-    return quality, _checker(own, replace(cell, arm="synthetic"), made)
+def _checkers(settings: Settings, cell: Cell) -> tuple[TrainingJob, ...] | None:
+    """The checkers of the cell's loss. None: they need original rows, and these are not available."""
+    jobs = []
+    for checker in LOSSES[settings.train.loss].checkers:
+        job = _checker(checker_settings(settings), replace(cell, arm=checker), checker)
+        if job is None:
+            return None
+        jobs.append(job)
+    return tuple(jobs)
 
 
 def checker_settings(settings: Settings) -> Settings:
-    """The settings of the cell with the plain loss; those of another model where one is named for the checkers."""
+    """The settings of the cell with the plain loss; with train.checker_model those of that model."""
     train = replace(settings.train, loss="ce", label_smoothing=0.0, equal_size=False, merge_export=False)
     train = replace(train, validate_every=None, select="last")
     if train.checker_model is None:
@@ -85,8 +82,18 @@ def checker_settings(settings: Settings) -> Settings:
     return replace(settings, train=train, model=model)
 
 
-def _checker(settings: Settings, cell: Cell, parts: tuple[Part, ...]) -> Job:
+def _checker(settings: Settings, cell: Cell, checker: Checker) -> TrainingJob | None:
+    rows = [_checker_rows(settings, settings.tasks[name], cell.seed, checker) for name in cell.tasks]
+    available = tuple(source for source in rows if source is not None)
+    if len(available) < len(rows):
+        return None
     named = replace(cell, model=settings.model.name, setting=f"checker-{setting_name(settings.train)}")
-    job = _job(settings, named, parts)
-    mark = hashlib.sha256(json.dumps(job.mark, sort_keys=True).encode()).hexdigest()[:8]
-    return replace(job, cell=replace(named, mark=mark))
+    job = _job(settings, named, available)
+    digest = hashlib.sha256(json.dumps(job.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
+    return replace(job, cell=replace(named, digest=digest))
+
+
+def _checker_rows(settings: Settings, task: Task, seed: int, checker: Checker) -> TaskRows | None:
+    if checker == "synthetic":
+        return synthetic_rows(settings, task, seed)
+    return drawn_original_rows(settings, task, settings.train.checker_rows, rng(seed, task.name, "checker"))

@@ -1,9 +1,9 @@
-"""The rows of a cell as token ids, as they are trained on and asked."""
+"""The examples of a cell as token ids: for training, and for prediction."""
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from targen.config.settings import Settings
@@ -11,138 +11,145 @@ from targen.synthesis.slots import rng
 from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices
-from train.data.truncation import Positive
 from train.families.base import Encoded
-from train.families.base import family as family_named
-from train.grid.arms import Part
+from train.families.registry import family_named
 from train.grid.cells import Cell
-from train.models.loading import Loaded, load_tokenizer
+from train.grid.rows import TaskRows
+from train.models.loading import Loaded
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Encodings:
+class EncodedExamples:
     """Examples with their token ids, in the same order."""
 
     examples: Sequence[Example]
     encoded: Sequence[Encoded]
 
 
-def encode_parts(settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part]) -> list[Encodings]:
-    """The examples of every part as token ids, as they are trained on."""
+def encode_for_training(
+    settings: Settings, cell: Cell, loaded: Loaded, rows: Sequence[TaskRows]
+) -> list[EncodedExamples]:
+    """The examples of every source, as the cell is trained on them."""
     train, family = settings.train, family_named(settings.model.family)
     draws = rng(cell.seed, cell.task, cell.arm, "choices")
-    found = []
-    for part in parts:
-        examples = examples_of(part)
-        shown = positive_examples(settings, cell, parts, part.task, examples, training=True)
-        if part.task.choices == "texts" and family.SCORES_CHOICES:
+    encoded = []
+    for source in rows:
+        examples = source.examples()
+        shown = positive_examples(settings, cell, rows, source.task, examples, training=True)
+        if source.task.choices == "texts" and family.scores_choices:
             examples = [fewer_choices(example, train.max_choices, draws) for example in examples]
-        found.append(Encodings(examples, family.encode(loaded, part.task, examples, train.max_length, shown)))
-    return found
+        token_ids = family.encode(loaded, source.task, examples, train.max_length, shown)
+        encoded.append(EncodedExamples(examples, token_ids))
+    return encoded
 
 
-def encode_asked(
-    settings: Settings, cell: Cell, loaded: Loaded, parts: Sequence[Part], task: Task, examples: Sequence[Example]
+def encode_for_prediction(
+    settings: Settings, cell: Cell, loaded: Loaded, rows: Sequence[TaskRows], task: Task, examples: Sequence[Example]
 ) -> Sequence[Encoded]:
-    """Examples as they are asked, all choices of each; `parts` are the rows of which some are shown."""
-    positive = positive_examples(settings, cell, parts, task, examples, training=False)
-    solved = solved_examples(settings, cell, parts, task, examples)
-    encode, length = family_named(settings.model.family).encode, settings.train.max_length
-    found = encode(loaded, task, examples, length, positive, solved)
-    if cut := sum(one.cut for one in found):
-        first = ", the examples shown before them first" if positive or solved else ""
-        where = (cell.name, cut, len(found), task.name, length, first)
-        log.info("%s: %d of %d examples of %s that are asked are cut to train.max_length=%d%s", *where)
-    return found
+    """Examples with all their choices; the examples shown before them are drawn from `rows`."""
+    positive = positive_examples(settings, cell, rows, task, examples, training=False)
+    shots = demonstrations(settings, cell, rows, task, examples)
+    family, length = family_named(settings.model.family), settings.train.max_length
+    encoded = family.encode(loaded, task, examples, length, positive, shots)
+    if truncated := sum(example.truncated for example in encoded):
+        log.info(
+            "%s: %d of %d examples of %s are truncated to train.max_length=%d%s",
+            cell.name,
+            truncated,
+            len(encoded),
+            task.name,
+            length,
+            ", shown examples first" if positive or shots else "",
+        )
+    return encoded
 
 
-def say_cut(settings: Settings, cell: Cell, parts: Sequence[Encodings]) -> None:
-    """Logs how many examples of a cell train.max_length cuts, where it cuts any."""
+def log_truncated(settings: Settings, cell: Cell, encoded: Sequence[EncodedExamples]) -> None:
+    """Logs how many training examples of a cell are truncated, if any."""
     counts: Counter[str] = Counter()
-    for part in parts:
-        for example, encoded in zip(part.examples, part.encoded, strict=True):
-            counts[example.task] += encoded.cut
-    if cut := sum(counts.values()):
-        rows = sum(len(part.examples) for part in parts)
-        tasks = "" if len(counts) == 1 else f" ({', '.join(f'{task} {count}' for task, count in counts.items())})"
-        length = settings.train.max_length
-        log.info("train: %s: %d of %d examples are cut to train.max_length=%d%s", cell.name, cut, rows, length, tasks)
+    for source in encoded:
+        for example, token_ids in zip(source.examples, source.encoded, strict=True):
+            counts[example.task] += token_ids.truncated
+    if truncated := sum(counts.values()):
+        log.info(
+            "train: %s: %d of %d examples are truncated to train.max_length=%d%s",
+            cell.name,
+            truncated,
+            sum(len(source.examples) for source in encoded),
+            settings.train.max_length,
+            "" if len(counts) == 1 else f" ({', '.join(f'{task} {count}' for task, count in counts.items())})",
+        )
 
 
-def check_room(settings: Settings, cell: Cell, parts: Sequence[Part]) -> None:
-    """Raises: UserError where train.max_length leaves an answer no room, which the model's tokenizer alone tells.
+def check_answer_room(settings: Settings, rows: Sequence[TaskRows]) -> None:
+    """Raises: UserError if train.max_length leaves no room for an answer, which depends on the model's tokenizer.
 
-    Of every part the example with the longest answers is encoded, by letters.
+    Of every source only the example with the longest answers, in characters, is encoded.
     """
     family = family_named(settings.model.family)
-    if family.SCORES_CHOICES:
+    if family.scores_choices:
         return
-    loaded = Loaded(None, load_tokenizer(settings.model))
-    for part in parts:
-        example = max(examples_of(part), key=lambda one: max(map(len, answers(part.task, one))))
-        shown: list[Sequence[Example]] | None = [()] if settings.train.instruct else None
-        family.encode(loaded, part.task, [example], settings.train.max_length, shown)
-
-
-def examples_of(part: Part) -> list[Example]:
-    found = [example for row in part.rows for example in part.task.examples(row)]
-    return [blanked(example) for example in found] if part.blank else found
-
-
-def blanked(example: Example) -> Example:
-    """The example without a word of its own."""
-    return replace(example, fields=dict.fromkeys(example.fields, ""))
+    loaded = Loaded(None, family.load_tokenizer(settings.model))
+    shown: list[Sequence[Example]] | None = [()] if settings.train.instruct else None
+    for source in rows:
+        longest = max(source.examples(), key=lambda example: max(map(len, answers(source.task, example))))
+        family.encode(loaded, source.task, [longest], settings.train.max_length, shown)
 
 
 def positive_examples(
     settings: Settings,
     cell: Cell,
-    parts: Sequence[Part],
+    rows: Sequence[TaskRows],
     task: Task,
     examples: Sequence[Example],
     training: bool,
-) -> list[Positive] | None:
-    """What is shown with each example under train.instruct: other training examples of its task, drawn by the cell's seed
-    and the example's id; AX-g without rows of its own takes RTE's. None: no instructions."""
+) -> list[Sequence[Example]] | None:
+    """For each example those shown with it under train.instruct: other training examples of its task, drawn by the cell's
+    seed and the example's id; AX-g without rows of its own takes RTE's. None: no instructions."""
     if not settings.train.instruct:
         return None
-    pool, when = _pool(parts, task), "train" if training else "evaluate"
+    pool, phase = _pool(rows, task), "train" if training else "evaluate"
     return [
-        _others(pool, one, settings.train.instruct_examples, rng(cell.seed, task.name, "positive", when, one.id))
-        for one in examples
+        _others(
+            pool, example, settings.train.instruct_examples, rng(cell.seed, task.name, "positive", phase, example.id)
+        )
+        for example in examples
     ]
 
 
-def solved_examples(
-    settings: Settings, cell: Cell, parts: Sequence[Part], task: Task, examples: Sequence[Example]
-) -> list[Positive] | None:
-    """The eval.shots examples shown before each one to a model that is not finetuned, drawn likewise. None: none are."""
+def demonstrations(
+    settings: Settings, cell: Cell, rows: Sequence[TaskRows], task: Task, examples: Sequence[Example]
+) -> list[Sequence[Example]] | None:
+    """For each example the eval.shots few-shot examples of a model that is not finetuned, drawn likewise. None: none."""
     if cell.trained or not settings.eval.shots:
         return None
-    pool = _pool(parts, task)
-    return [_others(pool, one, settings.eval.shots, rng(cell.seed, task.name, "solved", one.id)) for one in examples]
+    pool = _pool(rows, task)
+    return [
+        _others(pool, example, settings.eval.shots, rng(cell.seed, task.name, "solved", example.id))
+        for example in examples
+    ]
 
 
-def _pool(parts: Sequence[Part], task: Task) -> list[Example]:
-    own = [part for part in parts if part.task.name == task.name]
-    stand_in = [part for part in parts if part.task.name == task.original_train]
-    return [one for part in own or stand_in for one in examples_of(part)]
+def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
+    own = [source for source in rows if source.task.name == task.name]
+    stand_in = [source for source in rows if source.task.name == task.original_train]
+    return [example for source in own or stand_in for example in source.examples()]
 
 
-def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Positive:
-    """So many of the pool, without the example itself and twins of it, which give its answer away as well."""
-    drawn = draws.sample(pool, min(len(pool), count + 1))  # one more than needed: mostly enough
-    found = [one for one in drawn if not _twins(one, example)]
-    if len(found) < count and len(drawn) < len(pool):
-        others = [one for one in pool if not _twins(one, example)]
-        found = draws.sample(others, min(len(others), count))
-    return found[:count]
+def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:
+    """`count` of the pool, without the example itself and its twins, which would give its answer away."""
+    drawn = draws.sample(pool, min(len(pool), count + 1))  # one more than needed: usually enough
+    shown = [candidate for candidate in drawn if not _twins(candidate, example)]
+    if len(shown) < count and len(drawn) < len(pool):
+        candidates = [candidate for candidate in pool if not _twins(candidate, example)]
+        shown = draws.sample(candidates, min(len(candidates), count))
+    return shown[:count]
 
 
-def _twins(one: Example, other: Example) -> bool:
-    """Whether their texts are the same, in whatever order (COPA's choices), up to case, punctuation and spacing."""
-    return one.fields == other.fields or sorted(map(normalised, one.fields.values())) == sorted(
-        map(normalised, other.fields.values())
+def _twins(first: Example, second: Example) -> bool:
+    """Whether their texts are the same up to order (COPA's choices), case, punctuation and spacing."""
+    return first.fields == second.fields or sorted(map(normalised, first.fields.values())) == sorted(
+        map(normalised, second.fields.values())
     )

@@ -1,4 +1,4 @@
-"""What there is to train: the cells that are not done, with the rows of each. No model is loaded here."""
+"""The cells that are still to be trained, with the rows of each. No model is loaded here."""
 
 import logging
 import math
@@ -11,8 +11,7 @@ from targen.config.settings import Settings
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from train.grid.cells import check_unchanged, done, trained_cells
-from train.grid.checkers import Job, job_of
-from train.grid.encoding import examples_of
+from train.grid.checkers import TrainingJob, training_job
 from train.grid.mixture import epoch_counts
 from train.models.checkpoints import Checkpoint, complete, keep
 from train.runtime.processes import Processes
@@ -21,69 +20,69 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What is the same for all cells of a start."""
+class TrainContext:
+    """What all cells of one start share."""
 
     processes: Processes
     stop: StopRequest
     progress: Progress
 
 
-def jobs_of(settings: Settings, processes: Processes) -> list[Job]:
-    """What is to be trained, checkers before the cells that they weigh.
+def pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]:
+    """What is still to be trained, checkers before the cells that they weigh.
 
-    Raises: UserError where what is there was made with other settings or rows.
+    Raises: UserError if trained cells or checkpoints were made with other settings or rows.
     """
-    found: dict[str, Job] = {}
+    pending: dict[str, TrainingJob] = {}
     skipped = 0
     for cell in trained_cells(settings):
         folder, marker = settings.paths.model(cell.name), done(settings.paths, cell)
         if marker is not None and processes.first:
-            keep(folder, set())  # a kill may have come before they went
+            keep(folder, set())  # a start may have been killed before it removed them
         if marker is not None and cell.arm == "original" and not settings.train.equal_size:
             continue  # original data do not change, and ReCoRD's take a while to read
-        job = job_of(settings, cell)
+        job = training_job(settings, cell)
         if job is None:
             skipped += 1
         elif marker is not None:
-            check_unchanged(folder, marker["fingerprint"], job.mark)
+            check_unchanged(folder, marker["fingerprint"], job.fingerprint)
         else:
-            waiting = [one for one in job.checkers if done(settings.paths, one.cell) is None]
-            found |= {one.cell.name: one for one in [*waiting, job]}
-    for job in found.values():
-        _check_resumable(job, processes)
+            checkers = [checker for checker in job.checkers if done(settings.paths, checker.cell) is None]
+            pending |= {needed.cell.name: needed for needed in [*checkers, job]}
+    for job in pending.values():
+        _check_checkpoint(job, processes)
     if skipped and processes.first:
-        log.warning("train: the original data are not at hand, so %d cells that need them are left out", skipped)
-    return list(found.values())
+        log.warning("train: original data are not available, so %d cells that need them are skipped", skipped)
+    return list(pending.values())
 
 
-def _check_resumable(job: Job, processes: Processes) -> None:
-    if (checkpoint := resumable(job)) is not None:
-        check_unchanged(checkpoint.folder, checkpoint.fingerprint, job.mark)
+def _check_checkpoint(job: TrainingJob, processes: Processes) -> None:
+    if (checkpoint := newest_checkpoint(job)) is not None:
+        check_unchanged(checkpoint.folder, checkpoint.fingerprint, job.fingerprint)
         check_unchanged(checkpoint.folder, {"sharding": checkpoint.sharding}, {"sharding": processes.sharding})
 
 
-def resumable(job: Job) -> Checkpoint | None:
-    """The checkpoint that a start of the cell would go on from."""
+def newest_checkpoint(job: TrainingJob) -> Checkpoint | None:
+    """The checkpoint from which the cell's training would resume."""
     return next(iter(complete(job.settings.paths.model(job.cell.name))[-1:]), None)
 
 
 def steps(train: Train, examples: int) -> int:
-    """Optimizer steps for so many examples an epoch."""
+    """Optimizer steps in all for so many examples an epoch."""
     return math.ceil(train.epochs * -(-examples // train.batch_size))
 
 
-def steps_left(jobs: Sequence[Job]) -> int:
-    """Steps of all these cells that no checkpoint has."""
-    found = 0
+def steps_left(jobs: Sequence[TrainingJob]) -> int:
+    """Steps of all these jobs that no checkpoint covers."""
+    left = 0
     for job in jobs:
         sizes: Counter[str] = Counter()
-        for part in job.parts:
-            sizes[part.task.name] += len(examples_of(part))
-        checkpoint = resumable(job)
-        all_of_them = steps(job.settings.train, epoch_size(job.settings.train, list(sizes.values())))
-        found += all_of_them - (checkpoint.step if checkpoint else 0)
-    return found
+        for source in job.rows:
+            sizes[source.task.name] += len(source.examples())
+        checkpoint = newest_checkpoint(job)
+        total = steps(job.settings.train, epoch_size(job.settings.train, list(sizes.values())))
+        left += total - (checkpoint.step if checkpoint else 0)
+    return left
 
 
 def epoch_size(train: Train, sizes: Sequence[int]) -> int:

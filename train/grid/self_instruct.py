@@ -1,4 +1,4 @@
-"""The rows of the arm self_instruct: public instruction data, to which pre-finetuning on synthetic rows is compared."""
+"""The rows of the arm self_instruct: public instruction data, the baseline for pre-finetuning on synthetic rows."""
 
 import logging
 from pathlib import Path
@@ -16,13 +16,14 @@ from targen.synthesis.slots import rng
 from targen.tasks.formats.self_instruct import row_of
 from targen.tasks.registry import with_format
 from targen.tasks.task import Row, Task
+from train.families.registry import family_named
 
 log = logging.getLogger(__name__)
 CONFIG = "self_instruct"  # of the authors' data set on the Hub
 
 
-def spec() -> Task:
-    """Its layout, from conf/instructions/self_instruct.yaml."""
+def instruction_task() -> Task:
+    """The layout of its rows, from conf/instructions/self_instruct.yaml."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "instructions" / "self_instruct.yaml"))
     return with_format(check(Task, values, "instructions.self_instruct"))
 
@@ -30,16 +31,16 @@ def spec() -> Task:
 def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[Row, ...]:
     """Its rows whose answers leave room for the instruction: all, or `count` of them drawn by the cell's seed.
 
-    Raises: UserError where there are too few, or the file is missing or damaged.
+    Raises: UserError if there are none, or the file is missing or damaged.
     """
     source = settings.data.self_instruct
-    assert source is not None  # said by the settings' own check
+    assert source is not None  # the settings' rules ensure it
     rows = _read(source)
-    kept = _that_fit(settings, rows)
-    if left_out := len(rows) - len(kept):
+    kept = _fitting(settings, rows)
+    if skipped := len(rows) - len(kept):
         log.info(
-            "self_instruct: %d of %d rows have no answer, or one of more than %d tokens, half of train.max_length, and are left out",
-            left_out,
+            "self_instruct: %d of %d rows have no answer, or one of more than %d tokens, half of train.max_length, and are skipped",
+            skipped,
             len(rows),
             _room(settings),
         )
@@ -48,7 +49,7 @@ def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[
     if count is None or len(kept) <= count:
         return tuple(kept)
     picked = rng(seed, "self_instruct", "rows").sample(range(len(kept)), count)
-    return tuple(kept[place] for place in sorted(picked))
+    return tuple(kept[index] for index in sorted(picked))
 
 
 def _read(source: str) -> list[Row]:
@@ -59,7 +60,7 @@ def _read(source: str) -> list[Row]:
             rows.append(row_of(record, len(rows)))
         except RowError as err:
             raise UserError(
-                f"{where}:{number}: {err}. Expected {{instruction, input, output}} or {{prompt, completion}}, all texts."
+                f"{where}:{number}: {err}. Expected {{instruction, input, output}} or {{prompt, completion}}, all of them texts."
             ) from None
     if not rows:
         raise UserError(f"{where}: got no row, expected instruction data.")
@@ -76,9 +77,7 @@ def _room(settings: Settings) -> int:
     return settings.train.max_length // 2
 
 
-def _that_fit(settings: Settings, rows: list[Row]) -> list[Row]:
-    from train.models.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(settings.model)
+def _fitting(settings: Settings, rows: list[Row]) -> list[Row]:
+    tokenizer = family_named(settings.model.family).load_tokenizer(settings.model)
     sizes = [len(ids) for ids in tokenizer([row["output"] for row in rows], add_special_tokens=False)["input_ids"]]
     return [row for row, size in zip(rows, sizes, strict=True) if 0 < size <= _room(settings)]

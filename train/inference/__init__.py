@@ -1,1 +1,1 @@
-"""Asking models that answer in words."""
+"""Predictions of loaded models: batching, ranking of answers, generation."""

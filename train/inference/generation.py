@@ -1,4 +1,4 @@
-"""Models that answer in words, left to write: greedily, up to so many tokens."""
+"""Greedy generation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria
 
-from train.inference.ranking import Asked, by_length
+from train.inference.ranking import Prompted, longest_first
 from train.models.loading import Loaded
 
 
 def greedy_texts(
-    loaded: Loaded, inputs: Mapping[str, Tensor], max_new_tokens: int, line_ends: "LineEnds | None" = None
+    loaded: Loaded, inputs: Mapping[str, Tensor], max_new_tokens: int, line_end: "StopAtLineEnd | None" = None
 ) -> list[str]:
-    """What the model writes behind each input, without special tokens: the likeliest token again and again, up to its end.
+    """What the model generates after each input (texts, tokens), without special tokens.
 
-    Settings of generation that come with a model (sampling, penalties, forced tokens) are not applied.
+    Generation settings that come with the model (sampling, penalties, forced tokens) are not applied.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     device = next(model.parameters()).device
@@ -29,54 +29,55 @@ def greedy_texts(
         "decoder_start_token_id": getattr(model.config, "decoder_start_token_id", None),
     }
     greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **special)
-    with torch.inference_mode(), _without_own_settings(model):
-        found = model.generate(
+    with torch.inference_mode(), _default_generation_config(model):
+        generated = model.generate(
             **{name: values.to(device) for name, values in inputs.items()},
             generation_config=greedy,
-            stopping_criteria=[] if line_ends is None else [line_ends],
+            stopping_criteria=[] if line_end is None else [line_end],
         )
-    behind = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    texts: list[str] = tokenizer.batch_decode(found[:, behind:].cpu(), skip_special_tokens=True)
+    start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    texts: list[str] = tokenizer.batch_decode(generated[:, start:].cpu(), skip_special_tokens=True)
     return texts
 
 
 @contextmanager
-def _without_own_settings(model: Any) -> Iterator[None]:
-    own = model.generation_config
+def _default_generation_config(model: Any) -> Iterator[None]:
+    """generate() fills gaps of its configuration from the model's; meanwhile the model has the default one."""
+    model_config = model.generation_config
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = model_config
 
 
-class LineEnds(StoppingCriteria):  # type: ignore[misc]
-    """Ends a text with the first token that holds a line end."""
+class StopAtLineEnd(StoppingCriteria):  # type: ignore[misc]
+    """Ends a text with the first token that contains a line end."""
 
     def __init__(self, tokenizer: Any) -> None:
         @cache
-        def ends(token: int) -> bool:
+        def ends_line(token: int) -> bool:
             return "\n" in tokenizer.decode([token])
 
-        self._ends = ends
+        self._ends_line = ends_line
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # noqa: ARG002
-        return torch.tensor([self._ends(token) for token in input_ids[:, -1].tolist()], device=input_ids.device)
+        return torch.tensor([self._ends_line(token) for token in input_ids[:, -1].tolist()], device=input_ids.device)
 
 
-def batches_to_write(
-    encoded: Sequence[Asked], batch_size: int, max_new_tokens: int, positions: int | None
+def generation_batches(
+    examples: Sequence[Prompted], batch_size: int, max_new_tokens: int, positions: int | None
 ) -> Iterator[tuple[list[int], int]]:
-    """(places, tokens that each may write) of prompts of like length; a text ends where the model's positions do.
+    """(indices, new tokens of each text) of prompts of similar length; a text ends where the model's positions do.
 
-    Prompts of one batch have the same room, so that what is written does not depend on the batch.
+    Prompts of one batch have the same limit, so that the texts do not depend on the batch.
     """
 
-    def room(place: int) -> int:
-        left = max_new_tokens if positions is None else positions - len(encoded[place].prompt)
+    def room(index: int) -> int:
+        left = max_new_tokens if positions is None else positions - len(examples[index].prompt)
         return min(max_new_tokens, left)
 
-    for tokens, group in groupby(by_length(encoded), key=room):
-        places = list(group)
-        for start in range(0, len(places), batch_size):
-            yield places[start : start + batch_size], tokens
+    for tokens, group in groupby(longest_first(examples), key=room):
+        indices = list(group)
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size], tokens

@@ -1,4 +1,4 @@
-"""Models that answer in words, asked: in batches of like length, each prompt once for all its answers."""
+"""Ranks the possible answers to each prompt by their log-likelihood."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from train.inference.batching import Size, batches
+from train.inference.batching import ItemSize, length_batches
 
 
-class Asked(Protocol):
-    """A prompt and what may be answered, as token ids, each answer with its end."""
+class Prompted(Protocol):
+    """A prompt and its possible answers as token ids, each answer with its end token."""
 
     @property
     def prompt(self) -> list[int]: ...
@@ -20,46 +20,50 @@ class Asked(Protocol):
     def answers(self) -> tuple[list[int], ...]: ...
 
 
-# The log-probability of each answer of each prompt, (answers,) each.
-Score = Callable[[Sequence[list[int]], Sequence[Sequence[list[int]]]], Sequence[Tensor]]
+# (prompts, answers of each) -> log-probability of each answer of each prompt, (answers,) each.
+AnswerScorer = Callable[[Sequence[list[int]], Sequence[Sequence[list[int]]]], Sequence[Tensor]]
 
 
-def ranked(
-    score: Score, encoded: Sequence[Asked], batch_size: int, device: torch.device, by_token: bool = False
+def rank_answers(
+    score: AnswerScorer,
+    examples: Sequence[Prompted],
+    batch_size: int,
+    device: torch.device,
+    by_token: bool = False,
 ) -> Iterator[tuple[int, list[float]]]:
-    """(place, log-probability of each answer among the possible ones), long prompts first.
+    """(index, log-probability of each answer among the possible ones), longest prompts first.
 
-    An answer counts by the sum of its tokens' log-probabilities, its end included, or by their mean.
+    An answer counts by the sum of its tokens' log-probabilities, its end token included, or by their mean (`by_token`).
     """
-    for place, sums in log_likelihoods(score, encoded, batch_size, device):
-        tokens = torch.tensor([len(answer) for answer in encoded[place].answers])
-        yield place, (sums / tokens if by_token else sums).log_softmax(dim=0).tolist()
+    for index, sums in log_likelihoods(score, examples, batch_size, device):
+        tokens = torch.tensor([len(answer) for answer in examples[index].answers])
+        yield index, (sums / tokens if by_token else sums).log_softmax(dim=0).tolist()
 
 
 def log_likelihoods(
-    score: Score, encoded: Sequence[Asked], batch_size: int, device: torch.device
+    score: AnswerScorer, examples: Sequence[Prompted], batch_size: int, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
-    """(place, sum of the tokens' log-probabilities of each answer), long prompts first.
+    """(index, (answers,) sums of the tokens' log-probabilities), longest prompts first.
 
-    At most `batch_size` answers go through at once; a prompt that has more is asked again for the others.
+    At most `batch_size` answers go through the model at once; a prompt with more is computed again for the rest.
     """
-    found: dict[int, list[Tensor]] = defaultdict(list)
-    asked = [
-        (place, one.answers[start : start + batch_size])
-        for place, one in enumerate(encoded)
-        for start in range(0, len(one.answers), batch_size)
+    partial_sums: dict[int, list[Tensor]] = defaultdict(list)
+    requests = [
+        (index, example.answers[start : start + batch_size])
+        for index, example in enumerate(examples)
+        for start in range(0, len(example.answers), batch_size)
     ]
-    sizes = [Size(len(encoded[place].prompt), 1, len(answers)) for place, answers in asked]
-    for numbers in batches(sizes, batch_size, device):
-        batch = [asked[number] for number in numbers]
+    sizes = [ItemSize(len(examples[index].prompt), 1, len(answers)) for index, answers in requests]
+    for numbers in length_batches(sizes, batch_size, device):
+        batch = [requests[number] for number in numbers]
         with torch.inference_mode():
-            sums = score([encoded[place].prompt for place, _ in batch], [answers for _, answers in batch])
-        for (place, _), own in zip(batch, sums, strict=True):
-            found[place].append(own)
-            if sum(map(len, found[place])) == len(encoded[place].answers):
-                yield place, torch.cat(found.pop(place))
+            batch_sums = score([examples[index].prompt for index, _ in batch], [answers for _, answers in batch])
+        for (index, _), sums in zip(batch, batch_sums, strict=True):
+            partial_sums[index].append(sums)
+            if sum(map(len, partial_sums[index])) == len(examples[index].answers):
+                yield index, torch.cat(partial_sums.pop(index))
 
 
-def by_length(encoded: Sequence[Asked]) -> list[int]:
-    """Places, long prompts first."""
-    return sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].prompt), place))
+def longest_first(examples: Sequence[Prompted]) -> list[int]:
+    """Indices, longest prompts first."""
+    return sorted(range(len(examples)), key=lambda index: (-len(examples[index].prompt), index))

@@ -1,4 +1,4 @@
-"""The memory that training takes at its peak on one device, before anything is trained."""
+"""An estimate of the peak memory of training on one device."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ FOUR_BITS = 0.516  # of a weight with its share of the doubly quantised constant
 
 
 @dataclass(frozen=True)
-class Part:
-    """The largest part that goes through the model at once: so many sequences of so many tokens, and of the answers."""
+class MicroBatchSize:
+    """What goes through the model at once: sequences, tokens of each, and tokens of each answer."""
 
     sequences: int
     tokens: int
@@ -35,19 +35,21 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def peak(model: Any, part: Part, train: Train, *, processes: int, sharding: str, keeps_attention: bool) -> Memory:
-    """The peak of AdamW, without what the libraries take (a CUDA context: some hundred MiB).
+def peak(
+    model: Any, micro_batch: MicroBatchSize, train: Train, *, processes: int, sharding: str, keeps_attention: bool
+) -> Memory:
+    """The peak memory of training with AdamW, without the libraries' own (a CUDA context: some hundred MiB).
 
     With P parameters of which T are trained, on N processes, in fp32:
-    weights 4P, and 2P more for bf16's copies; gradients 4T, and 4T more for the buckets of several processes; the two
-    moments of AdamW 8T. Half of it each where the weights themselves are bf16; frozen linear layers of QLoRA take about
-    half a byte a weight. ZeRO-2 divides gradients and moments by N, ZeRO-3 and FSDP all, and gather one block again.
+    weights 4P, and 2P more for bf16's copies; gradients 4T, and 4T more for the buckets of several processes; AdamW's two
+    moments 8T. Half of each if the weights themselves are bf16; frozen linear layers of QLoRA take about half a byte a
+    weight. ZeRO-2 divides gradients and moments by N; ZeRO-3 and FSDP divide all three, and gather one block at a time.
     Source: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), section 3.
 
     Activations of a layer with hidden size h, inner size f, a heads, for b sequences of s tokens, in values that are
-    kept for the backward pass: s b (8 h + 2 f) and, where the attention matrix is kept, 2 a b s^2; one byte of dropout
-    masks for s b 2 h and a b s^2. Each decoder layer also keeps keys and values of the encoder's tokens, 2 h a token.
-    With gradient checkpointing each layer keeps its input, s b h, and one at a time all of the above.
+    kept for the backward pass: s b (8 h + 2 f) and, if the attention matrix is kept, 2 a b s^2; dropout masks take one
+    byte for each of s b 2 h and a b s^2. A decoder layer also keeps keys and values of the encoder's tokens, 2 h a token.
+    With gradient checkpointing each layer keeps its input, s b h, and one layer at a time all of the above.
     The logits are kept three times in fp32. Source: Korthikanti et al. 2022 (arXiv 2205.05198), section 4.1 (34 s b h
     + 5 a b s^2 bytes at 16 bits with f = 4 h), with f named.
     """
@@ -61,41 +63,47 @@ def peak(model: Any, part: Part, train: Train, *, processes: int, sharding: str,
     if processes > 1 and sharding in ("fsdp", "zero3"):
         weights = weights // processes + 2 * weights // max(1, model.config.num_hidden_layers)
     value = FP32 if train.precision == "fp32" else BF16
-    kept = _activations(model.config, part, value, keeps_attention, train.gradient_checkpointing)
-    return Memory(weights, gradients, optimizer, kept)
+    activations = _activations(model.config, micro_batch, value, keeps_attention, train.gradient_checkpointing)
+    return Memory(weights, gradients, optimizer, activations)
 
 
 def _weights(model: Any, train: Train) -> int:
-    """Bytes of all weights, and of the copies that bf16's arithmetic makes of fp32 ones."""
+    """Bytes of all weights, and of the copies that bf16 arithmetic makes of fp32 weights."""
     heads = {id(head.weight) for head in [model.get_output_embeddings()] if head is not None}
     quantised = {
         id(layer.weight)
         for layer in model.modules()
         if train.quantize and isinstance(layer, nn.Linear) and not layer.weight.requires_grad
     } - heads
-    found = 0.0
+    size = 0.0
     for weight in model.parameters():
         copy = BF16 if train.precision == "bf16" and weight.element_size() == FP32 else 0
-        found += weight.numel() * (FOUR_BITS if id(weight) in quantised else weight.element_size() + copy)
-    return int(found)
+        size += weight.numel() * (FOUR_BITS if id(weight) in quantised else weight.element_size() + copy)
+    return int(size)
 
 
-def _activations(config: Any, part: Part, value: int, keeps_attention: bool, checkpointing: bool) -> int:
+def _activations(
+    config: Any, micro_batch: MicroBatchSize, value: int, keeps_attention: bool, checkpointing: bool
+) -> int:
     def layers(count: int, tokens: int) -> int:
-        whole = _layer(config, part.sequences, tokens, value, keeps_attention)
-        return count * config.hidden_size * part.sequences * tokens * value + whole if checkpointing else count * whole
+        layer = _layer(config, micro_batch.sequences, tokens, value, keeps_attention)
+        return (
+            count * config.hidden_size * micro_batch.sequences * tokens * value + layer
+            if checkpointing
+            else count * layer
+        )
 
-    own = layers(config.num_hidden_layers, part.tokens)
+    kept = layers(config.num_hidden_layers, micro_batch.tokens)
     if getattr(config, "is_encoder_decoder", False):
         count = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
-        own += layers(count, part.answer_tokens)
-        own += count * 2 * config.hidden_size * part.sequences * part.tokens * value
-    logits: int = 3 * FP32 * part.sequences * part.answer_tokens * config.vocab_size
-    return own + logits
+        kept += layers(count, micro_batch.answer_tokens)
+        kept += count * 2 * config.hidden_size * micro_batch.sequences * micro_batch.tokens * value
+    logits: int = 3 * FP32 * micro_batch.sequences * micro_batch.answer_tokens * config.vocab_size
+    return kept + logits
 
 
 def _layer(config: Any, sequences: int, tokens: int, value: int, keeps_attention: bool) -> int:
     hidden, heads = config.hidden_size, config.num_attention_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "d_ff", None) or 4 * hidden
-    found = sequences * tokens * (value * (8 * hidden + 2 * inner) + 2 * hidden)
-    return int(found + keeps_attention * (2 * value + 1) * heads * sequences * tokens**2)
+    size = sequences * tokens * (value * (8 * hidden + 2 * inner) + 2 * hidden)
+    return int(size + keeps_attention * (2 * value + 1) * heads * sequences * tokens**2)

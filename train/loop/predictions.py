@@ -1,4 +1,4 @@
-"""What a model answers, whoever computes it: the examples are shared out over the processes and gathered by their place."""
+"""Predictions of examples that are distributed over the processes, and their validation scores."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,46 +12,49 @@ from train.runtime.processes import Processes
 Value = TypeVar("Value")
 
 
-def predicted(
+def predict_scores(
     family: Family, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, processes: Processes
 ) -> list[list[float]]:
-    """Log-probabilities of what can be answered, in the order of the examples, the same in every process."""
-    return answered(lambda own: family.predict(loaded, own, batch_size), encoded, processes)
+    """Log-probabilities of the possible answers, in the order of the examples, the same in every process."""
+    return predict_distributed(lambda share: family.predict(loaded, share, batch_size), encoded, processes)
 
 
-def answered(
-    ask: Callable[[Sequence[Encoded]], Iterable[tuple[int, Value]]], encoded: Sequence[Encoded], processes: Processes
+def predict_distributed(
+    predict: Callable[[Sequence[Encoded]], Iterable[tuple[int, Value]]],
+    encoded: Sequence[Encoded],
+    processes: Processes,
 ) -> list[Value]:
-    """What `ask` says of each example by its place, in their order, the same in every process.
+    """What `predict` yields for each example by its index, in their order, the same in every process.
 
-    No example is computed twice. Where the weights are sharded each process computes all, since a forward pass needs
-    all processes.
+    Each example is computed once. If the weights are sharded every process computes all, since a forward pass needs all
+    processes.
     """
 
-    def compute(own: Sequence[Encoded]) -> list[Value]:
-        return [value for _, value in sorted(ask(own), key=lambda one: one[0])]
+    def compute(share: Sequence[Encoded]) -> list[Value]:
+        return [value for _, value in sorted(predict(share), key=lambda pair: pair[0])]
 
-    return compute(encoded) if processes.sharding != "none" else processes.shared_out(encoded, compute)
+    return compute(encoded) if processes.sharding != "none" else processes.distribute(encoded, compute)
 
 
-def validation(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, float]:
+def validation_scores(examples: Sequence[Example], scores: Sequence[Sequence[float]]) -> dict[str, float]:
     """Accuracy and log-loss (nats) of each task, and their means over the tasks, as the Trainer's log names them."""
     right: dict[str, list[bool]] = defaultdict(list)
-    lost: dict[str, list[float]] = defaultdict(list)
-    for example, own in zip(examples, scores, strict=True):
-        right[example.task].append(max(range(len(own)), key=own.__getitem__) in example.gold)
-        lost[example.task].append(-own[example.gold[0]])
-    found: dict[str, float] = {}
+    losses: dict[str, list[float]] = defaultdict(list)
+    for example, log_probabilities in zip(examples, scores, strict=True):
+        best = max(range(len(log_probabilities)), key=log_probabilities.__getitem__)
+        right[example.task].append(best in example.gold)
+        losses[example.task].append(-log_probabilities[example.gold[0]])
+    measured: dict[str, float] = {}
     for task in right:
-        found[f"eval_{task}_accuracy"] = sum(right[task]) / len(right[task])
-        found[f"eval_{task}_loss"] = sum(lost[task]) / len(lost[task])
+        measured[f"eval_{task}_accuracy"] = sum(right[task]) / len(right[task])
+        measured[f"eval_{task}_loss"] = sum(losses[task]) / len(losses[task])
     for measure in ("accuracy", "loss"):
-        found[f"eval_{measure}"] = sum(found[f"eval_{task}_{measure}"] for task in right) / len(right)
-    return found
+        measured[f"eval_{measure}"] = sum(measured[f"eval_{task}_{measure}"] for task in right) / len(right)
+    return measured
 
 
 def best_step(history: Sequence[dict[str, float]]) -> int | None:
-    """The step of the best validation in a Trainer's log: by accuracy, then by log-loss, the first among equals."""
+    """The step of the best validation in a Trainer's log: by accuracy, then by log-loss; the first of equals."""
     validated = [entry for entry in history if "eval_accuracy" in entry]
     if not validated:
         return None

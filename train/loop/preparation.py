@@ -1,151 +1,158 @@
-"""A cell ready to be trained: its model, its rows as token ids in the order of an epoch, its loss."""
+"""A cell ready to be trained: its model, its examples as token ids in the order of an epoch, its loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from transformers import set_seed
+
 from targen.synthesis.slots import rng
-from train.families.base import Encoded
-from train.families.base import family as family_named
-from train.grid.arms import stratified
-from train.grid.checkers import Job
-from train.grid.encoding import Encodings, encode_asked, encode_parts, examples_of, say_cut
-from train.grid.mixture import epoch
-from train.loop.saving import load_to_device, to_train
+from targen.tasks.task import Example
+from train.families.base import Batch, Encoded, of_type
+from train.families.registry import family_named
+from train.grid.checkers import TrainingJob
+from train.grid.encoding import EncodedExamples, encode_for_prediction, encode_for_training, log_truncated
+from train.grid.losses import LOSSES
+from train.grid.mixture import epoch_examples
+from train.grid.rows import stratified_sample
+from train.loop.losses import CHECKERS, UNWEIGHTED, cell_loss, log_probabilities
+from train.loop.saving import load_cell_to_device, load_initial_model
 from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
-CHECKED = "checked"  # of a batch: what the checkers say of its examples
-ONE = Processes()
+SINGLE = Processes()
+Collate = Callable[[Sequence[Encoded]], Batch]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a trainer needs of a cell: `data` are the examples of an epoch, `held` those of the validation."""
+class PreparedCell:
+    """What the trainer needs of a cell: `epoch` are the examples of one epoch, `held_out` those of the validation."""
 
     loaded: Loaded
-    data: Encodings
-    held: Encodings | None
-    collate: Callable[[list[Any]], dict[str, Any]]
+    epoch: EncodedExamples
+    held_out: EncodedExamples | None
+    collate: Collate
     loss: Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A training example with what its checkers say: IMP log P' - log Q, DIMP log P', NaN for a real row."""
+class CheckedExample:
+    """A training example with what the checkers say of it: see train.grid.losses.LogWeights; NaN: not weighted."""
 
-    encoded: Encoded
-    checked: float
+    example: Encoded
+    checkers: float
 
     @property
     def gold(self) -> int:
-        return self.encoded.gold
+        return self.example.gold
 
     @property
-    def cut(self) -> bool:
-        return self.encoded.cut
+    def truncated(self) -> bool:
+        return self.example.truncated
 
     @property
-    def at_once(self) -> int:
-        return self.encoded.at_once
+    def sequence_count(self) -> int:
+        return self.example.sequence_count
 
     @property
     def length(self) -> int:
-        return self.encoded.length
+        return self.example.length
 
 
-def prepared(job: Job, processes: Processes = ONE) -> Prepared:
-    """The cell ready to be trained: everything drawn by its seed."""
-    from transformers import set_seed
-
-    from train.families.losses import cell_loss
-
+def prepare(job: TrainingJob, processes: Processes = SINGLE) -> PreparedCell:
+    """The cell ready to be trained; its seed decides everything that is drawn."""
     train, family = job.settings.train, family_named(job.settings.model.family)
-    said = _checkers_say(job, processes)  # loads other models, so before the seed is set
+    checkers = _ask_checkers(job, processes)  # loads other models, so before the seed is set
     set_seed(job.cell.seed)
-    loaded = to_train(job.settings, job.cell, processes)
+    loaded = load_initial_model(job.settings, job.cell, processes)
     collate = family.collator(loaded)
-    parts = encode_parts(job.settings, job.cell, loaded, job.parts)
+    encoded = encode_for_training(job.settings, job.cell, loaded, job.rows)
     if processes.first:
-        say_cut(job.settings, job.cell, parts)
-    return Prepared(
+        log_truncated(job.settings, job.cell, encoded)
+    return PreparedCell(
         loaded,
-        training_data(job, parts, said),
-        _held_data(job, loaded),
-        collate if said is None else _with_checked(collate),
-        cell_loss(family, train.loss, train.label_smoothing),
+        epoch_of(job, encoded, checkers),
+        _encode_held_out(job, loaded),
+        collate if checkers is None else _with_checkers(collate),
+        cell_loss(family, LOSSES[train.loss], train.label_smoothing),
     )
 
 
-def training_data(job: Job, parts: Sequence[Encodings], said: Sequence[Sequence[float]] | None = None) -> Encodings:
-    """The examples of one epoch, with what the checkers said of those of every part."""
-    order = _epoch(job, [part.encoded for part in parts])
-    encoded: list[Encoded] = [parts[part].encoded[place] for part, place in order]
-    if said is not None:
-        encoded = [Checked(one, said[part][place]) for one, (part, place) in zip(encoded, order, strict=True)]
-    return Encodings([parts[part].examples[place] for part, place in order], encoded)
+def epoch_of(
+    job: TrainingJob, encoded: Sequence[EncodedExamples], checkers: Sequence[Sequence[float]] | None = None
+) -> EncodedExamples:
+    """The examples of one epoch, with what the checkers say of those of every source."""
+    order = _epoch_order(job, [source.encoded for source in encoded])
+    examples = [encoded[source].examples[index] for source, index in order]
+    token_ids: list[Encoded] = [encoded[source].encoded[index] for source, index in order]
+    if checkers is not None:
+        values = [checkers[source][index] for source, index in order]
+        token_ids = [CheckedExample(example, value) for example, value in zip(token_ids, values, strict=True)]
+    return EncodedExamples(examples, token_ids)
 
 
-def _held_data(job: Job, loaded: Loaded) -> Encodings | None:
-    """The examples of the validation, asked as in the evaluation."""
-    if not job.held:
+def _encode_held_out(job: TrainingJob, loaded: Loaded) -> EncodedExamples | None:
+    """The validation examples, encoded as in the evaluation."""
+    if not job.held_out:
         return None
-    by_part = [(part.task, examples_of(part)) for part in job.held]
-    encoded = [encode_asked(job.settings, job.cell, loaded, job.parts, task, own) for task, own in by_part]
-    return Encodings([one for _, own in by_part for one in own], [one for own in encoded for one in own])
+    examples: list[Example] = []
+    token_ids: list[Encoded] = []
+    for source in job.held_out:
+        examples += source.examples()
+        token_ids += encode_for_prediction(job.settings, job.cell, loaded, job.rows, source.task, source.examples())
+    return EncodedExamples(examples, token_ids)
 
 
-def _with_checked(collate: Callable[[list[Any]], dict[str, Any]]) -> Callable[[list[Any]], dict[str, Any]]:
-    import torch
-
-    def collate_checked(batch: list[Checked]) -> dict[str, Any]:
-        return {**collate([one.encoded for one in batch]), CHECKED: torch.tensor([one.checked for one in batch])}
+def _with_checkers(collate: Collate) -> Collate:
+    def collate_checked(batch: Sequence[Encoded]) -> Batch:
+        checked = of_type(CheckedExample, batch)
+        values = torch.tensor([example.checkers for example in checked])
+        return {**collate([example.example for example in checked]), CHECKERS: values}
 
     return collate_checked
 
 
-def _epoch(job: Job, encoded: Sequence[Sequence[Encoded]]) -> list[tuple[int, int]]:
-    """(number of the part, place in it) of the examples of an epoch: all, or those of a mixture."""
+def _epoch_order(job: TrainingJob, encoded: Sequence[Sequence[Encoded]]) -> list[tuple[int, int]]:
+    """(number of the source, index in it) of the examples of an epoch: all, or those of a mixture."""
     train, seed = job.settings.train, job.cell.seed
     by_task: dict[str, list[tuple[int, int]]] = {}
-    for number, part in enumerate(job.parts):
-        by_task.setdefault(part.task.name, []).extend((number, place) for place in range(len(encoded[number])))
+    for number, source in enumerate(job.rows):
+        by_task.setdefault(source.task.name, []).extend((number, index) for index in range(len(encoded[number])))
     if train.setting == "single":
-        return [one for own in by_task.values() for one in own]
+        return [position for positions in by_task.values() for position in positions]
     if train.mixture_cap is not None:
-        for name, own in by_task.items():
-            golds = [encoded[part][place].gold for part, place in own]
-            by_task[name] = list(stratified(own, golds, train.mixture_cap, rng(seed, name, "cap")))
-    sizes = [len(own) for own in by_task.values()]
-    chosen = epoch(list(by_task), sizes, train.mixture, train.mixture_temperature, seed)
-    return [by_task[name][place] for name, place in chosen]
+        for name, positions in by_task.items():
+            golds = [encoded[number][index].gold for number, index in positions]
+            by_task[name] = list(stratified_sample(positions, golds, train.mixture_cap, rng(seed, name, "cap")))
+    sizes = [len(positions) for positions in by_task.values()]
+    drawn = epoch_examples(list(by_task), sizes, train.mixture, train.mixture_temperature, seed)
+    return [by_task[name][index] for name, index in drawn]
 
 
-def _checkers_say(job: Job, processes: Processes) -> list[list[float]] | None:
-    """What the trained checkers say of every example of every part: IMP log P' - log Q, DIMP log P'; NaN for real rows.
-
-    None: the loss has no weights.
-    """
+def _ask_checkers(job: TrainingJob, processes: Processes) -> list[list[float]] | None:
+    """For each source, log P of the right answer of each example by the first checker, minus that by the second if there is
+    one; NaN for real rows. None: the loss has no weights."""
     if not job.checkers:
         return None
-    quality, *own = [_log_probabilities(checker, job, processes) for checker in job.checkers]
-    if not own:
-        return quality
-    return [[one - other for one, other in zip(p, q, strict=True)] for p, q in zip(quality, own[0], strict=True)]
+    first, *others = [_checker_log_probabilities(checker, job, processes) for checker in job.checkers]
+    if not others:
+        return first
+    return [[p - q for p, q in zip(ps, qs, strict=True)] for ps, qs in zip(first, others[0], strict=True)]
 
 
-def _log_probabilities(checker: Job, job: Job, processes: Processes) -> list[list[float]]:
-    from train.families.losses import NO_WEIGHT, log_probabilities
-
+def _checker_log_probabilities(checker: TrainingJob, job: TrainingJob, processes: Processes) -> list[list[float]]:
     settings = checker.settings
-    loaded = load_to_device(settings, checker.cell)
+    loaded = load_cell_to_device(settings, checker.cell)
     family = family_named(settings.model.family)
-    found = []
-    for part, own in zip(job.parts, encode_parts(settings, checker.cell, loaded, job.parts), strict=True):
-        at_once = max(1, settings.train.device_batch_size // max(one.at_once for one in own.encoded))
+    by_source = []
+    for source, examples in zip(job.rows, encode_for_training(settings, checker.cell, loaded, job.rows), strict=True):
+        most_sequences = max(example.sequence_count for example in examples.encoded)
+        batch_size = max(1, settings.train.device_batch_size // most_sequences)
 
-        def ask(share: list[Encoded], size: int = at_once) -> list[float]:
-            return log_probabilities(family, loaded, share, size)
+        def ask(share: list[Encoded], batch_size: int = batch_size) -> list[float]:
+            return log_probabilities(family, loaded, share, batch_size)
 
-        found.append([NO_WEIGHT] * len(own.encoded) if part.real else processes.shared_out(own.encoded, ask))
-    return found
+        unweighted = [UNWEIGHTED] * len(examples.encoded)
+        by_source.append(unweighted if source.real else processes.distribute(examples.encoded, ask))
+    return by_source

@@ -1,4 +1,4 @@
-"""How fast training goes and what it takes: tokens a second, memory, the share of a GPU's arithmetic that is used."""
+"""Throughput and memory of training: tokens a second, peak memory, model FLOPs utilisation."""
 
 import resource
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from train.families.base import IGNORED
 from train.runtime.processes import Processes
 
 MIB = 2**20
@@ -26,16 +27,16 @@ PEAK_FLOPS = {
 
 
 def peak_flops(device_name: str) -> float | None:
-    """The bf16 peak of a GPU by the name it gives itself; None where it is not known here."""
+    """The bf16 peak (operations a second) of a GPU by the name it reports; None if it is not known here."""
     words = device_name.replace("-", " ").split()
     return next((peak for name, peak in PEAK_FLOPS.items() if all(word in words for word in name.split())), None)
 
 
 def matmul_parameters(model: Any) -> tuple[int, int]:
-    """(parameters that every input token meets in matrix products, those that every decoder token meets).
+    """(parameters that take part in matrix products for every input token, those for every decoder token).
 
-    A table of embeddings is looked up, not multiplied, unless it is also the head. For models without an encoder of
-    their own the second number is 0.
+    A table of embeddings is looked up, not multiplied, unless it is also the head. The second number is 0 for models that
+    are not encoder-decoders.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head: Any = model.get_output_embeddings()
@@ -52,9 +53,9 @@ def matmul_parameters(model: Any) -> tuple[int, int]:
 
 
 def peak_rss() -> float:
-    """MiB of main memory that this process had at its peak.
+    """Peak main memory of this process in MiB.
 
-    Linux has it in VmHWM; getrusage gives the peak of the process that started this one where that was larger.
+    Linux reports it as VmHWM; getrusage would report the peak of the parent process if that was larger.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
@@ -65,10 +66,10 @@ def peak_rss() -> float:
 
 
 class Throughput:
-    """Counts between two lines of the log. Operations are 6 a parameter and token, forward and backward.
+    """Counters between two lines of the log. Operations are 6 for each parameter and token, forward and backward together.
 
-    Source: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1; attention's own products are left out. Frozen
-    parameters (LoRA) are counted as if they were trained.
+    Source: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1; the products of attention itself are left out.
+    Frozen parameters (LoRA) are counted as if they were trained.
     """
 
     def __init__(self, model: Any, processes: Processes, bf16: bool) -> None:
@@ -78,31 +79,31 @@ class Throughput:
         self.start()
 
     def start(self) -> None:
-        """Counts from now on."""
+        """Resets the counters."""
         self._since, self._tokens, self._padded, self._flops = time.monotonic(), 0, 0, 0
 
     def add(self, batch: dict[str, Tensor]) -> None:
-        """Counts a part of a batch, before it is moved to the device."""
+        """Counts a micro-batch, before it is moved to the device."""
         real = int(batch["attention_mask"].sum())
         decoder = batch.get("decoder_input_ids")
-        # the labels' places are the decoder's tokens, padding is -100
-        answers, padded = (int((batch["labels"] != -100).sum()), decoder.numel()) if decoder is not None else (0, 0)
+        # labels and decoder tokens have the same shape; padded labels are IGNORED
+        answers, padded = (int((batch["labels"] != IGNORED).sum()), decoder.numel()) if decoder is not None else (0, 0)
         self._tokens += real + answers
         self._padded += batch["attention_mask"].numel() + padded
         self._flops += 6 * (self._parameters[0] * real + self._parameters[1] * answers)
 
     def take(self) -> dict[str, float | None]:
-        """The figures since the last call, of all processes together; memory is the largest of any."""
+        """The figures since the last call, over all processes; memory is that of the process with most."""
         seconds = max(time.monotonic() - self._since, 1e-9)
         cuda = torch.cuda.max_memory_allocated() / MIB if torch.cuda.is_available() else 0.0
         rss = peak_rss()
-        every = self._processes.gathered([(self._tokens, self._padded, self._flops, rss, cuda)])
-        tokens, padded, flops = (sum(one[place] for one in every) for place in range(3))
+        counters = self._processes.gather([(self._tokens, self._padded, self._flops, rss, cuda)])
+        tokens, padded, flops = (sum(process[column] for process in counters) for column in range(3))
         self.start()
         return {
             "tokens_per_second": round(tokens / seconds, 1),
             "padded_tokens_per_second": round(padded / seconds, 1),
-            "peak_rss_mib": round(max(one[3] for one in every), 1),
-            "peak_cuda_mib": round(max(one[4] for one in every), 1) if cuda else None,
+            "peak_rss_mib": round(max(process[3] for process in counters), 1),
+            "peak_cuda_mib": round(max(process[4] for process in counters), 1) if cuda else None,
             "mfu": round(flops / seconds / self._peak / self._processes.count, 4) if self._peak else None,
         }

@@ -1,4 +1,4 @@
-"""LoRA and QLoRA: adapters beside frozen weights, saved alone, merged where they are used."""
+"""LoRA and QLoRA: adapters for frozen weights, saved alone, merged when they are loaded."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from targen.runtime.errors import UserError
 from train.models.loading import Loaded
 
 ADAPTER = "adapter_config.json"
-BASE = "base"  # folder of a cell: the frozen weights where they exist nowhere else
+BASE = "base"  # folder of a cell: the frozen weights if they exist nowhere else
 MERGED = "merged"  # folder of a cell: the model with its adapters merged
 
 
-def adapted(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
-    """The model with adapters to be trained, in fp32; its head is trained as well. Raises: UserError for unknown targets."""
+def add_adapters(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
+    """The model with new fp32 adapters to be trained; a new head is trained as well. Raises: UserError for unknown targets."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if quantized:
@@ -25,19 +25,19 @@ def adapted(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora),
         modules_to_save=_head(model) if task == "SEQ_CLS" else None,
-        fan_in_fan_out=model.config.model_type == "gpt2",  # its layers keep their weights transposed
+        fan_in_fan_out=model.config.model_type == "gpt2",  # its layers store their weights transposed
     )
     try:
         return get_peft_model(model, config)
     except ValueError as err:
         said = " ".join(str(err).split())[:200]
         raise UserError(
-            f"train.lora.targets: got {lora.targets} ({said}). Take all-linear, or names of modules."
+            f"train.lora.targets: got {lora.targets} ({said}). Set all-linear, or names of modules."
         ) from None
 
 
 def _targets(model: Any, lora: Lora) -> list[str] | str:
-    """Those that peft names for the architecture, every linear layer where it names none."""
+    """The modules that peft recommends for the architecture; every linear layer if it knows none."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
     if lora.targets != "default":
@@ -47,7 +47,7 @@ def _targets(model: Any, lora: Lora) -> list[str] | str:
 
 
 def _head(model: Any) -> list[str]:
-    """The modules with weights outside of the pretrained body: new, so adapters alone would leave them as drawn."""
+    """The modules with weights outside the pretrained body: they are new, and adapters alone would leave them untrained."""
     return [
         name
         for name, module in model.named_children()
@@ -56,6 +56,7 @@ def _head(model: Any) -> list[str]:
 
 
 def has_adapter(folder: Path) -> bool:
+    """Whether the folder has saved adapters."""
     return (folder / ADAPTER).is_file()
 
 
@@ -67,7 +68,7 @@ def merged(base: Loaded, folder: Path) -> Any:
 
 
 def attached(base: Loaded, folder: Path) -> Any:
-    """The base model with the folder's adapters beside it: 4-bit weights take no merge without loss."""
+    """The base model with the folder's adapters attached: merging into 4-bit weights would lose precision."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(base.model, str(folder))

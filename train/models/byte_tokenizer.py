@@ -1,4 +1,4 @@
-"""A tokenizer without files: one token per byte, for models that are built from a configuration."""
+"""A tokenizer without files, one token per byte, for models that are built from a configuration."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ PAD, END = "<pad>", "</s>"
 
 
 def byte_tokenizer(ends: bool) -> "PreTrainedTokenizerBase":
-    """258 tokens: padding, end, the bytes as GPT-2 writes them. `ends`: every text gets its end, as T5 expects."""
+    """258 tokens: padding, end, and the bytes as GPT-2 writes them. `ends`: every text gets an end token, as T5 expects."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a cell: complete ones are found, torn ones are not, a new one is whole before an old one goes.
+"""Checkpoints of a cell: incomplete ones are ignored, and a new one is complete before an old one is removed.
 
-models/<cell>/checkpoint-<step>/ holds what the Trainer saves (weights as safetensors, optimizer, schedule, random states)
-and, written last, complete.json: the settings and rows that it was trained on and the size of every file.
+models/<cell>/checkpoint-<step>/ holds what the Trainer saves (weights as safetensors, optimizer, schedule, RNG states)
+and, written last, complete.json: the fingerprint of settings and rows, and the size of every file.
 """
 
 import json
@@ -16,12 +16,12 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, write_text
 
 PREFIX = "checkpoint-"
-MARK = "complete.json"
+MARKER = "complete.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was saved to its end."""
+    """One that was saved completely."""
 
     folder: Path
     step: int
@@ -30,66 +30,66 @@ class Checkpoint:
 
 
 def complete(folder: Path) -> list[Checkpoint]:
-    """The complete checkpoints below models/<cell>/, oldest first; one with a missing or shortened file is none."""
-    found = []
+    """The complete checkpoints below models/<cell>/, oldest first; one with a missing or shortened file is left out."""
+    checkpoints = []
     for path in folder.glob(f"{PREFIX}*"):
-        if (path / MARK).is_file() and path.name.removeprefix(PREFIX).isdecimal():
-            mark = read_json(path / MARK)
-            if mark["files"] == _sizes(path):
+        if (path / MARKER).is_file() and path.name.removeprefix(PREFIX).isdecimal():
+            marker = read_json(path / MARKER)
+            if marker["files"] == _sizes(path):
                 step = int(path.name.removeprefix(PREFIX))
-                found.append(Checkpoint(path, step, mark["fingerprint"], mark["sharding"]))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+                checkpoints.append(Checkpoint(path, step, marker["fingerprint"], marker["sharding"]))
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def seal(folder: Path, fingerprint: Json, sharding: str) -> None:
-    """Says that the checkpoint is complete, when all of it is on the disk."""
+    """Marks the checkpoint as complete, after all its files are on disk."""
     for path in _files(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    mark = {"fingerprint": fingerprint, "sharding": sharding, "files": _sizes(folder)}
-    write_text(folder / MARK, json.dumps(mark, indent=2) + "\n")
+    marker = {"fingerprint": fingerprint, "sharding": sharding, "files": _sizes(folder)}
+    write_text(folder / MARKER, json.dumps(marker, indent=2) + "\n")
 
 
 def keep(folder: Path, steps: set[int]) -> None:
-    """Removes the checkpoints of all other steps, and what is torn; the mark goes first."""
+    """Removes incomplete checkpoints and those of all other steps; the marker goes first."""
     kept = {checkpoint.folder for checkpoint in complete(folder) if checkpoint.step in steps}
     for path in folder.glob(f"{PREFIX}*"):
         if path not in kept:
-            (path / MARK).unlink(missing_ok=True)
+            (path / MARKER).unlink(missing_ok=True)
             shutil.rmtree(path)
 
 
-def keep_only_checkpoints(folder: Path, *with_them: str) -> None:
-    """Removes what a killed start left: torn checkpoints, and a model that has no done marker.
+def keep_only_checkpoints(folder: Path, *companions: str) -> None:
+    """Removes what a killed start left: incomplete checkpoints, and a model without a done marker.
 
-    `with_them`: what lies beside the checkpoints and belongs to them; it goes when there is none.
+    `companions`: files and folders that belong to the checkpoints; they are kept if there is a checkpoint.
     """
     if not folder.is_dir():
         return
-    found = complete(folder)
-    keep(folder, {checkpoint.step for checkpoint in found})
+    checkpoints = complete(folder)
+    keep(folder, {checkpoint.step for checkpoint in checkpoints})
     for path in folder.iterdir():
-        if not path.name.startswith(PREFIX) and not (found and path.name in with_them):
+        if not path.name.startswith(PREFIX) and not (checkpoints and path.name in companions):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
-def writing(what: Path) -> Iterator[None]:
-    """Whatever fails while the body writes `what` becomes one line. Raises: UserError."""
+def writing(path: Path) -> Iterator[None]:
+    """Turns failures of the body, which writes `path`, into one line. Raises: UserError."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as err:  # torch says of a full disk only RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as err:  # torch reports a full disk as a RuntimeError
         said = " ".join(str(err).split())[:200]
         raise UserError(
-            f"run.dir: {what} could not be written ({said}). Make room on the disk; the same command goes on from the "
+            f"run.dir: {path} could not be written ({said}). Make room on the disk; rerun the command to resume from the "
             "last good checkpoint."
         ) from err
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARK)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Where a model comes from: pretrained weights that are the ones named, or a configuration of sizes."""
+"""Loads models: pretrained weights, verified by checksum, or new ones built from a configuration of sizes."""
 
 import hashlib
 import importlib.util
@@ -19,7 +19,7 @@ BYTES = "bytes"  # model.tokenizer: a token per byte, built here
 
 @dataclass(frozen=True)
 class Loading:
-    """How weights lie in memory and how attention is computed. Without `weights` nothing but a model's shapes is read."""
+    """How weights are held in memory and how attention is computed. Without `weights` only a model's shapes are read."""
 
     precision: Precision = "fp32"
     attention: str | None = None
@@ -31,6 +31,17 @@ PLAIN = Loading()
 
 
 @dataclass(frozen=True)
+class FamilyTraits:
+    """What loading has to know of a family of models."""
+
+    special_tokens: tuple[str, ...]  # those that its tokenizer must have: pad, eos
+    ends_texts: bool = False  # the byte tokenizer adds an end token to every text
+    pads_with_end: bool = False  # a tokenizer without a pad token pads with its end token
+    has_new_head: bool = False  # the head's weights may be missing from the files
+    limits_positions: bool = True  # the model has a fixed number of positions
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A model with its tokenizer."""
 
@@ -39,35 +50,36 @@ class Loaded:
 
 
 def loading_of(train: Train) -> Loading:
+    """As train.precision, train.attention and train.quantize ask."""
     return Loading(train.precision, train.attention, train.quantize)
 
 
-def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
+def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, **config: Any) -> Loaded:
     """The model of one of transformers' Auto classes with its tokenizer; `config` overrides entries of its configuration.
 
-    Raises: UserError where it is missing or not what its checksum says, or wants what was not allowed.
+    Raises: UserError if it is missing, its checksum is wrong, or it needs something that was not allowed.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quiet()
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, traits)
     options = _options(loading)
     try:
         if model.config is not None:
             sizes = {"vocab_size": len(tokenizer), **special_tokens(tokenizer), **model.config, **config}
-            return Loaded(auto.from_config(AutoConfig.for_model(**sizes), **options), tokenizer)
+            return Loaded(auto_class.from_config(AutoConfig.for_model(**sizes), **options), tokenizer)
         path = resolve(model)
         if not loading.weights:
-            own = AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code, **config)
-            return Loaded(auto.from_config(own, trust_remote_code=model.remote_code, **options), tokenizer)
+            sizes = AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code, **config)
+            return Loaded(auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options), tokenizer)
         if loading.quantize is not None:
             config["quantization_config"] = _four_bits()
         # pickled weights can run code when they are read; transformers reads them with weights_only
-        found = from_files(
-            auto,
+        weights = from_files(
+            auto_class,
             path,
-            new_head=model.family == "encoder",
+            new_head=traits.has_new_head,
             use_safetensors=None if model.pickle else True,
             trust_remote_code=model.remote_code,
             **options,
@@ -75,28 +87,30 @@ def load(auto: Any, model: Model, loading: Loading, **config: Any) -> Loaded:
         )
     except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
-    return Loaded(found, tokenizer)
+    return Loaded(weights, tokenizer)
 
 
-def load_folder(auto: Any, folder: Path, loading: Loading) -> Loaded:
-    """A model that was trained here, with its tokenizer. Raises: UserError where it cannot be read."""
+def load_folder(auto_class: Any, folder: Path, loading: Loading) -> Loaded:
+    """A model that was trained here, with its tokenizer. Raises: UserError if it cannot be read."""
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     _quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return Loaded(from_files(auto, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer)
+        return Loaded(
+            from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise UserError(
-            f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train anew."
+            f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train again."
         ) from None
 
 
 def _quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # that a head is new is no news
+    transformers_logging.set_verbosity_error()  # a new head is expected, not worth a warning
     transformers_logging.disable_progress_bar()
 
 
@@ -109,7 +123,7 @@ def _options(loading: Loading) -> dict[str, Any]:
 
 
 def config_of(model: Model) -> "PretrainedConfig":
-    """The model's configuration. Raises: UserError where it cannot be had."""
+    """The model's configuration. Raises: UserError if it is not available."""
     from transformers import AutoConfig
 
     try:
@@ -120,14 +134,14 @@ def config_of(model: Model) -> "PretrainedConfig":
         raise not_loaded(model, err) from None
 
 
-def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
-    """The tokenizer, with the special tokens that its family needs. Raises: UserError where one is missing."""
+def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBase":
+    """The tokenizer, with the special tokens that its family needs. Raises: UserError if one is missing."""
     from transformers import AutoTokenizer
 
     source = model.tokenizer or model.path
-    assert source is not None  # said by the settings' own check
+    assert source is not None  # the settings' rules ensure it
     if source == BYTES:
-        return byte_tokenizer(ends=model.family == "seq2seq")
+        return byte_tokenizer(traits.ends_texts)
     try:
         tokenizer = AutoTokenizer.from_pretrained(_in_package(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
@@ -136,27 +150,27 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
         raise UserError(
             f"model.path: {source} has no tokenizer, expected a tokenizer.json or a vocabulary. Name one: model.tokenizer=..."
         )
-    if model.family == "decoder" and tokenizer.pad_token is None:
+    if traits.pads_with_end and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, and the end of an answer is learnt by its id
-    needed = {"encoder": ("pad",), "seq2seq": ("pad", "eos"), "decoder": ("eos",)}[model.family]
-    missing = [name for name in needed if getattr(tokenizer, f"{name}_token") is None]
+    missing = [name for name in traits.special_tokens if getattr(tokenizer, f"{name}_token") is None]
     if missing:
         raise UserError(
             f"model.path: the tokenizer of {model.name} has no {' and no '.join(missing)} token, expected one for the family "
-            f"{model.family}. Set it in its tokenizer_config.json, or take another model."
+            f"{model.family}. Set it in its tokenizer_config.json, or choose another model."
         )
     return tokenizer
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None]:
+    """The ids of the special tokens as a model's configuration names them."""
     return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
 
 
 def resolve(model: Model) -> str:
     """The local directory or Hub id of a model; `package:<package>/<folder>` is looked up among installed packages.
 
-    Raises: UserError when the package is missing, a directory has no weights that may be read, or model.safetensors has
-    another checksum than the configuration.
+    Raises: UserError if the package is missing, a directory has no weights that may be read, or the checksum of
+    model.safetensors differs from the configuration's.
     """
     assert model.path is not None
     path = _in_package(model.path)
@@ -193,10 +207,10 @@ def _check_sum(path: str, sha256: str) -> None:
         raise UserError(
             f"model.path: {path} has no model.safetensors, expected one with model.sha256. Set model.sha256=null for a Hub id."
         )
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != sha256:
         raise UserError(
-            f"model.sha256: {weights} has {found}, expected {sha256}. The weights are not the ones named: do not use them."
+            f"model.sha256: {weights} has {digest}, expected {sha256}. These are not the weights that the configuration names: do not use them."
         )
 
 
@@ -213,62 +227,19 @@ def _four_bits() -> Any:
     )
 
 
-def check_loadable(model: Model, train: Train) -> None:
-    """Raises: UserError for what can be known about a model before its weights are loaded."""
-    import torch
-
-    problems = []
-    gpu = torch.cuda.is_available()
-    if train.quantize and not (gpu and importlib.util.find_spec("bitsandbytes")):
-        lacking = "bitsandbytes, which is not installed. Run pip install 'targen[gpu]'" if gpu else "a CUDA GPU"
-        problems.append(f"train.quantize: got {train.quantize}, which needs {lacking}. Leave it out otherwise.")
-    if train.attention == "flash_attention_2" and not (gpu and importlib.util.find_spec("flash_attn")):
-        lacking = "flash-attn, which is not installed" if gpu else "a CUDA GPU"
-        problems.append(f"train.attention: got flash_attention_2, which needs {lacking}. Set train.attention=sdpa.")
-    if train.precision != "fp32" and gpu and not torch.cuda.is_bf16_supported():
-        problems.append(f"train.precision: got {train.precision}, which this GPU has not. Set train.precision=fp32.")
-    positions = _positions(model)
-    if positions is not None and train.max_length > positions:
-        problems.append(
-            f"train.max_length: got {train.max_length}, expected at most {positions}, the positions of {model.name}. "
-            f"Set train.max_length={positions}."
-        )
-    if problems:
-        raise UserError("\n".join(problems))
-    _check_vocabulary(model, load_tokenizer(model))
-
-
-def _check_vocabulary(model: Model, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Raises: UserError for a tokenizer with more tokens than the model has embeddings."""
-    size = None if model.config is not None else getattr(config_of(model), "vocab_size", None)
-    most = max(tokenizer.vocab_size - 1, tokenizer.pad_token_id or 0, tokenizer.eos_token_id or 0)
-    if size is not None and most >= size:
-        raise UserError(
-            f"model.tokenizer: has {most + 1} tokens, expected at most {size}, as {model.name} has embeddings for. Take the "
-            "tokenizer of this model."
-        )
-
-
-def _positions(model: Model) -> int | None:
-    """How many tokens the model has positions for; None: no limit of its own (relative positions)."""
-    found = config_of(model)
-    limit: int | None = None if model.family == "seq2seq" else getattr(found, "max_position_embeddings", None)
-    if limit is not None and "roberta" in str(found.model_type):
-        limit -= int(found.pad_token_id or 0) + 1  # its positions are counted from behind the padding's
-    return limit
-
-
 def not_loaded(model: Model, err: Exception) -> UserError:
     """The error for a model that cannot be loaded."""
     whole = " ".join(str(err).split())
     said = whole[:300]
     if "trust_remote_code" in whole:
         return UserError(
-            f"model.path: {model.path} needs program code of its own, which is not run unasked. Read it, then allow it by "
+            f"model.path: {model.path} needs its own program code, which does not run unless you allow it. Read it, then set "
             "+model.remote_code=true."
         )
     if "attn_implementation" in said or "attention implementation" in said:
-        return UserError(f"train.attention: {model.name} has no such attention ({said}). Set train.attention=null.")
+        return UserError(
+            f"train.attention: {model.name} does not support this attention ({said}). Set train.attention=null."
+        )
     if "no file named model.safetensors" in said:
         return UserError(
             f"model.path: {model.path} has no model.safetensors ({said}). If it has pickled weights, which can run code when "

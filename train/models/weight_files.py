@@ -1,4 +1,4 @@
-"""Whether the files of a model are whole: what is missing in them would be drawn at random, and nobody would notice."""
+"""Checks that a model's files are complete: missing weights would be drawn at random, and nobody would notice."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ NAMED = 3  # weights that an error lists
 
 
 def check_readable(folder: Path) -> None:
-    """Raises: UserError for a file of weights that was cut or damaged; only its head is read."""
+    """Raises: UserError if a weight file is truncated or damaged; only file headers are read."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.safetensors")):
@@ -18,25 +18,25 @@ def check_readable(folder: Path) -> None:
                 pass
         except SafetensorError as err:
             raise UserError(
-                f"model.path: {path} is damaged ({' '.join(str(err).split())[:200]}). Fetch the model anew."
+                f"model.path: {path} is damaged ({' '.join(str(err).split())[:200]}). Download the model again."
             ) from None
 
 
-def from_files(auto: Any, path: str | Path, new_head: bool, **options: Any) -> Any:
-    """The model of one of transformers' Auto classes with all its weights from the files, `new_head`: but for the head.
+def from_files(auto_class: Any, path: str | Path, new_head: bool, **options: Any) -> Any:
+    """The model of one of transformers' Auto classes with all its weights from the files; `new_head`: except the head.
 
-    Raises: ValueError where the files have not all of them.
+    Raises: ValueError if the files lack weights.
     """
-    found, report = auto.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
-    lacking = [name for name in report["missing_keys"] if not (new_head and _is_head(found, name))]
+    model, report = auto_class.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    missing = [name for name in report["missing_keys"] if not (new_head and _is_head(model, name))]
     resized = [name for name, *_ in report["mismatched_keys"]]
-    for names, what in ((lacking, "are not in its files"), (resized, "have another shape than its config.json says")):
+    for names, problem in ((missing, "are missing from its files"), (resized, "differ in shape from its config.json")):
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            raise ValueError(f"the weights {', '.join(sorted(names)[:NAMED])}{more} {what}")
-    return found
+            raise ValueError(f"the weights {', '.join(sorted(names)[:NAMED])}{more} {problem}")
+    return model
 
 
 def _is_head(model: Any, name: str) -> bool:
-    """A pooler counts as head: few encoders were pretrained with it."""
+    """Whether a weight is part of the head. A pooler counts as head: few encoders were pretrained with it."""
     return not name.startswith(f"{model.base_model_prefix}.") or ".pooler." in name

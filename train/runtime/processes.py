@@ -1,4 +1,4 @@
-"""The processes that train together, as `accelerate launch` starts them; one, where nothing did."""
+"""The processes that train together, as `accelerate launch` starts them; a single one otherwise."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,48 +29,48 @@ class Processes:
         return self.index == 0
 
     def wait(self) -> None:
-        """Returns when all are here."""
+        """Returns when all processes have called it."""
         if self.count > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
 
     def leave(self) -> None:
-        """Ends the connection to the others: its threads abort a process that ends with it open."""
+        """Closes the connection to the others: its threads abort a process that ends with it open."""
         if self.count > 1:
             from torch import distributed
 
             if distributed.is_initialized():
                 distributed.destroy_process_group()
 
-    def agree(self, value: int) -> int:
-        """The largest value that one of them has, the same in all."""
+    def largest(self, value: int) -> int:
+        """The largest value of any process, the same in all."""
         if self.count == 1:
             return value
-        return max(self.gathered([value]))
+        return max(self.gather([value]))
 
-    def of_first(self, value: Value) -> Value:
-        """What the first one has."""
-        return self.gathered([value])[0]
+    def broadcast(self, value: Value) -> Value:
+        """The first process's value, the same in all."""
+        return self.gather([value])[0]
 
-    def gathered(self, values: list[Value]) -> list[Value]:
-        """All values of all processes, in their order."""
+    def gather(self, values: list[Value]) -> list[Value]:
+        """All values of all processes, in the order of the processes."""
         if self.count == 1:
             return values
         from accelerate.utils import gather_object
 
-        found: list[Value] = gather_object(values)
-        return found
+        gathered: list[Value] = gather_object(values)
+        return gathered
 
-    def shared_out(self, items: Sequence[Item], compute: Callable[[list[Item]], Sequence[Value]]) -> list[Value]:
-        """What `compute` says of each item, in their order: each process asks it for its share, and each gets all."""
-        own = range(self.index, len(items), self.count)
-        found = list(zip(own, compute([items[place] for place in own]), strict=True))
-        return [value for _, value in sorted(self.gathered(found), key=lambda one: one[0])]
+    def distribute(self, items: Sequence[Item], compute: Callable[[list[Item]], Sequence[Value]]) -> list[Value]:
+        """The values that `compute` returns for the items, in their order: each process computes a share, and gets all."""
+        share = range(self.index, len(items), self.count)
+        indexed = list(zip(share, compute([items[index] for index in share]), strict=True))
+        return [value for _, value in sorted(self.gather(indexed), key=lambda pair: pair[0])]
 
 
-def join() -> Processes:
-    """Joins the others. Torch is imported only where there are some."""
+def join_processes() -> Processes:
+    """The processes that this one belongs to. Torch is imported only if there are several."""
     sharding = next(
         (name for name in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true"), "none"
     )
@@ -84,10 +84,10 @@ def join() -> Processes:
 
 
 @contextmanager
-def together(cfg: DictConfig, check: Callable[[Settings], object]) -> Iterator[tuple[Settings, Processes]]:
-    """The settings and the processes of a phase. The first one checks for all, writes config.yaml and holds the lock of the
-    run, or that of the one cell that it works on."""
-    processes = join()
+def open_run_together(cfg: DictConfig, check: Callable[[Settings], object]) -> Iterator[tuple[Settings, Processes]]:
+    """The settings and the processes of a phase. The first process checks for all, writes config.yaml and holds the lock of
+    the run, or that of the one cell it works on."""
+    processes = join_processes()
     try:
         if not processes.first:
             processes.wait()
@@ -98,6 +98,6 @@ def together(cfg: DictConfig, check: Callable[[Settings], object]) -> Iterator[t
         with locked(settings.paths.root, lock_of(settings.cell)):
             processes.wait()
             yield settings, processes
-        processes.wait()  # all end together, for one that is left alone by the others may abort
+        processes.wait()  # all end together, for a process whose peers are gone may abort
     finally:
         processes.leave()

@@ -1,4 +1,4 @@
-"""A Weights & Biases run around a piece of work that may be done in several starts."""
+"""A Weights & Biases run around work that may take several starts."""
 
 import secrets
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from targen.runtime.jsonl import write_text
 if TYPE_CHECKING:
     from wandb import Run
 
-WANDB = "wandb_id.txt"  # file of a folder: the id of its Weights & Biases run
+WANDB = "wandb_id.txt"  # file of a folder with the id of its Weights & Biases run
 
 
 @contextmanager
 def wandb_run(settings: Settings, folder: Path, name: str, job_type: str | None = None) -> "Iterator[Run | None]":
-    """A Weights & Biases run with the whole configuration; None where it is disabled.
+    """A Weights & Biases run with the whole configuration; None if it is disabled.
 
-    Its id stands in a file of the folder, and is taken again by the next start there.
+    Its id is kept in a file of the folder, so that the next start resumes the same run.
     """
     if settings.wandb.mode == "disabled":
         yield None
@@ -32,7 +32,7 @@ def wandb_run(settings: Settings, folder: Path, name: str, job_type: str | None 
     write_text(known, id + "\n")
     run = wandb.init(
         id=id,
-        resume="allow" if settings.wandb.mode == "online" else None,  # offline the sync puts equal ids together
+        resume="allow" if settings.wandb.mode == "online" else None,  # offline, syncing joins equal ids
         project=settings.wandb.project,
         mode=settings.wandb.mode,
         name=name,

@@ -29,15 +29,15 @@ from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from targen.tasks.task import Example, Row, Task
-from train.families.base import family as family_named
-from train.grid.arms import Part
+from train.families.checks import check_loadable
+from train.families.registry import family_named
 from train.grid.cells import Cell, done, fingerprint
-from train.grid.checkers import Job, checker_settings
-from train.grid.encoding import encode_asked, examples_of
-from train.grid.pending_jobs import Surroundings
-from train.loop.predictions import predicted
-from train.loop.saving import load_to_device
-from train.models.loading import check_loadable
+from train.grid.checkers import TrainingJob, checker_settings
+from train.grid.encoding import encode_for_prediction
+from train.grid.pending_jobs import TrainContext
+from train.grid.rows import TaskRows
+from train.loop.predictions import predict_scores
+from train.loop.saving import load_cell_to_device
 from train.runtime.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def difficulty(settings: Settings, pair: Pair, stop: StopRequest) -> Found:
     check_loadable(own.model, own.train)
     kinds = 1 if pair.task.choices == "texts" else 2
     with Progress(PART, "steps") as progress:
-        around = Surroundings(Processes(), stop, progress)
+        context = TrainContext(Processes(), stop, progress)
         logger.info(
             "%s: %s: %d models of %s",
             PART,
@@ -87,8 +87,8 @@ def difficulty(settings: Settings, pair: Pair, stop: StopRequest) -> Found:
             folds * kinds * len(rows) + (len(rows) == 2) * 2,
             own.model.name,
         )
-        asked = {side: _asked_all(own, around, pair, side, found) for side, found in rows.items()}
-        crossed = _crossed(own, around, pair, rows)
+        asked = {side: _asked_all(own, context, pair, side, found) for side, found in rows.items()}
+        crossed = _crossed(own, context, pair, rows)
     details: Json = {
         side: _details(pair.task, rows[side], found, settings.analysis.top) for side, found in asked.items()
     }
@@ -129,14 +129,14 @@ def _measures(pair: Pair, asked: dict[str, list[Asked]], note: str) -> tuple[Mea
     return tuple(found)
 
 
-def _crossed(settings: Settings, around: Surroundings, pair: Pair, rows: dict[str, list[Row]]) -> list[Measure]:
+def _crossed(settings: Settings, context: TrainContext, pair: Pair, rows: dict[str, list[Row]]) -> list[Measure]:
     """How often a model that was trained on one set gives the labels of the other: a wrong label, or another kind of row."""
     if len(rows) < 2:
         return []
     counts = {}
     trained: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
     for side, other, arm in trained:
-        asked = _log2_of_right(settings, around, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False)
+        asked = _log2_of_right(settings, context, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False)
         counts[side] = sum(one["right"] for one in asked), len(asked)
     title = "labels that a model trained on the other set gives"
     return [shares(PART, "accuracy_of_other", title, counts, settings.model.name)]
@@ -160,7 +160,7 @@ def _details(task: Task, rows: Sequence[Row], asked: Sequence[Asked], top: int) 
     return {"hardest": listed(ranked[:top]), "easiest": listed(ranked[::-1][:top]), "rows": every}
 
 
-def _asked_all(settings: Settings, around: Surroundings, pair: Pair, side: str, rows: Sequence[Row]) -> list[Asked]:
+def _asked_all(settings: Settings, context: TrainContext, pair: Pair, side: str, rows: Sequence[Row]) -> list[Asked]:
     """Every row, asked of models that were trained on the other folds."""
     task, every = pair.task, grouped(rows, pair.task)
     labels = [label_name(task, instance[0]) if task.labels else None for instance in every]
@@ -170,7 +170,7 @@ def _asked_all(settings: Settings, around: Surroundings, pair: Pair, side: str, 
         held = [(place, row) for place, instance in enumerate(every) if dealt[place] == fold for row in instance]
         taught = tuple(row for place, instance in enumerate(every) if dealt[place] != fold for row in instance)
         arm: ArmName = "original" if side == "a" else "synthetic"
-        ask = partial(_log2_of_right, settings, around, task, arm, taught, tuple(row for _, row in held))
+        ask = partial(_log2_of_right, settings, context, task, arm, taught, tuple(row for _, row in held))
         read, null = ask(blank=False), None if task.choices == "texts" else ask(blank=True)
         examples = [(place, one) for place, row in held for one in task.examples(row)]
         for number, (place, one) in enumerate(examples):
@@ -191,7 +191,7 @@ def folds_of(labels: Sequence[str | None], folds: int, draws: Random) -> list[in
 
 def _log2_of_right(
     settings: Settings,
-    around: Surroundings,
+    context: TrainContext,
     task: Task,
     arm: ArmName,
     taught: tuple[Row, ...],
@@ -202,7 +202,7 @@ def _log2_of_right(
 
     From the disk, where these models were asked these rows before. A model is removed when it was asked.
     """
-    part = Part(task, taught, real=arm == "original", blank=blank)
+    part = TaskRows(task, taught, real=arm == "original", blank=blank)
     job = _job(settings, arm, part, held)
     path = settings.paths.predictions(job.cell.name)
     if path.is_file():
@@ -210,12 +210,12 @@ def _log2_of_right(
     if done(settings.paths, job.cell) is None:
         from train.loop.finetune import train_cell
 
-        train_cell(around, job)
-    loaded = load_to_device(settings, job.cell)
-    examples = examples_of(replace(part, rows=held))
-    encoded = encode_asked(settings, job.cell, loaded, (), task, examples)
+        train_cell(context, job)
+    loaded = load_cell_to_device(settings, job.cell)
+    examples = replace(part, rows=held).examples()
+    encoded = encode_for_prediction(settings, job.cell, loaded, (), task, examples)
     family = family_named(settings.model.family)
-    scores = predicted(family, loaded, encoded, settings.eval.batch_size, around.processes)
+    scores = predict_scores(family, loaded, encoded, settings.eval.batch_size, context.processes)
     found = [_line(example, own) for example, own in zip(examples, scores, strict=True)]
     write_jsonl(path, found)
     shutil.rmtree(settings.paths.model(job.cell.name))
@@ -230,10 +230,10 @@ def _line(example: Example, scores: Sequence[float]) -> Json:
     return {"idx": example.id, "log2": summed / log(2), "right": best in example.gold}
 
 
-def _job(settings: Settings, arm: ArmName, part: Part, held: Sequence[Row]) -> Job:
+def _job(settings: Settings, arm: ArmName, part: TaskRows, held: Sequence[Row]) -> TrainingJob:
     """A cell that is named by all it depends on, the rows that it will be asked included."""
     name = f"pvi-{'null' if part.blank else 'text'}"
     cell = Cell(settings.model.name, name, part.task.name, arm, settings.seeds[0], (part.task.name,))
     mark = fingerprint(settings, cell, part.rows) | {"blank": part.blank}
     digest = hashlib.sha256(json.dumps([mark, held], sort_keys=True).encode()).hexdigest()[:12]
-    return Job(settings, replace(cell, mark=digest), (part,), (), mark)
+    return TrainingJob(settings, replace(cell, digest=digest), (part,), (), mark)

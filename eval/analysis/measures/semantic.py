@@ -119,9 +119,10 @@ def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
     import torch
     from transformers import AutoModel
 
+    from train.families.encoder import TRAITS
     from train.models.loading import PLAIN, load
 
-    loaded = load(AutoModel, model, PLAIN)
+    loaded = load(AutoModel, model, TRAITS, PLAIN)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = loaded.model.to(device).eval()
     positions = getattr(network.config, "max_position_embeddings", MAX_TOKENS)

@@ -21,9 +21,9 @@ from targen.data.original import FIXTURE, read_rows, spread
 from targen.tasks.task import Example, Row, Task
 from tests.support.commands import ORIGINALS, settings
 from tests.support.small_data import SPECS
-from train.data.rendering import answers, prompt
-from train.families import decoder, seq2seq
-from train.families.base import family
+from train.data.rendering import CUE, answers, prompt
+from train.families.registry import text_family_named
+from train.families.text import EncodedContinuation, EncodedText
 from train.grid.cells import cells
 from train.loop.saving import load_cell
 from train.models.loading import Loaded
@@ -103,12 +103,12 @@ def compare_with_the_harness_prompts(name: str, folder: Path, kind: str, model: 
     """Our scorer on what the harness asks; the number of documents."""
     task, rows = SPECS[name], rows_of(name, folder)
     results, samples = asked(harness_task(name, documents(task, rows)), lm)
-    module = {"decoder": decoder, "seq2seq": seq2seq}[kind]
+    encoded_type = {"decoder": EncodedContinuation, "seq2seq": EncodedText}[kind]
     encoded = []
     for sample in samples:
         pairs = [lm._encode_pair(context, answer) for context, answer in sample["arguments"]]
-        encoded.append(module.Encoded(pairs[0][0], tuple(answer for _, answer in pairs), -1))
-    predicted = dict(family(kind).predict(model, encoded, 4))
+        encoded.append(encoded_type(pairs[0][0], tuple(answer for _, answer in pairs), -1))
+    predicted = dict(text_family_named(kind).predict(model, encoded, 4))
     for place, sample in enumerate(samples):
         own = torch.tensor([one[0] for one in sample["filtered_resps"]]).log_softmax(dim=0)
         assert torch.allclose(torch.tensor(predicted[place]), own, atol=1e-3)
@@ -125,7 +125,7 @@ def compare_with_our_prompts(name: str, folder: Path, kind: str, model: Loaded, 
     """The harness, with its own metrics, on what we ask; our scores."""
     task, rows = SPECS[name], rows_of(name, folder)
     examples, end = examples_of(task, rows), model.tokenizer.eos_token
-    cue, blank = (f"\n{decoder.CUE}", " ") if kind == "decoder" else ("", "")
+    cue, blank = (f"\n{CUE}", " ") if kind == "decoder" else ("", "")
     docs = [
         {
             **document,
@@ -139,7 +139,9 @@ def compare_with_our_prompts(name: str, folder: Path, kind: str, model: Loaded, 
     target = 0 if name == "record" else "right"  # ReCoRD's metric reads the answers themselves
     results, samples = asked(harness_task(name, docs, doc_to_target=target, **changed), lm)
 
-    found = dict(family(kind).predict(model, family(kind).encode(model, task, examples, 16000), 4))
+    found = dict(
+        text_family_named(kind).predict(model, text_family_named(kind).encode(model, task, examples, 16000), 4)
+    )
     predictions = []
     for place, (example, sample) in enumerate(zip(examples, samples, strict=True)):
         theirs = torch.tensor([one[0] for one in sample["filtered_resps"]])

@@ -21,15 +21,20 @@ from targen.runtime.jsonl import write_jsonl
 from targen.tasks.task import Example
 from tests.support.commands import command, lines, settings
 from tests.support.small_data import SPECS, examples_of, small_overrides, small_run, tiny_gpt2, tiny_overrides
-from train.data.rendering import prompt, read_answer, right_answer, with_cue
-from train.families import decoder, seq2seq
-from train.families.base import writing_family
+from train.data.rendering import cued_prompt, prompt, read_answer, right_answer
+from train.families.decoder import DecoderFamily
+from train.families.registry import family_named, text_family_named
+from train.families.seq2seq import Seq2SeqFamily
+from train.families.text import EncodedContinuation
 from train.grid.cells import cells
-from train.grid.encoding import encode_asked, solved_examples
-from train.inference.batching import Size, batches
+from train.grid.encoding import demonstrations, encode_for_prediction
+from train.inference.batching import ItemSize, length_batches
 from train.inference.ranking import log_likelihoods
-from train.models.loading import Loaded, Loading, load_tokenizer
+from train.models.loading import Loaded, Loading
 from train.run import train
+
+decoder = DecoderFamily()
+seq2seq = Seq2SeqFamily()
 
 WRITERS = ("seq2seq", "decoder")
 AS_IT_IS = ["model=tiny_decoder", "arms=[none]", "train.max_length=2000"]
@@ -41,7 +46,7 @@ def tiny() -> dict[str, Loaded]:
     found = {}
     for family in WRITERS:
         torch.manual_seed(0)
-        found[family] = writing_family(family).load_pretrained(settings(f"model=tiny_{family}").model, SPECS["cb"])
+        found[family] = text_family_named(family).load_pretrained(settings(f"model=tiny_{family}").model, SPECS["cb"])
         found[family].model.eval()
     return found
 
@@ -62,7 +67,7 @@ def test_answers_are_ranked_by_the_sum_or_the_mean_over_their_tokens(
     family: str, name: str, tiny: dict[str, Loaded]
 ) -> None:
     """Also where a prompt has more answers than go through at once. The end of an answer is one of its tokens."""
-    loaded, module = tiny[family], writing_family(family)
+    loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS[name], examples_of(name)[:3], 700)
     assert len({len(answer) for one in encoded for answer in one.answers}) > 1
     by_sum, by_mean = [], []
@@ -106,11 +111,12 @@ def test_the_mean_may_choose_what_the_sum_does_not(tmp_path: Path) -> None:
 
 def test_batches_hold_like_lengths_and_no_more_than_fits() -> None:
     sizes = [
-        Size(length, 1, count) for length, count in ((10, 2), (900, 2), (700, 2), (9, 3), (900, 2), (8, 9), (800, 1))
+        ItemSize(length, 1, count)
+        for length, count in ((10, 2), (900, 2), (700, 2), (9, 3), (900, 2), (8, 9), (800, 1))
     ]
-    assert list(batches(sizes, 5, torch.device("cuda"))) == [[1, 4, 6], [2, 0], [3], [5]]
-    assert list(batches(sizes, 5, torch.device("cpu"))) == [[1], [4], [6], [2], [0, 3], [5]]  # 2 x 700 > 1024
-    assert list(batches([], 5, torch.device("cpu"))) == []
+    assert list(length_batches(sizes, 5, torch.device("cuda"))) == [[1, 4, 6], [2, 0], [3], [5]]
+    assert list(length_batches(sizes, 5, torch.device("cpu"))) == [[1], [4], [6], [2], [0, 3], [5]]  # 2 x 700 > 1024
+    assert list(length_batches([], 5, torch.device("cpu"))) == []
 
 
 READ = [  # task, what was written, what is read
@@ -158,16 +164,16 @@ def greedy(family: str, loaded: Loaded, asked: list[int], count: int) -> list[in
 @pytest.mark.parametrize("family", WRITERS)
 def test_the_likeliest_token_is_written_again_and_again(family: str, tiny: dict[str, Loaded]) -> None:
     """In batches of prompts of different length, and whatever settings of generation the model comes with."""
-    loaded, module = tiny[family], writing_family(family)
+    loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS["cb"], examples_of("cb")[:5], 900)
     ids = [greedy(family, loaded, one.prompt, 8) for one in encoded]
     wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
-    assert dict(module.write(loaded, encoded, 2, 8)) == wanted
+    assert dict(module.generate(loaded, encoded, 2, 8)) == wanted
     usual = loaded.model.generation_config
     own = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
     loaded.model.generation_config = own
     try:
-        assert dict(module.write(loaded, encoded, 3, 8)) == wanted
+        assert dict(module.generate(loaded, encoded, 3, 8)) == wanted
         assert loaded.model.generation_config is own
     finally:
         loaded.model.generation_config = usual
@@ -183,7 +189,7 @@ def test_a_decoder_stops_at_the_end_of_the_line(tiny: dict[str, Loaded]) -> None
     with torch.no_grad():
         rows[both] = rows[both.flip(0)]  # the model now writes a line end where it wrote this token
     try:
-        assert dict(decoder.write(loaded, encoded, 1, 6)) == {0: loaded.tokenizer.decode(ids[:place]) + "\n"}
+        assert dict(decoder.generate(loaded, encoded, 1, 6)) == {0: loaded.tokenizer.decode(ids[:place]) + "\n"}
     finally:
         with torch.no_grad():
             rows[both] = rows[both.flip(0)]
@@ -194,9 +200,9 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
         Model("gpt2", "decoder", str(tiny_gpt2(tmp_path)), None, 1e-3, "fp32"), SPECS["cb"]
     )
     word = loaded.tokenizer("the")["input_ids"][0]
-    encoded = [decoder.Encoded([word] * count, ([1, 0],), 0) for count in (1022, 1018, 40)]
-    alone = {place: next(decoder.write(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
-    assert dict(decoder.write(loaded, encoded, 3, 8)) == alone
+    encoded = [EncodedContinuation([word] * count, ([1, 0],), 0) for count in (1022, 1018, 40)]
+    alone = {place: next(decoder.generate(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
+    assert dict(decoder.generate(loaded, encoded, 3, 8)) == alone
     assert len(loaded.tokenizer(alone[0])["input_ids"]) <= 2
 
 
@@ -232,8 +238,8 @@ def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
 def asked(run: Settings, name: str, examples: Sequence[Example], number: int = 0) -> list[str]:
     """The prompts of the run's cell of this number, as the model gets them."""
     task, cell = run.tasks[name], cells(run)[number]
-    loaded = Loaded(None, load_tokenizer(run.model))
-    encoded = encode_asked(run, cell, loaded, original_parts(run, [task]), task, examples)
+    loaded = Loaded(None, family_named(run.model.family).load_tokenizer(run.model))
+    encoded = encode_for_prediction(run, cell, loaded, original_parts(run, [task]), task, examples)
     return [loaded.tokenizer.decode(one.prompt, skip_special_tokens=True) for one in encoded]
 
 
@@ -264,7 +270,7 @@ def test_as_many_examples_as_asked_for_though_there_are_twins(tmp_path: Path) ->
     rows = [*twins, *others[:5]]
     write_jsonl(path, [row | {"idx": number} for number, row in enumerate(rows)])
     task, cell, examples = run.tasks["copa"], cells(run)[0], examples_of("copa")
-    shown = solved_examples(run, cell, original_parts(run, [task]), task, examples)
+    shown = demonstrations(run, cell, original_parts(run, [task]), task, examples)
     premises = [{one.fields["premise"].lower() for one in own} for own in shown]
     assert [len(own) for own in shown] == [4] * len(examples)
     assert first["premise"].lower() not in premises[0]
@@ -281,13 +287,13 @@ def test_axg_is_shown_examples_of_rte(tmp_path: Path) -> None:
 
 def test_examples_give_way_before_the_question_does(tmp_path: Path) -> None:
     for family in WRITERS:
-        loaded = Loaded(None, load_tokenizer(settings(f"model=tiny_{family}").model))
+        loaded = Loaded(None, text_family_named(family).load_tokenizer(settings(f"model=tiny_{family}").model))
         task, (one, *others) = SPECS["boolq"], examples_of("boolq")
-        encode = writing_family(family).encode
+        encode = text_family_named(family).encode
         for count in (2, 1, 0):
-            limit = len(with_cue(task, one, others[:count]).encode()) + 12
+            limit = len(cued_prompt(task, one, others[:count]).encode()) + 12
             (encoded,) = encode(loaded, task, [one], limit, None, [others[:2]])
-            assert loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True) == with_cue(
+            assert loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True) == cued_prompt(
                 task, one, others[:count]
             )
         (encoded,) = encode(loaded, task, [one], 160, None, [others[:2]])
@@ -576,4 +582,4 @@ def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention:
         assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
     ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
     wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
-    assert dict(seq2seq.write(loaded, encoded, 3, 5)) == wanted
+    assert dict(seq2seq.generate(loaded, encoded, 3, 5)) == wanted

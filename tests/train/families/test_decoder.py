@@ -12,10 +12,15 @@ from targen.runtime.errors import UserError
 from tests.support.commands import settings
 from tests.support.small_data import SPECS, examples_of, small_run, tiny_gpt2
 from train.data.rendering import answers, prompt
-from train.families import decoder
+from train.families.base import IGNORED
+from train.families.decoder import DecoderFamily
+from train.families.text import EncodedContinuation
 from train.grid.cells import cells
+from train.loop.losses import batch_loss
 from train.models.loading import Loaded, Loading
 from train.run import train
+
+decoder = DecoderFamily()
 
 TINY = settings("model=tiny_decoder").model
 
@@ -39,7 +44,7 @@ def test_only_the_answer_and_its_end_are_learnt(tiny: Loaded) -> None:
     encoded = decoder.encode(tiny, SPECS["cb"], examples_of("cb")[:3], 1000)
     batch = decoder.collator(tiny)(encoded)
     for row, one in enumerate(encoded):
-        learnt = batch["labels"][row] != decoder.IGNORED
+        learnt = batch["labels"][row] != IGNORED
         assert batch["input_ids"][row][learnt].tolist() == one.answers[one.gold]
         assert tiny.tokenizer.decode(one.answers[one.gold]) in (" true</s>", " false</s>", " neither</s>")
         whole = tiny.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row] == 1])
@@ -59,13 +64,13 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_the_same_in_parts(tiny: Loa
         singles.append(-logits.log_softmax(1)[range(len(answer)), answer].sum().item())
     tokens = sum(len(one.answers[one.gold]) for one in encoded)
 
-    def loss(parts: list[list[decoder.Encoded]]) -> float:
+    def loss(parts: list[list[EncodedContinuation]]) -> float:
         found = 0.0
         for part in parts:
             batch = decoder.collator(tiny)(part)
             labels = batch.pop("labels")
             with torch.no_grad():
-                found += decoder.loss(tiny.model(**batch), labels, torch.tensor(tokens)).item()
+                found += batch_loss(decoder, tiny.model(**batch), labels, torch.tensor(tokens)).item()
         return found
 
     assert loss([encoded]) == pytest.approx(sum(singles) / tokens, rel=1e-5)
@@ -113,7 +118,7 @@ def test_padding_and_cache_change_no_score_in_any_architecture(kind: str, attent
     batch = decoder.collator(loaded)(encoded)
     labels = batch.pop("labels")
     with torch.no_grad():
-        own = decoder.per_example(loaded.model(**batch), labels, 0.0).log_probability
+        own = decoder.example_losses(loaded.model(**batch), labels, 0.0).log_probability
         for one, seen in zip(encoded, own.tolist(), strict=True):
             ids = torch.tensor([one.prompt + one.answers[one.gold]])
             by_token = loaded.model(ids).logits[0, len(one.prompt) - 1 : -1].log_softmax(1)

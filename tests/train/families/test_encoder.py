@@ -13,11 +13,14 @@ from targen.runtime.errors import UserError
 from targen.tasks.task import Example
 from tests.support.commands import ORIGINALS, settings
 from train.data.rendering import encoder_texts, fewer_choices
-from train.families import encoder as family
-from train.grid.arms import training_parts
+from train.families.encoder import EncodedPairs, EncoderFamily, example_logits
+from train.grid.arms import training_rows
 from train.grid.cells import cells
+from train.loop.losses import batch_loss
 from train.models.loading import Loaded, resolve
 from train.run import train
+
+family = EncoderFamily()
 
 SETTINGS = settings()
 SPECS = SETTINGS.tasks
@@ -34,7 +37,7 @@ def example(name: str, **fields: str) -> Example:
     return dataclasses.replace(first, fields={**first.fields, **fields})
 
 
-def text_of(encoder: Loaded, encoded: family.Encoded, number: int = 0) -> str:
+def text_of(encoder: Loaded, encoded: EncodedPairs, number: int = 0) -> str:
     return encoder.tokenizer.decode(encoded.sequences[number]["input_ids"])
 
 
@@ -87,7 +90,7 @@ def test_no_question_of_the_original_data_is_cut(minilm: Loaded) -> None:
 def test_choices_of_an_example_are_scored_against_one_another() -> None:
     logits = torch.tensor([[2.0], [0.0], [1.0], [1.0], [3.0]])  # two choices, then three
     labels = torch.tensor([[0, 2, 0, 1], [2, 3, 0, 1]])
-    scores = family.example_logits(logits, labels)
+    scores = example_logits(logits, labels)
     assert scores.tolist() == [[2.0, 0.0, float("-inf")], [1.0, 1.0, 3.0]]
 
     class Outputs:
@@ -99,8 +102,8 @@ def test_choices_of_an_example_are_scored_against_one_another() -> None:
     second = -torch.log(
         torch.exp(torch.tensor(3.0)) / (torch.exp(torch.tensor(3.0)) + 2 * torch.exp(torch.tensor(1.0)))
     )
-    assert family.loss(outputs, labels).item() == pytest.approx(((first + second) / 2).item())
-    part = family.loss(outputs, labels, num_items_in_batch=torch.tensor(16))  # two of four examples of the batch
+    assert batch_loss(family, outputs, labels).item() == pytest.approx(((first + second) / 2).item())
+    part = batch_loss(family, outputs, labels, num_items_in_batch=torch.tensor(16))  # two of four examples of the batch
     assert part.item() == pytest.approx(((first + second) / 4).item())
 
 
@@ -110,12 +113,12 @@ def test_one_batch_in_parts_gives_the_gradient_of_the_whole(minilm: Loaded) -> N
     examples = [e for row in read_rows(FIXTURE / "RTE" / "val.jsonl", task) for e in task.examples(row)][:8]
     encoded, collate = family.encode(minilm, task, examples, 64), family.collator(minilm)
 
-    def gradient(parts: list[list[family.Encoded]]) -> torch.Tensor:
+    def gradient(parts: list[list[EncodedPairs]]) -> torch.Tensor:
         minilm.model.zero_grad()
         for part in parts:
             batch = collate(part)
             labels = batch.pop("labels")
-            family.loss(minilm.model(**batch), labels, torch.tensor(4 * 8)).backward()
+            batch_loss(family, minilm.model(**batch), labels, torch.tensor(4 * 8)).backward()
         return minilm.model.classifier.weight.grad.clone()
 
     assert torch.allclose(gradient([encoded]), gradient([[one] for one in encoded]), atol=1e-6)
@@ -174,7 +177,7 @@ def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:
         pytest.skip("the original SuperGLUE files are not beside the project")
     found = settings(f"run.dir={tmp_path}", "task=axg", "data.source=local", f"data.dir={ORIGINALS}", "arms=[original]")
     (cell,) = cells(found)
-    (part,) = training_parts(found, cell)
+    (part,) = training_rows(found, cell)
     assert part.task.name == "rte"
     assert part.real
     assert len(part.rows) == found.train.max_rows

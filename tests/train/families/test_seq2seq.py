@@ -13,10 +13,15 @@ from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows
 from tests.support.commands import settings
 from train.data.rendering import answers, prompt
-from train.families import seq2seq
+from train.families.base import IGNORED
+from train.families.seq2seq import Seq2SeqFamily
+from train.families.text import EncodedText
 from train.grid.cells import cells
+from train.loop.losses import batch_loss
 from train.models.loading import Loaded
 from train.run import train
+
+seq2seq = Seq2SeqFamily()
 
 SPECS = settings().tasks
 
@@ -103,13 +108,13 @@ def test_the_loss_is_weighted_by_tokens_over_the_parts_of_a_batch(tiny: Path) ->
     encoded = seq2seq.encode(loaded, SPECS["record"], examples_of("record")[:6], 128)
     collate = seq2seq.collator(loaded)
 
-    def loss(parts: list[list[seq2seq.Encoded]]) -> float:
-        tokens = sum(int((collate(part)["labels"] != seq2seq.IGNORED).sum()) for part in parts)
+    def loss(parts: list[list[EncodedText]]) -> float:
+        tokens = sum(int((collate(part)["labels"] != IGNORED).sum()) for part in parts)
         total = 0.0
         for part in parts:
             batch = collate(part)
             labels = batch.pop("labels")
-            total += seq2seq.loss(loaded.model(**batch), labels, torch.tensor(tokens)).item()
+            total += batch_loss(seq2seq, loaded.model(**batch), labels, torch.tensor(tokens)).item()
         return total
 
     assert len({len(one.answers[one.gold]) for one in encoded}) > 1

@@ -12,36 +12,41 @@ from eval.tables.score_tables import lines as table_lines
 from targen.runtime.errors import UserError
 from tests.support.commands import command, lines
 from tests.support.small_data import SPECS, examples_of, small_run
-from train.data.rendering import instruction
-from train.families import encoder
-from train.grid.arms import Part, shares, stratified, training_parts
+from train.data.rendering import instruction_prompt
+from train.families.encoder import EncoderFamily, head_names
+from train.families.seq2seq import Seq2SeqFamily
+from train.grid.arms import training_rows
 from train.grid.cells import cells
-from train.grid.checkers import job_of
+from train.grid.checkers import training_job
 from train.grid.encoding import positive_examples
-from train.grid.mixture import epoch, epoch_counts
-from train.loop.preparation import prepared
-from train.models.loading import load_tokenizer
+from train.grid.mixture import epoch_counts, epoch_examples
+from train.grid.rows import TaskRows, apportion, stratified_sample
+from train.loop.losses import batch_loss
+from train.loop.preparation import prepare
+from train.models.loading import Loaded
 from train.run import train
+
+encoder, seq2seq = EncoderFamily(), Seq2SeqFamily()
 
 
 def test_shares_by_largest_remainder() -> None:
-    assert shares([119, 115, 16], 50) == [24, 23, 3]  # CB's labels: 23.8, 23 and 3.2
-    assert shares([1, 1, 1], 2) == [1, 1, 0]
-    drawn = stratified("aaaabbbbcc", "aaaabbbbcc", 5, random.Random(0))
+    assert apportion([119, 115, 16], 50) == [24, 23, 3]  # CB's labels: 23.8, 23 and 3.2
+    assert apportion([1, 1, 1], 2) == [1, 1, 0]
+    drawn = stratified_sample("aaaabbbbcc", "aaaabbbbcc", 5, random.Random(0))
     assert drawn == ("a", "a", "b", "b", "c")
-    assert stratified("abc", "abc", 9, random.Random(0)) == ("a", "b", "c")
+    assert stratified_sample("abc", "abc", 9, random.Random(0)) == ("a", "b", "c")
 
 
 def test_how_often_a_mixture_shows_each_task() -> None:
     assert epoch_counts([100, 900], "proportional", 2.0) == [100, 900]
     assert epoch_counts([100, 900], "equal", 2.0) == [900, 900]
     assert epoch_counts([100, 900], "temperature", 2.0) == [300, 900]  # square roots: 10 to 30
-    shown = epoch(["a", "b"], [4, 10], "equal", 2.0, seed=0)
+    shown = epoch_examples(["a", "b"], [4, 10], "equal", 2.0, seed=0)
     assert Counter(name for name, _ in shown) == {"a": 10, "b": 10}
     assert sorted(Counter(place for name, place in shown if name == "a").values()) == [2, 2, 3, 3]
     assert {place for name, place in shown if name == "b"} == set(range(10))
-    assert shown == epoch(["a", "b"], [4, 10], "equal", 2.0, seed=0)
-    assert shown != epoch(["a", "b"], [4, 10], "equal", 2.0, seed=1)
+    assert shown == epoch_examples(["a", "b"], [4, 10], "equal", 2.0, seed=0)
+    assert shown != epoch_examples(["a", "b"], [4, 10], "equal", 2.0, seed=1)
 
 
 def test_a_cap_leaves_rows_of_a_task_out_label_by_label(tmp_path: Path) -> None:
@@ -49,18 +54,18 @@ def test_a_cap_leaves_rows_of_a_task_out_label_by_label(tmp_path: Path) -> None:
     found = small_run(tmp_path, *overrides, tasks=("rte", "copa"))
     (cell,) = cells(found)
     assert cell == cells(small_run(tmp_path, *overrides, tasks=("copa", "rte")))[0]
-    encoded = prepared(job_of(found, cell)).data.encoded
-    assert Counter((one.at_once, one.gold) for one in encoded) == {(2, 0): 2, (2, 1): 2, (1, 0): 2, (1, 1): 2}
+    encoded = prepare(training_job(found, cell)).epoch.encoded
+    assert Counter((one.sequence_count, one.gold) for one in encoded) == {(2, 0): 2, (2, 1): 2, (1, 0): 2, (1, 1): 2}
 
 
-def labels(part: Part) -> Counter[str]:
+def labels(part: TaskRows) -> Counter[str]:
     return Counter(str(row["label"]) for row in part.rows)
 
 
 def test_the_mixed_arm_has_all_synthetic_rows_and_original_ones_label_by_label(tmp_path: Path) -> None:
     for asked, count in (("50%", 5), ("4", 4), ("300%", 10)):
         found = small_run(tmp_path, "arms=[mixed]", f"train.mixed_original={asked}")
-        real, made = training_parts(found, cells(found)[0])
+        real, made = training_rows(found, cells(found)[0])
         assert (real.real, made.real) == (True, False)
         assert (len(real.rows), len(made.rows)) == (count, 10)
         assert max(labels(real).values()) - min(labels(real).values()) <= 1
@@ -72,21 +77,21 @@ def test_arms_of_equal_size(tmp_path: Path) -> None:
     found = small_run(tmp_path, "arms=[original,synthetic,mixed]", "train.equal_size=true", "train.mixed_original=50%")
     made = found.paths.synthetic("cb") / "train.jsonl"
     made.write_text("".join(made.read_text().splitlines(keepends=True)[:6]))
-    sizes = {cell.arm: [len(part.rows) for part in training_parts(found, cell)] for cell in cells(found)}
+    sizes = {cell.arm: [len(part.rows) for part in training_rows(found, cell)] for cell in cells(found)}
     assert sizes == {"original": [6], "synthetic": [6], "mixed": [2, 4]}  # 3 of 9 are original
 
 
 def test_rte_stands_in_for_axg_once(tmp_path: Path) -> None:
     both = small_run(tmp_path, "arms=[original]", tasks=("axg", "rte"))
-    assert [part.task.name for part in training_parts(both, cells(both)[0])] == ["rte"]  # single: axg trains on RTE
+    assert [part.task.name for part in training_rows(both, cells(both)[0])] == ["rte"]  # single: axg trains on RTE
     mixture = small_run(tmp_path, "arms=[original]", "train.setting=multi", tasks=("axg", "rte"))
     (cell,) = cells(mixture)
-    assert [(part.task.name, len(part.rows)) for part in training_parts(mixture, cell)] == [("rte", 10)]
+    assert [(part.task.name, len(part.rows)) for part in training_rows(mixture, cell)] == [("rte", 10)]
 
 
 def test_one_head_of_several_tasks_is_a_head_per_task() -> None:
     """An example's loss and gradient touch the columns of its own task only."""
-    names = encoder.head_names([SPECS[name] for name in ("cb", "copa", "rte", "axg")])
+    names = head_names([SPECS[name] for name in ("cb", "copa", "rte", "axg")])
     assert names == [
         "cb.entailment", "cb.contradiction", "cb.neutral", "copa.score", "rte.entailment", "rte.not_entailment",
     ]  # fmt: skip
@@ -100,7 +105,7 @@ def test_one_head_of_several_tasks_is_a_head_per_task() -> None:
     outputs.logits = logits
     cb = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([2]))
     copa = torch.nn.functional.cross_entropy(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))
-    found = encoder.loss(outputs, targets)
+    found = batch_loss(encoder, outputs, targets)
     assert found.item() == pytest.approx(((cb + copa) / 2).item())
     found.backward()
     assert (logits.grad != 0).tolist() == [
@@ -139,7 +144,7 @@ def test_a_mixture_is_one_model_scored_per_task(tmp_path: Path, model: str) -> N
 def test_the_layout_of_instructions() -> None:
     task, (one, shown, *_) = SPECS["cb"], examples_of("cb")
     answer = task.labels[shown.gold[0]].verbalizer
-    assert instruction(task, one, [shown]) == (
+    assert instruction_prompt(task, one, [shown]) == (
         f"Definition: {task.description} Is the author of the premise committed to the hypothesis? true or false or neither? "
         "Answer true for entailment, false for contradiction, neither for neutral.\n\n"
         "Positive Example 1 -\n"
@@ -156,7 +161,7 @@ def test_positive_examples_are_other_training_rows_drawn_by_the_seed(tmp_path: P
     task, examples = SPECS["cb"], examples_of("cb")
     shown = {}
     for cell in cells(found):
-        parts = training_parts(found, cell)
+        parts = training_rows(found, cell)
         shown[cell.seed] = positive_examples(found, cell, parts, task, examples, training=True)
         assert shown[cell.seed] == positive_examples(found, cell, parts, task, examples, training=True)
         for own, one in zip(shown[cell.seed], examples, strict=True):
@@ -166,15 +171,12 @@ def test_positive_examples_are_other_training_rows_drawn_by_the_seed(tmp_path: P
 
 
 def test_positive_examples_give_way_to_the_input(tmp_path: Path) -> None:
-    from train.families import seq2seq
-    from train.models.loading import Loaded
-
     task, (one, *others) = SPECS["cb"], examples_of("cb")
-    loaded = Loaded(None, load_tokenizer(small_run(tmp_path, "model=tiny_seq2seq").model))
+    loaded = Loaded(None, seq2seq.load_tokenizer(small_run(tmp_path, "model=tiny_seq2seq").model))
     for count in (2, 1, 0):
-        limit = len(instruction(task, one, others[:count]).encode()) + 10
+        limit = len(instruction_prompt(task, one, others[:count]).encode()) + 10
         (encoded,) = seq2seq.encode(loaded, task, [one], limit, [others[:2]])
-        assert loaded.tokenizer.decode(encoded.prompt) == instruction(task, one, others[:count]) + "</s>"
+        assert loaded.tokenizer.decode(encoded.prompt) == instruction_prompt(task, one, others[:count]) + "</s>"
 
 
 def test_instructions_and_going_on_from_a_trained_cell(tmp_path: Path) -> None:

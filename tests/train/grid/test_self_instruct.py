@@ -13,11 +13,11 @@ from targen.runtime.errors import UserError
 from tests.support.commands import command, lines
 from tests.support.small_data import small_run
 from train.data.rendering import prompt
-from train.grid.arms import training_parts
+from train.families.registry import family_named
+from train.grid.arms import training_rows
 from train.grid.cells import Cell, cells, done
-from train.grid.checkers import job_of
-from train.loop.preparation import prepared
-from train.models.loading import load_tokenizer
+from train.grid.checkers import training_job
+from train.loop.preparation import prepare
 from train.plan import plan
 from train.run import train
 
@@ -52,9 +52,9 @@ def test_it_is_trained_and_scored_on_the_tasks(tmp_path: Path, model: str) -> No
     found = run(tmp_path, model=model)
     (cell,) = cells(found)
     assert cell.name == f"{model}-multi-cb_rte-self_instruct-s0"
-    ready = prepared(job_of(found, cell))
-    tokenizer = load_tokenizer(found.model)
-    shown = [tokenizer.decode(one.prompt, skip_special_tokens=True) for one in ready.data.encoded]
+    ready = prepare(training_job(found, cell))
+    tokenizer = family_named(model.removeprefix("tiny_")).load_tokenizer(found.model)
+    shown = [tokenizer.decode(one.prompt, skip_special_tokens=True) for one in ready.epoch.encoded]
     cue = "\nAnswer:" if model == "tiny_decoder" else ""
     assert shown == [
         f"Name a river.{cue}",
@@ -62,7 +62,7 @@ def test_it_is_trained_and_scored_on_the_tasks(tmp_path: Path, model: str) -> No
         f"Is a lamp alive?{cue}",
         f"Count to three.{cue}",
     ]
-    learnt = [tokenizer.decode(one.answers[one.gold], skip_special_tokens=True).strip() for one in ready.data.encoded]
+    learnt = [tokenizer.decode(one.answers[one.gold], skip_special_tokens=True).strip() for one in ready.epoch.encoded]
     assert learnt == ["The Rhine", "white", "No.", "one two three"]  # an empty and a too long answer are left out
     (planned,) = plan(found)
     train(found)
@@ -84,7 +84,7 @@ def test_as_many_rows_as_the_other_arms(tmp_path: Path) -> None:
     arms = "arms=[none,synthetic,self_instruct]"
 
     def count(found: Settings, arm: str) -> int:
-        return sum(len(part.rows) for part in training_parts(found, of_arm(found, arm)) or ())
+        return sum(len(part.rows) for part in training_rows(found, of_arm(found, arm)) or ())
 
     found = run(tmp_path, arms, "train.max_rows=null", rows=many)
     assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 50)
@@ -92,11 +92,11 @@ def test_as_many_rows_as_the_other_arms(tmp_path: Path) -> None:
     assert (count(found, "synthetic"), count(found, "self_instruct")) == (8, 8)  # 4 for each of two tasks
     found = run(tmp_path, arms, "train.equal_size=true", rows=many)
     assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 20)
-    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
-    assert part.rows == (training_parts(found, of_arm(found, "self_instruct")) or ())[0].rows
+    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    assert part.rows == (training_rows(found, of_arm(found, "self_instruct")) or ())[0].rows
     few = run(tmp_path, arms, "train.equal_size=true", rows=many[:9])
     with pytest.raises(UserError, match=r"has 9 rows and the other arms have 20\. Set train\.max_rows=4"):
-        training_parts(few, of_arm(few, "self_instruct"))
+        training_rows(few, of_arm(few, "self_instruct"))
 
 
 def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
 
 def test_the_prompt_has_no_question_of_a_task(tmp_path: Path) -> None:
     found = run(tmp_path)
-    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
+    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
     (example,) = part.task.examples(part.rows[1])
     assert prompt(part.task, example) == "Say what is asked for.\nthe colour of snow"
 
@@ -153,7 +153,7 @@ def test_a_data_set_of_the_hubs_form_is_read(tmp_path: Path) -> None:
     card = "---\nconfigs:\n- config_name: self_instruct\n  data_files: self_instruct/train.jsonl\n---\n"
     (folder / "README.md").write_text(card)
     found = run(tmp_path, f"data.self_instruct={folder}")
-    (part,) = training_parts(found, of_arm(found, "self_instruct")) or ()
+    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
     assert part.rows == ({"instruction": "Is a lamp alive?", "input": "", "output": "No.", "idx": 0},)
 
 

@@ -16,10 +16,13 @@ from targen.tasks.task import Example
 from tests.support.commands import command, files, settings
 from tests.support.small_data import SPECS, examples_of, small_overrides, small_run
 from train.data.rendering import encoder_texts, prompt
-from train.families import decoder, encoder
+from train.families.decoder import DecoderFamily
+from train.families.encoder import EncoderFamily
 from train.models.byte_tokenizer import byte_tokenizer
-from train.models.loading import load_tokenizer
 from train.run import train
+
+decoder = DecoderFamily()
+encoder = EncoderFamily()
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 
@@ -105,7 +108,7 @@ def test_a_trained_cell_that_lost_weights_is_not_scored(tmp_path: Path) -> None:
 def test_an_encoder_may_lack_its_head_and_nothing_else(tmp_path: Path) -> None:
     torch.manual_seed(0)
     BertForMaskedLM(BertConfig(**SIZES, vocab_size=30522)).save_pretrained(tmp_path)
-    load_tokenizer(settings().model).save_pretrained(tmp_path)
+    encoder.load_tokenizer(settings().model).save_pretrained(tmp_path)
     model = Model("m", "encoder", str(tmp_path), None, 1e-3, "fp32")
     saved = load_file(tmp_path / "model.safetensors")
     loaded = encoder.load_pretrained(model, SPECS["cb"]).model.state_dict()
@@ -143,7 +146,7 @@ def length(model: str, name: str, one: Example) -> int:
     """Tokens of an uncut example: of the pair, or bytes of the prompt with what stands behind it."""
     if model == "tiny_encoder":
         ((first, second),) = encoder_texts(SPECS[name], one)
-        return len(load_tokenizer(settings().model)(first, second)["input_ids"])
+        return len(encoder.load_tokenizer(settings().model)(first, second)["input_ids"])
     longest = {"cb": "neither", "rte": "yes"}[name]
     behind = f"\nAnswer: {longest}" if model == "tiny_decoder" else ""
     return len((prompt(SPECS[name], one) + behind).encode()) + 1  # the end

@@ -15,12 +15,19 @@ from targen.config.groups.training import Lora, Model
 from targen.runtime.errors import UserError
 from tests.support.commands import PROJECT, command, settings
 from tests.support.small_data import SPECS, examples_of, small_run
-from train.families import decoder, encoder, seq2seq
-from train.families.base import family as family_named
+from train.families.checks import check_loadable
+from train.families.decoder import DecoderFamily
+from train.families.encoder import EncoderFamily
+from train.families.registry import family_named
+from train.families.seq2seq import Seq2SeqFamily
 from train.grid.cells import cells
-from train.models.adapters import adapted
-from train.models.loading import Loading, check_loadable, load_tokenizer, resolve
+from train.models.adapters import add_adapters
+from train.models.loading import Loading, resolve
 from train.run import train
+
+decoder = DecoderFamily()
+encoder = EncoderFamily()
+seq2seq = Seq2SeqFamily()
 
 FAMILIES = {
     "encoder": {"bert_large", "roberta_large", "deberta_v3_large", "minilm", "tiny_encoder"},
@@ -35,6 +42,12 @@ FAMILIES = {
         "tiny_decoder",
     },
 }
+
+
+def tokenizer_of(model: Model):
+    return family_named(model.family).load_tokenizer(model)
+
+
 TINY = ("tiny_encoder", "tiny_seq2seq", "tiny_decoder")
 
 
@@ -96,7 +109,7 @@ def test_an_attention_that_an_architecture_has_not_is_told() -> None:
 
 def test_bytes_come_back_and_a_seq2seq_text_ends() -> None:
     for name, end in (("tiny_seq2seq", "</s>"), ("tiny_decoder", "")):
-        tokenizer = load_tokenizer(settings(f"model={name}").model)
+        tokenizer = tokenizer_of(settings(f"model={name}").model)
         ids = tokenizer(text := "naïve “quotes”\n日本")["input_ids"]
         assert tokenizer.decode(ids) == text + end
         assert len(ids) == len(text.encode()) + bool(end)
@@ -114,7 +127,7 @@ def test_a_tokenizer_that_is_a_sentencepiece_file_is_read(tmp_path: Path) -> Non
     )  # fmt: skip
     (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
-    tokenizer = load_tokenizer(Model("m", "encoder", str(tmp_path), None, 1e-5, "fp32"))
+    tokenizer = tokenizer_of(Model("m", "encoder", str(tmp_path), None, 1e-5, "fp32"))
     assert "the rain" in tokenizer.decode(tokenizer("the rain")["input_ids"])
 
 
@@ -130,7 +143,7 @@ def test_all_that_is_new_is_trained_beside_adapters(kind: str) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     model = replace(settings("model=tiny_encoder").model, config={"model_type": kind, "type_vocab_size": 2, **sizes})
     loaded = encoder.load_pretrained(model, SPECS["cb"], SPECS["copa"])
-    found = adapted(loaded.model, Lora(4, 8, 0.0, "default"), encoder.LORA_TASK, quantized=False)
+    found = add_adapters(loaded.model, Lora(4, 8, 0.0, "default"), encoder.lora_task, quantized=False)
     trained = {name for name, one in found.named_parameters() if one.requires_grad}
     new = {name for name in trained if "lora_" not in name}
     assert {name.split(".")[2] for name in new} == ENCODERS[kind]
@@ -148,7 +161,7 @@ def mnli(tmp_path_factory: pytest.TempPathFactory) -> Model:
         id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)},
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
-    load_tokenizer(settings().model).save_pretrained(folder)
+    tokenizer_of(settings().model).save_pretrained(folder)
     return Model("mnli", "encoder", str(folder), None, 1e-3, "fp32")
 
 
@@ -252,7 +265,7 @@ def test_a_tokenizer_without_what_its_family_needs(tmp_path: Path) -> None:
         ("decoder", "no eos token"),
     ):
         with pytest.raises(UserError, match=f"the tokenizer of m has {words}"):
-            load_tokenizer(Model("m", family, str(tmp_path), None, 1e-3, "fp32"))
+            tokenizer_of(Model("m", family, str(tmp_path), None, 1e-3, "fp32"))
 
 
 def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
 from tests.support.commands import LONGEST, PROJECT, command, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
-from train.data.batches import Batching, Parts, batch_parts, epoch_batches
+from train.data.batches import Batching, MicroBatchSampler, epoch_batches, micro_batches
 from train.grid.cells import cells
 from train.loop.throughput import peak_rss
 from train.run import train
@@ -37,29 +37,33 @@ def test_an_epoch_has_each_example_once_in_batches_of_like_length() -> None:
 
 def test_a_batch_is_the_same_for_any_number_of_processes_and_any_memory() -> None:
     lengths = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10, 12, 11, 13]
-    whole = list(Parts(lengths, Batching(4, 4), 0, "cell"))
+    whole = list(MicroBatchSampler(lengths, Batching(4, 4), 0, "cell"))
     assert [len(part) for part in whole] == [4, 4, 4, 1]
     for processes in (1, 2, 3):
         for at_once in (1, 2, 4):
             dealt = Batching(4, at_once, processes)
-            own = [Parts(lengths, dealt, 0, "cell", process) for process in range(processes)]
+            own = [MicroBatchSampler(lengths, dealt, 0, "cell", process) for process in range(processes)]
             parts = [list(one) for one in own]
             assert {len(one) for one in parts} == {len(own[0])}  # all take the same steps
             assert all(len(part) <= at_once for one in parts for part in one)
             for step in range(4):
-                taken = slice(step * dealt.parts, (step + 1) * dealt.parts)
+                taken = slice(step * dealt.micro_batches, (step + 1) * dealt.micro_batches)
                 places = [place for one in parts for part in one[taken] for place in part if place >= 0]
                 assert sorted(places) == sorted(whole[step])
 
 
 def test_a_process_without_an_example_gets_one_that_counts_nothing() -> None:
-    assert batch_parts([6, 4], [1] * 7, Batching(8, 2, processes=3)) == [[[~6], [4], [6]]]
-    assert batch_parts([1, 2, 0], [5, 9, 7], Batching(8, 2, processes=1)) == [[[1]], [[2, 0]]]
+    assert micro_batches([6, 4], [1] * 7, Batching(8, 2, processes=3)) == [[[~6], [4], [6]]]
+    assert micro_batches([1, 2, 0], [5, 9, 7], Batching(8, 2, processes=1)) == [[[1]], [[2, 0]]]
 
 
 def test_the_order_changes_with_the_epoch_and_the_seed_and_not_with_the_start() -> None:
     lengths, dealt = list(range(64)), Batching(4, 4)
-    one, same, other = Parts(lengths, dealt, 0, "a"), Parts(lengths, dealt, 0, "a"), Parts(lengths, dealt, 1, "a")
+    one, same, other = (
+        MicroBatchSampler(lengths, dealt, 0, "a"),
+        MicroBatchSampler(lengths, dealt, 0, "a"),
+        MicroBatchSampler(lengths, dealt, 1, "a"),
+    )
     first = list(one)
     one.set_epoch(1)
     second = list(one)
@@ -141,7 +145,7 @@ def test_the_log_says_how_fast_and_how_much(tmp_path: Path) -> None:
 
 def test_the_peak_of_memory_is_that_of_the_process_itself_and_not_of_the_one_that_started_it() -> None:
     ballast = b"x" * 700 * 2**20
-    script = "from train.throughput import peak_rss; print(peak_rss())"
+    script = "from train.loop.throughput import peak_rss; print(peak_rss())"
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert peak_rss() > len(ballast) / 2**20 > float(done.stdout) > 50
 
@@ -205,7 +209,7 @@ def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
             done = command("accelerate.commands.launch", *launcher, *arguments)
             assert done.returncode == 0, done.stderr
         scores = {row["task"]: row for row in lines(run.paths.scores)}
-        found.append({name: lines(run.paths.predictions(cells(run)[0].part(name))) for name in tasks})
+        found.append({name: lines(run.paths.predictions(cells(run)[0].predictions_name(name))) for name in tasks})
         for name in tasks:
             predictions = found[-1][name]
             assert scores[name]["n"] == len(predictions) == 10

@@ -13,17 +13,25 @@ from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from tests.support.commands import command
 from tests.support.small_data import SPECS, examples_of, small_run
-from train.families import decoder, encoder, seq2seq
-from train.families.base import family as family_named
-from train.families.losses import NO_WEIGHT, PerExample, log_probabilities, weigher
+from train.families.base import IGNORED, ExampleLosses
+from train.families.decoder import DecoderFamily
+from train.families.encoder import EncoderFamily
+from train.families.registry import family_named
+from train.families.seq2seq import Seq2SeqFamily
 from train.grid.cells import cells
-from train.grid.checkers import Job, job_of
-from train.grid.pending_jobs import Surroundings
-from train.loop.preparation import prepared
+from train.grid.checkers import TrainingJob, training_job
+from train.grid.losses import LOSSES
+from train.grid.pending_jobs import TrainContext
+from train.loop.losses import CHECKERS, UNWEIGHTED, batch_loss, example_weights, log_probabilities
+from train.loop.preparation import prepare
 from train.loop.saving import load_cell
 from train.loop.trainer import CellTrainer
 from train.run import train
 from train.runtime.processes import Processes
+
+decoder = DecoderFamily()
+encoder = EncoderFamily()
+seq2seq = Seq2SeqFamily()
 
 
 @dataclass
@@ -36,17 +44,17 @@ def logs(*probabilities: float) -> torch.Tensor:
 
 
 def test_imp_weighs_by_the_ratio_of_the_two_checkers_and_real_rows_by_one() -> None:
-    own = PerExample(torch.tensor([1.0, 2.0, 3.0]), logs(0.5, 0.5, 0.5))
-    checked = torch.cat([logs(0.9, 0.2) - logs(0.6, 0.8), torch.tensor([NO_WEIGHT])])
-    weights = weigher("imp", checked)(own)
+    own = ExampleLosses(torch.tensor([1.0, 2.0, 3.0]), logs(0.5, 0.5, 0.5))
+    checked = torch.cat([logs(0.9, 0.2) - logs(0.6, 0.8), torch.tensor([UNWEIGHTED])])
+    weights = example_weights(LOSSES["imp"].log_weights, checked, own)
     assert weights.tolist() == pytest.approx([1.5, 0.25, 1.0])
 
 
 def test_dimp_weighs_by_the_model_itself_without_a_gradient_through_the_weight() -> None:
     logit = torch.zeros(1, requires_grad=True)
     log_probability = torch.nn.functional.logsigmoid(logit)  # P_theta = 1/2
-    own = PerExample(-log_probability, log_probability)
-    weight = weigher("dimp", logs(0.8))(own)
+    own = ExampleLosses(-log_probability, log_probability)
+    weight = example_weights(LOSSES["dimp"].log_weights, logs(0.8), own)
     assert weight.tolist() == pytest.approx([1.6])
     assert not weight.requires_grad
     (own.loss * weight).sum().backward()
@@ -54,53 +62,55 @@ def test_dimp_weighs_by_the_model_itself_without_a_gradient_through_the_weight()
 
 
 def test_an_answer_without_a_chance_leaves_the_loss_finite() -> None:
-    own = PerExample(torch.tensor([500.0]), torch.tensor([-500.0]))
-    assert torch.isfinite(own.loss * weigher("dimp", logs(0.9))(own)).all()
+    own = ExampleLosses(torch.tensor([500.0]), torch.tensor([-500.0]))
+    assert torch.isfinite(own.loss * example_weights(LOSSES["dimp"].log_weights, logs(0.9), own)).all()
 
 
 def test_the_weighted_loss_of_an_encoder_by_hand() -> None:
     # P = (3/4, 1/4) and (1/2, 1/2); gold 0 and 1; weights 2 and 1/2; over two examples
     outputs = Outputs(torch.tensor([[math.log(3), 0.0], [1.0, 1.0]]))
     labels = torch.tensor([[0, 1, 0, 2], [1, 1, 0, 2]])
-    found = encoder.loss(outputs, labels, weigh=weigher("imp", logs(2.0, 0.5)))
+    found = batch_loss(encoder, outputs, labels, log_weights=LOSSES["imp"].log_weights, checkers=logs(2.0, 0.5))
     assert found.item() == pytest.approx((2 * math.log(4 / 3) + 0.5 * math.log(2)) / 2)
-    plain = encoder.loss(outputs, labels, weigh=weigher("imp", logs(1.0, 1.0)))
-    assert plain.item() == pytest.approx(encoder.loss(outputs, labels).item())
+    plain = batch_loss(encoder, outputs, labels, log_weights=LOSSES["imp"].log_weights, checkers=logs(1.0, 1.0))
+    assert plain.item() == pytest.approx(batch_loss(encoder, outputs, labels).item())
 
 
 def test_label_smoothing_is_spread_over_the_examples_own_choices() -> None:
     # three columns, of which the example has two: P = (3/4, 1/4); nothing goes to the third
     outputs = Outputs(torch.tensor([[math.log(3), 0.0, 50.0]]))
-    found = encoder.loss(outputs, torch.tensor([[0, 1, 0, 2]]), smoothing=0.1)
+    found = batch_loss(encoder, outputs, torch.tensor([[0, 1, 0, 2]]), smoothing=0.1)
     assert found.item() == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * (math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
 def test_the_weighted_loss_of_answers_by_hand() -> None:
     # two tokens of a vocabulary of two, each with probability 3/4, then one of 1/4; the second answer has one token only
     logits = torch.tensor([[[math.log(3), 0.0], [math.log(3), 0.0]], [[math.log(3), 0.0], [9.0, 0.0]]])
-    labels = torch.tensor([[0, 0], [1, seq2seq.IGNORED]])
-    own = seq2seq.per_example(Outputs(logits), labels, 0.0)
+    labels = torch.tensor([[0, 0], [1, IGNORED]])
+    own = seq2seq.example_losses(Outputs(logits), labels, 0.0)
     assert own.log_probability.exp().tolist() == pytest.approx([9 / 16, 1 / 4])
     # DIMP: P' = 9/10 and 1/10, so weights (9/10)/(9/16) = 1.6 and (1/10)/(1/4) = 0.4; over three tokens
-    found = seq2seq.loss(Outputs(logits), labels, weigh=weigher("dimp", logs(0.9, 0.1)))
-    assert found.item() == pytest.approx((1.6 * -math.log(9 / 16) + 0.4 * -math.log(1 / 4)) / 3)
-    behind_a_prompt = torch.cat([torch.full((2, 4), decoder.IGNORED), labels], dim=1)
-    last = torch.cat([logits, torch.zeros(2, 1, 2)], dim=1)  # with the logits after the last token
-    assert decoder.loss(Outputs(last), behind_a_prompt, weigh=weigher("dimp", logs(0.9, 0.1))).item() == pytest.approx(
-        found.item()
+    found = batch_loss(
+        seq2seq, Outputs(logits), labels, log_weights=LOSSES["dimp"].log_weights, checkers=logs(0.9, 0.1)
     )
+    assert found.item() == pytest.approx((1.6 * -math.log(9 / 16) + 0.4 * -math.log(1 / 4)) / 3)
+    behind_a_prompt = torch.cat([torch.full((2, 4), IGNORED), labels], dim=1)
+    last = torch.cat([logits, torch.zeros(2, 1, 2)], dim=1)  # with the logits after the last token
+    assert batch_loss(
+        decoder, Outputs(last), behind_a_prompt, log_weights=LOSSES["dimp"].log_weights, checkers=logs(0.9, 0.1)
+    ).item() == pytest.approx(found.item())
 
 
-def job_for(found: Settings) -> Job:
+def job_for(found: Settings) -> TrainingJob:
     (cell,) = cells(found)
-    job = job_of(found, cell)
+    job = training_job(found, cell)
     assert job is not None
     return job
 
 
 def values(found: Settings) -> list[float]:
     """The log-weights that the run's one cell is trained with, in the order of its rows."""
-    return [one.checked for one in prepared(job_for(found)).data.encoded]
+    return [one.checkers for one in prepare(job_for(found)).epoch.encoded]
 
 
 @pytest.mark.parametrize("model", ["tiny_encoder", "tiny_seq2seq", "tiny_decoder"])
@@ -137,16 +147,16 @@ def test_the_weights_reach_the_trainers_loss_and_those_of_real_rows_are_one(tmp_
     found = small_run(tmp_path, "train.loss=imp", "train.learning_rate=0.05", "train.epochs=4", *small)
     train(found)
     job = job_for(found)
-    ready = prepared(job)
-    log_weights = [one.checked for one in ready.data.encoded]
+    ready = prepare(job)
+    log_weights = [one.checkers for one in ready.epoch.encoded]
     assert [math.isnan(one) for one in log_weights] == [True] * 3 + [False] * 9
-    batch, model = ready.collate(list(ready.data.encoded)), ready.loaded.model.eval()
+    batch, model = ready.collate(list(ready.epoch.encoded)), ready.loaded.model.eval()
     with Progress("test", "steps", 0) as progress:
-        trainer = CellTrainer(Surroundings(Processes(), StopRequest(), progress), job, ready)
+        trainer = CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, ready)
     seen = trainer.compute_loss(model, dict(batch))
-    del batch["checked"]
+    del batch[CHECKERS]
     labels = batch.pop("labels")
-    single = encoder.per_example(model(**batch), labels, 0.0).loss
+    single = encoder.example_losses(model(**batch), labels, 0.0).loss
     weights = [1.0 if math.isnan(one) else math.exp(one) for one in log_weights]
     assert seen.item() == pytest.approx(
         sum(weight * one for weight, one in zip(weights, single.tolist(), strict=True)) / 12, rel=1e-5
@@ -159,8 +169,8 @@ def test_a_checker_of_another_model_and_a_changed_one(tmp_path: Path) -> None:
     found = small_run(tmp_path, *small, "train.checker_rows=5")
     (job,) = job_for(found).checkers
     assert job.settings.model.family == "encoder"
-    assert [len(part.rows) for part in job.parts] == [5]
-    counts = [sum(row["label"] == label.value for row in job.parts[0].rows) for label in SPECS["cb"].labels]
+    assert [len(part.rows) for part in job.rows] == [5]
+    counts = [sum(row["label"] == label.value for row in job.rows[0].rows) for label in SPECS["cb"].labels]
     assert max(counts) - min(counts) <= 1  # the fixture has 3, 3 and 4 of them
     (more,) = job_for(small_run(tmp_path, *small, "train.checker_rows=8")).checkers
     assert more.cell.name != job.cell.name
