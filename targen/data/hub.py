@@ -5,7 +5,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,65 +105,27 @@ def _hub_answers() -> bool:
     return True
 
 
-def official_rows(task: Task, records: Any, names: list[str] | None) -> Iterator[Row]:
-    """Mirror records as official rows. ReCoRD's mirror has one record a query: consecutive ones share a passage."""
-    if task.name == "record":
-        yield from _record_rows(records)
-        return
-    for record in records:
-        yield _row(task, record, names)
+def official_rows(task: Task, records: Iterable[Json], label_names: list[str] | None) -> Iterator[Row]:
+    """Records of the mirror as official rows; `label_names` are the mirror's, by the number that a record has."""
+    for row in task.from_hub(_with_official_label(task, record, label_names) for record in records):
+        label = {"label": row["label"]} if "label" in row else {}
+        yield {key: value for key, value in row.items() if key != "label"} | label  # the label last, always
 
 
-def _row(task: Task, record: Json, names: list[str] | None) -> Row:
-    row: Row = {key: value for key, value in record.items() if key != "label"}
-    if task.name == "wsc":
-        keys = ("span2_index", "span1_index", "span1_text", "span2_text")
-        row = {"text": record["text"], "target": {key: record[key] for key in keys}, "idx": record["idx"]}
-    elif task.name == "wic":
-        row["version"] = 1.1
-    elif task.name == "axg":
-        row["pair_id"] = record["idx"]
-    if names is not None and record["label"] >= 0:  # -1: hidden
-        row["label"] = _value(task, names[record["label"]])
+def _with_official_label(task: Task, record: Json, label_names: list[str] | None) -> Json:
+    """The record with its label's official value; without a label if it is hidden (-1)."""
+    row = {key: value for key, value in record.items() if key != "label"}
+    if label_names is not None and record["label"] >= 0:
+        row["label"] = _official_value(task, label_names[record["label"]])
     return row
 
 
-def _value(task: Task, name: str) -> str | bool | int:
-    """The official value of a label that the mirror calls `name` (BoolQ's true is its "True")."""
+def _official_value(task: Task, label_name: str) -> str | bool | int:
+    """The official value of a label that the mirror calls `label_name` (BoolQ's true is its "True")."""
     for label in task.labels:
-        if name in (label.name, str(label.value)):
+        if label_name in (label.name, str(label.value)):
             return label.value
     raise UserError(
-        f"data.hub: got the label {name!r} for {task.name}, expected one of {[label.name for label in task.labels]}."
+        f"data.hub: got the label {label_name!r} for {task.name}, expected one of {[label.name for label in task.labels]}. "
+        "Set data.hub to a mirror of SuperGLUE, such as aps/super_glue."
     )
-
-
-def _record_rows(records: Any) -> Iterator[Row]:
-    row: Row | None = None
-    for record in records:
-        place: Mapping[str, int] = record["idx"]
-        if row is None or row["idx"] != place["passage"]:
-            if row is not None:
-                yield row
-            spans = record["entity_spans"]
-            pairs = sorted(
-                (start, start + len(text) - 1) for start, text in zip(spans["start"], spans["text"], strict=True)
-            )
-            entities = [{"start": start, "end": end} for start, end in pairs]
-            row = {
-                "source": "",
-                "passage": {"text": record["passage"], "entities": entities},
-                "qas": [],
-                "idx": place["passage"],
-            }
-        text = row["passage"]["text"]
-        query: Json = {"query": record["query"], "idx": place["query"]}
-        if record["answers"]:
-            query["answers"] = [
-                {**entity, "text": text[entity["start"] : entity["end"] + 1]}
-                for entity in row["passage"]["entities"]
-                if text[entity["start"] : entity["end"] + 1] in record["answers"]
-            ]
-        row["qas"].append(query)
-    if row is not None:
-        yield row

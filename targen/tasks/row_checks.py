@@ -1,4 +1,4 @@
-"""Checks that rows of several tasks share. Each raises RowError with the reason."""
+"""Checks that several formats share. Each raises RowError with the reason."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from targen.runtime.jsonl import Json
 
 
 def check_keys(row: Json, required: Sequence[str], optional: Sequence[str]) -> None:
-    """The row has all required keys, no unknown one, and a whole number from 0 as `idx`."""
+    """Refuses a row that lacks a required key, has an unknown one, or whose `idx` is not a whole number from 0."""
     missing = [name for name in required if name not in row]
     unknown = [name for name in row if name not in required and name not in optional]
     if missing or unknown:
@@ -17,6 +17,6 @@ def check_keys(row: Json, required: Sequence[str], optional: Sequence[str]) -> N
 
 
 def check_text(row: Json, name: str) -> None:
-    """The field is a text that is not blank."""
+    """Refuses a field that is blank or not a text."""
     if not isinstance(row[name], str) or not row[name].strip():
         raise RowError(f"{name}: got {row[name]!r}, expected a text")

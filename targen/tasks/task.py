@@ -1,10 +1,10 @@
-"""What a task is: its labels, its prompts and how its rows look, from conf/task/<name>.yaml.
+"""What a task is: its labels, its prompts and its rows, from conf/task/<name>.yaml.
 
-Rows are named texts and a label: `{"premise": ..., "hypothesis": ..., "label": ..., "idx": 0}`. Where an official format
-needs more, targen/tasks/formats/<name>.py has a subclass.
+By default rows are named texts and a label, as in RTE: `{"premise": "Dana Reeve ... has died ...", "hypothesis": "...",
+"label": "not_entailment", "idx": 0}`. A format that needs code has a subclass in targen/tasks/formats/<name>.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -91,7 +91,7 @@ class Example:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Task:
-    """One task: its fields as conf/task/<name>.yaml has them, and its behaviour for rows that are named texts and a label."""
+    """One task: its specification, field by field as in conf/task/<name>.yaml, and its behaviour for rows of named texts and a label."""
 
     name: str
     folder: str
@@ -135,26 +135,26 @@ class Task:
             return None
         return next((label.name for label in self.labels if same_value(label.value, row["label"])), None)
 
-    # What a subclass changes where the official format needs code. Checks and builders raise RowError with the reason.
+    # Everything below may be overridden in targen/tasks/formats/<name>.py. Checks and builders raise RowError with the reason.
 
     drawn_fields: ClassVar[tuple[str, ...]] = ()
-    """Names that `draw_fields` adds to the prompt of step 3."""
+    """Names of the fields that `draw_fields` gives: the prompt of step 3 may use them."""
     built_fields: ClassVar[tuple[str, ...]] = ()
-    """Those of them that `build_rows` needs too: a whole instance written in one answer has to hold them."""
+    """The drawn fields that `build_rows` reads: methods that draw nothing must ask the model for them (`whole.fields`)."""
     view_fields: ClassVar[tuple[str, ...]] = ()
-    """Names that `view` has beside the task's `row`."""
+    """Names of the texts that `view` gives in addition to `row`: `instance` and `encoder` may use them."""
 
     def check_instance_seed(self, seed: Json) -> None:
-        """Refuses an instance seed that breaks a rule of the task beyond the schema's."""
+        """Refuses an instance seed that fits the schema and still breaks a rule of the task."""
 
     def draw_fields(self, cell: LabelCell, seed: Json, rng: Random) -> dict[str, str]:
-        """What the slot's RNG decides before step 3, as prompt fields (ReCoRD: the answer entity)."""
+        """What the slot's RNG decides before step 3, as fields of its prompt (ReCoRD: the answer entity)."""
         return {}
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
-        """The official rows, without idx, of one answer of step 3: `rows_per_slot` of them.
+        """The official rows, without `idx`, of one answer of step 3: `rows_per_slot` of them.
 
-        Here: texts taken by name from the cell's variant, the instance seed, what was drawn, and the answer.
+        By default each text of `row` is looked up by name in the answer, the drawn fields, the instance seed and the variant.
         """
         texts = {**cell.fields, **seed, **drawn, **answer}
         row: Row = {name: texts[name] for name in self.row}
@@ -170,16 +170,16 @@ class Task:
         self.check_label(row)
 
     def check_label(self, row: Row) -> None:
-        """Refuses a label that is none of the task's; a hidden one is no fault."""
+        """Refuses a label that the task does not have; a hidden label is allowed."""
         if "label" in row and self.label_of(row) is None:
             known = ", ".join(repr(label.value) for label in self.labels)
             raise RowError(f"label: got {row['label']!r}, expected one of {known}")
 
     def check_quality(self, row: Row, seed: Json) -> None:
-        """Refuses a synthetic row that breaks a rule of the task: copied, trivial, lopsided."""
+        """Refuses a synthetic row that is well-formed and poor: copied, trivial, or its label given away."""
 
     def view(self, row: Row) -> dict[str, str]:
-        """The row as named texts, for templates."""
+        """The row as named texts, as the templates `instance` and `encoder` use them."""
         return {name: row[name] for name in self.row}
 
     def label_options(self, row: Row) -> list[str]:
@@ -187,10 +187,10 @@ class Task:
         return [label.name for label in self.labels]
 
     def gold_option(self, row: Row) -> str:
-        """The row's label, as one of `label_options`."""
+        """The row's label, as one of `label_options`. Raises: RowError if it is hidden."""
         name = self.label_of(row)
         if name is None:
-            raise RowError("label: the split hides it")
+            raise RowError("label: hidden in this split")
         return name
 
     def relabel(self, row: Row, option: str) -> Row:
@@ -198,7 +198,7 @@ class Task:
         return {**row, "label": self.label(option).value}
 
     def with_idx(self, row: Row, idx: int) -> Row:
-        """The row with its place in the file."""
+        """The row with its position in the file, keys in the official order."""
         return {**row, "idx": idx}
 
     def examples(self, row: Row) -> list[Example]:
@@ -212,7 +212,15 @@ class Task:
         """Equal for duplicates: all texts, up to case, punctuation and spacing."""
         return "\n".join(normalised(text) for text in self.view(row).values())
 
+    def with_choice(self, text: str, choice: str) -> str:
+        """An encoder's text that asks about one of the example's choices (ReCoRD: the query's gap filled with it)."""
+        return text
 
-def same_value(one: object, other: object) -> bool:
-    """Equality that keeps `true` and `1` apart."""
-    return type(one) is type(other) and one == other
+    def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
+        """The official rows of records of the Hub's mirror, whose labels are official already. By default they are the same."""
+        yield from records
+
+
+def same_value(first: object, second: object) -> bool:
+    """Equality that tells `true` from `1`."""
+    return type(first) is type(second) and first == second

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from random import Random
 
-from targen.tasks.formats.record import PLACEHOLDER
 from targen.tasks.task import Example, Task
 
 CUE, INSTRUCTION_CUE = "Answer:", "Output:"  # the last words of a prompt that is continued
@@ -15,14 +14,17 @@ def encoder_texts(task: Task, example: Example) -> list[tuple[str, str]]:
     if task.choices == "labels":
         return [(task.encoder.first.format(**example.fields), task.encoder.second.format(**example.fields))]
     return [
-        (_with_choice(task.encoder.first, example, choice), _with_choice(task.encoder.second, example, choice))
+        (
+            _with_choice(task, task.encoder.first, example, choice),
+            _with_choice(task, task.encoder.second, example, choice),
+        )
         for choice in example.choices
     ]
 
 
-def _with_choice(template: str, example: Example, choice: str) -> str:
+def _with_choice(task: Task, template: str, example: Example, choice: str) -> str:
     """The template filled in; a placeholder of the query (ReCoRD) becomes the choice."""
-    return template.format(**example.fields, choice=choice).replace(PLACEHOLDER, choice)
+    return task.with_choice(template.format(**example.fields, choice=choice), choice)
 
 
 def prompt(task: Task, example: Example) -> str:
@@ -41,7 +43,7 @@ def cued_prompt(task: Task, example: Example, demonstrations: Sequence[Example] 
 
 
 def _question(task: Task, example: Example) -> str:
-    options = "" if task.name in ("record", "self_instruct") else f" {' or '.join(answers(task, example))}?"
+    options = f" {' or '.join(answers(task, example))}?" if task.labels else ""
     return f"{task.question}{options}"
 
 

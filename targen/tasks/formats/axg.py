@@ -5,6 +5,7 @@ Rows 2k and 2k+1 differ only in the gender of the pronoun and share the label: o
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from random import Random
 
 from targen.runtime.errors import RowError
@@ -24,7 +25,7 @@ class AXg(Task):
         feminine, masculine = _TOKEN.findall(seed["feminine"]), _TOKEN.findall(seed["masculine"])
         if len(feminine) != len(masculine):
             raise RowError("the two sentences differ in more than the pronoun")
-        changed = [(one.lower(), two.lower()) for one, two in zip(feminine, masculine, strict=True) if one != two]
+        changed = [(she.lower(), he.lower()) for she, he in zip(feminine, masculine, strict=True) if she != he]
         if len(changed) != 1 or changed[0] not in PAIRS:
             raise RowError(f"the two sentences differ in {changed}, expected exactly one pronoun")
         gendered = [token for token in map(str.lower, feminine) if any(token in pair for pair in PAIRS)]
@@ -67,3 +68,8 @@ class AXg(Task):
             "pair_id": idx,
             "premise": row["premise"],
         }
+
+    def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
+        """The mirror has no `pair_id`."""
+        for record in records:
+            yield {**record, "pair_id": record["idx"]}

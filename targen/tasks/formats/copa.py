@@ -32,10 +32,10 @@ class COPA(Task):
             raise RowError("the two choices are the same")
 
     def check_quality(self, row: Row, seed: Json) -> None:
-        premise, one, two = (normalised(row[name]) for name in ("premise", "choice1", "choice2"))
-        if one == two:
+        premise, choice1, choice2 = (normalised(row[name]) for name in ("premise", "choice1", "choice2"))
+        if choice1 == choice2:
             raise RowError("the two choices are the same")
-        if premise in (one, two):
+        if premise in (choice1, choice2):
             raise RowError("a choice is the premise")
         lengths = sorted(len(words(row[name])) for name in ("choice1", "choice2"))
         if lengths[1] > MAX_LENGTH_RATIO * lengths[0]:

@@ -5,6 +5,8 @@ Offsets count characters, the end is inclusive. The label is the answer entity; 
 """
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from random import Random
 from typing import ClassVar
 
@@ -18,34 +20,6 @@ PLACEHOLDER = "@placeholder"
 SOURCE = "synthetic"
 MIN_ENTITIES = 3
 MIN_ARTICLE_WORDS = 60
-
-
-def _named(seed: Json) -> list[str]:
-    """The listed entities that the article holds, as spans of their own, in order of mention."""
-    text = seed["article"].strip()
-    listed = [name.strip() for name in seed["entities"] if name.strip()]
-    return list(dict.fromkeys(text[start:end] for start, end in sorted(_mentions(text, listed))))
-
-
-def _mentions(text: str, names: list[str]) -> list[tuple[int, int]]:
-    """All spans (start, end exclusive) of the names, whole words only; a longer name wins over one inside it."""
-    spans: list[tuple[int, int]] = []
-    for name in sorted(set(names), key=lambda name: (-len(name), name)):
-        for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text):
-            if all(match.end() <= start or match.start() >= end for start, end in spans):
-                spans.append(match.span())
-    return spans
-
-
-def _answers(text: str, mentions: list[tuple[int, int]], answer: str) -> list[Json]:
-    return [{"start": s, "end": e - 1, "text": answer} for s, e in mentions if text[s:e] == answer]
-
-
-def _span(entity: Json, text: str) -> tuple[int, int]:
-    start, end = entity.get("start"), entity.get("end")
-    if not (type(start) is int and type(end) is int and 0 <= start <= end < len(text)):
-        raise RowError(f"entity: got start {start!r}, end {end!r}, outside of the passage")
-    return start, end
 
 
 class ReCoRD(Task):
@@ -126,7 +100,7 @@ class ReCoRD(Task):
     def gold_option(self, row: Row) -> str:
         answers = row["qas"][0].get("answers")
         if not answers:
-            raise RowError("answers: the split hides them")
+            raise RowError("answers: hidden in this split")
         return str(answers[0]["text"])
 
     def relabel(self, row: Row, option: str) -> Row:
@@ -141,13 +115,65 @@ class ReCoRD(Task):
     def examples(self, row: Row) -> list[Example]:
         """One example a query; a choice is right if its text is the text of an answer."""
         texts, choices = self.view(row), tuple(self.label_options(row))
-        found = []
+        examples = []
         for query in row["qas"]:
             answers = tuple(dict.fromkeys(answer["text"] for answer in query.get("answers", [])))
             gold = tuple(i for i, choice in enumerate(choices) if choice in answers)
             fields = {**texts, "query": query["query"]}
-            found.append(Example(self.name, query["idx"], fields, choices, gold, answers))
-        return found
+            examples.append(Example(self.name, query["idx"], fields, choices, gold, answers))
+        return examples
 
     def duplicate_key(self, row: Row) -> str:
         return "\n".join(normalised(text) for text in (row["passage"]["text"], row["qas"][0]["query"]))
+
+    def with_choice(self, text: str, choice: str) -> str:
+        return text.replace(PLACEHOLDER, choice)
+
+    def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
+        """The mirror has one record per query; consecutive ones share a passage."""
+        for idx, queries in groupby(records, key=lambda record: int(record["idx"]["passage"])):
+            first, *rest = queries
+            text, spans = first["passage"], first["entity_spans"]
+            starts = sorted(zip(spans["start"], map(len, spans["text"]), strict=True))
+            entities = [{"start": start, "end": start + length - 1} for start, length in starts]
+            passage = {"text": text, "entities": entities}
+            qas = [_query_from_hub(record, passage) for record in (first, *rest)]
+            yield {"source": "", "passage": passage, "qas": qas, "idx": idx}
+
+
+def _query_from_hub(record: Json, passage: Json) -> Json:
+    query: Json = {"query": record["query"], "idx": record["idx"]["query"]}
+    if record["answers"]:
+        mentions = [
+            {**entity, "text": passage["text"][entity["start"] : entity["end"] + 1]} for entity in passage["entities"]
+        ]
+        query["answers"] = [mention for mention in mentions if mention["text"] in record["answers"]]
+    return query
+
+
+def _named(seed: Json) -> list[str]:
+    """The listed entities that the article holds, as spans of their own, in order of mention."""
+    text = seed["article"].strip()
+    listed = [name.strip() for name in seed["entities"] if name.strip()]
+    return list(dict.fromkeys(text[start:end] for start, end in sorted(_mentions(text, listed))))
+
+
+def _mentions(text: str, names: list[str]) -> list[tuple[int, int]]:
+    """All spans (start, end exclusive) of the names, whole words only; a longer name wins over one inside it."""
+    spans: list[tuple[int, int]] = []
+    for name in sorted(set(names), key=lambda name: (-len(name), name)):
+        for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+            if all(match.end() <= start or match.start() >= end for start, end in spans):
+                spans.append(match.span())
+    return spans
+
+
+def _answers(text: str, mentions: list[tuple[int, int]], answer: str) -> list[Json]:
+    return [{"start": s, "end": e - 1, "text": answer} for s, e in mentions if text[s:e] == answer]
+
+
+def _span(entity: Json, text: str) -> tuple[int, int]:
+    start, end = entity.get("start"), entity.get("end")
+    if not (type(start) is int and type(end) is int and 0 <= start <= end < len(text)):
+        raise RowError(f"entity: got start {start!r}, end {end!r}, outside of the passage")
+    return start, end

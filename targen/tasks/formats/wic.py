@@ -6,6 +6,7 @@ Offsets count characters, the end is exclusive; they point at the inflected form
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import ClassVar
 
@@ -46,10 +47,10 @@ class WiC(Task):
         row["label"] = self.label(cell.label).value
         for number in ("1", "2"):
             form, sentence = answer[f"form{number}"].strip(), row[f"sentence{number}"]
-            found = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(form)}(?!\w)", sentence)]
-            if len(found) != 1:
-                raise RowError(f"form{number} {form!r} stands {len(found)} times in sentence{number}, expected once")
-            row |= {f"start{number}": found[0], f"end{number}": found[0] + len(form)}
+            starts = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(form)}(?!\w)", sentence)]
+            if len(starts) != 1:
+                raise RowError(f"form{number} {form!r} stands {len(starts)} times in sentence{number}, expected once")
+            row |= {f"start{number}": starts[0], f"end{number}": starts[0] + len(form)}
         return [row | {"version": VERSION}]
 
     def check_format(self, row: Row) -> None:
@@ -85,3 +86,8 @@ class WiC(Task):
     def with_idx(self, row: Row, idx: int) -> Row:
         order = ["word", "sentence1", "sentence2", "idx", "label", "start1", "start2", "end1", "end2", "version"]
         return {name: ({**row, "idx": idx})[name] for name in order}
+
+    def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
+        """The mirror has no `version`."""
+        for record in records:
+            yield {**record, "version": VERSION}

@@ -5,6 +5,7 @@ Indices count the whitespace tokens of `text`. True: the pronoun (span2) refers 
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ PRONOUNS = frozenset(
         "themselves",
     ]
 )
+TARGET_KEYS = ("span2_index", "span1_index", "span1_text", "span2_text")  # in the official order
 _EDGES = re.compile(r"^\W+|\W+$")
 _QUOTES = "\"'([“‘"
 _PUNCTUATION = '.,;:!?)]"”'
@@ -51,11 +53,11 @@ OFFICIAL_EXCEPTIONS = frozenset(
 
 def find_span(text: str, span: str) -> int:
     """Index of the first whitespace token of the only run of tokens that is the span. Raises: RowError if not one."""
-    tokens, wanted = [_bare(token) for token in text.split()], [_bare(token) for token in span.split()]
-    found = [i for i in range(len(tokens)) if wanted and tokens[i : i + len(wanted)] == wanted]
-    if len(found) != 1:
-        raise RowError(f"{span!r} stands {len(found)} times in the text, expected once")
-    return found[0]
+    tokens, span_tokens = [_bare(token) for token in text.split()], [_bare(token) for token in span.split()]
+    starts = [i for i in range(len(tokens)) if span_tokens and tokens[i : i + len(span_tokens)] == span_tokens]
+    if len(starts) != 1:
+        raise RowError(f"{span!r} stands {len(starts)} times in the text, expected once")
+    return starts[0]
 
 
 def _bare(token: str) -> str:
@@ -102,9 +104,8 @@ class WSC(Task):
         check_text(row, "text")
         self.check_label(row)
         target = row["target"]
-        wanted = {"span1_index", "span1_text", "span2_index", "span2_text"}
-        if not isinstance(target, dict) or set(target) != wanted:
-            raise RowError(f"target: expected the keys {sorted(wanted)}")
+        if not isinstance(target, dict) or set(target) != set(TARGET_KEYS):
+            raise RowError(f"target: expected the keys {sorted(TARGET_KEYS)}")
         tokens = row["text"].split()
         for number in ("1", "2"):
             check_text(target, f"span{number}_text")
@@ -123,15 +124,22 @@ class WSC(Task):
     def view(self, row: Row) -> dict[str, str]:
         """The text, the spans, and the text with span1 between asterisks and span2 between underscores."""
         target, tokens = row["target"], row["text"].split()
-        for number, mark in (("1", "*"), ("2", "_")):
+        for number, sign in (("1", "*"), ("2", "_")):
             start = target[f"span{number}_index"]
             end = min(len(tokens), start + len(target[f"span{number}_text"].split())) - 1
             before = len(tokens[start]) - len(tokens[start].lstrip(_QUOTES))
-            tokens[start] = tokens[start][:before] + mark + tokens[start][before:]
+            tokens[start] = tokens[start][:before] + sign + tokens[start][before:]
             after = len(tokens[end].rstrip(_PUNCTUATION))
-            tokens[end] = tokens[end][:after] + mark + tokens[end][after:]
+            tokens[end] = tokens[end][:after] + sign + tokens[end][after:]
         spans = {name: target[f"{name}_text"] for name in ("span1", "span2")}
         return {"text": row["text"], **spans, "marked": " ".join(tokens)}
 
     def with_idx(self, row: Row, idx: int) -> Row:
         return {"text": row["text"], "target": row["target"], "idx": idx, "label": row["label"]}
+
+    def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
+        """The mirror has the keys of `target` beside the text."""
+        for record in records:
+            target = {key: record[key] for key in TARGET_KEYS}
+            row = {"text": record["text"], "target": target, "idx": record["idx"]}
+            yield row | ({"label": record["label"]} if "label" in record else {})

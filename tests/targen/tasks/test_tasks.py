@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.config.loading import task_from_file
+from targen.config.group_files import task_from_file
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import RowError, UserError
