@@ -1,6 +1,7 @@
-"""Fixtures of all tests: a server that answers with the fake model."""
+"""Fixtures of all tests: their working folder, and a server that answers with the fake model."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,27 @@ import pytest
 
 from tests.support.commands import LONGEST, HTTPServer, Server, reply
 from tests.support.fake_model import FakeModel
+from tests.support.isolation import PROJECT, touched, working_folder
+
+TOOLS = {".pytest_cache", ".ruff_cache", ".mypy_cache", ".venv", ".venv-vllm", "targen.egg-info", "__pycache__"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _works_elsewhere() -> Iterator[None]:
+    """Processes start in a folder of the session's own, and nothing new lies in the checkout afterwards."""
+    before = set(os.listdir(PROJECT))
+    os.chdir(working_folder())
+    yield
+    assert set(os.listdir(PROJECT)) - before <= TOOLS
+    assert (working_folder() / "outputs").is_file()
+
+
+@pytest.fixture(autouse=True)
+def _touches_nothing_of_the_users() -> Iterator[None]:
+    """Fails where the tested code swallowed a refusal."""
+    touched.clear()
+    yield
+    assert not touched
 
 
 @pytest.fixture(scope="module")

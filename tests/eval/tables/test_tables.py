@@ -395,5 +395,5 @@ def test_help_imports_no_library_of_numbers() -> None:
         "except SystemExit as end: assert not end.code\n"
         "assert not {'numpy', 'scipy', 'sklearn', 'matplotlib', 'torch'} & set(sys.modules), set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr[-500:]

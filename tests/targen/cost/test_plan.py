@@ -19,7 +19,7 @@ from targen.llm.messages import Answer, Request
 from targen.synthesis.candidate_store import Drafts
 from targen.synthesis.engine import Engine
 from targen.synthesis.synthesis import Synthesis, synthesise
-from tests.support.commands import LONGEST, PROJECT, TASKS, command, files, lines, settings
+from tests.support.commands import LONGEST, TASKS, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 
 UNEVEN = ("synth.size=14", "synth.contexts=45", "synth.seeds_per_context=3")
@@ -222,7 +222,7 @@ def test_a_plan_needs_no_gpu_library() -> None:
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'transformers', 'vllm', 'datasets', 'aiohttp'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     assert "plan of the generate phase" in done.stdout
 

@@ -111,7 +111,7 @@ def test_every_backend_has_a_configuration_and_is_found_without_heavy_imports() 
         "assert [backend_named(name) for name in backend_names()]; "
         "assert not {'torch', 'transformers', 'vllm', 'aiohttp'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=LONGEST)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=LONGEST)
 
 
 def test_an_unknown_backend_is_one_line_with_the_nearest_name() -> None:

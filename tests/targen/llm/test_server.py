@@ -710,7 +710,7 @@ def test_nothing_is_downloaded_and_no_tokenizer_is_loaded(tmp_path: Path, serve,
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
     variables = {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
     arguments = [sys.executable, "-m", "targen.generate", *overrides(tmp_path / "run", serve(FakeModel()))]
-    done = subprocess.run(arguments, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=LONGEST)
+    done = subprocess.run(arguments, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     assert "HEAVY set()" in done.stdout
     assert files(tmp_path / "run" / "synthetic") == good

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import LONGEST, PROJECT, command, lines, settings
+from tests.support.commands import LONGEST, command, lines, settings
 from tests.support.tiny_llama import write_tiny_llama
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4000)]
@@ -184,7 +184,7 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
     arguments = in_process(tiny, tmp_path, *more, "synth.size=40", "synth.max_attempts=200", "synth.max_slots=200")
     process = subprocess.Popen(
         [sys.executable, "-m", "targen.generate", *arguments],
-        cwd=PROJECT, env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+        env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         end = time.monotonic() + START

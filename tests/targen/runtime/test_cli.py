@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import LONGEST, PROJECT, command, files
+from tests.support.commands import LONGEST, command, files
 
 MISTAKES = [
     (["task=cbb"], "task: got 'cbb', expected a file of conf/task/. Did you mean 'cb'?"),
@@ -121,7 +121,7 @@ def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> 
         "assert 'aiohttp' in sys.modules\n"
         "assert not {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=LONGEST)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from targen.generate import generate
 from targen.runtime.cli import REQUEUE
-from tests.support.commands import LONGEST, PROJECT, command, files, lines, settings
+from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def overrides(folder: Path, url: str, *more: str) -> list[str]:
 
 def start(arguments: list[str], module: str = "targen.generate") -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def asked_again(server, arguments: list[str], module: str = "targen.generate") -> int:
@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_pat
 
     full = subprocess.run(
         [sys.executable, "-m", "targen.generate", *arguments],
-        cwd=PROJECT, capture_output=True, text=True, preexec_fn=at_most_40_kb, timeout=LONGEST,
+        capture_output=True, text=True, preexec_fn=at_most_40_kb, timeout=LONGEST,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # it would be cut at the limit, and read so by others
     )  # fmt: skip
     assert full.returncode == 2 and "Traceback" not in full.stderr

@@ -14,7 +14,7 @@ import pytest
 from targen.generate import generate
 from targen.merge import merge
 from targen.runtime.errors import UserError
-from tests.support.commands import LONGEST, PROJECT, command, files, lines, settings
+from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 
 TASKS = "task=[axg,cb,copa,record,rte]"
@@ -89,7 +89,7 @@ def test_shards_run_at_once_and_may_be_killed(tmp_path: Path, serve) -> None:
     def start(index: int, key: str = "") -> "subprocess.Popen[bytes]":
         arguments = overrides(tmp_path / "shards", server.url, f"shard.index={index}", "shard.count=3")
         environment = os.environ | {"OPENAI_API_KEY": key}
-        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], cwd=PROJECT, env=environment)
+        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], env=environment)
 
     processes = [start(index, "to-be-killed" * (index == 1)) for index in range(3)]
     server.wait_for(alone // 3, processes[1])

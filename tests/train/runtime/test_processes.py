@@ -14,7 +14,7 @@ from eval.run import evaluate
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
-from tests.support.commands import LONGEST, PROJECT, command, lines, settings
+from tests.support.commands import LONGEST, command, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
 from train.data.batches import Batching, MicroBatchSampler, epoch_batches, micro_batches
 from train.grid.cells import cells
@@ -146,7 +146,7 @@ def test_the_log_says_how_fast_and_how_much(tmp_path: Path) -> None:
 def test_the_peak_of_memory_is_that_of_the_process_itself_and_not_of_the_one_that_started_it() -> None:
     ballast = b"x" * 700 * 2**20
     script = "from train.loop.throughput import peak_rss; print(peak_rss())"
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert peak_rss() > len(ballast) / 2**20 > float(done.stdout) > 50
 
 
