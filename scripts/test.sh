@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# All checks and tests: sets up .venv, then lint, types and pytest. Arguments go to pytest, e.g. -m 'not slow'.
-# Where CI is set, programs that some tests need are installed if root can; without arguments the tests with vLLM's CPU build run
-# at the same time, in an environment of their own, and are shown at the end. The exit code is pytest's, or theirs if that is 0.
+# Sets up .venv, checks formatting, lint and types, and runs the quick tests. Arguments go to pytest: bash scripts/test.sh -k plan
+# With --all as first argument it runs every test, also the slow ones: vLLM's CPU build (in .venv-vllm), SLURM, a browser,
+# several processes, long runs. Where CI is set, root installs Chromium and LaTeX, which some of these need, and SLURM is started.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
+export OMP_NUM_THREADS=1  # two processes share the cores
+together=(-n "${TEST_PROCESSES:-2}" --dist worksteal)
 
-install() {  # install PROGRAM PACKAGE...: where it cannot be had, the tests that need it are skipped and say so
+install() {  # install PROGRAM PACKAGE...
   local program="$1"
   shift
   if command -v "$program" >/dev/null; then return; fi
   if [ ! -f "$logs/update" ]; then apt-get update -q >"$logs/update" 2>&1 || true; fi
   if ! apt-get install -y -q --no-install-recommends "$@" >"$logs/install" 2>&1; then
-    echo "test.sh: $program could not be installed ($(tail -n 1 "$logs/install")), tests that need it are skipped" >&2
+    echo "test.sh: $program could not be installed ($(tail -n 1 "$logs/install")); tests that need it are skipped" >&2
   fi
 }
 
@@ -31,29 +33,47 @@ stop() {  # ends both as Ctrl-C would, with all that they have started
   exit "$1"
 }
 
+run() {  # run COMMAND...: in a group of processes of its own, so that `stop` ends all of it
+  set -m
+  "$@" </dev/null &
+  tests=$!
+  set +m
+  local code=0
+  wait "$tests" || code=$?
+  tests=
+  return "$code"
+}
+
 bash scripts/setup.sh
 bash scripts/check.sh
-if [ -z "${CI:-}" ] || [ $# -gt 0 ]; then
-  programs
-  .venv/bin/python -m pytest "$@"
+if [ "${1:-}" != --all ]; then
+  .venv/bin/python -m pytest "${together[@]}" "$@"
   exit
 fi
+shift
 
 trap 'stop 130' INT
 trap 'stop 143' TERM
-set -m  # each in a group of processes of its own, so that the whole of it can be ended
-PYTHON="${PYTHON:-.venv/bin/python}" bash scripts/test_vllm.sh >"$logs/vllm" 2>&1 </dev/null &
-vllm=$!
-set +m
+vllm='' tests=''
+if [ $# -eq 0 ]; then
+  set -m
+  PYTHON="${PYTHON:-.venv/bin/python}" bash scripts/test_vllm.sh >"$logs/vllm" 2>&1 </dev/null &
+  vllm=$!
+  set +m
+fi
+code=0
 programs
-set -m
-.venv/bin/python -m pytest </dev/null &
-tests=$!
-set +m
-code=0 vllm_code=0
-wait "$tests" || code=$?
-echo "test.sh: pytest has ended with $code, the tests with vLLM follow" >&2
-wait "$vllm" || vllm_code=$?
-cat "$logs/vllm"
-[ "$code" -ne 0 ] || code=$vllm_code
+run .venv/bin/python -m pytest "${together[@]}" -m "not timing" "$@" || code=$?
+if [ -n "$vllm" ]; then
+  echo "test.sh: pytest ended with $code; the tests of vLLM follow" >&2
+  vllm_code=0
+  wait "$vllm" || vllm_code=$?
+  vllm=
+  cat "$logs/vllm"
+  [ "$code" -ne 0 ] || code=$vllm_code
+fi
+timing_code=0
+run .venv/bin/python -m pytest -m timing "$@" || timing_code=$?  # alone, since they measure seconds
+[ "$timing_code" -ne 5 ] || timing_code=0                        # 5: the arguments select none of them
+[ "$code" -ne 0 ] || code=$timing_code
 exit "$code"

@@ -174,6 +174,7 @@ def _brightness(colour: str) -> float:
     return sum(numbers) / 3
 
 
+@pytest.mark.timing
 def test_five_thousand_long_rows_stay_smooth(chromium: Any, tmp_path: Path) -> None:
     page = report(many_rows(tmp_path, 5000))
     assert 7_000_000 < page.stat().st_size < 15_000_000
