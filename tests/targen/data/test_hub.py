@@ -95,7 +95,7 @@ def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> 
     assert (
         found.returncode,
         "8 cells" in found.stderr,
-        "1 cells that need them are left out" in found.stderr,
+        "1 cells that need them are skipped" in found.stderr,
     ) == (0, False, True)
     found = command("train.run", *train, "data.fallback=null")
     assert found.returncode == 2

@@ -168,7 +168,9 @@ def test_training_learns_resumes_by_cell_and_is_deterministic(tmp_path: Path) ->
     changed = weights[0].stat().st_mtime_ns
     train(one)
     assert weights[0].stat().st_mtime_ns == changed
-    with pytest.raises(UserError, match=r"was trained otherwise: train\.epochs was 2\.0 and is 3\.0"):
+    with pytest.raises(
+        UserError, match=r"was trained with different settings or rows: train\.epochs was 2\.0 and is 3\.0"
+    ):
         train(copa_run(tmp_path / "one", "train.epochs=3"))
 
 

@@ -102,7 +102,7 @@ def test_as_many_rows_as_the_other_arms(tmp_path: Path) -> None:
 def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
     train(run(tmp_path))
     changed = run(tmp_path, rows=[*ROWS[:3], {"instruction": "Count to two.", "output": "one two"}])
-    with pytest.raises(UserError, match=r"was trained otherwise: training rows was"):
+    with pytest.raises(UserError, match=r"was trained with different settings or rows: training rows was"):
         train(changed)
 
 

@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(
     while not complete(model_of(before)):
         with pytest.raises(Stopped):
             train(before, stop=StopAfter(2))
-    with pytest.raises(UserError, match=f"checkpoint-.*was trained otherwise: .*{words}"):
+    with pytest.raises(UserError, match=f"checkpoint-.*was trained with different settings or rows: .*{words}"):
         train(now)
 
 
@@ -210,12 +210,13 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(tmp_path: Path) -> No
     arguments = overrides(tmp_path, *SHORT)
     stopped(settings(*arguments), 2)
     with pytest.raises(
-        UserError, match=r"checkpoint-2: was trained otherwise: train\.learning_rate was .*remove this folder"
+        UserError,
+        match=r"checkpoint-2: was trained with different settings or rows: train\.learning_rate was .*remove this folder",
     ):
         train(settings(*arguments, "train.learning_rate=0.5"))
     rows = tmp_path / "run" / "synthetic" / "rte" / "train.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(UserError, match="checkpoint-2: was trained otherwise: training rows was"):
+    with pytest.raises(UserError, match="checkpoint-2: was trained with different settings or rows: training rows was"):
         train(settings(*arguments))
     assert [checkpoint.step for checkpoint in complete(model_of(settings(*arguments)))] == [2]
 

@@ -60,9 +60,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut_the_file, "model.safetensors is damaged ("),
     "lacking": (
         lambda folder: change_weights(folder, lambda weights: weights.pop(BIAS)),
-        f"the weights {BIAS} are not in its files). Check the path, or fetch the model first.",
+        f"the weights {BIAS} are missing from its files). Check the path, or fetch the model first.",
     ),
-    "resized": (widen_the_config, " more have another shape than its config.json says"),
+    "resized": (widen_the_config, " more differ in shape from its config.json"),
     "without a tokenizer": (remove_the_tokenizer, "has no tokenizer, expected a tokenizer.json or a vocabulary."),
     "few embeddings": (
         lambda folder: write_decoder(folder, 100),
@@ -100,7 +100,7 @@ def test_a_trained_cell_that_lost_weights_is_not_scored(tmp_path: Path) -> None:
     write_decoder(tmp_path)
     change_weights(tmp_path, lambda weights: weights.pop(BIAS))
     with pytest.raises(
-        UserError, match=r"cannot be loaded \(the weights .* are not in its files\). Remove it to train anew"
+        UserError, match=r"cannot be loaded \(the weights .* are missing from its files\). Remove it to train again"
     ):
         decoder.load_trained(tmp_path)
 
@@ -116,7 +116,7 @@ def test_an_encoder_may_lack_its_head_and_nothing_else(tmp_path: Path) -> None:
         "bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"
     }  # fmt: skip
     change_weights(tmp_path, lambda weights: weights.pop("bert.encoder.layer.0.output.dense.weight"))
-    with pytest.raises(UserError, match=r"bert\.encoder\.layer\.0\.output\.dense\.weight are not in its files"):
+    with pytest.raises(UserError, match=r"bert\.encoder\.layer\.0\.output\.dense\.weight are missing from its files"):
         encoder.load_pretrained(model, SPECS["cb"])
 
 
@@ -136,7 +136,7 @@ def test_a_task_whose_answers_do_not_fit_is_told_before_another_is_trained(tmp_p
     )
     kept = files(tmp_path)
     with pytest.raises(
-        UserError, match=r"leaves 14 tokens for an answer, but '.*' of record has \d+, and no answer is cut"
+        UserError, match=r"leaves 14 tokens for an answer, but '.*' of record has \d+, and answers are never truncated"
     ):
         train(before)
     assert files(tmp_path) == kept
@@ -159,13 +159,13 @@ def test_every_family_says_once_a_cell_how_many_examples_are_cut(
     caplog.set_level(logging.INFO)
     small = [f"model={model}", "arms=[synthetic]", "train.setting=multi"]
     train(small_run(tmp_path / "cut", *small, f"train.max_length={limit}", tasks=("cb", "rte")))
-    (line,) = [record.getMessage() for record in caplog.records if " are cut " in record.getMessage()]
+    (line,) = [record.getMessage() for record in caplog.records if " are truncated " in record.getMessage()]
     cb, rte = (sum(length(model, name, one) > limit for one in examples_of(name)) for name in ("cb", "rte"))
     assert 0 < cb + rte < 20
     assert line == (
-        f"train: {model}-multi-cb_rte-synthetic-s0: {cb + rte} of 20 examples are cut to train.max_length={limit} "
+        f"train: {model}-multi-cb_rte-synthetic-s0: {cb + rte} of 20 examples are truncated to train.max_length={limit} "
         f"(cb {cb}, rte {rte})"
     )
     caplog.clear()
     train(small_run(tmp_path / "whole", *small, "train.max_length=512", tasks=("cb", "rte")))
-    assert " are cut " not in caplog.text
+    assert " are truncated " not in caplog.text

@@ -103,7 +103,7 @@ def test_weights_in_bf16_where_asked() -> None:
 def test_an_attention_that_an_architecture_has_not_is_told() -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
     model = replace(settings("model=tiny_encoder").model, config={"model_type": "deberta-v2", **sizes})
-    with pytest.raises(UserError, match=r"train\.attention: tiny_encoder has no such attention"):
+    with pytest.raises(UserError, match=r"train\.attention: tiny_encoder does not support this attention"):
         encoder.load_pretrained(model, SPECS["cb"], loading=Loading(attention="sdpa"))
 
 
@@ -272,7 +272,7 @@ def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}')
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"needs program code of its own.*\+model\.remote_code=true"):
+    with pytest.raises(UserError, match=r"needs its own program code.*\+model\.remote_code=true"):
         encoder.load_pretrained(Model("m", "encoder", str(tmp_path), None, 1e-3, "fp32"), SPECS["cb"])
     assert not (tmp_path / "ran").exists()
 
