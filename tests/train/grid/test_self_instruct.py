@@ -165,5 +165,5 @@ def test_the_plan_of_a_run_that_has_no_rows_yet(tmp_path: Path) -> None:
     )  # fmt: skip
     assert planned.returncode == 0, planned.stderr
     assert "all-self_instruct-s0: to train, " in planned.stdout and ", 4 rows, " in planned.stdout
-    assert "all-synthetic-s0: to train when its rows are generated, " in planned.stdout
+    assert "all-synthetic-s0: to train once its rows are generated, " in planned.stdout
     assert not (tmp_path / "run").exists()
