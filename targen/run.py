@@ -15,12 +15,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from targen.config.group_files import task_from_file
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
 from targen.data.original import eval_split, leaderboard_split
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR, main
 from targen.runtime.jsonl import Json, write_text
-from targen.runtime.paths import PROJECT
+from targen.runtime.paths import CONF, PROJECT
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import phase_environment, run_subprocess
 
@@ -43,19 +44,31 @@ def phase(cfg: Any, overrides: list[str]) -> int:
         return _print_plans(settings, overrides)
     record = _record(settings, overrides)
     with StopRequest() as stop:
-        if code := _check_training(settings, overrides, stop):
+        if code := _check_phases(settings, overrides, stop):
             return REQUEUE if stop.requested and code != USER_ERROR else code
         return _run_phases(settings, overrides, record, stop)
 
 
-def _check_training(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
-    """What training would refuse, it refuses before the first phase: the exit code of its check of the settings."""
+def _check_phases(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
+    """What training and evaluation would refuse, they refuse before the first phase: the exit code of the first check that fails."""
+    for name in _checked_phases(settings):
+        command = [sys.executable, "-m", MODULES[name], *overrides]
+        if code := run_subprocess(command, phase_environment() | {CHECK: "1"}, stop):
+            return code
+    return 0
+
+
+def _checked_phases(settings: Settings) -> list[Phase]:
+    """Training if there are models that it may refuse, evaluation if a task has a metric that no packaged task has."""
+    phases: list[Phase] = []
     models = settings.paths.root / "models"
-    if not any(models.glob("*/done.json")) and not any(models.glob("*/checkpoint-*")):
-        return 0
-    return run_subprocess(
-        [sys.executable, "-m", MODULES["train"], *overrides], phase_environment() | {CHECK: "1"}, stop
-    )
+    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):
+        phases.append("train")
+    packaged = (task_from_file(path.stem) for path in (CONF / "task").glob("*.yaml"))
+    metrics = {metric for task in settings.tasks.values() for metric in task.metrics}
+    if "evaluate" in settings.phases and metrics - {metric for task in packaged for metric in task.metrics}:
+        phases.append("evaluate")
+    return phases
 
 
 def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: StopRequest) -> int:

@@ -1,4 +1,4 @@
-"""How every figure of this project looks and is written; equal numbers give equal bytes. matplotlib is imported only to draw."""
+"""How every figure of this project looks and is saved; equal numbers give equal bytes. matplotlib is imported only to draw."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.tables.formats import plain
+from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by the colour-blind too. Source: jfly.uni-koeln.de/color
-COLOURS = {
-    "none": "#000000",
-    "original": "#0072B2",
-    "synthetic": "#D55E00",
-    "mixed": "#009E73",
-    "self_instruct": "#CC79A7",
-}
+COLOURS = {arm.name: arm.colour for arm in ARMS.values()}
+# Okabe and Ito's palette, distinguishable by colour-blind readers too. Source: jfly.uni-koeln.de/color
 MORE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#777777"
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -31,7 +26,7 @@ STYLE: Any = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.5,
     "legend.frameon": False,
-    "text.parse_math": False,  # a name with $ is no formula
+    "text.parse_math": False,  # a $ in a name does not start a formula
     "savefig.dpi": 150,
 }
 METADATA: dict[str, dict[str, None]] = {  # without dates and versions
@@ -39,11 +34,11 @@ METADATA: dict[str, dict[str, None]] = {  # without dates and versions
     "png": {"Software": None},
 }
 WIDTH, LINE, MARGIN = 6.5, 0.2, 0.9  # inches: of a figure, of one line in it, around a panel
-LONGEST = 80  # signs of a name
+LONGEST = 80  # characters of a name
 
 
 def write_pictures(folder: Path, names: Sequence[str], pictures: Mapping[str, Callable[[], "Figure"]]) -> list[str]:
-    """Writes each picture as .pdf and .png, and removes those of `names` that have none; the names of the former."""
+    """Writes each picture as .pdf and .png, and removes those of `names` that have none; the names of those written."""
     import matplotlib
 
     with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **STYLE}):
@@ -64,12 +59,12 @@ def _save(figure: "Figure", folder: Path, name: str) -> None:
                 figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)
     except OSError as err:
         raise UserError(
-            f"{folder}: cannot be written ({err.strerror}). Make room or mend it, and start again."
+            f"{folder}: cannot be written ({err.strerror}). Free some space or correct the permissions, and start again."
         ) from None
 
 
 def short(text: str, longest: int = LONGEST) -> str:
-    """A name that leaves room for what it names."""
+    """The text on one line, cut to `longest` characters."""
     text = plain(text)
     return text if len(text) <= longest else text[: longest - 3] + "..."
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.scoring.scores import ReadyCell, cell_columns
+from eval.scoring.ready_cells import ReadyCell, cell_columns
 from targen.config.openllm import Piece, Suite, SuiteTask, pieces, suite_from_file
 from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings

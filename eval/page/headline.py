@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.scoring.runs import SUPERGLUE
+from eval.scoring.scores import SUPERGLUE
 from eval.statistics.comparisons import AVERAGE, Estimate
-from eval.tables.comparison_tables import ComparisonTable, Line, levels_of
+from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.published import paper
 from eval.tables.sentences import p_text, percent
 
@@ -67,11 +67,11 @@ class Headline:
 
 def headlines(found: ComparisonTable) -> list[Headline]:
     """One for each group of `original_vs_synthetic`."""
-    levels = levels_of(found)
+    levels = found.levels
     every = []
     for group in found.groups:
         lines = [line for line in found.lines if line.group is group and line.levels]
-        pairs = list(dict.fromkeys((one.one, one.other) for line in lines for one in line.comparisons.values()))
+        pairs = list(dict.fromkeys((one.level, one.reference) for line in lines for one in line.comparisons.values()))
         own = tuple(_head_line(line, levels, pairs) for line in lines)
         every.append(Headline(group.name, tuple(levels), tuple(pairs), own, tuple(paper_lines(levels))))
     return every
@@ -86,9 +86,9 @@ def _head_line(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str
         scores=scores,
         differences=tuple(_difference(line, one, other) for one, other in pairs),
         examples=", ".join(dict.fromkeys(f"{one.n}×{one.seeds}" for one in line.levels.values())),
-        unreadable=sum(entry.unparsed for entry in line.entries.values()) if line.entries else None,
+        unreadable=sum(scores.unparsed for scores in line.scores.values()) if line.scores else None,
         evaluated_on=line.evaluated_on,
-        is_average=line.task == AVERAGE,
+        is_average=line.is_average,
     )
 
 
@@ -100,11 +100,11 @@ def _score(level: str, found: Estimate) -> Score:
 
 def _difference(line: Line, one: str, other: str) -> Difference | None:
     found = line.comparisons.get(one)
-    if found is None or found.other != other:
+    if found is None or found.reference != other:
         return None
     bounds = [] if found.bounds is None else [f"{percent(found.bounds[0])} to {percent(found.bounds[1])}"]
     p = [] if found.corrected is None else [f"p {p_text(found.corrected)}"]
-    return Difference(f"{100 * found.difference:+.1f}", ", ".join(bounds + p), found.is_told)
+    return Difference(f"{100 * found.difference:+.1f}", ", ".join(bounds + p), found.is_significant)
 
 
 def paper_lines(levels: Sequence[str]) -> list[PaperLine]:

@@ -1,50 +1,56 @@
 """Tables and figures of one run or of several, from their scores and predictions and from results/paper.yaml."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.figures.figures import draw
 from eval.scoring.runs import RunScore
-from eval.statistics.comparison_groups import AXES
+from eval.statistics.axes import AXES, MAIN
 from eval.statistics.prediction_cache import PredictionCache
 from eval.statistics.significance import ScoreStatistics
-from eval.tables.comparison_tables import ComparisonTable, comparison_tables, sentences, table_of
+from eval.tables.comparison_tables import ComparisonTable, comparison_tables
 from eval.tables.curves import MIXING, SIZES, Curve, curve_table, curves
 from eval.tables.formats import SUFFIXES, Table, write_table
-
-log = logging.getLogger(__name__)
-MAIN = "original_vs_synthetic"  # the table that is drawn
+from eval.tables.layout import layout, sentences
+from targen.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class PaperReport:
-    """What the results say, before it is written."""
+    """What the scores say, before it is written."""
 
-    tables: tuple[ComparisonTable, ...]
+    comparisons: tuple[ComparisonTable, ...]
     curves: dict[str, list[Curve]]
 
-    def as_set(self) -> list[Table]:
+    @property
+    def main(self) -> ComparisonTable | None:
+        """The comparison that is drawn, and that opens the page."""
+        return next((table for table in self.comparisons if table.axis.name == MAIN), None)
+
+    def tables(self) -> list[Table]:
         """Every table that has content, as it is written."""
-        tables = [table_of(found) for found in self.tables]
-        return [*tables, *(curve_table(kind, found) for kind, found in self.curves.items() if found)]
+        return [
+            *(layout(table) for table in self.comparisons),
+            *(curve_table(kind, of_kind) for kind, of_kind in self.curves.items() if of_kind),
+        ]
 
     def sentences(self) -> dict[str, list[str]]:
         """What every comparison says, by the title of its table."""
-        found = {table.axis.title: list(sentences(table)) for table in self.tables}
-        return {title: own for title, own in found.items() if own}
+        by_title = {table.axis.title: list(sentences(table)) for table in self.comparisons}
+        return {title: lines for title, lines in by_title.items() if lines}
 
 
-def paper_report(results: Sequence[RunScore], tasks: Sequence[str]) -> PaperReport:
-    """Everything that the results say. Raises: UserError where results do not go together."""
+def paper_report(run_scores: Sequence[RunScore], tasks: Mapping[str, Task]) -> PaperReport:
+    """Everything that the scores say; `tasks` are those of the runs. Raises: UserError if scores cannot be compared."""
     statistics = ScoreStatistics(PredictionCache())
-    tables = comparison_tables(results, tasks, statistics)
-    return PaperReport(tuple(tables), {kind: curves(kind, results, statistics) for kind in (SIZES, MIXING)})
+    tables = comparison_tables(run_scores, tasks, statistics)
+    return PaperReport(tuple(tables), {kind: curves(kind, run_scores, tasks, statistics) for kind in (SIZES, MIXING)})
 
 
 def write_tables(folder: Path, report: PaperReport) -> list[str]:
-    """<folder>/<name>.{md,tex,csv} of every table that has content; those of earlier results are removed. Their names."""
-    tables = report.as_set()
+    """Writes <folder>/<name>.{md,tex,csv} of every table that has content, and removes those of earlier reports; their names."""
+    tables = report.tables()
     for table in tables:
         write_table(folder, table)
     names = [table.name for table in tables]
@@ -55,8 +61,5 @@ def write_tables(folder: Path, report: PaperReport) -> list[str]:
 
 
 def write_figures(folder: Path, report: PaperReport) -> list[str]:
-    """<folder>/<name>.{pdf,png} of every figure that has content; their names. matplotlib is imported only here."""
-    from eval.figures.figures import draw
-
-    main = next((found for found in report.tables if found.axis.name == MAIN), None)
-    return draw(folder, main, report.curves)
+    """Writes <folder>/<name>.{pdf,png} of every figure that has content; their names."""
+    return draw(folder, report.main, report.curves)

@@ -1,17 +1,26 @@
-"""The official metrics. An answer that could not be read (None) is wrong, never a default class.
+"""The metrics. A metric is one function and its line in METRICS; nothing else knows it by name.
 
-docs/evaluation.md says where they differ from those of lm-evaluation-harness, and why.
+An answer that could not be read (None) is wrong, never a default class. docs/evaluation.md says where these metrics differ
+from those of lm-evaluation-harness, and why.
 """
 
 import re
 import string
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING, TypeAlias
 
-from targen.runtime.errors import UserError
-from targen.tasks.task import Example, Metric, Task
+from targen.runtime.errors import UserError, did_you_mean
+from targen.tasks.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -28,91 +37,178 @@ class Prediction:
     text: str | None = None  # what the model wrote, where it was left to write
 
 
-def accuracy(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    return sum(p.prediction in p.gold for p in predictions) / len(predictions)
+@dataclass(frozen=True)
+class ClassCounts:
+    """Per class, (..., classes): rows answered right, rows that were given this answer, rows with this gold label."""
+
+    right: "Floats"
+    answered: "Floats"
+    gold: "Floats"
 
 
-def f1_macro(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Unweighted mean of the F1 of the task's fixed classes, also of those that never occur."""
-    if not labels:
-        raise UserError("metrics: got f1_macro for a task without labels, expected record_f1. Change conf/task.")
-    from sklearn.metrics import f1_score  # takes a second to import
+@dataclass(frozen=True)
+class Metric(ABC):
+    """One metric: its name in a task's `metrics`, its title in tables and figures, and its range.
 
-    gold = [p.gold[0] for p in predictions]
-    predicted = [p.prediction or "" for p in predictions]
-    return float(f1_score(gold, predicted, labels=list(labels), average="macro", zero_division=0))
-
-
-def gender_parity(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Share of pairs with equal predictions; rows 2k and 2k+1 are a pair. Source: SuperGLUE, arXiv 1905.00537, 3.3.
-
-    A constant answer has 1.0: this says nothing without the accuracy. Raises: UserError for rows that are not in pairs.
+    Subclasses say what it is computed from, and so how it is resampled.
     """
-    ones, twos = predictions[::2], predictions[1::2]
-    if len(ones) > len(twos):
-        raise UserError(
-            f"gender_parity: got {len(predictions)} rows, expected an even number, rows 2k and 2k+1 being a pair. "
-            "Put the missing row in."
-        )
-    for one, two in zip(ones, twos, strict=True):
-        if one.idx % 2 or two.idx != one.idx + 1:
+
+    name: str
+    title: str
+    _: KW_ONLY
+    lowest: float = 0.0
+    highest: float = 1.0
+    in_task_score: bool = True  # whether it enters the one number of a task
+
+    @abstractmethod
+    def __call__(self, predictions: Sequence[Prediction], labels: Sequence[str], /) -> float:
+        """The value for these predictions; `labels` are those of the task, empty where it has none."""
+
+
+@dataclass(frozen=True)
+class RowMetric(Metric):
+    """The mean over rows of `of_row`."""
+
+    of_row: Callable[[Prediction], float]
+
+    def __call__(self, predictions: Sequence[Prediction], _labels: Sequence[str], /) -> float:
+        return sum(map(self.of_row, predictions)) / len(predictions)
+
+
+@dataclass(frozen=True)
+class PairMetric(Metric):
+    """The mean over pairs of rows of `of_pair`; rows 2k and 2k+1 are a pair."""
+
+    of_pair: Callable[[Prediction, Prediction], float]
+
+    def __call__(self, predictions: Sequence[Prediction], _labels: Sequence[str], /) -> float:
+        """Raises: UserError if the rows are not in pairs."""
+        pairs = self.pairs(predictions)
+        return sum(self.of_pair(first, second) for first, second in pairs) / len(pairs)
+
+    def pairs(self, predictions: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
+        """The predictions as pairs. Raises: UserError if the rows are not in pairs."""
+        if len(predictions) % 2:
             raise UserError(
-                f"gender_parity: got the rows {one.idx} and {two.idx} side by side, expected rows 2k and 2k+1, which are a "
-                "pair. Put the rows in their official order."
+                f"{self.name}: got {len(predictions)} rows, expected an even number, since rows 2k and 2k+1 are a pair. "
+                "Add the missing row."
             )
-    same = (
-        one.prediction is not None and one.prediction == two.prediction for one, two in zip(ones, twos, strict=True)
-    )
-    return sum(same) / len(ones)
+        pairs = list(zip(predictions[::2], predictions[1::2], strict=True))
+        for first, second in pairs:
+            if first.idx % 2 or second.idx != first.idx + 1:
+                raise UserError(
+                    f"{self.name}: got the rows {first.idx} and {second.idx} side by side, expected rows 2k and 2k+1, which are "
+                    "a pair. Put the rows in their official order."
+                )
+        return pairs
 
 
-def record_f1(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Token F1, best over the answers, averaged over queries."""
-    return sum(max(_token_f1(p.prediction, gold) for gold in p.gold) for p in predictions) / len(predictions)
+@dataclass(frozen=True)
+class ClassMetric(Metric):
+    """A function of how often each class was right, answered and gold: of all rows together, not a mean over rows."""
+
+    of_counts: Callable[[ClassCounts], "Floats"]  # (..., classes) -> (...,)
+
+    def __call__(self, predictions: Sequence[Prediction], labels: Sequence[str], /) -> float:
+        """Raises: UserError if the task has no labels."""
+        import numpy as np
+
+        if not labels:
+            raise UserError(f"metrics: {self.without_labels()}")
+        counts = [
+            [float(sum(p.prediction == label and p.gold[0] == label for p in predictions)) for label in labels],
+            [float(sum(p.prediction == label for p in predictions)) for label in labels],
+            [float(sum(p.gold[0] == label for p in predictions)) for label in labels],
+        ]
+        return float(self.of_counts(ClassCounts(*map(np.array, counts))))
+
+    def without_labels(self) -> str:
+        """What is wrong with this metric for a task without labels."""
+        return f"got {self.name} for a task without labels, expected a metric of single rows, such as record_f1. Change it."
 
 
-def record_em(predictions: Sequence[Prediction], labels: Sequence[str]) -> float:
-    """Exact match up to case, ASCII punctuation and articles, best over the answers, averaged over queries."""
-    hits = (p.prediction is not None and _bare(p.prediction) in {_bare(gold) for gold in p.gold} for p in predictions)
-    return sum(hits) / len(predictions)
+def is_right(prediction: Prediction) -> float:
+    """1 for a right answer, else 0."""
+    return float(prediction.prediction in prediction.gold)
+
+
+def macro_f1(counts: ClassCounts) -> "Floats":
+    """Unweighted mean of the classes' F1 = 2 right / (answered + gold), 0 for a class that never occurs."""
+    import numpy as np
+
+    both = counts.answered + counts.gold
+    of_classes: Floats = np.divide(2 * counts.right, both, out=np.zeros_like(both), where=both > 0)
+    mean: Floats = of_classes.mean(axis=-1)
+    return mean
+
+
+def same_answer(first: Prediction, second: Prediction) -> float:
+    """1 for a pair with equal, readable answers. Source: gender parity of SuperGLUE, arXiv 1905.00537, section 3.3."""
+    return float(first.prediction is not None and first.prediction == second.prediction)
+
+
+def token_f1(prediction: Prediction) -> float:
+    """Token F1, best over the right answers."""
+    return max(_token_f1(prediction.prediction, gold) for gold in prediction.gold)
+
+
+def exact_match(prediction: Prediction) -> float:
+    """1 for an answer that equals a right one up to case, ASCII punctuation and articles."""
+    answer = prediction.prediction
+    return float(answer is not None and _normalised(answer) in {_normalised(gold) for gold in prediction.gold})
 
 
 def _token_f1(predicted: str | None, gold: str) -> float:
-    """F1 of the bags of words; no word in common is 0, also where nothing is left of both texts.
+    """F1 of the bags of words; no word in common is 0, also if nothing is left of both texts.
 
-    Source: the evaluation scripts of SQuAD 1.1 and ReCoRD. SQuAD 2.0's, which the harness takes, has 1 for two empty texts.
+    Source: the evaluation scripts of SQuAD 1.1 and ReCoRD. SQuAD 2.0's, which the harness uses, has 1 for two empty texts.
     """
     if predicted is None:
         return 0.0
-    one, two = _bare(predicted).split(), _bare(gold).split()
-    shared = sum((Counter(one) & Counter(two)).values())
-    return 2 * shared / (len(one) + len(two)) if shared else 0.0
+    predicted_words, gold_words = _normalised(predicted).split(), _normalised(gold).split()
+    shared = sum((Counter(predicted_words) & Counter(gold_words)).values())
+    return 2 * shared / (len(predicted_words) + len(gold_words)) if shared else 0.0
 
 
-def _bare(text: str) -> str:
+def _normalised(text: str) -> str:
     """The text as the SQuAD and ReCoRD scripts compare it. Source: arXiv 1810.12885 (ReCoRD), evaluation script."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-METRICS: dict[Metric, Callable[[Sequence[Prediction], Sequence[str]], float]] = {
-    "accuracy": accuracy,
-    "f1_macro": f1_macro,
-    "gender_parity": gender_parity,
-    "record_f1": record_f1,
-    "record_em": record_em,
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        RowMetric("accuracy", "accuracy", is_right),
+        ClassMetric("f1_macro", "macro-F1", macro_f1),
+        # a constant answer has 1.0, so this says nothing without the accuracy
+        PairMetric("gender_parity", "gender parity", same_answer, in_task_score=False),
+        RowMetric("record_f1", "token F1", token_f1),
+        RowMetric("record_em", "exact match", exact_match),
+    )
 }
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "f1_macro": "macro-F1",
-    "gender_parity": "gender parity",
-    "record_f1": "token F1",
-    "record_em": "exact match",
-}
+
+def metric_title(name: str) -> str:
+    """How tables and figures call a metric; metrics of the OpenLLM tasks keep their names."""
+    return METRICS[name].title if name in METRICS else name
+
+
+def check_metrics(tasks: Mapping[str, Task]) -> None:
+    """Raises: UserError with a line for each metric that is unknown, or that its task cannot have."""
+    problems = []
+    for task in tasks.values():
+        for position, name in enumerate(task.metrics):
+            if name not in METRICS:
+                expected = f"expected one of {', '.join(METRICS)}. {did_you_mean(name, METRICS)}"
+                problems.append(f"tasks.{task.name}.metrics.{position}: got {name!r}, {expected}")
+            elif isinstance(metric := METRICS[name], ClassMetric) and not task.labels:
+                problems.append(f"tasks.{task.name}.metrics.{position}: {metric.without_labels()}")
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def score(task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Every metric of the task, from 0 to 1. Raises: UserError for no rows, or one whose right answer is hidden."""
+    """Every metric of the task. Raises: UserError if there are no rows, or the right answer of one is hidden."""
     if not predictions:
         raise UserError(f"{task.folder}: got no row, expected at least one to be scored.")
     for prediction in predictions:
@@ -125,53 +221,24 @@ def score(task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
 
 
-def task_score(metrics: Mapping[str, float]) -> float:
+def task_score(values: Mapping[str, float]) -> float:
     """The one number of a task: the mean of its metrics, as SuperGLUE has it (CB, ReCoRD).
 
     AX-g enters with its accuracy alone: a model that always gives the same answer has a gender parity of 1.0.
-    Raises: ValueError where nothing but that is given.
+    Raises: ValueError if no other metric is given.
     """
-    found = [value for name, value in metrics.items() if name != "gender_parity"]
-    if not found:
-        raise ValueError(f"got the metrics {sorted(metrics)}, expected one beside gender_parity")
-    return fmean(found)
+    counted = [value for name, value in values.items() if name not in METRICS or METRICS[name].in_task_score]
+    if not counted:
+        raise ValueError(f"got only the metrics {sorted(values)}, none of which enters the score of a task")
+    return fmean(counted)
 
 
 def average(by_task: Mapping[str, Mapping[str, float]]) -> float | None:
-    """The unweighted mean over the tasks; None where one of them has no score yet.
+    """The unweighted mean over the tasks; None if one of them has no score yet.
 
-    SuperGLUE's own average leaves AX-g out and has MultiRC in: over the tasks of the paper this is another number, not to
-    be put beside the leaderboard's.
+    SuperGLUE's own average leaves AX-g out and includes MultiRC: over the tasks of the paper this is a different number, not
+    comparable to the leaderboard's.
     """
     if not by_task or not all(by_task.values()):
         return None
     return fmean(task_score(metrics) for metrics in by_task.values())
-
-
-def gold_of(task: Task, example: Example) -> tuple[str, ...]:
-    """The right answers as predictions name them: label names, or texts where the task has no labels."""
-    if task.labels:
-        return tuple(task.labels[place].name for place in example.gold)
-    return example.answers
-
-
-def options_of(task: Task, example: Example) -> tuple[str, ...]:
-    """What a prediction can be: label names, or the texts to choose from."""
-    return tuple(label.name for label in task.labels) or example.choices
-
-
-def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The baseline: always the label that is most frequent among these examples, ReCoRD: the entity mentioned most often.
-
-    It looks at the gold labels, so no other constant answer scores higher in accuracy.
-    """
-    counts = Counter(gold for example in examples for gold in gold_of(task, example))
-    constant = max((label.name for label in task.labels), key=lambda name: counts[name]) if task.labels else None
-    return [
-        Prediction(example.id, gold_of(task, example), constant or _most_mentioned(example), {}) for example in examples
-    ]
-
-
-def _most_mentioned(example: Example) -> str:
-    text = example.fields["passage"]
-    return max(example.choices, key=lambda choice: len(re.findall(rf"(?<!\w){re.escape(choice)}(?!\w)", text)))

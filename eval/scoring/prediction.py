@@ -1,4 +1,4 @@
-"""What a cell answers, and its predictions as they lie on disk."""
+"""The predictions of a cell: made by its model, or read from disk."""
 
 import json
 import logging
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from eval.scoring.baseline import gold_of, options_of
 from eval.scoring.evaluation_rows import EvaluationRows, rows_hash
-from eval.scoring.metrics import Prediction, gold_of, options_of
-from eval.scoring.scores import ReadyCell, scoring_of, shots_of
+from eval.scoring.metrics import Prediction
+from eval.scoring.ready_cells import ReadyCell, scoring_of, shots_of
 from targen.config.diff import differences
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -30,7 +31,7 @@ from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
-ONE = Processes()
+SINGLE_PROCESS = Processes()
 LINE = TypeAdapter(Prediction)
 
 
@@ -39,34 +40,34 @@ def predictions_of(
     processes: Processes,
     ready: ReadyCell,
     task: Task,
-    on: EvaluationRows,
+    rows: EvaluationRows,
     model: Callable[[], Loaded],
     originals: Sequence[TaskRows] = (),
     path: Path | None = None,
 ) -> list[Prediction]:
-    """The cell's predictions, from disk where they were made by this model on these rows, asked in the same way.
+    """The cell's predictions, from disk if this model made them on these rows, prompted in the same way.
 
     `originals` are the rows of which some are shown to a model that is not finetuned. Without a `path`, the
-    predictions lie among those that are scored.
-    Raises: UserError where what lies on disk is not what was written there.
+    predictions are stored among those that are scored.
+    Raises: UserError if the file on disk was changed.
     """
     path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
     mark_path = path.with_suffix(".mark.json")
-    mark = {"model": ready.mark["fingerprint"], "rows": on.hash, "origin": on.split.origin}
-    mark |= {"asked": _asked(settings, ready.cell, task, originals)}
+    mark = {"model": ready.mark["fingerprint"], "rows": rows.hash, "origin": rows.split.origin}
+    mark |= {"asked": _prompting(settings, ready.cell, task, originals)}
     old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
     if old == mark:
-        return read_predictions(path, task, on.examples)
+        return read_predictions(path, task, rows.examples)
     if old is not None and processes.first:
         changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
         log.warning(
-            "evaluate: %s was predicted on %s before, is predicted anew on %s (%s)",
+            "evaluate: %s was predicted on %s before and is predicted again on %s (%s)",
             ready.cell.name,
             old.get("origin"),
-            on.split.origin,
+            rows.split.origin,
             "; ".join(changed),
         )
-    predictions = predict_cell(settings, ready.cell, task, on.examples, processes, model, originals)
+    predictions = predict_cell(settings, ready.cell, task, rows.examples, processes, model, originals)
     if not processes.first:
         return predictions
     mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
@@ -75,55 +76,57 @@ def predictions_of(
     return predictions
 
 
-def _asked(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
-    """How the model is asked, as far as it decides the answers."""
-    found: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
+def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
+    """How the model is prompted, as far as it decides the answers."""
+    prompting: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
     if settings.eval.scoring == "generate":
-        found["max_new_tokens"] = settings.eval.max_new_tokens
+        prompting["max_new_tokens"] = settings.eval.max_new_tokens
     for part in originals if not cell.trained else ():
         if part.task.name == (task.original_train or task.name):
-            found["shown"] = rows_hash(part.rows)
-    return found
+            prompting["shown"] = rows_hash(part.rows)
+    return prompting
 
 
 def _line(prediction: Prediction) -> Json:
-    found = asdict(prediction)
-    return found if prediction.text is not None else {key: value for key, value in found.items() if key != "text"}
+    line = asdict(prediction)
+    return line if prediction.text is not None else {key: value for key, value in line.items() if key != "text"}
 
 
 def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The predictions of a file. Raises: UserError where they are not those of these examples, in their order."""
-    found = []
+    """The predictions of a file. Raises: UserError if they are not those of these examples, in their order."""
+    predictions = []
     for number, line in read_jsonl(path):
         try:
-            found.append(LINE.validate_python(line))
+            predictions.append(LINE.validate_python(line))
         except ValidationError as err:
-            problem = err.errors()[0]
-            key = ".".join(map(str, problem["loc"]))
+            first = err.errors()[0]
+            key = ".".join(map(str, first["loc"]))
             raise UserError(
-                f"{path}:{number}: {key}: {problem['msg']}; expected a prediction. Remove the file to predict anew."
+                f"{path}:{number}: {key}: {first['msg']}; expected a prediction. Remove the file to predict again."
             ) from None
-    if wrong := _not_of(task, found, examples):
-        raise UserError(f"{path}: {wrong}. Remove the file to predict anew.")
-    return found
+    if (problem := _mismatch(task, predictions, examples)) is not None:
+        raise UserError(f"{path}: {problem}. Remove the file to predict again.")
+    return predictions
 
 
-def _not_of(task: Task, found: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
+def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
     """The first thing in which predictions do not fit the examples."""
-    ids, wanted = [one.idx for one in found], [example.id for example in examples]
-    doubled = [idx for idx, count in Counter(ids).items() if count > 1]
-    missing, strange = sorted({*wanted} - {*ids}), sorted({*ids} - {*wanted})
-    for name, some in (("twice", doubled), ("missing", missing), ("not of this split", strange)):
-        if some:
-            return f"{len(some)} idx {name} (first {some[0]}), expected each of the {len(wanted)} of {task.folder} once"
-    if ids != wanted:
-        return "got the rows in another order, expected that of the split"
-    for one, example in zip(found, examples, strict=True):
-        gold = gold_of(task, example)
-        if one.gold != gold:
-            return f"idx {one.idx}: got gold {list(one.gold)}, expected {list(gold)}"
-        if task.labels and one.prediction not in (None, *options_of(task, example)):
-            return f"idx {one.idx}: got prediction {one.prediction!r}, expected one of {', '.join(options_of(task, example))}"
+    predicted, expected = [prediction.idx for prediction in predictions], [example.id for example in examples]
+    repeated = [idx for idx, count in Counter(predicted).items() if count > 1]
+    missing, unknown = sorted({*expected} - {*predicted}), sorted({*predicted} - {*expected})
+    for problem, rows in (("twice", repeated), ("missing", missing), ("not of this split", unknown)):
+        if rows:
+            return f"{len(rows)} idx {problem} (first {rows[0]}), expected each of the {len(expected)} of {task.folder} once"
+    if predicted != expected:
+        return "got the rows in a different order, expected that of the split"
+    for prediction, example in zip(predictions, examples, strict=True):
+        gold, options = gold_of(task, example), options_of(task, example)
+        if prediction.gold != gold:
+            return f"idx {prediction.idx}: got gold {list(prediction.gold)}, expected {list(gold)}"
+        if task.labels and prediction.prediction not in (None, *options):
+            return (
+                f"idx {prediction.idx}: got prediction {prediction.prediction!r}, expected one of {', '.join(options)}"
+            )
     return None
 
 
@@ -132,7 +135,7 @@ def predict_cell(
     cell: Cell,
     task: Task,
     examples: Sequence[Example],
-    processes: Processes = ONE,
+    processes: Processes = SINGLE_PROCESS,
     model: Callable[[], Loaded] | None = None,
     originals: Sequence[TaskRows] = (),
 ) -> list[Prediction]:
@@ -149,10 +152,10 @@ def predict_cell(
         return [_written(task, example, text) for example, text in zip(examples, texts, strict=True)]
     if scoring == "rank_normalised":
         rank = text_family_named(name).predict
-        every = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
+        scores = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
     else:
-        every = predict_scores(family_named(name), loaded, encoded, batch_size, processes)
-    return [_ranked(cell, task, example, scores) for example, scores in zip(examples, every, strict=True)]
+        scores = predict_scores(family_named(name), loaded, encoded, batch_size, processes)
+    return [_ranked(cell, task, example, options) for example, options in zip(examples, scores, strict=True)]
 
 
 def _written(task: Task, example: Example, text: str) -> Prediction:
@@ -160,10 +163,10 @@ def _written(task: Task, example: Example, text: str) -> Prediction:
 
 
 def _ranked(cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
-    """The option of the highest score, the first among equals. Raises: UserError for scores that are no numbers."""
+    """The option of the highest score, the first among equals. Raises: UserError if a score is not a number."""
     if not all(map(math.isfinite, scores)):
         raise UserError(
-            f"evaluate: {cell.name}: the scores of {task.name}'s idx {example.id} are {list(scores)[:4]}, expected numbers. "
+            f"evaluate: {cell.name}: the scores of {task.name}'s idx {example.id} are {list(scores)[:4]}, expected finite numbers. "
             "Set train.precision=fp32."
         )
     options = options_of(task, example)

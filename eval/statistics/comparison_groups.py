@@ -1,47 +1,45 @@
-"""Results laid out to be compared: a group holds what differs in one thing only, its levels, and is equal in the rest."""
+"""Scores laid out to be compared: a comparison group has levels that differ in one thing only and are equal in the rest."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.scoring.runs import SUPERGLUE, RunScore, Score, task_order
+from eval.scoring.runs import RunScore
+from eval.scoring.scores import SUPERGLUE, Score
+from eval.statistics.axes import ComparisonAxis, Labels
+from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE
 from targen.runtime.errors import UserError
-
-ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")
-Labels = tuple[tuple[str, str], ...]  # (what, which), in the order of a table's columns
+from targen.tasks.registry import PAPER_TASKS
 
 
 @dataclass(frozen=True)
 class SeedScores:
-    """One recipe on one task: its results by metric, each by seed."""
+    """One recipe on one task: its scores by metric, each by seed."""
 
     metrics: dict[str, tuple[RunScore, ...]]
 
     @property
-    def first(self) -> Score:
-        return self.results[0].score
+    def scores(self) -> tuple[RunScore, ...]:
+        """Those of the first metric."""
+        return next(iter(self.metrics.values()))
 
     @property
-    def results(self) -> tuple[RunScore, ...]:
-        """Of the first metric."""
-        return next(iter(self.metrics.values()))
+    def first(self) -> Score:
+        return self.scores[0].score
 
     @property
     def unparsed(self) -> int:
         """Answers that could not be read, of all seeds."""
-        return sum(result.score.unparsed for result in self.results)
+        return sum(run_score.score.unparsed for run_score in self.scores)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(result.score.seed for result in self.results)
-
-    def of_seed(self, seed: int) -> list[RunScore]:
-        return [result for own in self.metrics.values() for result in own if result.score.seed == seed]
+        return tuple(run_score.score.seed for run_score in self.scores)
 
 
 @dataclass(frozen=True)
 class ComparisonGroup:
-    """What is equal (`labels`), and per task the entry of each level that was run."""
+    """What is equal (`labels`), and per task the scores of each level that was run."""
 
     labels: Labels
     levels: tuple[str, ...]
@@ -52,117 +50,113 @@ class ComparisonGroup:
         return ", ".join(which for _, which in self.labels)
 
 
-@dataclass(frozen=True)
-class ComparisonAxis:
-    """What a table compares. `level` of a result is None where it has no part in it; `labels` say what else must be equal.
+def comparison_groups(
+    axis: ComparisonAxis, run_scores: Sequence[RunScore], tasks: Iterable[str]
+) -> list[ComparisonGroup]:
+    """The groups of a table in a fixed order, with their tasks in the order of `tasks`.
 
-    `made` (of results that have synthetic rows) is how these were made: such results make a group for each way, with the
-    others beside them in every one.
+    The same cell may be in several runs: with equal scores it counts once; with different ones each run gets a group.
+    Of several sizes of a training set the largest that all levels have is used, else each one's largest.
+    Raises: UserError if a line would mix scores on different evaluation data.
     """
-
-    name: str
-    title: str
-    level: Callable[[Score], str | None]
-    labels: Callable[[Score], Labels]
-    order: tuple[str, ...] = ()
-    always: tuple[str, ...] = ()  # levels that have a column even where they were not run
-    references: tuple[str, ...] = ()  # with what the others are compared: the first of these that was run
-    least: int = 1  # kinds of levels that a group must have
-    made: Callable[[Score], Labels] | None = None
-    kind: Callable[[str], str] = str  # of a level, for `least`
-
-
-def groups(axis: ComparisonAxis, results: Sequence[RunScore]) -> list[ComparisonGroup]:
-    """The groups of a table in a fixed order.
-
-    The same cell may stand in several runs: with equal scores it counts once; with others the group is made for each run.
-    Of several sizes of a training set the largest that all have is taken, else each one's largest.
-    Raises: UserError where a line would mix results on different evaluation data.
-    """
-    groups: dict[Labels, list[RunScore]] = defaultdict(list)
-    for result in results:
-        if axis.level(result.score) is not None:
-            groups[axis.labels(result.score)].append(result)
-    found = []
-    for labels, own in sorted(groups.items()):
-        for run, part in one_of_each(own):
-            for how, members in _by_making(axis, part):
-                where = (*labels, *how, *((("run", run),) if run else ()))
-                group = _block(axis, where, members)
-                if len({axis.kind(level) for level in group.levels}) >= axis.least:
-                    found.append(group)
-    return found
+    by_labels: dict[Labels, list[RunScore]] = defaultdict(list)
+    for run_score in run_scores:
+        if axis.level(run_score.score) is not None:
+            by_labels[axis.labels(run_score.score)].append(run_score)
+    order, groups = list(tasks), []
+    for labels, equal_scores in sorted(by_labels.items(), key=lambda item: item[0]):
+        for run, distinct in without_repeats(equal_scores):
+            for synthesis, members in _by_synthesis(axis, distinct):
+                group = _group(axis, (*labels, *synthesis, *((("run", run),) if run else ())), members, order)
+                if len({axis.level_kind(level) for level in group.levels}) >= axis.min_levels:
+                    groups.append(group)
+    return groups
 
 
-def one_of_each(results: Sequence[RunScore]) -> list[tuple[str | None, list[RunScore]]]:
-    """All together, each score once; or run by run, where two runs have different scores of the same recipe and seed."""
+def without_repeats(run_scores: Sequence[RunScore]) -> list[tuple[str | None, list[RunScore]]]:
+    """(None, each score once); or (run, its scores) for each, if two runs differ in a score of the same recipe and seed."""
     seen: dict[tuple[object, ...], RunScore] = {}
-    for result in results:
-        old = seen.setdefault((*_recipe(result.score), result.score.seed), result)
-        if (old.score.value, old.score.evaluated) != (result.score.value, result.score.evaluated):
-            runs = dict.fromkeys(one.run for one in results)
-            return [(run, [one for one in results if one.run == run]) for run in runs]
+    for run_score in run_scores:
+        earlier = seen.setdefault((*_recipe(run_score.score), run_score.score.seed), run_score).score
+        if (earlier.value, earlier.evaluated) != (run_score.score.value, run_score.score.evaluated):
+            by_run: dict[str, list[RunScore]] = defaultdict(list)
+            for each in run_scores:
+                by_run[each.run].append(each)
+            return list(by_run.items())
     return [(None, list(seen.values()))]
 
 
 def _recipe(score: Score) -> tuple[object, ...]:
-    """All that tells results apart, but for the seed and the run."""
-    made = (score.method, score.self_correct, score.generator, score.train_rows, score.real_rows)
-    what = (score.benchmark, score.task, score.metric)
-    return (*what, score.model, score.setting, score.scoring, score.shots, score.arm, *made)
+    """All that tells scores apart, except the seed and the run."""
+    synthesis = (score.method, score.self_correct, score.generator, score.train_rows, score.real_rows)
+    scored = (score.benchmark, score.task, score.metric)
+    return (*scored, score.model, score.setting, score.scoring, score.shots, score.arm, *synthesis)
 
 
-def _by_making(axis: ComparisonAxis, results: list[RunScore]) -> list[tuple[Labels, list[RunScore]]]:
-    if axis.made is None:
-        return [((), results)]
-    ways = sorted({way for result in results if (way := axis.made(result.score))})
-    return [(way, [result for result in results if axis.made(result.score) in (way, ())]) for way in ways or [()]]
+def _by_synthesis(axis: ComparisonAxis, run_scores: list[RunScore]) -> list[tuple[Labels, list[RunScore]]]:
+    """Scores by how their synthetic rows were made, those without synthetic rows beside each."""
+    if axis.synthesis is None:
+        return [((), run_scores)]
+    ways = sorted({way for run_score in run_scores if (way := axis.synthesis(run_score.score))})
+    return [
+        (way, [run_score for run_score in run_scores if axis.synthesis(run_score.score) in (way, ())])
+        for way in ways or [()]
+    ]
 
 
-def _block(axis: ComparisonAxis, labels: Labels, results: list[RunScore]) -> ComparisonGroup:
+def _group(axis: ComparisonAxis, labels: Labels, run_scores: list[RunScore], order: Sequence[str]) -> ComparisonGroup:
     members: dict[str, dict[str, list[RunScore]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        members[result.score.task][axis.level(result.score) or ""].append(result)
-    tasks = {task: _of_one_size(members[task]) for task in task_order(members)}
+    for run_score in run_scores:
+        members[run_score.score.task][axis.level(run_score.score) or ""].append(run_score)
+    tasks = {task: _of_one_size(members[task]) for task in in_order(members, order)}
     for task, levels in tasks.items():
         check_same_rows(task, list(levels.values()))
-    seen = {level for levels in tasks.values() for level in levels}
-    known = [level for level in axis.order if level in seen]
-    return ComparisonGroup(labels, (*known, *sorted(seen - set(known))), tasks)
+    return ComparisonGroup(labels, axis.ordered(level for levels in tasks.values() for level in levels), tasks)
+
+
+def in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Task names in the given order; others follow as they come, `average` last."""
+    names = list(dict.fromkeys(tasks))
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name == "average"))
 
 
 def _of_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
-    """The entries of a task: of several sizes of a training set the largest that all levels have, else each one's largest."""
-    sizes = [{rows for result in own if (rows := result.score.train_rows) is not None} for own in levels.values()]
-    trained = [own for own in sizes if own]
+    """The scores of a task at the largest training set that all levels have, else at each one's largest."""
+    sizes = [
+        {rows for run_score in of_level if (rows := run_score.score.train_rows) is not None}
+        for of_level in levels.values()
+    ]
+    trained = [of_level for of_level in sizes if of_level]
     shared = set.intersection(*trained) if trained else set()
-    found = {}
-    for level, own in levels.items():
-        kept = [result for result in own if shared and result.score.train_rows == max(shared)] or own
-        most = max(size(result.score) for result in kept)
-        found[level] = seed_scores([result for result in kept if size(result.score) == most])
-    return found
+    chosen = {}
+    for level, of_level in levels.items():
+        candidates = [each for each in of_level if shared and each.score.train_rows == max(shared)] or of_level
+        largest = max(size(run_score.score) for run_score in candidates)
+        chosen[level] = seed_scores([run_score for run_score in candidates if size(run_score.score) == largest])
+    return chosen
 
 
 def size(score: Score) -> tuple[int, int]:
+    """(training rows, real ones among them); 0 for a model that is not finetuned."""
     return score.train_rows or 0, score.real_rows or 0
 
 
-def seed_scores(results: Sequence[RunScore]) -> SeedScores:
-    """The results of one recipe on one task. Raises: UserError where two are of the same seed."""
-    metrics: dict[str, dict[int, RunScore]] = defaultdict(dict)
-    for result in results:
-        old = metrics[result.score.metric].setdefault(result.score.seed, result)
-        if old is not result:
+def seed_scores(run_scores: Sequence[RunScore]) -> SeedScores:
+    """The scores of one recipe on one task. Raises: UserError if two are of the same seed."""
+    by_metric: dict[str, dict[int, RunScore]] = defaultdict(dict)
+    for run_score in run_scores:
+        earlier = by_metric[run_score.score.metric].setdefault(run_score.score.seed, run_score)
+        if earlier is not run_score:
             raise UserError(
-                f"scores.jsonl: {place(old)} and {place(result)} would share one place of a table, and are different recipes. "
-                "Report them apart: name other runs."
+                f"scores.jsonl: {cell_in_run(earlier)} and {cell_in_run(run_score)} are different recipes, but would share one "
+                "cell of a table. Report them separately: name other runs."
             )
-    ordered = {metric: tuple(own[seed] for seed in sorted(own)) for metric, own in metrics.items()}
-    seeds = [tuple(result.score.seed for result in own) for own in ordered.values()]
-    if any(own != seeds[0] for own in seeds):
+    ordered = {metric: tuple(by_seed[seed] for seed in sorted(by_seed)) for metric, by_seed in by_metric.items()}
+    seeds = [tuple(run_score.score.seed for run_score in of_metric) for of_metric in ordered.values()]
+    if any(of_metric != seeds[0] for of_metric in seeds):
+        first = run_scores[0]
         raise UserError(
-            f"scores.jsonl: {place(results[0])} lacks a metric of {results[0].score.task} that other seeds have. Evaluate again."
+            f"scores.jsonl: {cell_in_run(first)} lacks a metric of {first.score.task} that other seeds have. Evaluate again."
         )
     return SeedScores(ordered)
 
@@ -170,108 +164,40 @@ def seed_scores(results: Sequence[RunScore]) -> SeedScores:
 SAME_ROWS = ("origin", "rows", "n", "evaluated", "is_fixture", "harness", "task_version")
 
 
-def check_same_rows(task: str, entries: Sequence[SeedScores]) -> None:
-    """Raises: UserError where results of one line were not obtained on the same rows."""
-    every = [result for one in entries for own in one.metrics.values() for result in own]
-    first = every[0]
+def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
+    """Raises: UserError if the scores of one line were not obtained on the same rows."""
+    run_scores = [each for of_level in levels for of_metric in of_level.metrics.values() for each in of_metric]
+    first = run_scores[0]
     names = SAME_ROWS if first.score.benchmark == SUPERGLUE else (*SAME_ROWS, "shots")
-    for other in every[1:]:
-        different = [name for name in names if getattr(first.score, name) != getattr(other.score, name)]
+    for second in run_scores[1:]:
+        different = [name for name in names if getattr(first.score, name) != getattr(second.score, name)]
         if different:
-            one, two = (
-                ", ".join(f"{name} {getattr(result.score, name)}" for name in different) for result in (first, other)
+            values = (
+                ", ".join(f"{name} {getattr(each.score, name)}" for name in different) for each in (first, second)
             )
             raise UserError(
-                f"scores.jsonl: {task}: {place(first)} was scored on other rows than {place(other)}: {one}; {two}. One line "
-                "of a table has one set of rows: evaluate both on the same data, or report them apart."
+                f"scores.jsonl: {task}: {cell_in_run(first)} was scored on different rows than {cell_in_run(second)}: "
+                f"{'; '.join(values)}. One line of a table has one set of rows: evaluate both on the same data, or report them "
+                "separately."
             )
 
 
-def place(result: RunScore) -> str:
-    return f"{result.score.cell} ({result.root})"
+def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
+    """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight where there are more.
+
+    There is none if the group brings its own average, or if some tasks were scored on the fixture and others on original data.
+    """
+    if AVERAGE in group.tasks:
+        return {}
+    averages = {AVERAGE: tuple(group.tasks)}
+    if set(PAPER_TASKS) < set(group.tasks):
+        averages[PAPER_AVERAGE] = tuple(task for task in group.tasks if task in PAPER_TASKS)
+    return {name: tasks for name, tasks in averages.items() if len(tasks) > 1 and not _mixes_fixture(group, tasks)}
 
 
-def arm_level(score: Score) -> str:
-    return f"{score.arm}, {score.shots} shots" if score.shots else score.arm
+def _mixes_fixture(group: ComparisonGroup, tasks: Iterable[str]) -> bool:
+    return len({level.first.is_fixture for task in tasks for level in group.tasks[task].values()}) > 1
 
 
-def model_labels(score: Score) -> Labels:
-    return ("model", score.model), ("setting", score.setting), ("scoring", score.scoring)
-
-
-def synthesis_labels(score: Score) -> Labels:
-    """How the synthetic rows were made; empty where there are none."""
-    if score.method is None:
-        return ()
-    correction = f"self-correction {score.self_correct}"
-    return (("synthetic rows", f"{score.method}, {correction}, by {score.generator}"),)
-
-
-def _superglue(level: Callable[[Score], str | None]) -> Callable[[Score], str | None]:
-    return lambda score: level(score) if score.benchmark == SUPERGLUE else None
-
-
-def _without_instruct(score: Score) -> Labels:
-    setting = "-".join(part for part in score.setting.split("-") if part != "instruct")
-    return ("model", score.model), ("setting", setting), ("scoring", score.scoring), ("arm", arm_level(score))
-
-
-def _method_level(score: Score) -> str | None:
-    return None if score.method is None else f"{score.method} (self-correction {score.self_correct})"
-
-
-METHODS = ("targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct")
-CORRECTIONS = ("paper", "drop", "vote", "off")
-AXES = (
-    ComparisonAxis(
-        name="original_vs_synthetic",
-        title="Trained on the original and on synthetic rows",
-        level=_superglue(arm_level),
-        labels=model_labels,
-        order=ARMS,
-        always=("original", "synthetic"),
-        references=("original", "none"),
-        made=synthesis_labels,
-    ),
-    ComparisonAxis(
-        name="instructions",
-        title="With and without instructions",
-        level=_superglue(lambda score: "with instructions" if score.instruct else "without"),
-        labels=lambda score: (*_without_instruct(score), *synthesis_labels(score)),
-        order=("without", "with instructions"),
-        references=("without",),
-        least=2,
-    ),
-    ComparisonAxis(
-        name="self_correction",
-        title="Self-correction of the synthetic rows",
-        level=_superglue(lambda score: score.self_correct),
-        labels=lambda score: (
-            *model_labels(score),
-            ("arm", score.arm),
-            ("synthetic rows", f"{score.method}, by {score.generator}"),
-        ),
-        order=CORRECTIONS[::-1],
-        references=("off", "paper"),
-        least=2,
-    ),
-    ComparisonAxis(
-        name="methods",
-        title="Methods of generation",
-        level=_superglue(_method_level),
-        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("generator", str(score.generator))),
-        order=tuple(f"{method} (self-correction {how})" for method in METHODS for how in CORRECTIONS),
-        references=tuple(f"targen (self-correction {how})" for how in CORRECTIONS),
-        least=2,
-        kind=lambda level: level.split(" (")[0],
-    ),
-    ComparisonAxis(
-        name="openllm",
-        title="OpenLLM leaderboard",
-        level=lambda score: score.arm if score.benchmark != SUPERGLUE else None,
-        labels=lambda score: (("suite", score.benchmark), ("model", score.model), ("setting", score.setting)),
-        order=ARMS,
-        references=("self_instruct", "original", "none"),
-        made=synthesis_labels,
-    ),
-)
+def cell_in_run(run_score: RunScore) -> str:
+    return f"{run_score.score.cell} ({run_score.root})"

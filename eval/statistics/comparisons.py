@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-AVERAGE = "average"
+AVERAGE = "average"  # of all tasks
+PAPER_AVERAGE = "paper_average"  # of the paper's eight tasks, where there are more
 ALPHA = 0.05
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A level's metric, from 0 to 1: the mean over its seeds, the standard deviation over them where there are several,
-    and an interval over the evaluation rows where its predictions are kept."""
+    """A metric of a level: the mean over its seeds, their standard deviation if there are several, and an interval over the
+    evaluation rows if its predictions are stored. 1 is 100 percent; `n` is the number of evaluation rows."""
 
     value: float
     spread: float | None
@@ -21,15 +22,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`one` against `other`: values from 0 to 1 on the seeds that both have. Without predictions there is no interval or p.
+    """`level` against `reference` on the seeds that both have; 1 is 100 percent. Without predictions there is no interval or p.
 
-    `tests` and `tasks`: over how many the p-value is corrected, 1 for none.
+    `tests` and `tasks`: the number of tests that the p-value is corrected for, and of their tasks; 1 for no correction.
     """
 
     task: str
     metric: str
-    one: str
-    other: str
+    level: str
+    reference: str
     values: tuple[float, float]
     bounds: Interval | None
     p: float | None
@@ -46,14 +47,14 @@ class Comparison:
         return self.values[0] - self.values[1]
 
     @property
-    def is_told(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether chance alone would rarely make such a difference."""
         return self.corrected is not None and self.corrected < ALPHA and self.difference != 0
 
     @property
     def verdict(self) -> str:
         if self.corrected is None:
-            return "not tested, for want of the predictions"
-        if not self.is_told:
+            return "not tested, because the predictions are missing"
+        if not self.is_significant:
             return "not distinguishable at this size"
-        return f"{self.one} is {'better' if self.difference > 0 else 'worse'}"
+        return f"{self.level} is {'better' if self.difference > 0 else 'worse'}"

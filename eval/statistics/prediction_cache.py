@@ -1,4 +1,4 @@
-"""What a cell answered, unit by unit, as numbers: read from its predictions and held against its scores."""
+"""What a cell answered, unit by unit, as numbers: read from its predictions and checked against its scores."""
 
 import collections
 import hashlib
@@ -9,21 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.scoring.metrics import METRICS, Prediction
-from eval.scoring.runs import RunScore, task_specs
+from eval.scoring.metrics import METRICS, ClassMetric, PairMetric, Prediction, RowMetric
+from eval.scoring.runs import RunScore
 from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, scores
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.tasks.task import Task
 
-PAIRED = frozenset({"gender_parity"})  # metrics over pairs of rows
-NOT_MEANS = frozenset({"f1_macro"})
-LINES_AT_ONCE = 200  # few enough for their objects to be gone before the garbage collector looks at them
+LINES_AT_ONCE = 200  # few enough for their objects to be freed before the garbage collector looks at them
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One kind of unit of a task, rows or pairs: the right class of each where there are classes, and what was answered."""
+    """One kind of unit of a task, rows or pairs: the gold class of each (NO_CLASS if there are no classes), and the answers."""
 
     gold: Ints
     labels: int
@@ -32,9 +30,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class CellAnswers:
-    """The answers of a cell to a task; `asked` is equal for equal questions in equal order."""
+    """The answers of a cell to a task; `questions` is a hash, equal for equal questions in equal order."""
 
-    asked: str
+    questions: str
     samples: tuple[Sample, ...]
 
 
@@ -43,30 +41,39 @@ class PredictionCache:
 
     def __init__(self) -> None:
         self._cells: dict[Path, CellAnswers | None] = {}
-        self._tasks: dict[str, DistinctAnswers] = {}
+        self._tasks: dict[tuple[str, ...], DistinctAnswers] = {}
 
     def of(self, metrics: Sequence[RunScore]) -> CellAnswers | None:
-        """The answers behind the metrics of one cell on one task; None where they are not kept.
+        """The answers behind the metrics of one cell on one task; None if they are not stored.
 
-        Raises: UserError where they do not give its scores.
+        Raises: UserError if they do not give its scores.
         """
-        path, task = metrics[0].predictions, metrics[0].score.task
+        path = metrics[0].predictions
         if path not in self._cells:
-            if task not in self._tasks:
-                self._tasks[task] = DistinctAnswers(task_specs()[task])
-            self._cells[path] = _read(path, self._tasks[task]) if path.is_file() else None
-            if (found := self._cells[path]) is not None:
-                _check(found, metrics, path)
+            answers = self._read(path, metrics[0].task)
+            if answers is not None:
+                _check(answers, metrics, path)
+            self._cells[path] = answers
         return self._cells[path]
+
+    def _read(self, path: Path, task: Task | None) -> CellAnswers | None:
+        if task is None or not path.is_file():
+            return None
+        # runs may specify a task differently
+        key = (task.name, *(label.name for label in task.labels), "", *task.metrics)
+        return _read(path, self._tasks.setdefault(key, DistinctAnswers(task)))
 
 
 class DistinctAnswers:
-    """The distinct (answer, right answers) of a task, numbered as they come, with what each is worth."""
+    """The distinct (answer, right answers) of a task, numbered as they come, with the value of each."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        metrics = [METRICS[name] for name in task.metrics]
         self.labels = [label.name for label in task.labels]
-        self.worth: dict[str, list[float]] = {m: [] for m in task.metrics if m not in PAIRED | NOT_MEANS}
+        self.of_rows = [metric for metric in metrics if isinstance(metric, RowMetric)]
+        self.of_pairs = [metric for metric in metrics if isinstance(metric, PairMetric)]
+        self.of_classes = [metric for metric in metrics if isinstance(metric, ClassMetric)]
+        self.values: dict[str, list[float]] = {metric.name: [] for metric in self.of_rows}
         self.gold: list[int] = []  # the class of the first right answer
         self.answered: list[int] = []
         self.question: list[int] = []  # equal for equal right answers
@@ -74,7 +81,7 @@ class DistinctAnswers:
         self._questions: dict[tuple[str, ...], int] = {}
 
     def number(self, row: Json) -> int | None:
-        """Of a prediction's line; None where the line is none."""
+        """The number of the answer in a prediction's line; None if it is not a prediction."""
         try:
             key = (row["prediction"], *row["gold"])
             return self._numbers[key] if key in self._numbers else self._add(row, key)
@@ -88,9 +95,8 @@ class DistinctAnswers:
         if not (answer is None or isinstance(answer, str)):
             return None
         prediction = Prediction(0, tuple(gold), answer, {})
-        for metric in self.task.metrics:
-            if metric in self.worth:
-                self.worth[metric].append(float(METRICS[metric]([prediction], self.labels)))
+        for metric in self.of_rows:
+            self.values[metric.name].append(metric.of_row(prediction))
         for text, classes in ((gold[0], self.gold), (answer, self.answered)):
             classes.append(self.labels.index(text) if text in self.labels else NO_CLASS)
         self.question.append(self._questions.setdefault(tuple(gold), len(self._questions)))
@@ -98,39 +104,44 @@ class DistinctAnswers:
 
 
 def _read(path: Path, distinct: DistinctAnswers) -> CellAnswers:
-    metrics, names = distinct.task.metrics, distinct.labels
-    paired = [name for name in metrics if name in PAIRED]
-    found: list[int] = []
-    places: list[int] = []
-    every: list[Prediction] = []
+    answer_numbers: list[int] = []
+    ids: list[int] = []
+    predictions: list[Prediction] = []
     for row in _rows(path):
         number, idx = distinct.number(row), row.get("idx")
         if number is None or not isinstance(idx, int):
             raise UserError(
-                f"{path}: got {str(row)[:60]} as row {len(found) + 1}, expected idx, gold and prediction. Evaluate again."
+                f"{path}: got {str(row)[:60]} as row {len(ids) + 1}, expected idx, gold and prediction. Evaluate again."
             )
-        found.append(number)
-        places.append(idx)
-        if paired:
-            every.append(Prediction(idx, tuple(row["gold"]), row["prediction"], {}))
-    if not found:
+        answer_numbers.append(number)
+        ids.append(idx)
+        if distinct.of_pairs:
+            predictions.append(Prediction(idx, tuple(row["gold"]), row["prediction"], {}))
+    if not ids:
         raise UserError(f"{path}: got no line, expected one for each evaluated row. Evaluate again.")
-    numbers = np.array(found, dtype=np.int64)
+    numbers = np.array(answer_numbers, dtype=np.int64)
+    samples = [_rows_sample(distinct, numbers), *([_pairs_sample(distinct, predictions)] if distinct.of_pairs else [])]
+    questions = np.stack([np.array(ids), np.array(distinct.question)[numbers]])
+    return CellAnswers(hashlib.sha256(questions.tobytes()).hexdigest(), tuple(samples))
+
+
+def _rows_sample(distinct: DistinctAnswers, numbers: Ints) -> Sample:
     gold, answered = (np.array(classes, dtype=np.int64)[numbers] for classes in (distinct.gold, distinct.answered))
-    means: dict[str, Floats] = {metric: np.array(values)[numbers] for metric, values in distinct.worth.items()}
-    samples = [Sample(gold, len(names), Answers(means, answered[:, None] if "f1_macro" in metrics else None))]
-    if paired:
-        pairs = [every[place : place + 2] for place in range(0, len(every), 2)]
-        values: dict[str, Floats] = {
-            name: np.array([float(METRICS[name](pair, names)) for pair in pairs]) for name in paired
-        }
-        samples.append(Sample(np.full(len(pairs), NO_CLASS), 0, Answers(values)))
-    asked = np.stack([np.array(places), np.array(distinct.question)[numbers]])
-    return CellAnswers(hashlib.sha256(asked.tobytes()).hexdigest(), tuple(samples))
+    means: dict[str, Floats] = {name: np.array(values)[numbers] for name, values in distinct.values.items()}
+    of_counts = {metric.name: metric.of_counts for metric in distinct.of_classes}
+    return Sample(gold, len(distinct.labels), Answers(means, answered[:, None] if of_counts else None, of_counts))
+
+
+def _pairs_sample(distinct: DistinctAnswers, predictions: Sequence[Prediction]) -> Sample:
+    means: dict[str, Floats] = {
+        metric.name: np.array([metric.of_pair(*pair) for pair in metric.pairs(predictions)])
+        for metric in distinct.of_pairs
+    }
+    return Sample(np.full(len(predictions) // 2, NO_CLASS), 0, Answers(means))
 
 
 def _rows(path: Path) -> Iterator[Json]:
-    """The objects of a JSONL file. Many lines are parsed at once, which takes a fraction of the time of line by line."""
+    """The objects of a JSONL file. Parses many lines at once, which is much faster than line by line."""
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     for start in range(0, len(lines), LINES_AT_ONCE):
         part = lines[start : start + LINES_AT_ONCE]
@@ -139,20 +150,20 @@ def _rows(path: Path) -> Iterator[Json]:
         except ValueError:
             rows = []
         if len(rows) != len(part) or not all(isinstance(row, dict) for row in rows):
-            collections.deque(read_jsonl(path), maxlen=0)  # says which line it is
-            raise UserError(f"{path}: two objects stand on one line. Evaluate again.")
+            collections.deque(read_jsonl(path), maxlen=0)  # raises with the number of the line
+            raise UserError(f"{path}: got two objects on one line, expected one. Evaluate again.")
         yield from rows
 
 
-def _check(found: CellAnswers, metrics: Sequence[RunScore], path: Path) -> None:
-    """Raises: UserError where the predictions are of other rows, or give another score."""
+def _check(answers: CellAnswers, metrics: Sequence[RunScore], path: Path) -> None:
+    """Raises: UserError if the predictions are of other rows, or give a different score."""
     values: dict[str, float] = {}
-    for sample in found.samples:
-        every = np.ones((1, len(sample.gold)))
-        own = scores(sample.answers, sample.gold, sample.labels, every)
-        values |= {name: float(value[0]) for name, value in own.items()}
-    for score in (result.score for result in metrics):
-        count = len(found.samples[0].gold)
+    for sample in answers.samples:
+        once = np.ones((1, len(sample.gold)))
+        of_sample = scores(sample.answers, sample.gold, sample.labels, once)
+        values |= {name: float(value[0]) for name, value in of_sample.items()}
+    count = len(answers.samples[0].gold)
+    for score in (run_score.score for run_score in metrics):
         if count != score.n or abs(values[score.metric] - score.value) > ROUNDING:
             raise UserError(
                 f"{path}: {score.metric} of its {count} answers is {values[score.metric]:.6f}, in scores.jsonl it is "
@@ -162,12 +173,13 @@ def _check(found: CellAnswers, metrics: Sequence[RunScore], path: Path) -> None:
 
 def over_seeds(cells: Sequence[CellAnswers]) -> tuple[Sample, ...]:
     """The samples of an arm that was trained with several seeds: means over them, and the classes that each answered."""
-    found = []
-    for own in zip(*(cell.samples for cell in cells), strict=True):
-        first = own[0]
+    merged = []
+    for samples in zip(*(cell.samples for cell in cells), strict=True):
+        first = samples[0]
         means: dict[str, Floats] = {
-            name: np.mean([sample.answers.means[name] for sample in own], axis=0) for name in first.answers.means
+            name: np.mean([sample.answers.means[name] for sample in samples], axis=0) for name in first.answers.means
         }
-        classes = [sample.answers.classes for sample in own if sample.answers.classes is not None]
-        found.append(Sample(first.gold, first.labels, Answers(means, np.hstack(classes) if classes else None)))
-    return tuple(found)
+        classes = [sample.answers.classes for sample in samples if sample.answers.classes is not None]
+        answers = Answers(means, np.hstack(classes) if classes else None, first.answers.of_counts)
+        merged.append(Sample(first.gold, first.labels, answers))
+    return tuple(merged)

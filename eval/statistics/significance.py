@@ -1,4 +1,4 @@
-"""The numbers behind a group: estimates of its entries and comparisons of its levels, from scores and predictions."""
+"""The numbers behind a comparison group: estimates of its scores and comparisons of its levels, from scores and predictions."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,11 @@ from statistics import fmean, stdev
 import numpy as np
 
 from eval.scoring.metrics import task_score
-from eval.scoring.runs import SUPERGLUE, RunScore
-from eval.statistics.comparison_groups import ComparisonAxis, ComparisonGroup, SeedScores, place
-from eval.statistics.comparisons import AVERAGE, Comparison, Estimate
+from eval.scoring.runs import RunScore
+from eval.scoring.scores import SUPERGLUE
+from eval.statistics.axes import ComparisonAxis
+from eval.statistics.comparison_groups import ComparisonGroup, SeedScores, averaged_tasks, cell_in_run
+from eval.statistics.comparisons import Comparison, Estimate, Interval
 from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
     Floats,
@@ -23,269 +25,290 @@ from eval.statistics.resampling import (
     mcnemar,
     p_value,
 )
+from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
 
-UNTRAINED = "none"
-WIDTH = 1.96  # standard errors on each side of a 95 % interval
+STANDARD_ERRORS = 1.96  # on each side of a 95 % interval
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """Draws of two entries on one task, by metric: both on the same resamples, and their differences under exchange."""
+class PairDraws:
+    """Draws of two arms on one task, by metric: both on the same resamples, and their differences under exchange."""
 
-    one: Mapping[str, Floats]
-    other: Mapping[str, Floats]
+    level: Mapping[str, Floats]
+    reference: Mapping[str, Floats]
     null: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two levels on one task with their results of the same seeds, and draws where the predictions of both are kept."""
+    """A level and its reference on one task with their scores of the same seeds; samples and draws if the predictions of both
+    are stored."""
 
     seeds: tuple[int, ...]
-    one: SeedScores
-    other: SeedScores
+    level: SeedScores
+    reference: SeedScores
     samples: tuple[tuple[Sample, ...], tuple[Sample, ...]] | None
-    drawn: Resampled | None
+    draws: PairDraws | None = None
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that both have."""
+        return [metric for metric in self.level.metrics if metric in self.reference.metrics]
 
 
 class ScoreStatistics:
     """Estimates and comparisons; each is computed once."""
 
-    def __init__(self, archive: PredictionCache) -> None:
-        self._archive = archive
-        self._drawn: dict[tuple[str, ...], dict[str, Floats] | None] = {}
+    def __init__(self, predictions: PredictionCache) -> None:
+        self._predictions = predictions
+        self._draws: dict[tuple[str, ...], dict[str, Floats] | None] = {}
 
-    def estimates(self, one: SeedScores) -> dict[str, Estimate]:
-        """Every metric of an entry."""
-        drawn = self._draws(one)
-        found = {}
-        for metric, results in one.metrics.items():
-            bounds = None if drawn is None else interval(drawn[metric])
-            if (error := one.first.stderr) is not None and len(results) == 1:
-                value = results[0].score.value
-                bounds = value - WIDTH * error, value + WIDTH * error
-            found[metric] = _estimate([result.score.value for result in results], bounds, one.first.n)
-        return found
+    def estimates(self, scores: SeedScores) -> dict[str, Estimate]:
+        """Every metric of these scores."""
+        draws = self._bootstrapped(scores)
+        estimates = {}
+        for metric, run_scores in scores.metrics.items():
+            bounds = None if draws is None else interval(draws[metric])
+            if (error := scores.first.stderr) is not None and len(run_scores) == 1:
+                value = run_scores[0].score.value
+                bounds = value - STANDARD_ERRORS * error, value + STANDARD_ERRORS * error
+            estimates[metric] = _estimate([each.score.value for each in run_scores], bounds, scores.first.n)
+        return estimates
 
-    def average(self, entries: Sequence[SeedScores]) -> Estimate | None:
-        """The mean over the tasks of their task scores, seed by seed; None where no seed has them all.
+    def average(self, tasks: Sequence[SeedScores]) -> Estimate | None:
+        """The mean over the tasks of their task scores, seed by seed; None if no seed has them all.
 
-        The tasks are samples of their own, so a draw of the average is the mean of a draw of each.
+        The tasks are independent samples, so a draw of the average is the mean of a draw of each.
         """
-        seeds = common_seeds(entries)
+        seeds = common_seeds(tasks)
         if not seeds:
             return None
-        own = [with_seeds(one, seeds) for one in entries]
-        values = [fmean(_task_score(one, place) for one in own) for place in range(len(seeds))]
-        drawn = [found for one in own if (found := self._draws(one)) is not None]
-        bounds = interval(_average_draws(drawn)) if len(drawn) == len(own) else None
-        return _estimate(values, bounds, sum(one.first.n for one in own))
+        of_seeds = [with_seeds(scores, seeds) for scores in tasks]
+        values = [fmean(_task_score(scores, number) for scores in of_seeds) for number in range(len(seeds))]
+        draws = [drawn for scores in of_seeds if (drawn := self._bootstrapped(scores)) is not None]
+        bounds = interval(_average_draws(draws)) if len(draws) == len(of_seeds) else None
+        return _estimate(values, bounds, sum(scores.first.n for scores in of_seeds))
 
     def comparisons(self, axis: ComparisonAxis, group: ComparisonGroup) -> list[Comparison]:
         """Every level of the group against its reference: by task and metric, and on average over the tasks."""
         reference = next((level for level in axis.references if level in group.levels), None)
-        others = sorted((level for level in group.levels if level != reference), key=lambda level: level == UNTRAINED)
-        return [] if reference is None else [one for level in others for one in self._against(group, level, reference)]
+        if reference is None:
+            return []
+        levels = sorted((level for level in group.levels if level != reference), key=_is_untrained)
+        return [comparison for level in levels for comparison in self._against(group, level, reference)]
 
     def _against(self, group: ComparisonGroup, level: str, reference: str) -> list[Comparison]:
         pairs: dict[str, Pair] = {}
-        for task, own in group.tasks.items():
-            if level in own and reference in own and (seeds := common_seeds([own[level], own[reference]])):
-                pairs[task] = self._pair(seeds, with_seeds(own[level], seeds), with_seeds(own[reference], seeds))
-        with ThreadPoolExecutor() as pool:  # the libraries leave the interpreter to the others while they draw
-            pairs = dict(zip(pairs, pool.map(_resampled, pairs.values()), strict=True))
-        found = [
-            _comparison(task, metric, pair, level, reference)
-            for task, pair in pairs.items()
-            for metric in pair.one.metrics
-        ]
-        complete = len(pairs) == len(group.tasks) > 1 and AVERAGE not in pairs and not mixes_fixture(group)
-        return [*corrected(found), *(self._on_average(list(pairs.values()), level, reference) if complete else [])]
+        for task, levels in group.tasks.items():
+            if level in levels and reference in levels and (seeds := common_seeds([levels[level], levels[reference]])):
+                pairs[task] = self._pair(seeds, with_seeds(levels[level], seeds), with_seeds(levels[reference], seeds))
+        with ThreadPoolExecutor() as pool:  # numpy releases the interpreter lock while it draws
+            pairs = dict(zip(pairs, pool.map(_with_draws, pairs.values()), strict=True))
+        comparisons = corrected(
+            [
+                _comparison(task, metric, pair, level, reference)
+                for task, pair in pairs.items()
+                for metric in pair.metrics
+            ]
+        )
+        for average, tasks in averaged_tasks(group).items():
+            if set(tasks) <= set(pairs):
+                comparisons += self._on_average(average, [pairs[task] for task in tasks], level, reference)
+        return comparisons
 
-    def _on_average(self, pairs: Sequence[Pair], level: str, reference: str) -> list[Comparison]:
-        """The comparison of the averages; none where the tasks were not all trained with the same seeds."""
+    def _on_average(self, name: str, pairs: Sequence[Pair], level: str, reference: str) -> list[Comparison]:
+        """The comparison of the averages; none if the tasks were not all trained with the same seeds."""
         seeds = pairs[0].seeds
-        left, right = self.average([pair.one for pair in pairs]), self.average([pair.other for pair in pairs])
-        if left is None or right is None or any(pair.seeds != seeds for pair in pairs):
+        first = self.average([pair.level for pair in pairs])
+        second = self.average([pair.reference for pair in pairs])
+        if first is None or second is None or any(pair.seeds != seeds for pair in pairs):
             return []
         p, bounds = None, None
-        drawn = [pair.drawn for pair in pairs if pair.drawn is not None]
-        if len(drawn) == len(pairs):
-            bounds = interval(_average_draws([own.one for own in drawn]) - _average_draws([own.other for own in drawn]))
-            p = p_value(left.value - right.value, _average_draws([own.null for own in drawn]))
+        draws = [pair.draws for pair in pairs if pair.draws is not None]
+        if len(draws) == len(pairs):
+            of_level, of_reference = [drawn.level for drawn in draws], [drawn.reference for drawn in draws]
+            bounds = interval(_average_draws(of_level) - _average_draws(of_reference))
+            p = p_value(first.value - second.value, _average_draws([drawn.null for drawn in draws]))
         return [
             Comparison(
-                task=AVERAGE,
-                metric=AVERAGE,
-                one=level,
-                other=reference,
-                values=(left.value, right.value),
+                task=name,
+                metric=name,
+                level=level,
+                reference=reference,
+                values=(first.value, second.value),
                 bounds=bounds,
                 p=p,
                 corrected=p,
-                n=left.n,
+                n=first.n,
                 seeds=len(seeds),
-                spread=_larger(left.spread, right.spread),
+                spread=_larger(first.spread, second.spread),
             )
         ]
 
-    def _pair(self, seeds: tuple[int, ...], one: SeedScores, other: SeedScores) -> Pair:
-        left, right = self._answers(one), self._answers(other)
-        if left is None or right is None:
-            return Pair(seeds, one, other, None, None)
-        if left[0] != right[0]:
-            raise _other_rows(other.results[0], one.results[0])
-        return Pair(seeds, one, other, (left[1], right[1]), None)
+    def _pair(self, seeds: tuple[int, ...], level: SeedScores, reference: SeedScores) -> Pair:
+        first, second = self._answers(level), self._answers(reference)
+        if first is None or second is None:
+            return Pair(seeds, level, reference, None)
+        if first[0] != second[0]:
+            raise _different_rows(reference.scores[0], level.scores[0])
+        return Pair(seeds, level, reference, (first[1], second[1]))
 
-    def _draws(self, one: SeedScores) -> dict[str, Floats] | None:
-        key = tuple(f"{result.root}/{name}" for result, name in zip(one.results, _names(one), strict=True))
-        if key not in self._drawn:
-            answers = self._answers(one)
-            draws = generator("one", *_names(one))
-            found: dict[str, Floats] = {}
+    def _bootstrapped(self, scores: SeedScores) -> dict[str, Floats] | None:
+        names = _draw_names(scores)
+        key = tuple(f"{run_score.root}/{name}" for run_score, name in zip(scores.scores, names, strict=True))
+        if key not in self._draws:
+            answers = self._answers(scores)
+            draws = generator("one", *names)
+            values: dict[str, Floats] = {}
             for sample in answers[1] if answers is not None else ():
-                found |= bootstrap([sample.answers], sample.gold, sample.labels, draws)[0]
-            self._drawn[key] = found if answers is not None else None
-        return self._drawn[key]
+                values |= bootstrap([sample.answers], sample.gold, sample.labels, draws)[0]
+            self._draws[key] = values if answers is not None else None
+        return self._draws[key]
 
-    def _answers(self, one: SeedScores) -> tuple[str, tuple[Sample, ...]] | None:
-        """(which questions, the answers over the seeds); None where those of a seed are not kept."""
-        if one.first.benchmark != SUPERGLUE:
+    def _answers(self, scores: SeedScores) -> tuple[str, tuple[Sample, ...]] | None:
+        """(hash of the questions, the answers over the seeds); None if those of a seed are not stored."""
+        if scores.first.benchmark != SUPERGLUE:
             return None
         cells = []
-        for number in range(len(one.seeds)):
-            answers = self._archive.of([results[number] for results in one.metrics.values()])
+        for number, run_score in enumerate(scores.scores):
+            answers = self._predictions.of([of_metric[number] for of_metric in scores.metrics.values()])
             if answers is None:
                 return None
             cells.append(answers)
-            if answers.asked != cells[0].asked:
-                raise _other_rows(one.results[number], one.results[0])
-        return cells[0].asked, over_seeds(cells)
+            if answers.questions != cells[0].questions:
+                raise _different_rows(run_score, scores.scores[0])
+        return cells[0].questions, over_seeds(cells)
 
 
-def common_seeds(entries: Sequence[SeedScores]) -> tuple[int, ...]:
-    """The seeds that all have; a model that is not trained has none of its own, and stands beside each."""
-    trained = [one for one in entries if not _stands_alone(one)] or list(entries)
-    return tuple(seed for seed in trained[0].seeds if all(seed in one.seeds for one in trained))
+def common_seeds(levels: Sequence[SeedScores]) -> tuple[int, ...]:
+    """The seeds that all have; a model that is not finetuned has none of its own, and is compared with each."""
+    trained = [scores for scores in levels if not _has_one_cell(scores)] or list(levels)
+    return tuple(seed for seed in trained[0].seeds if all(seed in scores.seeds for scores in trained))
 
 
-def with_seeds(one: SeedScores, seeds: Sequence[int]) -> SeedScores:
-    """The entry's results of these seeds; of a model that is not trained the same result for each."""
+def with_seeds(scores: SeedScores, seeds: Sequence[int]) -> SeedScores:
+    """The scores of these seeds; of a model that is not finetuned the same score for each."""
 
-    def of(results: tuple[RunScore, ...], seed: int) -> RunScore:
-        if _stands_alone(one):
-            return results[0]
-        return next(result for result in results if result.score.seed == seed)
+    def of(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
+        if _has_one_cell(scores):
+            return run_scores[0]
+        return next(run_score for run_score in run_scores if run_score.score.seed == seed)
 
-    return SeedScores({metric: tuple(of(results, seed) for seed in seeds) for metric, results in one.metrics.items()})
-
-
-def _stands_alone(one: SeedScores) -> bool:
-    return one.first.arm == UNTRAINED and len({result.score.cell for result in one.results}) == 1
+    return SeedScores({metric: tuple(of(each, seed) for seed in seeds) for metric, each in scores.metrics.items()})
 
 
-def mixes_fixture(group: ComparisonGroup) -> bool:
-    """Whether some tasks were scored on the fixture and others on the original data: then there is no average."""
-    return len({one.first.is_fixture for own in group.tasks.values() for one in own.values()}) > 1
+def _has_one_cell(scores: SeedScores) -> bool:
+    """Whether this is a model as it is, scored once."""
+    return _is_untrained(scores.first.arm) and len({run_score.score.cell for run_score in scores.scores}) == 1
 
 
-def corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """With the p-values after Holm's correction over all that were tested."""
-    tested = [one for one in found if one.p is not None]
-    ps = iter(holm([one.p for one in tested if one.p is not None]))
-    tasks = len({one.task for one in tested})
+def _is_untrained(arm: str) -> bool:
+    return arm in ARMS and not ARMS[arm].trained
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with p-values after Holm's correction over all that were tested."""
+    tested = [comparison for comparison in comparisons if comparison.p is not None]
+    ps = iter(holm([comparison.p for comparison in tested if comparison.p is not None]))
+    tasks = len({comparison.task for comparison in tested})
     return [
-        replace(one, corrected=next(ps), tests=len(tested), tasks=tasks) if one.p is not None else one for one in found
+        comparison if comparison.p is None else replace(comparison, corrected=next(ps), tests=len(tested), tasks=tasks)
+        for comparison in comparisons
     ]
 
 
 def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) -> Comparison:
-    left, right = _values(pair.one, metric), _values(pair.other, metric)
+    values, reference_values = _values(pair.level, metric), _values(pair.reference, metric)
     p, bounds = None, None
-    if pair.drawn is not None and pair.samples is not None:
-        p = _p(metric, pair.samples, fmean(left) - fmean(right), pair.drawn.null[metric])
-        bounds = interval(pair.drawn.one[metric] - pair.drawn.other[metric])
-    first = pair.one.first
+    if pair.draws is not None and pair.samples is not None:
+        p = _p(metric, pair.samples, fmean(values) - fmean(reference_values), pair.draws.null[metric])
+        bounds = interval(pair.draws.level[metric] - pair.draws.reference[metric])
+    first = pair.level.first
     return Comparison(
         task=task,
         metric=metric,
-        one=level,
-        other=reference,
-        values=(fmean(left), fmean(right)),
+        level=level,
+        reference=reference,
+        values=(fmean(values), fmean(reference_values)),
         bounds=bounds,
         p=p,
         corrected=p,
         n=first.n,
-        seeds=len(left),
-        spread=_larger(_spread(left), _spread(right)),
+        seeds=len(values),
+        spread=_larger(_spread(values), _spread(reference_values)),
         unit="rows" if first.n == first.rows else "queries",
     )
 
 
-def _resampled(pair: Pair) -> Pair:
-    """The pair with its draws."""
-    found = Resampled({}, {}, {})
-    draws = generator("two", *_names(pair.one), *_names(pair.other))
-    for one, other in zip(*pair.samples, strict=True) if pair.samples is not None else ():
-        both = bootstrap([one.answers, other.answers], one.gold, one.labels, draws)
-        null = exchanged(one.answers, other.answers, one.gold, one.labels, draws)
-        found = Resampled({**found.one, **both[0]}, {**found.other, **both[1]}, {**found.null, **null})
-    return replace(pair, drawn=found if pair.samples is not None else None)
+def _with_draws(pair: Pair) -> Pair:
+    if pair.samples is None:
+        return pair
+    of_level: dict[str, Floats] = {}
+    of_reference: dict[str, Floats] = {}
+    null: dict[str, Floats] = {}
+    draws = generator("two", *_draw_names(pair.level), *_draw_names(pair.reference))
+    for first, second in zip(*pair.samples, strict=True):
+        both = bootstrap([first.answers, second.answers], first.gold, first.labels, draws)
+        null |= exchanged(first.answers, second.answers, first.gold, first.labels, draws)
+        of_level |= both[0]
+        of_reference |= both[1]
+    return replace(pair, draws=PairDraws(of_level, of_reference, null))
 
 
 def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed: float, null: Floats) -> float:
-    """McNemar's exact test where units are right or wrong, else by exchange."""
+    """McNemar's exact test if units are right or wrong, else by exchange."""
     for first, second in zip(*samples, strict=True):
         if metric in first.answers.means:
-            one, other = first.answers.means[metric], second.answers.means[metric]
-            if is_right_or_wrong(one) and is_right_or_wrong(other):
-                return mcnemar(one, other)
+            values, reference_values = first.answers.means[metric], second.answers.means[metric]
+            if is_right_or_wrong(values) and is_right_or_wrong(reference_values):
+                return mcnemar(values, reference_values)
     return p_value(observed, null)
 
 
 def _average_draws(tasks: Sequence[Mapping[str, Floats]]) -> Floats:
     """Draws of the average over the tasks, (draws,), from those of each task's metrics."""
-    found: Floats = np.mean([_task_draws(own) for own in tasks], axis=0)
-    return found
+    average: Floats = np.mean([_task_draws(metrics) for metrics in tasks], axis=0)
+    return average
 
 
 def _task_draws(metrics: Mapping[str, Floats]) -> Floats:
-    """The task score of each draw; it is linear, so its weights show on one metric at a time."""
+    """The task score of each draw; it is linear, so one metric at a time shows its weight."""
     parts = [
         values * task_score({name: float(name == metric) for name in metrics}) for metric, values in metrics.items()
     ]
-    found: Floats = np.sum(parts, axis=0)
-    return found
+    total: Floats = np.sum(parts, axis=0)
+    return total
 
 
-def _task_score(one: SeedScores, place: int) -> float:
-    return task_score({metric: results[place].score.value for metric, results in one.metrics.items()})
+def _task_score(scores: SeedScores, number: int) -> float:
+    """Of the seed of this number."""
+    return task_score({metric: run_scores[number].score.value for metric, run_scores in scores.metrics.items()})
 
 
-def _estimate(values: Sequence[float], bounds: tuple[float, float] | None, n: int) -> Estimate:
+def _estimate(values: Sequence[float], bounds: Interval | None, n: int) -> Estimate:
     return Estimate(fmean(values), _spread(values), bounds, len(values), n)
 
 
-def _values(one: SeedScores, metric: str) -> list[float]:
-    return [result.score.value for result in one.metrics[metric]]
+def _values(scores: SeedScores, metric: str) -> list[float]:
+    return [run_score.score.value for run_score in scores.metrics[metric]]
 
 
 def _spread(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def _larger(one: float | None, other: float | None) -> float | None:
-    return max((spread for spread in (one, other) if spread is not None), default=None)
+def _larger(*spreads: float | None) -> float | None:
+    return max((spread for spread in spreads if spread is not None), default=None)
 
 
-def _names(one: SeedScores) -> list[str]:
-    """What the draws are named by: what was evaluated, not where it lies."""
-    return [f"{result.score.cell}/{result.score.task}" for result in one.results]
+def _draw_names(scores: SeedScores) -> list[str]:
+    """What the generator of draws is named by: what was evaluated, not where it lies."""
+    return [f"{run_score.score.cell}/{run_score.score.task}" for run_score in scores.scores]
 
 
-def _other_rows(one: RunScore, other: RunScore) -> UserError:
+def _different_rows(first: RunScore, second: RunScore) -> UserError:
     return UserError(
-        f"{one.predictions}: {place(one)} was asked other rows than {place(other)}, though scores.jsonl calls them equal. "
-        "Evaluate both on the same data."
+        f"{first.predictions}: the rows of {cell_in_run(first)} differ from those of {cell_in_run(second)}, though scores.jsonl "
+        "calls them equal. Evaluate both on the same data."
     )

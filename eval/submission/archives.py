@@ -14,7 +14,7 @@ from pathlib import Path
 
 from eval.scoring.evaluation_rows import EvaluationRows, as_evaluation_rows
 from eval.scoring.metrics import Prediction
-from eval.scoring.scores import ReadyCell
+from eval.scoring.ready_cells import ReadyCell
 from eval.submission.archive_format import OTHER_FILES, file_name, file_names, file_problems, leaderboard_label
 from targen.config.settings import Settings
 from targen.data.original import leaderboard_split

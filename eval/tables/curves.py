@@ -1,36 +1,30 @@
-"""Scores by the number of training rows, and by the number of real ones among synthetic ones, where a run has several."""
+"""Scores by the number of training rows, and by the number of real rows among synthetic ones, if a run has several."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.scoring.metrics import METRIC_NAMES
-from eval.scoring.runs import SUPERGLUE, RunScore, Score, task_order, task_specs
-from eval.statistics.comparison_groups import (
-    Labels,
-    SeedScores,
-    check_same_rows,
-    model_labels,
-    one_of_each,
-    seed_scores,
-    size,
-    synthesis_labels,
-)
+from eval.scoring.metrics import metric_title
+from eval.scoring.runs import RunScore
+from eval.scoring.scores import SUPERGLUE, Score
+from eval.statistics.axes import Labels, model_labels, synthesis_labels
+from eval.statistics.comparison_groups import SeedScores, check_same_rows, in_order, seed_scores, size, without_repeats
 from eval.statistics.comparisons import Estimate
 from eval.statistics.significance import ScoreStatistics
-from eval.tables.comparison_tables import SCORES
 from eval.tables.formats import Table
+from eval.tables.layout import SCORES
 from eval.tables.records import Record, of_estimate, record
-from eval.tables.score_tables import NOT_RUN
-from eval.tables.sentences import percent, score_text
+from eval.tables.sentences import NOT_RUN, percent, score_text
+from targen.config.arms import ARMS
+from targen.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Point:
-    """An entry at a number of rows; `x` is what the curve is drawn over."""
+    """The scores at a number of rows; `x` is what the curve is drawn over."""
 
     x: int
-    entry: SeedScores
+    scores: SeedScores
     estimates: dict[str, Estimate]
 
 
@@ -39,87 +33,105 @@ class Curve:
     """One task at several sizes, everything else being equal."""
 
     labels: Labels
-    task: str
+    task: Task
     points: tuple[Point, ...]
 
     @property
     def name(self) -> str:
         return ", ".join(which for _, which in self.labels)
 
+    @property
+    def metrics(self) -> list[str]:
+        """Those that all points have."""
+        return [metric for metric in self.task.metrics if all(metric in point.estimates for point in self.points)]
+
 
 SIZES, MIXING = "sizes", "mixing"
-TITLES = {SIZES: "Sizes of the training set", MIXING: "Real rows beside the synthetic ones"}
+TITLES = {SIZES: "Sizes of the training set", MIXING: "Real rows among the synthetic ones"}
 
 
-def curves(kind: str, results: Sequence[RunScore], statistics: ScoreStatistics) -> list[Curve]:
-    """All curves with at least two points. Raises: UserError where points were scored on different rows."""
+def curves(
+    kind: str, run_scores: Sequence[RunScore], tasks: Mapping[str, Task], statistics: ScoreStatistics
+) -> list[Curve]:
+    """All curves with at least two points. Raises: UserError if points were scored on different rows."""
     groups: dict[tuple[Labels, str], list[RunScore]] = defaultdict(list)
-    for result in results:
-        if (labels := _labels(kind, result.score)) is not None:
-            groups[labels, result.score.task].append(result)
-    found = []
-    for labels, task in sorted(groups, key=lambda key: (key[0], task_order(task_specs()).index(key[1]))):
-        for run, own in one_of_each(groups[labels, task]):
-            points = _points(kind, own, statistics)
+    for run_score in run_scores:
+        if (labels := _labels(kind, run_score.score)) is not None:
+            groups[labels, run_score.score.task].append(run_score)
+    order = in_order((task for _, task in groups), list(tasks))
+    drawable = []
+    for labels, task in sorted(groups, key=lambda key: (key[0], order.index(key[1]))):
+        for run, of_curve in without_repeats(groups[labels, task]):
+            points = _points(kind, of_curve, statistics)
             if len(points) > 1:
-                check_same_rows(task, [point.entry for point in points])
-                found.append(Curve((*labels, *((("run", run),) if run else ())), task, points))
-    return found
+                check_same_rows(task, [point.scores for point in points])
+                drawable.append(Curve((*labels, *((("run", run),) if run else ())), tasks[task], points))
+    return drawable
 
 
-def _points(kind: str, results: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
-    sized: dict[tuple[int, int], list[RunScore]] = defaultdict(list)
-    for result in results:
-        sized[size(result.score)].append(result)
-    entries = {key: seed_scores(own) for key, own in sized.items()}
-    place = 0 if kind == SIZES else 1
-    return tuple(Point(key[place], entries[key], statistics.estimates(entries[key])) for key in sorted(entries))
+def _points(kind: str, run_scores: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
+    by_size: dict[tuple[int, int], list[RunScore]] = defaultdict(list)
+    for run_score in run_scores:
+        by_size[size(run_score.score)].append(run_score)
+    scores = {rows: seed_scores(by_size[rows]) for rows in sorted(by_size)}
+    return tuple(
+        Point(rows if kind == SIZES else real_rows, of_size, statistics.estimates(of_size))
+        for (rows, real_rows), of_size in scores.items()
+    )
 
 
 def _labels(kind: str, score: Score) -> Labels | None:
-    """What is equal along a curve; None for what is no part of one."""
+    """What is equal along a curve; None if the score has no part in one."""
     if score.benchmark != SUPERGLUE or score.train_rows is None:
         return None
+    uses_synthetic = score.arm in ARMS and ARMS[score.arm].uses_synthetic
     if kind == SIZES:
-        return None if score.arm == "mixed" else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
-    if score.arm not in ("synthetic", "mixed"):
+        is_mixed = uses_synthetic and ARMS[score.arm].uses_original
+        return None if is_mixed else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
+    if not uses_synthetic:
         return None
-    return *model_labels(score), *synthesis_labels(score), ("made rows", str(score.train_rows - (score.real_rows or 0)))
+    synthetic_rows = score.train_rows - (score.real_rows or 0)
+    return *model_labels(score), *synthesis_labels(score), ("made rows", str(synthetic_rows))
 
 
-def curve_table(kind: str, found: Sequence[Curve]) -> Table:
-    """One line a point."""
-    specs = task_specs()
-    names = list(dict.fromkeys(what for curve in found for what, _ in curve.labels))
+def curve_table(kind: str, of_kind: Sequence[Curve]) -> Table:
+    """One line for each point and metric."""
+    names = list(dict.fromkeys(name for curve in of_kind for name, _ in curve.labels))
     header = (*names, "task", "metric", "train rows", "real rows", "majority", "score")
     rows = []
-    for curve, point, metric, estimate in _values(found):
-        labels = dict(curve.labels)
-        first = point.entry.first
-        sizes = (str(first.train_rows), str(first.real_rows or 0))
-        words = (specs[curve.task].folder, METRIC_NAMES.get(metric, metric))
-        majority = point.entry.metrics[metric][0].score.majority
-        scored = (NOT_RUN if majority is None else percent(majority), score_text(estimate, point.entry.unparsed))
-        rows.append((*(labels.get(name, "") for name in names), *words, *sizes, *scored))
+    for curve, point, metric, estimate in _values(of_kind):
+        labels, first = dict(curve.labels), point.scores.first
+        majority = point.scores.metrics[metric][0].score.majority
+        rows.append(
+            (
+                *(labels.get(name, "") for name in names),
+                curve.task.folder,
+                metric_title(metric),
+                str(first.train_rows),
+                str(first.real_rows or 0),
+                NOT_RUN if majority is None else percent(majority),
+                score_text(estimate, point.scores.unparsed),
+            )
+        )
     return Table(
         name=kind,
         title=TITLES[kind],
         notes=(SCORES,),
         header=header,
         lines=tuple(rows),
-        records=tuple(_records(kind, found)),
+        records=tuple(_records(kind, of_kind)),
         numeric=frozenset(range(len(names) + 2, len(header))),
     )
 
 
-def _values(found: Sequence[Curve]) -> Iterator[tuple[Curve, Point, str, Estimate]]:
-    for curve in found:
-        for metric in task_specs()[curve.task].metrics:
+def _values(of_kind: Sequence[Curve]) -> Iterator[tuple[Curve, Point, str, Estimate]]:
+    for curve in of_kind:
+        for metric in curve.metrics:
             for point in curve.points:
                 yield curve, point, metric, point.estimates[metric]
 
 
-def _records(kind: str, found: Sequence[Curve]) -> Iterator[Record]:
-    for curve, point, metric, estimate in _values(found):
-        start = record(kind, curve.labels, curve.task, METRIC_NAMES.get(metric, metric), "score", "")
-        yield of_estimate(start, estimate, point.entry.metrics[metric][0].score.majority, point.entry)
+def _records(kind: str, of_kind: Sequence[Curve]) -> Iterator[Record]:
+    for curve, point, metric, estimate in _values(of_kind):
+        start = record(kind, curve.labels, curve.task.name, metric_title(metric), "score", "")
+        yield of_estimate(start, estimate, point.scores.metrics[metric][0].score.majority, point.scores)

@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX and CSV. Whatever stands in a cell is text: it cannot become markup, a command or a formula."""
+"""A table as Markdown, LaTeX and CSV. Whatever is in a cell is text: it cannot become markup, a command or a formula."""
 
 import csv
 import io
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from targen.runtime.jsonl import write_text
+from targen.text.markdown import markdown_table
 
 Value = str | int | float | bool | None
 SUFFIXES = ("md", "tex", "csv")
@@ -16,7 +17,7 @@ SUFFIXES = ("md", "tex", "csv")
 
 @dataclass(frozen=True)
 class Table:
-    """`header` and `lines` as people read them, `records` as programs do: one number each, all with the same columns."""
+    """`header` and `lines` are for people, `records` for programs: one number each, all with the same columns."""
 
     name: str  # of its files
     title: str
@@ -24,22 +25,22 @@ class Table:
     header: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     records: tuple[Mapping[str, Value], ...]
-    numeric: frozenset[int] = frozenset()  # columns that are set to the right
+    numeric: frozenset[int] = frozenset()  # columns that are aligned right
     sentences: tuple[str, ...] = ()
 
 
 def write_table(folder: Path, table: Table) -> None:
-    """<folder>/<name>.md, .tex and .csv."""
+    """Writes <folder>/<name>.md, .tex and .csv."""
     write_text(folder / f"{table.name}.md", markdown(table))
     write_text(folder / f"{table.name}.tex", latex(table))
     write_text(folder / f"{table.name}.csv", tidy_csv(table.records))
 
 
 def markdown(table: Table) -> str:
-    rule = ["---:" if place in table.numeric else "---" for place in range(len(table.header))]
-    rows = [[markdown_text(text) for text in row] for row in (table.header, *table.lines)]
-    grid = ["| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:])]
-    parts = [f"# {markdown_text(table.title)}", *map(markdown_text, table.notes), "\n".join(grid)]
+    """The title, the notes, the grid, and the sentences as a list."""
+    header, *rows = ([markdown_text(text) for text in row] for row in (table.header, *table.lines))
+    grid = markdown_table(header, rows, table.numeric)
+    parts = [f"# {markdown_text(table.title)}", *map(markdown_text, table.notes), grid]
     if table.sentences:
         parts.append("\n".join(f"- {markdown_text(text)}" for text in table.sentences))
     return "\n\n".join(parts) + "\n"
@@ -62,7 +63,7 @@ FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no 
 
 def latex(table: Table) -> str:
     """A table environment; the document needs the packages booktabs and graphicx."""
-    columns = "".join("r" if place in table.numeric else "l" for place in range(len(table.header)))
+    columns = "".join("r" if column in table.numeric else "l" for column in range(len(table.header)))
     caption = " ".join(f"{latex_text(text.rstrip('.'))}." for text in (table.title, *table.notes))
     rows = [" & ".join(latex_text(text) for text in row) + r" \\" for row in (table.header, *table.lines)]
     parts = [
@@ -85,7 +86,7 @@ def latex(table: Table) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX sets as it is, whatever its letters: those that its fonts may lack are named by their code point."""
+    """Text that LaTeX prints as it is; letters that its fonts may lack become their code points."""
     signs = (LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain(text))
     return "".join(signs).replace("--", "-{}-")
 
@@ -97,7 +98,7 @@ def _foreign(sign: str) -> str:
 
 
 def tidy_csv(records: Sequence[Mapping[str, Value]]) -> str:
-    """RFC 4180, one number a line. Numbers stay numbers; text that a spreadsheet would take for a formula begins with '."""
+    """RFC 4180, one number a line, with the columns of the first record."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\r\n")
     writer.writeheader()
@@ -106,17 +107,28 @@ def tidy_csv(records: Sequence[Mapping[str, Value]]) -> str:
     return out.getvalue()
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+def csv_text(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: what looks like one gets an apostrophe before it.
+
+    Source: OWASP, CSV injection.
+    """
+    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+
+
 def csv_cell(value: Value) -> str | int | float:
+    """Numbers stay numbers, rounded to four decimals; text is on one line and never a formula."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return round(value, 4) + 0.0  # no -0.0
     if isinstance(value, str):
-        text = plain(value)
-        return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text
+        return csv_text(plain(value))
     return "" if value is None else value
 
 
 def plain(text: str) -> str:
-    """On one line, without control characters and other signs that are not seen."""
+    """On one line, without control characters and other invisible ones."""
     return "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign for sign in text)

@@ -1,4 +1,4 @@
-"""Published numbers to stand beside ours, from results/paper.yaml, each with its source."""
+"""Published numbers to compare with ours, from results/paper.yaml, each with its source."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from eval.scoring.runs import Score
+from eval.scoring.scores import Score
 from targen.config.validation import check
 from targen.runtime.paths import PROJECT
 from targen.tasks.task import STRICT
@@ -17,7 +17,7 @@ PAPER = PROJECT / "results" / "paper.yaml"
 
 @checked_dataclass(frozen=True, config=STRICT)
 class PublishedScore:
-    """In percent, of one of `models`: it is not known of which."""
+    """A score in percent of one of `models`; which one is not known."""
 
     benchmark: str
     task: str
@@ -30,7 +30,7 @@ class PublishedScore:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class PublishedDifference:
-    """Points of `arm` above those of `reference`."""
+    """The score of `arm` less that of `reference`, in points."""
 
     benchmark: str
     task: str
@@ -43,6 +43,8 @@ class PublishedDifference:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class TokenSums:
+    """Distinct tokens per example, summed over a data set: by task, then by `original` and `synthetic`."""
+
     source: str
     tasks: dict[str, dict[str, int]]
 
@@ -58,28 +60,43 @@ class Paper:
 
 @dataclass(frozen=True)
 class Number:
+    """A published number, in percent or points."""
+
     value: float
     source: str
 
 
+COLUMNS = {  # of published numbers by table; they are shown even if all their cells are empty
+    "original_vs_synthetic": ("original", "synthetic"),
+    "instructions": ("without", "with instructions"),
+    "openllm": ("synthetic - self_instruct",),
+}
+
+
+def published_columns(table: str) -> tuple[str, ...]:
+    """The levels and differences of a table that have a column of published numbers."""
+    return COLUMNS.get(table, ())
+
+
 @cache
 def paper(path: Path = PAPER) -> Paper:
+    """The published numbers. Raises: UserError if the file does not have the expected keys."""
     return check(Paper, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
 
 
 def published_score(like: Score, task: str) -> Number | None:
-    """What was published of the model, the instructions and the arm of a score, on a task or on average."""
-    for one in paper().scores:
-        same = (one.benchmark, one.task, one.instruct, one.arm) == (like.benchmark, task, like.instruct, like.arm)
-        if same and like.model in one.models:
-            return Number(one.value, one.source)
+    """What was published for the model, the instructions and the arm of a score, on a task or on average."""
+    setting = (like.benchmark, task, like.instruct, like.arm)
+    for score in paper().scores:
+        if (score.benchmark, score.task, score.instruct, score.arm) == setting and like.model in score.models:
+            return Number(score.value, score.source)
     return None
 
 
 def published_difference(like: Score, task: str, reference: str) -> Number | None:
-    """What was published of the arm of a score above that of another arm, in points."""
-    for one in paper().differences:
-        same = (one.benchmark, one.task, one.arm, one.reference) == (like.benchmark, task, like.arm, reference)
-        if same and like.model in one.models:
-            return Number(one.value, one.source)
+    """The published difference between the arm of a score and the arm `reference`, in points."""
+    setting = (like.benchmark, task, like.arm, reference)
+    for score in paper().differences:
+        if (score.benchmark, score.task, score.arm, score.reference) == setting and like.model in score.models:
+            return Number(score.value, score.source)
     return None

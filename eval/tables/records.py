@@ -1,6 +1,7 @@
-"""What the tables say as records: one number each, all with the same columns, for programs to read."""
+"""The numbers of the tables as records: one number each, all with the same columns, for programs to read."""
 
-from eval.statistics.comparison_groups import Labels, SeedScores
+from eval.statistics.axes import Labels
+from eval.statistics.comparison_groups import SeedScores
 from eval.statistics.comparisons import Comparison, Estimate
 from eval.tables.formats import Value
 from eval.tables.published import Number
@@ -19,46 +20,46 @@ Record = dict[str, Value]
 
 
 def record(table: str, labels: Labels, task: str, metric: str, kind: str, level: str) -> Record:
-    own: Record = dict.fromkeys(COLUMNS)
-    named: Record = {what.replace(" ", "_"): which for what, which in labels}
-    return own | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
+    empty: Record = dict.fromkeys(COLUMNS)
+    named: Record = {name.replace(" ", "_"): value for name, value in labels}
+    return empty | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
 
 
-def of_estimate(start: Record, found: Estimate, majority: float | None, entry: SeedScores | None) -> Record:
-    """A score in percent; `entry` where it is of one task."""
-    low, high = found.bounds or (None, None)
+def of_estimate(start: Record, estimate: Estimate, majority: float | None, scores: SeedScores | None) -> Record:
+    """A score in percent; `scores` if it is of one task."""
+    low, high = estimate.bounds or (None, None)
     values: Record = {
-        "value": 100 * found.value,
-        "spread": percentage(found.spread),
+        "value": 100 * estimate.value,
+        "spread": percentage(estimate.spread),
         "low": percentage(low),
         "high": percentage(high),
         "majority": percentage(majority),
-        "examples": found.n,
-        "seeds": found.seeds,
+        "examples": estimate.n,
+        "seeds": estimate.seeds,
     }
-    return start | values | (_of_entry(entry) if entry is not None else {})
+    return start | values | (_of_scores(scores) if scores is not None else {})
 
 
-def _of_entry(entry: SeedScores) -> Record:
-    own: Record = {name: getattr(entry.first, name) for name in OF_SCORE}
-    return own | {
-        "unparsed": entry.unparsed,
-        "runs": "; ".join(dict.fromkeys(result.run for result in entry.results)),
+def _of_scores(scores: SeedScores) -> Record:
+    columns: Record = {name: getattr(scores.first, name) for name in OF_SCORE}
+    return columns | {
+        "unparsed": scores.unparsed,
+        "runs": "; ".join(dict.fromkeys(run_score.run for run_score in scores.scores)),
     }
 
 
-def of_comparison(start: Record, found: Comparison) -> Record:
+def of_comparison(start: Record, comparison: Comparison) -> Record:
     """A difference in points."""
-    low, high = found.bounds or (None, None)
+    low, high = comparison.bounds or (None, None)
     return start | {
-        "value": 100 * found.difference,
+        "value": 100 * comparison.difference,
         "low": percentage(low),
         "high": percentage(high),
-        "p": found.p,
-        "p_corrected": found.corrected,
-        "verdict": found.verdict,
-        "examples": found.n,
-        "seeds": found.seeds,
+        "p": comparison.p,
+        "p_corrected": comparison.corrected,
+        "verdict": comparison.verdict,
+        "examples": comparison.n,
+        "seeds": comparison.seeds,
     }
 
 

@@ -1,13 +1,15 @@
-"""Scores as tables: one line a task and metric, one column an arm."""
+"""Scores as a table: one line for each task and metric, one column for each arm."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from eval.scoring.metrics import METRIC_NAMES
+from eval.scoring.metrics import metric_title
+from eval.scoring.scores import Score
+from eval.tables.sentences import NOT_RUN, evaluated_on
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
+from targen.text.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,6 @@ class ArmScore:
 
     mean: float
     spread: float | None
-    seeds: int
     unparsed: int
 
     def __str__(self) -> str:
@@ -24,74 +25,71 @@ class ArmScore:
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreLine:
     """One metric of one task: the baseline and every arm, on the same rows."""
 
-    task: str
     title: str
     metric: str
     majority: float
     arms: dict[str, ArmScore | None]  # None: not run
     examples: int
-    rows: int
-    rows_in_split: int
-    origin: str
+    evaluated_on: str
     is_fixture: bool
 
 
-NOT_RUN = "--"
+def score_lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Score]) -> list[ScoreLine]:
+    """The lines of the table, in the order of tasks and of their metrics; tasks without a score have none.
 
-
-def lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Json]) -> list[Line]:
-    """The table's lines, in the order of tasks and of their metrics; tasks without a score have none."""
-    found = []
+    Raises: UserError if a line would mix scores on different evaluation data.
+    """
+    lines = []
     for task in tasks:
         for metric in task.metrics:
-            own = [row for row in scores if row["task"] == task.name and row["metric"] == metric]
-            if own:
-                found.append(_line(task, metric, arms, own))
-    return found
+            of_line = [score for score in scores if (score.task, score.metric) == (task.name, metric)]
+            if of_line:
+                lines.append(_line(task, metric, arms, of_line))
+    return lines
 
 
-def _line(task: Task, metric: str, arms: Sequence[str], own: list[Json]) -> Line:
-    first = own[0]
-    for row in own[1:]:
-        different = [key for key in ("origin", "rows", "n", "evaluated") if row[key] != first[key]]
-        if different:
+def _line(task: Task, metric: str, arms: Sequence[str], scores: list[Score]) -> ScoreLine:
+    first = scores[0]
+    for score in scores[1:]:
+        if _rows_of(score) != _rows_of(first):
             raise UserError(
-                f"scores.jsonl: {first['cell']} was scored on {first['origin']} ({first['rows']} rows, {first['evaluated']}), "
-                f"{row['cell']} on {row['origin']} ({row['rows']} rows, {row['evaluated']}); one line of a table has one set of rows. Evaluate both on the same data."
+                f"scores.jsonl: {first.cell} was scored on {first.origin} ({first.rows} rows, {first.evaluated}), {score.cell} on "
+                f"{score.origin} ({score.rows} rows, {score.evaluated}); one line of a table has one set of rows. Evaluate both on "
+                "the same data."
             )
-    by_arm = {arm: [row for row in own if row["arm"] == arm] for arm in arms}
-    return Line(
-        task=task.name,
+    return ScoreLine(
         title=task.folder,
-        metric=METRIC_NAMES.get(metric, metric),
-        majority=100 * first["majority"],
-        arms={arm: _arm_score(rows) for arm, rows in by_arm.items()},
-        examples=first["n"],
-        rows=first["rows"],
-        rows_in_split=first["rows_in_split"],
-        origin=first["origin"],
-        is_fixture=first["is_fixture"],
+        metric=metric_title(metric),
+        majority=100 * (first.majority or 0.0),
+        arms={arm: _arm_score([score for score in scores if score.arm == arm]) for arm in arms},
+        examples=first.n,
+        evaluated_on=evaluated_on(first),
+        is_fixture=first.is_fixture,
     )
 
 
-def _arm_score(rows: list[Json]) -> ArmScore | None:
-    if not rows:
+def _rows_of(score: Score) -> tuple[object, ...]:
+    return score.origin, score.rows, score.n, score.evaluated
+
+
+def _arm_score(scores: list[Score]) -> ArmScore | None:
+    if not scores:
         return None
-    values = [100 * row["value"] for row in rows]
+    values = [100 * score.value for score in scores]
     spread = stdev(values) if len(values) > 1 else None
-    return ArmScore(fmean(values), spread, len(values), sum(row["unparsed"] for row in rows))
+    return ArmScore(fmean(values), spread, sum(score.unparsed for score in scores))
 
 
-def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[str], table: Sequence[Line]) -> str:
+def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[str], lines: Sequence[ScoreLine]) -> str:
     """The scores as Markdown. A warning about the evaluation data is part of the title."""
     parts = [f"# {title}" + (f": {warning}" if warning else "")]
     if note:
         parts.append(note.strip())
     header = ["task", "metric", "majority", *arms, "examples", "unreadable", "evaluated on"]
-    body = [
+    rows = [
         [
             line.title,
             line.metric,
@@ -99,25 +97,19 @@ def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[s
             *(str(score) if (score := line.arms[arm]) else NOT_RUN for arm in arms),
             str(line.examples),
             str(sum(score.unparsed for score in line.arms.values() if score)),
-            evaluated_on(line),
+            line.evaluated_on,
         ]
-        for line in table
+        for line in lines
     ]
-    rule = ["---", "---", *(["---:"] * (len(header) - 3)), "---"]
-    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [header, rule, *body]]
-    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n\n".join([*parts, markdown_table(header, escaped, range(2, len(header) - 1))]) + "\n"
 
 
-def evaluated_on(line: Line) -> str:
-    part = "" if line.rows == line.rows_in_split else f"{line.rows} of "
-    return f"{line.origin}, {part}{line.rows_in_split} rows"
-
-
-def warning(scored: Iterable[tuple[str, bool]]) -> str | None:
-    """Words that nobody can overlook where a score is not of SuperGLUE; `scored` says of each its task and whether it is so."""
-    found = list(scored)
-    fixture = [title for title, is_fixture in found if is_fixture]
+def fixture_warning(scored: Iterable[tuple[str, bool]]) -> str | None:
+    """An unmissable warning if a score is not on SuperGLUE; `scored` has the task of each score, and whether it is so."""
+    titles = list(scored)
+    fixture = [title for title, is_fixture in titles if is_fixture]
     if not fixture:
         return None
-    where = "all tasks" if len(fixture) == len(found) else ", ".join(dict.fromkeys(fixture))
+    where = "all tasks" if len(fixture) == len(titles) else ", ".join(dict.fromkeys(fixture))
     return f"NOT SuperGLUE ({where}: scored on this project's own few hand-written rows)"

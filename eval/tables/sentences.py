@@ -1,25 +1,27 @@
 """Scores and comparisons in words, as tables and pages print them."""
 
-from eval.scoring.metrics import METRIC_NAMES
-from eval.statistics.comparisons import AVERAGE, Comparison, Estimate
+from eval.scoring.metrics import metric_title
+from eval.scoring.scores import Score
+from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE, Comparison, Estimate
+
+NOT_RUN = "--"
 
 
 def sentence(comparison: Comparison, title: str) -> str:
     """What a reader may conclude, and from what."""
-    found, (one, other) = comparison, comparison.values
-    size = f"{found.n} {found.unit}, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    facts = [f"difference {100 * found.difference:+.1f}"]
-    if found.bounds is not None:
-        facts.append(f"95% interval {100 * found.bounds[0]:.1f} to {100 * found.bounds[1]:.1f}")
-    if found.corrected is not None:
-        facts.append(f"p {p_text(found.corrected)}{_correction(found)}")
-    if found.spread is not None and found.corrected is not None and abs(found.difference) <= found.spread:
-        facts.append(f"no larger than the spread over seeds, {100 * found.spread:.1f}")
-    metric = METRIC_NAMES.get(found.metric, found.metric)
-    metric = "" if found.task == AVERAGE else f" {metric}"
+    value, reference_value = comparison.values
+    size = f"{comparison.n} {comparison.unit}, {comparison.seeds} seed{'s' if comparison.seeds > 1 else ''}"
+    facts = [f"difference {100 * comparison.difference:+.1f}"]
+    if comparison.bounds is not None:
+        facts.append(f"95% interval {100 * comparison.bounds[0]:.1f} to {100 * comparison.bounds[1]:.1f}")
+    if comparison.corrected is not None:
+        facts.append(f"p {p_text(comparison.corrected)}{_correction(comparison)}")
+        if comparison.spread is not None and abs(comparison.difference) <= comparison.spread:
+            facts.append(f"no larger than the spread over seeds, {100 * comparison.spread:.1f}")
+    metric = "" if comparison.metric in (AVERAGE, PAPER_AVERAGE) else f" {metric_title(comparison.metric)}"
     return (
-        f"{title}: {found.one} {100 * one:.1f} against {found.other} {100 * other:.1f}{metric} on {size}: "
-        f"{found.verdict} ({', '.join(facts)})."
+        f"{title}: {comparison.level} {100 * value:.1f} against {comparison.reference} {100 * reference_value:.1f}{metric} on "
+        f"{size}: {comparison.verdict} ({', '.join(facts)})."
     )
 
 
@@ -27,28 +29,36 @@ def p_text(p: float) -> str:
     return f"= {p:.2f}" if p >= 0.095 else f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def _correction(found: Comparison) -> str:
-    if found.tests == 1:
+def _correction(comparison: Comparison) -> str:
+    if comparison.tests == 1:
         return ""
-    tasks = f"{found.tasks} task{'s' if found.tasks > 1 else ''}"
-    over = tasks if found.tests == found.tasks else f"the {found.tests} scores of {tasks}"
-    return f" after Holm's correction over {over}"
+    tasks = f"{comparison.tasks} task{'s' if comparison.tasks > 1 else ''}"
+    tests = tasks if comparison.tests == comparison.tasks else f"the {comparison.tests} scores of {tasks}"
+    return f" after Holm's correction over {tests}"
 
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def score_text(found: Estimate, unparsed: int) -> str:
-    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`, and behind it the share of answers that could not be read, where there are any."""
-    spread = f" ± {percent(found.spread)}" if found.spread is not None else ""
-    bounds = f" ({percent(found.bounds[0])} to {percent(found.bounds[1])})" if found.bounds is not None else ""
-    unreadable = f", {percent(unparsed / (found.n * found.seeds))} % unreadable" if unparsed else ""
-    return f"{percent(found.value)}{spread}{bounds} {found.n}×{found.seeds}{unreadable}"
+def score_text(estimate: Estimate, unparsed: int) -> str:
+    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`, followed by the share of answers that could not be read, if there are any."""
+    spread = f" ± {percent(estimate.spread)}" if estimate.spread is not None else ""
+    bounds = f" ({percent(estimate.bounds[0])} to {percent(estimate.bounds[1])})" if estimate.bounds is not None else ""
+    unreadable = f", {percent(unparsed / (estimate.n * estimate.seeds))} % unreadable" if unparsed else ""
+    return f"{percent(estimate.value)}{spread}{bounds} {estimate.n}×{estimate.seeds}{unreadable}"
 
 
-def difference_text(found: Comparison) -> str:
+def difference_text(comparison: Comparison) -> str:
     """`-3.6 (-12.5 to 5.4), p = 0.62`."""
-    bounds = f" ({percent(found.bounds[0])} to {percent(found.bounds[1])})" if found.bounds is not None else ""
-    p = f", p {p_text(found.corrected)}" if found.corrected is not None else ""
-    return f"{100 * found.difference:+.1f}{bounds}{p}"
+    bounds = ""
+    if comparison.bounds is not None:
+        bounds = f" ({percent(comparison.bounds[0])} to {percent(comparison.bounds[1])})"
+    p = f", p {p_text(comparison.corrected)}" if comparison.corrected is not None else ""
+    return f"{100 * comparison.difference:+.1f}{bounds}{p}"
+
+
+def evaluated_on(score: Score) -> str:
+    """`SuperGLUE val, 10 of 20 rows`."""
+    part = "" if score.rows == score.rows_in_split else f"{score.rows} of "
+    return f"{score.origin}, {part}{score.rows_in_split} rows"

@@ -116,7 +116,7 @@ def page() -> None:
     from page_runs import filter_times, first_paint, many_rows
     from playwright.sync_api import sync_playwright
 
-    from eval.report import report
+    from eval.reporting.report import report
 
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         run = many_rows(Path(name), PAGE_ROWS)

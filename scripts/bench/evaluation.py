@@ -252,7 +252,7 @@ def statistics() -> None:
         statistics_of_scores = ScoreStatistics(PredictionCache())
         for task in SPECS:
             estimates = statistics_of_scores.estimates(
-                seed_scores([result for result in run.results if result.score.task == task])
+                seed_scores([each for each in run.scores if each.score.task == task])
             )
             assert all(one.bounds is not None for one in estimates.values())
         seconds = time.monotonic() - begun
@@ -276,7 +276,7 @@ def tables() -> None:
         root = write_run(Path(folder) / "run", cells)
         begun, used = time.monotonic(), time.process_time()
         (run,) = read_runs([root])
-        whole = paper_report(run.results, list(SPECS))
+        whole = paper_report(run.scores, SPECS)
         write_tables(root / "report" / "tables", whole)
         seconds, used, begun = time.monotonic() - begun, time.process_time() - used, time.monotonic()
         write_figures(root / "report" / "figures", whole)

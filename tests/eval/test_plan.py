@@ -19,8 +19,8 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
         line
         for name in ("cb", "rte")
         for line in (
-            f"tiny_decoder-single-{name}-none-s0: as it is, 0 examples shown, {asked[name]}; nothing is predicted yet",
-            f"tiny_decoder-single-{name}-synthetic-s0: left out until it is trained, {asked[name]}; nothing is predicted yet",
+            f"tiny_decoder-single-{name}-none-s0: not finetuned, 0 examples shown, {asked[name]}; no predictions yet",
+            f"tiny_decoder-single-{name}-synthetic-s0: skipped until it is trained, {asked[name]}; no predictions yet",
         )
     ]
     assert files(tmp_path) == before
@@ -29,7 +29,7 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
     evaluate(multi)
     (line,) = lines(multi)
     assert line.startswith("tiny_decoder-multi-cb_rte-synthetic-s0: trained, scored by rank on 4 of 10 rows of CB ")
-    assert line.endswith("rows of RTE (SuperGLUE val); predictions of 2 of 2 tasks are there")
+    assert line.endswith("rows of RTE (SuperGLUE val); predictions of 2 of 2 tasks exist")
 
 
 def test_from_the_command_line_it_only_prints(tmp_path: Path) -> None:
@@ -38,6 +38,6 @@ def test_from_the_command_line_it_only_prints(tmp_path: Path) -> None:
     done = command("eval.run", *arguments, "plan=true")
     assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
     assert done.stdout.startswith(
-        "tiny_decoder-single-cb-synthetic-s0: left out until it is trained, scored by rank on "
+        "tiny_decoder-single-cb-synthetic-s0: skipped until it is trained, scored by rank on "
     )
     assert files(tmp_path) == before

@@ -13,9 +13,9 @@ import pytest
 from eval.analysis.arguments import Own
 from eval.analysis.run import analyze
 from eval.page.funnel import funnel
-from eval.report import report
-from eval.tables.score_tables import Line, markdown, warning
-from eval.tables.score_tables import lines as table_lines
+from eval.reporting.report import report
+from eval.scoring.scores import Score, as_score
+from eval.tables.score_tables import ScoreLine, fixture_warning, markdown, score_lines
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE
 from targen.generate import generate
@@ -48,8 +48,8 @@ class Elements(HTMLParser):
             self.text += data
 
 
-def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str, object]:
-    row = {
+def score_of(task: str, arm: str, value: float, **changes: object) -> Score:
+    row: dict[str, Any] = {
         "benchmark": "superglue",
         "cell": f"minilm-single-{task}-{arm}-s0",
         "model": "minilm",
@@ -71,7 +71,8 @@ def score_row(task: str, arm: str, value: float, **changes: object) -> dict[str,
         "rows_in_split": 20,
         "unparsed": 1,
     }
-    return row | {"split": "val", "origin": "SuperGLUE val", "evaluated": "0" * 16, "is_fixture": False} | changes
+    row |= {"split": "val", "origin": "SuperGLUE val", "evaluated": "0" * 16, "is_fixture": False}
+    return as_score(row | changes, "row")
 
 
 def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
@@ -207,15 +208,15 @@ def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> Non
     assert not any("near" in entry and "texts" in entry for entry in page.entries)
 
 
-def fixtures(table: list[Line]) -> list[tuple[str, bool]]:
+def fixtures(table: list[ScoreLine]) -> list[tuple[str, bool]]:
     return [(line.title, line.is_fixture) for line in table]
 
 
 def test_the_table_as_markdown() -> None:
     tasks = list(settings("task=[rte,cb]").tasks.values())
-    scores = [score_row("rte", "original", 0.6), score_row("rte", "original", 0.7, seed=1, cell="other")]
-    table = table_lines(tasks, ["original", "synthetic"], scores)
-    assert markdown("Title", warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
+    scores = [score_of("rte", "original", 0.6), score_of("rte", "original", 0.7, seed=1, cell="other")]
+    table = score_lines(tasks, ["original", "synthetic"], scores)
+    assert markdown("Title", fixture_warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
         "# Title",
         "",
         "| task | metric | majority | original | synthetic | examples | unreadable | evaluated on |",
@@ -227,18 +228,18 @@ def test_the_table_as_markdown() -> None:
 def test_the_title_says_that_it_is_not_superglue() -> None:
     tasks = list(settings("task=[rte,copa]").tasks.values())
     fixture = {"origin": "this project's own fixture, NOT SuperGLUE", "is_fixture": True}
-    every = table_lines(tasks, ["synthetic"], [score_row("rte", "synthetic", 0.5, **fixture)])
+    every = score_lines(tasks, ["synthetic"], [score_of("rte", "synthetic", 0.5, **fixture)])
     assert (
         "NOT SuperGLUE (all tasks"
-        in markdown("T", warning(fixtures(every)), None, ["synthetic"], every).splitlines()[0]
+        in markdown("T", fixture_warning(fixtures(every)), None, ["synthetic"], every).splitlines()[0]
     )
-    some = [score_row("rte", "synthetic", 0.5, **fixture), score_row("copa", "synthetic", 0.5)]
-    assert "NOT SuperGLUE (RTE:" in str(warning(fixtures(table_lines(tasks, ["synthetic"], some))))
-    assert warning(fixtures(table_lines(tasks, ["synthetic"], some[1:]))) is None
+    some = [score_of("rte", "synthetic", 0.5, **fixture), score_of("copa", "synthetic", 0.5)]
+    assert "NOT SuperGLUE (RTE:" in str(fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some))))
+    assert fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some[1:]))) is None
 
 
 def test_scores_on_different_rows_never_share_a_line() -> None:
     tasks = list(settings("task=rte").tasks.values())
-    mixed = [score_row("rte", "original", 0.5), score_row("rte", "synthetic", 0.5, origin="elsewhere", cell="b")]
+    mixed = [score_of("rte", "original", 0.5), score_of("rte", "synthetic", 0.5, origin="elsewhere", cell="b")]
     with pytest.raises(UserError, match=r"original-s0 was scored on SuperGLUE val \(10 rows, 0{16}\), b on elsewhere"):
-        table_lines(tasks, ["original", "synthetic"], mixed)
+        score_lines(tasks, ["original", "synthetic"], mixed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from eval.report import report
+from eval.reporting.report import report
 from targen.config.settings import Settings
 from targen.generate import generate
 from targen.runtime.jsonl import write_jsonl

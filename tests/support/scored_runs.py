@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from eval.scoring.metrics import Prediction, majority, score
+import yaml
+
+from eval.scoring.baseline import majority
+from eval.scoring.metrics import Prediction, score
 from targen.runtime.jsonl import write_jsonl
 from targen.synthesis.slots import rng
 from targen.tasks.task import Example, Task
@@ -46,7 +49,7 @@ def answers(task: Task, gold: Sequence[tuple[str, ...]], right: float, draws: Ra
 
 
 def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
-    """A run with these cells; `fields` take the place of those of every row of scores.jsonl."""
+    """A run with these cells, without a config.yaml; `fields` replace those of every row of scores.jsonl."""
     rows = []
     for made in cells:
         task = SPECS[made.task]
@@ -98,6 +101,12 @@ def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: 
         }
         for metric, value in score(task, found).items()
     ]
+
+
+def write_tasks(folder: Path, tasks: Mapping[str, Task]) -> None:
+    """The run's config.yaml, as far as a report of several runs reads it."""
+    values = {"tasks": {name: asdict(task) for name, task in tasks.items()}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def write_scores(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

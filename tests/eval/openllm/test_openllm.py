@@ -12,7 +12,7 @@ from eval.openllm import harness as openllm
 from eval.openllm.model import check_vllm
 from eval.openllm.tasks import TASKS, ready
 from eval.run import evaluate
-from eval.scoring.scores import ReadyCell
+from eval.scoring.ready_cells import ReadyCell
 from targen.config.openllm import pieces, suite_from_file
 from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings

@@ -12,7 +12,7 @@ import playwright.sync_api as sync_api
 import pytest
 
 from eval.page.rows import REPEATS
-from eval.report import report
+from eval.reporting.report import report
 from targen.config.settings import Settings
 from targen.generate import generate
 from tests.support.commands import lines, settings

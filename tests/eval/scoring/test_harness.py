@@ -15,7 +15,8 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from eval.openllm.model import Asked
 from eval.openllm.tasks import TASKS, ReadOnce
-from eval.scoring.metrics import Prediction, gold_of, options_of, score
+from eval.scoring.baseline import gold_of, options_of
+from eval.scoring.metrics import Prediction, score
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows, spread
 from targen.tasks.task import Example, Row, Task

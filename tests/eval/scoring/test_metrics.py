@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 import lm_eval
 import pytest
@@ -17,13 +17,14 @@ from lm_eval.api.metrics import exact_match_hf_evaluate
 from sklearn.metrics import accuracy_score, f1_score
 from transformers.data.metrics import squad_metrics
 
-from eval.scoring.metrics import METRICS, Prediction, average, gold_of, majority, options_of, score, task_score
+from eval.scoring.baseline import gold_of, majority, options_of
+from eval.scoring.metrics import METRICS, Prediction, average, check_metrics, score, task_score
 from targen.config.groups.data import Data
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, eval_split, read_rows
 from targen.runtime.errors import UserError
-from targen.tasks.task import Example, Metric, Row, Task
-from tests.support.commands import ORIGINALS, PROJECT, TASKS, settings
+from targen.tasks.task import Example, Row, Task
+from tests.support.commands import ORIGINALS, PROJECT, TASKS, command, settings
 from tests.support.small_data import python
 from train.data.rendering import right_answer
 
@@ -278,10 +279,17 @@ def test_hidden_labels_are_refused_by_their_row(tmp_path: Path) -> None:
         score(SPECS["cb"], [])
 
 
-def test_a_metric_that_does_not_exist_is_told_before_anything_runs() -> None:
-    assert set(get_args(Metric)) == set(METRICS)
+def test_a_metric_that_does_not_exist_is_told_before_anything_runs(tmp_path: Path) -> None:
+    check_metrics(SPECS)
     with pytest.raises(UserError, match=r"tasks\.cb\.metrics\.0: got 'accurcy', expected .*Did you mean 'accuracy'"):
-        settings("tasks.cb.metrics=[accurcy]")
+        check_metrics(settings("tasks.cb.metrics=[accurcy]").tasks)
+    with pytest.raises(UserError, match=r"tasks\.record\.metrics\.1: got f1_macro for a task without labels"):
+        check_metrics(settings("task=record", "tasks.record.metrics=[record_f1,f1_macro]").tasks)
+    for module in ("eval.run", "targen.run"):
+        done = command(module, "task=cb", "tasks.cb.metrics=[accurcy]", f"run.dir={tmp_path / 'run'}")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "error: tasks.cb.metrics.0: got 'accurcy', expected one of accuracy, f1_macro" in done.stderr
+        assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match=r"tasks\.cb\.metrics: got \[\]"):
         settings("tasks.cb.metrics=[]")
     with pytest.raises(UserError, match="f1_macro for a task without labels"):

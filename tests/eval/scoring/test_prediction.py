@@ -390,10 +390,10 @@ def damaged(path: Path, change: str) -> None:
 
 DAMAGES = {
     "garbled": r"\.jsonl:10: not a JSON object",
-    "doubled": r"\.jsonl: 1 idx twice \(first 1\), expected each of the 10 of CB once\. Remove the file to predict anew",
+    "doubled": r"\.jsonl: 1 idx twice \(first 1\), expected each of the 10 of CB once\. Remove the file to predict again",
     "missing": r"\.jsonl: 1 idx missing \(first 1\)",
     "foreign": r"\.jsonl: 1 idx missing \(first 0\)",
-    "turned": r"\.jsonl: got the rows in another order",
+    "turned": r"\.jsonl: got the rows in a different order",
     "gold": r"\.jsonl: idx 3: got gold \[",
     "unknown": r"\.jsonl: idx 3: got prediction 'maybe', expected one of entailment, contradiction, neutral",
     "none": r"\.jsonl:4: scores: .*expected a prediction",
@@ -418,7 +418,10 @@ def test_a_damaged_line_of_scores_is_told_before_anything_is_predicted(tmp_path:
     run = small_run(tmp_path, *AS_IT_IS)
     evaluate(run)
     good = run.paths.scores.read_text()
-    for line, words in (("{", r"scores\.jsonl:3: not a JSON object"), ('{"a": 1}', r"scores\.jsonl:3: got .*task")):
+    for line, words in (
+        ("{", r"scores\.jsonl:3: not a JSON object"),
+        ('{"a": 1}', r"scores\.jsonl:3: benchmark: is missing"),
+    ):
         run.paths.scores.write_text(good + line + "\n")
         run.paths.predictions(cells(run)[0].name).unlink(missing_ok=True)
         with pytest.raises(UserError, match=words):
@@ -455,7 +458,7 @@ def test_a_split_with_an_idx_twice_is_refused(tmp_path: Path) -> None:
     run = small_run(tmp_path, *AS_IT_IS)
     path = tmp_path / "data" / "CB" / "val.jsonl"
     write_jsonl(path, [row | {"idx": 7} for row in lines(path)])
-    with pytest.raises(UserError, match="idx 7 of CB stands there more than once"):
+    with pytest.raises(UserError, match="idx 7 of CB occurs more than once"):
         evaluate(run)
 
 
@@ -529,7 +532,9 @@ def test_a_train_split_that_is_not_at_hand_or_too_small_is_told_before_a_model_i
     """The Hub out of reach, with the fixture to fall back on; the model's folder is empty and never opened."""
     few = ["model=tiny_decoder", "model.config=null", f"model.path={tmp_path}", "arms=[none]", "eval.shots=2"]
     hub = settings(*few, "task=cb", f"run.dir={tmp_path / 'run'}", f"data.hub={tmp_path / 'nowhere'}")
-    with pytest.raises(UserError, match=r"eval\.shots: got 2 for the arm none, but the train split of CB.*not at hand"):
+    with pytest.raises(
+        UserError, match=r"eval\.shots: got 2 for the arm none, but the train split of CB.*not available"
+    ):
         evaluate(hub)
     local = small_run(tmp_path, *few, "eval.shots=10")
     with pytest.raises(

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from eval.scoring.metrics import average, task_score
-from eval.statistics import resampling as statistics
+from eval.scoring.metrics import average, macro_f1, task_score
 from eval.statistics.resampling import (
     Answers,
     Ints,
@@ -26,10 +25,11 @@ from eval.statistics.resampling import (
 GOLD = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 1])
 CLASSES = np.array([0, 0, 1, 1, -1, 2, 2, 0, 2, 1])
 OTHER = np.array([0, 1, 1, 1, 2, 2, 0, 0, 1, 1])
+OF_COUNTS = {"f1_macro": macro_f1}
 
 
 def right(answered: Ints, gold: Ints = GOLD) -> Answers:
-    return Answers({"accuracy": (answered == gold).astype(float)}, answered[:, None])
+    return Answers({"accuracy": (answered == gold).astype(float)}, answered[:, None], OF_COUNTS)
 
 
 def test_mcnemar_by_hand_and_by_scipy() -> None:
@@ -63,7 +63,8 @@ def test_macro_f1_of_counts_is_scikit_learns_of_rows() -> None:
 
 
 def test_several_seeds_are_averaged_before_and_macro_f1_seed_by_seed() -> None:
-    both = Answers({"accuracy": np.mean([GOLD == CLASSES, GOLD == OTHER], axis=0)}, np.column_stack([CLASSES, OTHER]))
+    means = {"accuracy": np.mean([GOLD == CLASSES, GOLD == OTHER], axis=0)}
+    both = Answers(means, np.column_stack([CLASSES, OTHER]), OF_COUNTS)
     every = np.ones((1, 10))
     one, other = (scores(right(answered), GOLD, 3, every) for answered in (CLASSES, OTHER))
     found = scores(both, GOLD, 3, every)
@@ -131,15 +132,13 @@ def test_exchange_of_macro_f1_is_that_of_all_arrangements() -> None:
     assert p_value(observed, null) == pytest.approx(exact, abs=0.015)
 
 
-def test_draws_are_equal_whatever_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draws() -> tuple[list[float], list[float]]:
-        (one,) = bootstrap([right(CLASSES)], GOLD, 3, generator("memory"), 200)
-        null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("memory"), 200)
+def test_draws_are_equal_whatever_fits_into_memory() -> None:
+    def draws(**memory: int) -> tuple[list[float], list[float]]:
+        (one,) = bootstrap([right(CLASSES)], GOLD, 3, generator("memory"), 200, **memory)
+        null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("memory"), 200, **memory)
         return list(one["f1_macro"]), list(null["f1_macro"])
 
-    whole = draws()
-    monkeypatch.setattr(statistics, "AT_ONCE", 70)
-    assert draws() == whole
+    assert draws() == draws(numbers_at_once=70)
 
 
 def test_two_metrics_are_averaged_and_gender_parity_is_left_out() -> None:

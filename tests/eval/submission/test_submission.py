@@ -11,9 +11,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from eval.run import evaluate
+from eval.scoring.baseline import gold_of
 from eval.scoring.evaluation_rows import EvaluationRows
-from eval.scoring.metrics import Prediction, gold_of
-from eval.scoring.scores import ReadyCell
+from eval.scoring.metrics import Prediction
+from eval.scoring.ready_cells import ReadyCell
 from eval.submission.__main__ import main
 from eval.submission.archive_format import archive_problems, file_names
 from eval.submission.archives import Predict, archive_cells, packed, write_archives

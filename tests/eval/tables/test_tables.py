@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from eval.report import report, report_runs
+from eval.reporting.report import report, report_runs
 from eval.scoring.metrics import Prediction
 from eval.tables.formats import Table, csv_cell, latex, markdown, tidy_csv
 from targen.config.run_directory import open_run
@@ -23,7 +23,7 @@ from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
 from targen.synthesis.slots import rng
 from tests.support.commands import LONGEST, PROJECT, command, files, settings
-from tests.support.scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores
+from tests.support.scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores, write_tasks
 
 SMALL = {"axg": 40, "boolq": 40, "cb": 40, "copa": 40, "record": 40, "rte": 40, "wic": 40, "wsc": 40}
 MAIN = "original_vs_synthetic"
@@ -99,7 +99,7 @@ def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) 
 
 def test_what_was_not_run_is_said_to_be(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [Made("cb", "synthetic", 0.7), Made("rte", "original", 0.7)], SMALL)
-    (run / "config.yaml").write_text(yaml.safe_dump({"tasks": {name: {} for name in ("cb", "rte", "wsc")}}))
+    write_tasks(run, {name: SPECS[name] for name in ("cb", "rte", "wsc")})
     found = tables(tmp_path / "out", run)[MAIN]
     assert cells_of(found, "WSC") == ["WSC", "accuracy", *["--"] * 6]
     assert cells_of(found, "RTE")[4] == "--"
@@ -231,7 +231,7 @@ def test_different_evaluation_data_in_one_line_are_refused(tmp_path: Path) -> No
     two = write_run(tmp_path / "two", [Made("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
     with pytest.raises(
         UserError,
-        match=r"original-s0 \(.*/one\) was scored on other rows than .*synthetic-s0 \(.*/two\): rows 40, n 40",
+        match=r"original-s0 \(.*/one\) was scored on different rows than .*synthetic-s0 \(.*/two\): rows 40, n 40",
     ):
         report_runs([one, two], tmp_path / "out")
     same_size = write_run(tmp_path / "same", [Made("rte", "synthetic", 0.7)], SMALL, evaluated="f" * 16)
@@ -254,7 +254,7 @@ def test_scores_that_their_predictions_do_not_give_are_refused(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "rtee"}, r"scores.jsonl:1: task: got 'rtee', expected a file of conf/task/. Did you mean 'rte'\?"),
+        ({"task": "rtee"}, r"scores.jsonl:1: task: got 'rtee', expected a task of the run. Did you mean 'rte'\?"),
         ({"metric": "f1_macro"}, r"scores.jsonl:1: metric: got 'f1_macro', expected one of rte's: accuracy"),
         (
             {"cell": "other-single-rte-original-s0"},
@@ -263,7 +263,7 @@ def test_scores_that_their_predictions_do_not_give_are_refused(tmp_path: Path) -
         ({"seed": 1}, r"scores.jsonl:1: cell: got .* expected flan_t5_base-single-<task>-original-s1"),
         ({"cell": "flan_t5_base-single-cb-original-s0"}, r"scores.jsonl:1: cell: got .* with the task rte"),
         ({"value": float("nan")}, r"scores.jsonl:1: value: got nan"),
-        ({"value": 71.4}, r"scores.jsonl:1: value: got 71.4, expected less than or equal to 1"),
+        ({"value": 71.4}, r"scores.jsonl:1: value: got 71.4, expected 0 to 1, the range of accuracy"),
         ({"n": None}, r"scores.jsonl:1: n: got None"),
         ({"evaluated": ...}, r"scores.jsonl:1: evaluated: is missing"),
     ],
@@ -282,7 +282,7 @@ def test_a_line_that_is_no_json_or_stands_twice_is_named(tmp_path: Path) -> None
     run = write_run(tmp_path / "run", [Made("rte", "original", 0.7)], SMALL)
     line = (run / "scores.jsonl").read_text()
     (run / "scores.jsonl").write_text(line + line)
-    with pytest.raises(UserError, match=r"scores.jsonl:2: .* stands on line 1 already"):
+    with pytest.raises(UserError, match=r"scores.jsonl:2: .* is already on line 1"):
         report_runs([run], tmp_path / "out")
     (run / "scores.jsonl").write_text(line + line[:50] + "\n")
     with pytest.raises(UserError, match=r"scores.jsonl:2: not a JSON object"):
@@ -380,8 +380,8 @@ def test_several_runs_take_no_settings_of_one(tmp_path: Path) -> None:
     runs = [f"run.dir={write_run(tmp_path / name, [Made('rte', 'original', 0.7)], SMALL)}" for name in ("one", "two")]
     for arguments, message in (
         ([*runs, "task=rte"], "error: task=rte: got it with several runs"),
-        ([*runs, f"run.dir={tmp_path / 'none'}"], "no scores.jsonl there"),
-        ([f"run.dir={tmp_path}/x*"], "no run with scores.jsonl"),
+        ([*runs, f"run.dir={tmp_path / 'none'}"], "which has no scores.jsonl"),
+        ([f"run.dir={tmp_path}/x*"], "which matches no run with scores.jsonl"),
     ):
         done = command("eval.report", *arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from eval.run import evaluate
-from eval.tables.score_tables import lines as table_lines
+from eval.scoring.scores import read_scores
+from eval.tables.score_tables import score_lines
 from targen.runtime.errors import UserError
 from tests.support.commands import command, lines
 from tests.support.small_data import SPECS, examples_of, small_run
@@ -134,8 +135,8 @@ def test_a_mixture_is_one_model_scored_per_task(tmp_path: Path, model: str) -> N
     cell = f"{model}-multi-axg_cb_copa-synthetic-s0"
     for name in names:
         assert len(lines(folder / "predictions" / f"{cell}.{name}.jsonl")) == 10
-    table = table_lines([SPECS[name] for name in names], ["original", "synthetic"], rows)
-    assert [line.task for line in table] == ["cb", "cb", "copa", "axg", "axg"]
+    table = score_lines([SPECS[name] for name in names], ["original", "synthetic"], read_scores(found.paths.scores))
+    assert [line.title for line in table] == ["CB", "CB", "COPA", "AX-g", "AX-g"]
     before = found.paths.scores.read_bytes()
     evaluate(found)
     assert found.paths.scores.read_bytes() == before

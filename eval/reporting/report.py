@@ -1,0 +1,116 @@
+"""The report of a run, and the tables and figures of several runs together."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from eval.analysis.figures.figures import draw_analyses
+from eval.page.build import Page, figure, html, starts
+from eval.page.contents import Contents, contents, missing_scores
+from eval.page.findings import findings, not_found
+from eval.page.funnel import counts_table
+from eval.page.headline import headlines
+from eval.reporting.paper_report import PaperReport, paper_report, write_figures, write_tables
+from eval.reporting.wandb_report import log_report
+from eval.scoring.runs import Run, RunScore, read_runs, tasks_of
+from eval.scoring.scores import SUPERGLUE, Score
+from eval.statistics.axes import MAIN
+from eval.tables.score_tables import fixture_warning, markdown, score_lines
+from targen.config.run_directory import read_record
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import write_text
+from targen.tasks.task import Task
+from train.grid.cells import cells
+
+log = logging.getLogger(__name__)
+
+
+def report(settings: Settings) -> Path:
+    """Writes the page, tables/ and figures/; the page's path. Raises: UserError if there is nothing to show."""
+    (run,) = read_runs([settings.paths.root])
+    run_scores, made = _chosen(settings, run), contents(settings)
+    if not run_scores and made.browser is None:
+        raise UserError(
+            "\n".join(made.missing[:-1])
+            or f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
+        )
+    tasks = {name: run.tasks.get(name, task) for name, task in settings.tasks.items()}
+    folder, paper = settings.report_folder, paper_report(run_scores, tasks)
+    write_text(folder / "tables" / "scores.md", _scores(settings, tasks, run_scores))
+    figures = _write(folder, paper)
+    figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", made.analyses)]
+    page = folder / "index.html"
+    write_text(page, html(_page(settings, tasks, run_scores, paper, made, figures)))
+    log_report(settings, [*paper.tables(), counts_table(made.funnels)], figures, made.analyses)
+    return page
+
+
+def report_runs(roots: Sequence[Path], folder: Path) -> None:
+    """Writes tables/ and figures/ of several runs together. Raises: UserError if their scores cannot be compared."""
+    runs = read_runs(roots)
+    _write(folder, paper_report([run_score for run in runs for run_score in run.scores], tasks_of(runs)))
+
+
+def _chosen(settings: Settings, run: Run) -> list[RunScore]:
+    """The run's scores of the arms, seeds and tasks that the command names, whatever the other settings."""
+    return [
+        run_score
+        for run_score in run.scores
+        if run_score.score.arm in settings.arms
+        and run_score.score.seed in settings.seeds
+        and (run_score.score.benchmark != SUPERGLUE or run_score.score.task in settings.tasks)
+    ]
+
+
+def _write(folder: Path, paper: PaperReport) -> list[Path]:
+    """Writes tables and figures; the PNG files of the figures."""
+    tables, figures = write_tables(folder / "tables", paper), write_figures(folder / "figures", paper)
+    log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
+    log.info("report: figures in %s: %s", folder / "figures", ", ".join(figures) or "none")
+    return [folder / "figures" / f"{name}.png" for name in figures]
+
+
+def _scores(settings: Settings, tasks: Mapping[str, Task], run_scores: Sequence[RunScore]) -> str:
+    """The scores of exactly the cells that the command names, as Markdown."""
+    names = {cell.name for cell in cells(settings)}
+    scores = [score for score in _superglue_scores(run_scores) if score.cell in names]
+    scored_arms = {score.arm for score in scores}
+    arms = [arm for arm in settings.arms if arm in scored_arms] or list(settings.arms)
+    lines = score_lines(list(tasks.values()), arms, scores)
+    warning = fixture_warning((line.title, line.is_fixture) for line in lines)
+    return markdown(settings.report.title, warning, settings.report.note, arms, lines)
+
+
+def _superglue_scores(run_scores: Sequence[RunScore]) -> list[Score]:
+    return [run_score.score for run_score in run_scores if run_score.score.benchmark == SUPERGLUE]
+
+
+def _page(
+    settings: Settings,
+    tasks: Mapping[str, Task],
+    run_scores: Sequence[RunScore],
+    paper: PaperReport,
+    made: Contents,
+    figures: Sequence[Path],
+) -> Page:
+    scores = _superglue_scores(run_scores)
+    missing = missing_scores(list(tasks.values()), {score.task for score in scores}) if scores else []
+    return Page(
+        title=settings.report.title,
+        note=settings.report.note,
+        warning=fixture_warning((tasks[score.task].folder, score.is_fixture) for score in scores),
+        missing=[*missing, *made.missing],
+        generator=f"{settings.generator.backend}, {settings.generator.model}",
+        model=settings.model.name,
+        headlines=headlines(paper.main) if paper.main is not None else [],
+        comparisons=paper.sentences(),
+        tables=[table for table in paper.tables() if table.name != MAIN],
+        figures=[figure(path) for path in figures],
+        funnels=made.funnels,
+        analyses=[findings(analysis) for analysis in made.analyses],
+        not_found=not_found(made.analyses),
+        browser=made.browser,
+        starts=starts(read_record(settings.paths.record)),
+        config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",
+    )

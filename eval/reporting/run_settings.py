@@ -1,0 +1,33 @@
+"""The settings of a run as its own config.yaml has them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from eval.scoring.run_tasks import checked
+from targen.config.loading import as_values
+from targen.config.run_directory import NOT_OF_THE_RUN, read_config
+from targen.config.settings import Settings
+from targen.runtime.cli import compose
+from targen.runtime.errors import UserError
+from targen.runtime.paths import RunPaths
+
+
+def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
+    """The settings that the run in `root` was made with; `report` overrides keys of its `report` section.
+
+    Raises: UserError if the file is damaged, or of another version.
+    """
+    config = RunPaths(root).config
+    values = read_config(config)
+    defaults = as_values(compose([]))
+    for section in ("generator", "report"):
+        if not isinstance(values.get(section, {}), dict):
+            raise UserError(f"{config}: {section}: got {values[section]!r}, expected its keys. Repair it.")
+    # the file does not say which share of the run a process made, and on which cluster
+    values = {**{key: defaults[key] for key in NOT_OF_THE_RUN if key in defaults}, **values, "run": {"dir": str(root)}}
+    if "generator" in values:  # the hash is noted by open_run, and is not a setting
+        values["generator"] = {
+            key: value for key, value in values["generator"].items() if key != "chat_template_sha256"
+        }
+    values["report"] = {**defaults["report"], **values.get("report", {}), **report}
+    return checked(Settings, values, config)

@@ -1,0 +1,37 @@
+"""The right answers of an example, the answers it allows, and the majority baseline."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from eval.scoring.metrics import Prediction
+from targen.tasks.task import Example, Task
+
+
+def gold_of(task: Task, example: Example) -> tuple[str, ...]:
+    """The right answers as predictions name them: label names, or texts if the task has no labels."""
+    if task.labels:
+        return tuple(task.labels[number].name for number in example.gold)
+    return example.answers
+
+
+def options_of(task: Task, example: Example) -> tuple[str, ...]:
+    """What a prediction can be: label names, or the texts to choose from."""
+    return tuple(label.name for label in task.labels) or example.choices
+
+
+def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
+    """The baseline: always the most frequent label of these examples; for ReCoRD the entity that is mentioned most often.
+
+    It looks at the gold labels, so no other constant answer scores higher in accuracy.
+    """
+    counts = Counter(gold for example in examples for gold in gold_of(task, example))
+    constant = max((label.name for label in task.labels), key=lambda name: counts[name]) if task.labels else None
+    return [
+        Prediction(example.id, gold_of(task, example), constant or _most_mentioned(example), {}) for example in examples
+    ]
+
+
+def _most_mentioned(example: Example) -> str:
+    text = example.fields["passage"]
+    return max(example.choices, key=lambda choice: len(re.findall(rf"(?<!\w){re.escape(choice)}(?!\w)", text)))

@@ -1,0 +1,110 @@
+"""The cells that can be scored, and the scores of their predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eval.scoring.baseline import majority
+from eval.scoring.evaluation_rows import EvaluationRows
+from eval.scoring.metrics import Prediction, score
+from eval.scoring.scores import SUPERGLUE, Score, as_score
+from targen.config.arms import ARMS
+from targen.config.settings import Settings
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
+from targen.tasks.task import Task
+from train.grid.cells import Cell, cells, done, fingerprint
+
+# keys of conf/train that decide what a model answers that is not finetuned
+UNTRAINED_KEYS = ("max_length", "precision", "quantize", "instruct", "instruct_examples")
+
+
+@dataclass(frozen=True)
+class ReadyCell:
+    """A cell that can be scored; `mark` is its done marker, with the fingerprint of what its model was made of."""
+
+    cell: Cell
+    mark: Json
+
+
+def ready_cells(settings: Settings) -> list[ReadyCell]:
+    """The cells of the grid that are trained, or need no training. Raises: UserError if there are none."""
+    ready = [ReadyCell(cell, mark) for cell in cells(settings) if (mark := _mark(settings, cell)) is not None]
+    if not ready:
+        raise UserError(
+            f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
+        )
+    return ready
+
+
+def _mark(settings: Settings, cell: Cell) -> Json | None:
+    """The cell's done marker, None while it is not trained.
+
+    A model that is not finetuned has a fingerprint of its own: settings of training do not matter to it.
+    """
+    if cell.trained:
+        return done(settings.paths, cell)
+    whole = fingerprint(settings, cell)
+    train = {key: value for key, value in whole["train"].items() if key in UNTRAINED_KEYS}
+    rest = {key: value for key, value in whole.items() if key == "model" or key.startswith("tasks.")}
+    return {"fingerprint": rest | {"train": train}}
+
+
+def scoring_of(settings: Settings) -> str:
+    """How predictions are made."""
+    return "class_head" if settings.model.family == "encoder" else settings.eval.scoring
+
+
+def shots_of(settings: Settings, cell: Cell) -> int:
+    """Solved examples shown before each question."""
+    return 0 if cell.trained else settings.eval.shots
+
+
+def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
+    """What every row of scores.jsonl says of a cell, whatever it was scored on."""
+    cell, is_synthetic = ready.cell, ARMS[ready.cell.arm].uses_synthetic
+    return {
+        "cell": cell.name,
+        "model": cell.model,
+        "setting": cell.setting,
+        "tasks": list(cell.tasks),
+        "arm": cell.arm,
+        "seed": cell.seed,
+        "instruct": settings.train.instruct,
+        "train_rows": ready.mark.get("rows"),
+        "real_rows": ready.mark.get("real_rows"),
+        "method": settings.method.name if is_synthetic else None,
+        "self_correct": settings.synth.self_correct if is_synthetic else None,
+        "generator": settings.generator.model if is_synthetic else None,
+    }
+
+
+def scores_of(
+    settings: Settings, ready: ReadyCell, task: Task, rows: EvaluationRows, predictions: Sequence[Prediction]
+) -> list[Score]:
+    """A score for each metric of the task, with what stands beside it: counts, unreadable answers, baseline, origin of the rows."""
+    baseline = score(task, majority(task, list(rows.examples)))
+    columns = cell_columns(settings, ready)
+    return [
+        as_score(
+            {
+                "benchmark": SUPERGLUE,
+                **columns,
+                "task": task.name,
+                "scoring": scoring_of(settings),
+                "shots": shots_of(settings, ready.cell),
+                "metric": metric,
+                "value": value,
+                "majority": baseline[metric],
+                "n": len(predictions),
+                "rows": len(rows.sample.rows),
+                "rows_in_split": len(rows.split.rows),
+                "unparsed": sum(prediction.prediction is None for prediction in predictions),
+                "split": task.eval_split,
+                "origin": rows.split.origin,
+                "evaluated": rows.hash,
+                "is_fixture": rows.split.is_fixture,
+            },
+            ready.cell.name,
+        )
+        for metric, value in score(task, predictions).items()
+    ]

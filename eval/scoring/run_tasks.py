@@ -1,0 +1,91 @@
+"""The tasks of a run, as its own config.yaml specifies them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from eval.scoring.metrics import check_metrics
+from targen.config.group_files import task_from_file
+from targen.config.validation import check
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
+from targen.runtime.paths import CONF
+from targen.tasks.registry import with_format
+from targen.tasks.task import Task
+
+Checked = TypeVar("Checked")
+
+
+def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
+    """The tasks in a run's config.yaml by name, in its order.
+
+    Without that file, those of the names in `scored` that conf/task has.
+    Raises: UserError if the file is damaged, or a task in it does not fit this version.
+    """
+    if not config.is_file():
+        packaged = {path.stem for path in (CONF / "task").glob("*.yaml")}
+        return {name: task_from_file(name) for name in dict.fromkeys(scored) if name in packaged}
+    specs = _read(config).get("tasks")
+    if not isinstance(specs, dict):
+        raise UserError(
+            f"{config}: tasks: got {specs!r}, expected the tasks of the run. Repair it, or leave the run out."
+        )
+    tasks = {str(name): with_format(checked(Task, spec, config, f"tasks.{name}")) for name, spec in specs.items()}
+    try:
+        check_metrics(tasks)
+    except UserError as err:
+        raise UserError("\n".join(f"{config}: {line}" for line in str(err).splitlines())) from None
+    return tasks
+
+
+def _read(config: Path) -> Json:
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        values = yaml.load(config.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        reason = " ".join(str(err).split())
+        raise UserError(f"{config}: cannot be read ({reason}). Repair it, or leave the run out.") from None
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{config}: got {type(values).__name__}, expected a configuration. Repair it, or leave the run out."
+        )
+    return values
+
+
+def checked(kind: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
+    """Values of a run's config.yaml as `kind`.
+
+    Raises: UserError. Keys that are unknown here, or missing there, mean that another version wrote the file; any other
+    mistake is told as it is.
+    """
+    unknown, missing = _other_keys(kind, values, where)
+    if unknown or missing:
+        parts = [f"unknown here: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
+            missing
+        )
+        raise UserError(
+            f"{config}: was written by another version, or edited ({'; '.join(parts)}). Name the run's experiment and settings in "
+            "the command, as for the other phases."
+        )
+    try:
+        return check(kind, values, where)
+    except UserError as err:
+        raise UserError("\n".join(f"{config}: {line}" for line in str(err).splitlines())) from None
+
+
+def _other_keys(kind: Any, values: Any, where: str) -> tuple[list[str], list[str]]:
+    """(keys that `kind` does not have, keys that it requires and the values lack)."""
+    unknown, missing = [], []
+    try:
+        TypeAdapter(kind).validate_python(values)
+    except ValidationError as err:
+        for problem in err.errors():
+            key = ".".join([*([where] if where else []), *map(str, problem["loc"])])
+            if problem["type"] == "unexpected_keyword_argument":
+                unknown.append(key)
+            elif problem["type"] == "missing":
+                missing.append(key)
+    return unknown, missing

@@ -1,0 +1,122 @@
+"""What the tables compare: each axis has levels that differ in one thing, and says what must be equal beside it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from eval.scoring.scores import SUPERGLUE, Score
+from targen.config.arms import ARMS
+
+Labels = tuple[tuple[str, str], ...]  # (name, value), in the order of a table's columns
+
+
+@dataclass(frozen=True)
+class ComparisonAxis:
+    """What a table compares. `level` of a score is None if it has no part in it; `labels` say what else must be equal.
+
+    `synthesis` says how the synthetic rows of a score were made, if it has any: scores with such rows make a group for each
+    way, with the other scores beside them in every group.
+    """
+
+    name: str
+    title: str
+    level: Callable[[Score], str | None]
+    labels: Callable[[Score], Labels]
+    order: tuple[str, ...] = ()
+    always_shown: tuple[str, ...] = ()  # levels that have a column even if they were not run
+    references: tuple[str, ...] = ()  # the others are compared with the first of these that was run
+    min_levels: int = 1  # kinds of levels that a group must have
+    synthesis: Callable[[Score], Labels] | None = None
+    level_kind: Callable[[str], str] = str  # of a level, for `min_levels`
+
+    def ordered(self, levels: Iterable[str]) -> tuple[str, ...]:
+        """Distinct levels in the order of the axis, unknown ones last."""
+        distinct = set(levels)
+        known = [level for level in self.order if level in distinct]
+        return (*known, *sorted(distinct - set(known)))
+
+
+def arm_level(score: Score) -> str:
+    return f"{score.arm}, {score.shots} shots" if score.shots else score.arm
+
+
+def model_labels(score: Score) -> Labels:
+    return ("model", score.model), ("setting", score.setting), ("scoring", score.scoring)
+
+
+def synthesis_labels(score: Score) -> Labels:
+    """How the synthetic rows were made; empty if there are none."""
+    if score.method is None:
+        return ()
+    correction = f"self-correction {score.self_correct}"
+    return (("synthetic rows", f"{score.method}, {correction}, by {score.generator}"),)
+
+
+def _superglue(level: Callable[[Score], str | None]) -> Callable[[Score], str | None]:
+    return lambda score: level(score) if score.benchmark == SUPERGLUE else None
+
+
+def _without_instruct(score: Score) -> Labels:
+    setting = "-".join(part for part in score.setting.split("-") if part != "instruct")
+    return ("model", score.model), ("setting", setting), ("scoring", score.scoring), ("arm", arm_level(score))
+
+
+def _method_level(score: Score) -> str | None:
+    return None if score.method is None else f"{score.method} (self-correction {score.self_correct})"
+
+
+METHODS = ("targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct")
+CORRECTIONS = ("paper", "drop", "vote", "off")
+MAIN = "original_vs_synthetic"  # the table that is drawn, and that opens the page
+AXES = (
+    ComparisonAxis(
+        name=MAIN,
+        title="Training on original and on synthetic rows",
+        level=_superglue(arm_level),
+        labels=model_labels,
+        order=tuple(ARMS),
+        always_shown=("original", "synthetic"),
+        references=("original", "none"),
+        synthesis=synthesis_labels,
+    ),
+    ComparisonAxis(
+        name="instructions",
+        title="With and without instructions",
+        level=_superglue(lambda score: "with instructions" if score.instruct else "without"),
+        labels=lambda score: (*_without_instruct(score), *synthesis_labels(score)),
+        order=("without", "with instructions"),
+        references=("without",),
+        min_levels=2,
+    ),
+    ComparisonAxis(
+        name="self_correction",
+        title="Self-correction of the synthetic rows",
+        level=_superglue(lambda score: score.self_correct),
+        labels=lambda score: (
+            *model_labels(score),
+            ("arm", score.arm),
+            ("synthetic rows", f"{score.method}, by {score.generator}"),
+        ),
+        order=CORRECTIONS[::-1],
+        references=("off", "paper"),
+        min_levels=2,
+    ),
+    ComparisonAxis(
+        name="methods",
+        title="Methods of generation",
+        level=_superglue(_method_level),
+        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("generator", str(score.generator))),
+        order=tuple(f"{method} (self-correction {how})" for method in METHODS for how in CORRECTIONS),
+        references=tuple(f"targen (self-correction {how})" for how in CORRECTIONS),
+        min_levels=2,
+        level_kind=lambda level: level.split(" (")[0],
+    ),
+    ComparisonAxis(
+        name="openllm",
+        title="OpenLLM leaderboard",
+        level=lambda score: score.arm if score.benchmark != SUPERGLUE else None,
+        labels=lambda score: (("suite", score.benchmark), ("model", score.model), ("setting", score.setting)),
+        order=tuple(ARMS),
+        references=("self_instruct", "original", "none"),
+        synthesis=synthesis_labels,
+    ),
+)

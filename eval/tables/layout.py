@@ -1,0 +1,112 @@
+"""Comparison tables laid out: text for people, records for programs, and a sentence for every comparison."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from eval.scoring.scores import SUPERGLUE
+from eval.tables.comparison_tables import ComparisonTable, Line
+from eval.tables.formats import Table
+from eval.tables.published import published_columns
+from eval.tables.records import Record, of_comparison, of_estimate, of_published, record
+from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text, sentence
+
+SCORES = (
+    "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows), evaluation rows × seeds, and the "
+    "percentage of answers that could not be read and count as wrong, if there are any. -- was not run, or is not public."
+)
+DIFFERENCES = (
+    "Differences: points (interval), p after Holm's correction over the tasks. Of several sizes of a training set the largest "
+    "that all arms have is used, else each one's largest."
+)
+
+
+def layout(table: ComparisonTable) -> Table:
+    """The table as it is written: columns that are equal in all lines become notes."""
+    shown, notes = _label_columns(table)
+    levels, pairs, papers = table.levels, table.pairs, published_columns(table.axis.name)
+    has_majority = any(line.majority is not None for line in table.lines)
+    header = [*shown, "task", "metric", *["majority"] * has_majority, *levels]
+    header += [f"{level} - {reference}" for level, reference in pairs]
+    header += [*(f"paper: {name}" for name in papers), "evaluated on"]
+    rows = []
+    for line in table.lines:
+        labels = dict(line.group.labels)
+        row = [*(labels.get(name, NOT_RUN) for name in shown), line.title, line.metric]
+        row += [NOT_RUN if line.majority is None else percent(line.majority)] * has_majority
+        row += [_score(line, level) for level in levels]
+        row += [_difference(line, level, reference) for level, reference in pairs]
+        row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in papers]
+        rows.append((*row, line.evaluated_on))
+    return Table(
+        name=table.axis.name,
+        title=table.axis.title,
+        notes=(*notes, SCORES, DIFFERENCES, *_notes(table)),
+        header=tuple(header),
+        lines=tuple(rows),
+        records=tuple(_records(table)),
+        numeric=frozenset(range(len(shown) + 2, len(header) - 1)),
+        sentences=tuple(sentences(table)),
+    )
+
+
+def _label_columns(table: ComparisonTable) -> tuple[list[str], tuple[str, ...]]:
+    """(labels that differ between groups, the others as a note)."""
+    names = list(dict.fromkeys(name for group in table.groups for name, _ in group.labels))
+    values = {name: [dict(group.labels).get(name) for group in table.groups] for name in names}
+    shown = [name for name in names if len(set(values[name])) > 1]
+    note = "; ".join(f"{name}: {values[name][0]}" for name in names if name not in shown)
+    return shown, (f"{note}.",) if note else ()
+
+
+def _score(line: Line, level: str) -> str:
+    if level not in line.levels:
+        return NOT_RUN
+    return score_text(line.levels[level], line.scores[level].unparsed if level in line.scores else 0)
+
+
+def _difference(line: Line, level: str, reference: str) -> str:
+    comparison = line.comparisons.get(level)
+    return difference_text(comparison) if comparison and comparison.reference == reference else NOT_RUN
+
+
+def _notes(table: ComparisonTable) -> list[str]:
+    """What a reader must know of these numbers."""
+    notes = []
+    if table.fixture_tasks:
+        notes.append(
+            f"NOT SuperGLUE: {', '.join(table.fixture_tasks)} scored on this project's own few hand-written rows."
+        )
+    sources = dict.fromkeys(number.source for line in table.lines for number in line.published.values())
+    notes += [f"Paper: {source}." for source in sources]
+    if any(scores.first.benchmark != SUPERGLUE for line in table.lines for scores in line.scores.values()):
+        notes.append("Intervals are 1.96 standard errors of the harness; differences are not tested.")
+    return notes
+
+
+def sentences(table: ComparisonTable) -> Iterator[str]:
+    """What every comparison says, the averages first."""
+    shown, _ = _label_columns(table)
+    for group in table.groups:
+        prefix = ", ".join(value for name, value in group.labels if name in shown)
+        comparisons = [
+            (line, comparison)
+            for line in table.lines
+            if line.group is group
+            for comparison in line.comparisons.values()
+        ]
+        levels = [comparison.level for _, comparison in comparisons]
+        comparisons.sort(key=lambda pair: (levels.index(pair[1].level), not pair[0].is_average))
+        for line, comparison in comparisons:
+            title = f"{prefix}: {line.title}" if prefix else line.title
+            yield sentence(comparison, f"{title} (NOT SuperGLUE)" if line.is_fixture else title)
+
+
+def _records(table: ComparisonTable) -> Iterator[Record]:
+    for line in table.lines:
+        start = partial(record, table.axis.name, line.group.labels, line.task, line.metric)
+        for level, estimate in line.levels.items():
+            yield of_estimate(start("score", level), estimate, line.majority, line.scores.get(level))
+        for comparison in line.comparisons.values():
+            yield of_comparison(start("difference", f"{comparison.level} - {comparison.reference}"), comparison)
+        for name, number in line.published.items():
+            yield of_published(start("published", name), number)
