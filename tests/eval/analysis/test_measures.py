@@ -279,6 +279,16 @@ def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
     assert own.a is not None and own.b is not None and (own.a.value, own.b.value) == (0.25, 0.5)
 
 
+def test_the_authors_sum_by_hand() -> None:
+    """Different tokens of each row without stop words, here `The` and `a`; the line break and the names of the fields count."""
+    rows = cb_rows("The lamp, lamp broke.", "Rain fell.", hypothesis="a lamp broke")
+    found = lexical(pair_of(rows, rows[:1]), replace(KEYS, replicates=20))
+    first = {"premise", ":", "lamp", ",", "broke", ".", "\n", "hypothesis"}
+    second = {"premise", ":", "Rain", "fell", ".", "\n", "hypothesis", "lamp", "broke"}
+    assert found.details["authors_sum_of_all_rows"] == {"a": len(first) + len(second), "b": len(first)}
+    assert named(found)["authors_sum"].theirs
+
+
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
 @pytest.mark.parametrize(("name", "published"), [("cb", 6414), ("rte", 79174)])
 def test_the_authors_sums_come_out_exactly(name: str, published: int) -> None:

@@ -12,6 +12,7 @@ from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example
 from tests.support.commands import ORIGINALS, settings
+from tests.support.small_data import small_overrides
 from train.data.rendering import encoder_texts, fewer_choices
 from train.families.encoder import EncodedPairs, EncoderFamily, example_logits
 from train.grid.arms import training_rows
@@ -77,10 +78,12 @@ def test_even_a_question_that_fills_the_whole_length_is_encoded(minilm: Loaded) 
     assert len(encoded.sequences[0]["input_ids"]) == 32
 
 
-@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
-def test_no_question_of_the_original_data_is_cut(minilm: Loaded) -> None:
+@pytest.mark.parametrize("folder", [FIXTURE, ORIGINALS], ids=["fixture", "originals"])
+def test_no_question_is_cut(minilm: Loaded, folder: Path) -> None:
+    if not folder.is_dir():
+        pytest.skip("the original SuperGLUE files are not beside the project")
     task = SPECS["boolq"]
-    rows = read_rows(ORIGINALS / "BoolQ" / "val.jsonl", task)[:400]
+    rows = read_rows(local_file(folder, task, "val"), task)[:400]
     examples = [one for row in rows for one in task.examples(row)]
     for one, encoded in zip(examples, family.encode(minilm, task, examples, 64), strict=True):
         question = minilm.tokenizer(one.fields["question"], add_special_tokens=False)["input_ids"]
@@ -172,6 +175,13 @@ def test_training_learns_resumes_by_cell_and_is_deterministic(tmp_path: Path) ->
         UserError, match=r"was trained with different settings or rows: train\.epochs was 2\.0 and is 3\.0"
     ):
         train(copa_run(tmp_path / "one", "train.epochs=3"))
+
+
+def test_the_original_arm_of_axg_is_trained_on_our_own_rows_of_rte(tmp_path: Path) -> None:
+    found = settings(*small_overrides(tmp_path, "arms=[original]", tasks=("axg",), original=("rte",)))
+    (part,) = training_rows(found, cells(found)[0])
+    assert (part.task.name, part.real) == ("rte", True)
+    assert list(part.rows) == list(read_rows(local_file(FIXTURE, SPECS["rte"], "val"), SPECS["rte"]))
 
 
 def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:
