@@ -121,6 +121,7 @@ def test_the_loss_is_weighted_by_tokens_over_the_parts_of_a_batch(tiny: Path) ->
     assert loss([encoded]) == pytest.approx(loss([[one] for one in encoded]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tiny_t5_learns_its_rows(tiny: Path, tmp_path: Path) -> None:
     overrides = ["task=cb", "arms=[synthetic]", "data.source=fixture", "train.epochs=60", "train.learning_rate=0.003"]
     found = settings("model=flan_t5_base", f"model.path={tiny}", f"run.dir={tmp_path}", *overrides)

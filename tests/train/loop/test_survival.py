@@ -115,7 +115,12 @@ TRAININGS = {
 COUNTS = dict(zip(TRAININGS, (1, 2, 2, 3, 4), strict=True))  # files of weights: bases of adapters and checkers included
 
 
-@pytest.mark.parametrize("which", TRAININGS)
+LONG_TRAININGS = ("adapters and a head, the best of them", "weighted by checkers", "weighted by itself")
+
+
+@pytest.mark.parametrize(
+    "which", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_TRAININGS)) for name in TRAININGS]
+)
 def test_stopped_again_and_again_every_kind_of_training_ends_with_the_same_weights(which: str, tmp_path: Path) -> None:
     model, tasks, more = TRAININGS[which]
     shape = ("train.epochs=3", *more)
