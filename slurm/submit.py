@@ -18,7 +18,8 @@ from typing import Any
 from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, shard_count, whole_grid
 from slurm.shared_files import check_shared
 from slurm.status import array_tasks, ids_in_queue, work_to_submit
-from targen.config.rules.submission import problems
+from targen.config.rules.rule import broken_rules
+from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.generate import recipes
@@ -129,7 +130,7 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
 
 def check(settings: Settings) -> None:
     """Raises: UserError with everything that would stop the grid later and can be known now."""
-    cluster_problems = problems(settings)
+    cluster_problems = broken_rules(SUBMISSION_RULES, settings)
     if not {"train", "evaluate"}.isdisjoint(settings.phases):
         cells(settings)
     if cluster_problems:

@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from targen.config.rules.table import contradictions
+from targen.config.rules.rule import broken_rules
+from targen.config.rules.table import RULES
 from targen.config.settings import Settings
 from targen.config.validation import check
 from targen.runtime.errors import UserError
@@ -21,8 +22,7 @@ def settings_from(cfg: DictConfig) -> Settings:
     if not values.get("tasks"):
         raise UserError(_NO_TASK)
     settings = check(Settings, values)
-    problems = contradictions(settings)
-    if problems:
+    if problems := broken_rules(RULES, settings):
         raise UserError("\n".join(problems))
     return settings
 

@@ -1,167 +1,206 @@
-"""Settings of finetuning and of predictions that are fine alone and wrong together."""
+"""Rules for the settings of finetuning."""
 
-from targen.config.groups.training import Train, launch_file
-from targen.config.original_data import shows_original
+from functools import cache
+
+import yaml
+
+from targen.config.arms import ARMS
+from targen.config.groups.training import launch_file
+from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF
 
 
-def contradictions(settings: Settings) -> list[str]:
-    """Settings of finetuning and of predictions that are fine alone and wrong together, a line each."""
-    train = settings.train
-    return [
-        *_of_data(settings),
-        *_of_instruction_data(settings),
-        *_of_model(settings),
-        *_of_losses(settings),
-        *_of_the_course(train),
-        *_of_predictions(settings),
-    ]
+def _names(group: str) -> list[str]:
+    """The files of a config group, by name."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def _of_predictions(settings: Settings) -> list[str]:
-    found = []
-    asked, model = settings.eval, settings.model
-    if asked.scoring != "rank" and model.family == "encoder":
-        found.append(
-            f"eval.scoring: got {asked.scoring} with the encoder {model.name}, which has a head over the labels and writes no "
-            "words. Leave it out."
-        )
-    if asked.shots and "none" not in settings.arms:
-        found.append(
-            f"eval.shots: got {asked.shots} without the arm none; finetuned models are shown no solved examples. Add none to "
-            "arms, or leave it out."
-        )
-    if asked.shots and settings.train.instruct:
-        found.append(
-            f"eval.shots: got {asked.shots} with train.instruct=true, whose layout shows train.instruct_examples examples. "
-            "Leave one of them out."
-        )
-    if settings.data.source == "fixture" and shows_original(settings):
-        key = "eval.shots" if asked.shots else "train.instruct_examples"
-        count = asked.shots or settings.train.instruct_examples
-        found.append(
-            f"{key}: got {count} for the arm none with data.source=fixture, which has no train split to show rows of. "
-            f"Set {key}=0, or data.source=local data.dir=..."
-        )
-    return found
+@cache
+def _families() -> list[str]:
+    """The families of the models in conf/model/."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((CONF / "model").glob("*.yaml"))]
+    return sorted({values["family"] for values in files})
 
 
-def _of_data(settings: Settings) -> list[str]:
-    found = []
-    train, arms, fixture = settings.train, settings.arms, settings.data.source == "fixture"
-    real = [arm for arm in arms if arm in ("original", "mixed")]
-    if fixture and real:
-        found.append(
-            f"arms: got {' and '.join(real)} with data.source=fixture, which has no train split. Set 'arms=[synthetic]'."
-        )
-    if fixture and train.loss != "ce":
-        found.append(
-            f"train.loss: got {train.loss} with data.source=fixture, which has no train split for its checker."
-        )
-    if train.equal_size and len({*arms} - {"none"}) == 1:
-        found.append(
-            f"train.equal_size: got true with the arms {arms}, expected at least two that are trained. Name them in arms."
-        )
-    if train.setting == "multi" and len(settings.tasks) == 1:
-        found.append(
-            f"train.setting: got multi with the one task {next(iter(settings.tasks))}, expected at least two. Add tasks, "
-            "or set train.setting=single."
-        )
-    if train.mixture == "temperature" and train.mixture_temperature == 1:
-        found.append(
-            "train.mixture_temperature: got 1 with train.mixture=temperature, which is proportional. Take more than 1."
-        )
-    return found
+def _is_encoder(settings: Settings) -> bool:
+    return settings.model.family == "encoder"
 
 
-def _of_instruction_data(settings: Settings) -> list[str]:
-    if "self_instruct" not in settings.arms:
-        return []
-    train, source = settings.train, settings.data.self_instruct
-    with_it = "with the arm self_instruct"
-    found = []
-    if source is None:
-        found.append(
-            f"data.self_instruct: got null {with_it}, expected a file or a data set on the Hub. Set data.self_instruct=..."
-        )
-    if train.setting == "single":
-        found.append(f"train.setting: got single {with_it}, whose rows belong to no task. Set train.setting=multi.")
-    if settings.model.family == "encoder":
-        found.append(
-            f"arms: got self_instruct with the encoder {settings.model.name}, which answers in no words. Leave it out."
-        )
-    if train.instruct:
-        found.append(
-            f"train.instruct: got true {with_it}, whose rows are instructions already and have no examples to show. Set "
-            "train.instruct=false."
-        )
-    if train.validate_every is not None:
-        found.append(
-            f"train.validate_every: got {train.validate_every} {with_it}, whose rows have one answer each, which says nothing. "
-            "Set train.validate_every=null."
-        )
-    if train.loss != "ce":
-        found.append(f"train.loss: got {train.loss} {with_it}, whose rows no checker knows. Set train.loss=ce.")
-    return found
+def _original_arms(settings: Settings) -> list[str]:
+    """Arms that train on rows of the original train split."""
+    return [name for name in settings.arms if ARMS[name].uses_original]
 
 
-def _of_model(settings: Settings) -> list[str]:
-    found = []
-    train, model = settings.train, settings.model
-    if (model.path is None) == (model.config is None):
-        both = "neither" if model.path is None else "both"
-        found.append(f"model.path: got {both} of model.path and model.config, expected one. Name a folder or a Hub id.")
-    if model.config is not None and model.tokenizer is None:
-        found.append("model.tokenizer: got null, expected one with model.config. Name a folder, a Hub id or `bytes`.")
-    if "none" in settings.arms and model.family == "encoder":
-        found.append(
-            f"arms: got none with the encoder {model.name}, whose head is untrained and answers at random. Leave none out."
-        )
-    if train.instruct and model.family == "encoder":
-        found.append(
-            f"train.instruct: got true with the encoder {model.name}, which reads no instructions. Set train.instruct=false."
-        )
-    if train.quantize and train.lora is None:
-        found.append("train.quantize: got 4bit without train.lora; quantised weights are frozen. Set train.lora.r=16.")
-    if train.merge_export and train.lora is None:
-        found.append("train.merge_export: got true without train.lora, so there is nothing to merge. Leave it out.")
-    return found
+def _has_instruction_data(settings: Settings) -> bool:
+    return "self_instruct" in settings.arms
 
 
-def _of_losses(settings: Settings) -> list[str]:
-    found = []
-    train = settings.train
-    if train.loss != "ce" and "original" in settings.arms:
-        found.append(
-            f"train.loss: got {train.loss} with the arm original, whose rows need no weights. Set 'arms=[synthetic]'."
-        )
-    if train.checker_model is not None:
-        known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-        if train.loss == "ce":
-            found.append("train.checker_model: got a model with train.loss=ce, which has no checker. Leave it out.")
-        elif train.checker_model not in known:
-            found.append(
-                f"train.checker_model: got {train.checker_model!r}, expected a file of conf/model/. "
-                f"{did_you_mean(train.checker_model, known)}"
-            )
-    return found
+TRAINING_DATA = (
+    Rule(
+        "arms",
+        lambda s: s.data.source == "fixture" and bool(_original_arms(s)),
+        got=lambda s: f"{' and '.join(_original_arms(s))} with data.source=fixture, which has no train split",
+        what_to_do="Set 'arms=[synthetic]'.",
+    ),
+    Rule(
+        "train.loss",
+        lambda s: s.data.source == "fixture" and s.train.loss != "ce",
+        got="{train.loss} with data.source=fixture, which has no train split for its checker",
+        what_to_do="Set train.loss=ce.",
+    ),
+    Rule(
+        "train.equal_size",
+        lambda s: s.train.equal_size and sum(ARMS[name].trained for name in set(s.arms)) == 1,
+        got="true with the arms {arms}",
+        expected="at least two that are trained",
+        what_to_do="Name them in arms.",
+    ),
+    Rule(
+        "train.setting",
+        lambda s: s.train.setting == "multi" and len(s.tasks) == 1,
+        got=lambda s: f"multi with one task, {next(iter(s.tasks))}",
+        expected="at least two tasks",
+        what_to_do="Add tasks, or set train.setting=single.",
+    ),
+    Rule(
+        "train.mixture_temperature",
+        lambda s: s.train.mixture == "temperature" and s.train.mixture_temperature == 1,
+        got="1 with train.mixture=temperature, which is train.mixture=proportional",
+        expected="more than 1",
+        what_to_do="Set a higher temperature, or train.mixture=proportional.",
+    ),
+)
 
+INSTRUCTION_DATA = (
+    Rule(
+        "data.self_instruct",
+        lambda s: _has_instruction_data(s) and s.data.self_instruct is None,
+        got="null with the arm self_instruct",
+        expected="a file or a data set on the Hub",
+        what_to_do="Set data.self_instruct=...",
+    ),
+    Rule(
+        "train.setting",
+        lambda s: _has_instruction_data(s) and s.train.setting == "single",
+        got="single with the arm self_instruct, whose rows belong to no task",
+        what_to_do="Set train.setting=multi.",
+    ),
+    Rule(
+        "arms",
+        lambda s: _has_instruction_data(s) and _is_encoder(s),
+        got="self_instruct with the encoder {model.name}, which cannot answer in words",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "train.instruct",
+        lambda s: _has_instruction_data(s) and s.train.instruct,
+        got="true with the arm self_instruct, whose rows are instructions already and have no examples to show",
+        what_to_do="Set train.instruct=false.",
+    ),
+    Rule(
+        "train.validate_every",
+        lambda s: _has_instruction_data(s) and s.train.validate_every is not None,
+        got="{train.validate_every} with the arm self_instruct, whose rows have only one answer to choose from",
+        what_to_do="Set train.validate_every=null.",
+    ),
+    Rule(
+        "train.loss",
+        lambda s: _has_instruction_data(s) and s.train.loss != "ce",
+        got="{train.loss} with the arm self_instruct, whose rows no checker can judge",
+        what_to_do="Set train.loss=ce.",
+    ),
+)
 
-def _of_the_course(train: Train) -> list[str]:
-    found = []
-    if train.select == "best" and train.validate_every is None:
-        found.append("train.select: got best, expected train.validate_every with it. Set train.validate_every=STEPS.")
-    if train.select == "best" and train.validate_on == "evaluation":
-        found.append(
-            "train.validate_on: got evaluation with train.select=best, which would choose the weights on the rows that "
-            "are reported. Set train.validate_on=held_out."
-        )
-    if train.launch is not None and not launch_file(train.launch).is_file():
-        known = sorted(path.stem for path in (CONF / "accelerate").glob("*.yaml"))
-        found.append(
-            f"train.launch: got {train.launch!r}, expected a file of conf/accelerate/ or a path that ends in .yaml. "
-            f"{did_you_mean(train.launch, known)}"
-        )
-    return found
+MODEL = (
+    Rule(
+        "model.family",
+        lambda s: s.model.family not in _families(),
+        got="{model.family!r}",
+        expected="a family that a file of conf/model/ names",
+        what_to_do=lambda s: did_you_mean(s.model.family, _families()),
+    ),
+    Rule(
+        "model.path",
+        lambda s: (s.model.path is None) == (s.model.config is None),
+        got=lambda s: f"{'neither' if s.model.path is None else 'both'} of model.path and model.config",
+        expected="one of them",
+        what_to_do="Set model.path to a folder or a Hub id.",
+    ),
+    Rule(
+        "model.tokenizer",
+        lambda s: s.model.config is not None and s.model.tokenizer is None,
+        got="null",
+        expected="a tokenizer with model.config",
+        what_to_do="Name a folder, a Hub id or `bytes`.",
+    ),
+    Rule(
+        "arms",
+        lambda s: "none" in s.arms and _is_encoder(s),
+        got="none with the encoder {model.name}, whose untrained head answers at random",
+        what_to_do="Leave none out.",
+    ),
+    Rule(
+        "train.instruct",
+        lambda s: s.train.instruct and _is_encoder(s),
+        got="true with the encoder {model.name}, which reads no instructions",
+        what_to_do="Set train.instruct=false.",
+    ),
+    Rule(
+        "train.quantize",
+        lambda s: s.train.quantize is not None and s.train.lora is None,
+        got="4bit without train.lora, but quantised weights cannot be trained",
+        what_to_do="Set train.lora.r=16.",
+    ),
+    Rule(
+        "train.merge_export",
+        lambda s: s.train.merge_export and s.train.lora is None,
+        got="true without train.lora, so there is nothing to merge",
+        what_to_do="Leave it out.",
+    ),
+)
+
+LOSSES = (
+    Rule(
+        "train.loss",
+        lambda s: s.train.loss != "ce" and "original" in s.arms,
+        got="{train.loss} with the arm original, whose rows need no weights",
+        what_to_do="Set 'arms=[synthetic]'.",
+    ),
+    Rule(
+        "train.checker_model",
+        lambda s: s.train.checker_model is not None and s.train.loss == "ce",
+        got="{train.checker_model!r} with train.loss=ce, which has no checker",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "train.checker_model",
+        lambda s: s.train.loss != "ce" and s.train.checker_model not in (None, *_names("model")),
+        got="{train.checker_model!r}",
+        expected="a file of conf/model/",
+        what_to_do=lambda s: did_you_mean(s.train.checker_model or "", _names("model")),
+    ),
+)
+
+TRAINING_RUN = (
+    Rule(
+        "train.select",
+        lambda s: s.train.select == "best" and s.train.validate_every is None,
+        got="best without train.validate_every",
+        what_to_do="Set train.validate_every=STEPS.",
+    ),
+    Rule(
+        "train.validate_on",
+        lambda s: s.train.select == "best" and s.train.validate_on == "evaluation",
+        got="evaluation with train.select=best, which would choose the weights on the rows that are reported",
+        what_to_do="Set train.validate_on=held_out.",
+    ),
+    Rule(
+        "train.launch",
+        lambda s: s.train.launch is not None and not launch_file(s.train.launch).is_file(),
+        got="{train.launch!r}",
+        expected="a file of conf/accelerate/ or a path that ends in .yaml",
+        what_to_do=lambda s: did_you_mean(s.train.launch or "", _names("accelerate")),
+    ),
+)

@@ -89,7 +89,7 @@ def test_a_pool_of_nobody_and_one_with_another_model_are_one_line(tmp_path: Path
     ("urls", "said"),
     [
         ("[http://a/v1,b/v1]", "generator.base_url: got 'b/v1', expected http"),
-        ("[http://a/v1,http://a/v1/]", "generator.base_url: got .*, expected each only once"),
+        ("[http://a/v1,http://a/v1/]", "generator.base_url: got .*, expected each exactly once"),
         ("[]", "generator.base_url: got "),
     ],
 )

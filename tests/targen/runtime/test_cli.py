@@ -24,7 +24,7 @@ MISTAKES = [
         ["arms=[orignal]"],
         "arms.0: got 'orignal', expected 'none', 'original', 'synthetic', 'mixed' or 'self_instruct'. Did you mean 'original'?",
     ),
-    (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each only once."),
+    (["arms=[synthetic,synthetic]"], "arms: got ['synthetic', 'synthetic'], expected each exactly once."),
     (["phases=[generate,trian]"], "Did you mean 'train'?"),
     (["seeds=[-1]"], "seeds.0: got -1"),
     (["task=[]"], "task: got an empty list"),

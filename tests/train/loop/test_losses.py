@@ -179,7 +179,7 @@ def test_a_checker_of_another_model_and_a_changed_one(tmp_path: Path) -> None:
 MISTAKES = [
     (["train.loss=imp"], "train.loss: got imp with the arm original, whose rows need no weights."),
     (["train.loss=imp", "arms=[synthetic]", "data.source=fixture"], "train.loss: got imp with data.source=fixture"),
-    (["train.checker_model=minilm"], "train.checker_model: got a model with train.loss=ce"),
+    (["train.checker_model=minilm"], "train.checker_model: got 'minilm' with train.loss=ce"),
     (["train.loss=imp", "arms=[synthetic]", "train.checker_model=minilmm"], "Did you mean 'minilm'?"),
     (["train.loss=impp"], "Did you mean 'imp'?"),
 ]

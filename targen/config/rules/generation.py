@@ -1,0 +1,149 @@
+"""Rules for the settings of generation, shards and the original data."""
+
+import math
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from targen.config.groups.generation import STEPS
+from targen.config.rules.rule import Rule
+from targen.config.settings import Settings
+
+
+def _split_instances(settings: Settings) -> list[str]:
+    """Tasks whose rows come in groups that the size would split."""
+    return [name for name, task in settings.tasks.items() if settings.synth.size_of(task) % task.rows_per_slot]
+
+
+def _rows_per_instance(settings: Settings) -> int:
+    return math.lcm(*(settings.tasks[name].rows_per_slot for name in _split_instances(settings)))
+
+
+def _next_whole_size(settings: Settings) -> int:
+    whole = math.lcm(*(task.rows_per_slot for task in settings.tasks.values()))
+    size = settings.synth.size
+    assert size != "original", "is rounded down to whole instances"
+    return math.ceil(size / whole) * whole
+
+
+def _wrong_urls(settings: Settings) -> list[str]:
+    return [url for url in settings.generator.base_urls if not _is_http(url)]
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _has_repeated_urls(settings: Settings) -> bool:
+    urls = [url.rstrip("/") for url in settings.generator.base_urls]
+    return len(set(urls)) < len(urls)
+
+
+def _has_repeats(values: Sequence[object]) -> bool:
+    return len(set(values)) < len(values)
+
+
+SYNTH = (
+    Rule(
+        "synth.sampling",
+        lambda s: set(s.synth.sampling) != set(STEPS),
+        got=lambda s: f"{sorted(s.synth.sampling)}",
+        expected=f"all of {list(STEPS)}",
+    ),
+    Rule(
+        "synth.size",
+        lambda s: bool(_split_instances(s)),
+        got="{synth.size}",
+        expected=lambda s: (
+            f"a multiple of {_rows_per_instance(s)} for {', '.join(_split_instances(s))}, whose rows come in groups of "
+            f"{_rows_per_instance(s)}"
+        ),
+        what_to_do=lambda s: f"Set synth.size={_next_whole_size(s)}.",
+    ),
+    Rule(
+        "synth.seed_dir",
+        lambda s: s.synth.seed_source == "file" and not s.synth.seed_dir,
+        got="{synth.seed_dir}",
+        expected="a folder with synth.seed_source=file",
+        what_to_do="Set synth.seed_dir=...",
+    ),
+    Rule(
+        "synth.seed_source",
+        lambda s: s.synth.seed_source == "file" and s.method.instance_seed is None,
+        got="file with method={method.name}, which has no instance seeds",
+        what_to_do="Set method=targen.",
+    ),
+    Rule(
+        "synth.seed_dir",
+        lambda s: s.synth.seed_source == "llm" and bool(s.synth.seed_dir),
+        got="{synth.seed_dir!r} with synth.seed_source=llm",
+        what_to_do="Set synth.seed_source=file.",
+    ),
+)
+
+SHARDS = (
+    Rule(
+        "shard.index",
+        lambda s: s.shard.index >= s.shard.count,
+        got="{shard.index}",
+        expected=lambda s: f"0 to {s.shard.count - 1} with shard.count={s.shard.count}",
+    ),
+    Rule(
+        "shard.count",
+        lambda s: s.shard.count > 1 and s.generator.backend == "batch",
+        got="{shard.count} with generator=batch, whose files hold all requests",
+        what_to_do="Leave it out.",
+    ),
+)
+
+DATA = (
+    Rule(
+        "data.dir",
+        lambda s: s.data.source == "local" and not s.data.dir,
+        got="{data.dir}",
+        expected="a folder with data.source=local",
+        what_to_do="Set data.dir=...",
+    ),
+    Rule(
+        "data.dir",
+        lambda s: s.data.source != "local" and bool(s.data.dir),
+        got="{data.dir!r} with data.source={data.source}",
+        what_to_do="Set data.source=local, or leave data.dir out.",
+    ),
+    Rule(
+        "eval.submission",
+        lambda s: s.eval.submission and s.data.source == "fixture",
+        got="true with data.source=fixture, which has no test split",
+        what_to_do="Set data.source=hub, or local with data.dir=...",
+    ),
+)
+
+GENERATOR = (
+    Rule(
+        "generator.base_url",
+        lambda s: s.generator.backend == "openai" and bool(_wrong_urls(s)),
+        got=lambda s: ", ".join(map(repr, _wrong_urls(s))),
+        expected="http(s)://host:port/v1",
+    ),
+    Rule(
+        "generator.base_url",
+        lambda s: s.generator.backend == "openai" and _has_repeated_urls(s),
+        got=lambda s: f"{s.generator.base_urls}",
+        expected="each exactly once",
+    ),
+    Rule(
+        "generator.path",
+        lambda s: s.generator.backend in ("openai", "batch") and bool(s.generator.path),
+        got="{generator.path!r} with generator={generator.backend}, which reads no folder",
+        what_to_do="Leave it out.",
+    ),
+)
+
+REPEATS = (
+    Rule("seeds", lambda s: _has_repeats(s.seeds), got="{seeds}", expected="each exactly once"),
+    Rule("arms", lambda s: _has_repeats(s.arms), got="{arms}", expected="each exactly once"),
+    Rule("phases", lambda s: _has_repeats(s.phases), got="{phases}", expected="each exactly once"),
+)
