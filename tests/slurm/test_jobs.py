@@ -108,7 +108,7 @@ WRONG = {
         "cluster.generate.gpus: got 2, expected 4, over which generator.engine spreads",
     ),
     "nodes": (["cluster.train.nodes=2"], "cluster.train.nodes: got 2 without train.launch, expected 1"),
-    "cell": (["cell=minilm-single-cb-original-s0"], "cell: got minilm-single-cb-original-s0 with a whole grid"),
+    "cell": (["cell=minilm-single-cb-original-s0"], "cell: got minilm-single-cb-original-s0 for a whole grid"),
 }
 
 

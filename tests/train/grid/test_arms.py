@@ -233,13 +233,16 @@ def test_a_start_that_is_none_or_of_another_model_is_refused(tmp_path: Path) -> 
 
 MISTAKES = [
     (["train.instruct=true"], "train.instruct: got true with the encoder minilm, which reads no instructions."),
-    (["train.setting=multi"], "train.setting: got multi with the one task cb"),
+    (["train.setting=multi"], "train.setting: got multi with one task, cb"),
     (["arms=[mixed]", "data.source=fixture"], "arms: got mixed with data.source=fixture"),
     (
         ["train.equal_size=true", "arms=[synthetic]"],
         "train.equal_size: got true with the arms ['synthetic'], expected at least two that are trained",
     ),
-    (["train.mixture=temperature", "train.mixture_temperature=1"], "which is proportional. Take more than 1."),
+    (
+        ["train.mixture=temperature", "train.mixture_temperature=1"],
+        "which is train.mixture=proportional, expected more than 1.",
+    ),
 ]
 
 

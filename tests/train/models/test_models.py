@@ -292,7 +292,7 @@ def test_more_tokens_than_positions_and_what_needs_a_gpu() -> None:
 MISTAKES = [
     (["train.quantize=4bit"], "train.quantize: got 4bit without train.lora"),
     (["train.merge_export=true"], "train.merge_export: got true without train.lora"),
-    (["model.path=null"], "model.path: got neither of model.path and model.config, expected one."),
+    (["model.path=null"], "model.path: got neither of model.path and model.config, expected one of them."),
     (["train.attention=fast"], "train.attention: got 'fast', expected 'sdpa', 'eager' or 'flash_attention_2'"),
     (["train.lora.r=0"], "train.lora.r: got 0, expected greater than or equal to 1."),
     (["train.lora.rank=4"], "train.lora.rank: no such key."),
