@@ -123,7 +123,7 @@ def test_an_encoder_may_lack_its_head_and_nothing_else(tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers_are_told_at_the_first_step(tmp_path: Path) -> None:
     write_decoder(tmp_path / "model")
     change_weights(tmp_path / "model", lambda weights: weights[BIAS].fill_(float("nan")))
-    with pytest.raises(UserError, match=r"nan at step 1, on the rows with idx \d.* Look at the weights of the model"):
+    with pytest.raises(UserError, match=r"nan at step 1, on the rows with idx \d.* Check the weights of the model"):
         train(small_run(tmp_path, *local(tmp_path / "model"), "arms=[synthetic]"))
 
 
