@@ -78,7 +78,7 @@ class Settings:
     plan: bool
     """true: print what would be asked and trained, and what it would cost, then stop. Nothing is called or written."""
     price: Price
-    """Prices and speed of the generator, for the plan and the report."""
+    """Prices per million tokens, and speed; null: not shown."""
 
     @field_validator("tasks")
     @classmethod

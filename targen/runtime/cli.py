@@ -1,4 +1,4 @@
-"""From a command line to a phase: composes the configuration, turns a user's mistakes into one line and exit code 2."""
+"""Runs a phase from its command line: composes the configuration, and reports a user's mistakes in one line each."""
 
 import logging
 import re
@@ -11,14 +11,13 @@ from targen.runtime.paths import CONF
 from targen.runtime.signals import Stopped
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
-Direct = Callable[[list[str]], int | None]  # arguments as they were typed -> exit code; None: to be composed
-INTERRUPTED = 130  # exit code, as a shell gives it
-USER_ERROR = 2  # exit code of a mistake that the user can mend
-AWAITING = 75  # exit code of a phase to targen.run: answers are awaited, later phases have no input yet
-REQUEUE = 85  # exit code of a run that was told to stop and saved what it had: the same command goes on
-CHILD = "TARGEN_CHILD"  # variable that targen.run sets for its phases
-CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that is only to check its settings
-GROUPS = ("method", "generator", "synth", "task", "model", "train", "eval", "analysis", "data", "cluster")
+Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
+INTERRUPTED = 130  # exit code after Ctrl-C, as in a shell
+USER_ERROR = 2  # exit code for mistakes that the user can correct
+AWAITING = 75  # exit code of a phase that waits for answers: later phases have no input yet
+REQUEUE = 85  # exit code of a run that was told to stop and saved its progress: the same command resumes
+CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
+CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
 HELP = """{command}: {summary}
 
@@ -31,25 +30,33 @@ HELP = """{command}: {summary}
   model=         {models}
   phases=[generate,train,evaluate,report], also analyze   run.dir=   seed=   seeds=[0,1,2]   arms=[original,synthetic]
   synth.size=    rows per task, or original; also synth.contexts= synth.seeds_per_context= synth.self_correct=
-  shard.index= shard.count=   makes a share of the generation; python -m targen.merge puts all together
-  plan=true      prints calls, tokens and, with price.prompt= price.completion= price.tokens_per_second=, money and time; asks nothing
+  shard.index= shard.count=   generates one share of the rows; python -m targen.merge joins all shares
+  plan=true      prints the number of calls and tokens, and cost and time with price.prompt= price.completion=
+                 price.tokens_per_second=; calls nothing
   train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default train.init_from=
   data.source=   hub, local (with data.dir=), fixture
-  cell=          trains and scores only this cell of the grid; on SLURM: slurm/submit.sh, with cluster={clusters}
+  cell=          trains and scores only this cell of the grid; on SLURM use slurm/submit.sh with cluster={clusters}
 
-All keys with their meaning: conf/. The composed configuration: --cfg job. Sweeps: -m.
+All keys and what they mean: --help=train prints conf/train/default.yaml, --help=generator/openai that file.
+The composed configuration: --cfg job. Sweeps: -m.
 """
 
 
 def main(command: str, summary: str, phase: Phase, direct: Direct | None = None) -> None:
-    """Runs one phase and exits: 0 done, 2 a mistake of the user's, 1 a bug. `phase` gets the composed configuration.
+    """Runs one phase and exits: 0 done, 2 a mistake of the user, 1 a bug. `phase` gets the composed configuration.
 
-    `direct` sees the arguments before and may do all that they ask for, where no configuration is to be composed.
+    `direct` gets the arguments first and can handle those that need no configuration.
     """
     arguments = sys.argv[1:]
     if "-h" in arguments or "--help" in arguments:
         print(_help(command, summary), end="")
         sys.exit(0)
+    if topics := [argument.partition("=")[2] for argument in arguments if argument.startswith("--help=")]:
+        try:
+            print("\n".join(map(_settings_file, topics)), end="")
+            sys.exit(0)
+        except UserError as err:
+            _die(err)
     _log_to_stderr()
     arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
     given = list(arguments)
@@ -71,15 +78,15 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
     except BrokenPipeError:
         sys.exit(1)
     except Stopped as told:
-        print(f"{told}: stopped; what was done is kept, the same command goes on", file=sys.stderr)
+        print(f"{told}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         sys.exit(REQUEUE)
     except KeyboardInterrupt:
-        print("interrupted; what was done is kept, the same command goes on", file=sys.stderr)
+        print("Interrupted. Progress is saved; rerun the command to resume.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def compose(overrides: list[str]) -> Any:
-    """The composed configuration. Raises: UserError for whatever Hydra refuses."""
+    """The composed configuration. Raises: UserError for everything that Hydra refuses."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -93,7 +100,7 @@ def compose(overrides: list[str]) -> Any:
 
 
 def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
-    """Hydra's own flags (--cfg, --multirun ...) go through Hydra's own entry."""
+    """Passes flags of Hydra (--cfg, --multirun, ...) to Hydra."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
@@ -117,7 +124,7 @@ def _die(err: UserError) -> None:
 
 
 def _one_line(err: Exception) -> str:
-    """Hydra's message as `where: got, expected, what to do`."""
+    """Hydra's message in the form of this project's messages."""
     from hydra.errors import OverrideParseException
 
     text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
@@ -125,10 +132,11 @@ def _one_line(err: Exception) -> str:
         group, got = str(match[1]), str(match[2])
         return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
     if isinstance(err, OverrideParseException):
-        said = (
-            " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'").split(" See http")[0]
+        reason = " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'")
+        return (
+            f"{err.override}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
+            "with spaces or brackets: 'key=\"...\"'."
         )
-        return f"{err.override}: not an override ({said.strip()}), expected key=value. Quote a value with blanks or brackets: 'key=\"...\"'."
     key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(
         r"Could not override '([^']+)'", str(err)
     )
@@ -136,7 +144,7 @@ def _one_line(err: Exception) -> str:
         known = _known_keys()
         if key[1] in known:
             group = key[1].partition(".")[0]
-            return f"{key[1]}: the {group} that was chosen has no such key. Remove it, or choose another: {group}=..."
+            return f"{key[1]}: the chosen {group} has no such key. Remove it, or choose another {group}: {group}=..."
         return f"{key[1]}: no such key. {did_you_mean(key[1], known)}"
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     return " ".join(lines[:3]) + ". See --help."
@@ -152,17 +160,29 @@ def _known_keys() -> list[str]:
     def walk(node: object, prefix: str) -> list[str]:
         if not isinstance(node, DictConfig):
             return []
-        found = []
+        keys = []
         for key in map(str, node):
-            found += [prefix + key, *walk(node._get_node(key), f"{prefix}{key}.")]
-        return found
+            keys += [prefix + key, *walk(node._get_node(key), f"{prefix}{key}.")]
+        return keys
 
-    keys = walk(OmegaConf.load(CONF / "config.yaml"), "")
-    for group in GROUPS:
+    config = OmegaConf.load(CONF / "config.yaml")
+    groups = [str(group) for default in config.defaults if isinstance(default, DictConfig) for group in default]
+    keys = walk(config, "")
+    for group in groups:
         for name in _options(group):
             prefix = f"tasks.{name}." if group == "task" else f"{group}."
             keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
-    return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(GROUPS))
+    return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(groups))
+
+
+def _settings_file(topic: str) -> str:
+    """The file of conf/ that explains a group: `train`, `generator/openai`. Raises: UserError if there is none."""
+    topics = {
+        str(path.relative_to(CONF).with_suffix("")).removesuffix("/default"): path for path in CONF.rglob("*.yaml")
+    }
+    if topic not in topics:
+        raise UserError(f"--help: got {topic!r}, expected a file of conf/. {did_you_mean(topic, sorted(topics))}")
+    return topics[topic].read_text(encoding="utf-8")
 
 
 def _help(command: str, summary: str) -> str:

@@ -57,7 +57,7 @@ class Generator:
     timeout: Positive = 300
     """Seconds per call; a call is given up after three timeouts."""
     max_lines: Count = 50_000
-    """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl, requests-3.jsonl, ..."""
+    """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl and so on."""
     max_bytes: Count = 200_000_000
     """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
     chat_template: str | None = None

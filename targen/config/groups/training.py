@@ -88,7 +88,7 @@ class Train:
     max_length: Annotated[int, Field(ge=8)]
     """Tokens per sequence at most; the task says which text is truncated. Answers never are."""
     max_choices: Annotated[int, Field(ge=2)]
-    """Choices per ReCoRD passage: the answer and wrong ones, drawn anew by the cell's seed."""
+    """Choices per ReCoRD passage, the answer included; the wrong ones are drawn by the cell's seed."""
     max_rows: Count | None
     """Rows per arm at most (mixed: per source), drawn by the cell's seed; null: all."""
     equal_size: bool
@@ -111,7 +111,7 @@ class Train:
     init_from: str | None
     """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
     loss: Literal["ce", "imp", "dimp"]
-    """ce: cross-entropy; imp, dimp: weighted by a checker that is trained on original rows (arXiv 2410.21526)."""
+    """ce: cross-entropy; imp, dimp: a checker trained on original rows weights synthetic ones (arXiv 2410.21526)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Share of an example's target that is spread over its choices, or over the vocabulary if the model answers in
     words."""

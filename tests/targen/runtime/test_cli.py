@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from targen.runtime.paths import CONF
 from tests.support.commands import LONGEST, command, files
 
 MISTAKES = [
@@ -36,7 +37,7 @@ MISTAKES = [
     (["generator=openai"], "generator.model: got nothing, expected a value."),
     (
         ["generator=batch", "generator.model=m", "generator.path=x"],
-        "generator.path: the generator that was chosen has no such key.",
+        "generator.path: the chosen generator has no such key.",
     ),
     (
         ["generator=llama31_8b", "+generator.engine.data_parallel_size=2", "phases=[generate]"],
@@ -109,6 +110,17 @@ def test_help_is_there_at_once() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert any(seconds() < 1.5 for _ in range(10))
+
+
+def test_help_prints_the_settings_of_a_group() -> None:
+    train, openai = command("targen.run", "--help=train"), command("targen.run", "--help=generator/openai")
+    assert (train.returncode, openai.returncode) == (0, 0)
+    assert "warmup_ratio: 0.1        # Fraction of the steps over which the learning rate rises." in train.stdout
+    assert openai.stdout == (CONF / "generator" / "openai.yaml").read_text(encoding="utf-8")
+    unknown = command("targen.run", "--help=trian")
+    assert (unknown.returncode, unknown.stderr) == (
+        2, "error: --help: got 'trian', expected a file of conf/. Did you mean 'train'?\n",
+    )  # fmt: skip
 
 
 def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> None:

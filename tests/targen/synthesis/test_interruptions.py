@@ -67,7 +67,7 @@ def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(tmp_path: Path,
     _, said = process.communicate(timeout=LONGEST)
     slow.hold_from = math.inf
     assert process.returncode == REQUEUE
-    assert "stopped; what was done is kept, the same command goes on" in said and "Traceback" not in said
+    assert "stopped. Progress is saved; rerun the command to resume." in said and "Traceback" not in said
     assert not (tmp_path / "run.lock").exists()
     kept = answered(tmp_path)
     assert len(slow.bodies) - kept <= 4  # what was under way
