@@ -27,7 +27,7 @@ from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
 from targen.runtime.signals import StopRequest
-from targen.synthesis.candidate_store import Drafts
+from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.demonstrations import train_rows
 from targen.synthesis.engine import Engine
 from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
@@ -35,7 +35,7 @@ from targen.synthesis.recipe import Job, Recipe
 from targen.synthesis.shards import shard_name, write_done
 from targen.synthesis.shortest_requests import shortest_requests
 from targen.synthesis.slots import Shard, seed_groups
-from targen.synthesis.synthesis import Settled, Synthesis, name_pools, synthesise, synthesise_shard
+from targen.synthesis.synthesis import Selection, Synthesis, synthesise, synthesise_shard, write_item_lists
 from targen.synthesis.template_checks import checked_templates
 from targen.tasks.task import Task
 
@@ -58,7 +58,7 @@ def generate(settings: Settings) -> None:
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
         llm = stack.enter_context(closing(_llm(settings, wanted, calls, "canary")))
         results = _answered([synthesise(state) for state in states], usage, calls, llm)
-        made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Settled)]
+        made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)]
         for state, result in made:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
@@ -82,7 +82,7 @@ def generate_shard(settings: Settings) -> None:
         with locked(paths.root, "contexts", wait=True):
             shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
             llm = stack.enter_context(closing(_llm(settings, wanted, shared, f"canary.{name}")))
-            _raise_together(_answered([name_pools(state) for state in states], _Usage(), shared, llm))
+            _raise_together(_answered([write_item_lists(state) for state in states], _Usage(), shared, llm))
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
         _raise_together(_answered([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
         write_done(paths, shard, {state.task.name: state.size for state in states})
@@ -90,8 +90,8 @@ def generate_shard(settings: Settings) -> None:
             "generate: shard %d of %d is done (%d instances, %d rejects). When all are: phases=[merge]",
             shard.index,
             shard.count,
-            sum(len(state.drafts) for state in states),
-            sum(len(state.refused) for state in states),
+            sum(len(state.candidates) for state in states),
+            sum(len(state.rejects) for state in states),
         )
 
 
@@ -105,14 +105,14 @@ def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str)
     return LazyLLM(lambda: backend.make(BackendInputs(settings, calls, shortest, canary)))
 
 
-def _say(state: Synthesis, result: Settled) -> None:
+def _say(state: Synthesis, result: Selection) -> None:
     log.info(
         "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
         len(result.accepted) * state.task.rows_per_slot,
         sum(state.attempts.values()),
-        len(state.refused),
-        sum(state.drafts[slot].flipped for slot in (*result.accepted, *result.surplus)),
+        len(state.rejects),
+        sum(state.candidates[slot].flipped for slot in (*result.accepted, *result.surplus)),
     )
 
 
@@ -125,7 +125,7 @@ def _raise_together(results: list[Any]) -> None:
 def _states(settings: Settings, wanted: list[Recipe], stack: ExitStack) -> list[Synthesis]:
     found = []
     for recipe in wanted:
-        store = stack.enter_context(closing(Drafts(settings.paths.root)))
+        store = stack.enter_context(closing(CandidateStore(settings.paths.root)))
         evaluation = _evaluation(
             settings, recipe.task, "measure", "filter"
         )  # before the first call, for it may be missing

@@ -12,7 +12,7 @@ from targen.synthesis.shards import check_complete
 def merge(settings: Settings) -> None:
     """Makes `synthetic/` from the calls of all shards, to the byte as one process would have made it.
 
-    What only the whole set shows is settled here: repetitions across shards, and labels that corrections left short. The
+    What only the whole set shows is selection here: repetitions across shards, and labels that corrections left short. The
     few calls that this takes are asked of the run's generator. Raises: UserError that names the shards which are not done.
     """
     sizes = {task.name: settings.synth.size_of(task) for task in settings.tasks.values()}

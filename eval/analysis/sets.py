@@ -14,7 +14,7 @@ from targen.data.original import Split, checked, eval_split, original_train_spli
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Row, Task
 from targen.text.normalise import units
 

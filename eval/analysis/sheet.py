@@ -18,7 +18,7 @@ from eval.analysis.intervals import wilson
 from eval.analysis.sets import DataSet, label_name
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, write_text
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Row, Task
 from targen.text.normalise import normalised
 

@@ -44,7 +44,7 @@ from targen.config.required_files import local_file
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Task
 from tests.support.scored_runs import SPECS, Made, gold_of, write_run
 from tests.support.scored_runs import answers as made_up_answers

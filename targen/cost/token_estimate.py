@@ -18,9 +18,10 @@ from targen.llm.backends.recorded import SHIPPED
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
-from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_pools
+from targen.runtime.randomness import rng
+from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
 from targen.synthesis.recipe import Job, Recipe
-from targen.synthesis.slots import Slot, rng, seed_place
+from targen.synthesis.slots import Slot, seed_place
 from targen.synthesis.steps import make_instance
 from targen.tasks.task import Task
 
@@ -50,7 +51,7 @@ class Measure:
 def measure(recipe: Recipe, count: Counted) -> Measure:
     """Drives the jobs of a recipe for the instances on record, or for one of each label cell."""
     calls: dict[Step, Call] = {}
-    pools, seen = _driven(write_pools(recipe), _lists(recipe.task.name))
+    pools, seen = _driven(write_lists(recipe), _lists(recipe.task.name))
     if seen:
         prompts = sum(count(_text(request)) for request, _ in seen)
         written = count(json.dumps(pools, ensure_ascii=False))  # what was taken, for an answer may list more

@@ -10,10 +10,10 @@ from typing import Any
 from targen.data.contamination import EvaluationRows
 from targen.runtime.jsonl import Json, write_jsonl, write_text
 from targen.runtime.paths import RunPaths
-from targen.synthesis.candidate_store import Judged, rows_text
+from targen.synthesis.candidate_store import LabelChange, rows_text
 from targen.synthesis.recipe import Candidate
 from targen.synthesis.slots import Slot
-from targen.synthesis.synthesis import Settled, Synthesis
+from targen.synthesis.synthesis import Selection, Synthesis
 from targen.tasks.task import Task
 from targen.text.similarity import jaccard, trigrams
 
@@ -22,30 +22,32 @@ PAIRS_SHOWN = 20  # of contaminated rows
 
 
 def write_data_set(
-    paths: RunPaths, state: Synthesis, settled: Settled, usage: Json, evaluation: EvaluationRows | None
+    paths: RunPaths, state: Synthesis, selection: Selection, usage: Json, evaluation: EvaluationRows | None
 ) -> None:
     """train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each written whole."""
     folder = paths.synthetic(state.task.name)
     (folder / "train.jsonl").unlink(missing_ok=True)
-    write_jsonl(folder / "provenance.jsonl", _stories(state, settled))
-    write_jsonl(folder / "rejects.jsonl", _rejects(state, settled))
-    stats = _stats(state, settled) | {"contamination": _contamination(state, settled, evaluation), "calls": usage}
+    write_jsonl(folder / "provenance.jsonl", _stories(state, selection))
+    write_jsonl(folder / "rejects.jsonl", _rejects(state, selection))
+    stats = _stats(state, selection) | {"contamination": _contamination(state, selection, evaluation), "calls": usage}
     write_text(folder / "stats.json", json.dumps(stats, indent=2) + "\n")
-    write_jsonl(folder / "train.jsonl", (row for _, row in _rows(state, settled)))  # last: where it stands, it is done
+    write_jsonl(
+        folder / "train.jsonl", (row for _, row in _rows(state, selection))
+    )  # last: where it stands, it is done
 
 
-def _rows(state: Synthesis, settled: Settled) -> Iterator[tuple[Candidate, Json]]:
+def _rows(state: Synthesis, selection: Selection) -> Iterator[tuple[Candidate, Json]]:
     """Every row with its idx, and the candidate it belongs to."""
     idx = 0
-    for slot in settled.accepted:
+    for slot in selection.accepted:
         candidate = state.candidate(slot)
         for row in candidate.rows:
             yield candidate, state.task.with_idx(row, idx)
             idx += 1
 
 
-def _stories(state: Synthesis, settled: Settled) -> Iterator[Json]:
-    for idx, (candidate, _) in enumerate(_rows(state, settled)):
+def _stories(state: Synthesis, selection: Selection) -> Iterator[Json]:
+    for idx, (candidate, _) in enumerate(_rows(state, selection)):
         story = {
             "idx": idx,
             "slot": str(candidate.slot),
@@ -62,12 +64,12 @@ def _stories(state: Synthesis, settled: Settled) -> Iterator[Json]:
         yield story | ({"votes": candidate.votes} if candidate.votes is not None else {})
 
 
-def _rejects(state: Synthesis, settled: Settled) -> Iterator[Json]:
+def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
     """What was refused, in slot order, then what was held back; each with the label that was asked for."""
     task = state.task
-    for refused in sorted(state.refused, key=lambda refused: (refused.slot, refused.attempt)):
-        yield state.store.reject(refused) | _asked(task, refused.slot) | _judged(refused.judged)
-    for slot in settled.surplus:
+    for reject in sorted(state.rejects, key=lambda reject: (reject.slot, reject.attempt)):
+        yield state.store.reject(reject) | _asked(task, reject.slot) | _judged(reject.label_change)
+    for slot in selection.surplus:
         candidate = state.candidate(slot)
         held = {
             "slot": str(slot),
@@ -89,37 +91,37 @@ def _asked(task: Task, slot: Slot) -> Json:
     return {"label": cell.label, "variant": cell.fields}
 
 
-def _judged(labels: Judged | None) -> Json:
+def _judged(labels: LabelChange | None) -> Json:
     return {} if labels is None else {"label_before": labels[0], "label_after": labels[1]}
 
 
-def _stats(state: Synthesis, settled: Settled) -> Json:
-    task, drafts = state.task, state.drafts
-    labels = Counter(drafts[slot].judged[1] for slot in settled.accepted)
-    cells = Counter(drafts[slot].cell for slot in settled.accepted)
-    judged = [drafts[slot].judged for slot in (*settled.accepted, *settled.surplus)]
-    judged += [refused.judged for refused in state.refused if refused.judged is not None]
-    flips = Counter(before for before, after in judged if before != after)
-    corrected = judged if state.recipe.self_correct != "off" else []
-    steps = Counter(refused.step for refused in state.refused)
+def _stats(state: Synthesis, selection: Selection) -> Json:
+    task, candidates = state.task, state.candidates
+    labels = Counter(candidates[slot].label_change[1] for slot in selection.accepted)
+    cells = Counter(candidates[slot].cell for slot in selection.accepted)
+    label_changes = [candidates[slot].label_change for slot in (*selection.accepted, *selection.surplus)]
+    label_changes += [reject.label_change for reject in state.rejects if reject.label_change is not None]
+    flips = Counter(before for before, after in label_changes if before != after)
+    corrected = label_changes if state.recipe.self_correct != "off" else []
+    steps = Counter(reject.step for reject in state.rejects)
     return {
         "task": task.name,
-        "rows": len(settled.accepted) * task.rows_per_slot,
+        "rows": len(selection.accepted) * task.rows_per_slot,
         "rows_per_label": {label: labels[label] * task.rows_per_slot for label in sorted(labels)}
         if task.labels
         else {},
         "instances_per_label_cell": {str(cell): cells[cell.number] for cell in task.label_cells},
-        "contexts": len(state.pools.get("context", [])),
-        "contexts_mean_similarity": _mean_similarity(state.pools.get("context", [])),
-        "pools": {name: len(items) for name, items in state.pools.items()},
-        "instances": len(settled.accepted),
+        "contexts": len(state.item_lists.get("context", [])),
+        "contexts_mean_similarity": _mean_similarity(state.item_lists.get("context", [])),
+        "pools": {name: len(items) for name, items in state.item_lists.items()},
+        "instances": len(selection.accepted),
         "attempts": sum(state.attempts.values()),
-        "rejects": len(state.refused),
-        "rejects_per_reason": dict(sorted(Counter(refused.kind for refused in state.refused).items())),
+        "rejects": len(state.rejects),
+        "rejects_per_reason": dict(sorted(Counter(reject.kind for reject in state.rejects).items())),
         "duplicates": steps["duplicate"],
         "near_duplicates": steps["near_duplicate"],
         "repeated_instance_seeds": steps["repeated_seed"],
-        "surplus": len(settled.surplus),
+        "surplus": len(selection.surplus),
         "checked": len(corrected),
         "flips": sum(flips.values()),
         "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
@@ -134,19 +136,19 @@ def _mean_similarity(contexts: list[str]) -> float | None:
     return round(fmean(pairs), 4) if pairs else None
 
 
-def _contamination(state: Synthesis, settled: Settled, evaluation: EvaluationRows | None) -> Json | None:
+def _contamination(state: Synthesis, selection: Selection, evaluation: EvaluationRows | None) -> Json | None:
     """Accepted rows that repeat the evaluation split; None where they were not held against it."""
     if evaluation is None:
         return None
     threshold = state.recipe.near_duplicates or 1.0
     matches: list[dict[str, Any]] = []
-    for candidate, row in _rows(state, settled):
+    for candidate, row in _rows(state, selection):
         if (how := evaluation.match(state.task.view(row), threshold)) is not None:
             matches.append({"idx": row["idx"], "slot": str(candidate.slot), "how": how})
     return {
         "against": evaluation.origin,
         "examples": len(evaluation.texts),
-        "filtered": sum(refused.step == "contamination" for refused in state.refused),
+        "filtered": sum(reject.step == "contamination" for reject in state.rejects),
         "rows": len(matches),
         "first": matches[:PAIRS_SHOWN],
     }

@@ -16,16 +16,16 @@ from targen.tasks.task import Row, Task
 
 _NO_ROOM = "run.dir: cannot be written to ({why}). All answers are kept: make room, and start again to go on."
 LONGEST_REASON = 400  # characters that tell one kind of reason from another; the rest may be a model's long text
-Judged = tuple[str, str]  # label before and after self-correction
+LabelChange = tuple[str, str]  # label before and after self-correction
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class StoredCandidate:
     """What memory holds of a candidate."""
 
     attempt: int
     cell: int  # label cell after self-correction
-    judged: Judged
+    label_change: LabelChange
     keys: tuple[int, ...]  # of its rows, equal for duplicates
     row_signature: bytes  # for near-duplicates; empty where they are not looked for
     seed_signature: bytes
@@ -33,22 +33,22 @@ class Draft:
 
     @property
     def flipped(self) -> bool:
-        return self.judged[0] != self.judged[1]
+        return self.label_change[0] != self.label_change[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class StoredReject:
     """What memory holds of a reject."""
 
     slot: Slot
     attempt: int
     step: str
     kind: str  # the reason without the particulars of the row, for counting
-    judged: Judged | None
+    label_change: LabelChange | None
     place: int
 
 
-class Drafts:
+class CandidateStore:
     """The store of one task. Its file goes with the process: all of it can be made again from the calls."""
 
     def __init__(self, folder: Path) -> None:
@@ -72,11 +72,11 @@ class Drafts:
         }
         return self._put(record)
 
-    def candidate(self, slot: Slot, draft: Draft) -> Candidate:
-        record = self._get(draft.place)
+    def candidate(self, slot: Slot, stored: StoredCandidate) -> Candidate:
+        record = self._get(stored.place)
         return Candidate(slot, **{**record, "rows": tuple(record["rows"]), "call_ids": tuple(record["call_ids"])})
 
-    def put_reject(self, reject: Reject) -> Refused:
+    def put_reject(self, reject: Reject) -> StoredReject:
         record = {
             "reason": reject.reason,
             "text": reject.text,
@@ -88,9 +88,9 @@ class Drafts:
         }
         kind = _kind(reject)
         kind = self._kinds.setdefault(kind, kind)
-        return Refused(reject.slot, reject.attempt, reject.step, kind, reject.judged, self._put(record))
+        return StoredReject(reject.slot, reject.attempt, reject.step, kind, reject.label_change, self._put(record))
 
-    def reject(self, refused: Refused) -> Json:
+    def reject(self, refused: StoredReject) -> Json:
         """The line of rejects.jsonl."""
         place = {"slot": str(refused.slot), "attempt": refused.attempt, "step": refused.step}
         return place | self._get(refused.place)

@@ -6,7 +6,8 @@ from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import original_train_split
 from targen.runtime.errors import UserError
-from targen.synthesis.slots import Slot, dealt, rng
+from targen.runtime.randomness import rng
+from targen.synthesis.slots import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
 
 
@@ -22,7 +23,7 @@ class TrainRows:
         """The demonstrations of an attempt. First attempts use the rows of their cell evenly, later ones draw."""
         rows = self.per_cell[slot.cell]
         if attempt == 0:
-            return dealt(seed, task.name, f"demonstrations {slot.cell}", rows, slot.index, self.count)
+            return draw_evenly(seed, task.name, f"demonstrations {slot.cell}", rows, slot.index, self.count)
         return rng(seed, task.name, slot, attempt, "demonstrations").sample(rows, self.count)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from heapq import merge
 
-from targen.synthesis.candidate_store import Draft, row_text, seed_text
+from targen.synthesis.candidate_store import StoredCandidate, row_text, seed_text
 from targen.synthesis.recipe import Candidate
 from targen.synthesis.slots import Slot
 from targen.tasks.task import Task
@@ -27,7 +27,7 @@ Pair = tuple[int, int, str]  # later, earlier, kind; places in slot order
 
 def find_repeats(
     task: Task,
-    drafts: Mapping[Slot, Draft],
+    drafts: Mapping[Slot, StoredCandidate],
     candidate_of: Callable[[Slot], Candidate],
     threshold: float | None,
 ) -> dict[Slot, Repeat]:
@@ -53,7 +53,7 @@ def find_repeats(
     return {slots[place]: repeat for place, repeat in lost.items()}
 
 
-def _pairs(found: Sequence[Draft], threshold: float | None) -> Iterator[Pair]:
+def _pairs(found: Sequence[StoredCandidate], threshold: float | None) -> Iterator[Pair]:
     """Pairs that may be repetitions, in slot order of the later one."""
     sources: list[Iterable[Pair]] = [_equal(found)]
     if threshold is not None:
@@ -64,7 +64,7 @@ def _pairs(found: Sequence[Draft], threshold: float | None) -> Iterator[Pair]:
     return merge(*sources)
 
 
-def _equal(found: Sequence[Draft]) -> Iterator[Pair]:
+def _equal(found: Sequence[StoredCandidate]) -> Iterator[Pair]:
     first: dict[int, int] = {}
     for place, draft in enumerate(found):
         for key in draft.keys:

@@ -9,9 +9,9 @@ from functools import partial
 
 from targen.llm.messages import Answer, read_object
 from targen.runtime.errors import RowError, UserError
+from targen.runtime.randomness import rng
 from targen.synthesis.prompts import Prompt, contexts_prompt, instructions_prompt, values_prompt
-from targen.synthesis.recipe import ATTRIBUTE, Job, Pools, Recipe, Wanted
-from targen.synthesis.slots import rng
+from targen.synthesis.recipe import ATTRIBUTE, Awaited, ItemLists, Job, Recipe
 from targen.text.normalise import rouge_l, words
 from targen.text.similarity import trigrams
 
@@ -39,15 +39,15 @@ class Pool:
     )
 
 
-def write_pools(recipe: Recipe) -> Generator[Wanted, list[list[str]], Pools]:
+def write_lists(recipe: Recipe) -> Generator[Awaited, list[list[str]], ItemLists]:
     """All lists that the method needs, side by side."""
-    pools = pools_of(recipe)
+    pools = list_specs(recipe)
     jobs: list[Job] = [list_items(recipe, pool) for pool in pools]
     lists = yield jobs
     return {pool.name: items for pool, items in zip(pools, lists, strict=True)}
 
 
-def pools_of(recipe: Recipe) -> list[Pool]:
+def list_specs(recipe: Recipe) -> list[Pool]:
     """The lists that a method needs before the instances."""
     method, task = recipe.method, recipe.task
     found = []
@@ -66,7 +66,7 @@ def pools_of(recipe: Recipe) -> list[Pool]:
     return found
 
 
-def list_items(recipe: Recipe, pool: Pool) -> Generator[Wanted, Answer, list[str]]:
+def list_items(recipe: Recipe, pool: Pool) -> Generator[Awaited, Answer, list[str]]:
     """Different items, asked for in rounds that show those named so far; fewer than asked where they run out."""
     named = _Named(pool.near_copy)
     found = named.items

@@ -9,13 +9,14 @@ from targen.config.groups.generation import Sampling, Step
 from targen.config.groups.method import Method
 from targen.llm.messages import Request, make_request
 from targen.runtime.jsonl import Json
+from targen.runtime.randomness import rng
 from targen.synthesis.demonstrations import TrainRows
 from targen.synthesis.prompts import Prompt, seed_variant_keys
-from targen.synthesis.slots import SeedGroup, Shard, Slot, rng, seed_groups, seed_place, shard_of_call
+from targen.synthesis.slots import SeedGroup, Shard, Slot, seed_groups, seed_place, shard_of_call
 from targen.tasks.task import Row, Task
 
-Wanted = Any  # what a job yields: a Request, or jobs that run side by side
-Pools = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
+Awaited = Any  # what a job yields: a Request, or jobs that run side by side
+ItemLists = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
 ATTRIBUTE = "attributes."  # before the names of pools of attribute values
 
 
@@ -59,7 +60,7 @@ class Reject:
     text: str
     call_ids: tuple[str, ...]
     seed: InstanceSeed
-    judged: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
+    label_change: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
     rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
 
 
@@ -104,7 +105,7 @@ class Recipe:
         return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
 
 
-Job = Generator[Wanted, Any, Any]
+Job = Generator[Awaited, Any, Any]
 
 
 class StepError(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from targen.config.groups.generation import Step
 from targen.llm.messages import Request
-from targen.synthesis.item_lists import pools_of
+from targen.synthesis.item_lists import list_specs
 from targen.synthesis.prompts import (
     Prompt,
     generation_prompt,
@@ -28,7 +28,7 @@ def shortest_requests(recipe: Recipe) -> list[Request]:
 
 def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prompt]]:
     method, task = recipe.method, recipe.task
-    for pool in pools_of(recipe):
+    for pool in list_specs(recipe):
         yield "contexts", pool.prompt(1, [])
     if method.instance_seed is None:
         yield "generation", whole_prompt(method, task, cell, dict.fromkeys(method.shown, ""))

@@ -3,13 +3,12 @@
 A slot is (label cell, index). Nothing about it depends on the size of the set, on other slots or on timing.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from random import Random
 from typing import TypeVar
 
+from targen.runtime.randomness import rng
 from targen.tasks.task import LabelCell, Task
 
 Item = TypeVar("Item")
@@ -24,12 +23,6 @@ class Slot:
 
     def __str__(self) -> str:
         return f"c{self.cell}-{self.index:05d}"
-
-
-def rng(seed: int, *names: object) -> Random:
-    """A generator of its own for every named purpose; equal on every machine."""
-    text = "/".join(str(name) for name in (seed, *names))
-    return Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
 
 
 def quotas(cells: Sequence[LabelCell], size: int) -> list[int]:
@@ -86,38 +79,40 @@ def shard_of_call(seed: int, task: str, shards: int, groups: int, group: SeedGro
 
 
 def context_of_call(seed: int, task: str, contexts: Sequence[str], groups: int, group: SeedGroup, call: int) -> str:
-    """The context of a call for instance seeds: contexts are dealt out evenly over all calls, in shuffled order."""
-    return dealt(seed, task, "contexts", contexts, call * groups + group.number)[0]
+    """The context of a call for instance seeds: contexts are spread evenly over all calls, in shuffled order."""
+    return draw_evenly(seed, task, "contexts", contexts, call * groups + group.number)[0]
 
 
-def dealt(seed: int, task: str, deck: str, items: Sequence[Item], number: int, hand: int = 1) -> list[Item]:
-    """The hand of that number, when hands are dealt from shuffled decks, one deck after the other."""
-    turn, place = divmod(number, len(items) // hand)
-    order = _shuffled(seed, task, deck, turn, len(items))
-    return [items[position] for position in order[place * hand : (place + 1) * hand]]
+def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: int, count: int = 1) -> list[Item]:
+    """The draw of that number, of `count` items: draws go through all items in shuffled order, then shuffle anew."""
+    turn, draw = divmod(number, len(items) // count)
+    order = _shuffled(seed, task, name, turn, len(items))
+    return [items[position] for position in order[draw * count : (draw + 1) * count]]
 
 
 @lru_cache(maxsize=256)
-def _shuffled(seed: int, task: str, deck: str, turn: int, count: int) -> tuple[int, ...]:
+def _shuffled(seed: int, task: str, name: str, turn: int, count: int) -> tuple[int, ...]:
     order = list(range(count))
-    rng(seed, task, deck, turn).shuffle(order)
+    rng(seed, task, name, turn).shuffle(order)
     return tuple(order)
 
 
-def dealt_items(seed: int, task: Task, pools: Mapping[str, Sequence[str]], slot: Slot, attempt: int) -> dict[str, str]:
-    """One item of every pool, for a prompt. First attempts use all items evenly, later ones draw.
+def draw_items(
+    seed: int, task: Task, item_lists: Mapping[str, Sequence[str]], slot: Slot, attempt: int
+) -> dict[str, str]:
+    """One item of every list, for a prompt. First attempts use all items evenly, later ones draw.
 
     The labels of an index and variant share an item, so that none goes with one label only. Labels without a
     constraint (COPA's positions) have items of their own: their prompts would be the same.
     """
     if attempt > 0:
-        return {name: rng(seed, task.name, slot, attempt, name).choice(items) for name, items in pools.items()}
+        return {name: rng(seed, task.name, slot, attempt, name).choice(items) for name, items in item_lists.items()}
     groups = seed_groups(task.label_cells, frozenset(task.variants))
     group = next(group for group in groups if slot.cell in group.cells)
     sharing = len(group.cells) if any(label.constraint for label in task.labels) else 1
     call, _ = seed_place(seed, task.name, group, slot, sharing)
     number = call * len(groups) + group.number
-    return {name: dealt(seed, task.name, name, items, number)[0] for name, items in pools.items()}
+    return {name: draw_evenly(seed, task.name, name, items, number)[0] for name, items in item_lists.items()}
 
 
 def interleaved(seed: int, task: str, groups: Sequence[Sequence[Slot]]) -> list[Slot]:

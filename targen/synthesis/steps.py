@@ -12,6 +12,7 @@ from typing import Any
 from targen.llm.messages import Answer, Request, read_object
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
+from targen.runtime.randomness import rng
 from targen.synthesis.prompts import (
     attributes_text,
     demonstrations_text,
@@ -20,12 +21,14 @@ from targen.synthesis.prompts import (
     self_correction_prompt,
     whole_prompt,
 )
-from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, Pools, Recipe, Reject, StepError, Wanted
-from targen.synthesis.slots import Slot, context_of_call, dealt_items, rng, seed_place
+from targen.synthesis.recipe import ATTRIBUTE, Awaited, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
+from targen.synthesis.slots import Slot, context_of_call, draw_items, seed_place
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 
-def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Generator[Wanted, Any, Candidate | Reject]:
+def make_instance(
+    recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int
+) -> Generator[Awaited, Any, Candidate | Reject]:
     """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
     rows: list[Row] = []
     try:
@@ -44,8 +47,10 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
     after = verdict.label
     if after != before:
         if recipe.self_correct == "drop":
-            reason, judged, text = f"label changed from {before}", (before, after), verdict.explanation
-            return Reject(slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, judged, tuple(rows))
+            reason, label_change, text = f"label changed from {before}", (before, after), verdict.explanation
+            return Reject(
+                slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, label_change, tuple(rows)
+            )
         rows = [recipe.task.relabel(row, after) for row in rows]
     return Candidate(
         slot,
@@ -64,7 +69,7 @@ def make_instance(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> Gen
 
 def write_instance_seed(
     recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
-) -> Generator[Wanted, Any, InstanceSeed]:
+) -> Generator[Awaited, Any, InstanceSeed]:
     """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     if recipe.file_seeds is not None:
@@ -109,7 +114,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
 
 def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
-) -> Generator[Wanted, Any, tuple[list[Row], tuple[str, ...]]]:
+) -> Generator[Awaited, Any, tuple[list[Row], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
@@ -129,8 +134,8 @@ def generate(
 
 
 def write_whole(
-    recipe: Recipe, pools: Pools, slot: Slot, attempt: int
-) -> Generator[Wanted, Any, tuple[InstanceSeed, list[Row]]]:
+    recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int
+) -> Generator[Awaited, Any, tuple[InstanceSeed, list[Row]]]:
     """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
     task = recipe.task
     assert task.whole is not None
@@ -163,9 +168,9 @@ def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: F
     return rows
 
 
-def _shown(recipe: Recipe, pools: Pools, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
+def _shown(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
     """What the prompt of an attempt shows beside the task: as texts for the template, and for provenance."""
-    items = dealt_items(recipe.seed, recipe.task, pools, slot, attempt)
+    items = draw_items(recipe.seed, recipe.task, pools, slot, attempt)
     attributes = {name.removeprefix(ATTRIBUTE): items[name] for name in items if name.startswith(ATTRIBUTE)}
     texts = {name: item for name, item in items.items() if not name.startswith(ATTRIBUTE)}
     shown: Json = {"task_instruction": texts["task_instruction"]} if "task_instruction" in texts else {}
@@ -191,7 +196,7 @@ class Verdict:
 
 def self_correct(
     recipe: Recipe, slot: Slot, attempt: int, row: Row, seed: InstanceSeed, label: str, calls: tuple[str, ...]
-) -> Generator[Wanted, Any, Verdict]:
+) -> Generator[Awaited, Any, Verdict]:
     """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
 
     A correction that cannot be read is no vote; with as many votes for another label as for its own, the instance keeps
@@ -235,7 +240,7 @@ class _Opinion:
     problem: str | None = None
 
 
-def _correction(recipe: Recipe, request: Request) -> Generator[Wanted, Any, _Opinion]:
+def _correction(recipe: Recipe, request: Request) -> Generator[Awaited, Any, _Opinion]:
     answer: Answer = yield request
     try:
         found = read_object(answer, request.schema)

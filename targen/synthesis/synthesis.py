@@ -9,10 +9,17 @@ from typing import Any
 
 from targen.data.contamination import EvaluationRows
 from targen.runtime.errors import UserError
-from targen.synthesis.candidate_store import Draft, Drafts, Refused, row_text, rows_text, seed_text
+from targen.synthesis.candidate_store import (
+    CandidateStore,
+    StoredCandidate,
+    StoredReject,
+    row_text,
+    rows_text,
+    seed_text,
+)
 from targen.synthesis.duplicates import find_repeats
-from targen.synthesis.item_lists import write_pools
-from targen.synthesis.recipe import Candidate, InstanceSeed, Job, Pools, Recipe, Reject, Wanted
+from targen.synthesis.item_lists import write_lists
+from targen.synthesis.recipe import Awaited, Candidate, InstanceSeed, ItemLists, Job, Recipe, Reject
 from targen.synthesis.slots import Shard, Slot, interleaved, quotas
 from targen.synthesis.steps import final_cell, make_instance
 from targen.tasks.task import Task
@@ -27,12 +34,12 @@ class Synthesis:
 
     recipe: Recipe
     size: int
-    store: Drafts
+    store: CandidateStore
     evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
     may_repeat: bool = True  # what stands in the evaluation split: False with synth.contamination=filter
-    pools: Pools = field(default_factory=dict)
-    drafts: dict[Slot, Draft] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
+    item_lists: ItemLists = field(default_factory=dict)
+    candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
+    rejects: list[StoredReject] = field(default_factory=list)
     attempts: Counter[Slot] = field(default_factory=Counter)
 
     @property
@@ -44,12 +51,12 @@ class Synthesis:
         return quotas(self.task.label_cells, self.size // self.task.rows_per_slot)
 
     def candidate(self, slot: Slot) -> Candidate:
-        return self.store.candidate(slot, self.drafts[slot])
+        return self.store.candidate(slot, self.candidates[slot])
 
     def keep(self, candidate: Candidate) -> None:
         task, weighed = self.task, self.recipe.near_duplicates is not None
         from_llm = self.recipe.file_seeds is None
-        self.drafts[candidate.slot] = Draft(
+        self.candidates[candidate.slot] = StoredCandidate(
             candidate.attempt,
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
@@ -60,53 +67,53 @@ class Synthesis:
         )
 
     def refuse(self, reject: Reject) -> None:
-        self.refused.append(self.store.put_reject(reject))
+        self.rejects.append(self.store.put_reject(reject))
 
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
-        judged = (candidate.label_before, candidate.label_after)
+        label_change = (candidate.label_before, candidate.label_after)
         seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
         text = rows_text(self.task, candidate.rows)
         slot, attempt, rows = candidate.slot, candidate.attempt, candidate.rows
-        self.refuse(Reject(slot, attempt, step, reason, text, candidate.call_ids, seed, judged, rows))
+        self.refuse(Reject(slot, attempt, step, reason, text, candidate.call_ids, seed, label_change, rows))
 
 
 @dataclass(frozen=True)
-class Settled:
+class Selection:
     """The instances of the set, in row order, and those that were held back."""
 
     accepted: tuple[Slot, ...]
     surplus: tuple[Slot, ...]
 
 
-def name_pools(state: Synthesis) -> Generator[Wanted, Any, None]:
+def write_item_lists(state: Synthesis) -> Generator[Awaited, Any, None]:
     """The job of what comes before the instances: contexts, and the other lists of a method."""
-    state.pools = yield from write_pools(state.recipe)
+    state.item_lists = yield from write_lists(state.recipe)
 
 
-def synthesise_shard(state: Synthesis, shard: Shard) -> Generator[Wanted, Any, None]:
+def synthesise_shard(state: Synthesis, shard: Shard) -> Generator[Awaited, Any, None]:
     """The job of one task in a shard: the first round of its own slots. Everything else is the merge's."""
-    if not state.pools:
-        yield from name_pools(state)
+    if not state.item_lists:
+        yield from write_item_lists(state)
     yield from _fill(state, [slot for slot in first_slots(state.recipe, state.size) if state.recipe.is_in(shard, slot)])
 
 
-def synthesise(state: Synthesis) -> Generator[Wanted, Any, Settled]:
+def synthesise(state: Synthesis) -> Generator[Awaited, Any, Selection]:
     """The job of one task: contexts and other pools, then slots in rounds, until every label cell has its quota.
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
     ones that a larger size would have. What repeats an earlier slot goes on with its next attempt.
     """
-    yield from name_pools(state)
+    yield from write_item_lists(state)
     opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
     todo = first_slots(state.recipe, state.size)
     while True:
         yield from _fill(state, sorted(todo))
         if todo := _drop_repeats(state):
             continue
-        settled = _settle(state)
-        short = _shortage(state, settled)
+        selection = _select(state)
+        short = _shortage(state, selection)
         if not any(short):
-            return settled
+            return selection
         todo = []
         for cell, lacking in enumerate(short):
             further = _with_spare(state.recipe, lacking)
@@ -134,14 +141,14 @@ def _with_spare(recipe: Recipe, instances: int) -> int:
     return math.ceil(instances * (1 + recipe.spare))
 
 
-def _fill(state: Synthesis, slots: Iterable[Slot]) -> Generator[Wanted, Any, None]:
+def _fill(state: Synthesis, slots: Iterable[Slot]) -> Generator[Awaited, Any, None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
     yield (_attempt(state, slot) for slot in slots)
 
 
 def _attempt(state: Synthesis, slot: Slot) -> Job:
     while state.attempts[slot] < state.recipe.max_attempts:
-        made = yield from make_instance(state.recipe, state.pools, slot, state.attempts[slot])
+        made = yield from make_instance(state.recipe, state.item_lists, slot, state.attempts[slot])
         state.attempts[slot] += 1
         if isinstance(made, Reject):
             state.refuse(made)
@@ -163,36 +170,36 @@ def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
 
 def _drop_repeats(state: Synthesis) -> list[Slot]:
     """Takes out every candidate that repeats an earlier one; the slots that go on."""
-    repeats = find_repeats(state.task, state.drafts, state.candidate, state.recipe.near_duplicates)
+    repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
-        del state.drafts[slot]
+        del state.candidates[slot]
     return list(repeats)
 
 
-def _settle(state: Synthesis) -> Settled:
+def _select(state: Synthesis) -> Selection:
     task, wanted = state.task, state.quotas
     groups: list[list[Slot]] = [[] for _ in task.label_cells]
     surplus = []
-    for slot in sorted(state.drafts):
-        cell = state.drafts[slot].cell
+    for slot in sorted(state.candidates):
+        cell = state.candidates[slot].cell
         if len(groups[cell]) < wanted[cell]:
             groups[cell].append(slot)
         else:
             surplus.append(slot)
-    return Settled(tuple(interleaved(state.recipe.seed, task.name, groups)), tuple(surplus))
+    return Selection(tuple(interleaved(state.recipe.seed, task.name, groups)), tuple(surplus))
 
 
-def _shortage(state: Synthesis, settled: Settled) -> list[int]:
+def _shortage(state: Synthesis, selection: Selection) -> list[int]:
     """Instances that each label cell lacks."""
-    have = Counter(state.drafts[slot].cell for slot in settled.accepted)
+    have = Counter(state.candidates[slot].cell for slot in selection.accepted)
     return [wanted - have[cell] for cell, wanted in enumerate(state.quotas)]
 
 
 def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     task, wanted = state.task, state.quotas[cell]
-    reasons = Counter(refused.kind for refused in state.refused if refused.slot.cell == cell)
-    if flips := sum(draft.flipped for slot, draft in state.drafts.items() if slot.cell == cell):
+    reasons = Counter(refused.kind for refused in state.rejects if refused.slot.cell == cell)
+    if flips := sum(draft.flipped for slot, draft in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (

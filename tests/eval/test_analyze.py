@@ -19,8 +19,8 @@ from targen.config.settings import Settings
 from targen.data.original import FIXTURE
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_jsonl
+from targen.runtime.randomness import rng
 from targen.runtime.signals import Stopped, StopRequest
-from targen.synthesis.slots import rng
 from targen.tasks.task import Row
 from tests.support.commands import command, files, lines, settings
 from tests.support.small_data import SPECS, small_run

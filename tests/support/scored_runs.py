@@ -13,7 +13,7 @@ import yaml
 from eval.scoring.baseline import majority
 from eval.scoring.metrics import Prediction, score
 from targen.runtime.jsonl import write_jsonl
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Task
 from tests.support.commands import settings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 
 MOST_BATCHES_SORTED = 50
 

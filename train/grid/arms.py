@@ -5,7 +5,7 @@ from dataclasses import replace
 from targen.config.arms import ARMS, ArmName
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Task
 from train.grid.cells import Cell
 from train.grid.rows import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from targen.config.group_files import model_from_file
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Task
 from train.grid.arms import training_rows
 from train.grid.cells import Cell, fingerprint, setting_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from targen.config.settings import Settings
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices

@@ -5,7 +5,7 @@ from dataclasses import replace
 from targen.config.settings import Settings
 from targen.data.original import eval_split, spread
 from targen.runtime.errors import UserError
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from train.grid.cells import Cell
 from train.grid.rows import TaskRows
 

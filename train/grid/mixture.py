@@ -8,7 +8,7 @@ Source of the three kinds of mixture: T5, arXiv 1910.10683, section 3.5.2.
 from collections.abc import Sequence
 from typing import Literal
 
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 
 Mixture = Literal["proportional", "temperature", "equal"]
 

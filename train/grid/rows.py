@@ -11,7 +11,7 @@ from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import original_train_split, read_rows
 from targen.runtime.errors import UserError
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Row, Task
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from targen.data.hub import records_of
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import CONF
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.formats.self_instruct import row_of
 from targen.tasks.registry import with_format
 from targen.tasks.task import Row, Task

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from targen.tasks.task import Example
 from train.families.base import Batch, Encoded, of_type
 from train.families.registry import family_named

@@ -21,7 +21,7 @@ from eval.tables.formats import Table, csv_cell, latex, markdown, tidy_csv
 from targen.config.run_directory import open_run
 from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
-from targen.synthesis.slots import rng
+from targen.runtime.randomness import rng
 from tests.support.commands import LONGEST, PROJECT, command, files, settings
 from tests.support.scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores, write_tasks
 

@@ -16,7 +16,7 @@ from targen.generate import generate, recipes
 from targen.llm.backends.recorded import SHIPPED, Recorded
 from targen.llm.call_log import CallLog
 from targen.llm.messages import Answer, Request
-from targen.synthesis.candidate_store import Drafts
+from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.engine import Engine
 from targen.synthesis.synthesis import Synthesis, synthesise
 from tests.support.commands import LONGEST, TASKS, command, files, lines, settings
@@ -95,7 +95,7 @@ def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None
         counts[1] += len(answer.text)
 
     log = CallLog(run.paths.calls, run.tasks)
-    states = [Synthesis(recipe, 24, Drafts(tmp_path)) for recipe in recipes(run)]
+    states = [Synthesis(recipe, 24, CandidateStore(tmp_path)) for recipe in recipes(run)]
     Engine(Recorded(SHIPPED, list(run.tasks)), log, observe).run([synthesise(state) for state in states])
     log.close()
     found = planned(run)

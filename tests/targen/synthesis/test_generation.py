@@ -22,8 +22,9 @@ from targen.config.run_directory import open_run
 from targen.generate import generate
 from targen.llm.backends.batch import AwaitingAnswers
 from targen.runtime.errors import UserError
+from targen.runtime.randomness import rng
 from targen.runtime.run_lock import locked
-from targen.synthesis.slots import Slot, quotas, rng, seed_groups, seed_place
+from targen.synthesis.slots import Slot, quotas, seed_groups, seed_place
 from tests.support.commands import LONGEST, TASKS, command, files, lines, reply, settings
 from tests.support.fake_model import FakeModel
 
