@@ -36,7 +36,9 @@ FOLDER = re.compile(r"(run|data)\.dir=/[\w/.-]*")  # an override that differs fr
 def settings(*overrides: str) -> Settings:
     """The real configuration of an experiment, quickstart unless another is named."""
     named = any("experiment=" in override for override in overrides)
-    folders = [override for override in overrides if FOLDER.fullmatch(override)]
+    keys = [override.partition("=")[0] for override in overrides]
+    once = [override for override, key in zip(overrides, keys, strict=True) if keys.count(key) == 1]
+    folders = [override for override in once if FOLDER.fullmatch(override)]
     others = [override for override in overrides if override not in folders]
     cfg = pickle.loads(_composed(*([] if named else ["+experiment=quickstart"]), *others))
     for key, _, folder in (override.partition("=") for override in folders):
