@@ -8,6 +8,7 @@ from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import ComparisonAxis, Labels
 from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE
+from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
 from targen.tasks.registry import PAPER_TASKS
 
@@ -201,3 +202,30 @@ def _mixes_fixture(group: ComparisonGroup, tasks: Iterable[str]) -> bool:
 
 def cell_in_run(run_score: RunScore) -> str:
     return f"{run_score.score.cell} ({run_score.root})"
+
+
+def is_untrained(arm: str) -> bool:
+    """Whether models of this arm are used as they are; False for an arm that is not known."""
+    return arm in ARMS and not ARMS[arm].trained
+
+
+def has_one_cell(scores: SeedScores) -> bool:
+    """Whether this is a model as it is, scored once."""
+    return is_untrained(scores.first.arm) and len({run_score.score.cell for run_score in scores.scores}) == 1
+
+
+def common_seeds(levels: Sequence[SeedScores]) -> tuple[int, ...]:
+    """The seeds that all have; a model that is not finetuned has none of its own, and is compared with each."""
+    trained = [scores for scores in levels if not has_one_cell(scores)] or list(levels)
+    return tuple(seed for seed in trained[0].seeds if all(seed in scores.seeds for scores in trained))
+
+
+def with_seeds(scores: SeedScores, seeds: Sequence[int]) -> SeedScores:
+    """The scores of these seeds; of a model that is not finetuned the same score for each."""
+
+    def of(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
+        if has_one_cell(scores):
+            return run_scores[0]
+        return next(run_score for run_score in run_scores if run_score.score.seed == seed)
+
+    return SeedScores({metric: tuple(of(each, seed) for seed in seeds) for metric, each in scores.metrics.items()})

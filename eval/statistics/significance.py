@@ -11,7 +11,15 @@ from eval.scoring.metrics import task_score
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE
 from eval.statistics.axes import ComparisonAxis
-from eval.statistics.comparison_groups import ComparisonGroup, SeedScores, averaged_tasks, cell_in_run
+from eval.statistics.comparison_groups import (
+    ComparisonGroup,
+    SeedScores,
+    averaged_tasks,
+    cell_in_run,
+    common_seeds,
+    is_untrained,
+    with_seeds,
+)
 from eval.statistics.comparisons import Comparison, Estimate, Interval
 from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
@@ -25,7 +33,6 @@ from eval.statistics.resampling import (
     mcnemar,
     p_value,
 )
-from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
 
 STANDARD_ERRORS = 1.96  # on each side of a 95 % interval
@@ -95,7 +102,7 @@ class ScoreStatistics:
         reference = next((level for level in axis.references if level in group.levels), None)
         if reference is None:
             return []
-        levels = sorted((level for level in group.levels if level != reference), key=_is_untrained)
+        levels = sorted((level for level in group.levels if level != reference), key=is_untrained)
         return [comparison for level in levels for comparison in self._against(group, level, reference)]
 
     def _against(self, group: ComparisonGroup, level: str, reference: str) -> list[Comparison]:
@@ -179,32 +186,6 @@ class ScoreStatistics:
             if answers.questions != cells[0].questions:
                 raise _different_rows(run_score, scores.scores[0])
         return cells[0].questions, over_seeds(cells)
-
-
-def common_seeds(levels: Sequence[SeedScores]) -> tuple[int, ...]:
-    """The seeds that all have; a model that is not finetuned has none of its own, and is compared with each."""
-    trained = [scores for scores in levels if not _has_one_cell(scores)] or list(levels)
-    return tuple(seed for seed in trained[0].seeds if all(seed in scores.seeds for scores in trained))
-
-
-def with_seeds(scores: SeedScores, seeds: Sequence[int]) -> SeedScores:
-    """The scores of these seeds; of a model that is not finetuned the same score for each."""
-
-    def of(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
-        if _has_one_cell(scores):
-            return run_scores[0]
-        return next(run_score for run_score in run_scores if run_score.score.seed == seed)
-
-    return SeedScores({metric: tuple(of(each, seed) for seed in seeds) for metric, each in scores.metrics.items()})
-
-
-def _has_one_cell(scores: SeedScores) -> bool:
-    """Whether this is a model as it is, scored once."""
-    return _is_untrained(scores.first.arm) and len({run_score.score.cell for run_score in scores.scores}) == 1
-
-
-def _is_untrained(arm: str) -> bool:
-    return arm in ARMS and not ARMS[arm].trained
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
