@@ -23,7 +23,7 @@ from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.generate import recipes
-from targen.run import check_evaluation_data
+from targen.pipeline.phases import check_evaluation_data
 from targen.runtime import scheduler
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError

@@ -96,7 +96,7 @@ def test_phases_alone_without_their_input_say_what_to_run_first(tmp_path: Path) 
 
 
 def test_help_is_there_at_once() -> None:
-    """Nothing heavy is imported, and it takes some 0.3 s of a processor; time on the clock is also that of others."""
+    """Nothing heavy is imported, and it takes about 0.1 s of CPU time; wall-clock time depends on the load."""
 
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -106,10 +106,11 @@ def test_help_is_there_at_once() -> None:
         assert "+experiment=" in done.stdout
         imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
         assert "targen" in imported
-        assert not {"numpy", "torch", "transformers", "datasets", "sklearn", "aiohttp", "hydra"} & imported
+        heavy = {"numpy", "torch", "transformers", "datasets", "sklearn", "aiohttp", "hydra", "omegaconf", "pydantic"}
+        assert not heavy & imported
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert any(seconds() < 1.5 for _ in range(10))
+    assert any(seconds() < 0.5 for _ in range(10))
 
 
 def test_help_prints_the_settings_of_a_group() -> None:

@@ -1,0 +1,178 @@
+"""Runs the phases of a run, one after the other.
+
+Each phase is a process of its own, so that what it holds (a GPU's memory, say) is free before the next one starts.
+"""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from targen.config.group_files import task_from_file
+from targen.config.run_directory import open_run, read_record
+from targen.config.settings import Phase, Settings
+from targen.data.original import eval_split, leaderboard_split
+from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
+from targen.runtime.jsonl import Json, write_text
+from targen.runtime.paths import CONF, PROJECT
+from targen.runtime.signals import StopRequest
+from targen.runtime.subprocesses import phase_environment, run_subprocess
+
+log = logging.getLogger(__name__)
+MODULES: dict[Phase, str] = {
+    "generate": "targen.generate",
+    "merge": "targen.merge",
+    "train": "train.run",
+    "evaluate": "eval.run",
+    "analyze": "eval.analyze",
+    "report": "eval.report",
+}
+PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that answer plan=true, each on stdout
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
+
+
+def run(cfg: Any, overrides: list[str]) -> int:
+    """Runs the phases of the composed configuration, and returns the exit code."""
+    settings = open_run(cfg, check_evaluation_data, write=False)
+    if settings.plan:
+        return _print_plans(settings, overrides)
+    record = _record(settings, overrides)
+    with StopRequest() as stop:
+        if code := _check_phases(settings, overrides, stop):
+            return REQUEUE if stop.requested and code != USER_ERROR else code
+        return _run_phases(settings, overrides, record, stop)
+
+
+def _check_phases(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
+    """What training and evaluation would refuse, they refuse before the first phase: the exit code of the first check that fails."""
+    for name in _checked_phases(settings):
+        command = [sys.executable, "-m", MODULES[name], *overrides]
+        if code := run_subprocess(command, phase_environment() | {CHECK: "1"}, stop):
+            return code
+    return 0
+
+
+def _checked_phases(settings: Settings) -> list[Phase]:
+    """Training if there are models that it may refuse, evaluation if a task has a metric that no packaged task has."""
+    phases: list[Phase] = []
+    models = settings.paths.root / "models"
+    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):
+        phases.append("train")
+    packaged = (task_from_file(path.stem) for path in (CONF / "task").glob("*.yaml"))
+    metrics = {metric for task in settings.tasks.values() for metric in task.metrics}
+    if "evaluate" in settings.phases and metrics - {metric for task in packaged for metric in task.metrics}:
+        phases.append("evaluate")
+    return phases
+
+
+def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: StopRequest) -> int:
+    """Runs the phases and notes the seconds of each in run.json; the exit code of the first that fails."""
+    for name in (phase for phase in MODULES if phase in settings.phases):
+        started = time.monotonic()
+        log.info("%s: starts", name)
+        try:
+            code = run_subprocess(
+                [sys.executable, "-m", *_command(settings, name), *overrides], phase_environment(), stop
+            )
+        except KeyboardInterrupt:
+            return INTERRUPTED  # the phase has said so
+        record["seconds"][name] = round(time.monotonic() - started, 1)
+        record["end"] = _now()
+        if code in (0, AWAITING):
+            write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
+        if code == AWAITING:
+            return 0
+        if stop.requested and code != USER_ERROR:
+            return REQUEUE
+        if code:
+            return code if code > 0 else 128 - code
+        if name == "generate" and settings.shard.count > 1:
+            return 0  # later phases need the merge of all shards
+    if "report" in settings.phases:
+        log.info("The report: %s", (settings.paths.report / "index.html").resolve())
+    return 0
+
+
+def _print_plans(settings: Settings, overrides: list[str]) -> int:
+    """What the phases would do and cost, each by itself; nothing is called or written."""
+    names = [name for name in PLANNED if name in settings.phases]
+    if not names:
+        log.info("plan: phases=[%s] has nothing to plan; %s has", ",".join(settings.phases), ", ".join(PLANNED))
+    codes = {
+        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=phase_environment())
+        for name in names
+    }
+    for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
+        log.warning("plan: without a plan of the %s phase, for the reason above", name)  # its model may be elsewhere
+        codes[name] = 0
+    return max(codes.values(), default=0)
+
+
+def _command(settings: Settings, name: Phase) -> list[str]:
+    """The module of a phase with its first arguments; training goes through accelerate where that is asked for."""
+    if name == "train" and settings.train.launch is not None:
+        return ["train.launch", settings.train.launch]
+    return [MODULES[name]]
+
+
+def check_evaluation_data(settings: Settings) -> None:
+    """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
+    if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
+        for task in settings.tasks.values():
+            eval_split(settings.data, task)
+            if settings.eval.submission:
+                leaderboard_split(settings.data, task)
+
+
+def _record(settings: Settings, overrides: list[str]) -> Json:
+    """What run.json says, without the ends of the phases."""
+    return {
+        "name": settings.name,
+        "overrides": overrides,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+        "host": platform.node(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "start": _now(),
+        "end": None,
+        "seconds": {},
+        "earlier_starts": _earlier_starts(read_record(settings.paths.record)),
+    }
+
+
+def _earlier_starts(last: Json) -> list[Json]:
+    """What run.json said of earlier starts on this run.dir, oldest first."""
+    return [*last.pop("earlier_starts", []), last] if last else []
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout, with `+` where files were changed since; None outside a checkout."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(PROJECT)), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    return commit and commit + ("+" if git("status", "--porcelain") else "")
