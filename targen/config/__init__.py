@@ -1,1 +1,1 @@
-"""The resolved configuration as frozen, checked values, and what contradicts what."""
+"""The resolved configuration as frozen, checked values, and the rules that they must follow."""

@@ -1,4 +1,4 @@
-"""What differs between two resolved configurations, and which differences change the answers of a run."""
+"""Differences between two resolved configurations, and which of them change the answers of a run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from targen.tasks.task import Task
 
-# What decides the answers of a run: changed over an existing run.dir, old and new rows would be mixed.
+# The keys that decide the answers of a run. If one changed in an existing run.dir, old and new rows would be mixed.
 ANSWER_KEYS = (
     ("seed",),
     ("method",),
@@ -28,17 +28,17 @@ TASK_KEYS = tuple(
 
 
 def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Keys that would change answers and differ between two resolved configurations, with both values."""
-    found = []
+    """The keys that decide answers and differ between two resolved configurations, with both values."""
+    changes = []
     votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
     for path in (*ANSWER_KEYS, *votes):
-        found += differences(".".join(path), _at(old, path), _at(new, path))
+        changes += differences(".".join(path), _at(old, path), _at(new, path))
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
         for key in TASK_KEYS:
-            place = ("tasks", name, key)
-            found += differences(".".join(place), _at(old, place), _at(new, place))
-    return found
+            path = ("tasks", name, key)
+            changes += differences(".".join(path), _at(old, path), _at(new, path))
+    return changes
 
 
 def _at(values: Any, path: tuple[str, ...]) -> Any:
@@ -48,6 +48,7 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def differences(key: str, old: Any, new: Any) -> list[str]:
+    """A text for each value at or below the key that differs: `key was 1 and is 2`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
     return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []

@@ -1,4 +1,4 @@
-"""Tasks and models that the run itself need not have, from their files in conf/."""
+"""Tasks and models from their files in conf/, also those that are not part of the run."""
 
 from omegaconf import OmegaConf
 
@@ -10,12 +10,12 @@ from targen.tasks.task import Task
 
 
 def task_from_file(name: str) -> Task:
-    """A task that the run itself need not have, from its file in conf/task/."""
+    """The task in conf/task/<name>.yaml; it need not be a task of the run."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "task" / f"{name}.yaml"))
     return with_format(check(Task, values, f"tasks.{name}"))
 
 
 def model_from_file(name: str) -> Model:
-    """A model that the run itself need not finetune, from its file in conf/model/."""
+    """The model in conf/model/<name>.yaml; it need not be the model of the run."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
     return check(Model, values, "model")

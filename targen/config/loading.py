@@ -1,4 +1,4 @@
-"""From the composed configuration to checked settings; beyond this module no Hydra or OmegaConf object is seen."""
+"""Turns the composed configuration into checked settings. Only this module and the command line see OmegaConf objects."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,7 +13,7 @@ _NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as 
 
 
 def settings_from(cfg: DictConfig) -> Settings:
-    """The checked settings. Raises: UserError with every problem, a line each, in the order of the file."""
+    """The checked settings. Raises: UserError with one line per problem, in the order of the file."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError("\n".join(f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing))
@@ -28,7 +28,7 @@ def settings_from(cfg: DictConfig) -> Settings:
 
 
 def as_values(cfg: DictConfig) -> Json:
-    """The resolved configuration as plain values, as config.yaml has it; Hydra's own part is left out."""
+    """The resolved configuration as plain values, as in config.yaml, without the part that belongs to Hydra."""
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "hydra"}

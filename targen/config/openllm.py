@@ -1,4 +1,4 @@
-"""The suites of the OpenLLM leaderboard, from conf/openllm/: their tasks, and which local files these are read from."""
+"""The suites of the Open LLM Leaderboard, from conf/openllm/: their tasks, and the local files of each."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,12 +15,12 @@ from targen.runtime.paths import CONF
 from targen.tasks.task import STRICT
 
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
-AS_RELEASED = {"truthfulqa/validation": "mc_task.json"}  # official files of another name
+AS_RELEASED = {"truthfulqa/validation": "mc_task.json"}  # official files with a different name
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class SuiteTask:
-    """One task of a suite: one of the harness's, or several parts of which one score is made."""
+    """One task of a suite: a task of the harness, or several parts that are combined into one score."""
 
     title: str
     file: str
@@ -43,7 +43,7 @@ class SuiteTask:
         return self.read or [self.metric]
 
     def normalised(self, value: float, part: str = "") -> float:
-        """A score of which chance is 0 and all right 1; 0 below chance."""
+        """The score, rescaled so that chance is 0 and a perfect score 1; 0 below chance."""
         chance = self.chance[part] if isinstance(self.chance, dict) else self.chance or "0"
         low = float(Fraction(chance))
         return max(0.0, (value - low) / (1 - low))
@@ -56,12 +56,12 @@ class Suite:
     version: int
     title: str
     tasks: dict[str, SuiteTask]
-    base: str | None = None  # a suite whose tasks come first
+    base: str | None = None  # a suite whose tasks come before these
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What the harness evaluates at once: a task, or a part of one."""
+    """What the harness evaluates in one go: a task, or a part of one."""
 
     task: str
     part: str
@@ -86,12 +86,12 @@ class Piece:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that are read: the one that is scored, and that of the examples where some are shown."""
+        """The splits that are read: the scored one, and the one that examples come from if any are shown."""
         return list(dict.fromkeys([self.split, *([self.spec.shown] if self.spec.shown and self.shots else [])]))
 
 
 def suite_from_file(name: str) -> Suite:
-    """A suite with the tasks of its base before its own."""
+    """The suite, with the tasks of its base first."""
     values = yaml.safe_load((CONF / "openllm" / f"{name}.yaml").read_text(encoding="utf-8"))
     suite = check(Suite, values, f"openllm.{name}")
     if suite.base is None:
@@ -100,20 +100,20 @@ def suite_from_file(name: str) -> Suite:
 
 
 def pieces(settings: OpenLLM) -> list[Piece]:
-    """What is evaluated, in the order of the suite. A task that shows no examples by itself never does."""
+    """The pieces that are evaluated, in the order of the suite. Tasks without examples keep 0 with num_fewshot."""
     if settings.suite is None:
         return []
-    found = []
+    selected = []
     for name, task in suite_from_file(settings.suite).tasks.items():
         if settings.tasks is not None and name not in settings.tasks:
             continue
         shots = task.shots if settings.num_fewshot is None or task.shots == 0 else settings.num_fewshot
-        found += [Piece(name, part, task, shots) for part in task.parts or [""]]
-    return found
+        selected += [Piece(name, part, task, shots) for part in task.parts or [""]]
+    return selected
 
 
 def local_openllm_file(folder: Path, piece: Piece, split: str) -> Path | None:
-    """`<folder>/hellaswag/validation.jsonl`, also val.jsonl; None where it is not there."""
+    """`<folder>/hellaswag/validation.jsonl`, also val.jsonl; None if it is missing."""
     released = AS_RELEASED.get(f"{piece.folder}/{split}")
     names = [f"{split}.jsonl", *(["val.jsonl"] if split == "validation" else []), *([released] if released else [])]
     return next((path for name in names if (path := folder / piece.folder / name).is_file()), None)

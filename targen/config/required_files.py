@@ -12,15 +12,15 @@ MOST_NAMED = 3  # missing files of one task that an error names
 
 
 def missing_files(settings: Settings) -> list[str]:
-    """What the run's phases need and that is not there: found before anything is asked or trained."""
+    """A line for each file that the phases need and that is missing, before anything is asked or trained."""
     start = settings.train.init_from
     if "train" in settings.phases and start is not None and not (settings.paths.start(start) / "done.json").is_file():
         return [
             f"train.init_from: got {start}, expected a trained cell, but there is none. Name one of this run, or the folder "
             "<run.dir>/models/<cell> of another; train it first."
         ]
-    evaluated = missing_openllm_files(settings) if "evaluate" in settings.phases else []
-    return [*_missing_data(settings), *_missing_instructions(settings), *evaluated]
+    openllm_problems = missing_openllm_files(settings) if "evaluate" in settings.phases else []
+    return [*_missing_data(settings), *_missing_instructions(settings), *openllm_problems]
 
 
 def _missing_instructions(settings: Settings) -> list[str]:
@@ -28,7 +28,7 @@ def _missing_instructions(settings: Settings) -> list[str]:
     if "train" not in settings.phases or "self_instruct" not in settings.arms or source is None:
         return []
     if is_instruction_file(source) and not Path(source).is_file():
-        return [f"data.self_instruct: {source} is not there. Correct the path."]
+        return [f"data.self_instruct: {source} is missing. Correct the path."]
     return []
 
 
@@ -64,52 +64,50 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
             f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
         )
     names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
-    found = [path for name in names if (path := folder / task.folder / name).is_file()]
-    if not found:
+    paths = [path for name in names if (path := folder / task.folder / name).is_file()]
+    if not paths:
         without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
         other = without if split == "train" else f"leave {task.name} out"
         if split == "test" and task.eval_split != "test":
             other += ", or set eval.submission=false"
-        raise UserError(
-            f"data.dir: {folder / task.folder / names[0]} is not there. Put the official file there, or {other}."
-        )
-    return found[0]
+        raise UserError(f"data.dir: {folder / task.folder / names[0]} is missing. Add the official file, or {other}.")
+    return paths[0]
 
 
 def missing_openllm_files(settings: Settings) -> list[str]:
-    """Local files of OpenLLM tasks that are not there: all of them in one line, with what can be done."""
-    own = settings.eval.openllm
-    if own.suite is None or own.data_dir is None:
+    """Missing local files of OpenLLM tasks: all in one line, with the ways out."""
+    openllm = settings.eval.openllm
+    if openllm.suite is None or openllm.data_dir is None:
         return []
-    every = dict.fromkeys(piece.task for piece in pieces(own))
-    lacking: dict[str, list[str]] = {}
-    unscored = set()
-    for piece in pieces(own):
+    tasks = dict.fromkeys(piece.task for piece in pieces(openllm))
+    missing: dict[str, list[str]] = {}
+    unscorable = set()
+    for piece in pieces(openllm):
         for split in piece.splits:
-            if local_openllm_file(Path(own.data_dir), piece, split) is None:
-                lacking.setdefault(piece.task, []).append(f"{piece.folder}/{split}.jsonl")
-                unscored |= {piece.task} if split == piece.split else set()
-    if not lacking:
+            if local_openllm_file(Path(openllm.data_dir), piece, split) is None:
+                missing.setdefault(piece.task, []).append(f"{piece.folder}/{split}.jsonl")
+                unscorable |= {piece.task} if split == piece.split else set()
+    if not missing:
         return []
-    named = []
-    for files in lacking.values():
+    listed = []
+    for files in missing.values():
         more = f" and {len(files) - MOST_NAMED} more like them" if len(files) > MOST_NAMED else ""
-        named.append(", ".join(files[:MOST_NAMED]) + more)
-    ways = ["Put them there"]
-    if whole := [task for task in every if task not in lacking]:
-        ways.append(f"take the tasks that have theirs ('eval.openllm.tasks=[{','.join(whole)}]')")
-    if {*lacking} - unscored:
+        listed.append(", ".join(files[:MOST_NAMED]) + more)
+    ways = ["Add them"]
+    if complete := [task for task in tasks if task not in missing]:
+        ways.append(f"choose the tasks that have all files ('eval.openllm.tasks=[{','.join(complete)}]')")
+    if {*missing} - unscorable:
         only = (
             ""
-            if not unscored
-            else f"'eval.openllm.tasks=[{','.join(task for task in every if task not in unscored)}]' "
+            if not unscorable
+            else f"'eval.openllm.tasks=[{','.join(task for task in tasks if task not in unscorable)}]' "
         )
         ways.append(f"show no examples ({only}eval.openllm.num_fewshot=0)")
-    return [f"eval.openllm.data_dir: {own.data_dir} lacks {'; '.join(named)}. {', or '.join(ways)}."]
+    return [f"eval.openllm.data_dir: {openllm.data_dir} lacks {'; '.join(listed)}. {', or '.join(ways)}."]
 
 
 def check_openllm_files(settings: Settings) -> None:
-    """Raises: UserError where local files are missing."""
+    """Raises: UserError if local files of OpenLLM tasks are missing."""
     if problems := missing_openllm_files(settings):
         raise UserError("\n".join(problems))
 

@@ -1,4 +1,4 @@
-"""The run directory: its configuration is written once, and a later start must fit it."""
+"""The run directory: its configuration is written at the first start, and later starts must be compatible with it."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from targen.runtime.jsonl import Json, write_text
 from targen.runtime.run_lock import refuse_if_locked
 
 log = logging.getLogger(__name__)
-NOT_OF_THE_RUN = ("shard", "cell", "cluster")  # keys of who makes it, which config.yaml does not hold
+NOT_OF_THE_RUN = ("shard", "cell", "cluster")  # keys about the process, not the run; config.yaml leaves them out
 
 
 def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
-    """The settings, held against the run that lies in run.dir; config.yaml is written when all checks have passed.
+    """The settings, compared with the run in run.dir; config.yaml is written after all checks have passed.
 
-    Raises: UserError for every mistake found, also from the phase's own `check`; then nothing was written.
+    Raises: UserError with every mistake, including those from the phase's `check`; nothing is written then.
     """
     settings = settings_from(cfg)
     if problems := missing_files(settings):
@@ -41,24 +41,24 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
         values["tasks"] = {**(old.get("tasks") or {}), **values["tasks"]}
     if check is not None:
         check(settings)
-    if write and not (settings.cell and path.exists()):  # other cells are at work on it
+    if write and not (settings.cell and path.exists()):  # other cells may be running on it
         _write(path, values)
     return settings
 
 
 def _has_answers(settings: Settings) -> bool:
-    """Whether something was answered, or stands in a request file that may have been sent already."""
+    """Whether there are answers, or request files that may have been sent already."""
     logs = [log for log in settings.paths.calls.glob("*.jsonl") if not log.name.startswith("canary")]
     return any(log.is_file() and log.stat().st_size for log in logs) or bool(settings.paths.request_files)
 
 
 def _write(path: Path, values: Json) -> None:
-    """The configuration of the run; which share of it a process makes, and on which cluster, is no part of it."""
+    """Writes config.yaml, without the shard, cell and cluster of this process."""
     values = {key: value for key, value in values.items() if key not in NOT_OF_THE_RUN}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    refuse_if_locked(path.parent)  # whoever is at work has its configuration there
+    refuse_if_locked(path.parent)  # a running process reads its configuration there
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -67,7 +67,7 @@ def _write(path: Path, values: Json) -> None:
 
 
 def _with_template_hash(values: Json) -> Json:
-    """The chat template's file may move, its text may not change."""
+    """Adds a hash of the chat template: its file may move, but its text must not change."""
     template = values["generator"].get("chat_template")
     if template is None:
         return values
@@ -81,7 +81,7 @@ def _with_template_hash(values: Json) -> Json:
 
 
 def read_record(path: Path) -> Json:
-    """What run.json says; empty where there is none. It is shown to people, and nothing is decided by it."""
+    """The contents of run.json; empty if it is missing or damaged. It is only shown to people."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -90,7 +90,7 @@ def read_record(path: Path) -> Json:
 
 
 def read_config(path: Path) -> Json:
-    """The configuration of a run, as it was written. Raises: UserError where it is damaged."""
+    """The configuration that a run wrote. Raises: UserError if it is damaged."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:

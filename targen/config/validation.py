@@ -10,7 +10,7 @@ Checked = TypeVar("Checked")
 
 
 def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
-    """`values` as `kind`. Raises: UserError naming every key that does not fit."""
+    """`values` as an instance of `kind`. Raises: UserError with a line for each key that does not fit."""
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as err:
@@ -22,7 +22,7 @@ def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
 
 
 def _is_key(part: int | str, values: Any) -> bool:
-    """Pydantic adds the names of a union's members to the place; they are no keys."""
+    """Whether a part of pydantic's location is a key; it also adds the names of a union's members."""
     return isinstance(part, int) or (part.isidentifier() and part not in ("int", "str", "float", "constrained"))
 
 

@@ -521,7 +521,7 @@ def test_a_train_split_that_is_missing_is_told_before_anything_starts(tmp_path: 
     done = command("targen.run", *arguments)
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1
-    assert "CB/train.jsonl is not there" in done.stderr
+    assert "CB/train.jsonl is missing" in done.stderr
     assert "eval.shots=0" in done.stderr
     assert not (tmp_path / "run" / "config.yaml").exists()
 

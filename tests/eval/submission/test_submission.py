@@ -169,7 +169,7 @@ def test_a_part_of_a_test_split_is_told(tmp_path: Path, caplog: pytest.LogCaptur
 def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> None:
     run = small_run(tmp_path, "arms=[synthetic]", "eval.submission=true", tasks=("cb", "axg"))
     (problem,) = missing_files(run)
-    assert "CB/test.jsonl is not there" in problem and "leave cb out, or set eval.submission=false" in problem
+    assert "CB/test.jsonl is missing" in problem and "leave cb out, or set eval.submission=false" in problem
     assert missing_files(small_run(tmp_path, "arms=[synthetic]", tasks=("cb", "axg"))) == []
     with pytest.raises(UserError, match=r"eval\.submission: got true with data\.source=fixture"):
         settings("data.source=fixture", "arms=[synthetic]", "eval.submission=true")
@@ -278,7 +278,7 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
     (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
     run.paths.scores.unlink()
-    with pytest.raises(UserError, match=r"RTE/test\.jsonl is not there"):
+    with pytest.raises(UserError, match=r"RTE/test\.jsonl is missing"):
         evaluate(run)
     assert not run.paths.scores.exists()  # it was told before anything was computed
 

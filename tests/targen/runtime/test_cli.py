@@ -80,7 +80,7 @@ def test_missing_original_files_are_named_before_anything_is_asked(tmp_path: Pat
         f"run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 2
-    assert {line.split(" is not there")[0].rpartition("/data/")[2] for line in done.stderr.splitlines()} == {
+    assert {line.split(" is missing")[0].rpartition("/data/")[2] for line in done.stderr.splitlines()} == {
         "CB/val.jsonl", "CB/train.jsonl", "AX-g/test.jsonl", "RTE/train.jsonl",
     }  # fmt: skip
     assert not (tmp_path / "run").exists()

@@ -223,10 +223,10 @@ def test_rows_that_repeat_the_evaluation_split_are_counted_or_replaced(tmp_path:
 def test_a_split_that_is_asked_for_and_not_there_ends_it_before_the_first_call(tmp_path: Path, serve) -> None:
     server = serve(FakeModel())
     source = ("data.source=local", f"data.dir={tmp_path}", "phases=[generate]")
-    with pytest.raises(UserError, match=r"data.dir: .*RTE/val.jsonl is not there"):
+    with pytest.raises(UserError, match=r"data.dir: .*RTE/val.jsonl is missing"):
         generate(settings(*overrides(tmp_path / "run", server.url, *source, "synth.contamination=filter")))
     assert not server.bodies
-    with pytest.raises(UserError, match=r"data.dir: .*RTE/val.jsonl is not there"):
+    with pytest.raises(UserError, match=r"data.dir: .*RTE/val.jsonl is missing"):
         generate(settings(*overrides(tmp_path / "run", server.url, *source, "synth.contamination=measure")))
     assert not server.bodies
     generate(settings(*overrides(tmp_path / "run", server.url, *source)))

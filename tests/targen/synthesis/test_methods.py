@@ -237,7 +237,7 @@ def test_a_missing_train_split_is_refused_in_one_line_before_any_call(tmp_path: 
     with pytest.raises(UserError) as error:
         run(tmp_path / "run", server, empty, "few_shot", "task=[boolq,copa]")
     found = str(error.value).splitlines()
-    assert [line.partition(" is not there")[0] for line in found] == [
+    assert [line.partition(" is missing")[0] for line in found] == [
         f"data.dir: {empty / folder / 'train.jsonl'}" for folder in ("BoolQ", "COPA")
     ]
     assert "a method without demonstrations" in found[0]

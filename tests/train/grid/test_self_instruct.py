@@ -131,7 +131,7 @@ def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], word
 
 def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
     assert missing_files(run(tmp_path, f"data.self_instruct={tmp_path / 'none.jsonl'}")) == [
-        f"data.self_instruct: {tmp_path / 'none.jsonl'} is not there. Correct the path."
+        f"data.self_instruct: {tmp_path / 'none.jsonl'} is missing. Correct the path."
     ]
     for row, words in (
         ({"instruction": "Name a river."}, r"instructions\.jsonl:2: output: got None, expected a text"),
