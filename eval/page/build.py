@@ -1,4 +1,4 @@
-"""The page from its parts: one file with its style, its program, its pictures and its rows; nothing is loaded from elsewhere."""
+"""The page as one HTML file that holds its style, script, pictures and rows; it loads nothing from elsewhere."""
 
 import base64
 import hashlib
@@ -20,24 +20,24 @@ from eval.tables.formats import Table
 from targen.runtime.jsonl import Json
 
 HERE = Path(__file__).resolve().parent
-ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # that have a colour of their own
+ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # with a colour of their own
 CAPTIONS = {
     "scores": "Scores with their 95 % intervals",
     "differences": "Differences from the reference with their 95 % intervals",
     "sizes": "Scores by the number of training rows",
-    "mixing": "Scores by the number of real rows",
+    "mixing": "Scores by the number of original rows in the mix",
     "diversity": "Lexical and semantic diversity",
-    "projection": "Both data sets on one plane (principal components fitted to both together)",
+    "projection": "Both data sets on their first two principal components, fitted to both together",
     "difficulty": "Difficulty: pointwise V-information of the rows",
     "flips": "Labels that self-correction changed",
-    "bias": "Whom and what the rows speak of",
+    "bias": "Whom and what the rows mention",
     "contamination": "Rows that repeat the original splits",
 }
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as it stands in the page; its size in pixels, which keeps its place until it is drawn."""
+    """A picture in the page; its size in pixels reserves its space until it is drawn."""
 
     caption: str
     base64: str
@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Start:
-    """A start of the run by `targen.run`: what was typed, and with what it ran."""
+    """A start of the run by `targen.run`: its command line, and the versions it ran with."""
 
     command: str
     versions: str
@@ -56,7 +56,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page shows. Texts of models are anywhere in it, and are escaped when it is written."""
+    """Everything that the page shows. Any text may come from a model; all are escaped when the page is written."""
 
     title: str
     note: str | None
@@ -70,15 +70,15 @@ class Page:
     figures: Sequence[Figure]
     funnels: Sequence[Funnel]
     analyses: Sequence[Findings]
-    not_found: Mapping[str, Sequence[str]]  # what the analyses could not look at, and in which tasks
+    not_measured: Mapping[str, Sequence[str]]  # what could not be measured and why: the tasks
     browser: Browser | None
     starts: Sequence[Start]
     config: str
 
 
 def starts(record: Json) -> list[Start]:
-    """The starts that run.json knows of, the first one first; none where every phase was typed by itself."""
-    return [_start(one) for one in [*record.get("earlier_starts", []), record] if "overrides" in one]
+    """The starts in run.json, oldest first; empty if every phase was started by itself."""
+    return [_start(start) for start in [*record.get("earlier_starts", []), record] if "overrides" in start]
 
 
 def _start(record: Json) -> Start:
@@ -87,12 +87,12 @@ def _start(record: Json) -> Start:
     return Start(
         command=shlex.join(["python", "-m", "targen.run", *record["overrides"]]),
         versions=f"commit {record.get('git_commit') or 'unknown'}; Python {record.get('python')}, {libraries}; {record.get('machine')}",
-        when=f"{record.get('start')}: {seconds or 'no phase had ended'}",
+        when=f"{record.get('start')}: {seconds or 'no phase finished'}",
     )
 
 
 def html(page: Page) -> str:
-    """The page as text. A program that did not come with it does not run: the policy names the hash of the one that may."""
+    """The page as text. Its content security policy allows one script, named by its hash."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -111,17 +111,17 @@ def html(page: Page) -> str:
         counts=counts_table(page.funnels),
         arm_name=arm_name,
     )
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # half characters cannot be written
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)  # lone surrogates cannot be encoded
 
 
 def arm_name(level: str) -> str:
-    """The arm of a level such as `none, 5 shots`, as the style names it."""
+    """The arm of a level such as `none, 5 shots`, as the style sheet names it."""
     arm = level.partition(",")[0]
     return arm if arm in ARMS else "other"
 
 
 def figure(path: Path) -> Figure:
-    """A PNG as it lies on the disk."""
+    """The figure of a PNG file."""
     data = path.read_bytes()
     width, height = struct.unpack(">II", data[16:24])  # of its first chunk. Source: PNG specification, 11.2.1
     caption = CAPTIONS.get(path.stem, path.stem)

@@ -1,4 +1,4 @@
-"""What `python -m eval.analyze` found, for the page: measures by part, what is missing, and small tables of its details."""
+"""The results of `python -m eval.analyze` for the page: measures by part, what is missing, and small tables of details."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from eval.analysis.results import SIDES, Interval
 from eval.analysis.summary import shown
 from targen.runtime.jsonl import Json
 
-LISTED = 5  # rows of each kind
+MAX_ROWS = 5  # of each kind
 TITLES = {
     "lexical": "Lexical diversity",
     "semantic": "Semantic diversity",
@@ -20,8 +20,8 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A measure as text; `differs` where the interval of the difference leaves out 0."""
+class MeasureText:
+    """A measure as text; it `differs` if the interval of the difference excludes 0."""
 
     title: str
     unit: str
@@ -29,14 +29,14 @@ class Measured:
     b: str
     difference: str
     differs: bool
-    on: str
+    sizes: str  # n in each set
     note: str
-    theirs: bool
+    is_authors: bool
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A small table of details: texts, some of which models wrote."""
+    """A small table of details; some of its texts were written by models."""
 
     title: str
     header: tuple[str, ...]
@@ -45,57 +45,58 @@ class Listing:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in the data of a task. `parts` by their titles; `names` are those of the two sets."""
+    """The analysis of a task. `parts`: measures by the title of their part; `names` of the two data sets."""
 
     task: str
     names: tuple[str, str]
     about: tuple[str, ...]
-    parts: dict[str, tuple[Measured, ...]]
+    parts: dict[str, tuple[MeasureText, ...]]
     listings: tuple[Listing, ...]
 
 
 def findings(analysis: Json) -> Findings:
-    """For the page, what an analysis/<task>.json has."""
+    """The contents of an analysis/<task>.json for the page."""
     sets, details = analysis["sets"], analysis["details"]
-    parts: dict[str, list[Measured]] = {}
-    for one in analysis["measures"]:
-        parts.setdefault(TITLES.get(one["part"], one["part"]), []).append(_measured(one))
+    parts: dict[str, list[MeasureText]] = {}
+    for measure in analysis["measures"]:
+        parts.setdefault(TITLES.get(measure["part"], measure["part"]), []).append(_measure_text(measure))
     names = tuple(sets[side]["name"] if side in sets else "--" for side in SIDES)
-    about = [f"{own['name']}: {own['origin']}, {own['rows']} rows" for own in sets.values()]
-    about.append(f"{analysis['size']} rows of each are looked at; intervals of {analysis['level']:.0%}")
-    listings = [one for make in LISTINGS for one in make(details, dict(zip(SIDES, names, strict=True))) if one.lines]
+    about = [f"{data_set['name']}: {data_set['origin']}, {data_set['rows']} rows" for data_set in sets.values()]
+    about.append(f"{analysis['size']} rows of each are analysed; {analysis['level']:.0%} intervals")
+    name_of = dict(zip(SIDES, names, strict=True))
+    listings = [listing for make in LISTINGS for listing in make(details, name_of) if listing.lines]
     return Findings(
         task=analysis["title"],
         names=(names[0], names[1]),
         about=tuple(about),
-        parts={title: tuple(own) for title, own in parts.items()},
+        parts={title: tuple(measures) for title, measures in parts.items()},
         listings=tuple(listings),
     )
 
 
-def not_found(analyses: Sequence[Json]) -> dict[str, list[str]]:
-    """What the analyses could not look at, and the tasks of which each line says it."""
+def not_measured(analyses: Sequence[Json]) -> dict[str, list[str]]:
+    """What could not be measured and why, with the tasks that it concerns."""
     lines: dict[str, list[str]] = {}
     for analysis in analyses:
-        for one in analysis["missing"]:
-            lines.setdefault(f"{one['part']}: {one['why']}", []).append(analysis["title"])
+        for missing in analysis["missing"]:
+            lines.setdefault(f"{missing['part']}: {missing['why']}", []).append(analysis["title"])
     return lines
 
 
-def _measured(one: Json) -> Measured:
-    a, b, difference = (_interval(one[name]) for name in ("a", "b", "difference"))
+def _measure_text(measure: Json) -> MeasureText:
+    a, b, difference = (_interval(measure[name]) for name in ("a", "b", "difference"))
     bounds = (difference.low, difference.high) if difference is not None else (None, None)
-    sizes = dict.fromkeys(str(size) for size in one["size"].values())
-    return Measured(
-        title=one["title"],
-        unit="" if one["unit"] == "share" else one["unit"],
+    sizes = dict.fromkeys(str(size) for size in measure["size"].values())
+    return MeasureText(
+        title=measure["title"],
+        unit="" if measure["unit"] == "share" else measure["unit"],
         a=shown(a),
         b=shown(b),
         difference=shown(difference, sign=True),
         differs=bounds[0] is not None and bounds[1] is not None and (bounds[0] > 0 or bounds[1] < 0),
-        on="/".join(sizes),
-        note=one["note"],
-        theirs=one["theirs"],
+        sizes="/".join(sizes),
+        note=measure["note"],
+        is_authors=measure["theirs"],
     )
 
 
@@ -106,35 +107,35 @@ def _interval(values: Json | None) -> Interval | None:
 Names = Mapping[str, str]
 
 
-def _hardest(details: Json, names: Names) -> Iterator[Listing]:
+def _extreme_rows(details: Json, names: Names) -> Iterator[Listing]:
     for side, name in names.items():
-        own = details.get("pvi", {}).get(side, {})
+        pvi = details.get("pvi", {}).get(side, {})
         for kind in ("hardest", "easiest"):
-            lines = [(f"{one['pvi']:.2f}", *_label_and_texts(one)) for one in own.get(kind, [])[:LISTED]]
+            lines = [(f"{row['pvi']:.2f}", *_label_and_texts(row)) for row in pvi.get(kind, [])[:MAX_ROWS]]
             yield Listing(f"The {kind} rows, {name}", ("PVI, bits", "label", "row"), tuple(lines))
 
 
 def _pairs(details: Json, names: Names) -> Iterator[Listing]:
     for side, name in names.items():
-        found = [one for one in details.get("pairs", []) if one["side"] == side][:LISTED]
+        pairs = [pair for pair in details.get("pairs", []) if pair["side"] == side][:MAX_ROWS]
         lines = [
             (
-                f"{one['split']}, {one['how']}" + (f", {one['similarity']:.2f}" if one["similarity"] else ""),
-                _texts(one["row"]),
-                one["run"] or _texts(one["original"]),
+                f"{pair['split']}, {pair['how']}" + (f", {pair['similarity']:.2f}" if pair["similarity"] else ""),
+                _texts(pair["row"]),
+                pair["run"] or _texts(pair["original"]),
             )
-            for one in found
+            for pair in pairs
         ]
         yield Listing(f"Rows that repeat the original, {name}", ("how", "row", "what it repeats"), tuple(lines))
 
 
 def _disagreements(details: Json, names: Names) -> Iterator[Listing]:
-    for key, own in details.items():
+    for key, agreement in details.items():
         if key.startswith("agreement "):
-            found = own["disagreements"][:LISTED]
-            lines = [(one["said"], f"{one['confidence']:.2f}", *_label_and_texts(one)) for one in found]
-            title = f"Where {key.removeprefix('agreement ')} says otherwise"
-            yield Listing(title, ("it says", "probability", "label", "row"), tuple(lines))
+            rows = agreement["disagreements"][:MAX_ROWS]
+            lines = [(row["said"], f"{row['confidence']:.2f}", *_label_and_texts(row)) for row in rows]
+            title = f"Rows on which {key.removeprefix('agreement ')} disagrees with the label"
+            yield Listing(title, ("prediction", "probability", "label", "row"), tuple(lines))
 
 
 def _countries(details: Json, names: Names) -> Iterator[Listing]:
@@ -142,46 +143,60 @@ def _countries(details: Json, names: Names) -> Iterator[Listing]:
 
 
 def _entities(details: Json, names: Names) -> Iterator[Listing]:
-    found = details.get("entities", {})
-    kinds = dict.fromkeys(kind for side in names for kind in found.get(side, {}))
+    entities = details.get("entities", {})
+    kinds = dict.fromkeys(kind for side in names for kind in entities.get(side, {}))
     for kind in kinds:
-        yield _side_by_side(f"Entities: {kind}", {side: found.get(side, {}).get(kind, {}) for side in names}, names)
+        yield _side_by_side(f"Entities: {kind}", {side: entities.get(side, {}).get(kind, {}) for side in names}, names)
 
 
-def _side_by_side(title: str, found: Json, names: Names) -> Listing:
-    columns = [[_counted(one) for one in found.get(side, {}).get("top", [])[: 2 * LISTED]] for side in names]
+def _side_by_side(title: str, distributions: Json, names: Names) -> Listing:
+    columns = [
+        [_count_text(name) for name in distributions.get(side, {}).get("top", [])[: 2 * MAX_ROWS]] for side in names
+    ]
     return Listing(title, tuple(names.values()), tuple(zip_longest(*columns, fillvalue="")))
 
 
-def _counted(one: Json) -> str:
-    return f"{one['count']} × {one['name']}" + (" (ambiguous)" if one.get("ambiguous") else "")
+def _count_text(name: Json) -> str:
+    return f"{name['count']} × {name['name']}" + (" (ambiguous)" if name.get("ambiguous") else "")
 
 
 def _occupations(details: Json, names: Names) -> Iterator[Listing]:
     kinds = ("feminine", "masculine", "both", "none")
     for side, name in names.items():
-        found = details.get("occupations", {}).get(side, [])[:LISTED]
-        lines = [(one["occupation"], str(one["rows"]), *(str(one[kind]) for kind in kinds)) for one in found]
-        yield Listing(f"Occupations and pronouns beside them, {name}", ("occupation", "rows", *kinds), tuple(lines))
+        occupations = details.get("occupations", {}).get(side, [])[:MAX_ROWS]
+        lines = [(row["occupation"], str(row["rows"]), *(str(row[kind]) for kind in kinds)) for row in occupations]
+        yield Listing(
+            f"Occupations and the gender of pronouns in the same row, {name}",
+            ("occupation", "rows", *kinds),
+            tuple(lines),
+        )
 
 
 def _authors_sums(details: Json, names: Names) -> Iterator[Listing]:
-    """Their measure of the whole sets, which is what they published."""
-    if (own := details.get("authors_sum_of_all_rows")) is not None:
+    """The paper's own measure of whole sets, as published."""
+    if (sums := details.get("authors_sum_of_all_rows")) is not None:
         published = details["authors_sum_published"]
-        here = ("here, all rows", *(str(own.get(side, "--")) for side in names))
-        theirs = ("published", *(str(published.get(which, "--")) for which in ("original", "synthetic")))
-        yield Listing("The authors' sums of distinct tokens per row", ("", "original", "synthetic"), (here, theirs))
+        here = ("this run, all rows", *(str(sums.get(side, "--")) for side in names))
+        published_line = ("published", *(str(published.get(which, "--")) for which in ("original", "synthetic")))
+        yield Listing(
+            "The paper's own measure: sum of distinct tokens per row",
+            ("", "original", "synthetic"),
+            (here, published_line),
+        )
 
 
 def _human(details: Json, names: Names) -> Iterator[Listing]:
     if (human := details.get("human")) is not None:
         share = shown(Interval(human["value"], human["low"], human["high"]))
-        yield Listing("People", ("agree with", "of", "share"), ((str(human["agree"]), str(human["judged"]), share),))
+        yield Listing(
+            "Human check",
+            ("labels agreed with", "judged", "share"),
+            ((str(human["agree"]), str(human["judged"]), share),),
+        )
 
 
 LISTINGS: tuple[Callable[[Json, Names], Iterator[Listing]], ...] = (
-    _hardest,
+    _extreme_rows,
     _authors_sums,
     _countries,
     _entities,
@@ -192,9 +207,9 @@ LISTINGS: tuple[Callable[[Json, Names], Iterator[Listing]], ...] = (
 )
 
 
-def _label_and_texts(one: Json) -> tuple[str, str]:
-    return str(one.get("label", "")), _texts(one)
+def _label_and_texts(row: Json) -> tuple[str, str]:
+    return str(row.get("label", "")), _texts(row)
 
 
-def _texts(one: Json) -> str:
-    return "\n".join(f"{name}: {text}" for name, text in one.get("texts", {}).items())
+def _texts(row: Json) -> str:
+    return "\n".join(f"{name}: {text}" for name, text in row.get("texts", {}).items())

@@ -1,4 +1,4 @@
-"""What became of the attempts of a task, from contexts to accepted rows, with the reasons of what was refused."""
+"""How many attempts of a task passed each step, from contexts to accepted rows, and why the others were rejected."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json
 from targen.tasks.task import Task
 
-REASONS = 12  # that are listed
-COUNTS = {  # of stats.json: the columns of the table
+MAX_REASONS = 12  # that are listed
+COUNTS = {  # key in stats.json: column of the table
     "contexts": "contexts",
     "attempts": "attempts",
     "rejects": "rejected",
     "duplicates": "duplicates",
     "flips": "labels corrected",
-    "checked": "of checked",
+    "checked": "labels checked",
     "surplus": "held back",
     "rows": "rows",
 }
@@ -26,7 +26,7 @@ COUNTS = {  # of stats.json: the columns of the table
 
 @dataclass(frozen=True)
 class Stage:
-    """Attempts that came so far; `share` of all attempts. `lost` are those that came no further than before."""
+    """The `count` of attempts that passed a step, their `share` of all attempts, and how many were `lost` at it."""
 
     name: str
     count: int
@@ -36,7 +36,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Funnel:
-    """`reasons`: of what was refused or held back, the most frequent first; `further` of them are not listed."""
+    """`reasons` for which attempts were rejected or held back, the most frequent first; `further` reasons are not listed."""
 
     task: Task
     stats: Json
@@ -46,7 +46,7 @@ class Funnel:
 
 
 def funnel(task: Task, path: Path, has_seeds: bool) -> Funnel:
-    """From a task's stats.json. Raises: UserError where it is not what this version writes."""
+    """The funnel of a task, from its stats.json. Raises: UserError if counts are missing from it."""
     stats = read_json(path)
     if absent := [name for name in (*COUNTS, "rejects_per_reason", "rows_per_label", "calls") if name not in stats]:
         raise UserError(f"{path}: got no {', '.join(absent)}, expected the counts of a generation. Generate again.")
@@ -55,11 +55,11 @@ def funnel(task: Task, path: Path, has_seeds: bool) -> Funnel:
     for reason, count in reasons.items():
         steps[reason.partition(":")[0]] += count
     by_stage = [
-        *([("instance seed written", steps["instance_seed"])] if has_seeds else []),
-        ("passes the checks", steps["generation"]),
-        *([("passes self-correction", steps["self_correction"])] if stats["checked"] else []),
-        ("repeats nothing", sum(steps[name] for name in REPEATS)),
-        ("in the set", stats["surplus"]),
+        *([("have an instance seed", steps["instance_seed"])] if has_seeds else []),
+        ("pass the checks", steps["generation"]),
+        *([("pass self-correction", steps["self_correction"])] if stats["checked"] else []),
+        ("repeat nothing", sum(steps[name] for name in REPEATS)),
+        ("in the data set", stats["surplus"]),
     ]
     attempts = left = stats["attempts"]
     stages = [Stage("attempts", attempts, 1.0, 0)]
@@ -67,19 +67,19 @@ def funnel(task: Task, path: Path, has_seeds: bool) -> Funnel:
         left -= lost
         stages.append(Stage(name, left, left / max(1, attempts), lost))
     if stats["surplus"]:
-        reasons["held back: the label is full"] = stats["surplus"]
-    listed = reasons.most_common(REASONS)
+        reasons["held back: the label has enough rows"] = stats["surplus"]
+    listed = reasons.most_common(MAX_REASONS)
     return Funnel(task, stats, tuple(stages), tuple(listed), len(reasons) - len(listed))
 
 
 def counts_table(funnels: Sequence[Funnel]) -> Table:
-    """What was asked for and what came of it, a line each task."""
+    """The counts of generation, a line per task."""
     header = ("task", *COUNTS.values(), "rows per label", "calls")
     lines = []
-    for one in funnels:
-        labels = ", ".join(f"{label} {count}" for label, count in one.stats["rows_per_label"].items())
-        calls = sum(step["calls"] for step in one.stats["calls"].values())
-        counts = (str(one.stats[name]) for name in COUNTS)
-        lines.append((one.task.folder, *counts, labels or "(answer entities)", str(calls)))
-    numeric = frozenset(place for place, name in enumerate(header) if name not in ("task", "rows per label"))
+    for task_funnel in funnels:
+        labels = ", ".join(f"{label} {count}" for label, count in task_funnel.stats["rows_per_label"].items())
+        calls = sum(step["calls"] for step in task_funnel.stats["calls"].values())
+        counts = (str(task_funnel.stats[name]) for name in COUNTS)
+        lines.append((task_funnel.task.folder, *counts, labels or "(answer entities)", str(calls)))
+    numeric = frozenset(column for column, name in enumerate(header) if name not in ("task", "rows per label"))
     return Table("generation", "From contexts to rows", (), header, tuple(lines), (), numeric)

@@ -12,7 +12,7 @@ from eval.tables.sentences import p_text, percent
 
 @dataclass(frozen=True)
 class Score:
-    """In percent: what is written, and where its bar and its interval lie."""
+    """A score in percent: its text, and the positions of its bar and its interval."""
 
     level: str
     text: str
@@ -22,31 +22,31 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """In points; `told` where it is told from none, `detail` its interval and p-value."""
+    """A difference in points; `detail` is its interval and p-value."""
 
     text: str
     detail: str
-    told: bool
+    is_significant: bool
 
 
 @dataclass(frozen=True)
-class HeadLine:
+class HeadlineRow:
     """One metric of one task, or the average."""
 
     title: str
     metric: str
     majority: float | None
     scores: tuple[Score | None, ...]
-    differences: tuple[Difference | None, ...]  # of each pair of levels
+    differences: tuple[Difference | None, ...]  # one per pair of levels
     examples: str  # rows × seeds
-    unreadable: int | None  # None of the average
+    unreadable: int | None  # None for the average
     evaluated_on: str
     is_average: bool
 
 
 @dataclass(frozen=True)
 class PaperLine:
-    """What the paper says of one comparison: a column each level, None where it says nothing."""
+    """The paper's numbers for one comparison: a value per level, None if it has none."""
 
     model: str
     values: tuple[float | None, ...]
@@ -61,60 +61,62 @@ class Headline:
     name: str
     levels: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
-    lines: tuple[HeadLine, ...]
-    papers: tuple[PaperLine, ...]
+    lines: tuple[HeadlineRow, ...]
+    paper_lines: tuple[PaperLine, ...]
 
 
-def headlines(found: ComparisonTable) -> list[Headline]:
-    """One for each group of `original_vs_synthetic`."""
-    levels = found.levels
-    every = []
-    for group in found.groups:
-        lines = [line for line in found.lines if line.group is group and line.levels]
-        pairs = list(dict.fromkeys((one.level, one.reference) for line in lines for one in line.comparisons.values()))
-        own = tuple(_head_line(line, levels, pairs) for line in lines)
-        every.append(Headline(group.name, tuple(levels), tuple(pairs), own, tuple(paper_lines(levels))))
-    return every
+def headlines(table: ComparisonTable) -> list[Headline]:
+    """One per comparison group of the table."""
+    levels = table.levels
+    made = []
+    for group in table.groups:
+        lines = [line for line in table.lines if line.group is group and line.levels]
+        pairs = list(dict.fromkeys((c.level, c.reference) for line in lines for c in line.comparisons.values()))
+        rows = tuple(_row(line, levels, pairs) for line in lines)
+        made.append(Headline(group.name, tuple(levels), tuple(pairs), rows, tuple(paper_lines(levels))))
+    return made
 
 
-def _head_line(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> HeadLine:
+def _row(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> HeadlineRow:
     scores = tuple(_score(level, line.levels[level]) if level in line.levels else None for level in levels)
-    return HeadLine(
+    return HeadlineRow(
         title=line.title,
         metric=line.metric,
         majority=None if line.majority is None else 100 * line.majority,
         scores=scores,
-        differences=tuple(_difference(line, one, other) for one, other in pairs),
-        examples=", ".join(dict.fromkeys(f"{one.n}×{one.seeds}" for one in line.levels.values())),
+        differences=tuple(_difference(line, first, second) for first, second in pairs),
+        examples=", ".join(dict.fromkeys(f"{estimate.n}×{estimate.seeds}" for estimate in line.levels.values())),
         unreadable=sum(scores.unparsed for scores in line.scores.values()) if line.scores else None,
         evaluated_on=line.evaluated_on,
         is_average=line.is_average,
     )
 
 
-def _score(level: str, found: Estimate) -> Score:
-    spread = f" ± {percent(found.spread)}" if found.spread is not None else ""
-    bounds = None if found.bounds is None else (100 * found.bounds[0], 100 * found.bounds[1])
-    return Score(level, percent(found.value) + spread, 100 * found.value, bounds)
+def _score(level: str, estimate: Estimate) -> Score:
+    spread = f" ± {percent(estimate.spread)}" if estimate.spread is not None else ""
+    bounds = None if estimate.bounds is None else (100 * estimate.bounds[0], 100 * estimate.bounds[1])
+    return Score(level, percent(estimate.value) + spread, 100 * estimate.value, bounds)
 
 
-def _difference(line: Line, one: str, other: str) -> Difference | None:
-    found = line.comparisons.get(one)
-    if found is None or found.reference != other:
+def _difference(line: Line, first: str, second: str) -> Difference | None:
+    comparison = line.comparisons.get(first)
+    if comparison is None or comparison.reference != second:
         return None
-    bounds = [] if found.bounds is None else [f"{percent(found.bounds[0])} to {percent(found.bounds[1])}"]
-    p = [] if found.corrected is None else [f"p {p_text(found.corrected)}"]
-    return Difference(f"{100 * found.difference:+.1f}", ", ".join(bounds + p), found.is_significant)
+    bounds = (
+        [] if comparison.bounds is None else [f"{percent(comparison.bounds[0])} to {percent(comparison.bounds[1])}"]
+    )
+    p = [] if comparison.corrected is None else [f"p {p_text(comparison.corrected)}"]
+    return Difference(f"{100 * comparison.difference:+.1f}", ", ".join(bounds + p), comparison.is_significant)
 
 
 def paper_lines(levels: Sequence[str]) -> list[PaperLine]:
-    """The averages over all eight tasks that are published, those with instructions apart."""
-    found = []
-    own = [one for one in paper().scores if one.benchmark == SUPERGLUE and one.task == AVERAGE]
+    """The published averages over all eight tasks, without and with instructions."""
+    lines = []
+    averages = [score for score in paper().scores if score.benchmark == SUPERGLUE and score.task == AVERAGE]
     for instruct in (False, True):
-        values = {one.arm: one for one in own if one.instruct == instruct}
+        values = {score.arm: score for score in averages if score.instruct == instruct}
         if {"original", "synthetic"} <= set(values):
-            found.append(
+            lines.append(
                 PaperLine(
                     model="Flan-T5" + (", instructions" if instruct else ""),
                     values=tuple(values[level].value if level in values else None for level in levels),
@@ -122,4 +124,4 @@ def paper_lines(levels: Sequence[str]) -> list[PaperLine]:
                     source=values["original"].source,
                 )
             )
-    return found
+    return lines

@@ -1,7 +1,7 @@
 "use strict";
-// The browser of rows. Every text goes to the page by textContent: what a model wrote is never markup.
+// The browser of rows. Every text enters the page as text content, so that nothing a model wrote becomes markup.
 (() => {
-  const AT_ONCE = 40; // entries that are added to the list in one go
+  const PAGE_SIZE = 40; // entries that are added to the list at once
   const data = JSON.parse(document.getElementById("entries").textContent);
   const element = (id) => document.getElementById(id);
   const [form, list, more, found] = ["filters", "list", "more", "found"].map(element);
@@ -9,23 +9,23 @@
   const hasPvi = data.entries.some((entry) => "pvi" in entry);
   const isRow = (entry) => !("step" in entry);
   const isFlipped = (entry) => "label" in entry && entry.before !== entry.label;
-  const labelOf = (entry) => ("label" in entry ? entry.label : entry.asked);
+  const labelOf = (entry) => ("label" in entry ? entry.label : entry.asked); // null if no label was asked for
   const spaced = (text) => text.replaceAll("_", " ");
   let matches = [];
   let shown = 0;
 
-  /** What is searched for: each of these words, anywhere in an entry. */
+  /** The words of the search; an entry matches if it contains all of them. */
   const words = () => plain(control.search.value).split(/\s+/).filter(Boolean);
   const plain = (text) => text.normalize("NFC").toLowerCase();
 
-  /** Everything that an entry says, the row itself first. */
+  /** All texts of an entry, those of the row itself first. */
   function textsOf(entry) {
     const named = [entry.texts ?? [], entry.rows?.flat() ?? [], entry.shown, entry.seed, entry.variant, entry.votes ?? []];
     const other = [entry.reason, entry.text, entry.explanation, labelOf(entry), entry.before, entry.slot, ...(entry.near ?? [])];
     return [...named.flat().map(([, text]) => text), ...other].filter((text) => typeof text === "string");
   }
 
-  /** The same to be searched; made once, when an entry is first searched. */
+  /** The same in the form that is searched; computed when an entry is first searched. */
   const searched = new WeakMap();
   function textOf(entry) {
     if (!searched.has(entry)) searched.set(entry, plain(textsOf(entry).join("\n")));
@@ -33,17 +33,17 @@
   }
 
   function filter() {
-    const wanted = words();
-    const task = data.tasks.findIndex((one) => one.title === control.task.value);
+    const searchWords = words();
+    const task = data.tasks.findIndex(({ title }) => title === control.task.value);
     const passes = (entry) =>
       (task < 0 || entry.task === task) &&
       (!control.label.value || labelOf(entry) === control.label.value) &&
       (!control.kind.value || (control.kind.value === "row") === isRow(entry)) &&
       (!control.flipped.checked || isFlipped(entry)) &&
       (!control.near.checked || "near" in entry) &&
-      wanted.every((word) => textOf(entry).includes(word));
+      searchWords.every((word) => textOf(entry).includes(word));
     matches = data.entries.filter(passes);
-    if (hasPvi && control.order.value) matches = matches.filter((entry) => "pvi" in entry).sort((one, other) => one.pvi - other.pvi);
+    if (hasPvi && control.order.value) matches = matches.filter((entry) => "pvi" in entry).sort((a, b) => a.pvi - b.pvi);
     list.replaceChildren();
     shown = 0;
     addEntries();
@@ -52,7 +52,7 @@
   }
 
   function addEntries() {
-    const next = matches.slice(shown, shown + AT_ONCE).map(shownEntry);
+    const next = matches.slice(shown, shown + PAGE_SIZE).map(shownEntry);
     list.append(...next);
     shown += next.length;
     more.hidden = shown >= matches.length;
@@ -66,16 +66,16 @@
     return made;
   }
 
-  /** The text with what was searched for marked. */
+  /** The text with the search words highlighted. */
   function marked(text) {
     const lower = text.toLowerCase();
-    const wanted = words();
-    if (!wanted.length || lower.length !== text.length) return [text];
+    const searchWords = words();
+    if (!searchWords.length || lower.length !== text.length) return [text];
     const parts = [];
     for (let from = 0; ; ) {
-      const places = wanted.map((word) => [lower.indexOf(word, from), word.length]).filter(([at]) => at >= 0);
-      if (!places.length) return [...parts, text.slice(from)];
-      const [at, length] = places.reduce((one, other) => (other[0] < one[0] || (other[0] === one[0] && other[1] > one[1]) ? other : one));
+      const hits = searchWords.map((word) => [lower.indexOf(word, from), word.length]).filter(([at]) => at >= 0);
+      if (!hits.length) return [...parts, text.slice(from)];
+      const [at, length] = hits.reduce((best, hit) => (hit[0] < best[0] || (hit[0] === best[0] && hit[1] > best[1]) ? hit : best));
       parts.push(text.slice(from, at), node("mark", "", text.slice(at, at + length)));
       from = at + length;
     }
@@ -97,26 +97,26 @@
     return made;
   }
 
-  /** What is seen of an entry before it is opened: its beginning, or where it says what was searched for. */
+  /** What is shown of an entry before it is opened: its beginning, or the text around a search word. */
   function lineOf(entry) {
-    const [wanted, texts] = [words(), textsOf(entry)];
-    const text = wanted.length && texts.find((one) => wanted.some((word) => plain(one).includes(word)));
-    const at = text ? Math.max(0, Math.min(...wanted.map((word) => text.toLowerCase().indexOf(word)).filter((place) => place >= 0)) - 40) : 0;
-    const whole = isRow(entry) ? entry.texts.map(([, own]) => own) : [entry.reason, entry.text ?? entry.explanation ?? ""];
+    const [searchWords, texts] = [words(), textsOf(entry)];
+    const text = searchWords.length && texts.find((candidate) => searchWords.some((word) => plain(candidate).includes(word)));
+    const at = text ? Math.max(0, Math.min(...searchWords.map((word) => text.toLowerCase().indexOf(word)).filter((index) => index >= 0)) - 40) : 0;
+    const whole = isRow(entry) ? entry.texts.map(([, value]) => value) : [entry.reason, entry.text ?? entry.explanation ?? ""];
     const line = text ? text.slice(Number.isFinite(at) ? at : 0) : whole.join(" · ");
     return (text && at > 0 ? "…" : "") + line.slice(0, 300);
   }
 
-  /** The steps of an entry, those that were taken, in their order. */
+  /** The steps that an entry went through, in order. */
   function story(entry) {
     const whole = node("div", "");
     const { seeds, checked } = data.tasks[entry.task];
     let [number, parts] = [0, null];
     const step = (title) => whole.append(node("h4", "", `${(number += 1)} ${title}`), (parts = node("dl", "")));
     const say = (name, text) => {
-      const told = node("dd", "", ...marked(String(text)));
-      told.dir = "auto";
-      parts.append(node("dt", "", name), told);
+      const value = node("dd", "", ...marked(String(text)));
+      value.dir = "auto";
+      parts.append(node("dt", "", name), value);
     };
     const sayAll = (pairs) => pairs.forEach(([name, text]) => say(name, typeof text === "number" ? entry.texts[text][1] : text));
     const variant = entry.variant.map(([name, text]) => `, ${name} ${text}`).join("");
@@ -133,12 +133,14 @@
     }
     step(isRow(entry) ? "Accepted" : entry.step === "balance" ? "Held back" : `Rejected at ${spaced(entry.step)}${label ? `, asked for ${label}` : ""}${variant}`);
     if (!isRow(entry)) say("reason", entry.reason);
-    if (!isRow(entry) && !rows.length) say("raw answer", entry.text);
+    if (!isRow(entry) && !rows.length) say("raw answer", entry.text ?? "");
     else if (entry.step === "self_correction" && entry.text) say("raw answer", entry.text);
     if (isRow(entry) && !checked) say("label", `${entry.label}, not checked`);
     if (isRow(entry)) for (const text of entry.near ?? []) say("repeats", text);
     if ("pvi" in entry) say("PVI", `${entry.pvi} bits`);
-    say("place", isRow(entry) ? `row ${entry.idx}, slot ${entry.slot}` : `slot ${entry.slot}`);
+    const slot = entry.slot === null ? [] : [`slot ${entry.slot}`]; // an unreadable list answer belongs to no slot
+    const position = isRow(entry) ? [`row ${entry.idx}`, ...slot] : slot;
+    if (position.length) say("position", position.join(", "));
     return whole;
   }
 
@@ -154,31 +156,31 @@
   }
 
   function offerLabels() {
-    const tasks = data.tasks.filter((one) => !control.task.value || one.title === control.task.value);
-    options(control.label, "any", [...new Set(tasks.flatMap((one) => one.labels))]);
+    const tasks = data.tasks.filter(({ title }) => !control.task.value || title === control.task.value);
+    options(control.label, "any", [...new Set(tasks.flatMap(({ labels }) => labels))]);
   }
 
-  /** The filters as they stand behind `#rows?`, so that a view can be linked to. */
+  /** Sets the filters from the address, `#rows?task=...`, so that a view can be linked to. */
   function readAddress() {
-    const [place, query] = location.hash.slice(1).split("?");
-    if (place !== "rows" || query === undefined) return;
-    const wanted = new URLSearchParams(query);
-    choose(control.task, wanted.get("task") ?? "");
+    const [section, query] = location.hash.slice(1).split("?");
+    if (section !== "rows" || query === undefined) return;
+    const given = new URLSearchParams(query);
+    choose(control.task, given.get("task") ?? "");
     offerLabels();
-    for (const id of ["label", "kind", "order"]) choose(control[id], wanted.get(id) ?? "");
-    control.search.value = wanted.get("search") ?? "";
-    for (const id of ["flipped", "near"]) control[id].checked = wanted.has(id);
+    for (const id of ["label", "kind", "order"]) choose(control[id], given.get(id) ?? "");
+    control.search.value = given.get("search") ?? "";
+    for (const id of ["flipped", "near"]) control[id].checked = given.has(id);
     filter();
     element("rows").focus();
   }
 
   function writeAddress() {
-    const set = Object.entries(control).map(([id, one]) => [id, one.type === "checkbox" ? (one.checked ? "1" : "") : one.value]);
+    const set = Object.entries(control).map(([id, input]) => [id, input.type === "checkbox" ? (input.checked ? "1" : "") : input.value]);
     const query = new URLSearchParams(set.filter(([, value]) => value)).toString();
     try {
       history.replaceState(null, "", query ? `#rows?${query}` : "#rows");
     } catch {
-      // a viewer that lets no page change its address: the filters work all the same
+      // some viewers do not let a page change its address; the filters work without it
     }
   }
 
@@ -191,13 +193,13 @@
   form.addEventListener("input", (event) => {
     if (event.target === control.task) offerLabels();
     later(filter, 0);
-    later(writeAddress, 300); // browsers refuse many changes of the address in a short time
+    later(writeAddress, 300); // browsers limit how often the address may change
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => (offerLabels(), filter(), writeAddress())));
   more.addEventListener("click", () => addEntries()[0].querySelector("summary").focus());
   addEventListener("hashchange", readAddress);
-  options(control.task, "all", data.tasks.map((one) => one.title));
+  options(control.task, "all", data.tasks.map(({ title }) => title));
   offerLabels();
   control.order.parentElement.hidden = !hasPvi;
   form.hidden = false;

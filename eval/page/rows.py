@@ -1,4 +1,4 @@
-"""The rows of a run for the page's browser: accepted and refused ones, each with its whole story, within so many bytes."""
+"""The rows of a run for the page's browser: accepted rows and rejects with all their steps, within a budget of bytes."""
 
 import json
 import re
@@ -11,16 +11,16 @@ from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
 from targen.tasks.task import Task
 
-REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that refuse what is there already
-# in a script element: markup, line ends of JavaScript, half characters
+REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that reject what exists already
+# in a script element: markup, line ends of JavaScript, lone surrogates
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was made for a task: its entries as JSON, in groups that are kept or left out as a whole.
+class TaskEntries:
+    """The entries of a task as JSON, in groups that are kept or left out as a whole.
 
-    `has_seeds`: instance seeds were asked for by themselves; `is_checked`: self-correction looked at the rows.
+    `has_seeds`: instance seeds were generated in a step of their own; `is_checked`: self-correction looked at the rows.
     """
 
     task: Task
@@ -31,101 +31,110 @@ class Made:
 
 @dataclass(frozen=True)
 class Group:
-    """An instance, a row or a pair (AX-g), or a refused attempt."""
+    """The entries of an instance (one row, or a pair in AX-g), or a reject."""
 
-    refused: bool
+    is_reject: bool
     key: str
     entries: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How many rows and refused attempts of a task are on the page, and how many there are."""
+class Sample:
+    """How many rows and rejects of a task are on the page, and how many the run has."""
 
     task: Task
     rows: int
-    of_rows: int
-    refused: int
-    of_refused: int
+    all_rows: int
+    rejects: int
+    all_rejects: int
 
 
 @dataclass(frozen=True)
 class Browser:
-    """`data` is JSON that can stand in a script element."""
+    """`data` is JSON that is safe inside a script element."""
 
     data: str
-    shown: tuple[Shown, ...]
+    samples: tuple[Sample, ...]
 
     @property
-    def is_whole(self) -> bool:
-        return all((one.rows, one.refused) == (one.of_rows, one.of_refused) for one in self.shown)
+    def is_complete(self) -> bool:
+        return all((sample.rows, sample.rejects) == (sample.all_rows, sample.all_rejects) for sample in self.samples)
 
 
-def made(paths: RunPaths, task: Task, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool) -> Made:
-    """All that was made for a task, the `number`th of the page. Raises: UserError where its files do not fit together."""
-    return Made(task, tuple(_groups(paths, number, task, _marks(analysis or {}))), has_seeds, is_checked)
+def task_entries(
+    paths: RunPaths, task: Task, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool
+) -> TaskEntries:
+    """The entries of a task; `number` is its index on the page. Raises: UserError if its files do not fit together."""
+    groups = tuple(_groups(paths, number, task, _row_findings(analysis or {})))
+    return TaskEntries(task, groups, has_seeds, is_checked)
 
 
-def browser(every: Sequence[Made], budget: int) -> Browser:
-    """What was made for all tasks; where that is more than `budget` bytes, an even sample in which pairs are whole."""
-    kept = _within([group for one in every for group in one.groups], budget)
-    shown = []
-    for one in every:
+def browser(tasks: Sequence[TaskEntries], budget: int) -> Browser:
+    """The entries of all tasks; if they exceed `budget` bytes, a uniform sample in which pairs stay complete."""
+    kept = _within([group for entries in tasks for group in entries.groups], budget)
+    samples = []
+    for entries in tasks:
         counts = [
-            sum(len(group.entries) for group in one.groups if group.refused == refused and (whole or id(group) in kept))
-            for refused in (False, True)
-            for whole in (False, True)
+            sum(
+                len(group.entries)
+                for group in entries.groups
+                if group.is_reject == is_reject and (count_all or id(group) in kept)
+            )
+            for is_reject in (False, True)
+            for count_all in (False, True)
         ]
-        shown.append(Shown(one.task, *counts))
+        samples.append(Sample(entries.task, *counts))
     heads = [
         {
-            "title": one.task.folder,
-            "labels": [label.name for label in one.task.labels],
-            "seeds": one.has_seeds,
-            "checked": one.is_checked,
+            "title": entries.task.folder,
+            "labels": [label.name for label in entries.task.labels],
+            "seeds": entries.has_seeds,
+            "checked": entries.is_checked,
         }
-        for one in every
+        for entries in tasks
     ]
-    entries = ",\n".join(text for one in every for group in one.groups if id(group) in kept for text in group.entries)
-    return Browser(f'{{"tasks": {_script_json(heads)}, "entries": [\n{entries}\n]}}', tuple(shown))
+    groups = [group for entries in tasks for group in entries.groups if id(group) in kept]
+    lines = ",\n".join(text for group in groups for text in group.entries)
+    return Browser(f'{{"tasks": {_script_json(heads)}, "entries": [\n{lines}\n]}}', tuple(samples))
 
 
 def _within(groups: Sequence[Group], budget: int) -> set[int]:
-    """The ids of as many as fit, by a draw that depends on nothing but their names."""
+    """The ids of as many groups as fit, drawn by their keys alone."""
     sizes = [sum(len(text.encode()) + 2 for text in group.entries) for group in groups]
     if sum(sizes) <= budget:
         return {id(group) for group in groups}
-    drawn = sorted(range(len(groups)), key=lambda place: blake2b(groups[place].key.encode(), digest_size=8).digest())
+    drawn = sorted(range(len(groups)), key=lambda index: blake2b(groups[index].key.encode(), digest_size=8).digest())
     kept, left = set(), budget
-    for place in drawn:
-        if sizes[place] <= left:
-            kept.add(id(groups[place]))
-            left -= sizes[place]
+    for index in drawn:
+        if sizes[index] <= left:
+            kept.add(id(groups[index]))
+            left -= sizes[index]
     return kept
 
 
-def _groups(paths: RunPaths, number: int, task: Task, marks: Mapping[int, Json]) -> Iterator[Group]:
+def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Json]) -> Iterator[Group]:
     folder = paths.synthetic(task.name)
     rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
     stories = [story for _, story in read_jsonl(folder / "provenance.jsonl")]
     if len(rows) != len(stories):
         raise UserError(
-            f"{folder / 'provenance.jsonl'}: got {len(stories)} stories, expected one for each of {len(rows)} rows. Generate again."
+            f"{folder / 'provenance.jsonl'}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."
         )
     for start in range(0, len(rows), task.rows_per_slot):
         pairs = zip(rows[start : start + task.rows_per_slot], stories[start : start + task.rows_per_slot], strict=True)
-        own = [{"task": number, **_row(task, row, story), **marks.get(row["idx"], {})} for row, story in pairs]
-        yield Group(False, f"{task.name} {own[0]['slot']}", tuple(map(_script_json, own)))
-    for _, reject in read_jsonl(folder / "rejects.jsonl"):
-        key = f"{task.name} {reject['slot']} {reject['attempt']}"
+        entries = [{"task": number, **_row(task, row, story), **findings.get(row["idx"], {})} for row, story in pairs]
+        yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(_script_json, entries)))
+    for line, reject in read_jsonl(folder / "rejects.jsonl"):
+        slot = reject.get("slot")  # an answer with a list of contexts or instance seeds belongs to no slot
+        key = f"{task.name} reject {line}" if slot is None else f"{task.name} {slot} {reject['attempt']}"
         yield Group(True, key, (_script_json({"task": number, **_reject(task, reject)}),))
 
 
 def _row(task: Task, row: Json, story: Json) -> Json:
-    """Texts that stand in the row and in its instance seed stand here once: there by their place among `texts`."""
+    """An entry. A text of the instance seed that is also in the row is given by its index in `texts`."""
     texts = plain_fields(task.view(row))
-    places = {text: place for place, (_, text) in enumerate(texts)}
-    seed = [[name, places.get(text, text)] for name, text in plain_fields(story["instance_seed"])]
+    index_of = {text: index for index, (_, text) in enumerate(texts)}
+    seed = [[name, index_of.get(text, text)] for name, text in plain_fields(story["instance_seed"])]
     return {
         "idx": row["idx"],
         "slot": story["slot"],
@@ -141,17 +150,17 @@ def _row(task: Task, row: Json, story: Json) -> Json:
 
 
 def _reject(task: Task, reject: Json) -> Json:
-    """`rows` of an attempt that came so far, else its raw answer. Runs of an earlier version say less."""
+    """An entry with the `rows` of the attempt if it got that far, else its raw answer. Older runs have fewer fields."""
     judged = {"before": reject["label_before"], "label": reject["label_after"]} if "label_after" in reject else {}
-    rows = [plain_fields(task.view(row)) for row in reject.get("rows", ())]
+    rows = [plain_fields(task.view(row)) for row in reject.get("rows") or ()]
     return {
-        "slot": reject["slot"],
+        "slot": reject.get("slot"),
         "step": reject["step"],
         "reason": reject["reason"],
         "asked": reject.get("label"),
-        "variant": plain_fields(reject.get("variant", {})),
+        "variant": plain_fields(reject.get("variant") or {}),
         "shown": _shown(reject),
-        "seed": plain_fields(reject.get("instance_seed", {})),
+        "seed": plain_fields(reject.get("instance_seed") or {}),
         "rows": rows,
         **judged,
         **({"explanation": reject["text"]} if judged and reject["step"] == "self_correction" else {}),
@@ -167,31 +176,31 @@ def plain_fields(fields: Mapping[str, object]) -> list[list[str]]:
 
 
 def _shown(story: Json) -> list[list[str]]:
-    """The context, or what other methods than TarGEN show in its place."""
-    found = plain_fields(story.get("attributes", {}))
+    """The context, or what methods other than TarGEN put into the prompt instead."""
+    fields = plain_fields(story.get("attributes") or {})
     if story.get("context"):
-        found.append(["context", story["context"]])
+        fields.append(["context", story["context"]])
     if "task_instruction" in story:
-        found.append(["instruction", story["task_instruction"]])
+        fields.append(["instruction", story["task_instruction"]])
     if "demonstrations" in story:
         rows = story["demonstrations"]
-        found.append(["demonstrations", f"{rows['task']} {rows['split']}, idx {', '.join(map(str, rows['idx']))}"])
-    return found
+        fields.append(["demonstrations", f"{rows['task']} {rows['split']}, idx {', '.join(map(str, rows['idx']))}"])
+    return fields
 
 
-def _marks(analysis: Json) -> dict[int, Json]:
+def _row_findings(analysis: Json) -> dict[int, Json]:
     """What the analysis says of single synthetic rows, by idx: which original rows they repeat, and their PVI in bits."""
     details = analysis.get("details", {})
-    found: dict[int, Json] = {}
-    for one in details.get("repeats", {}).get("b", []):
-        how = f"{one['similarity']:.2f} alike" if one["similarity"] is not None else "a run of words"
-        text = f"original {one['split']} row {one['original']}: {how}"
-        found.setdefault(one["idx"], {}).setdefault("near", []).append(text)
+    findings: dict[int, Json] = {}
+    for repeat in details.get("repeats", {}).get("b", []):
+        how = f"similarity {repeat['similarity']:.2f}" if repeat["similarity"] is not None else "a run of words"
+        text = f"original {repeat['split']} row {repeat['original']}: {how}"
+        findings.setdefault(repeat["idx"], {}).setdefault("near", []).append(text)
     for idx, bits in details.get("pvi", {}).get("b", {}).get("rows", []):
-        found.setdefault(idx, {})["pvi"] = bits
-    return found
+        findings.setdefault(idx, {})["pvi"] = bits
+    return findings
 
 
 def _script_json(value: object) -> str:
-    """JSON that neither ends its script element nor becomes markup, whatever its texts hold."""
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    """JSON that cannot end its script element or become markup, whatever its texts hold."""
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 from eval.analysis.figures.figures import draw_analyses
 from eval.page.build import Page, figure, html, starts
 from eval.page.contents import Contents, contents, missing_scores
-from eval.page.findings import findings, not_found
+from eval.page.findings import findings, not_measured
 from eval.page.funnel import counts_table
 from eval.page.headline import headlines
 from eval.reporting.paper_report import PaperReport, paper_report, write_figures, write_tables
@@ -109,7 +109,7 @@ def _page(
         figures=[figure(path) for path in figures],
         funnels=made.funnels,
         analyses=[findings(analysis) for analysis in made.analyses],
-        not_found=not_found(made.analyses),
+        not_measured=not_measured(made.analyses),
         browser=made.browser,
         starts=starts(read_record(settings.paths.record)),
         config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",

@@ -103,7 +103,7 @@ def test_the_page_has_the_whole_story_of_every_row(tmp_path: Path) -> None:
     generate(found)
     page = Elements(report(found))
     stories = lines(found.paths.synthetic("record") / "provenance.jsonl")
-    assert len(page.entries) == len(stories) and "Nothing was evaluated" in page.text
+    assert len(page.entries) == len(stories) and "This run has no evaluation yet" in page.text
     for entry, story in zip(page.entries, stories, strict=True):
         assert (entry["before"], entry["label"]) == (story["label_before"], story["label_after"])
         assert entry["shown"] == [["context", story["context"]]] and entry["explanation"] == story["explanation"]
@@ -129,7 +129,7 @@ def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> No
 def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=[rte,wsc]")
     generate(found)
-    for name, lost in (("rte", {"repeats nothing": 1, "in the set": 1}), ("wsc", {"instance seed written": 1})):
+    for name, lost in (("rte", {"repeat nothing": 1, "in the data set": 1}), ("wsc", {"have an instance seed": 1})):
         own = funnel(found.tasks[name], found.paths.synthetic(name) / "stats.json", has_seeds=True)
         assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
         assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
@@ -148,11 +148,11 @@ def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Pat
     assert len(page.entries) == 24 + 2  # RTE's, and what was refused of it
     for text in (
         "stats.json: got no contexts, rejects, duplicates",
-        "provenance.jsonl: got 25 stories, expected one for each of 24 rows",
-        "what is in the data of RTE: ",
+        "provenance.jsonl: got 25 lines, expected one for each of 24 rows",
+        "analysis of RTE: ",
         "rte.json: not a JSON object",
         "synthetic rows of WSC: not generated",
-        "what is in the data of CB, COPA: not analysed",
+        "analysis of CB, COPA: not done",
     ):
         assert text in page.text
 
@@ -161,13 +161,13 @@ def test_steps_that_were_not_taken_are_not_told(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
     generate(found)
     page = Elements(report(found))
-    assert '"checked": false' in page.scripts[0] and "passes self-correction" not in page.text
+    assert '"checked": false' in page.scripts[0] and "pass self-correction" not in page.text
 
 
 def test_every_start_of_the_run_is_told(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=rte")
     generate(found)
-    assert "typed one by one" in Elements(report(found)).text
+    assert "started one by one" in Elements(report(found)).text
     first = {"overrides": ["task=rte", "report.title=It's mine"], "git_commit": "abc", "seconds": {"generate": 1.5}}
     record = {"overrides": ["phases=[report]"], "seconds": {}, "earlier_starts": [first]}
     (tmp_path / "run.json").write_text(json.dumps(record))
@@ -204,7 +204,7 @@ def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> Non
     path = found.paths.synthetic("rte") / "train.jsonl"
     write_jsonl(path, [row | {"premise": f"{row['premise']} Indeed."} for row in lines(path)])
     page = Elements(report(found))
-    assert "what is in the data of RTE: the rows have changed since they were analysed" in page.text
+    assert "analysis of RTE: the rows have changed since they were analysed" in page.text
     assert not any("near" in entry and "texts" in entry for entry in page.entries)
 
 

@@ -131,7 +131,7 @@ def test_a_view_can_be_linked_to(chromium: Any, run: Settings) -> None:
     reject = lines(run.paths.synthetic("wsc") / "rejects.jsonl")[0]
     shown = view.story()
     assert reject["reason"] in shown and reject["context"] in shown and f"asked for {reject['label']}" in shown
-    view.page.click("#funnel-rte a:has-text('what was refused')")
+    view.page.click("#funnel-rte a:has-text('rejected or held back')")
     assert view.leaves(0, 2) and view.page.input_value("#task") == "RTE" and not view.errors
 
 

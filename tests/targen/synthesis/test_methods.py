@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.page.rows import browser
-from eval.page.rows import made as entries_of
+from eval.page.rows import task_entries as entries_of
 from targen.config.group_files import task_from_file
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows
