@@ -15,6 +15,7 @@ from eval.page.rows import REPEATS
 from eval.reporting.report import report
 from targen.config.settings import Settings
 from targen.generate import generate
+from targen.runtime.jsonl import write_jsonl
 from tests.support.commands import lines, settings
 from tests.support.page_runs import HOSTILE, filter_times, first_paint, hostile_run, many_rows
 
@@ -133,6 +134,20 @@ def test_a_view_can_be_linked_to(chromium: Any, run: Settings) -> None:
     assert reject["reason"] in shown and reject["context"] in shown and f"asked for {reject['label']}" in shown
     view.page.click("#funnel-rte a:has-text('rejected or held back')")
     assert view.leaves(0, 2) and view.page.input_value("#task") == "RTE" and not view.errors
+
+
+def test_a_reject_without_slot_label_and_context_is_shown_with_its_answer(chromium: Any, tmp_path: Path) -> None:
+    run = settings(f"run.dir={tmp_path}", "task=wsc")
+    generate(run)
+    path = run.paths.synthetic("wsc") / "rejects.jsonl"
+    unreadable = dict.fromkeys(("slot", "label", "context", "instance_seed")) | {"attempt": 0, "variant": {}}
+    unreadable |= {"step": "contexts", "reason": "no list in the answer", "text": "I would rather not."}
+    write_jsonl(path, [unreadable, *lines(path)])
+    view = opened(chromium, report(run), "#rows?search=rather")
+    assert view.leaves(0, 1)
+    shown = view.story()
+    assert "Rejected at contexts" in shown and "no list in the answer" in shown and "I would rather not." in shown
+    assert "null" not in shown and "undefined" not in shown and not view.errors
 
 
 def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Path) -> None:
