@@ -29,9 +29,9 @@ from targen.runtime.run_lock import locked
 from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.demonstrations import train_rows
-from targen.synthesis.engine import Engine
+from targen.synthesis.engine import Engine, Workflow
 from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
-from targen.synthesis.recipe import Job, Recipe
+from targen.synthesis.recipe import Recipe
 from targen.synthesis.shards import shard_name, write_done
 from targen.synthesis.shortest_requests import shortest_requests
 from targen.synthesis.slots import Shard, seed_groups
@@ -157,7 +157,7 @@ def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows |
     return None if split.is_fixture else evaluation_rows(task, split)
 
 
-def _answered(jobs: list[Job], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
+def _answered(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
     """What comes of the jobs, with all their calls from the logs or from the backend; see Engine.run."""
     with Progress("generate", "calls") as progress:
 
@@ -165,7 +165,7 @@ def _answered(jobs: list[Job], usage: "_Usage", calls: CallLog, llm: LLM) -> lis
             usage.add(request, answer)
             progress.advance(request.step if asked else f"{request.step} (on record)")
 
-        return Engine(llm, calls, observe).run(jobs)
+        return Engine(llm, calls, observe).run(workflows)
 
 
 def recipes(settings: Settings) -> list[Recipe]:

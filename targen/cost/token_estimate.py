@@ -19,8 +19,9 @@ from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.randomness import rng
+from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
-from targen.synthesis.recipe import Job, Recipe
+from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Slot, seed_place
 from targen.synthesis.steps import make_instance
 from targen.tasks.task import Task
@@ -51,10 +52,11 @@ class Measure:
 def measure(recipe: Recipe, count: Counted) -> Measure:
     """Drives the jobs of a recipe for the instances on record, or for one of each label cell."""
     calls: dict[Step, Call] = {}
-    pools, seen = _driven(write_lists(recipe), _lists(recipe.task.name))
+    written_lists, seen = _driven(write_lists(recipe), _lists(recipe.task.name))
+    item_lists = written_lists.lists
     if seen:
         prompts = sum(count(_text(request)) for request, _ in seen)
-        written = count(json.dumps(pools, ensure_ascii=False))  # what was taken, for an answer may list more
+        written = count(json.dumps(item_lists, ensure_ascii=False))  # what was taken, for an answer may list more
         calls["contexts"] = Call(len(seen), prompts / len(seen), written / len(seen))
     samples = _recorded_samples(recipe)
     recorded = bool(samples)
@@ -65,7 +67,7 @@ def measure(recipe: Recipe, count: Counted) -> Measure:
     recipe = replace(recipe, seed=RECORDED_SEED)
     for slot, texts in samples:
         shown = {**texts, "instance_seeds": [texts] * recipe.seeds_per_context}
-        _, seen = _driven(make_instance(recipe, pools, slot, 0), itertools.repeat(shown))
+        _, seen = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
         times |= Counter(request.step for request, _ in seen)
         for request, text in seen:
             lengths[request.step].append((count(_text(request)), count(text)))
@@ -75,15 +77,15 @@ def measure(recipe: Recipe, count: Counted) -> Measure:
     return Measure(calls, recorded)
 
 
-def _driven(job: Job, texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
+def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
     """A job's result, and what it asked, each with its answer: the next of `texts`, in the form that is asked for."""
     seen: list[tuple[Request, str]] = []
 
-    def drive(job: Job) -> Any:
+    def drive(workflow: Workflow[Any]) -> Any:
         value: Any = None
         while True:
             try:
-                wanted = job.send(value)
+                wanted = workflow.send(value)
             except StopIteration as stop:
                 return stop.value
             if isinstance(wanted, Request):
@@ -93,7 +95,7 @@ def _driven(job: Job, texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, s
             else:
                 value = [drive(inner) for inner in wanted]
 
-    return drive(job), seen
+    return drive(workflow), seen
 
 
 def _value(schema: Json, name: str, texts: Json) -> Any:

@@ -65,10 +65,13 @@ def _stories(state: Synthesis, selection: Selection) -> Iterator[Json]:
 
 
 def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
-    """What was refused, in slot order, then what was held back; each with the label that was asked for."""
+    """What was refused, lists first, then in slot order, then what was held back; each with the label that was asked for."""
     task = state.task
-    for reject in sorted(state.rejects, key=lambda reject: (reject.slot, reject.attempt)):
-        yield state.store.reject(reject) | _asked(task, reject.slot) | _judged(reject.label_change)
+    for reject in (reject for reject in state.rejects if reject.slot is None):
+        yield state.store.reject(reject) | {"label": None, "variant": {}}
+    of_slots = [(reject.slot, reject) for reject in state.rejects if reject.slot is not None]
+    for slot, reject in sorted(of_slots, key=lambda pair: (pair[0], pair[1].attempt)):
+        yield state.store.reject(reject) | _asked(task, slot) | _judged(reject.label_change)
     for slot in selection.surplus:
         candidate = state.candidate(slot)
         held = {

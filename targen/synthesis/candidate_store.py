@@ -40,7 +40,7 @@ class StoredCandidate:
 class StoredReject:
     """What memory holds of a reject."""
 
-    slot: Slot
+    slot: Slot | None
     attempt: int
     step: str
     kind: str  # the reason without the particulars of the row, for counting
@@ -92,7 +92,11 @@ class CandidateStore:
 
     def reject(self, refused: StoredReject) -> Json:
         """The line of rejects.jsonl."""
-        place = {"slot": str(refused.slot), "attempt": refused.attempt, "step": refused.step}
+        place = {
+            "slot": None if refused.slot is None else str(refused.slot),
+            "attempt": refused.attempt,
+            "step": refused.step,
+        }
         return place | self._get(refused.place)
 
     def _put(self, record: Json) -> int:

@@ -1,30 +1,32 @@
-"""Runs jobs until all are done: requests to the backend, answers to the log, answers to the jobs.
+"""Runs workflows until all are done: requests to the backend, answers to the log, answers to the workflows.
 
-Jobs of all tasks and steps run at once; a job goes on as soon as its own answer is there, so no step waits for
-another and the backend stays full. What the jobs return never depends on the order in which answers come.
+A workflow is a generator. It yields a Request and is sent its Answer, or yields workflows, which run side by side, and is
+sent the list of their results. Workflows of all tasks and steps run at once; each goes on as soon as its own answer is
+there, so no step waits for another and the backend stays busy. Their results never depend on the order of the answers.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, Failure, Request
 from targen.runtime.errors import UserError
 from targen.runtime.signals import raise_if_stopped
-from targen.synthesis.recipe import Job
 
+Result = TypeVar("Result")
+Workflow = Generator[Any, Any, Result]
 SHARED_STEPS = ("contexts", "instance_seed")  # their calls serve several slots
-Observer = Callable[[Request, Answer, bool], None]  # each call once; True: asked now, False: on record
+Observer = Callable[[Request, Answer, bool], None]  # is told of each call once; True: asked now, False: on record
 
 
 @dataclass(eq=False)
 class _Group:
-    """Jobs that run side by side, made one by one as they are started, and the job that waits for all of them."""
+    """Workflows that run side by side, created as they are started, and the workflow that waits for them."""
 
     parent: "_Running | None"
-    waiting: Iterator[Job]
+    waiting: Iterator[Workflow[Any]]
     results: list[Any] = field(default_factory=list)
     open: int = 0
     all_started: bool = False
@@ -33,14 +35,14 @@ class _Group:
 
 @dataclass
 class _Running:
-    job: Job
+    workflow: Workflow[Any]
     group: _Group
-    place: int
+    position: int  # of its result among those of the group
 
 
 @dataclass
 class Engine:
-    """One drive of jobs over one backend."""
+    """One run of workflows on one backend."""
 
     llm: LLM
     calls: CallLog
@@ -51,12 +53,12 @@ class Engine:
     _groups: deque[_Group] = field(default_factory=deque)
     _failures: list[Failure] = field(default_factory=list)
 
-    def run(self, jobs: list[Job]) -> list[Any]:
-        """The results of the jobs, in their order; of a job that a UserError ended, the error.
+    def run(self, workflows: list[Workflow[Any]]) -> list[Any]:
+        """The results of the workflows, in their order; for a workflow that a UserError ended, the error.
 
-        Raises: UserError when calls stay without an answer.
+        Raises: UserError if calls stay unanswered.
         """
-        top = self._spawn(None, jobs)
+        top = self._spawn(None, workflows)
         while self._advance() or self._waiters:
             raise_if_stopped()
             if self._waiters:
@@ -71,12 +73,12 @@ class Engine:
         first = self._failures[0]
         return (
             f"generator: {len(self._failures)} calls got no answer ({counts}); the first, {first.id}: {first.reason}. "
-            f"{len(self.calls)} answers are kept. Mend the cause and start the same command again to go on."
+            f"{len(self.calls)} answers are saved. Fix the cause and rerun the command to resume."
         )
 
-    def _spawn(self, parent: _Running | None, jobs: Iterable[Job]) -> _Group:
-        """A new group; one within a task's group goes first, for a started instance is finished before a new one."""
-        group = _Group(parent, iter(jobs))
+    def _spawn(self, parent: _Running | None, workflows: Iterable[Workflow[Any]]) -> _Group:
+        """A new group. One inside a task's group goes first: a started instance is finished before a new one starts."""
+        group = _Group(parent, iter(workflows))
         if parent is not None and parent.group.parent is not None:
             self._groups.appendleft(group)
         else:
@@ -84,7 +86,7 @@ class Engine:
         return group
 
     def _advance(self) -> bool:
-        """Runs every job as far as it goes; starts new ones while the backend has room. False: nothing is left."""
+        """Runs every workflow as far as it goes; starts new ones while the backend has room. False: nothing is left."""
         moved = False
         while True:
             while self._ready:
@@ -93,9 +95,9 @@ class Engine:
             if not self._groups or len(self._waiters) >= self.llm.window or self._failures:
                 return moved
             group = self._groups[0]
-            job = next(group.waiting, None)
-            if job is not None:
-                self._ready.append((_Running(job, group, len(group.results)), None))
+            workflow = next(group.waiting, None)
+            if workflow is not None:
+                self._ready.append((_Running(workflow, group, len(group.results)), None))
                 group.results.append(None)
                 group.open += 1
             else:
@@ -105,22 +107,23 @@ class Engine:
                 self._close_if_done(group)
 
     def _step(self, running: _Running, value: Any) -> None:
-        """Gives a job what it waits for; a UserError of one of its jobs is thrown into it."""
+        """Gives a workflow what it waits for; a UserError of one of its workflows is thrown into it."""
         try:
-            wanted = running.job.throw(value) if isinstance(value, UserError) else running.job.send(value)
+            workflow = running.workflow
+            yielded = workflow.throw(value) if isinstance(value, UserError) else workflow.send(value)
         except StopIteration as stop:
             self._finish(running, stop.value)
             return
         except UserError as err:
             self._fail(running, err)
             return
-        if isinstance(wanted, Request):
-            self._ask(running, wanted)
+        if isinstance(yielded, Request):
+            self._ask(running, yielded)
         else:
-            self._spawn(running, wanted)
+            self._spawn(running, yielded)
 
     def _fail(self, running: _Running, error: UserError) -> None:
-        """Ends a job; the others of its group, but for the jobs of the tasks, are of no use then."""
+        """Ends a workflow. The others of its group are then useless, except at the top, where each is a task."""
         group = running.group
         if group.parent is None:
             self._finish(running, error)
@@ -137,13 +140,13 @@ class Engine:
             self._ready.append((running, answer))
         elif request.id in self._waiters:
             self._waiters[request.id][1].append(running)
-        elif not self._failures:  # after a failure nothing new is asked; what is under way is still taken in
+        elif not self._failures:  # after a failure nothing new is asked; answers under way are still taken
             self._waiters[request.id] = (request, [running])
             self.llm.submit(request)
 
     def _finish(self, running: _Running, result: Any) -> None:
         group = running.group
-        group.results[running.place] = result
+        group.results[running.position] = result
         group.open -= 1
         self._close_if_done(group)
 
@@ -152,17 +155,17 @@ class Engine:
             self._ready.append((group.parent, group.results))
 
     def _take_answers(self) -> None:
-        for done in self.llm.collect():
-            request, runnings = self._waiters.pop(done.id)
-            if isinstance(done, Answer):
-                self.calls.put(request, done)
-                self._observe_once(request, done, True)
-                self._ready.extend((running, done) for running in runnings)
+        for outcome in self.llm.collect():
+            request, waiters = self._waiters.pop(outcome.id)
+            if isinstance(outcome, Answer):
+                self.calls.put(request, outcome)
+                self._observe_once(request, outcome, True)
+                self._ready.extend((running, outcome) for running in waiters)
             else:
-                self._failures.append(done)
+                self._failures.append(outcome)
 
     def _observe_once(self, request: Request, answer: Answer, asked: bool) -> None:
-        """Reports a call; those that several slots use, only once."""
+        """Reports a call; a call that several slots share is reported once."""
         if request.step in SHARED_STEPS:
             if request.id in self._shared:
                 return

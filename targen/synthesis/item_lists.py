@@ -1,158 +1,174 @@
-"""Lists that a model writes before the instances: contexts, values of attributes, instructions."""
+"""Lists that the model writes before the instances: contexts, values of attributes, instructions."""
 
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from targen.llm.messages import Answer, read_object
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.randomness import rng
+from targen.synthesis.engine import Workflow
 from targen.synthesis.prompts import Prompt, contexts_prompt, instructions_prompt, values_prompt
-from targen.synthesis.recipe import ATTRIBUTE, Awaited, ItemLists, Job, Recipe
+from targen.synthesis.recipe import ATTRIBUTE, InstanceSeed, ItemLists, Recipe, Reject
 from targen.text.normalise import rouge_l, words
 from targen.text.similarity import trigrams
 
 log = logging.getLogger(__name__)
 CONTEXTS_PER_CALL = 40
-FURTHER_ROUNDS = 8  # beyond those that a list takes if nothing is dropped. Constant: a run's prompts depend on it
-SAME = 0.8  # similarity from which an item repeats another
+FURTHER_ROUNDS = 8  # beyond those that a list takes if no item is dropped. Constant: the prompts of a run depend on it
+SAME = 0.8  # Jaccard similarity of trigrams from which an item repeats an earlier one
 
-Part = int | tuple[str, int]  # a trigram, or a word with the number of its occurrence
+Feature = int | tuple[str, int]  # of an item: a trigram, or a word with the number of its occurrence
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A list to be written: `prompt` asks for so many more items, shown some of those that there are."""
+class ListSpec:
+    """A list to be written. `prompt` asks for a number of further items and shows some earlier ones."""
 
     name: str  # of its items, in prompts and provenance
     plural: str  # field of the answer
-    place: str  # before the number of the round, in the place of a call
+    place: str  # first part of a call's place in the run, before the number of the round
     size: int
     per_call: int
     prompt: Callable[[int, list[str]], Prompt]
-    shown: int | None = None  # at most so many, drawn anew for every call; None: all
-    near_copy: float | None = (
-        None  # an item with this ROUGE-L to an earlier one is dropped; None: one that is the same up to a letter or two
-    )
+    shown: int | None = None  # earlier items shown at most, drawn anew for every call; None: all
+    near_copy: float | None = None  # ROUGE-L from which an item is a copy; None: equal up to a letter or two
 
 
-def write_lists(recipe: Recipe) -> Generator[Awaited, list[list[str]], ItemLists]:
-    """All lists that the method needs, side by side."""
-    pools = list_specs(recipe)
-    jobs: list[Job] = [list_items(recipe, pool) for pool in pools]
-    lists = yield jobs
-    return {pool.name: items for pool, items in zip(pools, lists, strict=True)}
+@dataclass(frozen=True)
+class WrittenLists:
+    """The lists by name, and the answers that could not be read."""
+
+    lists: ItemLists
+    rejects: tuple[Reject, ...]
 
 
-def list_specs(recipe: Recipe) -> list[Pool]:
-    """The lists that a method needs before the instances."""
+def write_lists(recipe: Recipe) -> Workflow[WrittenLists]:
+    """All lists that the method needs, written side by side."""
+    specs = list_specs(recipe)
+    rejects: list[Reject] = []
+    lists: list[list[str]] = yield [write_list(recipe, spec, rejects) for spec in specs]
+    ordered = sorted(rejects, key=lambda reject: (reject.attempt, reject.call_ids))
+    return WrittenLists({spec.name: items for spec, items in zip(specs, lists, strict=True)}, tuple(ordered))
+
+
+def list_specs(recipe: Recipe) -> list[ListSpec]:
+    """The lists that the method needs before the instances."""
     method, task = recipe.method, recipe.task
-    found = []
+    specs = []
     if method.contexts is not None and recipe.file_seeds is None:
         prompt = partial(contexts_prompt, method, task)
-        found.append(Pool("context", "contexts", "", recipe.contexts, CONTEXTS_PER_CALL, prompt))
+        specs.append(ListSpec("context", "contexts", "", recipe.contexts, CONTEXTS_PER_CALL, prompt))
     if method.attributes is not None:
         size = method.attributes.values
         for number, name in enumerate(task.attributes):
             prompt = partial(values_prompt, method, task, name)
-            found.append(Pool(ATTRIBUTE + name, "values", f"attr{number}-", size, CONTEXTS_PER_CALL, prompt))
+            specs.append(ListSpec(ATTRIBUTE + name, "values", f"attr{number}-", size, CONTEXTS_PER_CALL, prompt))
     if (step := method.instructions) is not None:
         prompt = partial(instructions_prompt, method, task)
         size, copy = recipe.contexts, step.near_copy
-        found.append(Pool("task_instruction", "instructions", "instr-", size, step.per_call, prompt, step.shown, copy))
-    return found
+        specs.append(
+            ListSpec("task_instruction", "instructions", "instr-", size, step.per_call, prompt, step.shown, copy)
+        )
+    return specs
 
 
-def list_items(recipe: Recipe, pool: Pool) -> Generator[Awaited, Answer, list[str]]:
-    """Different items, asked for in rounds that show those named so far; fewer than asked where they run out."""
-    named = _Named(pool.near_copy)
-    found = named.items
-    rounds = math.ceil(pool.size / pool.per_call) + FURTHER_ROUNDS
+def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflow[list[str]]:
+    """Distinct items, requested in rounds that show earlier ones; fewer than requested if the model runs out of them.
+
+    An answer that cannot be read is added to `rejects`, with its round as the attempt. Raises: UserError if no answer
+    can be read.
+    """
+    distinct = _DistinctItems(spec.near_copy)
+    items = distinct.items
+    rounds = math.ceil(spec.size / spec.per_call) + FURTHER_ROUNDS
     for number in range(rounds):
-        count = min(pool.per_call, pool.size - len(found))
+        count = min(spec.per_call, spec.size - len(items))
         if count == 0:
-            return found
-        request = recipe.request(
-            "contexts", f"{pool.place}r{number}", pool.prompt(count, _shown(recipe, pool, found, number))
-        )
-        answer = yield request
+            return items
+        prompt = spec.prompt(count, _shown(recipe, spec, items, number))
+        request = recipe.request("contexts", f"{spec.place}r{number}", prompt)
+        answer: Answer = yield request
         try:
-            items = read_object(answer, request.schema)[pool.plural][:count]
-        except RowError:
-            continue
-        for item in items:
-            named.add(item)
-    if not found:
+            for item in read_object(answer, request.schema)[spec.plural][:count]:
+                distinct.add(item)
+        except RowError as err:
+            seed = InstanceSeed({}, "", (answer.id,))
+            rejects.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+    if not items:
         raise UserError(
-            f"{recipe.task.name}: no {pool.name} could be read from {rounds} answers of {recipe.model}, expected "
-            f"{pool.size}. Look at the texts in calls/{recipe.task.name}.jsonl of the run, and take another model and run.dir."
+            f"{recipe.task.name}: got no readable {spec.name} in {rounds} answers of {recipe.model}, expected {spec.size}. "
+            f"Look at the answers in calls/{recipe.task.name}.jsonl of the run, then use another model and run.dir."
         )
-    if len(found) < pool.size:
+    if len(items) < spec.size:
         log.warning(
-            "generate: %s: got %d different items for %s from %d answers, %d were asked for. The rows are less varied; a "
-            "model that repeats itself less, or a higher synth.sampling.contexts.temperature, in another run.dir gives more.",
-            *(recipe.task.name, len(found), pool.name, rounds, pool.size),
+            "generate: %s: got %d different items for %s from %d answers, expected %d. The rows will be less varied. For "
+            "more, use a model that repeats itself less or a higher synth.sampling.contexts.temperature, in another run.dir.",
+            *(recipe.task.name, len(items), spec.name, rounds, spec.size),
         )
-    return found
+    return items
 
 
-def _shown(recipe: Recipe, pool: Pool, found: list[str], number: int) -> list[str]:
-    if pool.shown is None or len(found) <= pool.shown:
-        return found
-    chance = rng(recipe.seed, recipe.task.name, pool.name, number)
-    return [found[place] for place in sorted(chance.sample(range(len(found)), pool.shown))]
+def _shown(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> list[str]:
+    if spec.shown is None or len(items) <= spec.shown:
+        return items
+    chance = rng(recipe.seed, recipe.task.name, spec.name, number)
+    return [items[position] for position in sorted(chance.sample(range(len(items)), spec.shown))]
 
 
 @dataclass
-class _Named:
-    """The items named so far, and beside each what a new one is held against."""
+class _DistinctItems:
+    """The items so far, each with what a new one is compared with."""
 
-    near_copy: float | None  # as of the pool
+    near_copy: float | None  # as in ListSpec
     items: list[str] = field(default_factory=list)
     _words: list[list[str]] = field(default_factory=list)
-    _parts: list[frozenset[Part]] = field(default_factory=list)
+    _features: list[frozenset[Feature]] = field(default_factory=list)
 
     def add(self, item: str) -> None:
-        """Takes an item up, unless it has no words or is a copy of one that is there."""
-        own = words(item)
-        parts = _trigrams(item) if self.near_copy is None else _counted(own)
-        if own and not self._has_copy(own, parts):
+        """Adds an item unless it has no words or is a copy of an earlier one."""
+        item_words = words(item)
+        features = _trigrams(item) if self.near_copy is None else _counted(item_words)
+        if item_words and not self._has_copy(item_words, features):
             self.items.append(" ".join(item.split()))
-            self._words.append(own)
-            self._parts.append(parts)
+            self._words.append(item_words)
+            self._features.append(features)
 
-    def _has_copy(self, own: list[str], parts: frozenset[Part]) -> bool:
+    def _has_copy(self, item_words: list[str], features: frozenset[Feature]) -> bool:
         if self.near_copy is None:
-            return own in self._words or self._has_like(parts)
+            return item_words in self._words or self._has_similar(features)
         return any(
-            _most_rouge_l(parts, shared) >= self.near_copy and rouge_l(own, other) >= self.near_copy
-            for other, shared in zip(self._words, self._parts, strict=True)
+            _most_rouge_l(features, earlier) >= self.near_copy and rouge_l(item_words, earlier_words) >= self.near_copy
+            for earlier_words, earlier in zip(self._words, self._features, strict=True)
         )
 
-    def _has_like(self, parts: frozenset[Part]) -> bool:
-        """Whether the Jaccard similarity to an item reaches SAME; only where the sizes let it, shared parts are counted."""
-        least, most = SAME * len(parts), len(parts) / SAME
-        near = (other for other in self._parts if least <= len(other) <= most)
-        return any((both := len(parts & other)) and both / (len(parts) + len(other) - both) >= SAME for other in near)
+    def _has_similar(self, features: frozenset[Feature]) -> bool:
+        """Whether the Jaccard similarity to an item reaches SAME. Shared features are counted only if the sizes allow it."""
+        least, most = SAME * len(features), len(features) / SAME
+        near = (earlier for earlier in self._features if least <= len(earlier) <= most)
+        return any(
+            (shared := len(features & earlier)) and shared / (len(features) + len(earlier) - shared) >= SAME
+            for earlier in near
+        )
 
 
-def _trigrams(item: str) -> frozenset[Part]:
+def _trigrams(item: str) -> frozenset[Feature]:
     return frozenset(trigrams(item).tolist())
 
 
-def _counted(own: list[str]) -> frozenset[Part]:
+def _counted(item_words: list[str]) -> frozenset[Feature]:
     """The words, each with the number of its occurrence: a multiset as a set."""
     seen: Counter[str] = Counter()
-    found: list[Part] = []
-    for word in own:
-        found.append((word, seen[word]))
+    features: list[Feature] = []
+    for word in item_words:
+        features.append((word, seen[word]))
         seen[word] += 1
-    return frozenset(found)
+    return frozenset(features)
 
 
-def _most_rouge_l(one: frozenset[Part], other: frozenset[Part]) -> float:
-    """A bound of ROUGE-L: no common subsequence is longer than the words that both have."""
-    return 2 * len(one & other) / (len(one) + len(other))
+def _most_rouge_l(first: frozenset[Feature], second: frozenset[Feature]) -> float:
+    """An upper bound of ROUGE-L: no common subsequence is longer than the words that both have."""
+    return 2 * len(first & second) / (len(first) + len(second))

@@ -1,9 +1,8 @@
 """What decides what is asked for a task, and what comes of an attempt: a candidate, or a reject with its reason."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from targen.config.groups.generation import Sampling, Step
 from targen.config.groups.method import Method
@@ -15,7 +14,6 @@ from targen.synthesis.prompts import Prompt, seed_variant_keys
 from targen.synthesis.slots import SeedGroup, Shard, Slot, seed_groups, seed_place, shard_of_call
 from targen.tasks.task import Row, Task
 
-Awaited = Any  # what a job yields: a Request, or jobs that run side by side
 ItemLists = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
 ATTRIBUTE = "attributes."  # before the names of pools of attribute values
 
@@ -53,7 +51,7 @@ class InstanceSeed:
 class Reject:
     """An attempt that came to nothing: the step that failed, the raw text of its answer, and what it was made from."""
 
-    slot: Slot
+    slot: Slot | None  # None: an answer that no single slot waits for, such as a list of contexts
     attempt: int
     step: str
     reason: str
@@ -103,9 +101,6 @@ class Recipe:
         number = rng(self.seed, self.task.name, step, place).getrandbits(31)
         sampling = sampling or self.sampling[step]
         return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
-
-
-Job = Generator[Awaited, Any, Any]
 
 
 class StepError(Exception):

@@ -5,14 +5,14 @@ What runs when is the engine's affair (targen/engine.py); nothing here knows of 
 """
 
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from targen.llm.messages import Answer, Request, read_object
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
+from targen.synthesis.engine import Workflow
 from targen.synthesis.prompts import (
     attributes_text,
     demonstrations_text,
@@ -21,14 +21,12 @@ from targen.synthesis.prompts import (
     self_correction_prompt,
     whole_prompt,
 )
-from targen.synthesis.recipe import ATTRIBUTE, Awaited, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
+from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
 from targen.synthesis.slots import Slot, context_of_call, draw_items, seed_place
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 
-def make_instance(
-    recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int
-) -> Generator[Awaited, Any, Candidate | Reject]:
+def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> Workflow[Candidate | Reject]:
     """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
     rows: list[Row] = []
     try:
@@ -67,9 +65,7 @@ def make_instance(
     )
 
 
-def write_instance_seed(
-    recipe: Recipe, contexts: list[str], slot: Slot, attempt: int
-) -> Generator[Awaited, Any, InstanceSeed]:
+def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:
     """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     if recipe.file_seeds is not None:
@@ -114,7 +110,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
 
 def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
-) -> Generator[Awaited, Any, tuple[list[Row], tuple[str, ...]]]:
+) -> Workflow[tuple[list[Row], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
@@ -133,9 +129,7 @@ def generate(
     return rows, calls
 
 
-def write_whole(
-    recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int
-) -> Generator[Awaited, Any, tuple[InstanceSeed, list[Row]]]:
+def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> Workflow[tuple[InstanceSeed, list[Row]]]:
     """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
     task = recipe.task
     assert task.whole is not None
@@ -196,7 +190,7 @@ class Verdict:
 
 def self_correct(
     recipe: Recipe, slot: Slot, attempt: int, row: Row, seed: InstanceSeed, label: str, calls: tuple[str, ...]
-) -> Generator[Awaited, Any, Verdict]:
+) -> Workflow[Verdict]:
     """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
 
     A correction that cannot be read is no vote; with as many votes for another label as for its own, the instance keeps
@@ -240,7 +234,7 @@ class _Opinion:
     problem: str | None = None
 
 
-def _correction(recipe: Recipe, request: Request) -> Generator[Awaited, Any, _Opinion]:
+def _correction(recipe: Recipe, request: Request) -> Workflow[_Opinion]:
     answer: Answer = yield request
     try:
         found = read_object(answer, request.schema)

@@ -2,10 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
 
 from targen.data.contamination import EvaluationRows
 from targen.runtime.errors import UserError
@@ -18,8 +17,9 @@ from targen.synthesis.candidate_store import (
     seed_text,
 )
 from targen.synthesis.duplicates import find_repeats
+from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import write_lists
-from targen.synthesis.recipe import Awaited, Candidate, InstanceSeed, ItemLists, Job, Recipe, Reject
+from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
 from targen.synthesis.slots import Shard, Slot, interleaved, quotas
 from targen.synthesis.steps import final_cell, make_instance
 from targen.tasks.task import Task
@@ -85,20 +85,23 @@ class Selection:
     surplus: tuple[Slot, ...]
 
 
-def write_item_lists(state: Synthesis) -> Generator[Awaited, Any, None]:
-    """The job of what comes before the instances: contexts, and the other lists of a method."""
-    state.item_lists = yield from write_lists(state.recipe)
+def write_item_lists(state: Synthesis) -> Workflow[None]:
+    """What comes before the instances: contexts, and the other lists of a method."""
+    written = yield from write_lists(state.recipe)
+    state.item_lists = written.lists
+    for reject in written.rejects:
+        state.refuse(reject)
 
 
-def synthesise_shard(state: Synthesis, shard: Shard) -> Generator[Awaited, Any, None]:
-    """The job of one task in a shard: the first round of its own slots. Everything else is the merge's."""
+def synthesise_shard(state: Synthesis, shard: Shard) -> Workflow[None]:
+    """One task in a shard: the first round of its own slots. Everything else is the merge's."""
     if not state.item_lists:
         yield from write_item_lists(state)
     yield from _fill(state, [slot for slot in first_slots(state.recipe, state.size) if state.recipe.is_in(shard, slot)])
 
 
-def synthesise(state: Synthesis) -> Generator[Awaited, Any, Selection]:
-    """The job of one task: contexts and other pools, then slots in rounds, until every label cell has its quota.
+def synthesise(state: Synthesis) -> Workflow[Selection]:
+    """One task: contexts and other lists, then slots in rounds, until every label cell has its quota.
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
     ones that a larger size would have. What repeats an earlier slot goes on with its next attempt.
@@ -141,12 +144,12 @@ def _with_spare(recipe: Recipe, instances: int) -> int:
     return math.ceil(instances * (1 + recipe.spare))
 
 
-def _fill(state: Synthesis, slots: Iterable[Slot]) -> Generator[Awaited, Any, None]:
+def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
     yield (_attempt(state, slot) for slot in slots)
 
 
-def _attempt(state: Synthesis, slot: Slot) -> Job:
+def _attempt(state: Synthesis, slot: Slot) -> Workflow[None]:
     while state.attempts[slot] < state.recipe.max_attempts:
         made = yield from make_instance(state.recipe, state.item_lists, slot, state.attempts[slot])
         state.attempts[slot] += 1
@@ -198,7 +201,7 @@ def _shortage(state: Synthesis, selection: Selection) -> list[int]:
 
 def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     task, wanted = state.task, state.quotas[cell]
-    reasons = Counter(refused.kind for refused in state.rejects if refused.slot.cell == cell)
+    reasons = Counter(reject.kind for reject in state.rejects if reject.slot is not None and reject.slot.cell == cell)
     if flips := sum(draft.flipped for slot, draft in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))

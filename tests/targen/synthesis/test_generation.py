@@ -90,8 +90,11 @@ def test_labels_are_balanced_exactly_whatever_the_model_does(tmp_path: Path, ser
             assert [story["label_after"] for story in stories] == [task.label_of(row) for row in rows]
     rejects = [line for name in TASKS for line in lines(tmp_path / "synthetic" / name / "rejects.jsonl")]
     assert {"instance_seed", "generation"} <= {reject["step"] for reject in rejects}
-    assert all(reject["reason"] and reject["text"] and reject["context"] for reject in rejects)
-    assert all(reject["instance_seed"] for reject in rejects if reject["step"] != "instance_seed")
+    assert all(reject["reason"] and reject["text"] for reject in rejects)
+    assert all((reject["slot"] is None) == (reject["step"] == "contexts") for reject in rejects)
+    of_slots = [reject for reject in rejects if reject["slot"] is not None]
+    assert all(reject["context"] for reject in of_slots)
+    assert all(reject["instance_seed"] for reject in of_slots if reject["step"] != "instance_seed")
     assert {reject["label"] for reject in rejects} > {None, "entailment"}  # that was asked for; ReCoRD has none
 
 
@@ -216,7 +219,7 @@ def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path:
         UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_slots"
     ):
         by_batch(tmp_path, FakeModel(flip_rate=1.0), "task=rte")
-    with pytest.raises(UserError, match="no context could be read"):
+    with pytest.raises(UserError, match="got no readable context"):
         by_batch(tmp_path / "mute", FakeModel(error_rate=1.0), "task=rte")
 
 

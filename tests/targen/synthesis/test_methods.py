@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -307,3 +309,35 @@ def test_another_method_over_a_run_and_a_seed_file_without_seeds_are_refused(tmp
     assert "method.name was 'targen' and is 'zero_shot'" in other.stderr
     with pytest.raises(UserError, match=r"synth.seed_source: got file with method=zero_shot, which has no instance"):
         settings("method=zero_shot", "synth.seed_source=file", f"synth.seed_dir={tmp_path}")
+
+
+@dataclass(frozen=True)
+class SilentAtFirst(FakeModel):
+    """Its answer to the first call for each list is no list."""
+
+    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        completion = super().complete(body)
+        is_list = body["response_format"]["json_schema"]["name"] == "contexts"
+        if is_list and "already" not in body["messages"][-1]["content"].lower() and body["seed"] % 2:
+            completion["choices"][0]["message"]["content"] = "I would rather not."
+        return completion
+
+
+def test_an_unreadable_list_is_among_the_rejects(tmp_path: Path, serve, originals: Path) -> None:
+    """Nothing that was paid for disappears: an answer that holds no list is kept with its reason, text and call."""
+    server = serve(SilentAtFirst())
+    run(tmp_path, server, originals, "attrprompt", "task=[cb]")
+    refused = {
+        call["id"]: call["text"]
+        for call in lines(tmp_path / "calls" / "cb.jsonl")
+        if call["text"] == "I would rather not."
+    }
+    assert refused
+    folder = tmp_path / "synthetic" / "cb"
+    rejects = [line for line in lines(folder / "rejects.jsonl") if line["step"] == "contexts"]
+    assert {line["call_ids"][0]: line["text"] for line in rejects} == refused
+    assert all(
+        (line["slot"], line["label"], line["reason"]) == (None, None, "answer holds no JSON object") for line in rejects
+    )
+    stats = json.loads((folder / "stats.json").read_text())
+    assert stats["rejects_per_reason"]["contexts: answer holds no JSON object"] == len(rejects)
