@@ -42,7 +42,7 @@ def phase(own: Own, cfg: Any, overrides: list[str]) -> int:
             text = take_sheet(settings, own) if own.sheet is not None else analyze(settings, own, stop)
             figures = draw(settings)
         except Stopped:
-            log.warning("analyze: told to stop; what was done is saved, the same command goes on")
+            log.warning("analyze: told to stop. Progress is saved; rerun the command to resume.")
             return REQUEUE
     if not os.environ.get(CHILD):  # as a phase of a run, whose page shows it
         print(text, end="")  # noqa: T201

@@ -14,7 +14,9 @@ from targen.synthesis.recipe import Candidate, Reject
 from targen.synthesis.slots import Slot
 from targen.tasks.task import Row, Task
 
-_NO_ROOM = "run.dir: cannot be written to ({why}). All answers are kept: make room, and start again to go on."
+_NO_ROOM = (
+    "run.dir: cannot be written to ({why}). All answers are saved. Free some space, then rerun the command to resume."
+)
 LONGEST_REASON = 400  # characters that tell one kind of reason from another; the rest may be a model's long text
 LabelChange = tuple[str, str]  # label before and after self-correction
 

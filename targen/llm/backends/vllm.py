@@ -150,7 +150,7 @@ def _wake_when_dead(core: Any) -> None:
 
 DEAD = (
     "generator: vLLM's engine ended while it worked; what it said stands above. Out of memory? Lower "
-    "generator.engine.gpu_memory_utilization or max_num_seqs. All answers so far are kept: start again to go on."
+    "generator.engine.gpu_memory_utilization or max_num_seqs. All answers so far are saved; rerun the command to resume."
 )
 
 

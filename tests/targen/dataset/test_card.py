@@ -198,7 +198,7 @@ def test_what_looks_like_a_key_is_refused_by_file_and_line(copy: Path, key: str)
 
 def test_other_refusals_are_one_line(copy: Path, tmp_path: Path) -> None:
     refusals = [
-        ((tmp_path / "nowhere", "--repo", "me/set"), "nowhere/synthetic: not there"),
+        ((tmp_path / "nowhere", "--repo", "me/set"), "nowhere/synthetic: missing"),
         ((copy, "--repo", "justaname"), "--repo: got 'justaname', expected USER/NAME."),
         ((copy, "--repo", "me/set", "--push"), "HF_TOKEN: not set"),
     ]
@@ -207,9 +207,9 @@ def test_other_refusals_are_one_line(copy: Path, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert words in done.stderr
     (copy / "synthetic" / "wsc" / "stats.json").unlink()
-    assert "wsc/stats.json: not there" in publish(copy, "--repo", "me/set").stderr
+    assert "wsc/stats.json: missing" in publish(copy, "--repo", "me/set").stderr
     (copy / "synthetic" / "README.md").unlink()
-    assert "README.md: not there" in publish(copy, "--repo", "me/set").stderr
+    assert "README.md: missing" in publish(copy, "--repo", "me/set").stderr
 
 
 @pytest.fixture
@@ -268,9 +268,9 @@ def test_a_push_uploads_the_files_and_nothing_else(copy: Path, hub) -> None:
     number = len(seen)
     statuses["private"] = 0
     public = publish(copy, "--repo", "me/set", "--push", "--private", HF_ENDPOINT=address, HF_TOKEN=TOKEN)
-    assert (public.returncode, "me/set is there already and is public" in public.stderr) == (2, True)
+    assert (public.returncode, "me/set already exists and is public" in public.stderr) == (2, True)
     assert not any("commit" in path for path, _, _ in seen[number:])
     statuses |= {"/api/repos/create": 403, "/api/datasets/me/set": 404}
     refused = publish(copy, "--repo", "me/set", "--push", HF_ENDPOINT=address, HF_TOKEN=TOKEN)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
-    assert "the Hub did not take it" in refused.stderr and TOKEN not in refused.stderr
+    assert "the Hub refused the upload" in refused.stderr and TOKEN not in refused.stderr

@@ -614,7 +614,7 @@ def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: 
     server = serve(FakeModel())
     server.misbehave = misbehave
     begin = time.monotonic()
-    with pytest.raises(UserError, match=rf"calls got no answer \(.*timeout x \d+.* {kept} answers are kept") as ended:
+    with pytest.raises(UserError, match=rf"calls got no answer \(.*timeout x \d+.* {kept} answers are saved") as ended:
         run(tmp_path, server, "synth.size=24", "generator.timeout=0.3")
     stop.set()
     assert time.monotonic() - begin < 100
@@ -673,7 +673,7 @@ def test_the_end_says_what_happened_how_often_and_what_is_kept(tmp_path: Path, s
     assert ended.returncode == 2
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
     assert "calls got no answer (" in line and "status 50" in line and " x " in line
-    assert "out of memory ?[31m, after 2 retries. 3 answers are kept. Mend the cause and start the same command" in line
+    assert "out of memory ?[31m, after 2 retries. 3 answers are saved. Fix the cause and rerun the command" in line
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path, serve) -> None:

@@ -436,7 +436,7 @@ def test_an_end_without_answer_keeps_what_was_answered(tmp_path: Path, serve) ->
     broken = serve(FakeModel())
     broken.misbehave = lambda number, handler: number > 10 and (reply(handler, 500, "no", Retry_After="0") or True)
     overrides = ("task=rte", "generator.max_retries=2", "generator.retry_pause=0.01")
-    with pytest.raises(UserError, match=r"calls got no answer .*status 500: no, after 2 retries. 10 answers are kept"):
+    with pytest.raises(UserError, match=r"calls got no answer .*status 500: no, after 2 retries. 10 answers are saved"):
         generate(settings(*server_overrides(tmp_path, broken.url, *overrides)))
     good = serve(FakeModel())
     generate(settings(*server_overrides(tmp_path, good.url, "task=rte")))

@@ -1,0 +1,83 @@
+"""The data set of a run on the Hugging Face Hub: which files go there, that none holds a key, and the upload."""
+
+import re
+from pathlib import Path
+
+from targen.runtime.errors import UserError
+from targen.runtime.paths import RunPaths
+
+PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
+REJECTS = "rejects.jsonl"
+KEY = re.compile(rb"(?<![A-Za-z0-9_-])(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}(?![A-Z0-9]))")
+SHORTEST_TOKEN = 16  # a shorter one may well be a word
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+def check_repository(name: str) -> None:
+    """Raises: UserError if the name is not USER/NAME."""
+    if not REPOSITORY.fullmatch(name):
+        raise UserError(f"--repo: got {name!r}, expected USER/NAME.")
+
+
+def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
+    """The files by their name in the repository: the card, and those of every task. Raises: UserError if one is missing."""
+    folder = paths.card.parent
+    tasks = sorted(path for path in folder.glob("*") if path.is_dir())
+    if not tasks or not paths.card.is_file():
+        missing = paths.card if tasks else folder
+        raise UserError(
+            f"{missing}: missing, expected the data set of a run. First run python -m targen.generate run.dir={paths.root}."
+        )
+    names = (*PUBLISHED, *([REJECTS] if with_rejects else []))
+    files = {"README.md": paths.card} | {f"{task.name}/{name}": task / name for task in tasks for name in names}
+    for path in files.values():
+        if not path.is_file():
+            raise UserError(
+                f"{path}: missing, expected it for every task. Let the generate phase finish, or remove {path.parent}."
+            )
+    card = paths.card.read_text(encoding="utf-8")
+    for task in tasks:
+        if f"path: {task.name}/train.jsonl" not in card:
+            raise UserError(
+                f"{paths.card}: does not name {task.name}. Run the generate phase again: it writes a new card."
+            )
+    return files
+
+
+def refuse_keys(files: dict[str, Path], token: str) -> None:
+    """Raises: UserError with file and line of the first thing that looks like a key; the key is not shown."""
+    for path in files.values():
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if KEY.search(line) or (len(token) >= SHORTEST_TOKEN and token.encode() in line):
+                    raise UserError(
+                        f"{path}:{number}: holds what looks like a key, expected none in a data set. If it is one, revoke it, and "
+                        "remove it here."
+                    )
+
+
+def push(files: dict[str, Path], repo: str, private: bool, token: str) -> str:
+    """The address of the data set, after the files were uploaded. Raises: UserError if the Hub refuses them."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo, repo_type="dataset").private:
+            raise UserError(
+                f"--private: {repo} already exists and is public. Make it private on the Hub, or choose another name."
+            )
+        commit = api.upload_folder(
+            repo_id=repo,
+            repo_type="dataset",
+            folder_path=files["README.md"].parent,
+            allow_patterns=list(files),
+            commit_message="Synthetic data set and its card",
+        )
+    except (HTTPError, OSError, ValueError) as err:
+        said = " ".join(str(err).split()).replace(token, "***")[:300]
+        raise UserError(f"--push: the Hub refused the upload ({said}). Fix the cause and push again.") from None
+    return str(commit.repo_url)
