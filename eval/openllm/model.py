@@ -81,7 +81,7 @@ def check_vllm(settings: Settings, cells: list[Cell]) -> None:
     problems = [problem for cell in cells if (problem := _not_for_vllm(settings, cell))]
     if importlib.util.find_spec("vllm") is None:
         problems.append(
-            "eval.openllm.backend: got vllm, which is not installed. Run pip install 'targen[vllm]', or set eval.openllm.backend=hf."
+            "eval.openllm.backend: got vllm, which is not installed. Run pip install -e '.[vllm]', or set eval.openllm.backend=hf."
         )
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))

@@ -47,7 +47,7 @@ def load_model(name: str) -> Any:
         import spacy
     except ImportError:
         return Missing(
-            PART, f"spaCy is not installed. Run pip install 'targen[analysis]' && python -m spacy download {name}"
+            PART, f"spaCy is not installed. Run pip install -e '.[analysis]' && python -m spacy download {name}"
         )
     try:
         return spacy.load(name, exclude=["parser", "lemmatizer", "attribute_ruler", "tagger"])

@@ -161,7 +161,7 @@ def _their_sum(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> Found:
     """The authors' "vocabulary": different tokens of each row, summed. It measures length times size."""
     tokens = _their_tokens()
     if tokens is None:
-        why = "the authors' token sums need spaCy's English tokenizer. Run pip install 'targen[analysis]'"
+        why = "the authors' token sums need spaCy's English tokenizer. Run pip install -e '.[analysis]'"
         return Found(missing=(Missing(f"{PART}.authors", why),))
     counts = {
         side: {id(row): len(tokens(their_text(pair.task, row))) for row in own.rows} for side, own in pair.sets.items()
