@@ -114,7 +114,7 @@ def test_fewer_contexts_than_asked_are_said_and_more_attempts_ask_for_no_more(tm
     server = serve(FewContexts())
     generate(settings(*overrides(tmp_path, server.url)))
     (said,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "rte: got 3 different items for context from 9 answers, 6 were asked for" in said
+    assert "rte: got 3 different items for context from 9 answers, expected 6" in said
     calls, made = len(server.bodies), files(tmp_path / "synthetic")
     generate(settings(*overrides(tmp_path, server.url, "synth.max_attempts=12")))
     assert len(server.bodies) == calls and files(tmp_path / "synthetic") == made
