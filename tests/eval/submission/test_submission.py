@@ -274,7 +274,7 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     test_file = tmp_path / "data" / "RTE" / "test.jsonl"
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
     evaluate(run)
-    assert "was predicted on SuperGLUE test before, is predicted anew" in caplog.text
+    assert "was predicted on SuperGLUE test before and is predicted again" in caplog.text
     assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
     (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
     run.paths.scores.unlink()
