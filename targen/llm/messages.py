@@ -220,7 +220,7 @@ def _problem(found: Any, schema_text: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Callable[[Any], Any]:
-    """A validator is dear to make; the schemas of a run are few."""
+    """Validators are expensive to make and few: one for each schema of a run."""
     import fastjsonschema
 
     check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from targen.generate import generate
-from targen.llm.backends.openai.pool import FIRST_REST, Pool
+from targen.llm.backends.openai.pool import FIRST_REST, ServerPool
 from targen.runtime.errors import UserError
 from tests.support.commands import Server, files, lines, reply, settings
 from tests.support.fake_model import FakeModel
@@ -101,7 +101,7 @@ def test_a_pool_that_cannot_be_is_refused(urls: str, said: str) -> None:
 def test_who_was_lost_is_left_alone_and_then_tried_by_one_call(tmp_path: Path) -> None:
     urls = ["http://a/v1", "http://b/v1"]
     own = settings("generator=openai", "generator.model=m", f"generator.base_url=[{','.join(urls)}]").generator
-    pool = Pool(own, tmp_path / "canary.jsonl")
+    pool = ServerPool(own, tmp_path / "canary.jsonl")
     first, second = pool.servers
     assert pool.choose(0.0) is first
     first.load = 1

@@ -13,15 +13,15 @@ import aiohttp
 
 from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.pace import pause
-from targen.llm.backends.openai.pool import Pool, Server
-from targen.llm.backends.openai.replies import Again, Fatal, Reply, meaning, said
+from targen.llm.backends.openai.pool import Server, ServerPool
+from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError, outcome_of, said
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
 TRIES_BEFORE_FIRST_CONTACT = 3  # a server that was never there is not waited for
-MOST_DEAR_TRIES = 3  # of a call that took all its time, or more memory than any answer has
+MOST_EXPENSIVE_TRIES = 3  # of a call that took all its time, or more memory than any answer has
 MOST_BYTES = 16 * 2**20  # of a reply
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls that go out beside the probe; more could be paid for in vain where a server ignores schemas
@@ -43,7 +43,7 @@ class OpenAIServer:
         # Deep: a slot that begins late ends late, with its calls one after the other and the other places empty.
         self.window = 8 * settings.concurrency * len(settings.base_urls)
         self._settings, self._key, self._models = settings, key, set(models)
-        self._pool = Pool(settings, canary)
+        self._pool = ServerPool(settings, canary)
         self._done: deque[Answer | Failure] = deque()
         self._fatal: str | None = None
         self._bug: Exception | None = None
@@ -111,7 +111,7 @@ class OpenAIServer:
                 self._ending.set()
             if self._fatal is None or isinstance(done, Answer):
                 self._done.append(done)
-        except Fatal as err:
+        except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
         except Exception as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
@@ -121,7 +121,7 @@ class OpenAIServer:
 
     def _check_model(self, server: Server, answer: Answer) -> None:
         if answer.model and self._models and answer.model not in self._models:
-            raise Fatal(
+            raise FatalError(
                 f"generator.model: {server.base_url} answers as {said(answer.model, self._key)!r}, expected "
                 f"{' or '.join(repr(said(name, self._key)) for name in sorted(self._models))}, which gave the answers that this run has. "
                 "Serve that model again, or take another run.dir."
@@ -131,7 +131,7 @@ class OpenAIServer:
 
     async def _with_retries(self, request: Request) -> Answer | Failure:
         """The answer of one call; a failure when all tries are spent, or as soon as the run is ending."""
-        reason, dear, last = "not asked: the run was ending", 0, None
+        reason, expensive, last = "not asked: the run was ending", 0, None
         for attempt in range(self._settings.max_retries + 1):
             server = self._pool.choose(self._loop.time(), last)
             if attempt == 0:
@@ -140,11 +140,11 @@ class OpenAIServer:
                 if (done := await self._once(server, request, again=attempt > 0)) is None:
                     break
                 return done
-            except Again as err:
-                reason, dear, last = str(err), dear + err.dear, err.server
+            except RetryableError as err:
+                reason, expensive, last = str(err), expensive + err.expensive, err.server
                 if err.unreachable and not self._pool.reached and attempt + 1 >= self._first_tries:
-                    raise Fatal(self._nobody(err.unreachable)) from None
-                if dear == MOST_DEAR_TRIES or attempt == self._settings.max_retries:
+                    raise FatalError(self._nobody(err.unreachable)) from None
+                if expensive == MOST_EXPENSIVE_TRIES or attempt == self._settings.max_retries:
                     reason += f", after {attempt} retries"
                     break
                 if not (err.lost and self._pool.choose(self._loop.time(), last) is not last):
@@ -164,7 +164,7 @@ class OpenAIServer:
             await server.structured.known(PROBE_WAIT)
 
     async def _once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
-        """One try, None when the run is ending. Raises: Again, Fatal."""
+        """One try, None when the run is ending. Raises: RetryableError, FatalError."""
         server.load += 1
         try:
             entered, refused = await server.pace.enter(again), None
@@ -180,7 +180,7 @@ class OpenAIServer:
                 if isinstance(done, Answer):
                     self._check_model(server, done)
                 return done
-        except Again as err:
+        except RetryableError as err:
             refused, err.server = err.overloaded, server
             if err.lost:
                 server.lose(self._loop.time(), err.unreachable or str(err), self._pool.alone)
@@ -207,20 +207,24 @@ class OpenAIServer:
                 await self._ending.wait()
 
     async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
-        """What one POST gives. Raises: Again, Fatal, SchemaRefused."""
+        """What one POST gives. Raises: RetryableError, FatalError, SchemaRefused."""
         try:
             async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await _text(response))
         except aiohttp.ClientConnectorError as err:
             why = said(str(getattr(err, "os_error", None) or err), self._key)
-            raise Again(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
+            raise RetryableError(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
         except TimeoutError:
             limit = self._settings.timeout
-            raise Again(f"timeout: no whole answer in {limit:g} s (generator.timeout)", dear=True) from None
+            raise RetryableError(
+                f"timeout: no whole answer in {limit:g} s (generator.timeout)", expensive=True
+            ) from None
         except aiohttp.ClientError as err:
             lost = isinstance(err, aiohttp.ClientConnectionError)
-            raise Again(f"{type(err).__name__}: {said(str(err), self._key)}", overloaded=lost, lost=lost) from None
-        done = meaning(id, reply, server.settings, self._key, server.reached)
+            raise RetryableError(
+                f"{type(err).__name__}: {said(str(err), self._key)}", overloaded=lost, lost=lost
+            ) from None
+        done = outcome_of(id, reply, server.settings, self._key, server.reached)
         server.answered()
         return done
 
@@ -240,5 +244,5 @@ async def _text(response: aiohttp.ClientResponse) -> str:
     async for block in response.content.iter_any():
         body += block
         if len(body) > MOST_BYTES:
-            raise Again(f"reply too long: more than {MOST_BYTES} bytes", dear=True)
+            raise RetryableError(f"reply too long: more than {MOST_BYTES} bytes", expensive=True)
     return body.decode("utf-8", errors="replace")

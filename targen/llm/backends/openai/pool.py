@@ -46,7 +46,7 @@ class Server:
         return self._lost == 0 or (now >= self.away_until and self.load == 0)
 
 
-class Pool:
+class ServerPool:
     """The servers of `generator.base_url`."""
 
     def __init__(self, settings: Generator, canary: Path) -> None:

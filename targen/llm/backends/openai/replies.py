@@ -18,11 +18,11 @@ OVERLOADED = frozenset({429, 502, 503, 504})
 AGAIN = OVERLOADED | {408, 409, 425}
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     """No call can succeed; the text is for the user."""
 
 
-class Again(Exception):
+class RetryableError(Exception):
     """This call may succeed later. The text begins with the kind of trouble, up to a colon."""
 
     def __init__(
@@ -30,14 +30,14 @@ class Again(Exception):
         reason: str,
         after: float | None = None,
         overloaded: bool = False,
-        dear: bool = False,
+        expensive: bool = False,
         unreachable: str | None = None,
         lost: bool = False,
     ) -> None:
         super().__init__(reason)
         self.after = after  # seconds that the server wants to be left alone
         self.overloaded = overloaded
-        self.dear = dear  # it cost much time or memory: not often
+        self.expensive = expensive  # it cost much time or memory: not often
         self.unreachable = unreachable  # why there was no connection
         self.lost = lost  # there was none, or it broke
         self.server: Any = None  # where it was tried
@@ -50,23 +50,23 @@ class Reply:
     text: str
 
 
-def meaning(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer | Failure:
+def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer | Failure:
     """The answer of a reply, or the failure that it is. `reached`: the server gave an answer before.
 
-    Raises: Again, Fatal, SchemaRefused.
+    Raises: RetryableError, FatalError, SchemaRefused.
     """
     if reply.status == 200:
         try:
             return answer_from_completion(id, json.loads(reply.text))
         except (ValueError, RecursionError) as err:
-            raise Again(f"status 200 without a chat completion: {err}") from None
+            raise RetryableError(f"status 200 without a chat completion: {err}") from None
     error = _error(reply.text)
     message = said(str(error.get("message", reply.text)), key)
     status = f"status {reply.status}: {message}"
     if problem := _problem(reply, status, server, key, reached):
-        raise Fatal(f"generator.base_url: {server.base_url} answers {problem}")
+        raise FatalError(f"generator.base_url: {server.base_url} answers {problem}")
     if reply.status in AGAIN or reply.status >= 500 or reply.status == 404:
-        raise Again(status, seconds(reply.headers.get("Retry-After")), reply.status in OVERLOADED)
+        raise RetryableError(status, seconds(reply.headers.get("Retry-After")), reply.status in OVERLOADED)
     if (refused := refusal(id, error, "")) is not None:  # no model has answered
         return refused
     if complains(reply.status, str(error)):
