@@ -1,12 +1,12 @@
-"""Intervals of 95 %: what is a mean over rows, what is a share, and what only a whole set has.
+"""95 % intervals of means over rows, of shares, and of measures that only a whole set has.
 
 - A mean over rows, or a ratio of two sums: percentile bootstrap over instances.
-- A share of rows: Wilson's interval; of two, Newcombe's difference (1998, method 10). A bootstrap of a share of 0 or 1
+- A share of rows: Wilson's interval; the difference of two: Newcombe (1998, method 10). A bootstrap of a share of 0 or 1
   would have no width.
-- A measure of a set (vocabulary, Self-BLEU, Vendi score): a row drawn twice repeats itself, so that a bootstrap with
-  replacement finds too little diversity. Instead half of the instances are drawn without replacement, again and again. The
-  spread of such halves about their mean estimates that of a whole sample, for the variance of a mean over half of n is
-  twice as large and the finite set takes the half of it away. Source: J. Shao and C. F. J. Wu, A general theory for
+- A measure of a set (vocabulary, Self-BLEU, Vendi score): a row drawn twice repeats itself, so a bootstrap with
+  replacement underestimates diversity. Instead, half of the instances are drawn without replacement, again and again. The
+  spread of these halves around their mean estimates that of a whole sample: the variance of a mean over n / 2 is twice as
+  large, and drawing from a finite set halves it again. Source: J. Shao and C. F. J. Wu, A general theory for
   jackknife variance estimation (1989), the delete-d jackknife with d = n / 2.
 """
 
@@ -24,18 +24,18 @@ from eval.analysis.results import SIDES, Interval, Measure
 Numbers = NDArray[np.float64]
 LEVEL = 0.95
 BOUNDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-FEWEST = 4  # instances of which an interval is given
+MIN_INSTANCES = 4  # for an interval
 RESAMPLES = 1000  # of a mean over rows
-AT_ONCE = 2_000_000  # numbers drawn at once
+BATCH = 2_000_000  # random numbers drawn at once
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """A number of one set, and the same number of its resamples; none: there are too few rows."""
+class Estimate:
+    """A number of one set, and the same number of each resample; no resamples if there are too few rows."""
 
     value: float
     resampled: Numbers
-    size: int  # rows, or what else it was taken on
+    size: int  # n: rows, instances or words
 
     @property
     def interval(self) -> Interval:
@@ -43,57 +43,58 @@ class Sampled:
 
 
 def numpy_rng(draws: Random) -> np.random.Generator:
+    """A NumPy generator seeded from `draws`."""
     return np.random.default_rng(draws.getrandbits(64))
 
 
 def halves(instances: int, replicates: int, draws: Random) -> list[NDArray[np.int64]]:
-    """Orders of all instances, one a replicate: the first half of each is a draw without replacement."""
-    if instances < FEWEST:
+    """A random order of all instances per replicate; its first half is a draw without replacement."""
+    if instances < MIN_INSTANCES:
         return []
-    own = numpy_rng(draws)
-    return [own.permutation(instances) for _ in range(replicates)]
+    generator = numpy_rng(draws)
+    return [generator.permutation(instances) for _ in range(replicates)]
 
 
-def of_halves(value: float, found: Sequence[float], size: int, base: float | None = 0.0) -> Sampled:
-    """A measure of a whole set, with those of its halves moved to its place.
+def from_halves(value: float, half_values: Sequence[float], size: int, base: float | None = 0.0) -> Estimate:
+    """A measure of a whole set, with the values of its halves rescaled to the whole.
 
-    A smaller set has other values: fewer words, fewer repetitions. How far these lie from `base`, where nothing is counted
-    yet, is stretched in proportion, and their spread with it; without a base they are only shifted.
+    A smaller set has different values: fewer words, fewer repetitions. Their distance from `base`, the value of an empty
+    set, is scaled so that their mean is the value of the whole; without a base they are only shifted.
     """
-    halved = np.array(found, dtype=np.float64)
+    halved = np.array(half_values, dtype=np.float64)
     if not len(halved):
-        return Sampled(value, halved, size)
+        return Estimate(value, halved, size)
     mean = float(halved.mean())
     if base is None or mean == base:
-        return Sampled(value, halved - mean + value, size)
-    return Sampled(value, base + (halved - base) * (value - base) / (mean - base), size)
+        return Estimate(value, halved - mean + value, size)
+    return Estimate(value, base + (halved - base) * (value - base) / (mean - base), size)
 
 
-def ratio(numerators: Numbers, denominators: Numbers | None, draws: Random) -> Sampled | None:
-    """Sum over sum, with its bootstrap over instances; None where the denominators are all 0.
+def ratio(numerators: Numbers, denominators: Numbers | None, draws: Random) -> Estimate | None:
+    """Sum over sum, with its bootstrap over instances; None if the denominators are all 0.
 
     Without denominators: the mean over the instances.
     """
-    below = np.ones(len(numerators)) if denominators is None else denominators
-    if not below.sum():
+    weights = np.ones(len(numerators)) if denominators is None else denominators
+    if not weights.sum():
         return None
-    value, count = float(numerators.sum() / below.sum()), len(numerators)
-    if count < FEWEST:
-        return Sampled(value, np.empty(0), int(below.sum()))
-    own, found = numpy_rng(draws), []
-    for start in range(0, RESAMPLES, step := max(1, AT_ONCE // count)):
-        places = own.integers(0, count, (min(step, RESAMPLES - start), count))
-        under = below[places].sum(axis=1)
-        found.append((numerators[places].sum(axis=1) / np.maximum(under, 1e-12))[under > 0])
-    return Sampled(value, np.concatenate(found), int(below.sum()))
+    value, count = float(numerators.sum() / weights.sum()), len(numerators)
+    if count < MIN_INSTANCES:
+        return Estimate(value, np.empty(0), int(weights.sum()))
+    generator, resampled = numpy_rng(draws), []
+    for start in range(0, RESAMPLES, step := max(1, BATCH // count)):
+        drawn = generator.integers(0, count, (min(step, RESAMPLES - start), count))
+        sums = weights[drawn].sum(axis=1)
+        resampled.append((numerators[drawn].sum(axis=1) / np.maximum(sums, 1e-12))[sums > 0])
+    return Estimate(value, np.concatenate(resampled), int(weights.sum()))
 
 
 def wilson(hits: int, count: int) -> Interval | None:
-    """A share with Wilson's interval. None of nothing."""
+    """The share hits / count with Wilson's interval; None if count is 0."""
     if count == 0:
         return None
-    found = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
-    return Interval(hits / count, float(found.low), float(found.high))
+    bounds = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
+    return Interval(hits / count, float(bounds.low), float(bounds.high))
 
 
 def _around(value: float, resampled: Numbers) -> Interval:
@@ -108,17 +109,17 @@ def measure(
     name: str,
     title: str,
     unit: str,
-    sides: Mapping[str, Sampled | None],
+    sides: Mapping[str, Estimate | None],
     note: str = "",
     theirs: bool = False,
 ) -> Measure:
-    """The numbers of both sets side by side."""
+    """The estimates of both sets, and their difference b - a."""
     a, b = (sides.get(side) for side in SIDES)
-    both = None
+    difference = None
     if a is not None and b is not None:
-        pairs = min(len(a.resampled), len(b.resampled))
-        both = _around(b.value - a.value, b.resampled[:pairs] - a.resampled[:pairs])
-    sizes = {side: found.size for side in SIDES if (found := sides.get(side)) is not None}
+        count = min(len(a.resampled), len(b.resampled))
+        difference = _around(b.value - a.value, b.resampled[:count] - a.resampled[:count])
+    sizes = {side: estimate.size for side in SIDES if (estimate := sides.get(side)) is not None}
     return Measure(
         part,
         name,
@@ -126,7 +127,7 @@ def measure(
         unit,
         None if a is None else a.interval,
         None if b is None else b.interval,
-        both,
+        difference,
         sizes,
         note,
         theirs,
@@ -134,9 +135,9 @@ def measure(
 
 
 def shares(part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = "") -> Measure:
-    """Shares (hits of so many) of both sets side by side."""
-    given = {side: wilson(*counts) for side in SIDES if (counts := sides.get(side)) is not None}
-    a, b = given.get("a"), given.get("b")
+    """The shares (hits, count) of both sets, and their difference b - a."""
+    intervals = {side: wilson(*counts) for side in SIDES if (counts := sides.get(side)) is not None}
+    a, b = intervals.get("a"), intervals.get("b")
     sizes = {side: counts[1] for side in SIDES if (counts := sides.get(side)) is not None}
     return Measure(part, name, title, "share", a, b, newcombe(a, b) if a and b else None, sizes, note)
 

@@ -1,5 +1,6 @@
-"""What an analysis finds: numbers with intervals, details for a page, and what is missing and why."""
+"""The results of an analysis: numbers with intervals, details for a page, and what is missing and why."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from targen.runtime.jsonl import Json
@@ -9,7 +10,7 @@ SIDES = ("a", "b")
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval; without bounds where there are too few rows for one."""
+    """A number with its 95 % interval; without bounds if there are too few rows for one."""
 
     value: float
     low: float | None = None
@@ -18,7 +19,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of each set; `difference` is b - a. `size` counts what it was taken on in each set."""
+    """One number of each set; `difference` is b - a. `size` is n in each set: rows, instances or words."""
 
     part: str
     name: str
@@ -29,33 +30,36 @@ class Measure:
     difference: Interval | None
     size: dict[str, int]
     note: str = ""
-    theirs: bool = False  # as the paper's authors took it: not sound, for comparison with what they published
+    theirs: bool = False  # computed as the paper's authors did: not sound, for comparison with their published numbers
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What could not be looked at, and a sentence that says why and what to do."""
+    """What could not be measured, and a sentence that says why and what to do."""
 
     part: str
     why: str
 
 
 @dataclass(frozen=True)
-class Found:
-    """The result of one part. `details` are plain values; texts in them were written by models and are hostile."""
+class AnalysisResult:
+    """The result of one part. `details` are plain values; texts in them were written by models and are not trusted."""
 
     measures: tuple[Measure, ...] = ()
     details: Json = field(default_factory=dict)
     missing: tuple[Missing, ...] = ()
 
 
-def joined(parts: "list[Found]") -> Found:
-    """Several findings as one."""
+def not_measured(part: str, why: str) -> AnalysisResult:
+    """The result of a part that could not be measured at all."""
+    return AnalysisResult(missing=(Missing(part, why),))
+
+
+def combined(results: Iterable[AnalysisResult]) -> AnalysisResult:
+    """Several results as one."""
+    measures: tuple[Measure, ...] = ()
     details: Json = {}
-    for part in parts:
-        details |= part.details
-    return Found(
-        tuple(measure for part in parts for measure in part.measures),
-        details,
-        tuple(missing for part in parts for missing in part.missing),
-    )
+    missing: tuple[Missing, ...] = ()
+    for result in results:
+        measures, details, missing = measures + result.measures, details | result.details, missing + result.missing
+    return AnalysisResult(measures, details, missing)

@@ -1,20 +1,15 @@
-"""All analyses of a run or of two folders: what is asked for is looked at, task by task, and written down."""
+"""Runs the analyses of a run or of two folders, task by task, and writes their results."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
-from eval.analysis.arguments import Own
+from eval.analysis.arguments import AnalyzeArguments
 from eval.analysis.figures.figures import draw_analyses
-from eval.analysis.measures.bias import bias
-from eval.analysis.measures.contamination import contamination
-from eval.analysis.measures.correctness import correctness
-from eval.analysis.measures.difficulty import difficulty
-from eval.analysis.measures.lexical import lexical
-from eval.analysis.measures.semantic import embedder_of, semantic
-from eval.analysis.results import Found, Missing, joined
-from eval.analysis.sets import DataSet, Pair, folder_pair, folder_set, run_pair, synthetic_set
-from eval.analysis.sheet import judged, read_sheet, write_sheet
+from eval.analysis.measures.semantic import embedder_of
+from eval.analysis.parts import PARTS, PartInput
+from eval.analysis.results import AnalysisResult, Missing, combined
+from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
+from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
 from eval.analysis.summary import document, markdown, values
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
@@ -24,95 +19,96 @@ from targen.runtime.signals import StopRequest
 from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
-Part = Callable[[Pair], Found]
+MIN_ROWS_FOR_INTERVALS = 4
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError for a model that is not there, before the first row is read."""
+    """Raises: UserError if a model does not exist, before the first row is read."""
     if "semantic" in settings.analysis.parts:
         embedder_of(settings.analysis.embedder)
-    known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-    if settings.analysis.model is not None and settings.analysis.model not in known:
+    models = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(
             f"analysis.model: got {settings.analysis.model!r}, expected a file of conf/model/. "
-            f"{did_you_mean(settings.analysis.model, known)}"
+            f"{did_you_mean(settings.analysis.model, models)}"
         )
 
 
-def analyze(settings: Settings, own: Own, stop: StopRequest | None = None) -> str:
-    """Writes analysis/<task>.json and analysis/summary.md; the summary. Raises: UserError where there is nothing to look at."""
-    pairs = _pairs(settings, own)
-    if not own.outside and settings.analysis.sheet_rows:
+def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest | None = None) -> str:
+    """Writes analysis/<task>.json and analysis/summary.md; the summary. Raises: UserError if there are no data sets."""
+    pairs = _pairs(settings, arguments)
+    in_run = not arguments.compares_folders
+    if in_run and settings.analysis.sheet_rows:
         _write_sheet(settings, pairs)
-    parts: dict[str, Part] = {
-        "lexical": lambda pair: lexical(pair, settings.analysis),
-        "semantic": lambda pair: semantic(pair, settings.analysis),
-        "bias": lambda pair: bias(pair, settings.analysis),
-        "correctness": lambda pair: correctness(settings, pair, not own.outside),
-        "contamination": lambda pair: contamination(pair, settings.analysis),
-        "difficulty": lambda pair: difficulty(settings, pair, stop or StopRequest()),
-    }
-    people, shown, missing = _human(settings), [], dict[Missing, list[str]]()
+    human, sections, tasks_missing = _human(settings), [], dict[Missing, list[str]]()
     for pair in pairs:
-        found = joined([_nothing_to_compare(pair), *_looked_at(settings, parts, pair)])
-        for one in found.missing:
-            missing.setdefault(one, []).append(pair.task.name)
-        human = people.get(pair.task.name)
-        write_text(_path(settings, pair.task), dumps(values(pair, found, human)) + "\n")
-        shown.append(markdown(pair, found, human))
-    for one, tasks in missing.items():
-        log.warning("analyze: missing: %s (%s): %s", one.part, ", ".join(tasks), one.why)
-    text = document(shown, f"What is in the data: {settings.report.title}" if not own.outside else "Two data sets")
+        given = PartInput(settings, pair, stop or StopRequest(), in_run)
+        result = combined([_not_comparable(pair), *_part_results(given)])
+        for missing in result.missing:
+            tasks_missing.setdefault(missing, []).append(pair.task.name)
+        task_human = human.get(pair.task.name)
+        write_text(_path(settings, pair.task), dumps(values(pair, result, task_human)) + "\n")
+        sections.append(markdown(pair, result, task_human))
+    for missing, tasks in tasks_missing.items():
+        log.warning("analyze: missing: %s (%s): %s", missing.part, ", ".join(tasks), missing.why)
+    text = document(sections, f"What is in the data: {settings.report.title}" if in_run else "Two data sets")
     write_text(settings.paths.analysis / "summary.md", text)
     return text
 
 
 def draw(settings: Settings) -> list[str]:
-    """Writes analysis/figures of the numbers that stand in analysis/<task>.json; their names."""
+    """Draws analysis/figures from the numbers in analysis/<task>.json; their names."""
     paths = [_path(settings, task) for task in settings.tasks.values()]
     return draw_analyses(settings.paths.analysis / "figures", [read_json(path) for path in paths if path.is_file()])
 
 
-def _looked_at(settings: Settings, parts: dict[str, Part], pair: Pair) -> list[Found]:
-    """What each part that is asked for finds; of a set without rows nothing."""
-    if pair.size < 1:
-        return [Found(missing=tuple(Missing(name, "a set has no rows") for name in settings.analysis.parts))]
-    names = list(dict.fromkeys(settings.analysis.parts))
-    log.info("analyze: %s: %s", pair.task.name, ", ".join(names))
-    return [parts[name](pair) for name in names]
+def _part_results(given: PartInput) -> list[AnalysisResult]:
+    """The result of each part of analysis.parts; none of them can be measured if a set has no rows."""
+    names = list(dict.fromkeys(given.settings.analysis.parts))
+    if given.pair.size < 1:
+        return [AnalysisResult(missing=tuple(Missing(name, "a set has no rows") for name in names))]
+    log.info("analyze: %s: %s", given.pair.task.name, ", ".join(names))
+    return [PARTS[name](given) for name in names]
 
 
-def _nothing_to_compare(pair: Pair) -> Found:
+def _not_comparable(pair: SetPair) -> AnalysisResult:
+    """What limits the comparison of two sets."""
     missing = []
     if pair.a is None:
-        why = "the original rows are not at hand, so nothing is compared. Set data.source=local data.dir=..., or mend the network"
+        why = (
+            "the original rows are not available, so nothing is compared. Set data.source=local data.dir=..., or check the "
+            "network"
+        )
         missing.append(Missing("a", why))
-    missing += [Missing(side, f"{own.origin} has no row") for side, own in pair.sets.items() if not own.rows]
-    if all(own.rows for own in pair.sets.values()) and pair.size < 4:
+    missing += [
+        Missing(side, f"{data_set.origin} has no row") for side, data_set in pair.sets.items() if not data_set.rows
+    ]
+    if all(data_set.rows for data_set in pair.sets.values()) and pair.size < MIN_ROWS_FOR_INTERVALS:
         missing.append(Missing("intervals", f"{pair.size} rows in a set are too few for intervals"))
-    return Found(missing=tuple(missing))
+    return AnalysisResult(missing=tuple(missing))
 
 
-def _pairs(settings: Settings, own: Own) -> list[Pair]:
-    found, without = [], []
+def _pairs(settings: Settings, arguments: AnalyzeArguments) -> list[SetPair]:
+    pairs, absent = [], []
     for task in settings.tasks.values():
-        if own.a is not None and own.b is not None:
-            pair = folder_pair(own.a, own.b, task, settings.seed, settings.analysis.size)
+        if arguments.a is not None and arguments.b is not None:
+            pair = folder_pair(arguments.a, arguments.b, task, settings.seed, settings.analysis.size)
         else:
             pair = run_pair(settings, task)
         if pair is None:
-            without.append(task.name)
+            absent.append(task.name)
         else:
-            found.append(pair)
-    where = f"{own.a} and {own.b}" if own.outside else str(settings.paths.root / "synthetic")
-    if not found:
+            pairs.append(pair)
+    in_folders = arguments.compares_folders
+    where = f"{arguments.a} and {arguments.b}" if in_folders else str(settings.paths.root / "synthetic")
+    if not pairs:
         raise UserError(
-            f"{where}: got no data set of {', '.join(without)}, expected one of a task in each. Check the path, or name other tasks: "
-            "task=[...]."
+            f"{where}: got no data set of {', '.join(absent)}, expected one of a task in each. Check the path, or name other "
+            "tasks: task=[...]."
         )
-    if without:
-        log.info("analyze: no data in %s for %s", where, ", ".join(without))
-    return found
+    if absent:
+        log.info("analyze: no data in %s for %s", where, ", ".join(absent))
+    return pairs
 
 
 def _path(settings: Settings, task: Task) -> Path:
@@ -124,42 +120,39 @@ def _human_path(settings: Settings) -> Path:
 
 
 def _human(settings: Settings) -> dict[str, Json]:
-    """What people judged, by task, as far as a sheet came back."""
+    """The agreement of people with the labels by task, as far as a sheet was taken."""
     path = _human_path(settings)
     return read_json(path) if path.is_file() else {}
 
 
-def _write_sheet(settings: Settings, pairs: list[Pair]) -> None:
+def _write_sheet(settings: Settings, pairs: list[SetPair]) -> None:
     path = settings.paths.analysis / "sheet.csv"
     sets = [(pair.task, pair.b) for pair in pairs]
     if write_sheet(path, sets, settings.analysis.sheet_rows, settings.seed):
         log.info(
-            "analyze: %s: for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s", path, path
+            "analyze: wrote %s for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s", path, path
         )
     else:
-        log.info("analyze: %s is there already and stays as it is; remove it for a new one", path)
+        log.info("analyze: %s exists and is left unchanged; remove it to get a new one", path)
 
 
-def take_sheet(settings: Settings, own: Own) -> str:
-    """Writes what people judged to analysis/human.json and into the analyses that are there; a summary."""
-    assert own.sheet is not None
+def take_sheet(settings: Settings, arguments: AnalyzeArguments, sheet: Path) -> str:
+    """Writes what people judged to analysis/human.json and into existing analyses; a summary."""
     sets: dict[str, tuple[Task, DataSet]] = {}
     for task in settings.tasks.values():
-        rows = folder_set(own.b, task) if own.b is not None else synthetic_set(settings.paths, task)
+        rows = folder_set(arguments.b, task) if arguments.b is not None else synthetic_set(settings.paths, task)
         if rows is not None:
             sets[task.name] = (task, rows)
-    found = judged(own.sheet, read_sheet(own.sheet), sets)
-    if not found:
-        raise UserError(
-            f"sheet: {own.sheet} has no row with a label, expected some in the column your_label. Fill it in."
-        )
-    write_text(_human_path(settings), dumps(_human(settings) | found) + "\n")
+    agreement = human_agreement(sheet, read_sheet(sheet), sets)
+    if not agreement:
+        raise UserError(f"sheet: {sheet} has no row with a label, expected some in the column your_label. Fill it in.")
+    write_text(_human_path(settings), dumps(_human(settings) | agreement) + "\n")
     lines = []
-    for name, human in found.items():
+    for name, human in agreement.items():
         path = _path(settings, sets[name][0])
         if path.is_file():
-            old = read_json(path)
-            write_text(path, dumps(old | {"details": old["details"] | {"human": human}}) + "\n")
+            analysis = read_json(path)
+            write_text(path, dumps(analysis | {"details": analysis["details"] | {"human": human}}) + "\n")
         share = f"{human['value']:.3f} [{human['low']:.3f}, {human['high']:.3f}]"
         lines.append(f"{name}: people agree with {human['agree']} of {human['judged']} labels: {share}")
     return "\n".join(lines) + "\n"

@@ -19,13 +19,13 @@ from targen.tasks.task import Row, Task
 from targen.text.normalise import units
 
 Item = TypeVar("Item")
-POINTERS = frozenset({"word", "span1", "span2"})  # fields that repeat a piece of another one (WiC, WSC)
+POINTERS = frozenset({"word", "span1", "span2"})  # fields that repeat a part of another one (WiC, WSC)
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Rows of one task. `folder` has the stories of synthetic ones; `others` are the set's other splits, by name."""
+    """Rows of one task. `folder` has the provenance of synthetic rows."""
 
     name: str
     origin: str
@@ -35,10 +35,10 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two data sets of a task. Analyses look at samples of equal size, drawn by `seed`; the smaller one is whole.
+class SetPair:
+    """Two data sets of a task. Analyses use samples of equal size, drawn with `seed`; the smaller set is used whole.
 
-    `a` is None where there is only one; then nothing is compared. `splits` are the original's, as far as they are at hand.
+    `a` is None if there is only one set, so that nothing is compared. `splits` are the available original splits.
     """
 
     task: Task
@@ -54,57 +54,58 @@ class Pair:
 
     @property
     def size(self) -> int:
-        """Rows of each sample: whole instances (AX-g's pairs)."""
-        smallest = min(len(own.rows) for own in self.sets.values())
+        """Rows per sample, in whole instances (AX-g's pairs)."""
+        smallest = min(len(data_set.rows) for data_set in self.sets.values())
         return min(smallest, self.at_most or smallest) // self.task.rows_per_slot * self.task.rows_per_slot
 
     def samples(self, at_most: int | None = None) -> dict[str, list[Row]]:
-        """Rows of each set in drawn order, instances whole; a smaller sample is the beginning of a larger one."""
-        found = {}
-        for side, own in self.sets.items():
-            instances = grouped(own.rows, self.task)
+        """A random sample of each set, in whole instances; a smaller sample is a prefix of a larger one."""
+        samples = {}
+        for side, data_set in self.sets.items():
+            instances = grouped(data_set.rows, self.task)
             self.draws("sample", side).shuffle(instances)
             count = min(self.size, at_most or self.size) // self.task.rows_per_slot
-            found[side] = [row for rows in instances[:count] for row in rows]
-        return found
+            samples[side] = [row for rows in instances[:count] for row in rows]
+        return samples
 
     def draws(self, *purpose: object) -> Random:
+        """The random stream of one purpose."""
         return rng(self.seed, self.task.name, "analysis", *purpose)
 
 
 def texts(task: Task, row: Row) -> list[str]:
-    """What a reader would call the text of a row: no variants (COPA's question), no pointers into another text."""
+    """The texts of a row, without its variant (COPA's question) and without pointers into other texts."""
     view = task.view(row)
     return [view[name] for name in task.row if name not in task.variants and name not in POINTERS]
 
 
 def row_units(task: Task, rows: Sequence[Row]) -> list[list[list[str]]]:
-    """The words of the texts of every row."""
+    """The words of each text of each row."""
     return [[units(text) for text in texts(task, row)] for row in rows]
 
 
 def grouped(items: Sequence[Item], task: Task) -> list[Sequence[Item]]:
-    """The items of every row as those of every whole instance."""
+    """The items, one per row, grouped by instance; an incomplete instance is left out."""
     step = task.rows_per_slot
     return [items[start : start + step] for start in range(0, len(items) - step + 1, step)]
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """Changes when a row does: by which what was said of single rows is known to be out of date."""
-    found = hashlib.sha256()
+    """16 hex digits, equal for equal rows; tells whether findings about single rows are out of date."""
+    fingerprint = hashlib.sha256()
     for row in rows:
-        found.update(json.dumps(row, sort_keys=True).encode() + b"\n")
-    return found.hexdigest()[:16]
+        fingerprint.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+    return fingerprint.hexdigest()[:16]
 
 
 def present(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
-    """(instances with a row for which the flag holds, instances)."""
-    every = grouped(flags, task)
-    return sum(any(own) for own in every), len(every)
+    """(instances with at least one flagged row, instances); `flags` has one per row."""
+    instances = grouped(flags, task)
+    return sum(any(instance) for instance in instances), len(instances)
 
 
 def label_name(task: Task, row: Row) -> str | None:
-    """The label, or the answer where a task has no labels (ReCoRD); None where it is hidden."""
+    """The label, or the answer if the task has no labels (ReCoRD); None if it is hidden."""
     try:
         return task.gold_option(row)
     except (RowError, KeyError):
@@ -117,23 +118,25 @@ def shown(task: Task, row: Row) -> Json:
     return {"idx": row["idx"], "label": label_name(task, row), "texts": {name: view[name] for name in task.row}}
 
 
-def run_pair(settings: Settings, task: Task) -> Pair | None:
-    """The original rows of a task, where they are at hand, and the synthetic ones of the run; None: none were made.
+def run_pair(settings: Settings, task: Task) -> SetPair | None:
+    """The original rows of a task, if available, and the synthetic ones of the run; None if there are no synthetic rows.
 
-    AX-g's original rows are its test split, for it has no other.
+    AX-g's original rows are its test split, the only one it has.
     """
-    made = synthetic_set(settings.paths, task)
-    if made is None:
+    synthetic = synthetic_set(settings.paths, task)
+    if synthetic is None:
         return None
     split = eval_split(settings.data, task) if task.original_train else original_train_split(settings.data, task)
-    real = None
+    original = None
     if split is not None and not split.is_fixture:
-        real = DataSet("original", split.origin, split.rows)
-    return Pair(task, real, made, settings.seed, settings.analysis.size, tuple(_run_splits(settings, task, split)))
+        original = DataSet("original", split.origin, split.rows)
+    return SetPair(
+        task, original, synthetic, settings.seed, settings.analysis.size, tuple(_run_splits(settings, task, split))
+    )
 
 
 def synthetic_set(paths: RunPaths, task: Task) -> DataSet | None:
-    """The synthetic rows of a run; none where they were not made."""
+    """The synthetic rows of a run; None if there are none."""
     folder = paths.synthetic(task.name)
     if not (folder / "train.jsonl").is_file():
         return None
@@ -141,17 +144,17 @@ def synthetic_set(paths: RunPaths, task: Task) -> DataSet | None:
 
 
 def _run_splits(settings: Settings, task: Task, train: Split | None) -> list[tuple[str, Split]]:
-    """The original splits that synthetic rows are held against."""
+    """The original splits with which synthetic rows are compared."""
     scored = eval_split(settings.data, task)
-    found = [("train", train)] if train is not None and not task.original_train else []
-    found.append((task.eval_split, scored))
+    splits = [("train", train)] if train is not None and not task.original_train else []
+    splits.append((task.eval_split, scored))
     if task.eval_split != "test" and (test := _test_split(settings, task)) is not None:
-        found.append(("test", test))
-    return found
+        splits.append(("test", test))
+    return splits
 
 
 def _test_split(settings: Settings, task: Task) -> Split | None:
-    """The test split, whose labels may be hidden; None where it is not at hand."""
+    """The test split, whose labels may be hidden; None if it is not available."""
     if settings.data.source == "local":
         try:
             path = local_file(Path(settings.data.dir or ""), task, "test")
@@ -169,25 +172,27 @@ def _test_split(settings: Settings, task: Task) -> Split | None:
     return Split(rows, "SuperGLUE test")
 
 
-def folder_pair(a: Path, b: Path, task: Task, seed: int, at_most: int | None) -> Pair | None:
-    """The rows of a task in two folders, of the official layout or a run's; None where one of them has no such task."""
-    one, two = (folder_set(folder, task) for folder in (a, b))
-    if one is None or two is None:
+def folder_pair(a: Path, b: Path, task: Task, seed: int, at_most: int | None) -> SetPair | None:
+    """The rows of a task in two folders, in the official layout or a run's; None if one of them lacks the task."""
+    first, second = (folder_set(folder, task) for folder in (a, b))
+    if first is None or second is None:
         return None
     splits = [(name, split) for name in SPLITS if (split := _folder_split(a, task, name)) is not None]
-    if not splits and one.rows:
-        splits = [("train", Split(one.rows, one.origin))]
-    return Pair(task, replace(one, name="a"), replace(two, name="b"), seed, at_most, tuple(splits))
+    if not splits and first.rows:
+        splits = [("train", Split(first.rows, first.origin))]
+    return SetPair(task, replace(first, name="a"), replace(second, name="b"), seed, at_most, tuple(splits))
 
 
 def folder_set(folder: Path, task: Task) -> DataSet | None:
     """The training rows of a task below a folder: `CB/train.jsonl`, `cb/train.jsonl` or `synthetic/cb/train.jsonl`; AX-g: test."""
-    for own in (folder / task.name, folder / "synthetic" / task.name):
-        if (own / "train.jsonl").is_file():
-            return DataSet("", str(own / "train.jsonl"), rows_of(own / "train.jsonl", task), own)
+    for task_folder in (folder / task.name, folder / "synthetic" / task.name):
+        path = task_folder / "train.jsonl"
+        if path.is_file():
+            return DataSet("", str(path), rows_of(path, task), task_folder)
     for split in ("train", "test") if task.original_train else ("train",):
-        if (path := _official(folder, task, split)) is not None:
-            return DataSet("", str(path), rows_of(path, task))
+        official = _official(folder, task, split)
+        if official is not None:
+            return DataSet("", str(official), rows_of(official, task))
     return None
 
 
@@ -205,7 +210,7 @@ def _folder_split(folder: Path, task: Task, split: str) -> Split | None:
 
 
 def rows_of(path: Path, task: Task) -> tuple[Row, ...]:
-    """The rows of a file, none of an empty one. Raises: UserError with file and line of the first wrong one."""
+    """The rows of a file, which may be empty. Raises: UserError with file and line of the first wrong one."""
     if not any(True for _ in read_jsonl(path)):
         return ()
     return read_rows(path, task)

@@ -1,7 +1,7 @@
-"""A sheet on which people judge synthetic rows without seeing their labels, and what they judged.
+"""The sheet on which people judge synthetic rows without seeing their labels, and their agreement with the labels.
 
-A CSV for any spreadsheet. What a model wrote may begin like a formula: such a cell gets an apostrophe before it, as OWASP
-advises against CSV injection. The labels are not on the sheet: who sees one tends to agree with it.
+The sheet is a CSV file for any spreadsheet program. It does not show the labels, because people tend to agree with a label
+that they see. A cell that a spreadsheet would take for a formula begins with an apostrophe.
 """
 
 import csv
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from eval.analysis.intervals import wilson
 from eval.analysis.sets import DataSet, label_name
+from eval.tables.formats import csv_text
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, write_text
 from targen.runtime.randomness import rng
@@ -23,7 +24,6 @@ from targen.tasks.task import Row, Task
 from targen.text.normalise import normalised
 
 log = logging.getLogger(__name__)
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 JUDGEMENT = "your_label"
 COLUMNS = ("task", "idx", "check", "text", "question", "options", JUDGEMENT, "remark")
 DELIMITERS = ",;\t"
@@ -31,132 +31,137 @@ DELIMITERS = ",;\t"
 
 @dataclass(frozen=True)
 class Judgement:
-    """One row as a person judged it, and the line of the sheet."""
+    """One row as a person judged it. `check` is the hash of the row; `line` is that of the sheet."""
 
     task: str
     idx: int
     check: str
-    said: str
+    label: str
     line: int
 
 
+@dataclass(frozen=True)
+class _JudgedRow:
+    """The label of a row, and the label that a person gave it."""
+
+    idx: int
+    label: str
+    said: str
+
+
 def write_sheet(path: Path, sets: Sequence[tuple[Task, DataSet]], rows: int, seed: int) -> bool:
-    """Writes a sheet with so many rows of each task; False where one lies there already, which may have been filled in."""
+    """Writes a sheet with up to `rows` rows per task; False if one exists, because it may have been filled in."""
     if path.exists():
         return False
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for task, own in sets:
-        for row in drawn(task, own, rows, seed):
-            writer.writerow([safe(cell) for cell in _cells(task, row)])
+    for task, data_set in sets:
+        for row in drawn(task, data_set, rows, seed):
+            writer.writerow([csv_text(cell.replace("\x00", "")) for cell in _cells(task, row)])
     write_text(path, text.getvalue())
     return True
 
 
-def drawn(task: Task, own: DataSet, count: int, seed: int) -> list[Row]:
-    """So many labelled rows, at random; of instances with several rows (AX-g) the first."""
-    step = task.rows_per_slot
-    labelled = [row for row in own.rows[::step] if label_name(task, row) is not None]
+def drawn(task: Task, data_set: DataSet, count: int, seed: int) -> list[Row]:
+    """A random sample of labelled rows; of instances with several rows (AX-g) only the first."""
+    labelled = [row for row in data_set.rows[:: task.rows_per_slot] if label_name(task, row) is not None]
     return rng(seed, task.name, "analysis", "sheet").sample(labelled, min(count, len(labelled)))
 
 
 def _cells(task: Task, row: Row) -> list[str]:
     text = task.instance.format(**task.view(row))
-    return [task.name, str(row["idx"]), check_of(row), text, task.question, " | ".join(options(task, row)), "", ""]
+    return [task.name, str(row["idx"]), row_hash(row), text, task.question, " | ".join(options(task, row)), "", ""]
 
 
 def options(task: Task, row: Row) -> list[str]:
+    """The labels that a person may give a row, as text."""
     return list(task.label_options(row))
 
 
-def check_of(row: Row) -> str:
-    """Changes when the row does; a word, which no spreadsheet takes for a number."""
+def row_hash(row: Row) -> str:
+    """Equal for equal rows, whatever their idx; begins with letters so that no spreadsheet takes it for a number."""
     text = json.dumps({key: value for key, value in row.items() if key != "idx"}, sort_keys=True)
     return f"row{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def safe(cell: str) -> str:
-    """The cell as text for a spreadsheet, never a formula."""
-    without = cell.replace("\x00", "")
-    return f"'{without}" if without.startswith(FORMULA) else without
-
-
 def read_sheet(path: Path) -> list[Judgement]:
-    """The rows that were judged. Raises: UserError where the file is no such sheet."""
+    """The rows that were judged. Raises: UserError if the file is not such a sheet."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise UserError(f"sheet: {path} cannot be read ({err}). Save it as CSV in UTF-8.") from None
     header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)  # a spreadsheet may have saved it with another
+    delimiter = max(DELIMITERS, key=header.count)  # spreadsheets may save another delimiter
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    lacking = [name for name in ("task", "idx", "check", JUDGEMENT) if name not in (reader.fieldnames or [])]
-    if lacking:
-        raise UserError(f"sheet: {path} has no column {', '.join(lacking)}. Take a sheet that eval.analyze wrote.")
-    found = []
+    absent = [name for name in ("task", "idx", "check", JUDGEMENT) if name not in (reader.fieldnames or [])]
+    if absent:
+        raise UserError(f"sheet: {path} has no column {', '.join(absent)}. Use a sheet that eval.analyze wrote.")
+    judgements = []
     for line in reader:
-        said = (line[JUDGEMENT] or "").strip().removeprefix("'")
-        if said:
+        label = (line[JUDGEMENT] or "").strip().removeprefix("'")
+        if label:
             if not (line["idx"] or "").strip().isdecimal():
-                raise UserError(f"{path}:{reader.line_num}: idx: got {line['idx']!r}, expected a whole number.")
-            found.append(Judgement(line["task"], int(line["idx"]), line["check"], said, reader.line_num))
-    return found
+                raise UserError(f"{path}:{reader.line_num}: idx: got {line['idx']!r}, expected an integer.")
+            judgements.append(Judgement(line["task"], int(line["idx"]), line["check"], label, reader.line_num))
+    return judgements
 
 
-def judged(path: Path, judgements: Sequence[Judgement], sets: Mapping[str, tuple[Task, DataSet]]) -> dict[str, Json]:
-    """By task the agreement of people with the labels. Raises: UserError with every line that does not fit."""
+def human_agreement(
+    path: Path, judgements: Sequence[Judgement], sets: Mapping[str, tuple[Task, DataSet]]
+) -> dict[str, Json]:
+    """The agreement of people with the labels, by task. Raises: UserError with every line that does not fit its row."""
     problems: list[str] = []
-    rows: dict[str, list[tuple[str, str, int]]] = {}
-    for one in judgements:
-        task, row = _found(one, sets)
+    judged: dict[str, list[_JudgedRow]] = {}
+    for judgement in judgements:
+        where = f"{path}:{judgement.line}"
+        task, row = _row_of(judgement, sets)
         if task is None or row is None:
             problems.append(
-                f"{path}:{one.line}: {one.task} {one.idx} is no row of this data set, or has changed since."
+                f"{where}: {judgement.task} {judgement.idx} is not a row of this data set, or has changed since."
             )
             continue
-        said = next((option for option in options(task, row) if normalised(option) == normalised(one.said)), None)
+        allowed = options(task, row)
+        said = next((option for option in allowed if normalised(option) == normalised(judgement.label)), None)
         if said is None:
-            hint = did_you_mean(one.said, options(task, row))
-            problems.append(f"{path}:{one.line}: {JUDGEMENT}: got {one.said!r}. {hint}")
+            problems.append(f"{where}: {JUDGEMENT}: got {judgement.label!r}. {did_you_mean(judgement.label, allowed)}")
             continue
-        rows.setdefault(task.name, []).append((label_name(task, row) or "", said, one.idx))
+        judged.setdefault(task.name, []).append(_JudgedRow(judgement.idx, label_name(task, row) or "", said))
     if problems:
         raise UserError("\n".join(problems))
-    return {name: _agreement(sets[name][0], found) for name, found in rows.items()}
+    return {name: _agreement(sets[name][0], rows) for name, rows in judged.items()}
 
 
-def _found(one: Judgement, sets: Mapping[str, tuple[Task, DataSet]]) -> tuple[Task, Row] | tuple[None, None]:
-    """The row that was judged, as it was then, with its task."""
-    if one.task not in sets:
+def _row_of(judgement: Judgement, sets: Mapping[str, tuple[Task, DataSet]]) -> tuple[Task, Row] | tuple[None, None]:
+    """The task and the row that was judged, if the row has not changed."""
+    if judgement.task not in sets:
         return None, None
-    task, own = sets[one.task]
-    return next(((task, row) for row in own.rows if row["idx"] == one.idx and check_of(row) == one.check), (None, None))
+    task, data_set = sets[judgement.task]
+    for row in data_set.rows:
+        if row["idx"] == judgement.idx and row_hash(row) == judgement.check:
+            return task, row
+    return None, None
 
 
-def _agreement(task: Task, found: Sequence[tuple[str, str, int]]) -> Json:
-    hits = sum(label == said for label, said, _ in found)
-    share = wilson(hits, len(found))
-    assert share is not None
-    by_label = {}
-    for label in [label.name for label in task.labels]:
-        own = [said == label for one, said, _ in found if one == label]
-        if (part := wilson(sum(own), len(own))) is not None:
-            by_label[label] = {
-                "judged": len(own),
-                "agree": sum(own),
-                "value": part.value,
-                "low": part.low,
-                "high": part.high,
-            }
-    table = Counter((label, said) for label, said, _ in found)
+def _agreement(task: Task, rows: Sequence[_JudgedRow]) -> Json:
+    table = Counter((row.label, row.said) for row in rows)
+    by_label = {label.name: _share([row for row in rows if row.label == label.name]) for label in task.labels}
     return {
-        "judged": len(found),
-        "agree": hits,
-        "value": share.value,
-        "low": share.low,
-        "high": share.high,
-        "by_label": by_label,
-        "table": [{"label": one, "said": other, "rows": count} for (one, other), count in sorted(table.items())] if task.labels else [],
-        "disagreements": [{"idx": idx, "label": label, "said": said} for label, said, idx in found if label != said],
-    }  # fmt: skip
+        **(_share(rows) or {}),
+        "by_label": {label: share for label, share in by_label.items() if share is not None},
+        "table": [{"label": label, "said": said, "rows": count} for (label, said), count in sorted(table.items())]
+        if task.labels
+        else [],
+        "disagreements": [
+            {"idx": row.idx, "label": row.label, "said": row.said} for row in rows if row.label != row.said
+        ],
+    }
+
+
+def _share(rows: Sequence[_JudgedRow]) -> Json | None:
+    """How often people agree, with Wilson's interval; None of no rows."""
+    hits = sum(row.label == row.said for row in rows)
+    share = wilson(hits, len(rows))
+    if share is None:
+        return None
+    return {"judged": len(rows), "agree": hits, "value": share.value, "low": share.low, "high": share.high}

@@ -6,25 +6,26 @@ from dataclasses import asdict
 from typing import Any
 
 from eval.analysis.intervals import LEVEL
-from eval.analysis.results import SIDES, Found, Interval, Measure
-from eval.analysis.sets import Pair, digest, label_name
+from eval.analysis.results import SIDES, AnalysisResult, Interval, Measure
+from eval.analysis.sets import SetPair, digest, label_name
 from targen.runtime.jsonl import Json
+from targen.text.markdown import markdown_table
 
-NOTHING = "--"
-VERSION = 2  # of the form of <run.dir>/analysis/<task>.json
+ABSENT = "--"
+VERSION = 2  # of the format of <run.dir>/analysis/<task>.json
 
 
-def values(pair: Pair, found: Found, human: Json | None) -> Json:
-    """All that was found of a task, without a number that JSON has not."""
+def values(pair: SetPair, result: AnalysisResult, human: Json | None) -> Json:
+    """The results of a task as in analysis/<task>.json; numbers that are not finite become null."""
     sets = {
         side: {
-            "name": own.name,
-            "origin": own.origin,
-            "rows": len(own.rows),
-            "digest": digest(own.rows),
+            "name": data_set.name,
+            "origin": data_set.origin,
+            "rows": len(data_set.rows),
+            "digest": digest(data_set.rows),
             "labels": _labels(pair, side),
         }
-        for side, own in pair.sets.items()
+        for side, data_set in pair.sets.items()
     }
     plain = {
         "version": VERSION,
@@ -34,16 +35,16 @@ def values(pair: Pair, found: Found, human: Json | None) -> Json:
         "size": pair.size,
         "seed": pair.seed,
         "level": LEVEL,
-        "measures": [asdict(one) for one in found.measures],
-        "details": found.details | ({"human": human} if human is not None else {}),
-        "missing": [asdict(one) for one in found.missing],
+        "measures": [asdict(measure) for measure in result.measures],
+        "details": result.details | ({"human": human} if human is not None else {}),
+        "missing": [asdict(missing) for missing in result.missing],
     }
-    cleaned: Json = _without_nan(plain)
-    return cleaned
+    finite: Json = _finite(plain)
+    return finite
 
 
-def _labels(pair: Pair, side: str) -> dict[str, int]:
-    """Rows per label, of a task with labels."""
+def _labels(pair: SetPair, side: str) -> dict[str, int]:
+    """Rows per label; empty if the task has no labels."""
     counts = {label.name: 0 for label in pair.task.labels}
     for row in pair.sets[side].rows:
         if (name := label_name(pair.task, row)) in counts:
@@ -51,63 +52,61 @@ def _labels(pair: Pair, side: str) -> dict[str, int]:
     return counts
 
 
-def _without_nan(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _without_nan(one) for key, one in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [_finite(item) for item in value]
     return value
 
 
-def markdown(pair: Pair, found: Found, human: Json | None) -> str:
-    """The numbers of a task. Nothing in it was written by a model."""
+def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
+    """The section of a task in summary.md. Nothing in it was written by a model."""
     sets = pair.sets
-    heads = [f"{name}: {escaped(own.name)}" if (own := sets.get(name)) else f"{name}: {NOTHING}" for name in SIDES]
-    lines = [
+    names = [f"{side}: {escaped(sets[side].name) if side in sets else ABSENT}" for side in SIDES]
+    origins = [f"- {side} is {escaped(data_set.origin)}, {len(data_set.rows)} rows" for side, data_set in sets.items()]
+    blocks = [
         f"## {pair.task.folder}",
-        "",
-        *(f"- {side} is {escaped(own.origin)}, {len(own.rows)} rows" for side, own in sets.items()),
-        f"- {pair.size} rows of each are looked at; intervals of {LEVEL:.0%}",
-        "",
+        "\n".join([*origins, f"- {pair.size} rows of each are analysed; {LEVEL:.0%} intervals"]),
     ]
-    if found.measures:
-        lines += [f"| measure | {heads[0]} | {heads[1]} | b - a | on |", "| --- | ---: | ---: | ---: | ---: |"]
-        lines += [_line(one) for one in found.measures]
-        lines.append("")
+    if result.measures:
+        header = ["measure", *names, "b - a", "n"]
+        blocks.append(markdown_table(header, map(_cells, result.measures), numeric=range(1, len(header))))
     if human is not None:
         share = Interval(human["value"], human["low"], human["high"])
-        lines += [f"People agree with {human['agree']} of {human['judged']} labels: {shown(share)}.", ""]
-    lines += [f"- missing: {one.part}: {escaped(one.why)}" for one in found.missing]
-    return "\n".join(lines).rstrip() + "\n"
+        blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {shown(share)}.")
+    if result.missing:
+        blocks.append("\n".join(f"- missing: {missing.part}: {escaped(missing.why)}" for missing in result.missing))
+    return "\n\n".join(blocks) + "\n"
 
 
-def _line(one: Measure) -> str:
-    title = (
-        escaped(one.title) + (f" ({one.unit})" if one.unit != "share" else "") + (" [authors']" if one.theirs else "")
-    )
-    sizes = "/".join(str(size) for size in dict.fromkeys(one.size.values()))
-    return f"| {title} | {shown(one.a)} | {shown(one.b)} | {shown(one.difference, sign=True)} | {sizes} |"
+def _cells(measure: Measure) -> tuple[str, ...]:
+    unit = f" ({measure.unit})" if measure.unit != "share" else ""
+    title = escaped(measure.title) + unit + (" [authors']" if measure.theirs else "")
+    sizes = "/".join(str(size) for size in dict.fromkeys(measure.size.values()))
+    return title, shown(measure.a), shown(measure.b), shown(measure.difference, sign=True), sizes
 
 
-def shown(one: Interval | None, sign: bool = False) -> str:
-    """A number and its bounds, with as many digits as make sense."""
-    if one is None:
-        return NOTHING
-    digits = 3 if max(abs(one.value), abs(one.low or 0.0), abs(one.high or 0.0)) < 10 else 1
-    plus = "+" if sign else ""
-    value = f"{one.value:{plus}.{digits}f}"
-    return value if one.low is None or one.high is None else f"{value} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
+def shown(interval: Interval | None, sign: bool = False) -> str:
+    """A number and its bounds, to three decimals, or to one if it is 10 or more."""
+    if interval is None:
+        return ABSENT
+    value, low, high = interval.value, interval.low, interval.high
+    digits = 3 if max(abs(value), abs(low or 0.0), abs(high or 0.0)) < 10 else 1
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text if low is None or high is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def escaped(text: str) -> str:
-    """Text that no Markdown reader takes for markup."""
+    """Text without anything that Markdown takes for markup."""
     plain = " ".join(text.split())
-    for sign in "\\`*_{}[]<>|#":
-        plain = plain.replace(sign, f"\\{sign}")
+    for character in "\\`*_{}[]<>|#":
+        plain = plain.replace(character, f"\\{character}")
     return plain
 
 
-def document(parts: Sequence[str], title: str) -> str:
-    return f"# {escaped(title)}\n\n" + "\n".join(parts)
+def document(sections: Sequence[str], title: str) -> str:
+    """The whole summary."""
+    return f"# {escaped(title)}\n\n" + "\n".join(sections)

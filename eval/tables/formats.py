@@ -115,7 +115,8 @@ def csv_text(text: str) -> str:
 
     Source: OWASP, CSV injection.
     """
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+    is_formula = text.lstrip().startswith(FORMULA_STARTS) or text.startswith(("\t", "\r", "\n"))
+    return f"'{text}" if is_formula else text
 
 
 def csv_cell(value: Value) -> str | int | float:

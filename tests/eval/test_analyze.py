@@ -6,15 +6,17 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from eval.analysis.arguments import Own, own_arguments
+from eval.analysis.arguments import AnalyzeArguments, parse_arguments
 from eval.analysis.measures.difficulty import difficulty, folds_of
+from eval.analysis.parts import PARTS as REGISTERED
 from eval.analysis.run import analyze, draw, take_sheet
-from eval.analysis.sets import DataSet, Pair
+from eval.analysis.sets import DataSet, SetPair
 from eval.run import evaluate
+from targen.config.groups.analysis import Analysis
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE
 from targen.runtime.errors import UserError
@@ -45,13 +47,13 @@ def compared(folder: Path, *overrides: str) -> Settings:
     return settings(*QUICK, PARTS, f"run.dir={folder / 'out'}", *overrides)
 
 
-def folders(folder: Path, **sets: Sequence[Row]) -> Own:
+def folders(folder: Path, **sets: Sequence[Row]) -> AnalyzeArguments:
     """Two folders of the official layout, with the fixture's rows unless others are given."""
     for side in ("a", "b"):
         for name in ("cb", "rte"):
             fixture = lines(FIXTURE / SPECS[name].folder / "val.jsonl")
             write_jsonl(folder / side / SPECS[name].folder / "train.jsonl", sets.get(f"{side}_{name}", fixture))
-    return Own(folder / "a", folder / "b")
+    return AnalyzeArguments(folder / "a", folder / "b")
 
 
 def test_two_folders_from_the_command_line(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["a=/nowhere", "b=/nowhere"], "a: got /nowhere, which is no folder"),
+        (["a=/nowhere", "b=/nowhere"], "a: got /nowhere, which is not a folder"),
         (["a=.", "a=.", "b=."], "a: given twice"),
         (["sheet="], "sheet: got nothing, expected a path"),
         (["b=."], "a: got nothing with b=., expected a second folder"),
@@ -111,14 +113,14 @@ def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
 )
 def test_arguments_that_do_not_fit(arguments: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        own_arguments(arguments)
+        parse_arguments(arguments)
 
 
 def test_arguments_of_its_own_are_taken_out(tmp_path: Path) -> None:
-    own, rest = own_arguments([f"a={tmp_path}", "task=cb", f"b={tmp_path}"])
+    own, rest = parse_arguments([f"a={tmp_path}", "task=cb", f"b={tmp_path}"])
     assert (own.a, own.b, own.sheet) == (tmp_path, tmp_path, None)
     assert rest == ["task=cb", "run.dir=outputs/compared"]
-    assert own_arguments(["sheet=x.csv", "run.dir=y"]) == (Own(sheet=Path("x.csv")), ["run.dir=y"])
+    assert parse_arguments(["sheet=x.csv", "run.dir=y"]) == (AnalyzeArguments(sheet=Path("x.csv")), ["run.dir=y"])
 
 
 def test_an_empty_set_one_row_and_rows_without_labels(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> N
     write_jsonl(folder / "provenance.jsonl", [{"label_before": "neutral", "label_after": "entailment"}] * 10)
     train(found)
     evaluate(found)
-    analyze(found, Own())
+    analyze(found, AnalyzeArguments())
     cb, axg = analysed(found, "cb"), analysed(found, "axg")
     own = measured(cb)
     assert (own["flips"]["b"]["value"], own["flips.neutral"]["b"]["value"], own["flips.entailment"]["b"]["value"]) == (
@@ -195,12 +197,12 @@ def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> N
     options = b"entailment | contradiction | neutral,"
     filled = before.replace(options, options + b"neutral")
     sheet.write_bytes(filled)
-    said = take_sheet(found, Own(sheet=sheet))
+    said = take_sheet(found, AnalyzeArguments(), sheet)
     neutral = sum(row["label"] == "neutral" for row in lines(folder / "train.jsonl"))
     assert said.startswith(f"cb: people agree with {neutral} of 10 labels")
     assert analysed(found, "cb")["details"]["human"]["agree"] == neutral
     assert draw(found) == ["diversity", "flips", "bias", "contamination"]
-    analyze(found, Own())
+    analyze(found, AnalyzeArguments())
     assert analysed(found, "cb")["details"]["human"]["judged"] == 10  # stays
     assert sheet.read_bytes() == filled != before  # what a person filled in is left alone
 
@@ -208,7 +210,7 @@ def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> N
 def test_without_the_original_rows_the_synthetic_ones_are_looked_at(tmp_path: Path) -> None:
     small_run(tmp_path, tasks=("cb",))
     found = settings("task=cb", "data.source=fixture", "arms=[synthetic]", f"run.dir={tmp_path / 'run'}", *QUICK, PARTS)
-    analyze(found, Own())
+    analyze(found, AnalyzeArguments())
     own = analysed(found, "cb")
     assert set(own["sets"]) == {"b"}
     assert {one["part"] for one in own["missing"]} >= {"a", "correctness.flips", "correctness.agreement"}
@@ -234,7 +236,7 @@ def difficulty_settings(folder: Path, *overrides: str) -> Settings:
 def test_information_is_what_the_text_tells_of_the_label(tmp_path: Path) -> None:
     task = SPECS["rte"]
     sets = DataSet("a", "one", labelled_rows(48, tells=True)), DataSet("b", "two", labelled_rows(48, tells=False))
-    pair = Pair(task, *sets, seed=0, at_most=None)
+    pair = SetPair(task, *sets, seed=0, at_most=None)
     found = difficulty_settings(tmp_path, "train.epochs=10", "train.learning_rate=0.01")
     result = difficulty(found, pair, StopRequest())
     own = {one.name: one for one in result.measures}
@@ -265,13 +267,18 @@ def test_information_is_what_the_text_tells_of_the_label(tmp_path: Path) -> None
 def test_choices_without_words_are_equally_likely(tmp_path: Path) -> None:
     task = SPECS["copa"]
     rows = tuple(lines(FIXTURE / "COPA" / "val.jsonl"))
-    pair = Pair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
+    pair = SetPair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
     found = difficulty_settings(tmp_path, "task=copa", "train.epochs=1")
     result = difficulty(found, pair, StopRequest())
     own = {one.name: one for one in result.measures}
     assert own["label_entropy"].b is not None and own["label_entropy"].b.value == 1
     assert own["v_information"].a is None
     assert len(list((found.paths.analysis / "difficulty" / "predictions").iterdir())) == 2
+
+
+def test_every_part_of_the_settings_is_registered() -> None:
+    (parts,) = get_args(get_type_hints(Analysis)["parts"])
+    assert get_args(parts) == tuple(REGISTERED) and len(REGISTERED) == 6
 
 
 def test_folds_share_out_every_label() -> None:
@@ -287,16 +294,16 @@ def test_folds_share_out_every_label() -> None:
 
 def test_models_that_cannot_say_are_named(tmp_path: Path) -> None:
     rows = labelled_rows(12, tells=True)
-    pair = Pair(SPECS["rte"], None, DataSet("b", "two", rows), seed=0, at_most=None)
+    pair = SetPair(SPECS["rte"], None, DataSet("b", "two", rows), seed=0, at_most=None)
     (missing,) = difficulty(difficulty_settings(tmp_path, "model=tiny_seq2seq"), pair, StopRequest()).missing
-    assert missing.why == "tiny_seq2seq is no encoder. Name one: analysis.model=deberta_v3_large"
+    assert missing.why == "tiny_seq2seq is not an encoder. Name one: analysis.model=deberta_v3_large"
     few = replace(pair, at_most=6)
     (missing,) = difficulty(difficulty_settings(tmp_path), few, StopRequest()).missing
     assert missing.why == "6 instances in a set, expected at least 8 for analysis.folds=2"
 
 
 def test_told_to_stop_it_goes_on_later(tmp_path: Path) -> None:
-    pair = Pair(SPECS["rte"], None, DataSet("b", "two", labelled_rows(16, tells=True)), seed=0, at_most=None)
+    pair = SetPair(SPECS["rte"], None, DataSet("b", "two", labelled_rows(16, tells=True)), seed=0, at_most=None)
     found = difficulty_settings(tmp_path / "stopped", "train.epochs=2")
     stop = StopRequest()
     stop.note(signal.SIGTERM)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eval.analysis.arguments import Own
+from eval.analysis.arguments import AnalyzeArguments
 from eval.analysis.run import analyze
 from eval.page.funnel import funnel
 from eval.reporting.report import report
@@ -185,7 +185,7 @@ def analysed(folder: Path) -> Settings:
     fixture, made = lines(FIXTURE / "RTE" / "val.jsonl"), lines(found.paths.synthetic("rte") / "train.jsonl")
     write_jsonl(folder / "data" / "RTE" / "train.jsonl", fixture)
     write_jsonl(folder / "data" / "RTE" / "val.jsonl", made)
-    analyze(found, Own())
+    analyze(found, AnalyzeArguments())
     return found
 
 

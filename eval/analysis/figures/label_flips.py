@@ -17,7 +17,7 @@ LINE, GAP, MARGIN = 0.19, 0.5, 0.7  # inches of a line; lines between tasks; inc
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelLine:
     """What was judged of a task, or of the rows of one of its labels."""
 
     task: str
@@ -29,11 +29,11 @@ class Judged:
 
 
 def flips(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
-    lines = [line for one in analyses for line in _judged(one)]
+    lines = [line for one in analyses for line in _label_lines(one)]
     return partial(_flips_figure, analyses, lines) if lines else None
 
 
-def _judged(analysis: Json) -> list[Judged]:
+def _label_lines(analysis: Json) -> list[LabelLine]:
     """The task, and below it its labels; none where nobody judged."""
     measures = {
         one["name"]: one["b"] for one in analysis["measures"] if one["part"] == "correctness" and one["b"] is not None
@@ -47,12 +47,12 @@ def _judged(analysis: Json) -> list[Judged]:
     for label in ("", *analysis["sets"]["b"]["labels"]):
         ending = f".{label}" if label else ""
         agreement = [measures[name] for cell in cells if (name := f"agreement.{cell}{ending}") in measures]
-        own = Judged(title_of(analysis), label, measures.get(f"flips{ending}"), agreement, None, [])
+        own = LabelLine(title_of(analysis), label, measures.get(f"flips{ending}"), agreement, None, [])
         found.append(own if label else replace(own, people=human, scores=scores))
     return found if measures or human else []
 
 
-def _flips_figure(analyses: Sequence[Json], lines: Sequence[Judged]) -> "Figure":
+def _flips_figure(analyses: Sequence[Json], lines: Sequence[LabelLine]) -> "Figure":
     """Lines of a task stand together, the task itself before its labels."""
     from matplotlib.figure import Figure
 
@@ -86,12 +86,12 @@ def _flips_figure(analyses: Sequence[Json], lines: Sequence[Judged]) -> "Figure"
     return figure
 
 
-def _changed(ax: "Axes", place: float, one: Judged) -> None:
+def _changed(ax: "Axes", place: float, one: LabelLine) -> None:
     if one.flips is not None:
         interval(ax, place, one.flips, "b", 100.0, filled=True, size=3.0 if one.label else 5.0)
 
 
-def _agreed(ax: "Axes", place: float, one: Judged) -> None:
+def _agreed(ax: "Axes", place: float, one: LabelLine) -> None:
     for number, found in enumerate(one.agreement):
         size = 3.0 if one.label or len(one.agreement) > 1 else 5.0
         shift = (number - (len(one.agreement) - 1) / 2) * 0.7 / len(one.agreement)

@@ -1,6 +1,6 @@
-"""Contamination: rows that repeat the original splits, by runs of words or as near-duplicates, with the pairs.
+"""Contamination: rows that repeat rows of the original splits, by runs of words or as near-duplicates.
 
-What counts is what generation counts: a run of eight words in one text, or a trigram similarity of 0.8 (targen).
+The criteria are those of generation: a run of eight words in one text, or a trigram similarity of 0.8.
 """
 
 import re
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.analysis.intervals import shares
-from eval.analysis.results import Found, Measure, Missing
-from eval.analysis.sets import Pair, present, shown
+from eval.analysis.results import AnalysisResult, Measure, Missing, not_measured
+from eval.analysis.sets import SetPair, present, shown
 from targen.config.groups.analysis import Analysis
 from targen.data.contamination import RUN, EvaluationRows, evaluation_rows
 from targen.data.original import Split
@@ -25,124 +25,125 @@ SIMILAR = 0.8
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """A row of a set (its place) and the row of a split (its place) that it repeats; `similarity` of near-duplicates."""
+class Repeat:
+    """A row of a set and the row of a split that it repeats, by index; `similarity` is None for a run of words."""
 
-    place: int
-    other: int
+    index: int
+    split_index: int
     similarity: float | None
 
 
-def contamination(pair: Pair, settings: Analysis) -> Found:
-    """Of each set the share of rows that repeat each split; the rows of `a` are only held against splits they are not of."""
+def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
+    """The share of rows of each set that repeat each split; `a` is not compared with the split it comes from."""
     if not pair.splits:
-        return Found(missing=(Missing(PART, "no original split is at hand. Name one: data.source=local data.dir=..."),))
-    rows = pair.samples()  # of which shares are taken; which rows repeat something is said of all synthetic ones
+        return not_measured(PART, "no original split is available. Name one: data.source=local data.dir=...")
+    samples = pair.samples()  # shares are of the samples; repeats are listed for all synthetic rows
     measures: list[Measure] = []
     pairs: list[Json] = []
-    repeats: dict[str, list[Json]] = {side: [] for side in rows}
+    repeats: dict[str, list[Json]] = {side: [] for side in samples}
     for name, split in pair.splits:
         ready = evaluation_rows(pair.task, split)
-        owners = [place for place, row in enumerate(split.rows) for _ in pair.task.examples(row)]
+        owners = [index for index, row in enumerate(split.rows) for _ in pair.task.examples(row)]
         runs, near = {}, {}
-        for side, own in rows.items():
+        for side, sample in samples.items():
             if side == "a" and _is_of(pair, split):
                 continue
-            every = pair.b.rows if side == "b" else own
-            found = [*_runs(pair.task, ready, owners, every), *_near(pair.task, ready, owners, every)]
-            by_run = {id(every[one.place]) for one in found if one.similarity is None}
-            alike = {id(every[one.place]) for one in found if one.similarity is not None}
-            runs[side] = present(pair.task, [id(row) in by_run for row in own])
-            near[side] = present(pair.task, [id(row) in alike for row in own])
-            repeats[side] += [_repeat(name, one, every, split) for one in found]
-            pairs += [_pair(pair.task, side, name, one, every, split) for one in _strongest(found, settings.top)]
+            rows = pair.b.rows if side == "b" else sample
+            side_repeats = [*_runs(pair.task, ready, owners, rows), *_near(pair.task, ready, owners, rows)]
+            by_run = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is None}
+            similar = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is not None}
+            runs[side] = present(pair.task, [id(row) in by_run for row in sample])
+            near[side] = present(pair.task, [id(row) in similar for row in sample])
+            repeats[side] += [_repeat_json(name, repeat, rows, split) for repeat in side_repeats]
+            strongest = _strongest(side_repeats, settings.top)
+            pairs += [_pair_json(pair.task, side, name, repeat, rows, split) for repeat in strongest]
         against = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
             shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, against),
-            shares(PART, f"{name}_near", f"nearly repeats a row of {name}", near, against),
+            shares(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, against),
         ]
     absent = [name for name in ("train", "val", "test") if name not in dict(pair.splits)]
     official = [name for name in absent if pair.task.sizes[name]]
-    missing = [Missing(f"{PART}.{name}", f"the original {name} split is not at hand") for name in official]
-    return Found(tuple(measures), {"pairs": pairs, "repeats": repeats}, tuple(missing))
+    missing = [Missing(f"{PART}.{name}", f"the original {name} split is not available") for name in official]
+    return AnalysisResult(tuple(measures), {"pairs": pairs, "repeats": repeats}, tuple(missing))
 
 
-def _is_of(pair: Pair, split: Split) -> bool:
+def _is_of(pair: SetPair, split: Split) -> bool:
     return pair.a is not None and (split.rows is pair.a.rows or split.rows == pair.a.rows)
 
 
-def _runs(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
-    found = []
-    for place, row in enumerate(rows):
+def _runs(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeat]:
+    repeats = []
+    for index, row in enumerate(rows):
         if (example := ready.shared_run(task.view(row))) is not None:
-            found.append(Repeated(place, owners[example], None))
-    return found
+            repeats.append(Repeat(index, owners[example], None))
+    return repeats
 
 
-def _near(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeated]:
-    """Of each row the most similar one of the split, where that is a near-duplicate."""
-    own = [" ".join(task.view(row).values()) for row in rows]
+def _near(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeat]:
+    """For each row, the most similar row of the split if it is a near-duplicate."""
+    row_texts = [" ".join(task.view(row).values()) for row in rows]
     count = len(ready.texts)
-    # a text without words has the signature of zeros
-    found = [bytes(one.tobytes()) if one.any() else b"" for one in np.ascontiguousarray(ready.signatures)]
-    best: dict[int, Repeated] = {}
-    for later, earlier in candidate_pairs([*found, *(signature(text) for text in own)], SIMILAR):
+    # a text without words has a signature of zeros
+    signatures = np.ascontiguousarray(ready.signatures)
+    split_signatures = [bytes(values.tobytes()) if values.any() else b"" for values in signatures]
+    best: dict[int, Repeat] = {}
+    for later, earlier in candidate_pairs([*split_signatures, *(signature(text) for text in row_texts)], SIMILAR):
         if earlier < count <= later:
-            place = later - count
-            share = similarity(own[place], ready.texts[earlier])
-            if share >= SIMILAR and (place not in best or share > (best[place].similarity or 0.0)):
-                best[place] = Repeated(place, owners[earlier], share)
-    return [best[place] for place in sorted(best)]
+            index = later - count
+            share = similarity(row_texts[index], ready.texts[earlier])
+            if share >= SIMILAR and (index not in best or share > (best[index].similarity or 0.0)):
+                best[index] = Repeat(index, owners[earlier], share)
+    return [best[index] for index in sorted(best)]
 
 
-def _strongest(found: Sequence[Repeated], count: int) -> list[Repeated]:
-    return sorted(found, key=lambda one: (-(one.similarity or 0.0), one.place))[:count]
+def _strongest(repeats: Sequence[Repeat], count: int) -> list[Repeat]:
+    return sorted(repeats, key=lambda repeat: (-(repeat.similarity or 0.0), repeat.index))[:count]
 
 
-def _pair(task: Task, side: str, name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json:
-    row, other = rows[one.place], split.rows[one.other]
+def _pair_json(task: Task, side: str, name: str, repeat: Repeat, rows: Sequence[Row], split: Split) -> Json:
+    row, original = rows[repeat.index], split.rows[repeat.split_index]
     return {
         "side": side,
         "split": name,
-        "how": "run of words" if one.similarity is None else "near-duplicate",
-        "similarity": one.similarity and round(one.similarity, 4),
-        "run": _common_run(task, row, other) if one.similarity is None else None,
+        "how": "run of words" if repeat.similarity is None else "near-duplicate",
+        "similarity": repeat.similarity and round(repeat.similarity, 4),
+        "run": _common_run(task, row, original) if repeat.similarity is None else None,
         "row": shown(task, row),
-        "original": shown(task, other),
+        "original": shown(task, original),
     }
 
 
-def _repeat(name: str, one: Repeated, rows: Sequence[Row], split: Split) -> Json:
-    similarity = one.similarity and round(one.similarity, 4)
+def _repeat_json(name: str, repeat: Repeat, rows: Sequence[Row], split: Split) -> Json:
+    similarity = repeat.similarity and round(repeat.similarity, 4)
     return {
-        "idx": rows[one.place]["idx"],
+        "idx": rows[repeat.index]["idx"],
         "split": name,
-        "original": split.rows[one.other]["idx"],
+        "original": split.rows[repeat.split_index]["idx"],
         "similarity": similarity,
     }
 
 
-def _common_run(task: Task, one: Row, other: Row) -> str:
-    """The longest run of words that two rows share in a text."""
+def _common_run(task: Task, row: Row, original: Row) -> str:
+    """The longest run of words that a text of each row has."""
     best: list[str] = []
-    theirs = [units(text) for text in task.view(other).values()]
-    for text in task.view(one).values():
-        own = units(text)
-        for words in theirs:
-            best = max(best, _longest(own, words), key=len)
+    original_words = [units(text) for text in task.view(original).values()]
+    for text in task.view(row).values():
+        for words in original_words:
+            best = max(best, _longest_run(units(text), words), key=len)
     return re.sub(r"\s+", " ", " ".join(best))
 
 
-def _longest(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """The longest run of words that stands in both."""
+def _longest_run(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """The longest run of words that occurs in both."""
     length = end = 0
-    before = [0] * (len(other) + 1)
-    for place, word in enumerate(one, start=1):
-        now = [0] * (len(other) + 1)
-        for at, theirs in enumerate(other, start=1):
-            if word == theirs:
-                now[at] = before[at - 1] + 1
-                if now[at] > length:
-                    length, end = now[at], place
-        before = now
-    return list(one[end - length : end])
+    previous = [0] * (len(second) + 1)  # [j]: length of the common run that ends before word j of `second`
+    for position, word in enumerate(first, start=1):
+        current = [0] * (len(second) + 1)
+        for second_position, second_word in enumerate(second, start=1):
+            if word == second_word:
+                current[second_position] = previous[second_position - 1] + 1
+                if current[second_position] > length:
+                    length, end = current[second_position], position
+        previous = current
+    return list(first[end - length : end])

@@ -1,11 +1,11 @@
-"""Difficulty: how much of a label a model can read out of a row, in bits.
+"""Difficulty: how much information about the label a model extracts from a row, in bits.
 
 V-usable information is the mean of PVI(x -> y) = -log2 g[null](y) + log2 g'[x](y), where g' was trained on rows and g on
-the same labels with empty texts. Source: K. Ethayarajh et al., arXiv 2110.08420. Here every row is held out once: the rows
-are dealt into folds, and a fold's models are trained on the other folds, so that no model is asked what it was taught.
-Both sets are of equal size, and so are their training sets; intervals are over the rows, for the models as they were trained.
+the same labels with empty texts. Source: K. Ethayarajh et al., arXiv 2110.08420. Here every row is held out once:
+the rows are split into folds, and the models of a fold are trained on the other folds, so no model predicts rows it was
+trained on. Both sets have equal size, and so do their training sets. Intervals are over rows, for the models as trained.
 
-Where each choice is scored by itself (COPA, ReCoRD), empty choices cannot be told apart: g is uniform, and is not trained.
+If each choice is scored by itself (COPA, ReCoRD), empty choices are indistinguishable: g is uniform and not trained.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from random import Random
 import numpy as np
 
 from eval.analysis.intervals import measure, ratio, shares
-from eval.analysis.results import Found, Measure, Missing
-from eval.analysis.sets import Pair, grouped, label_name, shown
+from eval.analysis.results import AnalysisResult, Measure, not_measured
+from eval.analysis.sets import SetPair, grouped, label_name, shown
 from targen.config.arms import ArmName
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
@@ -43,153 +43,168 @@ from train.runtime.processes import Processes
 logger = logging.getLogger(__name__)
 PART = "difficulty"
 BINS = 24  # of the histogram
-FEWEST = 4  # labelled instances for each fold
+MIN_PER_FOLD = 4  # labelled instances
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the two models gave the right answer of an example, in bits (log2), and whether the one that read it was right."""
+class ExampleInformation:
+    """log2 of the probability of the gold answer of an example: without the text, `null`, and with it, `text`.
+
+    `is_right`: whether the model that sees the text predicts the gold answer.
+    """
 
     idx: int
     instance: int
     null: float
-    read: float
-    right: bool
+    text: float
+    is_right: bool
 
     @property
     def pvi(self) -> float:
-        return self.read - self.null
+        return self.text - self.null
 
 
-def difficulty(settings: Settings, pair: Pair, stop: StopRequest) -> Found:
-    """V-usable information, PVI of every row, the hardest and the easiest. Raises: Stopped after a signal."""
-    own = _own_settings(settings)
-    if own.model.family != "encoder":
-        why = f"{own.model.name} is no encoder. Name one: analysis.model=deberta_v3_large"
-        return Found(missing=(Missing(PART, why),))
+def difficulty(settings: Settings, pair: SetPair, stop: StopRequest) -> AnalysisResult:
+    """V-usable information, the PVI of every row, and the hardest and easiest rows. Raises: Stopped after a signal."""
+    classifier = _classifier_settings(settings)
+    if classifier.model.family != "encoder":
+        why = f"{classifier.model.name} is not an encoder. Name one: analysis.model=deberta_v3_large"
+        return not_measured(PART, why)
     folds = settings.analysis.folds
     rows = pair.samples(settings.analysis.difficulty_rows)
     count = len(rows["b"]) // pair.task.rows_per_slot
     if hidden := [side for side in rows if any(label_name(pair.task, row) is None for row in rows[side])]:
         named = " and ".join(f"{side} ({pair.sets[side].name})" for side in hidden)
-        return Found(missing=(Missing(PART, f"{named} has rows without labels"),))
-    if count < FEWEST * folds:
-        why = f"{count} instances in a set, expected at least {FEWEST * folds} for analysis.folds={folds}"
-        return Found(missing=(Missing(PART, why),))
-    check_loadable(own.model, own.train)
-    kinds = 1 if pair.task.choices == "texts" else 2
+        return not_measured(PART, f"{named} has rows without labels")
+    if count < MIN_PER_FOLD * folds:
+        why = f"{count} instances in a set, expected at least {MIN_PER_FOLD * folds} for analysis.folds={folds}"
+        return not_measured(PART, why)
+    check_loadable(classifier.model, classifier.train)
+    models_per_fold = 1 if pair.task.choices == "texts" else 2
     with Progress(PART, "steps") as progress:
         context = TrainContext(Processes(), stop, progress)
         logger.info(
             "%s: %s: %d models of %s",
             PART,
             pair.task.name,
-            folds * kinds * len(rows) + (len(rows) == 2) * 2,
-            own.model.name,
+            folds * models_per_fold * len(rows) + (len(rows) == 2) * 2,
+            classifier.model.name,
         )
-        asked = {side: _asked_all(own, context, pair, side, found) for side, found in rows.items()}
-        crossed = _crossed(own, context, pair, rows)
+        information = {
+            side: _held_out_information(classifier, context, pair, side, sample) for side, sample in rows.items()
+        }
+        crossed = _crossed(classifier, context, pair, rows)
     details: Json = {
-        side: _details(pair.task, rows[side], found, settings.analysis.top) for side, found in asked.items()
+        side: _details(pair.task, rows[side], examples, settings.analysis.top) for side, examples in information.items()
     }
-    edges = _edges([one.pvi for found in asked.values() for one in found])
-    histogram = {side: np.histogram([one.pvi for one in found], edges)[0].tolist() for side, found in asked.items()}
+    pvi = {side: [example.pvi for example in examples] for side, examples in information.items()}
+    edges = np.histogram_bin_edges([value for values in pvi.values() for value in values], BINS)
+    histogram = {side: np.histogram(values, edges)[0].tolist() for side, values in pvi.items()}
     details["histogram"] = {"edges": [round(float(edge), 4) for edge in edges], **histogram}
-    details |= {"model": own.model.name, "folds": folds}
-    return Found((*_measures(pair, asked, f"{own.model.name}, {folds} folds"), *crossed), {"pvi": details})
+    details |= {"model": classifier.model.name, "folds": folds}
+    return AnalysisResult(
+        (*_measures(pair, information, f"{classifier.model.name}, {folds} folds"), *crossed), {"pvi": details}
+    )
 
 
-def _own_settings(settings: Settings) -> Settings:
-    """The plain training of the model that is named, below <run.dir>/analysis/difficulty."""
+def _classifier_settings(settings: Settings) -> Settings:
+    """Settings that train the model of analysis.model in the plain way, below <run.dir>/analysis/difficulty."""
     train = replace(
         settings.train, checker_model=settings.analysis.model, init_from=None, setting="single", max_rows=None
     )
-    own = checker_settings(replace(settings, train=train))
-    return replace(own, run=replace(own.run, dir=str(settings.paths.analysis / PART)))
+    trained = checker_settings(replace(settings, train=train))
+    return replace(trained, run=replace(trained.run, dir=str(settings.paths.analysis / PART)))
 
 
-def _measures(pair: Pair, asked: dict[str, list[Asked]], note: str) -> tuple[Measure, ...]:
-    values: tuple[tuple[str, str, str, Callable[[Asked], float]], ...] = (
-        ("v_information", "V-usable information", "bits", lambda one: one.pvi),
-        ("label_entropy", "entropy of the label without the text", "bits", lambda one: -one.null),
-        ("conditional_entropy", "entropy of the label given the text", "bits", lambda one: -one.read),
-        ("accuracy", "accuracy on held-out rows", "share", lambda one: float(one.right)),
+def _measures(pair: SetPair, information: dict[str, list[ExampleInformation]], note: str) -> tuple[Measure, ...]:
+    values: tuple[tuple[str, str, str, Callable[[ExampleInformation], float]], ...] = (
+        ("v_information", "V-usable information", "bits", lambda example: example.pvi),
+        ("label_entropy", "entropy of the label without the text", "bits", lambda example: -example.null),
+        ("conditional_entropy", "entropy of the label given the text", "bits", lambda example: -example.text),
+        ("accuracy", "accuracy on held-out rows", "share", lambda example: float(example.is_right)),
     )
-    found = []
-    for name, title, unit, of in values:
+    measures = []
+    for name, title, unit, value_of in values:
         sides = {}
-        for side, own in asked.items():
-            instances = max(one.instance for one in own) + 1
+        for side, examples in information.items():
+            instances = max(example.instance for example in examples) + 1
             sums, counts = np.zeros(instances), np.zeros(instances)
-            for one in own:
-                sums[one.instance] += of(one)
-                counts[one.instance] += 1
+            for example in examples:
+                sums[example.instance] += value_of(example)
+                counts[example.instance] += 1
             sides[side] = ratio(sums, counts, pair.draws(PART, name, side))
-        found.append(measure(PART, name, title, unit, sides, note))
-    return tuple(found)
+        measures.append(measure(PART, name, title, unit, sides, note))
+    return tuple(measures)
 
 
-def _crossed(settings: Settings, context: TrainContext, pair: Pair, rows: dict[str, list[Row]]) -> list[Measure]:
-    """How often a model that was trained on one set gives the labels of the other: a wrong label, or another kind of row."""
+def _crossed(settings: Settings, context: TrainContext, pair: SetPair, rows: dict[str, list[Row]]) -> list[Measure]:
+    """The accuracy on each set of a model trained on the other set; wrong labels lower it, and so do different rows."""
     if len(rows) < 2:
         return []
     counts = {}
     trained: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
     for side, other, arm in trained:
-        asked = _log2_of_right(settings, context, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False)
-        counts[side] = sum(one["right"] for one in asked), len(asked)
-    title = "labels that a model trained on the other set gives"
+        predictions = _gold_probabilities(
+            settings, context, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False
+        )
+        counts[side] = sum(line["right"] for line in predictions), len(predictions)
+    title = "accuracy of a model trained on the other set"
     return [shares(PART, "accuracy_of_other", title, counts, settings.model.name)]
 
 
-def _edges(values: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    return np.histogram_bin_edges(values, BINS)
-
-
-def _details(task: Task, rows: Sequence[Row], asked: Sequence[Asked], top: int) -> Json:
+def _details(task: Task, rows: Sequence[Row], examples: Sequence[ExampleInformation], top: int) -> Json:
     by_idx = {example.id: row for row in rows for example in task.examples(row)}
-    ranked = sorted(asked, key=lambda one: (one.pvi, one.idx))
+    ranked = sorted(examples, key=lambda example: (example.pvi, example.idx))
 
-    def listed(some: Sequence[Asked]) -> list[Json]:
+    def listed(extremes: Sequence[ExampleInformation]) -> list[Json]:
         return [
-            {"pvi": round(one.pvi, 4), "right": one.right, "example": one.idx, **shown(task, by_idx[one.idx])}
-            for one in some
+            {
+                "pvi": round(example.pvi, 4),
+                "right": example.is_right,
+                "example": example.idx,
+                **shown(task, by_idx[example.idx]),
+            }
+            for example in extremes
         ]
 
-    every = [[one.idx, round(one.pvi, 4)] for one in sorted(asked, key=lambda one: one.idx)]
-    return {"hardest": listed(ranked[:top]), "easiest": listed(ranked[::-1][:top]), "rows": every}
+    by_row = [[example.idx, round(example.pvi, 4)] for example in sorted(examples, key=lambda example: example.idx)]
+    return {"hardest": listed(ranked[:top]), "easiest": listed(ranked[::-1][:top]), "rows": by_row}
 
 
-def _asked_all(settings: Settings, context: TrainContext, pair: Pair, side: str, rows: Sequence[Row]) -> list[Asked]:
-    """Every row, asked of models that were trained on the other folds."""
-    task, every = pair.task, grouped(rows, pair.task)
-    labels = [label_name(task, instance[0]) if task.labels else None for instance in every]
-    dealt = folds_of(labels, settings.analysis.folds, pair.draws(PART, "folds", side))
-    found = []
+def _held_out_information(
+    settings: Settings, context: TrainContext, pair: SetPair, side: str, rows: Sequence[Row]
+) -> list[ExampleInformation]:
+    """The information of every row, from models that were trained on the other folds."""
+    task, instances = pair.task, grouped(rows, pair.task)
+    labels = [label_name(task, instance[0]) if task.labels else None for instance in instances]
+    fold_of = folds_of(labels, settings.analysis.folds, pair.draws(PART, "folds", side))
+    information = []
     for fold in range(settings.analysis.folds):
-        held = [(place, row) for place, instance in enumerate(every) if dealt[place] == fold for row in instance]
-        taught = tuple(row for place, instance in enumerate(every) if dealt[place] != fold for row in instance)
+        held = [(index, row) for index, instance in enumerate(instances) if fold_of[index] == fold for row in instance]
+        taught = tuple(row for index, instance in enumerate(instances) if fold_of[index] != fold for row in instance)
         arm: ArmName = "original" if side == "a" else "synthetic"
-        ask = partial(_log2_of_right, settings, context, task, arm, taught, tuple(row for _, row in held))
-        read, null = ask(blank=False), None if task.choices == "texts" else ask(blank=True)
-        examples = [(place, one) for place, row in held for one in task.examples(row)]
-        for number, (place, one) in enumerate(examples):
-            alone = log2(len(one.gold) / len(one.choices)) if null is None else null[number]["log2"]
-            found.append(Asked(one.id, place, alone, read[number]["log2"], read[number]["right"]))
-    return found
+        predict = partial(_gold_probabilities, settings, context, task, arm, taught, tuple(row for _, row in held))
+        with_text = predict(blank=False)
+        without = None if task.choices == "texts" else predict(blank=True)
+        examples = [(instance, example) for instance, row in held for example in task.examples(row)]
+        for number, (instance_index, example) in enumerate(examples):
+            uniform = log2(len(example.gold) / len(example.choices))
+            null, text = uniform if without is None else without[number]["log2"], with_text[number]
+            information.append(ExampleInformation(example.id, instance_index, null, text["log2"], text["right"]))
+    return information
 
 
 def folds_of(labels: Sequence[str | None], folds: int, draws: Random) -> list[int]:
-    """The fold of each instance: every label is dealt out in turn, so that all folds have their share of it."""
-    places = list(range(len(labels)))
-    draws.shuffle(places)
-    dealt = [0] * len(labels)
-    for turn, place in enumerate(sorted(places, key=lambda place: labels[place] or "")):
-        dealt[place] = turn % folds
-    return dealt
+    """The fold of each instance, stratified by label."""
+    indices = list(range(len(labels)))
+    draws.shuffle(indices)
+    fold_of = [0] * len(labels)
+    for turn, index in enumerate(sorted(indices, key=lambda index: labels[index] or "")):
+        fold_of[index] = turn % folds
+    return fold_of
 
 
-def _log2_of_right(
+def _gold_probabilities(
     settings: Settings,
     context: TrainContext,
     task: Task,
@@ -198,9 +213,9 @@ def _log2_of_right(
     held: tuple[Row, ...],
     blank: bool,
 ) -> list[Json]:
-    """Of each held-out example log2 of the probability of what is right, and whether that was the most probable answer.
+    """For each held-out example, log2 of the probability of its gold answer, and whether that was the most probable one.
 
-    From the disk, where these models were asked these rows before. A model is removed when it was asked.
+    Read from disk if these models predicted these rows before. A model is deleted after its predictions.
     """
     part = TaskRows(task, taught, real=arm == "original", blank=blank)
     job = _job(settings, arm, part, held)
@@ -216,24 +231,24 @@ def _log2_of_right(
     encoded = encode_for_prediction(settings, job.cell, loaded, (), task, examples)
     family = family_named(settings.model.family)
     scores = predict_scores(family, loaded, encoded, settings.eval.batch_size, context.processes)
-    found = [_line(example, own) for example, own in zip(examples, scores, strict=True)]
-    write_jsonl(path, found)
+    lines = [_line(example, choice_scores) for example, choice_scores in zip(examples, scores, strict=True)]
+    write_jsonl(path, lines)
     shutil.rmtree(settings.paths.model(job.cell.name))
-    return found
+    return lines
 
 
 def _line(example: Example, scores: Sequence[float]) -> Json:
-    """`scores` are log-probabilities that sum to one in all; of several right choices they are summed."""
-    right = max(scores[place] for place in example.gold)
-    summed = right + log(sum(exp(scores[place] - right) for place in example.gold))
+    """`scores` are log-probabilities of the choices, normalised; those of several gold choices are summed."""
+    highest = max(scores[choice] for choice in example.gold)
+    summed = highest + log(sum(exp(scores[choice] - highest) for choice in example.gold))
     best = max(range(len(scores)), key=scores.__getitem__)
     return {"idx": example.id, "log2": summed / log(2), "right": best in example.gold}
 
 
 def _job(settings: Settings, arm: ArmName, part: TaskRows, held: Sequence[Row]) -> TrainingJob:
-    """A cell that is named by all it depends on, the rows that it will be asked included."""
+    """The training of a cell whose name has the hash of everything it depends on, including the rows it will predict."""
     name = f"pvi-{'null' if part.blank else 'text'}"
     cell = Cell(settings.model.name, name, part.task.name, arm, settings.seeds[0], (part.task.name,))
-    mark = fingerprint(settings, cell, part.rows) | {"blank": part.blank}
-    digest = hashlib.sha256(json.dumps([mark, held], sort_keys=True).encode()).hexdigest()[:12]
-    return TrainingJob(settings, replace(cell, digest=digest), (part,), (), mark)
+    cell_fingerprint = fingerprint(settings, cell, part.rows) | {"blank": part.blank}
+    digest = hashlib.sha256(json.dumps([cell_fingerprint, held], sort_keys=True).encode()).hexdigest()[:12]
+    return TrainingJob(settings, replace(cell, digest=digest), (part,), (), cell_fingerprint)

@@ -1,4 +1,4 @@
-"""Named entities, as spaCy finds them; spaCy and its model are optional, and their absence is said."""
+"""Named entities found by spaCy. spaCy and its model are optional; without them the result says what is missing."""
 
 import re
 from collections import Counter
@@ -7,42 +7,44 @@ from math import exp, log
 from typing import Any
 
 from eval.analysis.intervals import shares
-from eval.analysis.results import Found, Missing
-from eval.analysis.sets import Pair, present, texts
+from eval.analysis.results import AnalysisResult, Missing
+from eval.analysis.sets import SetPair, present, texts
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 
 PART = "bias.entities"
-KINDS = ("GPE", "PERSON", "NORP", "EVENT", "PRODUCT")
-AT_ONCE = 128
+LABELS = ("GPE", "PERSON", "NORP", "EVENT", "PRODUCT")
+BATCH = 128
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"['’]s?$")
 
 
-def entities(pair: Pair, settings: Analysis) -> Found:
-    """Of each kind how many a row has, and which are the commonest with their counts."""
+def entities(pair: SetPair, settings: Analysis) -> AnalysisResult:
+    """The share of instances with an entity of each label, and the most frequent entities with their counts."""
     model = load_model(settings.spacy_model)
     if isinstance(model, Missing):
-        return Found(missing=(model,))
+        return AnalysisResult(missing=(model,))
     rows = pair.samples(settings.entity_rows)
     named = {
-        side: list(_named(model, [" \n ".join(texts(pair.task, row)) for row in own])) for side, own in rows.items()
+        side: list(_entities(model, [" \n ".join(texts(pair.task, row)) for row in sample]))
+        for side, sample in rows.items()
     }
     measures = []
-    for kind in KINDS:
-        some = {
-            side: present(pair.task, [any(label == kind for label, _ in row) for row in own])
-            for side, own in named.items()
+    for label in LABELS:
+        counts = {
+            side: present(pair.task, [any(found == label for found, _ in row) for row in named_rows])
+            for side, named_rows in named.items()
         }
-        measures.append(shares(PART, kind.lower(), f"has a named entity {kind}", some))
+        measures.append(shares(PART, label.lower(), f"has a named entity {label}", counts))
     details: Json = {
-        kind: {side: distribution(_counts(own, kind), settings.top) for side, own in named.items()} for kind in KINDS
+        label: {side: distribution(_counts(named_rows, label), settings.top) for side, named_rows in named.items()}
+        for label in LABELS
     }
-    return Found(tuple(measures), {"entities": {"model": settings.spacy_model, **details}})
+    return AnalysisResult(tuple(measures), {"entities": {"model": settings.spacy_model, **details}})
 
 
 def load_model(name: str) -> Any:
-    """spaCy's model, without the parts that no entity needs; or what is missing, with the command that mends it."""
+    """spaCy's model, without the components that entities do not need; or what is missing and the command to install it."""
     try:
         import spacy
     except ImportError:
@@ -55,29 +57,33 @@ def load_model(name: str) -> Any:
         return Missing(PART, f"spaCy has no model {name}. Run python -m spacy download {name}")
 
 
-def _named(model: Any, found: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
-    """(kind, name) of the entities of each text."""
-    for document in model.pipe(found, batch_size=AT_ONCE):
-        yield [(one.label_, bare) for one in document.ents if one.label_ in KINDS and (bare := _bare(one.text))]
+def _entities(model: Any, documents: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+    """(label, name) of the entities in each document."""
+    for document in model.pipe(documents, batch_size=BATCH):
+        yield [
+            (entity.label_, bare)
+            for entity in document.ents
+            if entity.label_ in LABELS and (bare := _bare(entity.text))
+        ]
 
 
 def _bare(name: str) -> str:
-    """The name without an article before it and a possessive ending, of one spacing."""
+    """The name without a leading article and a possessive ending, with single spaces."""
     return _POSSESSIVE.sub("", _ARTICLE.sub("", " ".join(name.split())))
 
 
-def _counts(rows: Sequence[Sequence[tuple[str, str]]], kind: str) -> Counter[str]:
-    return Counter(name for row in rows for label, name in row if label == kind)
+def _counts(rows: Sequence[Sequence[tuple[str, str]]], label: str) -> Counter[str]:
+    return Counter(name for row in rows for found, name in row if found == label)
 
 
 def distribution(counts: Counter[str], top: int) -> Json:
-    """The commonest names with their counts; how many there are, and how many equally common ones would be as even."""
+    """The most frequent names with their counts, the number of names, and the effective number: exp of their entropy."""
     total = counts.total()
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
-    even = exp(-sum(count / total * log(count / total) for count in counts.values())) if total else 0.0
+    effective_number = exp(-sum(count / total * log(count / total) for count in counts.values())) if total else 0.0
     return {
         "distinct": len(counts),
         "mentions": total,
-        "effective_number": round(even, 3),
+        "effective_number": round(effective_number, 3),
         "top": [{"name": name, "count": count} for name, count in ranked],
     }

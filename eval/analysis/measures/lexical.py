@@ -1,7 +1,7 @@
 """Lexical diversity: vocabulary, distinct n-grams and MTLD at equal numbers of words, Self-BLEU at equal numbers of rows.
 
-A longer text has more different words, whatever its diversity: so of the set with more words only as many are looked at
-as the other has. N-grams stay inside a text.
+A longer text has more distinct words, whatever its diversity. So the set with more words is cut to as many as the other
+has. N-grams never cross the end of a text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from eval.analysis.intervals import Sampled, halves, measure, of_halves, over_halves, ratio
+from eval.analysis.intervals import Estimate, from_halves, halves, measure, over_halves, ratio
 from eval.analysis.measures.ngrams import Corpus, Ints, corpus, grams, positions, rows_of_instances
 from eval.analysis.measures.self_bleu import SelfBleu
-from eval.analysis.results import Found, Measure, Missing
-from eval.analysis.sets import Pair, grouped, row_units
+from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
+from eval.analysis.sets import SetPair, grouped, row_units
 from eval.tables.published import paper
 from targen.config.groups.analysis import Analysis
 from targen.tasks.task import Row, Task
@@ -22,169 +22,171 @@ from targen.tasks.task import Row, Task
 PART = "lexical"
 ORDERS = (1, 2, 3)
 MTLD_THRESHOLD = 0.72
-MTLD_WORDS = 100_000  # of each set at most: it is a mean over short stretches, and more of them take long
-Take = Callable[[Ints, int], dict[str, float]]  # where each word stands, how many words count -> measures
-BASES = {"distinct_2": 1.0, "distinct_3": 1.0}  # where no n-gram is repeated: what grows with a set are repetitions
-# The names before the texts with which their numbers come out exactly (CB, RTE); of the other tasks they are not known.
-THEIR_NAMES = {"rte": {"premise": "sentence1", "hypothesis": "sentence2"}}
+MTLD_WORDS = 100_000  # per set at most: MTLD is a mean over short stretches, and more of them take long
+Compute = Callable[[Ints, int], dict[str, float]]  # position of each word, words to count -> measures by name
+BASES = {
+    "distinct_2": 1.0,
+    "distinct_3": 1.0,
+}  # of an empty set: no n-gram is repeated, and repetitions grow with the set
+# Field names with which the authors' published sums come out exactly (CB, RTE); those of other tasks are unknown.
+AUTHORS_NAMES = {"rte": {"premise": "sentence1", "hypothesis": "sentence2"}}
 
 
-def lexical(pair: Pair, settings: Analysis) -> Found:
-    """What words the sets are made of."""
+def lexical(pair: SetPair, settings: Analysis) -> AnalysisResult:
+    """Length and lexical diversity of both sets."""
     rows = pair.samples()
-    words = {side: row_units(pair.task, own) for side, own in rows.items()}
-    counted = {side: corpus(own) for side, own in words.items()}
-    budget = min(len(own.ids) for own in counted.values())
-    measures = [_length(pair, counted)]
+    words = {side: row_units(pair.task, sample) for side, sample in rows.items()}
+    corpora = {side: corpus(row_words) for side, row_words in words.items()}
+    budget = min(len(side_corpus.ids) for side_corpus in corpora.values())
+    measures = [_length(pair, corpora)]
     missing: list[Missing] = []
     if budget == 0:
         missing.append(Missing(f"{PART}.diversity", "no words in the texts of a set"))
     else:
-        measures += _at_equal_words(pair, settings, counted, budget)
-    bleu, lacking = _self_bleu(pair, settings, words)
-    theirs = _their_sum(pair, rows)
-    details = {"words": {side: len(own.ids) for side, own in counted.items()}, "words_compared": budget}
-    return Found((*measures, *bleu, *theirs.measures), details | theirs.details, (*missing, *lacking, *theirs.missing))
+        measures += _at_equal_words(pair, settings, corpora, budget)
+    details = {"words": {side: len(side_corpus.ids) for side, side_corpus in corpora.items()}, "words_compared": budget}
+    diversity = AnalysisResult(tuple(measures), details, tuple(missing))
+    return combined([diversity, _self_bleu(pair, settings, words), _authors_sum(pair, rows)])
 
 
-def _length(pair: Pair, counted: Mapping[str, Corpus]) -> Measure:
+def _length(pair: SetPair, corpora: Mapping[str, Corpus]) -> Measure:
     step = pair.task.rows_per_slot
     sides = {}
-    for side, own in counted.items():
-        per_instance = np.array([sum(group) for group in grouped(own.lengths.tolist(), pair.task)], dtype=np.float64)
+    for side, side_corpus in corpora.items():
+        lengths = grouped(side_corpus.lengths.tolist(), pair.task)
+        per_instance = np.array([sum(instance) for instance in lengths], dtype=np.float64)
         sides[side] = ratio(per_instance, np.full(len(per_instance), float(step)), pair.draws("length", side))
     return measure(PART, "words_per_row", "words per row", "words", sides)
 
 
-def _at_equal_words(pair: Pair, settings: Analysis, counted: Mapping[str, Corpus], budget: int) -> list[Measure]:
-    step, found = pair.task.rows_per_slot, dict[str, dict[str, Sampled]]()
-    for side, own in counted.items():
-        orders = halves(len(own.lengths) // step, settings.replicates, pair.draws("words", side))
-        of_words = _of_words(own, step, budget, orders, _counter(own))
-        of_words |= _of_words(own, step, min(budget, MTLD_WORDS), orders, partial(_stretches, own))
-        for name, sampled in of_words.items():
-            found.setdefault(name, {})[side] = sampled
+def _at_equal_words(pair: SetPair, settings: Analysis, corpora: Mapping[str, Corpus], budget: int) -> list[Measure]:
+    step, estimates = pair.task.rows_per_slot, dict[str, dict[str, Estimate]]()
+    for side, words in corpora.items():
+        orders = halves(len(words.lengths) // step, settings.replicates, pair.draws("words", side))
+        of_side = _estimates(words, step, budget, orders, _distinct_counter(words))
+        of_side |= _estimates(words, step, min(budget, MTLD_WORDS), orders, partial(_mtld_of_first, words))
+        for name, estimate in of_side.items():
+            estimates.setdefault(name, {})[side] = estimate
     titles = {
-        "vocabulary": ("different words", "words"),
+        "vocabulary": ("distinct words", "words"),
         **{f"distinct_{n}": (f"distinct-{n}", "share") for n in ORDERS},
         "mtld": ("MTLD", "words"),
     }
-    return [measure(PART, name, *titles[name], sides, "at equal numbers of words") for name, sides in found.items()]
+    return [measure(PART, name, *titles[name], sides, "at equal numbers of words") for name, sides in estimates.items()]
 
 
-def _of_words(words: Corpus, group: int, budget: int, orders: Sequence[Ints], take: Take) -> dict[str, Sampled]:
-    """The measures of the first `budget` words, with those of half as many in each order."""
-    every = positions(words, np.arange(len(words.lengths) // group), group)
-    # halves are of the instances that stand among the first `budget` words
-    used = int(words.row[every < budget].max(initial=0)) // group + 1
-    found = [take(positions(words, order[order < used], group), budget // 2) for order in orders if budget > 1]
+def _estimates(words: Corpus, group: int, budget: int, orders: Sequence[Ints], compute: Compute) -> dict[str, Estimate]:
+    """The measures of the first `budget` words, and those of half as many in each order."""
+    in_order = positions(words, np.arange(len(words.lengths) // group), group)
+    # halves are drawn from the instances that have one of the first `budget` words
+    used = int(words.row[in_order < budget].max(initial=0)) // group + 1
+    of_halves = [compute(positions(words, order[order < used], group), budget // 2) for order in orders if budget > 1]
     return {
-        name: of_halves(value, [one[name] for one in found], budget, BASES.get(name, 0.0))
-        for name, value in take(every, budget).items()
+        name: from_halves(value, [half[name] for half in of_halves], budget, BASES.get(name, 0.0))
+        for name, value in compute(in_order, budget).items()
     }
 
 
-def _counter(words: Corpus) -> Take:
-    """Counts what is different among the words that stand at 0 ... count - 1, as _of_words asks for it."""
-    every = {n: grams(words.ids, words.text, n, words.types) for n in ORDERS}
-    largest = {n: int(own[1].max(initial=-1)) + 1 for n, own in every.items()}
+def _distinct_counter(words: Corpus) -> Compute:
+    """Computes the vocabulary and distinct-n of the words at positions 0 ... count - 1."""
+    ngrams = {n: grams(words.ids, words.text, n, words.types) for n in ORDERS}
+    sizes = {n: int(ids.max(initial=-1)) + 1 for n, (_, ids) in ngrams.items()}
 
-    def take(place: Ints, count: int) -> dict[str, float]:
-        inside = (place >= 0) & (place < count)
+    def compute(position: Ints, count: int) -> dict[str, float]:
+        inside = (position >= 0) & (position < count)
         values: dict[str, float] = {}
-        for n, (first, gram) in every.items():
-            kept = gram[inside[first] & (place[first] + n - 1 < count)]
-            seen = np.zeros(largest[n], dtype=bool)
+        for n, (first, gram) in ngrams.items():
+            kept = gram[inside[first] & (position[first] + n - 1 < count)]
+            seen = np.zeros(sizes[n], dtype=bool)
             seen[kept] = True
             if n == 1:
                 values["vocabulary"] = float(seen.sum())
             values[f"distinct_{n}"] = float(seen.sum() / max(1, len(kept)))
         return values
 
-    return take
+    return compute
 
 
-def _stretches(words: Corpus, place: Ints, count: int) -> dict[str, float]:
-    """MTLD of the words that stand at 0 ... count - 1."""
-    inside = (place >= 0) & (place < count)
+def _mtld_of_first(words: Corpus, position: Ints, count: int) -> dict[str, float]:
+    """MTLD of the words at positions 0 ... count - 1."""
+    inside = (position >= 0) & (position < count)
     text = np.zeros(int(inside.sum()), dtype=np.int64)
-    text[place[inside]] = words.ids[inside]
+    text[position[inside]] = words.ids[inside]
     return {"mtld": mtld(text.tolist())}
 
 
 def mtld(words: Sequence[int] | Sequence[str], threshold: float = MTLD_THRESHOLD) -> float:
-    """Mean length of the stretches after which the type-token ratio has come down to the threshold, forwards and backwards.
+    """Mean length in words of the stretches in which the type-token ratio falls to the threshold, forwards and backwards.
 
-    The rest at the end counts as the part of a stretch that its ratio has fallen. Where no stretch ends and none has
-    begun to fall, the length of the whole. Source: P. M. McCarthy and S. Jarvis, Behavior Research Methods 42 (2010).
+    The words after the last full stretch count as a partial one, in proportion to how far their ratio has fallen. If no
+    word is repeated, the number of words. Source: P. M. McCarthy and S. Jarvis, Behavior Research Methods 42 (2010).
     """
     return (_one_way(words, threshold) + _one_way(words[::-1], threshold)) / 2 if words else 0.0
 
 
 def _one_way(words: Sequence[Any], threshold: float) -> float:
     seen: set[Any] = set()
-    factors, start, place = 0.0, 0, 0
-    for place, word in enumerate(words, start=1):
-        if word not in seen:  # the ratio rises
+    factors, start, position = 0.0, 0, 0
+    for position, word in enumerate(words, start=1):
+        if word not in seen:  # the ratio does not fall
             seen.add(word)
-        elif len(seen) / (place - start) <= threshold:
-            factors, start = factors + 1, place
+        elif len(seen) / (position - start) <= threshold:
+            factors, start = factors + 1, position
             seen = set()
-    if place > start:
-        factors += (1 - len(seen) / (place - start)) / (1 - threshold)
-    return place / factors if factors else float(place)
+    if position > start:
+        factors += (1 - len(seen) / (position - start)) / (1 - threshold)
+    return position / factors if factors else float(position)
 
 
-def _self_bleu(
-    pair: Pair, settings: Analysis, words: Mapping[str, list[list[list[str]]]]
-) -> tuple[list[Measure], list[Missing]]:
-    """Self-BLEU of rows, all texts of each in one."""
+def _self_bleu(pair: SetPair, settings: Analysis, words: Mapping[str, list[list[list[str]]]]) -> AnalysisResult:
+    """Self-BLEU of the rows; the texts of a row count as one."""
     step = pair.task.rows_per_slot
     count = min(settings.self_bleu_rows, pair.size) // step * step
     if count < 2:
-        return [], [Missing(f"{PART}.self_bleu", f"{count} rows in a set, expected at least 2")]
+        return not_measured(f"{PART}.self_bleu", f"{count} rows in a set, expected at least 2")
     sides = {}
-    for side, own in words.items():
-        ready = SelfBleu([[word for text in row for word in text] for row in own[:count]])
+    for side, row_words in words.items():
+        ready = SelfBleu([[word for text in row for word in text] for row in row_words[:count]])
         orders = halves(count // step, settings.replicates, pair.draws("self_bleu", side))
-        found = over_halves(orders, partial(_mean_score, ready, step))
-        sides[side] = of_halves(float(ready.scores().mean()), found, count)
-    note = "BLEU-4 of each row against the others, smoothed as NLTK's method 1; higher: more alike"
-    return [measure(PART, "self_bleu", "Self-BLEU", "share", sides, note)], []
+        of_halves = over_halves(orders, partial(_mean_score, ready, step))
+        sides[side] = from_halves(float(ready.scores().mean()), of_halves, count)
+    note = "BLEU-4 of each row against the others, smoothed as NLTK's method 1; higher: more similar"
+    return AnalysisResult((measure(PART, "self_bleu", "Self-BLEU", "share", sides, note),))
 
 
 def _mean_score(ready: SelfBleu, step: int, half: Ints) -> float:
     return float(ready.scores(rows_of_instances(half, step)).mean())
 
 
-def _their_sum(pair: Pair, rows: Mapping[str, Sequence[Row]]) -> Found:
-    """The authors' "vocabulary": different tokens of each row, summed. It measures length times size."""
-    tokens = _their_tokens()
+def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisResult:
+    """The authors' "vocabulary": the number of distinct tokens of each row, summed. It measures length times size."""
+    tokens = _authors_tokens()
     if tokens is None:
         why = "the authors' token sums need spaCy's English tokenizer. Run pip install -e '.[analysis]'"
-        return Found(missing=(Missing(f"{PART}.authors", why),))
+        return not_measured(f"{PART}.authors", why)
     counts = {
-        side: {id(row): len(tokens(their_text(pair.task, row))) for row in own.rows} for side, own in pair.sets.items()
+        side: {id(row): len(tokens(authors_text(pair.task, row))) for row in data_set.rows}
+        for side, data_set in pair.sets.items()
     }
-    sums = {side: sum(counts[side][id(row)] for row in own) for side, own in rows.items()}
-    sides = {side: Sampled(float(value), np.empty(0), len(rows[side])) for side, value in sums.items()}
-    whole = {side: sum(own.values()) for side, own in counts.items()}
+    sums = {side: sum(counts[side][id(row)] for row in sample) for side, sample in rows.items()}
+    sides = {side: Estimate(float(value), np.empty(0), len(rows[side])) for side, value in sums.items()}
+    of_all_rows = {side: sum(by_row.values()) for side, by_row in counts.items()}
     published = paper().token_sums.tasks.get(pair.task.name, {})
-    note = "the authors' measure: grows with length and size, says nothing of diversity"
-    found = measure(PART, "authors_sum", "sum of distinct tokens per row", "tokens", sides, note, theirs=True)
-    return Found((found,), {"authors_sum_of_all_rows": whole, "authors_sum_published": published})
+    note = "the authors' measure: it grows with length and size and does not measure diversity"
+    authors_sum = measure(PART, "authors_sum", "sum of distinct tokens per row", "tokens", sides, note, theirs=True)
+    return AnalysisResult((authors_sum,), {"authors_sum_of_all_rows": of_all_rows, "authors_sum_published": published})
 
 
-def their_text(task: Task, row: Row) -> str:
-    """A row as their input column has it, for the tasks of which the form is known."""
-    view, names = task.view(row), THEIR_NAMES.get(task.name, {})
+def authors_text(task: Task, row: Row) -> str:
+    """A row as in the authors' input column, for the tasks whose form is known."""
+    view, names = task.view(row), AUTHORS_NAMES.get(task.name, {})
     fields = ["premise", "hypothesis"] if {"premise", "hypothesis"} <= set(task.row) else task.row
     return "\n".join(f"{names.get(name, name)}: {view[name]}" for name in fields)
 
 
 @cache
-def _their_tokens() -> Any:
-    """text -> its different tokens that are no stop words, case kept, as spaCy's English tokenizer has them; None without spaCy."""
+def _authors_tokens() -> Any:
+    """A function from a text to its distinct tokens except stop words, by spaCy's English tokenizer; None without spaCy."""
     try:
         import spacy
     except ImportError:

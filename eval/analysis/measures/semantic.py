@@ -1,7 +1,7 @@
-"""Semantic diversity: how near the rows of a set lie to one another in embedding space, and one picture of both sets.
+"""Semantic diversity: how close the rows of a set are in embedding space, and one projection of both sets.
 
-Similarities are taken between embeddings of all their dimensions, never between points of the picture, and the picture is
-one projection fitted to both sets together: two fits would have nothing to do with one another.
+Similarities use all dimensions of the embeddings, never the points of the projection. The projection is fitted to both sets
+together, because two separate fits could not be compared.
 """
 
 import logging
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.analysis.intervals import halves, measure, of_halves, over_halves
+from eval.analysis.intervals import from_halves, halves, measure, over_halves
 from eval.analysis.measures.ngrams import Ints, rows_of_instances
-from eval.analysis.results import Found, Missing
-from eval.analysis.sets import Pair, texts
+from eval.analysis.results import AnalysisResult, not_measured
+from eval.analysis.sets import SetPair, texts
 from targen.config.group_files import model_from_file
 from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
@@ -26,51 +26,62 @@ from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
 PART = "semantic"
-AT_ONCE = 32  # texts
-MAX_TOKENS = 256  # as sentence-transformers cuts for this model
+BATCH = 32  # texts
+MAX_TOKENS = 256  # as sentence-transformers truncates for this model
 Vectors = NDArray[np.float64]
 
 
-def semantic(pair: Pair, settings: Analysis) -> Found:
-    """Mean pairwise cosine, Vendi score, and both sets as points of one plane."""
+def semantic(pair: SetPair, settings: Analysis) -> AnalysisResult:
+    """Mean pairwise cosine, Vendi score, and both sets projected onto one plane."""
     rows = pair.samples(settings.embed_rows)
     step, count = pair.task.rows_per_slot, len(rows["b"])
     if count < 2:
-        return Found(missing=(Missing(PART, f"{count} rows in a set, expected at least 2"),))
+        return not_measured(PART, f"{count} rows in a set, expected at least 2")
     embedder = embedder_of(settings.embedder)
-    vectors = {side: embeddings(embedder, [row_text(pair.task, row) for row in own]) for side, own in rows.items()}
+    vectors = {
+        side: embeddings(embedder, [row_text(pair.task, row) for row in sample]) for side, sample in rows.items()
+    }
     measures = []
-    for name, title, unit, of, base, note in (
-        ("cosine", "mean pairwise cosine", "cosine", mean_cosine, None, "higher: more alike"),
-        ("vendi", "Vendi score", "rows", vendi, 0.0, "as many rows without anything in common would be as diverse"),
+    for name, title, unit, compute, base, note in (
+        ("cosine", "mean pairwise cosine", "cosine", mean_cosine, None, "higher: more similar"),
+        (
+            "vendi",
+            "Vendi score",
+            "rows",
+            vendi,
+            0.0,
+            "the number of rows with nothing in common that would be equally diverse",
+        ),
     ):
         sides = {}
-        for side, own in vectors.items():
+        for side, embedded in vectors.items():
             orders = halves(count // step, settings.replicates, pair.draws(name, side))
-            found = over_halves(orders, partial(_of_half, of, own, step))
-            sides[side] = of_halves(of(own), found, count, base)
+            half_values = over_halves(orders, partial(_of_half, compute, embedded, step))
+            sides[side] = from_halves(compute(embedded), half_values, count, base)
         measures.append(measure(PART, name, title, unit, sides, note))
-    return Found(tuple(measures), {"embedder": embedder.name, "points": _points(vectors, rows)})
+    return AnalysisResult(tuple(measures), {"embedder": embedder.name, "points": _points(vectors, rows)})
 
 
 def row_text(task: Task, row: Row) -> str:
+    """All texts of a row in one."""
     return " ".join(texts(task, row))
 
 
-def _of_half(of: Callable[[Vectors], float], vectors: Vectors, step: int, half: Ints) -> float:
-    return of(vectors[rows_of_instances(half, step)])
+def _of_half(compute: Callable[[Vectors], float], vectors: Vectors, step: int, half: Ints) -> float:
+    return compute(vectors[rows_of_instances(half, step)])
 
 
 def mean_cosine(vectors: Vectors) -> float:
-    """The mean over all pairs of different rows, of vectors of length 1."""
+    """The mean cosine over all pairs of different rows; `vectors` (rows, dimensions) have length 1."""
     count = len(vectors)
     return float((np.square(vectors.sum(axis=0)).sum() - count) / (count * (count - 1))) if count > 1 else 1.0
 
 
 def vendi(vectors: Vectors) -> float:
-    """exp of the entropy of the eigenvalues of K / n, K the cosines of all pairs. Source: arXiv 2210.02410, definition 3.1.
+    """exp of the entropy of the eigenvalues of K / n, where K are the cosines of all pairs of rows.
 
-    The eigenvalues other than 0 are those of the smaller matrix of X X' and X' X.
+    X X' and X' X have the same nonzero eigenvalues, so the smaller matrix is used. Source: D. Friedman and A. B. Dieng,
+    The Vendi score, arXiv 2210.02410, definition 3.1.
     """
     count, dimensions = vectors.shape
     matrix = vectors @ vectors.T if count <= dimensions else vectors.T @ vectors
@@ -80,42 +91,43 @@ def vendi(vectors: Vectors) -> float:
 
 
 def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-    """Both sets on the first two principal components of all their rows together."""
+    """Both sets projected onto the first two principal components of all their rows together."""
     from sklearn.decomposition import PCA
 
-    every = np.concatenate(list(vectors.values()))
-    plane = PCA(n_components=2, svd_solver="full").fit(every)
-    found: dict[str, Any] = {
+    all_vectors = np.concatenate(list(vectors.values()))
+    plane = PCA(n_components=2, svd_solver="full").fit(all_vectors)
+    points: dict[str, Any] = {
         "explained_variance": [round(float(share), 4) for share in plane.explained_variance_ratio_]
     }
-    for side, own in vectors.items():
-        placed = plane.transform(own)
-        found[side] = [
-            [row["idx"], round(float(x), 4), round(float(y), 4)] for row, (x, y) in zip(rows[side], placed, strict=True)
+    for side, embedded in vectors.items():
+        projected = plane.transform(embedded)
+        points[side] = [
+            [row["idx"], round(float(x), 4), round(float(y), 4)]
+            for row, (x, y) in zip(rows[side], projected, strict=True)
         ]
-    return found
+    return points
 
 
 def embedder_of(name: str) -> Model:
-    """The encoder of a name of conf/model, of a local directory or of a Hub id. Raises: UserError for any other model."""
+    """The encoder that `name` means: a name in conf/model, a local folder or a Hub id. Raises: UserError for any other model."""
     known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
     if name in known:
         model = model_from_file(name)
         if model.family != "encoder" or model.path is None:
             raise UserError(
-                f"analysis.embedder: got {name}, which is no pretrained encoder. Take analysis.embedder=minilm."
+                f"analysis.embedder: got {name}, which is not a pretrained encoder. Set analysis.embedder=minilm."
             )
         return model
     if "/" not in name and not Path(name).is_dir():
         raise UserError(
-            f"analysis.embedder: got {name!r}, expected a file of conf/model/, a directory or a Hub id. "
+            f"analysis.embedder: got {name!r}, expected a file of conf/model/, a folder or a Hub id. "
             f"{did_you_mean(name, known)}"
         )
     return Model(name=name, family="encoder", path=name, sha256=None, learning_rate=1e-4, precision="fp32")
 
 
 def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
-    """(sentences, dimensions): the mean over the tokens of the last layer, of length 1, as sentence-transformers does it."""
+    """Vectors of length 1, `(sentences, dimensions)`: the mean of the last layer over tokens, as in sentence-transformers."""
     import torch
     from transformers import AutoModel
 
@@ -126,12 +138,12 @@ def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = loaded.model.to(device).eval()
     positions = getattr(network.config, "max_position_embeddings", MAX_TOKENS)
-    order = sorted(range(len(sentences)), key=lambda place: (-len(sentences[place]), place))
-    found: list[Vectors] = [np.empty(0)] * len(sentences)
-    for start in range(0, len(order), AT_ONCE):
-        places = order[start : start + AT_ONCE]
+    order = sorted(range(len(sentences)), key=lambda index: (-len(sentences[index]), index))
+    vectors: list[Vectors] = [np.empty(0)] * len(sentences)
+    for start in range(0, len(order), BATCH):
+        indices = order[start : start + BATCH]
         batch = loaded.tokenizer(
-            [sentences[place] for place in places],
+            [sentences[index] for index in indices],
             padding=True,
             truncation=True,
             max_length=min(MAX_TOKENS, positions),
@@ -142,6 +154,6 @@ def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
         mask = batch["attention_mask"].unsqueeze(-1).float()
         means = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
         unit = torch.nn.functional.normalize(means, dim=1).cpu().numpy().astype(np.float64)
-        for place, vector in zip(places, unit, strict=True):
-            found[place] = vector
-    return np.stack(found)
+        for index, vector in zip(indices, unit, strict=True):
+            vectors[index] = vector
+    return np.stack(vectors)

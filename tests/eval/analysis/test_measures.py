@@ -14,16 +14,16 @@ import pytest
 import spacy
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from eval.analysis.intervals import halves, measure, newcombe, of_halves, over_halves, ratio, wilson
+from eval.analysis.intervals import from_halves, halves, measure, newcombe, over_halves, ratio, wilson
 from eval.analysis.measures.bias import bias, countries_of, english_share
 from eval.analysis.measures.contamination import contamination
 from eval.analysis.measures.entities import entities
 from eval.analysis.measures.lexical import lexical, mtld
 from eval.analysis.measures.self_bleu import SelfBleu
 from eval.analysis.measures.semantic import embedder_of, embeddings, mean_cosine, semantic, vendi
-from eval.analysis.results import Found, Interval, Measure
-from eval.analysis.sets import DataSet, Pair, texts
-from eval.analysis.sheet import judged, read_sheet, write_sheet
+from eval.analysis.results import AnalysisResult, Interval, Measure
+from eval.analysis.sets import DataSet, SetPair, texts
+from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, Split, read_rows
 from targen.runtime.errors import UserError
@@ -48,12 +48,12 @@ def cb_rows(*premises: str, hypothesis: str = "it", label: str = "neutral") -> t
     )
 
 
-def pair_of(a: Sequence[Row], b: Sequence[Row], name: str = "cb", **changes: Any) -> Pair:
-    pair = Pair(SPECS[name], DataSet("a", "one", tuple(a)), DataSet("b", "two", tuple(b)), seed=0, at_most=None)
+def pair_of(a: Sequence[Row], b: Sequence[Row], name: str = "cb", **changes: Any) -> SetPair:
+    pair = SetPair(SPECS[name], DataSet("a", "one", tuple(a)), DataSet("b", "two", tuple(b)), seed=0, at_most=None)
     return replace(pair, **changes)
 
 
-def named(found: Found) -> dict[str, Measure]:
+def named(found: AnalysisResult) -> dict[str, Measure]:
     return {one.name: one for one in found.measures}
 
 
@@ -132,7 +132,7 @@ def test_halves_have_the_spread_of_whole_samples() -> None:
     values = np.array([float(place**2 % 97) for place in range(200)])
     error = values.std(ddof=1) / sqrt(len(values))
     found = over_halves(halves(len(values), 2000, Random(0)), lambda half: float(values[half].mean()))
-    own = of_halves(float(values.mean()), found, 200)
+    own = from_halves(float(values.mean()), found, 200)
     assert own.resampled.std() == pytest.approx(error, rel=0.06)
     interval = own.interval
     assert interval.value == values.mean()
@@ -142,8 +142,8 @@ def test_halves_have_the_spread_of_whole_samples() -> None:
     boot = ratio(values, None, Random(0))
     assert boot is not None and boot.resampled.std() == pytest.approx(error, rel=0.1)
     # repetitions: of half the set half of them, so the spread of what is not yet repeated is doubled
-    assert of_halves(0.8, [0.95, 0.85], 1, base=1.0).resampled == pytest.approx([0.9, 0.7])
-    assert of_halves(0.1, [0.3, 0.1], 1, base=None).resampled == pytest.approx([0.2, 0.0])
+    assert from_halves(0.8, [0.95, 0.85], 1, base=1.0).resampled == pytest.approx([0.9, 0.7])
+    assert from_halves(0.1, [0.3, 0.1], 1, base=None).resampled == pytest.approx([0.2, 0.0])
 
 
 def test_too_few_rows_have_a_value_and_no_interval() -> None:
@@ -187,8 +187,8 @@ def test_embeddings_know_what_is_alike_and_both_sets_share_one_plane() -> None:
     by_idx = [{point[0]: point[1:] for point in points[side]} for side in ("a", "b")]
     assert by_idx[0] == by_idx[1]  # equal rows lie on one another
     for name, words in (
-        ("tiny_encoder", "no pretrained encoder"),
-        ("flan_t5_large", "no pretrained encoder"),
+        ("tiny_encoder", "not a pretrained encoder"),
+        ("flan_t5_large", "not a pretrained encoder"),
         ("minilmm", "'minilm'"),
     ):
         with pytest.raises(UserError, match=words):
@@ -364,7 +364,7 @@ def test_a_sheet_goes_out_without_labels_and_comes_back_as_a_share(tmp_path: Pat
     filled_in(
         path, lambda line: "" if line["idx"] == "9" else wrong.get(line["idx"], labels[line["idx"]]), ";", "\ufeff"
     )
-    found = judged(path, read_sheet(path), sets)["cb"]
+    found = human_agreement(path, read_sheet(path), sets)["cb"]
     assert (found["judged"], found["agree"]) == (9, 7)
     share = wilson(7, 9)
     assert share is not None and (found["value"], found["low"], found["high"]) == (share.value, share.low, share.high)
@@ -382,10 +382,10 @@ def test_what_does_not_fit_on_a_sheet_is_told_with_its_line(tmp_path: Path) -> N
     filled_in(path, lambda line: {"0": "entailmet", "1": "neutral"}.get(line["idx"], ""))
     changed = replace(own, rows=(own.rows[0], {**own.rows[1], "premise": "Another."}, *own.rows[2:]))
     with pytest.raises(UserError) as err:
-        judged(path, read_sheet(path), {"cb": (CB, changed)})
+        human_agreement(path, read_sheet(path), {"cb": (CB, changed)})
     assert len(str(err.value).splitlines()) == 2
     assert "got 'entailmet'. Did you mean 'entailment'?" in str(err.value)
-    assert "cb 1 is no row of this data set, or has changed since." in str(err.value)
+    assert "cb 1 is not a row of this data set, or has changed since." in str(err.value)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has no column task, idx, check, your_label"):
         read_sheet(path)
@@ -408,6 +408,6 @@ def test_every_label_set_can_stand_on_a_sheet(tmp_path: Path) -> None:
     write_sheet(path, list(sets.values()), 5, seed=0)
     assert len(sets) == 8
     filled_in(path, lambda line: line["options"].split(" | ")[0])
-    found = judged(path, read_sheet(path), sets)
+    found = human_agreement(path, read_sheet(path), sets)
     assert {name: one["judged"] for name, one in found.items()} == dict.fromkeys(SPECS, 5)
     assert json.dumps(found)

@@ -1,0 +1,35 @@
+"""The registry of analysis parts: a new one is a module in measures/, a line here and its name in `analysis.parts`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eval.analysis.measures.bias import bias
+from eval.analysis.measures.contamination import contamination
+from eval.analysis.measures.correctness import correctness
+from eval.analysis.measures.difficulty import difficulty
+from eval.analysis.measures.lexical import lexical
+from eval.analysis.measures.semantic import semantic
+from eval.analysis.results import AnalysisResult
+from eval.analysis.sets import SetPair
+from targen.config.settings import Settings
+from targen.runtime.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class PartInput:
+    """What a part may look at. `in_run`: the synthetic rows are those of the run, which may have trained models."""
+
+    settings: Settings
+    pair: SetPair
+    stop: StopRequest
+    in_run: bool
+
+
+PARTS: dict[str, Callable[[PartInput], AnalysisResult]] = {
+    "lexical": lambda given: lexical(given.pair, given.settings.analysis),
+    "semantic": lambda given: semantic(given.pair, given.settings.analysis),
+    "bias": lambda given: bias(given.pair, given.settings.analysis),
+    "correctness": lambda given: correctness(given.settings, given.pair, given.in_run),
+    "contamination": lambda given: contamination(given.pair, given.settings.analysis),
+    "difficulty": lambda given: difficulty(given.settings, given.pair, given.stop),
+}
