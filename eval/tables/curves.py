@@ -15,7 +15,7 @@ from eval.tables.formats import Table
 from eval.tables.layout import SCORES
 from eval.tables.records import Record, of_estimate, record
 from eval.tables.sentences import NOT_RUN, percent, score_text
-from targen.config.arms import ARMS
+from targen.config.arms import ARMS, ArmName
 from targen.tasks.task import Task
 
 
@@ -47,6 +47,7 @@ class Curve:
 
 
 SIZES, MIXING = "sizes", "mixing"
+MIXING_ARMS: tuple[ArmName, ...] = ("synthetic", "mixed")  # one curve, from no real rows to many
 TITLES = {SIZES: "Sizes of the training set", MIXING: "Real rows among the synthetic ones"}
 
 
@@ -84,11 +85,10 @@ def _labels(kind: str, score: Score) -> Labels | None:
     """What is equal along a curve; None if the score has no part in one."""
     if score.benchmark != SUPERGLUE or score.train_rows is None:
         return None
-    uses_synthetic = score.arm in ARMS and ARMS[score.arm].uses_synthetic
     if kind == SIZES:
-        is_mixed = uses_synthetic and ARMS[score.arm].uses_original
+        is_mixed = score.arm in ARMS and ARMS[score.arm].uses_synthetic and ARMS[score.arm].uses_original
         return None if is_mixed else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
-    if not uses_synthetic:
+    if score.arm not in MIXING_ARMS:
         return None
     synthetic_rows = score.train_rows - (score.real_rows or 0)
     return *model_labels(score), *synthesis_labels(score), ("made rows", str(synthetic_rows))
