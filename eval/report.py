@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    """The report phase: tables, figures, page and, where asked for, W&B."""
     return _report(open_run(cfg, write=False))
 
 

@@ -131,6 +131,7 @@ def check(settings: Settings) -> None:
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    """The evaluate phase: predictions and scores of every cell."""
     if os.environ.get(CHECK):
         open_run(cfg, check, write=False)
     elif cfg.plan:

@@ -9,6 +9,7 @@ from targen.runtime.run_lock import locked
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    """Joins the scores of cells that were evaluated in separate jobs."""
     settings = open_run(cfg, write=False)
     with locked(settings.paths.root, "scores", wait=True):
         join_scores(settings.paths)

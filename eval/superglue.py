@@ -57,18 +57,18 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Answers and what is right."""
-        answers = [_answer(self.task, place, value) for place, value in enumerate(_plain(predictions))]
-        gold = [_gold(self.task, place, value) for place, value in enumerate(_plain(references))]
+        answers = [_answer(self.task, position, value) for position, value in enumerate(_plain(predictions))]
+        gold = [_gold(self.task, position, value) for position, value in enumerate(_plain(references))]
         super().add_batch(predictions=answers, references=gold, **others)
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, float]:
-        found = [
-            Prediction(place, tuple(gold), answer[0] if answer else None, {})
-            for place, (answer, gold) in enumerate(zip(predictions, references, strict=True))
+        examples = [
+            Prediction(position, tuple(gold), answer[0] if answer else None, {})
+            for position, (answer, gold) in enumerate(zip(predictions, references, strict=True))
         ]
-        if unreadable := sum(one.prediction is None for one in found):
-            log.warning("superglue: %d of %d answers could not be read and count as wrong", unreadable, len(found))
-        return score(self.task, found)
+        if unreadable := sum(example.prediction is None for example in examples):
+            log.warning("superglue: %d of %d answers could not be read and count as wrong", unreadable, len(examples))
+        return score(self.task, examples)
 
 
 def _plain(values: Iterable[Any]) -> list[Any]:
@@ -76,15 +76,15 @@ def _plain(values: Iterable[Any]) -> list[Any]:
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
 
-def _answer(task: Task, place: int, value: object) -> list[str]:
+def _answer(task: Task, position: int, value: object) -> list[str]:
     """The text or the label's name, as a list of one; of none where it could not be read."""
     if value is None or (task.labels and isinstance(value, str) and value not in {label.name for label in task.labels}):
         return []
-    return [_name(task, f"predictions[{place}]", value)]
+    return [_name(task, f"predictions[{position}]", value)]
 
 
-def _gold(task: Task, place: int, value: object) -> list[str]:
-    where = f"references[{place}]"
+def _gold(task: Task, position: int, value: object) -> list[str]:
+    where = f"references[{position}]"
     if task.labels:
         return [_name(task, where, value)]
     if not isinstance(value, list) or not value:

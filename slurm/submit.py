@@ -45,6 +45,7 @@ class PlannedSubmission:
     jobs: list[Job]
 
     def text(self, job: Job) -> str:
+        """The batch script of a job."""
         return sbatch_text(self.settings, job, self.paths)
 
 

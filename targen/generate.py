@@ -51,12 +51,12 @@ def generate(settings: Settings) -> None:
     if settings.shard.count > 1:
         generate_shard(settings)
         return
-    wanted = recipes(settings)
+    task_recipes = recipes(settings)
     with locked(settings.paths.root), ExitStack() as stack:
-        states = _states(settings, wanted, stack)
+        states = _states(settings, task_recipes, stack)
         usage = _Usage()
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
-        llm = stack.enter_context(closing(_llm(settings, wanted, calls, "canary")))
+        llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary")))
         results = _answered([synthesise(state) for state in states], usage, calls, llm)
         made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)]
         for state, result in made:
@@ -72,16 +72,16 @@ def generate(settings: Settings) -> None:
 def generate_shard(settings: Settings) -> None:
     """Asks the calls of this shard's slots; the contexts, which all shards share, are asked by the first that comes."""
     paths, shard = settings.paths, Shard(settings.shard.index, settings.shard.count)
-    name, wanted = shard_name(shard), recipes(settings)
+    name, task_recipes = shard_name(shard), recipes(settings)
     if settings.generator.backend == "batch":
         raise UserError(
             "shard.count: got several shards with generator=batch, whose files hold all requests. Leave it out."
         )
     with locked(paths.root, name), ExitStack() as stack:
-        states = _states(settings, wanted, stack)
+        states = _states(settings, task_recipes, stack)
         with locked(paths.root, "contexts", wait=True):
             shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
-            llm = stack.enter_context(closing(_llm(settings, wanted, shared, f"canary.{name}")))
+            llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}")))
             _raise_together(_answered([write_item_lists(state) for state in states], _Usage(), shared, llm))
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
         _raise_together(_answered([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
@@ -122,16 +122,16 @@ def _raise_together(results: list[Any]) -> None:
         raise UserError("\n".join(problems))
 
 
-def _states(settings: Settings, wanted: list[Recipe], stack: ExitStack) -> list[Synthesis]:
-    found = []
-    for recipe in wanted:
+def _states(settings: Settings, task_recipes: list[Recipe], stack: ExitStack) -> list[Synthesis]:
+    states = []
+    for recipe in task_recipes:
         store = stack.enter_context(closing(CandidateStore(settings.paths.root)))
         evaluation = _evaluation(
             settings, recipe.task, "measure", "filter"
         )  # before the first call, for it may be missing
         may_repeat = settings.synth.contamination != "filter"
-        found.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat))
-    return found
+        states.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat))
+    return states
 
 
 def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows | None:
@@ -175,15 +175,15 @@ def recipes(settings: Settings) -> list[Recipe]:
     """
     checked_templates(settings.method, list(settings.tasks.values()))
     backend_named(settings.generator.backend).check(settings)
-    found, problems = [], []
+    made, problems = [], []
     for task in settings.tasks.values():
         try:
-            found.append(_recipe(settings, task))
+            made.append(_recipe(settings, task))
         except UserError as err:
             problems.append(str(err))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    return found
+    return made
 
 
 def _recipe(settings: Settings, task: Task) -> Recipe:
@@ -216,19 +216,19 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     """
     path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
     schema = file_seed_schema(task)
-    found: dict[tuple[str, ...], list[Json]] = defaultdict(list)
+    by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
     for number, line in read_jsonl(path):
         if (problem := schema_problem(line, schema)) is not None:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
-        found[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
+        by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
     groups = []
     for group in seed_groups(task.label_cells, keys):
         variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
-        if variant not in found:
+        if variant not in by_variant:
             raise UserError(
                 f"{path}: got no line for {dict(zip(sorted(keys), variant, strict=True)) or task.name}, expected at least one."
             )
-        groups.append(tuple(found[variant]))
+        groups.append(tuple(by_variant[variant]))
     return tuple(groups)
 
 

@@ -6,6 +6,7 @@ from targen.runtime.cli import main
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
+    """Runs the phases, each as a child process."""
     from targen.pipeline.phases import run  # and with it pydantic and omegaconf, which --help does not wait for
 
     return run(cfg, overrides)

@@ -19,6 +19,7 @@ class AnalyzeArguments:
 
     @property
     def compares_folders(self) -> bool:
+        """Whether two folders of rows are compared, instead of the sets of a run."""
         return self.a is not None
 
 
@@ -31,9 +32,9 @@ def parse_arguments(arguments: list[str]) -> tuple[AnalyzeArguments, list[str]]:
             raise UserError(f"{key}: given twice, expected once. Leave one out.")
         if values.get(key) == "":
             raise UserError(f"{key}: got nothing, expected a path. Name it.")
-    for key, other in (("a", "b"), ("b", "a")):
-        if key in values and other not in values:
-            raise UserError(f"{other}: got nothing with {key}={values[key]}, expected a second folder. Name it.")
+    for key, other_side in (("a", "b"), ("b", "a")):
+        if key in values and other_side not in values:
+            raise UserError(f"{other_side}: got nothing with {key}={values[key]}, expected a second folder. Name it.")
     parsed = AnalyzeArguments(**{key: Path(value) for key, value in values.items()})
     for key, folder in (("a", parsed.a), ("b", parsed.b)):
         if folder is not None and not folder.is_dir():

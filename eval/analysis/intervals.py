@@ -39,6 +39,7 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
+        """Value, lower and upper bound."""
         return _around(self.value, self.resampled)
 
 

@@ -50,6 +50,7 @@ class SetPair:
 
     @property
     def sets(self) -> dict[str, DataSet]:
+        """The sets that are there, by side: a, b."""
         return ({"a": self.a} if self.a is not None else {}) | {"b": self.b}
 
     @property

@@ -70,8 +70,10 @@ def short(text: str, longest: int = LONGEST) -> str:
 
 
 def colour_of(level: str, number: int) -> str:
+    """The colour of an arm or another level; `number` chooses one for levels without a colour of their own."""
     return COLOURS.get(level, MORE_COLOURS[number % len(MORE_COLOURS)])
 
 
 def marker_of(number: int) -> str:
+    """The marker of the curve with this number."""
     return MARKERS[number % len(MARKERS)]

@@ -34,7 +34,7 @@ INVALID = "[invalid]"  # what the harness's filters make of an answer without a 
 def score(
     settings: Settings,
     processes: Processes,
-    every: Sequence[ReadyCell],
+    ready_cells: Sequence[ReadyCell],
     load: Callable[[Cell], Loaded],
 ) -> list[Json]:
     """Rows of scores.jsonl for every cell; the model as it is (arm none) is scored once, whatever its tasks.
@@ -44,33 +44,33 @@ def score(
     from eval.openllm.model import check_vllm
     from eval.openllm.tasks import ready
 
-    own = settings.eval.openllm
-    assert own.suite is not None
+    openllm = settings.eval.openllm
+    assert openllm.suite is not None
     check_openllm_files(settings)
-    asked = list(_once(every))
-    check_vllm(settings, [one.cell for one in asked])
-    tasks = ready(pieces(own), own.data_dir, own.limit)
-    for one in tasks:
-        if (count := min(one.documents, own.limit or one.documents)) < processes.count:
+    asked = list(_once(ready_cells))
+    check_vllm(settings, [ready_cell.cell for ready_cell in asked])
+    tasks = ready(pieces(openllm), openllm.data_dir, openllm.limit)
+    for task in tasks:
+        if (count := min(task.documents, openllm.limit or task.documents)) < processes.count:
             raise UserError(
-                f"eval.openllm.limit: leaves {count} documents of {one.piece.name}, expected one for each of {processes.count} "
+                f"eval.openllm.limit: leaves {count} documents of {task.piece.name}, expected one for each of {processes.count} "
                 "processes. Start fewer processes."
             )
     rows = []
     with Progress("openllm", "tasks", len(asked) * len(tasks) if processes.first else 0) as progress:
-        for cell in asked:
-            found = _results(settings, processes, cell, tasks, load, progress)
-            rows += _rows(settings, cell, tasks, found)
+        for ready_cell in asked:
+            results = _results(settings, processes, ready_cell, tasks, load, progress)
+            rows += _rows(settings, ready_cell, tasks, results)
     return rows
 
 
-def _once(every: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
+def _once(ready: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
     """The cells without those that are the same untrained model again, for another task or seed."""
     untrained = False
-    for one in every:
-        if one.cell.trained or not untrained:
-            yield one
-        untrained |= not one.cell.trained
+    for ready_cell in ready:
+        if ready_cell.cell.trained or not untrained:
+            yield ready_cell
+        untrained |= not ready_cell.cell.trained
 
 
 def _results(
@@ -88,74 +88,81 @@ def _results(
     path = settings.paths.predictions(cell.name).with_suffix(".openllm.json")
     kept = processes.broadcast(_kept(path))
     model = None
-    for one in tasks:
-        mark = _mark(settings, ready, one)
-        key = f"{one.piece.name} {one.piece.shots}-shot"
-        if kept.get(key, {}).get("mark") != mark:
+    for ready_task in tasks:
+        fingerprint = _mark(settings, ready, ready_task)
+        key = f"{ready_task.piece.name} {ready_task.piece.shots}-shot"
+        if kept.get(key, {}).get("mark") != fingerprint:
             if model is None:
                 model = asked(settings, cell, processes, load)
-            found = _asked(settings, processes, model, one)
-            kept = {**kept, key: {"mark": mark, "found": found}}
+            results = _asked(settings, processes, model, ready_task)
+            kept = {**kept, key: {"mark": fingerprint, "found": results}}
             if processes.first:
                 write_text(path, json.dumps(kept) + "\n")
         if processes.first:
-            progress.advance(f"{cell.name} {one.piece.name}")
-    return {one.piece.name: kept[f"{one.piece.name} {one.piece.shots}-shot"]["found"] for one in tasks}
+            progress.advance(f"{cell.name} {ready_task.piece.name}")
+    return {
+        ready_task.piece.name: kept[f"{ready_task.piece.name} {ready_task.piece.shots}-shot"]["found"]
+        for ready_task in tasks
+    }
 
 
 def _kept(path: Path) -> Json:
     return read_json(path) if path.is_file() else {}
 
 
-def _mark(settings: Settings, ready: ReadyCell, one: "Ready") -> Json:
+def _mark(settings: Settings, ready: ReadyCell, ready_task: "Ready") -> Json:
     """All that a result depends on."""
     from eval.openllm.model import max_length
 
     trained = ready.mark["fingerprint"]
-    found: Json = {
+    fingerprint: Json = {
         "model": trained if ready.cell.trained else {"model": trained["model"]},
         "precision": settings.train.precision,
         "backend": settings.eval.openllm.backend,
         "harness": HARNESS,
-        "task_version": one.version,
+        "task_version": ready_task.version,
         "max_length": max_length(settings),
-        "documents": one.evaluated,
-        "examples": one.shown,
+        "documents": ready_task.evaluated,
+        "examples": ready_task.shown,
     }
-    plain: Json = json.loads(json.dumps(found))  # as it is when it was read again
+    plain: Json = json.loads(json.dumps(fingerprint))  # as it is when it was read again
     return plain
 
 
-def _asked(settings: Settings, processes: Processes, model: Any, one: "Ready") -> Json:
+def _asked(settings: Settings, processes: Processes, model: Any, ready_task: "Ready") -> Json:
     """The harness's result of one task, the same in all processes, each of which asks a share of the documents."""
     from lm_eval.evaluator import evaluate
 
     from eval.openllm.model import quiet
     from eval.openllm.tasks import SEED
 
-    own = settings.eval.openllm
-    one.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
+    openllm = settings.eval.openllm
+    ready_task.task.set_fewshot_seed(SEED)  # the same examples for every cell, and however often the run was stopped
     try:
         with quiet():
-            out = evaluate(model, {"tasks": {one.task.task_name: one.task}}, limit=own.limit)
+            out = evaluate(model, {"tasks": {ready_task.task.task_name: ready_task.task}}, limit=openllm.limit)
     except AssertionError as err:
-        if own.max_length is None:
+        if openllm.max_length is None:
             raise
         raise UserError(
-            f"eval.openllm.max_length: got {own.max_length}, too few tokens for {one.piece.name} ({err}). Set more, or null."
+            f"eval.openllm.max_length: got {openllm.max_length}, too few tokens for {ready_task.piece.name} ({err}). Set more, or null."
         ) from None
     cut = None
     if hasattr(model, "cut"):
         cut = sum(processes.gather([len(model.cut)]))
         model.cut.clear()
-    found: Json = {}
+    results: Json = {}
     if out is not None:  # the harness tells the first process
-        found = _found(one.piece, out["results"][one.task.task_name], out["samples"][one.task.task_name])
+        results = _found(
+            ready_task.piece, out["results"][ready_task.task.task_name], out["samples"][ready_task.task.task_name]
+        )
     if cut and processes.first:
         log.warning(
-            "openllm: %s: %d prompts were longer than the model reads and lost their beginning", one.piece.name, cut
+            "openllm: %s: %d prompts were longer than the model reads and lost their beginning",
+            ready_task.piece.name,
+            cut,
         )
-    return {**processes.broadcast(found), "cut": cut}
+    return {**processes.broadcast(results), "cut": cut}
 
 
 def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:
@@ -171,25 +178,27 @@ def _found(piece: Piece, results: Json, samples: Sequence[Json]) -> Json:
     }
 
 
-def _rows(settings: Settings, one: ReadyCell, tasks: Sequence["Ready"], found: dict[str, Json]) -> list[Json]:
+def _rows(settings: Settings, ready_cell: ReadyCell, tasks: Sequence["Ready"], results: dict[str, Json]) -> list[Json]:
     """A row per task, and one for the average of a whole suite with its own numbers of examples."""
     from eval.openllm.tasks import hashed
 
-    own = settings.eval.openllm
-    assert own.suite is not None
-    suite = suite_from_file(own.suite)
-    parts = {name: [one for one in tasks if one.piece.task == name] for name in suite.tasks}
-    scored = [_row(name, suite.tasks[name], ready, found, own.limit) for name, ready in parts.items() if ready]
-    if own.tasks is None and own.num_fewshot is None:
+    openllm = settings.eval.openllm
+    assert openllm.suite is not None
+    suite = suite_from_file(openllm.suite)
+    parts = {name: [ready_cell for ready_cell in tasks if ready_cell.piece.task == name] for name in suite.tasks}
+    scored = [_row(name, suite.tasks[name], ready, results, openllm.limit) for name, ready in parts.items() if ready]
+    if openllm.tasks is None and openllm.num_fewshot is None:
         scored.append(_average(suite, scored, hashed))
-    asked: Json = {"scoring": "harness", "harness": HARNESS, "backend": own.backend, "is_fixture": False}
-    return [{"benchmark": own.suite, **cell_columns(settings, one), **asked, **row} for row in scored]
+    asked: Json = {"scoring": "harness", "harness": HARNESS, "backend": openllm.backend, "is_fixture": False}
+    return [{"benchmark": openllm.suite, **cell_columns(settings, ready_cell), **asked, **row} for row in scored]
 
 
-def _row(name: str, spec: SuiteTask, tasks: Sequence["Ready"], found: dict[str, Json], limit: int | None) -> Json:
+def _row(
+    name: str, spec: SuiteTask, tasks: Sequence["Ready"], found_by_piece: dict[str, Json], limit: int | None
+) -> Json:
     from eval.openllm.tasks import hashed
 
-    first, results = tasks[0], [found[one.piece.name] for one in tasks]
+    first, results = tasks[0], [found_by_piece[ready_task.piece.name] for ready_task in tasks]
     values = [_mean([result["values"][f"{metric},{spec.filter}"] for metric in spec.metrics]) for result in results]
     sizes = [result["n"] for result in results]
     weights = sizes if spec.combine == "by_size" else [1] * len(sizes)
@@ -206,12 +215,12 @@ def _row(name: str, spec: SuiteTask, tasks: Sequence["Ready"], found: dict[str, 
         "shots": first.piece.shots,
         "n": sum(sizes),
         "rows": sum(sizes),
-        "rows_in_split": sum(one.documents for one in tasks),
+        "rows_in_split": sum(ready_task.documents for ready_task in tasks),
         "unparsed": sum(result["unparsed"] for result in results),
         "cut": sum(result["cut"] or 0 for result in results),
         "split": first.piece.split,
         "origin": f"{spec.title}, {several}{first.origin}" + (f", first {limit} documents{part}" if limit else ""),
-        "evaluated": first.evaluated if len(tasks) == 1 else hashed(one.evaluated for one in tasks),
+        "evaluated": first.evaluated if len(tasks) == 1 else hashed(ready_task.evaluated for ready_task in tasks),
         "task_version": first.version,
     }
 
@@ -252,8 +261,8 @@ def _error(spec: SuiteTask, result: Json) -> float | None:
     """The harness's standard error; None where the score is made of several metrics."""
     if len(spec.metrics) > 1:
         return None
-    found = result["values"].get(f"{spec.metrics[0]}_stderr,{spec.filter}")
-    return None if found is None else float(found)
+    error = result["values"].get(f"{spec.metrics[0]}_stderr,{spec.filter}")
+    return None if error is None else float(error)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -47,28 +47,28 @@ class Asked(HFLM):  # type: ignore[misc]
 
 def max_length(settings: Settings) -> int | None:
     """Tokens of a prompt at most; None: as many as the model has positions for."""
-    own = settings.eval.openllm.max_length
-    return own if own is not None or settings.model.family == "decoder" else SEQ2SEQ_LENGTH
+    max_length_set = settings.eval.openllm.max_length
+    return max_length_set if max_length_set is not None or settings.model.family == "decoder" else SEQ2SEQ_LENGTH
 
 
 def asked(settings: Settings, cell: Cell, processes: Processes, load: Callable[[Cell], Loaded]) -> Any:
     """The cell's model for the harness. Raises: UserError where it has too few positions."""
-    own = settings.eval.openllm
-    if own.backend == "vllm":
+    openllm = settings.eval.openllm
+    if openllm.backend == "vllm":
         return _vllm(settings, cell)
     loaded = load(cell)
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    if own.max_length is not None and positions is not None and own.max_length > positions:
+    if openllm.max_length is not None and positions is not None and openllm.max_length > positions:
         raise UserError(
-            f"eval.openllm.max_length: got {own.max_length}, expected at most {positions}, the positions of {cell.model}."
+            f"eval.openllm.max_length: got {openllm.max_length}, expected at most {positions}, the positions of {cell.model}."
         )
-    automatic = own.batch_size == "auto" and not torch.accelerator.is_available()
+    automatic = openllm.batch_size == "auto" and not torch.accelerator.is_available()
     with quiet():
         return Asked(
             loaded,
             processes,
             backend="seq2seq" if settings.model.family == "seq2seq" else "causal",
-            batch_size=CPU_BATCH if automatic else own.batch_size,
+            batch_size=CPU_BATCH if automatic else openllm.batch_size,
             max_length=max_length(settings),
             mixed_precision_dtype=torch.bfloat16 if settings.train.precision == "bf16" else None,
         )
@@ -105,12 +105,12 @@ def _vllm(settings: Settings, cell: Cell) -> Any:
     folder = settings.paths.model(cell.name)
     merged = folder / adapters.MERGED
     path = resolve(settings.model) if not cell.trained else str(merged if merged.is_dir() else folder)
-    own, model = settings.eval.openllm, settings.model
+    openllm, model = settings.eval.openllm, settings.model
     return VLLM(
         pretrained=path,
         tokenizer=None if cell.trained else model.tokenizer,
-        max_length=own.max_length,
-        batch_size=own.batch_size,
+        max_length=openllm.max_length,
+        batch_size=openllm.batch_size,
         trust_remote_code=model.remote_code,
     )
 

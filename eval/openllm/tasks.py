@@ -31,6 +31,7 @@ class ReadOnce(ConfigurableTask):  # type: ignore[misc]
 
     @cached_property
     def eval_docs(self) -> Any:
+        """The documents, loaded at the first access and kept."""
         return super().eval_docs
 
 
@@ -47,6 +48,7 @@ class Ready:
 
     @property
     def version(self) -> str:
+        """Version of the task in lm-evaluation-harness."""
         return str(self.task.VERSION)
 
 
@@ -59,12 +61,12 @@ def ready(pieces: Sequence[Piece], data_dir: str | None, limit: int | None) -> l
 
 def data_sets(pieces: Sequence[Piece]) -> list[Needed]:
     """What the harness loads from the Hub for these tasks, each once."""
-    found: dict[tuple[str, str], Needed] = {}
+    data_sets_by_name: dict[tuple[str, str], Needed] = {}
     for piece in pieces:
         config = load_yaml(TASKS / piece.file, resolve_func=False)
         key = (config["dataset_path"], config.get("dataset_name") or "")
-        found.setdefault(key, Needed("dataset", key[0], piece.name, config=key[1]))
-    return list(found.values())
+        data_sets_by_name.setdefault(key, Needed("dataset", key[0], piece.name, config=key[1]))
+    return list(data_sets_by_name.values())
 
 
 def _ready(piece: Piece, data_dir: str | None, limit: int | None) -> Ready:
@@ -134,18 +136,18 @@ def rows_of(path: Path, piece: Piece) -> tuple[list[Json], bool]:
     rows, changed = [], False
     for number, row in _read(path):
         try:
-            found = convert(row) if convert is not None else row
+            converted = convert(row) if convert is not None else row
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise UserError(
                 f"{path}:{number}: is no row of {piece.name} ({err!r}). Expected fields as on the Hub."
             ) from None
-        lacking = [name for name in piece.spec.fields if name not in found]
+        lacking = [name for name in piece.spec.fields if name not in converted]
         if lacking:
             raise UserError(
                 f"{path}:{number}: lacks {', '.join(lacking)}. Expected a row of {piece.name} with the fields as on the Hub."
             )
-        changed |= found is not row
-        rows.append(found)
+        changed |= converted is not row
+        rows.append(converted)
     if not rows:
         raise UserError(f"{path}: got no row, expected rows of {piece.name}.")
     return rows, changed
@@ -194,9 +196,11 @@ def _hellaswag(row: Json) -> Json:
 def _truthfulqa(row: Json) -> Json:
     """{question, mc2_targets: {answer: 1 or 0}}, as in the authors' mc_task.json."""
     targets = {name: row[name] for name in ("mc1_targets", "mc2_targets") if name in row}
-    if all("choices" in own and "labels" in own for own in targets.values()):
+    if all("choices" in choices and "labels" in choices for choices in targets.values()):
         return row
-    listed: Json = {name: {"choices": list(own), "labels": list(own.values())} for name, own in targets.items()}
+    listed: Json = {
+        name: {"choices": list(choices), "labels": list(choices.values())} for name, choices in targets.items()
+    }
     return {"question": row["question"], **listed}
 
 

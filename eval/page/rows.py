@@ -58,6 +58,7 @@ class Browser:
 
     @property
     def is_complete(self) -> bool:
+        """Whether the page has every row, not only a sample."""
         return all((sample.rows, sample.rejects) == (sample.all_rows, sample.all_rejects) for sample in self.samples)
 
 
@@ -170,6 +171,7 @@ def _reject(task: Task, reject: Json) -> Json:
 
 
 def plain_fields(fields: Mapping[str, object]) -> list[list[str]]:
+    """Fields as pairs of name and text; nested values as JSON."""
     return [
         [name, "; ".join(map(str, value)) if isinstance(value, list) else str(value)] for name, value in fields.items()
     ]

@@ -25,6 +25,7 @@ class NamedRuns:
 
     @property
     def folder(self) -> Path:
+        """The folder of the report: report.dir, or a default one."""
         return Path(self.report.get("dir") or DEFAULT_FOLDER)
 
 

@@ -53,13 +53,13 @@ def predictions_of(
     """
     path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
     mark_path = path.with_suffix(".mark.json")
-    mark = {"model": ready.mark["fingerprint"], "rows": rows.hash, "origin": rows.split.origin}
-    mark |= {"asked": _prompting(settings, ready.cell, task, originals)}
+    fingerprint = {"model": ready.mark["fingerprint"], "rows": rows.hash, "origin": rows.split.origin}
+    fingerprint |= {"asked": _prompting(settings, ready.cell, task, originals)}
     old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
-    if old == mark:
+    if old == fingerprint:
         return read_predictions(path, task, rows.examples)
     if old is not None and processes.first:
-        changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
+        changed = [line for key, value in fingerprint.items() for line in differences(key, old.get(key), value)]
         log.warning(
             "evaluate: %s was predicted on %s before and is predicted again on %s (%s)",
             ready.cell.name,
@@ -72,7 +72,7 @@ def predictions_of(
         return predictions
     mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
     write_jsonl(path, map(_line, predictions))
-    write_text(mark_path, json.dumps(mark, indent=2) + "\n")
+    write_text(mark_path, json.dumps(fingerprint, indent=2) + "\n")
     return predictions
 
 

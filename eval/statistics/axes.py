@@ -36,10 +36,12 @@ class ComparisonAxis:
 
 
 def arm_level(score: Score) -> str:
+    """The arm, with the number of demonstrations where there are some."""
     return f"{score.arm}, {score.shots} shots" if score.shots else score.arm
 
 
 def model_labels(score: Score) -> Labels:
+    """The labels that identify model, training setting and way of scoring."""
     return ("model", score.model), ("setting", score.setting), ("scoring", score.scoring)
 
 

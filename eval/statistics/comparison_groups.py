@@ -26,6 +26,7 @@ class SeedScores:
 
     @property
     def first(self) -> Score:
+        """The score of the first seed, for what all seeds share."""
         return self.scores[0].score
 
     @property
@@ -35,6 +36,7 @@ class SeedScores:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The training seeds, in the order of the scores."""
         return tuple(run_score.score.seed for run_score in self.scores)
 
 
@@ -48,6 +50,7 @@ class ComparisonGroup:
 
     @property
     def name(self) -> str:
+        """The labels that all entries share, as text."""
         return ", ".join(which for _, which in self.labels)
 
 
@@ -201,6 +204,7 @@ def _mixes_fixture(group: ComparisonGroup, tasks: Iterable[str]) -> bool:
 
 
 def cell_in_run(run_score: RunScore) -> str:
+    """The cell with the run that it comes from."""
     return f"{run_score.score.cell} ({run_score.root})"
 
 

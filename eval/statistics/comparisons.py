@@ -44,6 +44,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
+        """The first value minus the second."""
         return self.values[0] - self.values[1]
 
     @property
@@ -53,6 +54,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
+        """Better, worse or not distinguishable, by the corrected p value."""
         if self.corrected is None:
             return "not tested, because the predictions are missing"
         if not self.is_significant:

@@ -41,6 +41,7 @@ class Answers:
     of_counts: Mapping[str, Callable[[ClassCounts], Floats]] = field(default_factory=dict)
 
     def at(self, positions: Ints) -> "Answers":
+        """The answers at these positions, for one resample."""
         means = {name: values[positions] for name, values in self.means.items()}
         return replace(self, means=means, classes=None if self.classes is None else self.classes[positions])
 
@@ -140,9 +141,9 @@ def _resampled(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
     total = int(counts.sum())
     if total > UNITS_PER_COUNT * len(counts):
         return draws.multinomial(total, counts / total, size=size).astype(float)
-    kind = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
-    kind += len(counts) * np.arange(size)[:, None]
-    return np.bincount(kind.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
+    drawn = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
+    drawn += len(counts) * np.arange(size)[:, None]
+    return np.bincount(drawn.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
 
 
 def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
@@ -198,6 +199,7 @@ def mcnemar(first: Floats, second: Floats) -> float:
 
 
 def is_right_or_wrong(values: Floats) -> bool:
+    """Whether all values are 0 or 1."""
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 

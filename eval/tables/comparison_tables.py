@@ -44,6 +44,7 @@ class Line:
 
     @property
     def is_fixture(self) -> bool:
+        """Whether the score was measured on fixture rows instead of the original data."""
         return any(scores.first.is_fixture for scores in self.scores.values())
 
 

@@ -38,6 +38,7 @@ class Curve:
 
     @property
     def name(self) -> str:
+        """The labels of the curve, as text."""
         return ", ".join(which for _, which in self.labels)
 
     @property

@@ -20,6 +20,7 @@ Record = dict[str, Value]
 
 
 def record(table: str, labels: Labels, task: str, metric: str, kind: str, level: str) -> Record:
+    """An empty record with these labels; the long form of tables has one per number."""
     empty: Record = dict.fromkeys(COLUMNS)
     named: Record = {name.replace(" ", "_"): value for name, value in labels}
     return empty | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
@@ -64,8 +65,10 @@ def of_comparison(start: Record, comparison: Comparison) -> Record:
 
 
 def of_published(start: Record, number: Number) -> Record:
+    """The record of a published number."""
     return start | {"value": number.value, "source": number.source}
 
 
 def percentage(value: float | None) -> float | None:
+    """A fraction in percent."""
     return None if value is None else 100 * value

@@ -26,6 +26,7 @@ def sentence(comparison: Comparison, title: str) -> str:
 
 
 def p_text(p: float) -> str:
+    """A p value as text; very small ones as a bound."""
     return f"= {p:.2f}" if p >= 0.095 else f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
@@ -38,6 +39,7 @@ def _correction(comparison: Comparison) -> str:
 
 
 def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
     return f"{100 * value:.1f}"
 
 

@@ -40,6 +40,7 @@ class SuiteTask:
 
     @property
     def metrics(self) -> list[str]:
+        """The harness's metrics to read: the task's own unless `read` names others."""
         return self.read or [self.metric]
 
     def normalised(self, value: float, part: str = "") -> float:
@@ -70,18 +71,22 @@ class Piece:
 
     @property
     def name(self) -> str:
+        """The task, with its part where it has several (MMLU)."""
         return f"{self.task}/{self.part}" if self.part else self.task
 
     @property
     def file(self) -> str:
+        """File with the documents."""
         return self.spec.file.format(part=self.part)
 
     @property
     def folder(self) -> str:
+        """Folder of its files, relative to eval.openllm.data_dir."""
         return self.spec.folder.format(part=self.part)
 
     @property
     def split(self) -> str:
+        """The split that is scored."""
         return self.spec.split.format(part=self.part)
 
     @property

@@ -87,8 +87,10 @@ class Settings:
 
     @property
     def paths(self) -> RunPaths:
+        """Where the files of the run are."""
         return RunPaths(Path(self.run.dir))
 
     @property
     def report_folder(self) -> Path:
+        """Where the report is written."""
         return Path(self.report.dir) if self.report.dir else self.paths.report

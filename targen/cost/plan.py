@@ -75,25 +75,25 @@ def _planned(calls: int, each: Call | None) -> Planned:
 def _borrowed(recipe: Recipe, measured: Measure, measures: Sequence[Measure]) -> dict[Step, Call]:
     """The steps that no answer at hand leads to, because a check of the task refuses it: as the other tasks have them."""
     steps: list[Step] = ["generation"] if recipe.self_correct == "off" else ["generation", "self_correction"]
-    found = {}
+    borrowed = {}
     for step in steps:
-        others = [other.calls[step] for other in measures if step in other.calls]
+        others = [measure.calls[step] for measure in measures if step in measure.calls]
         if step not in measured.calls:
-            found[step] = Call(
-                max((other.times for other in others), default=1),
-                sum(other.prompt for other in others) / max(1, len(others)),
-                sum(other.completion for other in others) / max(1, len(others)),
+            borrowed[step] = Call(
+                max((measure.times for measure in others), default=1),
+                sum(measure.prompt for measure in others) / max(1, len(others)),
+                sum(measure.completion for measure in others) / max(1, len(others)),
             )
-    return found
+    return borrowed
 
 
 def _notes(task: str, measured: Measure, borrowed: list[Step]) -> list[str]:
-    found = [
+    notes = [
         f"{task}: no answer at hand leads to {step}; its tokens are the mean of the other tasks." for step in borrowed
     ]
     if not measured.recorded:
-        found.append(f"{task}: the recording has not all of its fields; they are taken to be of the usual length.")
-    return found
+        notes.append(f"{task}: the recording has not all of its fields; they are taken to be of the usual length.")
+    return notes
 
 
 def _cut(recipe: Recipe, calls: dict[Step, Call]) -> list[str]:
@@ -143,12 +143,12 @@ def _calls(recipe: Recipe, size: int, each: dict[Step, Call], on_record: _OnReco
 
 def _shared_places(recipe: Recipe, slots: Sequence[Slot]) -> set[str]:
     """The calls of step 2 that first attempts share."""
-    found = set()
+    places = set()
     for slot in slots:
         group = recipe.group_of(slot)
         call, _ = seed_place(recipe.seed, recipe.task.name, group, slot, recipe.seeds_per_context)
-        found.add(f"g{group.number}-{call:05d}")
-    return found
+        places.add(f"g{group.number}-{call:05d}")
+    return places
 
 
 def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
@@ -168,13 +168,13 @@ def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
             except (ValueError, KeyError, TypeError):
                 continue
             calls[step] += 1
-            if (place := _SLOT_PLACE.search(id)) is not None:
-                slots[place[1]].add(place[2])
-                attempts[place[2]] = max(attempts[place[2]], int(place[3]) + 1)
-            elif (place := _SHARED_PLACE.search(id)) is not None:
-                shared.add(place[1])
+            if (match := _SLOT_PLACE.search(id)) is not None:
+                slots[match[1]].add(match[2])
+                attempts[match[2]] = max(attempts[match[2]], int(match[3]) + 1)
+            elif (match := _SHARED_PLACE.search(id)) is not None:
+                shared.add(match[1])
     each = attempts.total() / len(attempts) if attempts else 1.0
-    by_step = {step: frozenset(found) for step, found in slots.items()}
+    by_step = {step: frozenset(names) for step, names in slots.items()}
     return _OnRecord(calls, by_step, frozenset(shared), each, _done(run, task, size))
 
 

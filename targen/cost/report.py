@@ -17,8 +17,8 @@ COUNTS = ("calls", "prompt_tokens", "completion_tokens")
 
 def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
     """The generate phase of a run as a table: what is left to ask, per task and step, with totals and assumptions."""
-    found = plan(_sized(settings, recipes), settings.generator, settings.paths)
-    resumed = any(any(steps.values()) for steps in found.answered.values())
+    planned = plan(_sized(settings, recipes), settings.generator, settings.paths)
+    resumed = any(any(steps.values()) for steps in planned.answered.values())
     head = ["task", "step", *(["answered"] if resumed else []), "calls", "prompt tokens", "completion tokens"]
     head += ["time"] * bool(settings.price.tokens_per_second) + [settings.price.currency] * _priced(settings.price)
 
@@ -26,29 +26,29 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
         return [task, step, *([f"{answered:,}"] if resumed else []), *_cells(planned, settings.price)]
 
     rows: list[list[str]] = []
-    for task, steps in found.tasks.items():
-        asked = [step for step in STEPS if steps[step].calls or found.answered[task][step]]
+    for task, steps in planned.tasks.items():
+        asked = [step for step in STEPS if steps[step].calls or planned.answered[task][step]]
         rows += [
-            line(task if not number else "", step, found.answered[task][step], steps[step])
+            line(task if not number else "", step, planned.answered[task][step], steps[step])
             for number, step in enumerate(asked)
         ]
         rows.append([])
     for number, step in enumerate(STEPS):
-        answered = sum(steps[step] for steps in found.answered.values())
-        total = _sum(steps[step] for steps in found.tasks.values())
+        answered = sum(steps[step] for steps in planned.answered.values())
+        total = _sum(steps[step] for steps in planned.tasks.values())
         rows.append(line("all" if not number else "", step, answered, total))
-    answered = sum(sum(steps.values()) for steps in found.answered.values())
-    total = _sum(planned for steps in found.tasks.values() for planned in steps.values())
+    answered = sum(sum(steps.values()) for steps in planned.answered.values())
+    total = _sum(planned for steps in planned.tasks.values() for planned in steps.values())
     rows.append(line("total", "", answered, total))
     size = sum(settings.synth.size_of(recipe.task) for recipe in recipes)
-    name = f"{settings.method.name}, {settings.generator.model}, {len(found.tasks)} tasks, {size:,} rows"
-    notes = "\n".join(f"- {note}" for note in _footer(settings, found))
+    name = f"{settings.method.name}, {settings.generator.model}, {len(planned.tasks)} tasks, {size:,} rows"
+    notes = "\n".join(f"- {note}" for note in _footer(settings, planned))
     return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left=2)}\n\n{notes}\n"
 
 
-def _footer(settings: Settings, found: Plan) -> list[str]:
+def _footer(settings: Settings, planned: Plan) -> list[str]:
     price = settings.price
-    notes = list(found.notes)
+    notes = list(planned.notes)
     if price.tokens_per_second:
         rate = f"{price.tokens_per_second:g} completion tokens a second, all requests together"
         notes.append(f"Time: at {rate}; the reading of prompts is not counted.")
@@ -62,11 +62,11 @@ def _footer(settings: Settings, found: Plan) -> list[str]:
 
 def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
     """Planned and actual of every task that the run has, from its stats.json, to cost.json, and as a table to the log."""
-    found = plan(_sized(settings, recipes), settings.generator)
+    planned = plan(_sized(settings, recipes), settings.generator)
     tasks: Json = {}
     if settings.paths.cost.exists():  # of tasks that this start left alone
         tasks = dict(read_json(settings.paths.cost).get("tasks") or {})
-    for task, steps in found.tasks.items():
+    for task, steps in planned.tasks.items():
         actual = read_json(settings.paths.synthetic(task) / "stats.json")["calls"]
         tasks[task] = {
             step: {
@@ -75,17 +75,17 @@ def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
             }
             for step in STEPS
         }
-    per_step = {step: _both([tasks[task][step] for task in found.tasks], settings.price) for step in STEPS}
+    per_step = {step: _both([tasks[task][step] for task in planned.tasks], settings.price) for step in STEPS}
     total = _both([steps[step] for steps in tasks.values() for step in STEPS], settings.price)
     price = {"currency": settings.price.currency} | dict(_prices(settings.price))
-    record = {"price": price, "assumptions": list(found.notes), "total": total, "tasks": dict(sorted(tasks.items()))}
+    record = {"price": price, "assumptions": list(planned.notes), "total": total, "tasks": dict(sorted(tasks.items()))}
     text = json.dumps(record, indent=2) + "\n"
     path = settings.paths.cost
     if path.exists() and path.read_text(encoding="utf-8") == text:
         log.info("cost: nothing new was asked; planned and actual stand in %s", path)
         return
     write_text(path, text)
-    here = _both([tasks[task][step] for task in found.tasks for step in STEPS], settings.price)
+    here = _both([tasks[task][step] for task in planned.tasks for step in STEPS], settings.price)
     log.info(
         "cost: planned, and what it was, per task in %s\n%s", path, _comparison(per_step | {"total": here}, settings)
     )
@@ -108,11 +108,11 @@ def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
 
 def _both(steps: Sequence[Json], price: Price) -> Json:
     """Sums of planned and actual counts, with their money; null where a part is not known."""
-    found: Json = {}
+    both: Json = {}
     for kind in ("planned", "actual"):
         sums: Json = {name: _total([step[kind][name] for step in steps]) for name in COUNTS}
-        found[kind] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
-    return found
+        both[kind] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
+    return both
 
 
 def _total(values: Sequence[int | None]) -> int | None:
@@ -144,12 +144,12 @@ def _sum(parts: Iterable[Planned]) -> Planned:
 
 
 def _cells(planned: Planned, price: Price) -> list[str]:
-    found = [f"{getattr(planned, name):,}" for name in COUNTS]
+    cells = [f"{getattr(planned, name):,}" for name in COUNTS]
     if price.tokens_per_second:
-        found.append(_duration(planned.completion_tokens / price.tokens_per_second))
+        cells.append(_duration(planned.completion_tokens / price.tokens_per_second))
     if _priced(price):
-        found.append(_shown(_money(planned.prompt_tokens, planned.completion_tokens, price)))
-    return found
+        cells.append(_shown(_money(planned.prompt_tokens, planned.completion_tokens, price)))
+    return cells
 
 
 def _shown(value: float | int | None) -> str:

@@ -71,9 +71,9 @@ def measure(recipe: Recipe, count: Counted) -> Measure:
         times |= Counter(request.step for request, _ in seen)
         for request, text in seen:
             lengths[request.step].append((count(_text(request)), count(text)))
-    for step, found in lengths.items():
-        prompts, written = (sum(column) for column in zip(*found, strict=True))
-        calls[step] = Call(times[step], prompts / len(found), written / len(found))
+    for step, pairs in lengths.items():
+        prompts, written = (sum(column) for column in zip(*pairs, strict=True))
+        calls[step] = Call(times[step], prompts / len(pairs), written / len(pairs))
     return Measure(calls, recorded)
 
 
@@ -85,15 +85,15 @@ def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[t
         value: Any = None
         while True:
             try:
-                wanted = workflow.send(value)
+                yielded = workflow.send(value)
             except StopIteration as stop:
                 return stop.value
-            if isinstance(wanted, Request):
-                text = json.dumps(_value(wanted.schema, "", next(texts)), ensure_ascii=False)
-                seen.append((wanted, text))
-                value = Answer(wanted.id, text, "stop", {}, "")
+            if isinstance(yielded, Request):
+                text = json.dumps(_value(yielded.schema, "", next(texts)), ensure_ascii=False)
+                seen.append((yielded, text))
+                value = Answer(yielded.id, text, "stop", {}, "")
             else:
-                value = [drive(inner) for inner in wanted]
+                value = [drive(inner) for inner in yielded]
 
     return drive(workflow), seen
 
@@ -105,8 +105,8 @@ def _value(schema: Json, name: str, texts: Json) -> Any:
         return {key: _value(part, key, inner) for key, part in schema["properties"].items()}
     if schema.get("type") == "array":
         items: Json = schema["items"]
-        found: list[Any] = texts[name] if name in texts else texts.get(ANY_LIST, [])
-        return [_value(items, "", one) for one in found] if "properties" in items else list(found)
+        texts_of_list: list[Any] = texts[name] if name in texts else texts.get(ANY_LIST, [])
+        return [_value(items, "", item) for item in texts_of_list] if "properties" in items else list(texts_of_list)
     if "enum" in schema:
         return texts.get(name) if texts.get(name) in schema["enum"] else schema["enum"][0]
     return str(texts.get(name, _filler(name)))
@@ -132,7 +132,7 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
     for place in sorted(answers):
         if match := re.match(r"instance_seed-g(\d+)-", place):
             seeds[int(match[1])] += answers[place]["instance_seeds"]
-    found = []
+    samples = []
     for place, answer in answers.items():
         if match := re.match(r"generation-c(\d+)-(\d+)-a0$", place):
             slot = Slot(int(match[2]), int(match[1]))
@@ -147,8 +147,8 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             seed = seeds[group.number][number]
             drawn = task.draw_fields(task.label_cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
             correction = answers.get(place.replace("generation", "self_correction"), {})
-            found.append((slot, {**correction, **drawn, **seed, **answer}))
-    return found if all(texts.keys() >= set(task.generation.fields) for _, texts in found) else []
+            samples.append((slot, {**correction, **drawn, **seed, **answer}))
+    return samples if all(texts.keys() >= set(task.generation.fields) for _, texts in samples) else []
 
 
 def _described(task: Task) -> Json:

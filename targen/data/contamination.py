@@ -32,9 +32,9 @@ class EvaluationRows:
         if (example := self.shared_run(fields)) is not None:
             return f"shares a run of words with evaluation example {example}"
         text = " ".join(fields.values())
-        own = np.frombuffer(signature(text), dtype=np.uint16)
-        if own.size:
-            estimates = (self.signatures == own).mean(axis=1)
+        row_signature = np.frombuffer(signature(text), dtype=np.uint16)
+        if row_signature.size:
+            estimates = (self.signatures == row_signature).mean(axis=1)
             for number in np.flatnonzero(estimates >= threshold - SLACK):
                 if (share := similarity(text, self.texts[number])) >= threshold:
                     return f"near-duplicate of evaluation example {number} (similarity {share:.2f})"
@@ -42,28 +42,28 @@ class EvaluationRows:
 
     def shared_run(self, fields: Fields) -> int | None:
         """The first example with which one of the texts shares a run of words."""
-        own = np.concatenate([_runs(text) for text in fields.values()])
-        places = np.minimum(np.searchsorted(self.runs, own), len(self.runs) - 1)
-        hits = places[self.runs[places] == own] if len(self.runs) else places[:0]
+        hashes = np.concatenate([_runs(text) for text in fields.values()])
+        places = np.minimum(np.searchsorted(self.runs, hashes), len(self.runs) - 1)
+        hits = places[self.runs[places] == hashes] if len(self.runs) else places[:0]
         return int(self.owners[hits].min()) if hits.size else None
 
 
 def evaluation_rows(task: Task, split: Split) -> EvaluationRows:
     """Every example of the split: of ReCoRD, every query with its passage."""
     fields = [example.fields for row in split.rows for example in task.examples(row)]
-    texts = tuple(" ".join(one.values()) for one in fields)
+    texts = tuple(" ".join(example.values()) for example in fields)
     matrix = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint16)
-    for place, text in enumerate(texts):
-        if own := signature(text):
-            matrix[place] = np.frombuffer(own, dtype=np.uint16)
-    runs, owners = _all_runs([list(one.values()) for one in fields])
+    for number, text in enumerate(texts):
+        if text_signature := signature(text):
+            matrix[number] = np.frombuffer(text_signature, dtype=np.uint16)
+    runs, owners = _all_runs([list(example.values()) for example in fields])
     return EvaluationRows(split.origin, texts, matrix, runs, owners)
 
 
 def _all_runs(examples: Sequence[Iterable[str]]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    found = [np.concatenate([_runs(text) for text in texts]) for texts in examples]
-    owners = np.repeat(np.arange(len(found), dtype=np.int32), [len(one) for one in found])
-    runs, first = np.unique(np.concatenate(found), return_index=True)
+    hashes = [np.concatenate([_runs(text) for text in texts]) for texts in examples]
+    owners = np.repeat(np.arange(len(hashes), dtype=np.int32), [len(example_hashes) for example_hashes in hashes])
+    runs, first = np.unique(np.concatenate(hashes), return_index=True)
     return runs, owners[first]
 
 
@@ -74,7 +74,7 @@ def _runs(text: str) -> NDArray[np.uint64]:
         return np.empty(0, dtype=np.uint64)
     length = min(RUN, len(codes))
     mixed = np.full(len(codes) - length + 1, length, dtype=np.uint64)
-    for place in range(length):
-        mixed = (mixed ^ codes[place : len(codes) - length + 1 + place]) * _BASE
+    for offset in range(length):
+        mixed = (mixed ^ codes[offset : len(codes) - length + 1 + offset]) * _BASE
         mixed ^= mixed >> np.uint64(29)
     return mixed

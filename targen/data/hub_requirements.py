@@ -34,44 +34,53 @@ class Needed:
 
 def needs(settings: Settings) -> list[Needed]:
     """What the phases of the run need, each once."""
-    found = [*_models(settings), *_data(settings)]
-    return list({(one.kind, one.name, one.config, one.files): one for one in reversed(found)}.values())[::-1]
+    requirements = [*_models(settings), *_data(settings)]
+    return list(
+        {
+            (requirement.kind, requirement.name, requirement.config, requirement.files): requirement
+            for requirement in reversed(requirements)
+        }.values()
+    )[::-1]
 
 
 def _models(settings: Settings) -> list[Needed]:
-    found, phases, generator = [], set(settings.phases), settings.generator
+    requirements, phases, generator = [], set(settings.phases), settings.generator
     in_process = generator.backend in ("vllm", "transformers")
     if in_process and phases & {"generate", "merge"} and not _is_local(generator.path or generator.model):
         name = generator.path or generator.model
-        found.append(Needed("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
+        requirements.append(Needed("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
     if phases & {"train", "evaluate"}:
-        found += _of_model(settings.model, "model")
+        requirements += _of_model(settings.model, "model")
     if "train" in phases and settings.train.loss != "ce" and settings.train.checker_model is not None:
-        found += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
-    return [*found, *(_of_analysis(settings) if "analyze" in phases else ())]
+        requirements += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
+    return [*requirements, *(_of_analysis(settings) if "analyze" in phases else ())]
 
 
 def _of_analysis(settings: Settings) -> list[Needed]:
     """The embedder, and the encoder that is trained to tell difficulty."""
-    own, found = settings.analysis, []
-    if "semantic" in own.parts and not _is_local(own.embedder):
-        if (CONF / "model" / f"{own.embedder}.yaml").is_file():
-            found += _of_model(model_from_file(own.embedder), "analysis.embedder")
+    analysis, requirements = settings.analysis, []
+    if "semantic" in analysis.parts and not _is_local(analysis.embedder):
+        if (CONF / "model" / f"{analysis.embedder}.yaml").is_file():
+            requirements += _of_model(model_from_file(analysis.embedder), "analysis.embedder")
         else:
-            found.append(Needed("model", own.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION)))
-    if "difficulty" in own.parts:
-        found += _of_model(model_from_file(own.model) if own.model is not None else settings.model, "analysis.model")
-    return found
+            requirements.append(
+                Needed("model", analysis.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION))
+            )
+    if "difficulty" in analysis.parts:
+        requirements += _of_model(
+            model_from_file(analysis.model) if analysis.model is not None else settings.model, "analysis.model"
+        )
+    return requirements
 
 
 def _of_model(model: Model, why: str) -> list[Needed]:
-    found = []
+    requirements = []
     if model.path is not None and not _is_local(model.path):
         weights = (*WEIGHTS, *(PICKLES if model.pickle else ()), *(("*.py",) if model.remote_code else ()))
-        found.append(Needed("model", model.path, why, files=(*weights, *CONFIGURATION)))
+        requirements.append(Needed("model", model.path, why, files=(*weights, *CONFIGURATION)))
     if model.tokenizer is not None and model.tokenizer != "bytes" and not _is_local(model.tokenizer):
-        found.append(Needed("model", model.tokenizer, f"{why}.tokenizer", files=CONFIGURATION))
-    return found
+        requirements.append(Needed("model", model.tokenizer, f"{why}.tokenizer", files=CONFIGURATION))
+    return requirements
 
 
 def _is_local(name: str) -> bool:
@@ -93,12 +102,12 @@ def _instructions(settings: Settings) -> list[Needed]:
 def _originals(settings: Settings) -> list[Needed]:
     if settings.data.source != "hub" or _is_local(settings.data.hub):
         return []
-    found, phases, train = [], set(settings.phases), settings.train
+    requirements, phases, train = [], set(settings.phases), settings.train
     scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
     validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
 
     def add(task: Task, why: str) -> None:
-        found.append(Needed("dataset", settings.data.hub, why, config=task.name))
+        requirements.append(Needed("dataset", settings.data.hub, why, config=task.name))
 
     for task in settings.tasks.values():
         looked_at = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
@@ -109,7 +118,7 @@ def _originals(settings: Settings) -> list[Needed]:
         trains = "train" in phases and needs_original(settings)
         if shows or trains or (scores and shows_original(settings)):
             add(original_train_task(settings, task), "train split")
-    return found
+    return requirements
 
 
 def _looks_at_evaluation(settings: Settings) -> bool:

@@ -77,7 +77,7 @@ def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]
 
 def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
     """The rows, all in the official format, and with their labels where these are needed."""
-    found = []
+    checked_rows = []
     for number, row in rows:
         try:
             task.check_format(row)
@@ -87,17 +87,17 @@ def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: b
             raise UserError(
                 f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format."
             ) from None
-        found.append(row)
-    if not found:
+        checked_rows.append(row)
+    if not checked_rows:
         raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
-    return tuple(found)
+    return tuple(checked_rows)
 
 
 def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
     """At most so many rows, taken evenly over the split; groups of consecutive rows stay together (AX-g's pairs)."""
     groups = len(rows) // group
-    wanted = groups if at_most is None else min(groups, max(1, at_most // group))
-    picked = [place * groups // wanted for place in range(wanted)]
+    kept = groups if at_most is None else min(groups, max(1, at_most // group))
+    picked = [number * groups // kept for number in range(kept)]
     return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
 
 

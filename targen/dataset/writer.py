@@ -134,8 +134,8 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
 
 def _mean_similarity(contexts: list[str]) -> float | None:
     """How alike two contexts are on average, by their trigrams; 0: nothing shared. None: fewer than two contexts."""
-    found = [trigrams(context) for context in contexts[:CONTEXTS_COMPARED]]
-    pairs = [jaccard(one, other) for one, other in combinations(found, 2)]
+    features = [trigrams(context) for context in contexts[:CONTEXTS_COMPARED]]
+    pairs = [jaccard(first, second) for first, second in combinations(features, 2)]
     return round(fmean(pairs), 4) if pairs else None
 
 

@@ -31,25 +31,25 @@ class CallLog:
             self._open(task)
 
     def _open(self, task: str) -> None:
-        own = self._folder / (f"{task}.{self._writer}.jsonl" if self._writer else f"{task}.jsonl")
-        log = AppendLog(own)  # first, for it cuts off what a kill tore
+        own_path = self._folder / (f"{task}.{self._writer}.jsonl" if self._writer else f"{task}.jsonl")
+        log = AppendLog(own_path)  # first, for it cuts off what a kill tore
         for path in call_files(self._folder, task):
-            if path == own:
+            if path == own_path:
                 self._logs[task] = (len(self._files), log)
             self._files.append(Lines(path))
             for number, offset, record in self._files[-1].records():
                 answer = answer_of(record, f"{path}:{number}")
                 self.models |= {answer.model} - {""}
-                place, found = _packed(answer.id, len(self._files) - 1, offset)
-                self._found.setdefault(place, found)  # the first answer counts, should there be two
+                place, packed = _packed(answer.id, len(self._files) - 1, offset)
+                self._found.setdefault(place, packed)  # the first answer counts, should there be two
 
     def get(self, request: Request) -> Answer | None:
         """The answer on record. Raises: UserError if this place of the run was asked with another prompt."""
         place, _, digest = request.id.rpartition("-")
-        found = self._found.get(place)
-        if found is None:
+        packed = self._found.get(place)
+        if packed is None:
             return None
-        number, offset, recorded = _unpacked(found)
+        number, offset, recorded = _unpacked(packed)
         file = self._files[number]
         if recorded != digest:
             raise UserError(
@@ -59,17 +59,20 @@ class CallLog:
         return answer_of(file.read(offset), f"{file.path}, byte {offset}")
 
     def put(self, request: Request, answer: Answer) -> None:
+        """Writes an answer; it is on disk when this returns."""
         number, log = self._logs[request.task]
-        place, found = _packed(answer.id, number, log.append(record_of(request, answer)))
-        self._found[place] = found
+        place, packed = _packed(answer.id, number, log.append(record_of(request, answer)))
+        self._found[place] = packed
 
     def ids(self) -> frozenset[str]:
-        return frozenset(f"{place}-{_unpacked(found)[2]}" for place, found in self._found.items())
+        """The ids of all calls with an answer."""
+        return frozenset(f"{place}-{_unpacked(packed)[2]}" for place, packed in self._found.items())
 
     def __len__(self) -> int:
         return len(self._found)
 
     def close(self) -> None:
+        """Closes all files."""
         for _, log in self._logs.values():
             log.close()
         for file in self._files:
@@ -90,13 +93,14 @@ def _packed(id: str, number: int, offset: int) -> tuple[str, int]:
         raise UserError(f"calls: got the id {id!r}, expected one that ends in a hash. Repair or remove it.") from None
 
 
-def _unpacked(found: int) -> tuple[int, int, str]:
+def _unpacked(packed: int) -> tuple[int, int, str]:
     """File, offset and digest."""
-    place, digest = found >> DIGEST_BITS, found & ((1 << DIGEST_BITS) - 1)
+    place, digest = packed >> DIGEST_BITS, packed & ((1 << DIGEST_BITS) - 1)
     return place >> OFFSET_BITS, place & ((1 << OFFSET_BITS) - 1), f"{digest:012x}"
 
 
 def record_of(request: Request, answer: Answer) -> Json:
+    """The line of calls/<task>.jsonl for an answer."""
     return {
         "id": answer.id,
         "step": request.step,

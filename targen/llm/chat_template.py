@@ -39,8 +39,8 @@ class Chat:
 
     def tokens(self, messages: Messages) -> list[int]:
         """The prompt that opens the assistant's turn."""
-        found: list[int] = self._render(_merged(messages) if self._merges else messages, tokenize=True)
-        return found
+        token_ids: list[int] = self._render(_merged(messages) if self._merges else messages, tokenize=True)
+        return token_ids
 
     def _takes_system(self) -> bool:
         from jinja2.exceptions import TemplateError

@@ -25,22 +25,22 @@ def without_thoughts(text: str) -> str:
 def objects_in(text: str) -> Iterator[Json]:
     """The JSON objects of a text, outermost ones, in order; those of garbage only as far as the effort is bounded."""
     decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
-    effort, place = max(4 * len(text), 100_000), 0
+    effort, position = max(4 * len(text), 100_000), 0
     for _ in range(MOST_STARTS):
-        if (start := START.search(text, place)) is None or effort < 0:
+        if (start := START.search(text, position)) is None or effort < 0:
             return
-        place = start.start() + 1
+        position = start.start() + 1
         try:
-            found, end = decoder.raw_decode(text, start.start())
+            value, end = decoder.raw_decode(text, start.start())
         except json.JSONDecodeError as err:
-            effort -= err.pos - place
+            effort -= err.pos - position
         except ValueError:  # NaN, or a number of thousands of digits
-            effort -= len(text) - place
+            effort -= len(text) - position
         except RecursionError:  # nobody nests so deep on purpose
             return
         else:
-            effort, place = effort - (end - place), end
-            yield found
+            effort, position = effort - (end - position), end
+            yield value
 
 
 def repaired(text: str, finished: bool) -> Json | None:
@@ -52,17 +52,17 @@ def repaired(text: str, finished: bool) -> Json | None:
     damaged = text[first:last]
     if first < 0 or len(text) - first > MOST_REPAIRED:
         return None
-    if not damaged or any(damaged.count(one) != damaged.count(other) for one, other in ("{}", "[]")):
+    if not damaged or any(damaged.count(opening) != damaged.count(closing) for opening, closing in ("{}", "[]")):
         damaged = text[first:].strip().removesuffix("```").rstrip()
         if not finished or damaged[-1] not in "\"']}":
             return None
     from json_repair import loads
 
     try:
-        found = loads(damaged, skip_json_loads=True, strict=True)  # strict: it makes up no value and no key
+        value = loads(damaged, skip_json_loads=True, strict=True)  # strict: it makes up no value and no key
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def with_known_keys(value: Any, schema: Json) -> Any:

@@ -124,15 +124,15 @@ def _said(message: Json, finish_reason: str) -> tuple[str, str]:
 
 def _counts(usage: Any) -> dict[str, int]:
     """Tokens as the server counts them; what is no count is left out."""
-    found = {}
+    counts = {}
     for name in ("prompt_tokens", "completion_tokens") if isinstance(usage, dict) else ():
         try:
             count = int(usage[name])
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
         if 0 <= count < MOST_TOKENS:
-            found[name] = count
-    return found
+            counts[name] = count
+    return counts
 
 
 MOST_TOKENS = 10**12  # of one call; more is no count
@@ -176,12 +176,12 @@ def _fitting(text: str, finished: bool, schema_text: str) -> Json:
     """Remembered for the slots that share a call."""
     schema, problem = json.loads(schema_text), None
     for candidate in _candidates(without_thoughts(text), finished):
-        found = with_known_keys(candidate, schema)
-        wrong = _problem(found, schema_text)
+        value = with_known_keys(candidate, schema)
+        wrong = _problem(value, schema_text)
         if wrong is None:
-            if not (text.isascii() and "\\u" not in text) and not _is_unicode(found):
+            if not (text.isascii() and "\\u" not in text) and not _is_unicode(value):
                 raise RowError("answer holds half a character (a lone surrogate)")
-            return dict(found)
+            return dict(value)
         problem = problem or wrong
     if problem is None:
         raise RowError("answer holds no JSON object")
@@ -190,29 +190,29 @@ def _fitting(text: str, finished: bool, schema_text: str) -> Json:
 
 def _candidates(text: str, finished: bool) -> Iterator[Json]:
     yield from objects_in(text)
-    if (found := repaired(text, finished)) is not None:
-        yield found
+    if (value := repaired(text, finished)) is not None:
+        yield value
 
 
 def is_object(text: str, schema: Json) -> bool:
     """Whether a whole text is an object with the fields of its schema, as where the server holds the model to it."""
     try:
-        found = json.loads(text, strict=False)
+        value = json.loads(text, strict=False)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and all(name in found for name in schema["required"])
+    return isinstance(value, dict) and all(name in value for name in schema["required"])
 
 
-def schema_problem(found: Any, schema: Json) -> str | None:
+def schema_problem(value: Any, schema: Json) -> str | None:
     """Where and by which rule a value breaks a JSON schema first, None where it fits."""
-    return _problem(found, json.dumps(schema))
+    return _problem(value, json.dumps(schema))
 
 
-def _problem(found: Any, schema_text: str) -> str | None:
+def _problem(value: Any, schema_text: str) -> str | None:
     from fastjsonschema import JsonSchemaValueException
 
     try:
-        _validator(schema_text)(found)
+        _validator(schema_text)(value)
     except JsonSchemaValueException as err:
         return f"{'.'.join(err.path[1:]) or 'the object'}: {err.rule}"
     return None
@@ -227,10 +227,10 @@ def _validator(schema: str) -> Callable[[Any], Any]:
     return check
 
 
-def _is_unicode(found: Any) -> bool:
+def _is_unicode(value: Any) -> bool:
     """Whether no text in it holds half a character, as an escape in JSON can."""
     try:
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return False
     return True

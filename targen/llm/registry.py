@@ -39,6 +39,7 @@ class Backend:
 
 
 def backend_names() -> list[str]:
+    """The names of all backends: the modules and folders of targen/llm/backends."""
     return sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
 
 

@@ -111,6 +111,7 @@ class Lines:
         return parse_line(line.decode("utf-8"), str(self.path))
 
     def close(self) -> None:
+        """Closes the file."""
         os.close(self._descriptor)
 
 
@@ -189,6 +190,7 @@ class AppendLog:
         return offset
 
     def close(self) -> None:
+        """Closes the file."""
         os.fsync(self._descriptor)
         os.close(self._descriptor)
 

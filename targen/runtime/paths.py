@@ -15,18 +15,22 @@ class RunPaths:
 
     @property
     def config(self) -> Path:
+        """The resolved configuration."""
         return self.root / "config.yaml"
 
     @property
     def record(self) -> Path:
+        """Versions, host and times of the run."""
         return self.root / "run.json"
 
     @property
     def cost(self) -> Path:
+        """Planned and actual calls and tokens."""
         return self.root / "cost.json"
 
     @property
     def card(self) -> Path:
+        """The card of the synthetic data set."""
         return self.root / "synthetic" / "README.md"
 
     def requests(self, number: int = 1) -> Path:
@@ -46,6 +50,7 @@ class RunPaths:
 
     @property
     def scores(self) -> Path:
+        """The scores, a row per cell and metric."""
         return self.root / "scores.jsonl"
 
     def cell_scores(self, cell: str) -> Path:
@@ -54,24 +59,30 @@ class RunPaths:
 
     @property
     def slurm(self) -> Path:
+        """Submitted jobs and their state."""
         return self.root / "slurm"
 
     @property
     def report(self) -> Path:
+        """The report: page, tables and figures."""
         return self.root / "report"
 
     @property
     def analysis(self) -> Path:
+        """Results and figures of the analyses."""
         return self.root / "analysis"
 
     @property
     def calls(self) -> Path:
+        """The answers of the language model."""
         return self.root / "calls"
 
     def synthetic(self, task: str) -> Path:
+        """The synthetic data set of a task."""
         return self.root / "synthetic" / task
 
     def model(self, cell: str) -> Path:
+        """The trained model of a cell."""
         return self.root / "models" / cell
 
     def start(self, name: str) -> Path:
@@ -79,6 +90,7 @@ class RunPaths:
         return Path(name) if "/" in name else self.model(name)
 
     def predictions(self, cell: str) -> Path:
+        """The predictions of a cell."""
         return self.root / "predictions" / f"{cell}.jsonl"
 
     def submission(self, name: str) -> Path:
@@ -91,5 +103,5 @@ class RunPaths:
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:
-    found = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    numbered = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
+    return sorted(numbered, key=lambda path: (len(path.name), path.name))

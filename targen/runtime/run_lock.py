@@ -39,10 +39,10 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
     path, ours = folder / f"{name}.lock", _ours()
     _take_or_wait(path, ours, LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0)
     try:
-        for other in _in_the_way(
+        for holder in _in_the_way(
             folder, name
         ):  # looked for after taking, so that of two that come together one sees the other
-            _refuse_if_alive(other)
+            _refuse_if_alive(holder)
         yield
     finally:
         if _holder(path) == ours:

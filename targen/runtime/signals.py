@@ -27,6 +27,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
+        """Whether a signal asked this process to stop."""
         return bool(self.signals)
 
     def note(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002

@@ -35,6 +35,7 @@ class StoredCandidate:
 
     @property
     def flipped(self) -> bool:
+        """Whether self-correction changed the label."""
         return self.label_change[0] != self.label_change[1]
 
 
@@ -60,6 +61,7 @@ class CandidateStore:
         self._kinds: dict[str, str] = {}
 
     def put_candidate(self, candidate: Candidate) -> int:
+        """Stores a candidate; its offset in the file."""
         record = {
             "attempt": candidate.attempt,
             "context": candidate.context,
@@ -75,10 +77,12 @@ class CandidateStore:
         return self._put(record)
 
     def candidate(self, slot: Slot, stored: StoredCandidate) -> Candidate:
+        """The candidate of a slot, read back."""
         record = self._get(stored.place)
         return Candidate(slot, **{**record, "rows": tuple(record["rows"]), "call_ids": tuple(record["call_ids"])})
 
     def put_reject(self, reject: Reject) -> StoredReject:
+        """Stores a reject; what memory keeps of it."""
         record = {
             "reason": reject.reason,
             "text": reject.text,
@@ -115,6 +119,7 @@ class CandidateStore:
         return parse_line(read_line(self._file.fileno(), place).decode("ascii"), "drafts")
 
     def close(self) -> None:
+        """Closes the file, which has no name and so is gone."""
         self._file.close()
 
 
@@ -129,6 +134,7 @@ def row_text(task: Task, row: Row) -> str:
 
 
 def seed_text(instance_seed: Json) -> str:
+    """The values of an instance seed, as one text."""
     return " ".join(str(value) for value in instance_seed.values())
 
 

@@ -18,6 +18,8 @@ SEED_TRIES = 3
 
 @dataclass(frozen=True)
 class Repeat:
+    """Why a candidate repeats an earlier one."""
+
     kind: str  # duplicate, near_duplicate, repeated_seed
     reason: str
 
@@ -36,37 +38,37 @@ def find_repeats(
     `threshold` is the similarity from which two texts are near-duplicates; None: only equal rows count.
     """
     slots = sorted(drafts)
-    found = [drafts[slot] for slot in slots]
+    stored = [drafts[slot] for slot in slots]
     candidate = lru_cache(maxsize=64)(lambda place: candidate_of(slots[place]))
     lost: dict[int, Repeat] = {}
-    for later, earlier, kind in _pairs(found, threshold):
-        if later in lost or earlier in lost or (kind == "repeated_seed" and found[later].attempt + 1 >= SEED_TRIES):
+    for later, earlier, kind in _pairs(stored, threshold):
+        if later in lost or earlier in lost or (kind == "repeated_seed" and stored[later].attempt + 1 >= SEED_TRIES):
             continue
-        one, other = candidate(later), candidate(earlier)
+        later_rows, earlier_rows = candidate(later), candidate(earlier)
         share = 1.0
         if kind == "near_duplicate":
-            share = similarity(row_text(task, one.rows[0]), row_text(task, other.rows[0]))
+            share = similarity(row_text(task, later_rows.rows[0]), row_text(task, earlier_rows.rows[0]))
         elif kind == "repeated_seed":
-            share = similarity(seed_text(one.instance_seed), seed_text(other.instance_seed))
+            share = similarity(seed_text(later_rows.instance_seed), seed_text(earlier_rows.instance_seed))
         if share >= (threshold or 1.0):
             lost[later] = Repeat(kind, f"{kind.replace('_', ' ')} of slot {slots[earlier]} (similarity {share:.2f})")
     return {slots[place]: repeat for place, repeat in lost.items()}
 
 
-def _pairs(found: Sequence[StoredCandidate], threshold: float | None) -> Iterator[Pair]:
+def _pairs(stored: Sequence[StoredCandidate], threshold: float | None) -> Iterator[Pair]:
     """Pairs that may be repetitions, in slot order of the later one."""
-    sources: list[Iterable[Pair]] = [_equal(found)]
+    sources: list[Iterable[Pair]] = [_equal(stored)]
     if threshold is not None:
-        rows = candidate_pairs([draft.row_signature for draft in found], threshold)
-        seeds = candidate_pairs([draft.seed_signature for draft in found], threshold)
+        rows = candidate_pairs([draft.row_signature for draft in stored], threshold)
+        seeds = candidate_pairs([draft.seed_signature for draft in stored], threshold)
         sources.append((later, earlier, "near_duplicate") for later, earlier in rows)
         sources.append((later, earlier, "repeated_seed") for later, earlier in seeds)
     return merge(*sources)
 
 
-def _equal(found: Sequence[StoredCandidate]) -> Iterator[Pair]:
+def _equal(stored: Sequence[StoredCandidate]) -> Iterator[Pair]:
     first: dict[int, int] = {}
-    for place, draft in enumerate(found):
+    for position, draft in enumerate(stored):
         for key in draft.keys:
-            if (earlier := first.setdefault(key, place)) != place:
-                yield place, earlier, "duplicate"
+            if (earlier := first.setdefault(key, position)) != position:
+                yield position, earlier, "duplicate"

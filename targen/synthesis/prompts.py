@@ -17,6 +17,7 @@ Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answe
 
 
 def contexts_prompt(method: Method, task: Task, count: int, known: list[str]) -> Prompt:
+    """Step 1: asks for so many contexts, other than the known ones."""
     shown = method.known_contexts.format(contexts="\n".join(f"- {context}" for context in known)) if known else ""
     schema = _object({"contexts": {"type": "array", "items": {"type": "string"}}})
     form = '{"contexts": ["...", "..."]}'
@@ -26,6 +27,7 @@ def contexts_prompt(method: Method, task: Task, count: int, known: list[str]) ->
 
 
 def values_prompt(method: Method, task: Task, attribute: str, count: int, known: list[str]) -> Prompt:
+    """AttrPrompt: asks for so many values of an attribute, other than the known ones."""
     step = method.attributes
     assert step is not None
     shown = step.known.format(values="\n".join(f"- {value}" for value in known)) if known else ""
@@ -37,6 +39,7 @@ def values_prompt(method: Method, task: Task, attribute: str, count: int, known:
 
 
 def instructions_prompt(method: Method, task: Task, count: int, some: list[str]) -> Prompt:
+    """Self-Instruct: asks for so many instructions, with some earlier ones as examples."""
     step = method.instructions
     assert step is not None
     shown = step.known.format(instructions="\n".join(f"- {instruction}" for instruction in some)) if some else ""
@@ -46,6 +49,7 @@ def instructions_prompt(method: Method, task: Task, count: int, some: list[str])
 
 
 def instance_seed_prompt(method: Method, task: Task, context: str, count: int, variant: Fields) -> Prompt:
+    """Step 2: asks for so many instance seeds in a context."""
     assert method.instance_seed is not None
     fields = {name: _filled(spec, variant) for name, spec in task.instance_seed.fields.items()}
     item = _object({name: _schema(spec) for name, spec in fields.items()})
@@ -57,6 +61,7 @@ def instance_seed_prompt(method: Method, task: Task, context: str, count: int, v
 
 
 def generation_prompt(method: Method, task: Task, label: str | None, values: dict[str, str]) -> Prompt:
+    """Step 3: asks for the rest of the instance; `values` fill the task's templates."""
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
     fields = task.generation.fields
     schema = _object({name: _schema(spec) for name, spec in fields.items()})
@@ -91,6 +96,7 @@ def whole_fields(task: Task) -> Json:
 
 
 def attributes_text(values: Fields) -> str:
+    """The attribute values of an instance, a line each."""
     return "\n".join(f"- {_spelled(name)}: {value}" for name, value in values.items())
 
 
@@ -107,6 +113,7 @@ def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row
 
 
 def self_correction_prompt(method: Method, task: Task, view: Fields, label: str, options: list[str]) -> Prompt:
+    """Step 4: asks whether the label of an instance is right; `options` are the labels to choose from."""
     schema = _object({"explanation": {"type": "string"}, "label": {"type": "string", "enum": options}})
     one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
     form = '{"explanation": "...", "label": ' + one_of + "}"
@@ -132,6 +139,7 @@ def seed_variant_keys(task: Task) -> frozenset[str]:
 
 
 def common_fields(task: Task) -> dict[str, str]:
+    """The fields that every template of a method may use."""
     return {"title": task.title, "description": task.description}
 
 

@@ -36,11 +36,14 @@ class Candidate:
 
     @property
     def flipped(self) -> bool:
+        """Whether self-correction changed the label."""
         return self.label_before != self.label_after
 
 
 @dataclass(frozen=True)
 class InstanceSeed:
+    """What step 3 starts from: the instance seed, its context, and the calls that made them."""
+
     seed: Json  # empty where the answer had none that could be used
     context: str
     call_ids: tuple[str, ...]
@@ -85,9 +88,11 @@ class Recipe:
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
+        """The seed groups of the task."""
         return seed_groups(self.task.label_cells, seed_variant_keys(self.task))
 
     def group_of(self, slot: Slot) -> SeedGroup:
+        """The seed group of a slot."""
         return next(group for group in self.groups if slot.cell in group.cells)
 
     def is_in(self, shard: Shard, slot: Slot) -> bool:
@@ -97,6 +102,7 @@ class Recipe:
         return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
 
     def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
+        """The request for a step at a place of the run; its sampling seed follows from both."""
         messages, schema = prompt
         number = rng(self.seed, self.task.name, step, place).getrandbits(31)
         sampling = sampling or self.sampling[step]

@@ -29,7 +29,7 @@ def check_complete(paths: RunPaths, count: int, sizes: Mapping[str, int]) -> Non
 
     `count` 1: as many shards as the markers say.
     """
-    counts = {int(found[1]) for path in paths.calls.glob("shard-*.json") if (found := _COUNT.fullmatch(path.name))}
+    counts = {int(match[1]) for path in paths.calls.glob("shard-*.json") if (match := _COUNT.fullmatch(path.name))}
     if count == 1:
         if len(counts) != 1:
             was = f"markers of {sorted(counts)}" if counts else "no marker of a shard"

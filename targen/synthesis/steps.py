@@ -122,8 +122,8 @@ def generate(
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)
     try:
-        found = read_object(answer, request.schema)
-        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, found)
+        fields = read_object(answer, request.schema)
+        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, fields)
     except RowError as err:
         raise StepError("generation", str(err), answer.text, calls, seed) from None
     return rows, calls
@@ -138,9 +138,9 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     try:
-        found = read_object(answer, request.schema)
+        fields = read_object(answer, request.schema)
         seed, drawn, rest = (
-            {name: found[name] for name in part}
+            {name: fields[name] for name in part}
             for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
         )
         task.check_instance_seed(seed)
@@ -237,10 +237,10 @@ class _Opinion:
 def _correction(recipe: Recipe, request: Request) -> Workflow[_Opinion]:
     answer: Answer = yield request
     try:
-        found = read_object(answer, request.schema)
+        fields = read_object(answer, request.schema)
     except RowError as err:
         return _Opinion(answer.id, "", answer.text, str(err))
-    return _Opinion(answer.id, found["label"], found["explanation"].strip())
+    return _Opinion(answer.id, fields["label"], fields["explanation"].strip())
 
 
 def final_cell(task: Task, candidate: Candidate) -> LabelCell:

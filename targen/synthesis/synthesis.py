@@ -44,16 +44,20 @@ class Synthesis:
 
     @property
     def task(self) -> Task:
+        """The task that is made."""
         return self.recipe.task
 
     @property
     def quotas(self) -> list[int]:
+        """Instances per label cell."""
         return quotas(self.task.label_cells, self.size // self.task.rows_per_slot)
 
     def candidate(self, slot: Slot) -> Candidate:
+        """The candidate of a slot, read back."""
         return self.store.candidate(slot, self.candidates[slot])
 
     def keep(self, candidate: Candidate) -> None:
+        """Takes a candidate that passed all checks."""
         task, weighed = self.task, self.recipe.near_duplicates is not None
         from_llm = self.recipe.file_seeds is None
         self.candidates[candidate.slot] = StoredCandidate(
@@ -67,9 +71,11 @@ class Synthesis:
         )
 
     def refuse(self, reject: Reject) -> None:
+        """Records a reject."""
         self.rejects.append(self.store.put_reject(reject))
 
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
+        """Records a candidate that came to nothing after it had passed the checks, with the reason."""
         label_change = (candidate.label_before, candidate.label_after)
         seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
         text = rows_text(self.task, candidate.rows)
@@ -181,12 +187,12 @@ def _drop_repeats(state: Synthesis) -> list[Slot]:
 
 
 def _select(state: Synthesis) -> Selection:
-    task, wanted = state.task, state.quotas
+    task, quotas = state.task, state.quotas
     groups: list[list[Slot]] = [[] for _ in task.label_cells]
     surplus = []
     for slot in sorted(state.candidates):
         cell = state.candidates[slot].cell
-        if len(groups[cell]) < wanted[cell]:
+        if len(groups[cell]) < quotas[cell]:
             groups[cell].append(slot)
         else:
             surplus.append(slot)
@@ -196,17 +202,17 @@ def _select(state: Synthesis) -> Selection:
 def _shortage(state: Synthesis, selection: Selection) -> list[int]:
     """Instances that each label cell lacks."""
     have = Counter(state.candidates[slot].cell for slot in selection.accepted)
-    return [wanted - have[cell] for cell, wanted in enumerate(state.quotas)]
+    return [quota - have[cell] for cell, quota in enumerate(state.quotas)]
 
 
 def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
-    task, wanted = state.task, state.quotas[cell]
+    task, quota = state.task, state.quotas[cell]
     reasons = Counter(reject.kind for reject in state.rejects if reject.slot is not None and reject.slot.cell == cell)
     if flips := sum(draft.flipped for slot, draft in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
-        f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {wanted}, after {opened} slots ({why}). All "
+        f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {quota}, after {opened} slots ({why}). All "
         "answers are kept: raise synth.max_slots to go on, or take a better model or prompt, and another run.dir."
     )
 

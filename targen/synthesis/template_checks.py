@@ -38,23 +38,23 @@ def check_templates(method: Method, task: Task) -> list[str]:
         if isinstance(spec, str):
             known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
     if task.long_field not in view:
-        found = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
+        problems = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
     else:
-        found = []
+        problems = []
     if method.instance_seed is not None and method.contexts is None:
-        found.append("method.contexts: got null, expected a template: instance seeds are written in contexts.")
+        problems.append("method.contexts: got null, expected a template: instance seeds are written in contexts.")
     if method.instance_seed is not None and method.shown != {"context"}:
-        found.append(
+        problems.append(
             "method.instance_seed: got a template, expected null with attributes, instructions or demonstrations."
         )
     if method.instance_seed is None:
         known |= _whole_templates(method, task)
-        found += _whole_problems(method, task)
+        problems += _whole_problems(method, task)
     else:
         known["method.generation"] = (method.generation, common | {"instruction", "constraint", "format"})
     for label in task.labels:
         known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
-    return found + [
+    return problems + [
         problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
     ]
 
@@ -62,9 +62,9 @@ def check_templates(method: Method, task: Task) -> list[str]:
 def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str]]]:
     """The templates of a method that asks for a whole instance, by key, with the fields that each may have."""
     common, variant, where = set(common_fields(task)), set(task.variants), f"tasks.{task.name}"
-    own = {"instruction", "constraint", "given_label", "format"}
+    own_fields = {"instruction", "constraint", "given_label", "format"}
     known = {
-        "method.generation": (method.generation, common | own | method.shown),
+        "method.generation": (method.generation, common | own_fields | method.shown),
         "method.given_label": (method.given_label, {"label"}),
     }
     if method.attributes is not None:
@@ -86,27 +86,30 @@ def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str
 
 def _whole_problems(method: Method, task: Task) -> list[str]:
     """What is wrong with a task for a method that asks for a whole instance, its templates aside."""
-    where, found = f"tasks.{task.name}", []
+    where, problems = f"tasks.{task.name}", []
     for name in sorted(method.shown - _names(method.generation)):
-        found.append(f"method.generation: got no field {{{name}}}, expected it, for the method asks for its values.")
+        problems.append(f"method.generation: got no field {{{name}}}, expected it, for the method asks for its values.")
     if method.attributes is not None and not task.attributes:
-        found.append(f"{where}.attributes: got none, expected what varies between instances. Name three to five.")
+        problems.append(f"{where}.attributes: got none, expected what varies between instances. Name three to five.")
     if task.whole is None:
-        return [*found, f"{where}.whole: got none, expected how an instance is written in one answer (see conf/task)."]
+        return [
+            *problems,
+            f"{where}.whole: got none, expected how an instance is written in one answer (see conf/task).",
+        ]
     if set(task.whole.fields) != set(task.built_fields):
         expected = sorted(task.built_fields)
-        found.append(f"{where}.whole.fields: got {sorted(task.whole.fields)}, expected {expected}.")
+        problems.append(f"{where}.whole.fields: got {sorted(task.whole.fields)}, expected {expected}.")
     constraints = [label.constraint for label in task.labels]
     texts = [task.whole.instruction, *constraints, *(t for t in whole_fields(task).values() if isinstance(t, str))]
     for key in sorted(set(task.variants) - frozenset().union(*map(_names, texts))):
-        found.append(f"{where}.whole.instruction: got no field {{{key}}}, expected the variant that is asked for.")
+        problems.append(f"{where}.whole.instruction: got no field {{{key}}}, expected the variant that is asked for.")
     for label in task.labels:
         for name in sorted(_names(label.constraint) - set(task.variants)):
-            found.append(
+            problems.append(
                 f"{where}.labels.{label.name}.constraint: got the field {{{name}}}, which is not known before a whole "
                 f"instance is written. Take method=targen, or a constraint without it."
             )
-    return found
+    return problems
 
 
 def _names(template: str) -> frozenset[str]:

@@ -71,6 +71,7 @@ class LabelCell:
 
     @property
     def fields(self) -> dict[str, str]:
+        """The variant as fields of a prompt."""
         return dict(self.variant)
 
     def __str__(self) -> str:
@@ -127,6 +128,7 @@ class Task:
         return [LabelCell(number, name, variant) for number, (name, variant) in enumerate(pairs)]
 
     def label(self, name: str) -> Label:
+        """The label with this name."""
         return next(label for label in self.labels if label.name == name)
 
     def label_of(self, row: Row) -> str | None:

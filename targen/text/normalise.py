@@ -47,25 +47,25 @@ def holds(text: str, phrase: str) -> bool:
     return f" {normalised(phrase)} " in f" {normalised(text)} "
 
 
-def rouge_l(one: list[str], two: list[str]) -> float:
+def rouge_l(first: list[str], second: list[str]) -> float:
     """ROUGE-L (F1) of two lists of words: 2 LCS / (length of one + length of two). Source: Lin 2004."""
-    row = [0] * (len(two) + 1)  # row[j]: longest common subsequence of the words so far and the first j of `two`
-    for word in one:
+    row = [0] * (len(second) + 1)  # row[j]: longest common subsequence of the words so far and the first j of `two`
+    for word in first:
         diagonal = 0
-        for j, other in enumerate(two, start=1):
-            diagonal, row[j] = row[j], diagonal + 1 if word == other else max(row[j], row[j - 1])
-    return 2 * row[-1] / (len(one) + len(two)) if one or two else 0.0
+        for j, second_word in enumerate(second, start=1):
+            diagonal, row[j] = row[j], diagonal + 1 if word == second_word else max(row[j], row[j - 1])
+    return 2 * row[-1] / (len(first) + len(second)) if first or second else 0.0
 
 
 @lru_cache(maxsize=100_000)
 def lemmas(form: str) -> frozenset[str]:
     """All dictionary forms that an English word form can have, itself included, in lower case."""
     lemminflect = _lemminflect()
-    found = {form.lower()}
+    lemmas_found = {form.lower()}
     for spelling in (form, form.lower()):
         for forms in lemminflect.getAllLemmas(spelling).values():
-            found.update(lemma.lower() for lemma in forms)
-    return frozenset(found)
+            lemmas_found.update(lemma.lower() for lemma in forms)
+    return frozenset(lemmas_found)
 
 
 @lru_cache(maxsize=100_000)
@@ -76,7 +76,9 @@ def is_form_of(form: str, lemma: str) -> bool:
     lemminflect = _lemminflect()
     inflections = [lemminflect.getAllInflections(lemma)]
     inflections += [lemminflect.getAllInflectionsOOV(lemma, tag) for tag in ("NOUN", "VERB")]
-    return any(form.lower() == other.lower() for table in inflections for forms in table.values() for other in forms)
+    return any(
+        form.lower() == inflected.lower() for table in inflections for forms in table.values() for inflected in forms
+    )
 
 
 class _WithoutSpacy(MetaPathFinder):

@@ -32,14 +32,15 @@ def _plain(text: str) -> str:
     return f" {normalised(text)} ".encode("utf-8", "replace").decode()
 
 
-def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
+def jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
     """Shared trigrams as a part of all; 0 where one text has none."""
-    both = np.intersect1d(one, other, assume_unique=True).size
-    return both / (one.size + other.size - both) if both else 0.0
+    both = np.intersect1d(first, second, assume_unique=True).size
+    return both / (first.size + second.size - both) if both else 0.0
 
 
-def similarity(one: str, other: str) -> float:
-    return jaccard(trigrams(one), trigrams(other))
+def similarity(first: str, second: str) -> float:
+    """Jaccard similarity of the character trigrams of two texts, from 0 to 1."""
+    return jaccard(trigrams(first), trigrams(second))
 
 
 def signature(text: str) -> bytes:
@@ -56,12 +57,14 @@ def signature(text: str) -> bytes:
     return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint16).tobytes()
 
 
-def candidate_pairs(found: Sequence[bytes], threshold: float) -> Iterator[tuple[int, int]]:
+def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[tuple[int, int]]:
     """(later, earlier) places of texts whose similarity may reach the threshold, in order."""
-    places = np.array([place for place, one in enumerate(found) if one], dtype=np.int64)
+    places = np.array(
+        [position for position, text_signature in enumerate(signatures) if text_signature], dtype=np.int64
+    )
     if len(places) < 2:
         return
-    matrix = np.frombuffer(b"".join(found), dtype=np.uint16).reshape(len(places), PERMUTATIONS)
+    matrix = np.frombuffer(b"".join(signatures), dtype=np.uint16).reshape(len(places), PERMUTATIONS)
     keys: list[NDArray[np.int64]] = []
     for band in range(BANDS):
         part = np.ascontiguousarray(matrix[:, band * BAND : (band + 1) * BAND])
@@ -81,13 +84,13 @@ def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
     order = np.argsort(group, kind="stable").astype(np.int64)
     ends = np.append(np.flatnonzero(np.diff(group[order])) + 1, len(order))
     starts = np.append(0, ends[:-1])
-    found = []
+    neighbours = []
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
         members = order[start:end]
         if len(members) <= CROWD:
             later, earlier = np.tril_indices(len(members), -1)
         else:
-            every = np.arange(1, len(members))
-            later, earlier = np.tile(every, 2), np.concatenate([np.zeros_like(every), every - 1])
-        found.append(members[later] * len(band) + members[earlier])
-    return found
+            others = np.arange(1, len(members))
+            later, earlier = np.tile(others, 2), np.concatenate([np.zeros_like(others), others - 1])
+        neighbours.append(members[later] * len(band) + members[earlier])
+    return neighbours

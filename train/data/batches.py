@@ -79,6 +79,7 @@ class MicroBatchSampler:
         self._seed, self._name, self._epoch = seed, name, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of an epoch; the Trainer calls it before each."""
         self._epoch = epoch
 
     def __len__(self) -> int:

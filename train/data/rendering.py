@@ -38,7 +38,9 @@ def prompt(task: Task, example: Example) -> str:
 
 def cued_prompt(task: Task, example: Example, demonstrations: Sequence[Example] = ()) -> str:
     """The prompt followed by the cue for the answer, after few-shot demonstrations separated by empty lines."""
-    shown = [f"{prompt(task, other)}\n{CUE} {right_answer(task, other)}" for other in demonstrations]
+    shown = [
+        f"{prompt(task, demonstration)}\n{CUE} {right_answer(task, demonstration)}" for demonstration in demonstrations
+    ]
     return "\n\n".join([*shown, f"{prompt(task, example)}\n{CUE}"])
 
 
@@ -57,8 +59,8 @@ def instruction_prompt(task: Task, example: Example, positive_examples: Sequence
     )
     definition = f"{task.description} {_question(task, example)}" + (f" Answer {verbalized}." if verbalized else "")
     shown = [
-        f"Positive Example {number} -\nInput: {task.instance.format(**other.fields)}\n{INSTRUCTION_CUE} {right_answer(task, other)}"
-        for number, other in enumerate(positive_examples, start=1)
+        f"Positive Example {number} -\nInput: {task.instance.format(**example.fields)}\n{INSTRUCTION_CUE} {right_answer(task, example)}"
+        for number, example in enumerate(positive_examples, start=1)
     ]
     request = (
         f"Now complete the following example -\nInput: {task.instance.format(**example.fields)}\n{INSTRUCTION_CUE}"

@@ -42,6 +42,7 @@ class EncodedPairs:
 
     @property
     def sequence_count(self) -> int:
+        """Sequences that the model reads for the example."""
         return len(self.sequences)
 
     @property
@@ -51,6 +52,7 @@ class EncodedPairs:
 
     @property
     def length(self) -> int:
+        """Tokens of its longest sequence."""
         return max(len(sequence["input_ids"]) for sequence in self.sequences)
 
 

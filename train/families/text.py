@@ -26,10 +26,12 @@ class EncodedText:
 
     @property
     def sequence_count(self) -> int:
+        """Sequences that the model reads for the example."""
         return 1
 
     @property
     def right_answer(self) -> list[int]:
+        """Token ids of the gold answer."""
         return self.answers[self.gold]
 
     @property

@@ -83,7 +83,9 @@ def _equally_sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> t
     if sources is None or not settings.train.equal_size:
         return sources
     arms = arms_of_tasks(settings)
-    smallest = _smallest([sources if other == arm else _rows_of_task(settings, task, other, seed) for other in arms])
+    smallest = _smallest(
+        [sources if other_arm == arm else _rows_of_task(settings, task, other_arm, seed) for other_arm in arms]
+    )
     quotas = apportion([len(source.rows) for source in sources], smallest)
     return tuple(
         sample_by_label(source, quota, rng(seed, task.name, arm, "equal size", number))

@@ -34,6 +34,7 @@ class TrainingJob:
 
     @property
     def row_count(self) -> int:
+        """Rows of the training set."""
         return sum(len(source.rows) for source in self.rows)
 
     @property

@@ -133,9 +133,9 @@ def demonstrations(
 
 
 def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
-    own = [source for source in rows if source.task.name == task.name]
+    task_rows = [source for source in rows if source.task.name == task.name]
     stand_in = [source for source in rows if source.task.name == task.original_train]
-    return [example for source in own or stand_in for example in source.examples()]
+    return [example for source in task_rows or stand_in for example in source.examples()]
 
 
 def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:

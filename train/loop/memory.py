@@ -32,6 +32,7 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """Bytes of all parts together."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 

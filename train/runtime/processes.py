@@ -26,6 +26,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
+        """Whether this is the process that writes and reports."""
         return self.index == 0
 
     def wait(self) -> None:

@@ -19,8 +19,9 @@ PLACES = {"a": 0.86, "b": 1.0}  # of the means above a histogram
 
 
 def projection(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
-    own = [one for one in analyses if "points" in one["details"]]
-    return partial(_scatter, own) if own else None
+    """Draws the joint two-dimensional projection of both sets, a panel per task; None if no analysis has points."""
+    projected = [analysis for analysis in analyses if "points" in analysis["details"]]
+    return partial(_scatter, projected) if projected else None
 
 
 def _scatter(analyses: Sequence[Json]) -> "Figure":
@@ -42,7 +43,7 @@ def _points(ax: "Axes", analysis: Json) -> None:
     size = 9 if len(placed) < 500 else 5
     ax.scatter(xs, ys, s=size, c=[SET_COLOURS[side] for _, side, *_ in placed], alpha=0.5, linewidths=0)
     for side in sides:
-        middle = [[fmean(one[axis] for one in points[side])] for axis in (1, 2)]
+        middle = [[fmean(point[axis] for point in points[side])] for axis in (1, 2)]
         ax.plot(
             *middle,
             SET_MARKERS[side],
@@ -62,8 +63,9 @@ def _points(ax: "Axes", analysis: Json) -> None:
 
 
 def difficulty(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
-    own = [one for one in analyses if "pvi" in one["details"]]
-    return partial(_histograms, own) if own else None
+    """Draws the distribution of PVI (in bits) of both sets, a panel per task; None if no analysis has it."""
+    measured = [analysis for analysis in analyses if "pvi" in analysis["details"]]
+    return partial(_histograms, measured) if measured else None
 
 
 def _histograms(analyses: Sequence[Json]) -> "Figure":
@@ -75,7 +77,7 @@ def _histograms(analyses: Sequence[Json]) -> "Figure":
 
 def _histogram(ax: "Axes", analysis: Json) -> None:
     histogram = analysis["details"]["pvi"]["histogram"]
-    means: Json = next((one for one in analysis["measures"] if one["name"] == "v_information"), {})
+    means: Json = next((measure for measure in analysis["measures"] if measure["name"] == "v_information"), {})
     ax.set_title(title_of(analysis), loc="left", fontsize=8)
     for side in (side for side in SIDES if side in histogram):
         colour = SET_COLOURS[side]
@@ -100,8 +102,8 @@ def _task_grid(analyses: Sequence[Json], most: int, height: float, draw: Callabl
     width = WIDTH * max(columns / most, 0.55)
     figure = Figure(figsize=(width, rows * height + HEAD), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, one in zip(axes, analyses, strict=False):
-        draw(ax, one)
+    for ax, analysis in zip(axes, analyses, strict=False):
+        draw(ax, analysis)
     for ax in axes[len(analyses) :]:
         ax.remove()
     return figure

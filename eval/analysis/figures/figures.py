@@ -61,6 +61,7 @@ class Count:
 
     @property
     def text(self) -> str:
+        """The count as it stands beside its bar; with ≥ where the list was cut before it."""
         if self.at_least:
             return f"≥ {self.rows:,}" if self.rows else "?"
         return f"{self.rows:,}"
@@ -71,7 +72,7 @@ def draw_analyses(folder: Path, analyses: Sequence[Json]) -> list[str]:
 
     The names of the former. `analyses` are as <run.dir>/analysis/<task>.json has them, one of each task.
     """
-    found = {
+    drawn = {
         "diversity": _diversity(analyses),
         "projection": projection(analyses),
         "difficulty": difficulty(analyses),
@@ -79,23 +80,26 @@ def draw_analyses(folder: Path, analyses: Sequence[Json]) -> list[str]:
         "bias": _bias(analyses),
         "contamination": _contamination(analyses),
     }
-    return write_pictures(folder, NAMES, {name: own for name, own in found.items() if own is not None})
+    return write_pictures(folder, NAMES, {name: figure for name, figure in drawn.items() if figure is not None})
 
 
 def _of(analyses: Sequence[Json], *parts: str) -> list[Json]:
     """The analyses that measured something of these parts."""
-    return [one for one in analyses if any(measure["part"] in parts for measure in one["measures"])]
+    return [analysis for analysis in analyses if any(measure["part"] in parts for measure in analysis["measures"])]
 
 
 def _panels(analyses: Sequence[Json], *parts: str) -> list[Panel]:
     """One of each measure of the parts, without those of the paper's authors, which are not sound."""
-    own = [{one["name"]: one for one in analysis["measures"] if _is_shown(one, parts)} for analysis in analyses]
-    found: dict[str, Panel] = {}
-    for measures in own:
-        for name, one in measures.items():
-            lines = tuple(measures.get(name) for measures in own)
-            found.setdefault(name, Panel(name, one["title"], one["unit"], lines))
-    return [panel for panel in found.values() if has_numbers(panel)]
+    measures_of = [
+        {measure["name"]: measure for measure in analysis["measures"] if _is_shown(measure, parts)}
+        for analysis in analyses
+    ]
+    panels: dict[str, Panel] = {}
+    for measures in measures_of:
+        for name, measure in measures.items():
+            lines = tuple(measures.get(name) for measures in measures_of)
+            panels.setdefault(name, Panel(name, measure["title"], measure["unit"], lines))
+    return [panel for panel in panels.values() if has_numbers(panel)]
 
 
 def _is_shown(measure: Json, parts: Sequence[str]) -> bool:
@@ -107,44 +111,51 @@ def _dot_figure(analyses: Sequence[Json], panels: Sequence[Panel], title: str, c
 
     height = grid_height(len(panels), len(analyses), columns)
     figure = Figure(figsize=(WIDTH, height + HEAD), layout="constrained")
-    dot_grid(figure, panels, [title_of(one) for one in analyses], columns)
+    dot_grid(figure, panels, [title_of(analysis) for analysis in analyses], columns)
     _head_of_dots(figure, analyses, panels, title)
     return figure
 
 
 def _head_of_dots(figure: "Figure", analyses: Sequence[Json], panels: Sequence[Panel], title: str) -> None:
-    hollow = any(one is not None and not told_apart(one) for panel in panels for one in panel.measures)
+    hollow = any(measure is not None and not told_apart(measure) for panel in panels for measure in panel.measures)
     more = [sign("hollow: the two cannot be told apart", "o", hollow=True)] if hollow else []
     head(figure, f"{title}; bars: {level_of(analyses)} intervals", named_sets(analyses), more)
 
 
 def _diversity(analyses: Sequence[Json]) -> Picture | None:
-    own = _of(analyses, "lexical", "semantic")
+    measured = _of(analyses, "lexical", "semantic")
     panels = [
         replace(
             panel,
             axis=panel.axis + (f" ({MORE_IS[panel.name]})" if panel.name in MORE_IS else ""),
             counts=panel.axis in ("words", "rows"),
         )
-        for panel in _panels(own, "lexical", "semantic")
+        for panel in _panels(measured, "lexical", "semantic")
     ]
-    return partial(_dot_figure, own, panels, "Diversity of words and meanings") if panels else None
+    return partial(_dot_figure, measured, panels, "Diversity of words and meanings") if panels else None
 
 
 def _contamination(analyses: Sequence[Json]) -> Picture | None:
     """One axis for all, so that splits can be held against one another: above runs of words, below near-duplicates."""
-    own = _of(analyses, "contamination")
-    found = {panel.name: panel for panel in _panels(own, "contamination")}
-    sides = [one[side] for panel in found.values() for one in panel.measures if one for side in SIDES if one[side]]
-    highest = 100 * max((one["high"] or one["value"] for one in sides), default=0.0) or 1.0
+    measured = _of(analyses, "contamination")
+    by_name = {panel.name: panel for panel in _panels(measured, "contamination")}
+    sides = [
+        measure[side]
+        for panel in by_name.values()
+        for measure in panel.measures
+        if measure
+        for side in SIDES
+        if measure[side]
+    ]
+    highest = 100 * max((measure["high"] or measure["value"] for measure in sides), default=0.0) or 1.0
     panels = [
-        replace(_percent(found[name], end=highest), title=found[name].title.removeprefix("shares "))
+        replace(_percent(by_name[name], end=highest), title=by_name[name].title.removeprefix("shares "))
         for kind in ("runs", "near")
         for split in SPLITS
-        if (name := f"{split}_{kind}") in found
+        if (name := f"{split}_{kind}") in by_name
     ]
     columns = max(2, len(panels) // 2)
-    return partial(_dot_figure, own, panels, "Rows that repeat the original splits", columns) if panels else None
+    return partial(_dot_figure, measured, panels, "Rows that repeat the original splits", columns) if panels else None
 
 
 def _percent(panel: Panel, end: float | None = None) -> Panel:
@@ -152,16 +163,16 @@ def _percent(panel: Panel, end: float | None = None) -> Panel:
 
 
 def _bias(analyses: Sequence[Json]) -> Picture | None:
-    own = _of(analyses, "bias")
-    panels = [replace(_percent(panel), title=BIAS.get(panel.name, panel.title)) for panel in _panels(own, "bias")]
+    measured = _of(analyses, "bias")
+    panels = [replace(_percent(panel), title=BIAS.get(panel.name, panel.title)) for panel in _panels(measured, "bias")]
     panels = [
         replace(panel, axis="percent of rows of one gender", end=100.0, even=50.0)
         if panel.name.endswith("feminine_share")
         else panel
         for panel in panels
     ]
-    countries = _countries(own)
-    return partial(_bias_figure, own, panels, countries) if panels or countries else None
+    countries = _countries(measured)
+    return partial(_bias_figure, measured, panels, countries) if panels or countries else None
 
 
 def _bias_figure(
@@ -174,7 +185,7 @@ def _bias_figure(
     figure = Figure(figsize=(WIDTH, sum(heights) + HEAD), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if panels:
-        dot_grid(parts[0], panels, [title_of(one) for one in analyses])
+        dot_grid(parts[0], panels, [title_of(analysis) for analysis in analyses])
     if countries:
         _bars(parts[-1].subplots(), countries, len(analyses))
     _head_of_dots(figure, analyses, panels, "Whom and what the rows speak of")
@@ -183,32 +194,38 @@ def _bias_figure(
 
 def _countries(analyses: Sequence[Json]) -> dict[str, dict[str, Count]]:
     """The countries that most rows name, of all tasks together, by name and side; tasks in which a set is missing are left out."""
-    every = [one["details"]["countries"] for one in analyses if "countries" in one["details"]]
-    sides = [side for side in SIDES if any(side in one for one in every)]
-    every = [one for one in every if all(side in one for side in sides)]
-    found: dict[str, dict[str, Count]] = {}
-    for name in sorted({one["name"] for own in every for side in sides for one in own[side]["top"]}):
-        found[name] = {side: _count(name, [own[side] for own in every]) for side in sides}
-    ranked = sorted(found, key=lambda name: (-sum(one.rows for one in found[name].values()), name))
-    return {name: found[name] for name in ranked[:COUNTRIES]}
+    listed = [entry["details"]["countries"] for entry in analyses if "countries" in entry["details"]]
+    sides = [side for side in SIDES if any(side in entry for entry in listed)]
+    listed = [entry for entry in listed if all(side in entry for side in sides)]
+    counts: dict[str, dict[str, Count]] = {}
+    for name in sorted({entry["name"] for entities in listed for side in sides for entry in entities[side]["top"]}):
+        counts[name] = {side: _count(name, [entities[side] for entities in listed]) for side in sides}
+    ranked = sorted(counts, key=lambda name: (-sum(entry.rows for entry in counts[name].values()), name))
+    return {name: counts[name] for name in ranked[:COUNTRIES]}
 
 
 def _count(name: str, lists: Sequence[Json]) -> Count:
     """Rows that name a country; at least so many, where it may stand below the end of a list."""
-    own = [next((one for one in each["top"] if one["name"] == name), None) for each in lists]
-    cut = any(one is None and each["distinct"] > len(each["top"]) for one, each in zip(own, lists, strict=True))
-    return Count(sum(one["count"] for one in own if one), cut, any(one["ambiguous"] for one in own if one))
+    entries = [next((entity for entity in each["top"] if entity["name"] == name), None) for each in lists]
+    cut = any(
+        entity is None and each["distinct"] > len(each["top"]) for entity, each in zip(entries, lists, strict=True)
+    )
+    return Count(
+        sum(entity["count"] for entity in entries if entity),
+        cut,
+        any(entity["ambiguous"] for entity in entries if entity),
+    )
 
 
 def _bars(ax: "Axes", countries: Mapping[str, Mapping[str, Count]], tasks: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    for row, own in enumerate(countries.values()):
-        for number, (side, one) in enumerate(own.items()):
-            place = row + (number - (len(own) - 1) / 2) * THICK
-            ax.barh(place, one.rows, THICK, color=SET_COLOURS[side])
-            ax.text(one.rows, place, f" {one.text}", va="center", fontsize=6.5)
-    ambiguous = {name for name, own in countries.items() if any(one.ambiguous for one in own.values())}
+    for row, by_side in enumerate(countries.values()):
+        for number, (side, count) in enumerate(by_side.items()):
+            height = row + (number - (len(by_side) - 1) / 2) * THICK
+            ax.barh(height, count.rows, THICK, color=SET_COLOURS[side])
+            ax.text(count.rows, height, f" {count.text}", va="center", fontsize=6.5)
+    ambiguous = {name for name, by_side in countries.items() if any(count.ambiguous for count in by_side.values())}
     ax.set_yticks(range(len(countries)), [f"{name} *" if name in ambiguous else name for name in countries])
     ax.set_ylim(len(countries) - 0.4, -0.6)
     ax.margins(x=0.08)

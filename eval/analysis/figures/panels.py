@@ -41,28 +41,33 @@ class Panel:
 
 def named_sets(analyses: Sequence[Json]) -> dict[str, str]:
     """The names of the sets, by side, of those that are there."""
-    every = {side: [one["sets"][side]["name"] for one in analyses if side in one["sets"]] for side in SIDES}
-    return {side: short(", ".join(dict.fromkeys(names)), NAME) for side, names in every.items() if names}
+    names_of = {
+        side: [analysis["sets"][side]["name"] for analysis in analyses if side in analysis["sets"]] for side in SIDES
+    }
+    return {side: short(", ".join(dict.fromkeys(names)), NAME) for side, names in names_of.items() if names}
 
 
 def title_of(analysis: Json) -> str:
+    """The task's title, shortened for a panel or row."""
     return short(str(analysis["title"]), TITLE)
 
 
 def level_of(analyses: Sequence[Json]) -> str:
+    """The confidence level of all intervals, as text."""
     return f"{100 * analyses[0]['level']:g} %"
 
 
 def has_numbers(panel: Panel) -> bool:
-    return any(one is not None and any(one[side] for side in SIDES) for one in panel.measures)
+    """Whether at least one set has a value in this panel."""
+    return any(measure is not None and any(measure[side] for side in SIDES) for measure in panel.measures)
 
 
 def told_apart(measure: Json) -> bool:
     """Whether the interval of the difference leaves out 0; also where there is nothing to tell apart."""
     if measure["a"] is None or measure["b"] is None:
         return True
-    found = measure["difference"]
-    return bool(found and found["low"] is not None and not found["low"] <= 0 <= found["high"])
+    difference = measure["difference"]
+    return bool(difference and difference["low"] is not None and not difference["low"] <= 0 <= difference["high"])
 
 
 def dot_grid(figure: "Figure", panels: Sequence[Panel], labels: Sequence[str], columns: int = ABREAST) -> None:
@@ -80,19 +85,20 @@ def dot_grid(figure: "Figure", panels: Sequence[Panel], labels: Sequence[str], c
 
 
 def grid_height(panels: int, lines: int, columns: int = ABREAST) -> float:
+    """Height in inches of a grid of so many panels, each with so many lines."""
     return -(-panels // columns) * (DOTS_MARGIN + DOTS_LINE * lines)
 
 
 def dots(ax: "Axes", panel: Panel) -> None:
     """The numbers of both sets with their intervals; hollow where the sets cannot be told apart."""
-    for row, one in enumerate(panel.measures):
-        sides = [side for side in SIDES if one is not None and one[side] is not None]
-        if one is None or not sides:
+    for row, measure in enumerate(panel.measures):
+        sides = [side for side in SIDES if measure is not None and measure[side] is not None]
+        if measure is None or not sides:
             ax.text(0.02, row, "--", transform=ax.get_yaxis_transform(), color=GREY, va="center")
             continue
         for side in sides:
             shift = 0.0 if len(sides) == 1 else -0.17 if side == "a" else 0.17
-            interval(ax, row + shift, one[side], side, panel.factor, told_apart(one))
+            interval(ax, row + shift, measure[side], side, panel.factor, told_apart(measure))
     if panel.even is not None:
         ax.axvline(panel.even, color=GREY, linewidth=0.8)
     _scale(ax, panel)
@@ -100,13 +106,13 @@ def dots(ax: "Axes", panel: Panel) -> None:
     ax.set_xlabel(panel.axis)
 
 
-def interval(ax: "Axes", row: float, found: Json, side: str, factor: float, filled: bool, size: float = 4.0) -> None:
+def interval(ax: "Axes", row: float, estimate: Json, side: str, factor: float, filled: bool, size: float = 4.0) -> None:
     """A dot with its bar."""
     colour = SET_COLOURS[side]
-    if found["low"] is not None:
-        ax.plot([factor * found["low"], factor * found["high"]], [row, row], color=colour, linewidth=1.3)
+    if estimate["low"] is not None:
+        ax.plot([factor * estimate["low"], factor * estimate["high"]], [row, row], color=colour, linewidth=1.3)
     ax.plot(
-        [factor * found["value"]],
+        [factor * estimate["value"]],
         [row],
         SET_MARKERS[side],
         color=colour,
@@ -120,10 +126,16 @@ def interval(ax: "Axes", row: float, found: Json, side: str, factor: float, fill
 def _scale(ax: "Axes", panel: Panel) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    found = [one[side]["value"] for one in panel.measures if one is not None for side in SIDES if one[side] is not None]
-    if panel.counts and found and min(found) > 0 and max(found) / min(found) >= LOG_FROM:
+    values = [
+        measure[side]["value"]
+        for measure in panel.measures
+        if measure is not None
+        for side in SIDES
+        if measure[side] is not None
+    ]
+    if panel.counts and values and min(values) > 0 and max(values) / min(values) >= LOG_FROM:
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(found) / min(found) < 100 else (1.0,)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) / min(values) < 100 else (1.0,)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -138,6 +150,7 @@ def _scale(ax: "Axes", panel: Panel) -> None:
 
 
 def tick(value: float, _: int | None = None) -> str:
+    """The label of a tick, without trailing zeros."""
     return f"{value:,.10g}"
 
 
@@ -151,7 +164,7 @@ def head(figure: "Figure", title: str, names: Mapping[str, str], more: Sequence[
     ]
     handles += more
     room = int(LONGEST_LINE * figure.get_figwidth() / WIDTH)
-    abreast = len(handles) if sum(len(str(one.get_label())) + 6 for one in handles) < room else 1
+    abreast = len(handles) if sum(len(str(handle.get_label())) + 6 for handle in handles) < room else 1
     figure.legend(
         handles=handles, loc="outside upper left", ncols=abreast, borderaxespad=0.2, alignment="left",
         title=fill(title, room), title_fontproperties={"size": 9},

@@ -61,6 +61,7 @@ class ExampleInformation:
 
     @property
     def pvi(self) -> float:
+        """Pointwise V-information in bits. Source: arXiv 2110.08420, definition 4.1."""
         return self.text - self.null
 
 
@@ -143,9 +144,9 @@ def _crossed(settings: Settings, context: TrainContext, pair: SetPair, rows: dic
         return []
     counts = {}
     trained: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
-    for side, other, arm in trained:
+    for side, other_side, arm in trained:
         predictions = _gold_probabilities(
-            settings, context, pair.task, arm, tuple(rows[other]), tuple(rows[side]), blank=False
+            settings, context, pair.task, arm, tuple(rows[other_side]), tuple(rows[side]), blank=False
         )
         counts[side] = sum(line["right"] for line in predictions), len(predictions)
     title = "accuracy of a model trained on the other set"

@@ -32,7 +32,7 @@ def entities(pair: SetPair, settings: Analysis) -> AnalysisResult:
     measures = []
     for label in LABELS:
         counts = {
-            side: present(pair.task, [any(found == label for found, _ in row) for row in named_rows])
+            side: present(pair.task, [any(entity_label == label for entity_label, _ in row) for row in named_rows])
             for side, named_rows in named.items()
         }
         measures.append(shares(PART, label.lower(), f"has a named entity {label}", counts))
@@ -73,7 +73,7 @@ def _bare(name: str) -> str:
 
 
 def _counts(rows: Sequence[Sequence[tuple[str, str]]], label: str) -> Counter[str]:
-    return Counter(name for row in rows for found, name in row if found == label)
+    return Counter(name for row in rows for entity_label, name in row if entity_label == label)
 
 
 def distribution(counts: Counter[str], top: int) -> Json:

@@ -43,6 +43,7 @@ class Resources:
 
     @property
     def seconds(self) -> int:
+        """The time limit in seconds."""
         return seconds_of(self.time)
 
 
@@ -90,6 +91,7 @@ class Cluster:
     """Resources of the report."""
 
     def of(self, job: JobName) -> Resources:
+        """The resources of a kind of job."""
         resources: Resources = getattr(self, job)
         return resources
 

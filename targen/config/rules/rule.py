@@ -21,6 +21,7 @@ class Rule:
     what_to_do: Text = ""
 
     def message(self, settings: Settings) -> str:
+        """The error for settings that break the rule: key, value, what is expected, what to do."""
         key, got, expected, what_to_do = (
             _filled(text, settings) for text in (self.key, self.got, self.expected, self.what_to_do)
         )

@@ -110,7 +110,7 @@ class Batch:
         """Where each file ends in the order. Raises: UserError for a request that no file may hold."""
         ends: list[int] = []
         lines = size = 0
-        for place, id in enumerate(order):
+        for position, id in enumerate(order):
             length = len(_line(self._submitted[id]))  # ASCII: characters are bytes
             if length > self._settings.max_bytes:
                 raise UserError(
@@ -118,7 +118,7 @@ class Batch:
                     f"request {id}. Raise it, or shorten what goes into the prompt."
                 )
             if lines == self._settings.max_lines or size + length > self._settings.max_bytes:
-                ends.append(place)
+                ends.append(position)
                 lines = size = 0
             lines, size = lines + 1, size + length
         return [*ends, len(order)]

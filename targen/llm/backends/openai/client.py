@@ -174,7 +174,7 @@ class OpenAIServer:
         try:
             if self._ending.is_set():
                 return None
-            if (other := self._pool.better(server, self._loop.time())) is None:
+            if (better := self._pool.better(server, self._loop.time())) is None:
                 done = await server.structured.ask(request, partial(self._post, server))
                 refused = False
                 if isinstance(done, Answer):
@@ -189,7 +189,7 @@ class OpenAIServer:
         finally:
             server.pace.leave(entered, refused)
             server.load -= 1
-        return await self._once(other, request, again=True)
+        return await self._once(better, request, again=True)
 
     def _say(self, server: Server, reason: str) -> None:
         """What is wrong, for whoever watches; not more often than he can read."""

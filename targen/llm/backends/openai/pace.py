@@ -79,5 +79,5 @@ def pause(first: float, attempt: int, asked: float | None) -> float:
     `asked` is what the server wants: it makes the pause longer, never shorter, for a server that says "at once" while
     it is away would use up all tries.
     """
-    own = min(first * 2.0**attempt, LONGEST_PAUSE) * random.uniform(*JITTER)
-    return own if asked is None else max(own, min(max(asked, 0.0), LONGEST_PAUSE) * random.uniform(1.0, 1.1))
+    backoff = min(first * 2.0**attempt, LONGEST_PAUSE) * random.uniform(*JITTER)
+    return backoff if asked is None else max(backoff, min(max(asked, 0.0), LONGEST_PAUSE) * random.uniform(1.0, 1.1))

@@ -29,6 +29,7 @@ class Server:
         self._lost = 0  # times, one after the other
 
     def answered(self) -> None:
+        """Notes that the server answered: it is not down."""
         self.reached, self.away_until, self._lost = True, 0.0, 0
 
     def lose(self, now: float, why: str, alone: bool) -> None:
@@ -60,6 +61,7 @@ class ServerPool:
 
     @property
     def alone(self) -> bool:
+        """Whether there is only one server, so that calls cannot move."""
         return len(self.servers) == 1
 
     @property
@@ -79,9 +81,10 @@ class ServerPool:
         """One that is ready, for a call that waited at a server which has gone away meanwhile."""
         if now >= server.away_until:
             return None
-        other = self.choose(now, server)
-        return other if other is not server and other.is_ready(now) else None
+        alternative = self.choose(now, server)
+        return alternative if alternative is not server and alternative.is_ready(now) else None
 
     def close(self) -> None:
+        """Ends the check of servers that are down."""
         for server in self.servers:
             server.structured.close()

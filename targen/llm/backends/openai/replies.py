@@ -45,6 +45,8 @@ class RetryableError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
+    """What a server said to one call."""
+
     status: int
     headers: Mapping[str, str]
     text: str
@@ -91,10 +93,10 @@ def _problem(reply: Reply, status: str, server: Generator, key: str | None, reac
 def _error(text: str) -> Json:
     """The error object of a reply; its `message` is the whole text where there is none."""
     try:
-        found = json.loads(text)
+        body = json.loads(text)
     except (ValueError, RecursionError):
         return {"message": text}
-    error = found.get("error", found) if isinstance(found, dict) else found
+    error = body.get("error", body) if isinstance(body, dict) else body
     return error if isinstance(error, dict) else {"message": error}
 
 

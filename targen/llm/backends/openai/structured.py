@@ -40,6 +40,7 @@ class SchemaRefused(Exception):
 
 
 def complains(status: int, message: str) -> bool:
+    """Whether an error is about the structured output that was asked for."""
     return status in (400, 422) and COMPLAINT.search(message) is not None
 
 
@@ -155,6 +156,7 @@ class StructuredOutputs:
         log.warning("generate: %s does not take %s (%s). It is left out. %s", self._base_url, what, said, FOLLOWS)
 
     def close(self) -> None:
+        """Closes the log of trial calls."""
         self._calls.close()
 
 

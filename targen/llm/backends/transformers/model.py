@@ -117,7 +117,7 @@ class Transformers:
         return [self._answer_of(prompt, tokens[:limit]) for prompt, tokens, limit in texts]
 
     def _answer_of(self, prompt: _Prompt, tokens: list[int]) -> Answer:
-        end = next((place for place, token in enumerate(tokens) if token in self._stops), None)
+        end = next((position for position, token in enumerate(tokens) if token in self._stops), None)
         written = tokens if end is None else tokens[: end + 1]
         text = self._tokenizer.decode(written, skip_special_tokens=True)
         usage = {"prompt_tokens": len(prompt.tokens), "completion_tokens": len(written)}
@@ -223,17 +223,17 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     """All tokens that end an answer. Raises: UserError where the model has none."""
     named = model.generation_config.eos_token_id
-    found = [named] if isinstance(named, int) else list(named or [])
+    stops = [named] if isinstance(named, int) else list(named or [])
     if tokenizer.eos_token_id is not None:
-        found.append(int(tokenizer.eos_token_id))
-    if not found:
+        stops.append(int(tokenizer.eos_token_id))
+    if not stops:
         raise UserError("generator.model: the model names no token that ends an answer. Take an instruct model.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(stops))
 
 
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
