@@ -233,6 +233,7 @@ def difficulty_settings(folder: Path, *overrides: str) -> Settings:
     return settings(*QUICK, "task=rte", f"run.dir={folder}", "analysis.folds=2", "train.batch_size=8", *overrides)
 
 
+@pytest.mark.slow
 def test_information_is_what_the_text_tells_of_the_label(tmp_path: Path) -> None:
     task = SPECS["rte"]
     sets = DataSet("a", "one", labelled_rows(48, tells=True)), DataSet("b", "two", labelled_rows(48, tells=False))

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from omegaconf import OmegaConf
 
 from targen.config.loading import settings_from
 from targen.config.settings import Settings
-from targen.runtime.cli import compose
 from targen.runtime.paths import PROJECT
+from tests.support.composed import composed
 from tests.support.warm_start import WarmStart
 
 LONGEST = 600  # seconds that a process may take, on a loaded machine of two slow cores; most take a few
@@ -40,16 +38,10 @@ def settings(*overrides: str) -> Settings:
     once = [override for override, key in zip(overrides, keys, strict=True) if keys.count(key) == 1]
     folders = [override for override in once if FOLDER.fullmatch(override)]
     others = [override for override in overrides if override not in folders]
-    cfg = pickle.loads(_composed(*([] if named else ["+experiment=quickstart"]), *others))
+    cfg = composed(others if named else ["+experiment=quickstart", *others])
     for key, _, folder in (override.partition("=") for override in folders):
         OmegaConf.update(cfg, key, folder)
     return settings_from(cfg)
-
-
-@cache
-def _composed(*overrides: str) -> bytes:
-    """The composed configuration, pickled: composing takes much longer than everything that follows."""
-    return pickle.dumps(compose(list(overrides)))
 
 
 def command(

@@ -20,6 +20,9 @@ from typing import Any
 
 import psutil
 
+from targen.runtime.cli import compose
+from tests.support.composed import parsed_once
+
 LIBRARIES = (
     "accelerate, aiohttp, datasets, hydra.core.plugins, jinja2, matplotlib.pyplot, pandas, peft, pydantic, scipy.stats,"
     " sklearn.feature_extraction.text, sklearn.linear_model, sklearn.metrics, spacy, torch, transformers.trainer"
@@ -111,10 +114,12 @@ def _run(module: str) -> int:
 if __name__ == "__main__":
     for name in f"{LIBRARIES}, {COMMANDS}".split(","):
         __import__(name.strip())
-    gc.freeze()
-    command = _next_command()
-    _become(command)
-    code = _run(command["module"])
+    with parsed_once():
+        compose(["+experiment=quickstart"])
+        gc.freeze()
+        command = _next_command()
+        _become(command)
+        code = _run(command["module"])
     threading._shutdown()  # waits for threads
     atexit._run_exitfuncs()
     sys.stdout.flush()

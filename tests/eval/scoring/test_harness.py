@@ -166,6 +166,7 @@ def test_the_harness_scores_our_prompts_as_we_do(name: str, loaded: tuple[str, L
     assert compare_with_our_prompts(name, FIXTURE, *loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"needs the official SuperGLUE files in {ORIGINALS}")
 @pytest.mark.parametrize("name", NAMES)
 def test_both_on_official_rows(name: str, loaded: tuple[str, Loaded, Any]) -> None:

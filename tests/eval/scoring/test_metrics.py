@@ -434,6 +434,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_score(tmp_path: Path) -> None:
     """From another folder, in a process of its own: the library reads its switches when it is imported."""
     draws, asked, expected = random.Random(0), {}, {}

@@ -103,6 +103,7 @@ def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> 
     assert "data.source=local" in found.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_waited_for_where_the_hubs_clients_were_imported_first(tmp_path: Path) -> None:
     """As in a plan of training, or in several processes."""
     elsewhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}

@@ -104,6 +104,7 @@ def overrides(tiny: Path, run: Path, *more: str) -> list[str]:
     return [*base, "synth.max_slots=2", f"run.dir={run}", *more]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes_at_any_batch_size(tiny: Path, tmp_path: Path) -> None:
     """A random model writes senseless texts, so that the run ends short of rows; its answers are what is looked at."""
     for name, size in (("one", 1), ("eight", 8), ("again", 8)):

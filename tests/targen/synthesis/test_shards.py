@@ -138,6 +138,7 @@ def test_a_run_goes_on_as_shards_and_back(tmp_path: Path, serve) -> None:
     assert files(tmp_path / "run" / "synthetic") == files(tmp_path / "whole" / "synthetic")
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path, serve) -> None:
     url = serve(FakeModel()).url
     base = overrides(tmp_path, url, "phases=[generate,train,evaluate,report]")

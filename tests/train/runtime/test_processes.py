@@ -112,7 +112,9 @@ def logged(found: Settings, key: str) -> list[float]:
     return [entry[key] for entry in lines(model_of(found) / "train_log.jsonl") if key in entry]
 
 
-@pytest.mark.parametrize("which", TRAININGS)
+@pytest.mark.parametrize(
+    "which", [pytest.param(name, marks=[pytest.mark.slow] if "," in name else []) for name in TRAININGS]
+)
 def test_one_part_of_eight_trains_as_eight_parts_of_one(which: str, tmp_path: Path) -> None:
     model, tasks, more = TRAININGS[which]
     found = []
