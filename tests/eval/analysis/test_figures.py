@@ -132,7 +132,7 @@ def test_a_list_of_countries_that_ends_says_at_least(tmp_path: Path, drawn: dict
     assert {" ≥ 9", " ≥ 7", " 2,468"} <= set(drawn["bias"])
 
 
-@pytest.mark.parametrize("tasks", [1, 8])
+@pytest.mark.parametrize("tasks", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_only_the_synthetic_set(tmp_path: Path, drawn: dict[str, list[str]], tasks: int) -> None:
     found = [only_synthetic(analysis(f"task {number}")) for number in range(tasks)]
     assert draw_analyses(tmp_path, found) == list(NAMES)

@@ -286,6 +286,7 @@ def test_the_authors_sum_by_hand() -> None:
     first = {"premise", ":", "lamp", ",", "broke", ".", "\n", "hypothesis"}
     second = {"premise", ":", "Rain", "fell", ".", "\n", "hypothesis", "lamp", "broke"}
     assert found.details["authors_sum_of_all_rows"] == {"a": len(first) + len(second), "b": len(first)}
+    assert found.details["authors_sum_published"]["original"] == 6414
     assert named(found)["authors_sum"].theirs
 
 

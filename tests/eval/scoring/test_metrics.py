@@ -437,6 +437,16 @@ print(json.dumps(found))
 @pytest.mark.slow
 def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_score(tmp_path: Path) -> None:
     """From another folder, in a process of its own: the library reads its switches when it is imported."""
+    asked, expected = answers_and_scores()
+    (tmp_path / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    switches = {"HF_HOME": str(tmp_path / "hf"), "HF_EVALUATE_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    done = python("-c", LOADED, str(PROJECT / "eval" / "superglue.py"), cwd=tmp_path, **switches)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {name: pytest.approx(values) for name, values in expected.items()}
+
+
+def answers_and_scores() -> tuple[dict[str, tuple[list[Any], list[Any]]], dict[str, dict[str, float]]]:
+    """(drawn answers and official gold labels, the scores of these answers), by task."""
     draws, asked, expected = random.Random(0), {}, {}
     for name in TASKS:
         task = SPECS[name]
@@ -449,17 +459,20 @@ def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_
         official = [values.get(answer, answer) for answer in answers]
         golds = [list(p.gold) if name == "record" else values.get(p.gold[0], p.gold[0]) for p in found]
         asked[name] = (official, golds)
-    (tmp_path / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
-    switches = {"HF_HOME": str(tmp_path / "hf"), "HF_EVALUATE_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-    done = python("-c", LOADED, str(PROJECT / "eval" / "superglue.py"), cwd=tmp_path, **switches)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {name: pytest.approx(values) for name, values in expected.items()}
+    return asked, expected
 
 
 def evaluate_metric(name: str, folder: Path) -> Any:
     from eval.superglue import SuperGlue
 
     return SuperGlue(config_name=name, cache_dir=str(folder))
+
+
+def test_the_evaluate_metric_says_what_we_score(tmp_path: Path) -> None:
+    asked, expected = answers_and_scores()
+    for name, (official, golds) in asked.items():
+        found = evaluate_metric(name, tmp_path).compute(predictions=official, references=golds)
+        assert found == pytest.approx(expected[name]), name
 
 
 def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_path: Path) -> None:

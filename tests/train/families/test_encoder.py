@@ -182,6 +182,9 @@ def test_the_original_arm_of_axg_is_trained_on_our_own_rows_of_rte(tmp_path: Pat
     (part,) = training_rows(found, cells(found)[0])
     assert (part.task.name, part.real) == ("rte", True)
     assert list(part.rows) == list(read_rows(local_file(FIXTURE, SPECS["rte"], "val"), SPECS["rte"]))
+    few = small_overrides(tmp_path, "arms=[original]", "train.max_rows=4", tasks=("axg",), original=("rte",))
+    (part,) = training_rows(settings(*few), cells(settings(*few))[0])
+    assert len(part.rows) == 4
 
 
 def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:

@@ -150,7 +150,12 @@ def test_stopped_again_and_again_every_kind_of_training_ends_with_the_same_weigh
         ("adapters of an instructed mixture", "train.lora.alpha=3", "train.lora.alpha was 8 and is 3"),
         ("adapters of an instructed mixture", "train.instruct_examples=1", "train.instruct_examples was 2 and is 1"),
         ("adapters of an instructed mixture", "train.mixture=proportional", "train.mixture was 'equal' and is"),
-        ("weighted by checkers", "train.label_smoothing=0.1", "train.label_smoothing was 0.0 and is 0.1"),
+        pytest.param(
+            "weighted by checkers",
+            "train.label_smoothing=0.1",
+            "train.label_smoothing was 0.0 and is 0.1",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_checkpoint_of_another_kind_of_training_is_refused(

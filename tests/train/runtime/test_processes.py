@@ -19,6 +19,7 @@ from tests.support.small_data import model_of, start, tiny_overrides
 from train.data.batches import Batching, MicroBatchSampler, epoch_batches, micro_batches
 from train.grid.cells import cells
 from train.loop.throughput import peak_rss
+from train.loop.trainer import batching_of
 from train.run import train
 
 
@@ -112,8 +113,11 @@ def logged(found: Settings, key: str) -> list[float]:
     return [entry[key] for entry in lines(model_of(found) / "train_log.jsonl") if key in entry]
 
 
+LONG_TRAININGS = ("encoder, weighted mixture", "decoder, weighted mixture of adapters")
+
+
 @pytest.mark.parametrize(
-    "which", [pytest.param(name, marks=[pytest.mark.slow] if "," in name else []) for name in TRAININGS]
+    "which", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_TRAININGS)) for name in TRAININGS]
 )
 def test_one_part_of_eight_trains_as_eight_parts_of_one(which: str, tmp_path: Path) -> None:
     model, tasks, more = TRAININGS[which]
@@ -152,11 +156,22 @@ def test_the_peak_of_memory_is_that_of_the_process_itself_and_not_of_the_one_tha
     assert peak_rss() > len(ballast) / 2**20 > float(done.stdout) > 50
 
 
-def test_a_launch_that_is_not_there_and_too_many_processes_are_one_line(tmp_path: Path) -> None:
+def test_a_launch_that_does_not_exist_is_one_line() -> None:
     with pytest.raises(
         UserError, match=r"train\.launch: got 'dpd', expected a file of conf/accelerate/.*Did you mean 'ddp'"
     ):
         settings("train.launch=dpd")
+
+
+def test_more_processes_than_examples_in_a_batch_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"train\.batch_size: got 1 with 2 processes, expected at least one example for"
+    ):
+        batching_of(settings("train.batch_size=1"), [], 2)
+
+
+@pytest.mark.slow
+def test_too_many_processes_are_one_line(tmp_path: Path) -> None:
     arguments = tiny_overrides(tmp_path, "train.batch_size=1")
     process = start("train.launch", "ddp", *arguments)
     _, said = process.communicate(timeout=LONGEST)
