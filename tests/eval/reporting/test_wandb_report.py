@@ -70,7 +70,6 @@ def analyses_of() -> list[dict[str, Any]]:
     return [analysis() | {"task": "cb"}, analysis("RTE") | {"task": "rte"}]
 
 
-@pytest.mark.slow
 def test_a_report_and_a_second_one_in_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     found = settings(f"run.dir={tmp_path / 'run'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
