@@ -184,7 +184,7 @@ def dry_run_text(planned: PlannedSubmission) -> str:
 
 
 def _dependency_text(dependency: Dependency) -> str:
-    """As sbatch takes it; a job that has no id yet stands in angle brackets."""
+    """As sbatch takes it; a job that has no id yet is shown in angle brackets."""
     name, job_or_id = dependency
     return f"{name}:{job_or_id}" if job_or_id[:1].isdigit() else f"{name}:<{job_or_id}>"
 

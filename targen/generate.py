@@ -137,7 +137,7 @@ def _states(settings: Settings, task_recipes: list[Recipe], stack: ExitStack) ->
 def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows | None:
     """The evaluation rows where synth.contamination is one of these modes; `auto` has them only from a local folder.
 
-    Raises: UserError where they are not to be had, but were asked for by name.
+    Raises: UserError if they are not available, but were requested by name.
     """
     mode, is_local = settings.synth.contamination, settings.data.source == "local"
     if mode not in modes or (mode == "auto" and not is_local):

@@ -117,7 +117,7 @@ def _vllm(settings: Settings, cell: Cell) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the harness's bars and prints where nobody looks at a terminal; warnings and errors are logged as ever."""
+    """Without the harness's progress bars and prints where the output is no terminal; warnings and errors are logged as usual."""
     if sys.stderr.isatty():
         yield
         return

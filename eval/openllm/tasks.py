@@ -27,7 +27,7 @@ NO_PART_OF_A_TASK = ("tag", "group", "task_list")  # the harness's own loader le
 
 
 class ReadOnce(ConfigurableTask):  # type: ignore[misc]
-    """A task whose documents are made once: the harness makes them anew for the requests and for the scores."""
+    """A task whose documents are made once: the harness makes them again for the requests and for the scores."""
 
     @cached_property
     def eval_docs(self) -> Any:
@@ -160,7 +160,7 @@ def _read(path: Path) -> list[tuple[int, Json]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise UserError(f"{path}: cannot be read ({err}). Mend or replace it.") from None
+        raise UserError(f"{path}: cannot be read ({err}). Repair or replace it.") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: got no list of objects, expected one. Replace it.")
     return list(enumerate(rows, start=1))

@@ -82,7 +82,7 @@ def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
     text = json.dumps(record, indent=2) + "\n"
     path = settings.paths.cost
     if path.exists() and path.read_text(encoding="utf-8") == text:
-        log.info("cost: nothing new was asked; planned and actual stand in %s", path)
+        log.info("cost: no new calls were made; planned and actual counts are in %s", path)
         return
     write_text(path, text)
     here = _both([tasks[task][step] for task in planned.tasks for step in STEPS], settings.price)

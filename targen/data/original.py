@@ -25,7 +25,7 @@ class Split:
 
 
 def eval_split(data: Data, task: Task) -> Split:
-    """The labelled rows on which the task is scored. Raises: UserError where they are not to be had."""
+    """The labelled rows on which the task is scored. Raises: UserError if they are not available."""
     split = _original(data, task, task.eval_split) or _fixture(task)
     if len(split.rows) % task.rows_per_slot:
         raise UserError(
@@ -36,11 +36,11 @@ def eval_split(data: Data, task: Task) -> Split:
 
 
 def leaderboard_split(data: Data, task: Task) -> Split:
-    """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError where they are not to be had."""
+    """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError if they are not available."""
     split = _original(data, task, "test", labelled=False)
     if split is None:
         raise UserError(
-            f"eval.submission: got true, but the test split of {task.folder} is not to be had here. Set data.source=local "
+            f"eval.submission: got true, but the test split of {task.folder} is not available. Set data.source=local "
             "data.dir=..., or eval.submission=false."
         )
     return split

@@ -45,7 +45,7 @@ rows = load_dataset("PATH_OR_NAME", "{{ tasks[0] }}", split="train")
 
 {{ counts_table }}
 
-Rejected: answers that a check refused. Duplicates: rows that repeat an earlier one, made anew. Flips: labels that self-correction \
+Rejected: answers that a check refused. Duplicates: rows that repeat an earlier one, replaced. Flips: labels that self-correction \
 changed; the label counts are those after it.
 
 ## Files and fields

@@ -55,7 +55,7 @@ class Chat:
             said = " ".join(str(err).split())
             raise UserError(
                 f"generator.chat_template: the template cannot be used ({said}), expected one that takes a user's message. "
-                "Mend it, or take another model."
+                "Repair it, or take another model."
             ) from None
         return False
 

@@ -161,7 +161,7 @@ def refusal(id: str, error: Json, model: str) -> Answer | None:
 def read_object(answer: Answer, schema: Json) -> Json:
     """The first object of an answer that fits the schema, keys that it does not know left out; nothing is made up.
 
-    It may stand in prose, in a code fence or after thoughts. It is shared between callers, none of which changes it.
+    It may be surrounded by prose, in a code fence or after thoughts. Callers share it and must not change it.
     Raises: RowError with the reason.
     """
     if answer.finish_reason in UNUSABLE:

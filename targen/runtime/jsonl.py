@@ -52,7 +52,7 @@ def read_json(path: Path) -> Json:
     try:
         return parse_line(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"{path}: cannot be read ({err}). Mend or remove it.") from None
+        raise UserError(f"{path}: cannot be read ({err}). Repair or remove it.") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,7 +76,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as err:
-        raise UserError(f"{path}: cannot be written ({err.strerror}). Make room or mend it, and start again.") from None
+        raise UserError(
+            f"{path}: cannot be written ({err.strerror}). Free some space or repair it, then rerun the command."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -141,7 +143,7 @@ class AppendLog:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as err:
             raise UserError(
-                f"{path}: cannot be opened for writing ({err.strerror}). Mend it, or take another run.dir."
+                f"{path}: cannot be opened for writing ({err.strerror}). Repair it, or take another run.dir."
             ) from None
         size = os.fstat(self._descriptor).st_size
         self._size = self._whole_lines(size)

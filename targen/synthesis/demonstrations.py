@@ -30,7 +30,7 @@ class TrainRows:
 def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
     """The original training rows of a task, never those of a split on which it is scored.
 
-    Raises: UserError where they are not to be had, or a label cell has fewer than `count`.
+    Raises: UserError if they are not available, or a label cell has fewer than `count`.
     """
     source, method = original_train_task(settings, task), settings.method.name
     split = original_train_split(settings.data, source)

@@ -1,7 +1,7 @@
 """Runs workflows until all are done: requests to the backend, answers to the log, answers to the workflows.
 
 A workflow is a generator. It yields a Request and is sent its Answer, or yields workflows, which run side by side, and is
-sent the list of their results. Workflows of all tasks and steps run at once; each goes on as soon as its own answer is
+sent the list of their results. Workflows of all tasks and steps run at once; each continues as soon as its own answer is
 there, so no step waits for another and the backend stays busy. Their results never depend on the order of the answers.
 """
 

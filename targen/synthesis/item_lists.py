@@ -34,7 +34,7 @@ class ListSpec:
     size: int
     per_call: int
     prompt: Callable[[int, list[str]], Prompt]
-    shown: int | None = None  # earlier items shown at most, drawn anew for every call; None: all
+    shown: int | None = None  # earlier items shown at most, drawn again for every call; None: all
     near_copy: float | None = None  # ROUGE-L from which an item is a copy; None: equal up to a letter or two
 
 

@@ -52,7 +52,7 @@ class InstanceSeed:
 
 @dataclass(frozen=True)
 class Reject:
-    """An attempt that came to nothing: the step that failed, the raw text of its answer, and what it was made from."""
+    """An attempt that failed: the step that failed, the raw text of its answer, and what it was made from."""
 
     slot: Slot | None  # None: an answer that no single slot waits for, such as a list of contexts
     attempt: int

@@ -62,7 +62,7 @@ def seed_groups(cells: Sequence[LabelCell], keys: frozenset[str]) -> list[SeedGr
 def seed_place(seed: int, task: str, group: SeedGroup, slot: Slot, per_call: int) -> tuple[int, int]:
     """(call, position in its answer) of the instance seed of a slot's first attempt.
 
-    Which label takes the first seed of a call is drawn anew for every index.
+    Which label takes the first seed of a call is drawn again for every index.
     """
     order = list(group.cells)
     rng(seed, task, "deal", group.number, slot.index).shuffle(order)
@@ -84,7 +84,7 @@ def context_of_call(seed: int, task: str, contexts: Sequence[str], groups: int, 
 
 
 def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: int, count: int = 1) -> list[Item]:
-    """The draw of that number, of `count` items: draws go through all items in shuffled order, then shuffle anew."""
+    """The draw of that number, of `count` items: draws go through all items in shuffled order, then shuffle again."""
     turn, draw = divmod(number, len(items) // count)
     order = _shuffled(seed, task, name, turn, len(items))
     return [items[position] for position in order[draw * count : (draw + 1) * count]]

@@ -36,7 +36,7 @@ class Synthesis:
     size: int
     store: CandidateStore
     evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
-    may_repeat: bool = True  # what stands in the evaluation split: False with synth.contamination=filter
+    may_repeat: bool = True  # rows of the evaluation split: False with synth.contamination=filter
     item_lists: ItemLists = field(default_factory=dict)
     candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
     rejects: list[StoredReject] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Synthesis:
         self.rejects.append(self.store.put_reject(reject))
 
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
-        """Records a candidate that came to nothing after it had passed the checks, with the reason."""
+        """Records a candidate that was refused after it had passed the checks, with the reason."""
         label_change = (candidate.label_before, candidate.label_after)
         seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
         text = rows_text(self.task, candidate.rows)
@@ -110,7 +110,7 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
     """One task: contexts and other lists, then slots in rounds, until every label cell has its quota.
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
-    ones that a larger size would have. What repeats an earlier slot goes on with its next attempt.
+    ones that a larger size would have. A slot that repeats an earlier one continues with its next attempt.
     """
     yield from write_item_lists(state)
     opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
@@ -178,7 +178,7 @@ def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
 
 
 def _drop_repeats(state: Synthesis) -> list[Slot]:
-    """Takes out every candidate that repeats an earlier one; the slots that go on."""
+    """Removes every candidate that repeats an earlier one. Returns the slots that need another attempt."""
     repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
@@ -213,7 +213,7 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     return (
         f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {quota}, after {opened} slots ({why}). All "
-        "answers are kept: raise synth.max_slots to go on, or take a better model or prompt, and another run.dir."
+        "answers are kept: raise synth.max_slots to continue, or take a better model or prompt and another run.dir."
     )
 
 

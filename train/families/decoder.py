@@ -55,7 +55,7 @@ class DecoderFamily(TextFamily):
         tokenizer = loaded.tokenizer
 
         def tokenize(texts: list[str]) -> list[list[int]]:
-            """With the start token that the tokenizer may set, without an end token: the text goes on."""
+            """With the start token that the tokenizer may set, without an end token: the text continues."""
             return [ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids for ids in tokenizer(texts)["input_ids"]]
 
         cue, render = (CUE, cued_prompt) if positive_examples is None else (INSTRUCTION_CUE, instruction_prompt)

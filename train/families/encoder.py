@@ -2,7 +2,7 @@
 
 A model of several tasks has one encoder and one head over all (task, label) pairs; an example uses the columns of its own
 task only. This equals a head per task over a shared encoder, since the rows of a linear layer are independent. One softmax
-over the labels of all tasks would also teach the model to tell the tasks apart, which nobody asks of it.
+over the labels of all tasks would also teach the model to tell the tasks apart, which is not part of any task.
 """
 
 import logging
@@ -186,7 +186,7 @@ def _trained_head(model: Model) -> list[str]:
 
 
 def _refit_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> None:
-    """Replaces the head's last layer: rows of labels with the same name are kept, the others are drawn anew."""
+    """Replaces the head's last layer: rows of labels with the same name are kept, the others are initialised again."""
     body = f"{model.base_model_prefix}."
     layers = [
         (name, layer)

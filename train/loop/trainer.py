@@ -156,7 +156,7 @@ class CellTrainer(WeightedLossTrainer):
         super().log(logs | self._throughput.take() if "loss" in logs else logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Only the weights, not the Trainer's arguments, a pickle that nobody reads."""
+        """Only the weights, not the Trainer's arguments, an unused pickle."""
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             # the Trainer reads checkpoints by the names in memory

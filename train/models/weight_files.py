@@ -1,4 +1,4 @@
-"""Checks that a model's files are complete: missing weights would be drawn at random, and nobody would notice."""
+"""Checks that a model's files are complete: missing weights would be initialised at random without a warning."""
 
 from pathlib import Path
 from typing import Any

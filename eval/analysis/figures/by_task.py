@@ -94,7 +94,7 @@ def _histogram(ax: "Axes", analysis: Json) -> None:
 
 
 def _task_grid(analyses: Sequence[Json], most: int, height: float, draw: Callable[["Axes", Json], None]) -> "Figure":
-    """A panel for each task, `most` abreast at most and the rows as equal as can be."""
+    """A panel for each task, at most `most` in a row, with rows as even as possible."""
     from matplotlib.figure import Figure
 
     rows = -(-len(analyses) // most)

@@ -35,7 +35,7 @@ def flips(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
 
 
 def _label_lines(analysis: Json) -> list[LabelLine]:
-    """The task, and below it its labels; none where nobody judged."""
+    """The task, and below it its labels; none where nothing was judged."""
     measures = {
         measure["name"]: measure["b"]
         for measure in analysis["measures"]

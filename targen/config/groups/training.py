@@ -130,7 +130,7 @@ class Train:
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None
     """sdpa, eager, or flash_attention_2 (needs CUDA and flash-attn); null: the model's default."""
     group_by_length: bool
-    """true: batch examples of similar length, drawn anew each epoch, for less padding."""
+    """true: batch examples of similar length, drawn again each epoch, for less padding."""
     save_every: Annotated[str, Field(pattern=r"^[1-9]\d*m$")] | Count | None
     """Checkpoint interval, in minutes (15m) or steps (200); null: only when the run is told to stop."""
     select: Literal["last", "best"]

@@ -20,7 +20,7 @@ TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
 
 
 class AwaitingAnswers(Exception):
-    """All that can be asked now stands in the request file; the text says how to go on."""
+    """Every request that can be made now is in the request file; the text says how to continue."""
 
 
 class Batch:

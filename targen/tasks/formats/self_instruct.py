@@ -1,6 +1,6 @@
 """Instruction data: `{"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": 0}`.
 
-Only trained on (arm self_instruct); its layout stands in conf/instructions/self_instruct.yaml.
+Only trained on (arm self_instruct); its layout is in conf/instructions/self_instruct.yaml.
 """
 
 from targen.runtime.errors import RowError

@@ -173,7 +173,7 @@ def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> No
     assert missing_files(small_run(tmp_path, "arms=[synthetic]", tasks=("cb", "axg"))) == []
     with pytest.raises(UserError, match=r"eval\.submission: got true with data\.source=fixture"):
         settings("data.source=fixture", "arms=[synthetic]", "eval.submission=true")
-    with pytest.raises(UserError, match=r"eval\.submission: got true, but the test split of CB is not to be had"):
+    with pytest.raises(UserError, match=r"eval\.submission: got true, but the test split of CB is not available"):
         leaderboard_split(Data("hub", None, "nobody/nothing", "fixture"), SPECS["cb"])
 
 

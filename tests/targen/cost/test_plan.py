@@ -251,7 +251,7 @@ def test_planned_and_actual_stand_side_by_side_after_a_run(tmp_path: Path, serve
     before = (tmp_path / "cost.json").read_bytes()
     caplog.clear()
     generate(server(tmp_path, url, "task=[rte,copa]", *UNEVEN, *prices))
-    assert "cost: nothing new was asked" in caplog.text
+    assert "cost: no new calls were made" in caplog.text
     assert (tmp_path / "cost.json").read_bytes() == before
     generate(server(tmp_path, url, "task=wsc", *UNEVEN, *prices))
     grown = json.loads((tmp_path / "cost.json").read_text())

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server: many calls at once, bounded retries, and one clear end when it cannot go on."""
+"""Any OpenAI-compatible server: many calls at once, bounded retries, and one clear end when it cannot continue."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ MOST_BYTES = 16 * 2**20  # of a reply
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls that go out beside the probe; more could be paid for in vain where a server ignores schemas
 PROBE_WAIT = 5.0  # seconds that the others wait for it at most
-DRAIN = 30.0  # seconds that calls under way have when the run cannot go on
+DRAIN = 30.0  # seconds that calls under way have when the run cannot continue
 JSON = {"Content-Type": "application/json"}
 
 
@@ -39,7 +39,9 @@ class OpenAIServer:
 
     def __init__(self, settings: Generator, key: str | None, canary: Path, models: Iterable[str]) -> None:
         if key and not (key.isascii() and key.isprintable()):
-            raise UserError(f"${settings.api_key_env}: holds characters that no HTTP header can have. Set it anew.")
+            raise UserError(
+                f"${settings.api_key_env}: holds characters that are not allowed in an HTTP header. Set it again."
+            )
         # Deep: a slot that begins late ends late, with its calls one after the other and the other places empty.
         self.window = 8 * settings.concurrency * len(settings.base_urls)
         self._settings, self._key, self._models = settings, key, set(models)

@@ -1,4 +1,4 @@
-"""The servers that answer for one run: each with a pace and a probe of its own; one that is away is left alone for a while."""
+"""The servers that answer for one run: each with its own pace and probe; one that cannot be reached is left alone for a while."""
 
 import logging
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Server:
         rest = min(FIRST_REST * 2.0 ** (self._lost - 1), LONGEST_PAUSE)
         self.away_until = now + rest
         if not alone and self._lost == 1:
-            log.warning("generate: %s is away (%s); its calls go to the other servers", self.url, why)
+            log.warning("generate: %s cannot be reached (%s); its calls go to the other servers", self.url, why)
 
     def is_ready(self, now: float) -> bool:
         """Whether calls may go there; after an absence one goes first."""

@@ -56,7 +56,7 @@ class StructuredOutputs:
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._known = asyncio.Event()  # the probe has ended
-        self._waited_until: float | None = None  # of the loop's clock: from then on, nobody waits for the probe
+        self._waited_until: float | None = None  # of the loop's clock: from then on, no call waits for the probe
         self._left_out: set[str] = set()  # schemas that the server refuses
         self._none_taken = False  # it refuses any
         self._one_taken = False
