@@ -1,1 +1,1 @@
-"""What is asked of a language model and what comes back, and the log of every call."""
+"""Requests to language models, their answers, and the log of every call."""

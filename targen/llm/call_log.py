@@ -1,7 +1,7 @@
-"""Every completed call, once, on disk before it counts: `<run.dir>/calls/<task>*.jsonl`.
+"""Every completed call, exactly once, on disk before it counts: `<run.dir>/calls/<task>*.jsonl`.
 
-A task may have several files: one of the run, one of each shard, one of the contexts that shards share. All are read,
-one is written.
+A task may have several files: one for the run, one per shard, one for the contexts that shards share. A process reads
+all of them and writes one.
 """
 
 from collections.abc import Iterable
@@ -11,65 +11,65 @@ from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import AppendLog, Json, Lines
 
-DIGEST_BITS, OFFSET_BITS = 48, 48  # of a hash's first twelve hexadecimal digits; of a place in a file
+DIGEST_BITS, OFFSET_BITS = 48, 48  # the first twelve hexadecimal digits of a hash; the byte offset in a file
 
 
 class CallLog:
     """The answers of a run, by request. A call that was answered is never asked again.
 
-    Memory holds where each answer stands, not the answer: of a million calls, about 200 MB. `writer` is the part of the
-    file names that this process writes: "" for a whole run, "shard-00003-of-00064" for a shard.
+    Memory holds the offset of each answer, not its text: about 200 MB for a million calls. `writer` is part of the names
+    of the files that this process writes: "" for a whole run, "shard-00003-of-00064" for a shard.
     """
 
     def __init__(self, folder: Path, tasks: Iterable[str], writer: str = "") -> None:
         self._folder, self._writer = folder, writer
         self._files: list[Lines] = []
-        self._logs: dict[str, tuple[int, AppendLog]] = {}  # task -> number and log of the file that is written
-        self._found: dict[str, int] = {}  # place of a call -> file, offset and digest of its answer, packed
-        self.models: set[str] = set()  # that gave the answers on record, as far as they say so
+        self._logs: dict[str, tuple[int, AppendLog]] = {}  # task -> index and log of the file that is written
+        self._positions: dict[str, int] = {}  # position in the run -> file, offset and digest of the answer, packed
+        self.models: set[str] = set()  # that gave the answers on record, where the answers name one
         for task in tasks:
             self._open(task)
 
     def _open(self, task: str) -> None:
-        own_path = self._folder / (f"{task}.{self._writer}.jsonl" if self._writer else f"{task}.jsonl")
-        log = AppendLog(own_path)  # first, for it cuts off what a kill tore
+        written_path = self._folder / (f"{task}.{self._writer}.jsonl" if self._writer else f"{task}.jsonl")
+        log = AppendLog(written_path)  # first: it cuts off a line that a kill left incomplete
         for path in call_files(self._folder, task):
-            if path == own_path:
+            if path == written_path:
                 self._logs[task] = (len(self._files), log)
             self._files.append(Lines(path))
             for number, offset, record in self._files[-1].records():
                 answer = answer_of(record, f"{path}:{number}")
                 self.models |= {answer.model} - {""}
-                place, packed = _packed(answer.id, len(self._files) - 1, offset)
-                self._found.setdefault(place, packed)  # the first answer counts, should there be two
+                position, packed = _packed(answer.id, len(self._files) - 1, offset)
+                self._positions.setdefault(position, packed)  # of two answers the first counts
 
     def get(self, request: Request) -> Answer | None:
-        """The answer on record. Raises: UserError if this place of the run was asked with another prompt."""
-        place, _, digest = request.id.rpartition("-")
-        packed = self._found.get(place)
+        """The answer on record, None if there is none. Raises: UserError if this call was made with a different prompt."""
+        position, _, digest = request.id.rpartition("-")
+        packed = self._positions.get(position)
         if packed is None:
             return None
         number, offset, recorded = _unpacked(packed)
         file = self._files[number]
         if recorded != digest:
             raise UserError(
-                f"{file.path}: got the call {place}-{recorded}, expected {request.id}: the prompt, the model, the sampling "
-                "or the schema changed since. Take another run.dir, or restore what was changed."
+                f"{file.path}: got the call {position}-{recorded}, expected {request.id}: the prompt, the model, the sampling "
+                "or the schema has changed since. Choose a different run.dir, or undo the change."
             )
         return answer_of(file.read(offset), f"{file.path}, byte {offset}")
 
     def put(self, request: Request, answer: Answer) -> None:
         """Writes an answer; it is on disk when this returns."""
         number, log = self._logs[request.task]
-        place, packed = _packed(answer.id, number, log.append(record_of(request, answer)))
-        self._found[place] = packed
+        position, packed = _packed(answer.id, number, log.append(record_of(request, answer)))
+        self._positions[position] = packed
 
     def ids(self) -> frozenset[str]:
         """The ids of all calls with an answer."""
-        return frozenset(f"{place}-{_unpacked(packed)[2]}" for place, packed in self._found.items())
+        return frozenset(f"{position}-{_unpacked(packed)[2]}" for position, packed in self._positions.items())
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._positions)
 
     def close(self) -> None:
         """Closes all files."""
@@ -85,18 +85,18 @@ def call_files(folder: Path, task: str) -> list[Path]:
 
 
 def _packed(id: str, number: int, offset: int) -> tuple[str, int]:
-    """Place and packed value of a call: one integer takes a third of the memory of three values."""
-    place, _, digest = id.rpartition("-")
+    """Position and packed value of a call: one integer takes a third of the memory of three values."""
+    position, _, digest = id.rpartition("-")
     try:
-        return place, (number << OFFSET_BITS | offset) << DIGEST_BITS | int(digest, 16)
+        return position, (number << OFFSET_BITS | offset) << DIGEST_BITS | int(digest, 16)
     except ValueError:
-        raise UserError(f"calls: got the id {id!r}, expected one that ends in a hash. Repair or remove it.") from None
+        raise UserError(f"calls: got the id {id!r}, expected an id that ends in a hash. Repair or remove it.") from None
 
 
 def _unpacked(packed: int) -> tuple[int, int, str]:
     """File, offset and digest."""
-    place, digest = packed >> DIGEST_BITS, packed & ((1 << DIGEST_BITS) - 1)
-    return place >> OFFSET_BITS, place & ((1 << OFFSET_BITS) - 1), f"{digest:012x}"
+    file_and_offset, digest = packed >> DIGEST_BITS, packed & ((1 << DIGEST_BITS) - 1)
+    return file_and_offset >> OFFSET_BITS, file_and_offset & ((1 << OFFSET_BITS) - 1), f"{digest:012x}"
 
 
 def record_of(request: Request, answer: Answer) -> Json:
@@ -113,13 +113,13 @@ def record_of(request: Request, answer: Answer) -> Json:
 
 
 def answer_of(record: Json, where: str) -> Answer:
-    """The answer of a recorded call. Raises: UserError naming `where` when it is none."""
+    """The answer of a recorded call. Raises: UserError naming `where` if the record is not one."""
     types = {"id": str, "text": str, "finish_reason": str, "usage": dict, "model": str}
-    for name, kind in types.items():
-        if not isinstance(record.get(name), kind):
+    for name, expected_type in types.items():
+        if not isinstance(record.get(name), expected_type):
             got = repr(record.get(name))[:60]
             raise UserError(
-                f"{where}: {name}: got {got}, expected {kind.__name__}, in a recorded call. Repair or remove this line."
+                f"{where}: {name}: got {got}, expected {expected_type.__name__}, in a recorded call. Repair or remove this line."
             )
     if not all(type(count) is int for count in record["usage"].values()):
         raise UserError(f"{where}: usage: got {record['usage']}, expected whole numbers. Repair or remove this line.")

@@ -1,4 +1,4 @@
-"""From messages to the tokens of a prompt, with the model's chat template: the same for every backend in this process."""
+"""Turns messages into prompt tokens with the model's chat template, for every backend that runs in this process."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +15,8 @@ PROBE: Messages = [{"role": "system", "content": "Be brief 7."}, {"role": "user"
 class Chat:
     """The chat template of a tokenizer, or of `generator.chat_template`, with `generator.chat_template_kwargs`.
 
-    A template that refuses a system message, or leaves it out, gets its text before the user's.
-    Raises: UserError where there is no template that can be used.
+    If the template refuses or drops system messages, their text goes before the user's.
+    Raises: UserError if there is no usable template.
     """
 
     def __init__(self, settings: Generator, tokenizer: Any) -> None:
@@ -38,7 +38,7 @@ class Chat:
         self._merges = not self._takes_system()
 
     def tokens(self, messages: Messages) -> list[int]:
-        """The prompt that opens the assistant's turn."""
+        """The token ids of the prompt, up to where the assistant's turn begins."""
         token_ids: list[int] = self._render(_merged(messages) if self._merges else messages, tokenize=True)
         return token_ids
 
@@ -55,7 +55,7 @@ class Chat:
             said = " ".join(str(err).split())
             raise UserError(
                 f"generator.chat_template: the template cannot be used ({said}), expected one that takes a user's message. "
-                "Repair it, or take another model."
+                "Repair it, or choose another model."
             ) from None
         return False
 
@@ -71,7 +71,7 @@ class Chat:
 
 
 def _merged(messages: Messages) -> Messages:
-    """The messages with the system's text before the first of the user."""
+    """The messages with the system's text before the first user message."""
     if len(messages) < 2 or messages[0]["role"] != "system":
         return messages
     system, user, *rest = messages

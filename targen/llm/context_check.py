@@ -1,4 +1,4 @@
-"""Whether prompts and answers fit into a model's context, checked on the shortest prompts before the model is loaded."""
+"""Checks that prompts and answers fit into the model's context, with the shortest prompts, before the model is loaded."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,10 @@ CountTokens = Callable[[list[dict[str, str]]], int]
 
 
 def require_room(shortest: Sequence[Request], count: CountTokens, room: int, how_to_widen: str) -> None:
-    """Raises: UserError with one line for each step of each task that cannot fit into `room` tokens."""
+    """Checks that each shortest prompt and its answer fit into `room` tokens.
+
+    Raises: UserError with one line for each step of each task that does not fit.
+    """
     least: dict[tuple[str, Step], tuple[int, int]] = {}
     for request in shortest:
         body = request.body

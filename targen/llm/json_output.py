@@ -1,4 +1,4 @@
-"""JSON objects out of text that a model wrote, hostile text included: every function is linear or bounded."""
+"""JSON objects in text that a model wrote. Hostile text is safe: the effort of every function is linear or bounded."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 from targen.runtime.jsonl import Json
 
 OPEN, CLOSE = "<think>", "</think>"
-START = re.compile(r'\{\s*["}]')  # no object begins in another way
-MOST_STARTS = 1000  # places of one text that are tried
-MOST_REPAIRED = 12_288  # characters; the longest answer that is asked for has about half of it
+START = re.compile(r'\{\s*["}]')  # every object begins like this
+MOST_STARTS = 1000  # positions in one text that are tried
+MOST_REPAIRED = 12_288  # characters; about twice the longest answer that a prompt asks for
 
 
 def without_thoughts(text: str) -> str:
-    """The text without its `<think>` parts; the first may lack its beginning, which some chat templates write."""
-    if text.lstrip().startswith("{"):  # an object, which may speak of such marks
+    """The text without its `<think>` parts. The first opening tag may be missing: some chat templates put it in the prompt."""
+    if text.lstrip().startswith("{"):  # an object, whose texts may hold these tags
         return text
     *thoughts, rest = text.split(CLOSE)
     before = "".join(part.partition(OPEN)[0] for part in thoughts if OPEN in part)
@@ -23,7 +23,7 @@ def without_thoughts(text: str) -> str:
 
 
 def objects_in(text: str) -> Iterator[Json]:
-    """The JSON objects of a text, outermost ones, in order; those of garbage only as far as the effort is bounded."""
+    """The outermost JSON objects of a text, in order. In garbage the search ends when the effort reaches its bound."""
     decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
     effort, position = max(4 * len(text), 100_000), 0
     for _ in range(MOST_STARTS):
@@ -36,7 +36,7 @@ def objects_in(text: str) -> Iterator[Json]:
             effort -= err.pos - position
         except ValueError:  # NaN, or a number of thousands of digits
             effort -= len(text) - position
-        except RecursionError:  # nobody nests so deep on purpose
+        except RecursionError:  # no real answer nests this deep
             return
         else:
             effort, position = effort - (end - position), end
@@ -44,9 +44,10 @@ def objects_in(text: str) -> Iterator[Json]:
 
 
 def repaired(text: str, finished: bool) -> Json | None:
-    """The object in a text with the usual damage: trailing commas, single quotes, quotes inside of strings, comments.
+    """The object in a text with the usual damage: trailing commas, single quotes, quotes inside strings, comments.
 
-    Braces at the end are completed only where the server says that the model had `finished`, and never a text.
+    Missing closing braces are added only if the server says that the model had `finished`; a cut string never is completed.
+    None if there is no object or it cannot be repaired.
     """
     first, last = text.find("{"), text.rfind("}") + 1
     damaged = text[first:last]
@@ -59,14 +60,14 @@ def repaired(text: str, finished: bool) -> Json | None:
     from json_repair import loads
 
     try:
-        value = loads(damaged, skip_json_loads=True, strict=True)  # strict: it makes up no value and no key
+        value = loads(damaged, skip_json_loads=True, strict=True)  # strict: adds no value and no key
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def with_known_keys(value: Any, schema: Json) -> Any:
-    """The value without the keys that its schema does not have, where the schema has all keys."""
+    """The value without the keys that its schema does not list, if the schema allows no others."""
     if isinstance(value, dict) and schema.get("additionalProperties") is False:
         fields = schema.get("properties", {})
         return {key: with_known_keys(item, fields[key]) for key, item in value.items() if key in fields}
@@ -76,4 +77,4 @@ def with_known_keys(value: Any, schema: Json) -> Any:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

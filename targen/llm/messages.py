@@ -1,4 +1,4 @@
-"""What is asked of a language model and what comes back, whatever answers it."""
+"""Requests to a language model and its answers, the same for every backend."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _SORTED = json.JSONEncoder(sort_keys=True)
 
 @dataclass(frozen=True)
 class Request:
-    """One call. `id` is stable: the place of the call in the run, and a hash of everything that changes its answer."""
+    """One call. `id` is stable: the position of the call in the run and a hash of everything that changes its answer."""
 
     id: str
     hash: str
@@ -28,7 +28,7 @@ class Request:
 
     @property
     def payload(self) -> str:
-        """The body as JSON, made when it is sent: most requests of a resumed run never are."""
+        """The body as JSON, made when it is sent: a resumed run never sends most of its requests."""
         return json.dumps(self.body)
 
 
@@ -39,41 +39,42 @@ class Answer:
     id: str
     text: str
     finish_reason: str
-    usage: Mapping[str, int]  # prompt_tokens, completion_tokens; empty where the server does not say
+    usage: Mapping[str, int]  # prompt_tokens, completion_tokens; empty if the server does not report them
     model: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that got no answer, retries included."""
+    """A call that got no answer, even after retries."""
 
     id: str
     reason: str
 
 
 class LLM(Protocol):
-    """A backend. Requests go in as they become known, answers come out in any order."""
+    """A backend. Requests are submitted as they become known; answers come back in any order."""
 
     @property
     def window(self) -> int:
-        """How many requests it wants to hold at once."""
+        """The number of requests it wants to hold at once."""
         ...
 
     def submit(self, request: Request) -> None:
-        """Takes a request; need not begin to work on it."""
+        """Accepts a request, and may start on it later."""
 
     def collect(self) -> Iterator[Answer | Failure]:
-        """Waits until at least one submitted request is done, and gives all that are.
+        """Waits until at least one submitted request is done, then yields all that are.
 
-        Raises: UserError when no further answer can come.
+        Raises: UserError if no further answer can come.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Frees the model or the connections."""
 
 
 def make_request(
-    place: str,
+    position: str,
     task: str,
     step: Step,
     model: str,
@@ -82,10 +83,10 @@ def make_request(
     schema: Json,
     seed: int,
 ) -> Request:
-    """The request at one place of a run, e.g. `c0-0003-a1` (label cell, index, attempt).
+    """The request at one position in a run, such as `c0-0003-a1` (label cell, index, attempt).
 
-    The fields of the schema stay in their order, for a server whose output follows it writes them so: an explanation
-    before a label. The hash is of the same body with sorted keys.
+    The fields of the schema keep their order, because a server that follows the schema writes them in this order: an
+    explanation before a label. The hash is taken over the same body with sorted keys.
     """
     body: dict[str, Any] = {"model": model, "messages": messages, **sampling.body, "seed": seed}
     body["response_format"] = {
@@ -93,11 +94,11 @@ def make_request(
         "json_schema": {"name": step, "schema": schema, "strict": True},
     }
     digest = hashlib.sha256(_SORTED.encode(body).encode()).hexdigest()
-    return Request(f"{task}-{step}-{place}-{digest[:12]}", digest, task, step, body, schema)
+    return Request(f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema)
 
 
 def answer_from_completion(id: str, completion: Json) -> Answer:
-    """The answer in the body of an OpenAI chat completion. Raises: ValueError when it holds none."""
+    """The answer in the body of an OpenAI chat completion. Raises: ValueError if there is none."""
     try:
         choice = completion["choices"][0]
         text, finish_reason = _said(choice["message"], str(choice.get("finish_reason") or ""))
@@ -107,7 +108,7 @@ def answer_from_completion(id: str, completion: Json) -> Answer:
 
 
 def _said(message: Json, finish_reason: str) -> tuple[str, str]:
-    """Text and finish_reason of a message; a refusal is its text, and a finish_reason of our own."""
+    """Text and finish_reason of a message; a refusal becomes its text, with the finish_reason "refusal"."""
     content, refused = message.get("content") or "", str(message.get("refusal") or "")
     if isinstance(content, list):
         parts = [part if isinstance(part, dict) else {"text": part} for part in content]
@@ -123,7 +124,7 @@ def _said(message: Json, finish_reason: str) -> tuple[str, str]:
 
 
 def _counts(usage: Any) -> dict[str, int]:
-    """Tokens as the server counts them; what is no count is left out."""
+    """Tokens as the server counts them; values that are not counts are left out."""
     counts = {}
     for name in ("prompt_tokens", "completion_tokens") if isinstance(usage, dict) else ():
         try:
@@ -135,7 +136,7 @@ def _counts(usage: Any) -> dict[str, int]:
     return counts
 
 
-MOST_TOKENS = 10**12  # of one call; more is no count
+MOST_TOKENS = 10**12  # of one call; a larger number is not a count
 REFUSALS = {
     "content_filter": "content_filter",
     "context_length_exceeded": "context_length",
@@ -151,18 +152,18 @@ UNUSABLE = {
 
 
 def refusal(id: str, error: Json, model: str) -> Answer | None:
-    """The answer that an error stands for, where asking this prompt again can only give the same error."""
+    """The answer that an error stands for if the same prompt can only give the same error again, else None."""
     code = str(error.get("code") or error.get("type") or "")
-    if "maximum context length" in str(error.get("message")):  # vLLM says so in words only
+    if "maximum context length" in str(error.get("message")):  # vLLM has no code for it
         code = "context_length_exceeded"
     return Answer(id, "", REFUSALS[code], {}, model) if code in REFUSALS else None
 
 
 def read_object(answer: Answer, schema: Json) -> Json:
-    """The first object of an answer that fits the schema, keys that it does not know left out; nothing is made up.
+    """The first object of an answer that fits the schema, without keys unknown to the schema; no value is made up.
 
-    It may be surrounded by prose, in a code fence or after thoughts. Callers share it and must not change it.
-    Raises: RowError with the reason.
+    The object may stand in prose, in a code fence or after a `<think>` part. Callers share it and must not change it.
+    Raises: RowError with the reason if there is none.
     """
     if answer.finish_reason in UNUSABLE:
         raise RowError(UNUSABLE[answer.finish_reason])
@@ -173,7 +174,7 @@ def read_object(answer: Answer, schema: Json) -> Json:
 
 @lru_cache(maxsize=64)
 def _fitting(text: str, finished: bool, schema_text: str) -> Json:
-    """Remembered for the slots that share a call."""
+    """Cached for the slots that share a call."""
     schema, problem = json.loads(schema_text), None
     for candidate in _candidates(without_thoughts(text), finished):
         value = with_known_keys(candidate, schema)
@@ -195,7 +196,7 @@ def _candidates(text: str, finished: bool) -> Iterator[Json]:
 
 
 def is_object(text: str, schema: Json) -> bool:
-    """Whether a whole text is an object with the fields of its schema, as where the server holds the model to it."""
+    """Whether the whole text is an object with the required fields, as it is if the server enforces the schema."""
     try:
         value = json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -204,7 +205,7 @@ def is_object(text: str, schema: Json) -> bool:
 
 
 def schema_problem(value: Any, schema: Json) -> str | None:
-    """Where and by which rule a value breaks a JSON schema first, None where it fits."""
+    """The first place and rule at which a value breaks a JSON schema; None if it fits."""
     return _problem(value, json.dumps(schema))
 
 
@@ -220,7 +221,7 @@ def _problem(value: Any, schema_text: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Callable[[Any], Any]:
-    """Validators are expensive to make and few: one for each schema of a run."""
+    """Validators are expensive to make and few: one per schema of a run."""
     import fastjsonschema
 
     check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema))
@@ -228,7 +229,7 @@ def _validator(schema: str) -> Callable[[Any], Any]:
 
 
 def _is_unicode(value: Any) -> bool:
-    """Whether no text in it holds half a character, as an escape in JSON can."""
+    """Whether no text in the value holds half a character, which a JSON escape can write."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

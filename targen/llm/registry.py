@@ -1,4 +1,4 @@
-"""The backends by name. Each is a module or folder of `targen/llm/backends/` that holds a `BACKEND`, imported when chosen."""
+"""The backends by name. Each is a module or folder of `targen/llm/backends/` with a `BACKEND`, imported when it is chosen."""
 
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -14,10 +14,10 @@ from targen.runtime.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class BackendInputs:
-    """What a run hands to its backend, which takes what it needs.
+    """What a run hands to its backend.
 
-    `shortest_requests` gives the shortest request of every step and label cell, for a check of the context length.
-    `canary` names the file in calls/ that holds the answer to a server's probe; no other process writes it.
+    `shortest_requests` gives the shortest request of every step and label cell, to check the context length with.
+    `canary` names the file in calls/ that holds a server's answer to the probe; no other process writes it.
     """
 
     settings: Settings
@@ -28,10 +28,10 @@ class BackendInputs:
 
 @dataclass(frozen=True)
 class Backend:
-    """How a backend is made, and what can be checked before the first call.
+    """How to make a backend, and what to check before the first call.
 
-    `check` raises UserError for what would otherwise stop `make` later. Neither the module nor `check` imports heavy
-    libraries.
+    `check` raises UserError for mistakes that would otherwise stop `make` later. Neither the module nor `check` imports
+    heavy libraries.
     """
 
     make: Callable[[BackendInputs], LLM]
@@ -44,10 +44,10 @@ def backend_names() -> list[str]:
 
 
 def backend_named(name: str) -> Backend:
-    """Raises: UserError if there is no such backend."""
+    """The backend of this name. Raises: UserError if there is none."""
     names = backend_names()
     if name not in names:
-        raise UserError(f"generator.backend: got {name!r}, which is no backend. {did_you_mean(name, names)}")
+        raise UserError(f"generator.backend: got {name!r}, which is not a backend. {did_you_mean(name, names)}")
     backend = vars(import_module(f"{backends.__name__}.{name}")).get("BACKEND")
     if not isinstance(backend, Backend):
         raise TypeError(f"targen/llm/backends/{name}: got no BACKEND, expected `BACKEND = Backend(make)`")
@@ -55,7 +55,7 @@ def backend_named(name: str) -> Backend:
 
 
 class LazyLLM:
-    """A backend that is made at the first request: a run that has all its answers loads no model."""
+    """A backend that is made at the first request, so that a run with all answers on record loads no model."""
 
     def __init__(self, make: Callable[[], LLM]) -> None:
         self._make = make
@@ -63,17 +63,21 @@ class LazyLLM:
 
     @property
     def window(self) -> int:
+        """That of the backend; 1 before there is one."""
         return self._llm.window if self._llm is not None else 1
 
     def submit(self, request: Request) -> None:
+        """Makes the backend if there is none yet, and submits the request to it."""
         if self._llm is None:
             self._llm = self._make()
         self._llm.submit(request)
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """The answers of the backend; a request must have been submitted before."""
         assert self._llm is not None
         return self._llm.collect()
 
     def close(self) -> None:
+        """Closes the backend if one was made."""
         if self._llm is not None:
             self._llm.close()

@@ -1,1 +1,1 @@
-"""One module or folder for each backend, found by its name in `generator.backend` (see targen/llm/registry.py)."""
+"""One module or folder per backend, named as in `generator.backend` (see targen/llm/registry.py)."""

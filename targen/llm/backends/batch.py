@@ -1,4 +1,4 @@
-"""OpenAI batch files: requests are written for somebody else to answer, answers are taken at the next start."""
+"""OpenAI batch files: requests are written for someone else to answer; the next start reads the answers."""
 
 import json
 import logging
@@ -20,15 +20,14 @@ TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
 
 
 class AwaitingAnswers(Exception):
-    """Every request that can be made now is in the request file; the text says how to continue."""
+    """Every request that can be made so far is in the request files; the text says how to continue."""
 
 
 class Batch:
-    """Reads the response files of the run; what stays unanswered is written to request files.
+    """Reads the response files of the run, and writes unanswered requests to request files.
 
-    Custom ids are request ids, so lines may come in any order, in part, twice, or with errors. `recorded` are the ids
-    whose answers the run has on record already.
-    Raises: AwaitingAnswers from `collect` when every submitted request has to be answered first.
+    Custom ids are request ids, so lines may come in any order, be incomplete, repeat, or hold errors. `recorded` are the
+    ids of the answers that the run already has on record.
     """
 
     window = sys.maxsize
@@ -56,15 +55,17 @@ class Batch:
                 "responses of another run: put the right file in its place."
             )
         if strange:
-            log.warning("generate: %d lines of %s may answer nothing that this run asks", strange, path)
+            log.warning("generate: %d lines of %s may not belong to any request of this run", strange, path)
 
     def _read(self, line: Json, known: Set[str]) -> bool:
-        """Takes one line, whose answer counts if its request is made; False: no such request is known so far."""
+        """Stores the answer of one line, to be used if its request is submitted. False if no such request is known so far."""
         id = line.get("custom_id")
         if not isinstance(id, str):
             return False
         task = id.partition("-")[0]
-        expected = id in known or (task in TASK_NAMES and task not in self._tasks)  # of a task left out this time
+        expected = id in known or (
+            task in TASK_NAMES and task not in self._tasks
+        )  # of a task that this start leaves out
         if id in self._recorded:
             return expected
         response = line.get("response")
@@ -83,9 +84,14 @@ class Batch:
         return expected
 
     def submit(self, request: Request) -> None:
+        """Adds a request to those that need an answer."""
         self._submitted[request.id] = request
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """The answers that the response files hold; without any, the request files are written.
+
+        Raises: AwaitingAnswers if no submitted request has an answer; UserError if a request exceeds `generator.max_bytes`.
+        """
         answered = [id for id in self._submitted if id in self._answers]
         if not answered:
             self._write_requests()
@@ -95,7 +101,7 @@ class Batch:
             yield self._answers[id]
 
     def _write_requests(self) -> None:
-        """One line a request, in the order of their ids, in as few files as the provider's limits allow."""
+        """One line per request, in the order of the ids, in as few files as the provider's limits allow."""
         order = sorted(self._submitted)
         stale = self._paths.request_files
         ends = self._ends(order)
@@ -107,7 +113,7 @@ class Batch:
                 path.unlink()
 
     def _ends(self, order: list[str]) -> list[int]:
-        """Where each file ends in the order. Raises: UserError for a request that no file may hold."""
+        """The position in the order at which each file ends. Raises: UserError if a request is too large for any file."""
         ends: list[int] = []
         lines = size = 0
         for position, id in enumerate(order):
@@ -115,7 +121,7 @@ class Batch:
             if length > self._settings.max_bytes:
                 raise UserError(
                     f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
-                    f"request {id}. Raise it, or shorten what goes into the prompt."
+                    f"request {id}. Raise it, or shorten the prompt."
                 )
             if lines == self._settings.max_lines or size + length > self._settings.max_bytes:
                 ends.append(position)
@@ -125,7 +131,7 @@ class Batch:
 
     def _how_to_go_on(self) -> str:
         failed = sorted(id for id in self._submitted if id in self._errors)
-        again = f" {len(failed)} of them came back as errors before ({self._errors[failed[0]]})." if failed else ""
+        again = f" {len(failed)} of them came back with errors before ({self._errors[failed[0]]})." if failed else ""
         files, first = self._paths.request_files, self._paths.requests()
         more = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
         likewise = (
@@ -136,15 +142,15 @@ class Batch:
             f"{len(self._submitted)} requests wait for answers in {first}{more}.{again} Answer them as an OpenAI batch, with a "
             f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(first))} -o {shlex.quote(str(responses))} "
             f"--model {shlex.quote(self._settings.model)}` (weights in a folder: --model FOLDER --served-model-name "
-            f"{shlex.quote(self._settings.model)}), put the answers into {responses}{likewise} and start the same command again."
+            f"{shlex.quote(self._settings.model)}), put the answers into {responses}{likewise} and rerun the command."
         )
 
     def close(self) -> None:
-        pass
+        """Nothing to free: files are closed after each write."""
 
 
 def _line(request: Request) -> str:
-    """The line of a request file; its body is the payload, as it was hashed."""
+    """The line of a request file; its body is the payload of the request."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
         f'"body": {request.payload}}}\n'

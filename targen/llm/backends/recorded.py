@@ -15,7 +15,7 @@ SHIPPED = PROJECT / "targen" / "recordings" / "quickstart"
 
 
 class Recorded:
-    """Answers from the calls/ folder of a run. Raises: UserError that names a request without a recording."""
+    """Answers from the calls/ folder of a run. Raises: UserError if a task has no file there."""
 
     window = 1024
 
@@ -28,7 +28,7 @@ class Recorded:
             if not paths:
                 raise UserError(
                     f"generator.path: got {folder}, which has no {task}.jsonl, expected recorded calls of every task. "
-                    "Name a folder of recorded calls, or take another generator."
+                    "Name a folder of recorded calls, or choose another generator."
                 )
             for path in paths:
                 for number, record in read_jsonl(path):
@@ -36,22 +36,24 @@ class Recorded:
                     self._answers.setdefault(answer.id, answer)
 
     def submit(self, request: Request) -> None:
+        """Adds a request to those that `collect` answers."""
         self._submitted.append(request)
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """The recorded answers of all submitted requests. Raises: UserError that names a request without one."""
         requests, self._submitted = self._submitted, []
         for request in requests:
             if request.id not in self._answers:
                 raise UserError(
                     f"generator=recorded: got the request {request.id}, which {self._folder / (request.task + '.jsonl')} "
-                    "does not answer, expected a request that was recorded. A recording is good for the prompts, the model "
-                    "name, the seed and the synth settings with which it was made, and for at most its size. Restore them, "
-                    "or take another generator."
+                    "does not answer, expected a recorded request. A recording can be replayed only with the prompts, the model "
+                    "name, the seed and the synth settings of the original run, and at most its size. Restore them, "
+                    "or choose another generator."
                 )
             yield self._answers[request.id]
 
     def close(self) -> None:
-        pass
+        """Nothing to free: the recording is in memory."""
 
 
 def _recording(settings: Settings) -> LLM:

@@ -1,4 +1,4 @@
-"""vLLM in this process: requests stream into the engine, so that it never drains between steps or tasks."""
+"""vLLM in this process: requests stream into the engine, so it never runs empty between steps or tasks."""
 
 import importlib.util
 import logging
@@ -19,13 +19,13 @@ from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json
 
 log = logging.getLogger(__name__)
-# JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids it: in vLLM
-# 0.32 the field of that name in a request's StructuredOutputsParams is read by nothing.
+# JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids this: vLLM
+# 0.32 ignores the field of the same name in a request's StructuredOutputsParams.
 NO_BLANKS: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
-# As vLLM's own LLM class has it: no statistics in the log.
+# As in vLLM's own LLM class: no statistics in the log.
 QUIET: dict[str, Any] = {"disable_log_stats": True}
 
-# On a CPU vLLM 0.32 ends when it cuts the prompt of a request with a seed in two ("CPU Generator does not use offset").
+# On a CPU vLLM 0.32 crashes when it splits the prompt of a request with a seed ("CPU Generator does not use offset").
 WHOLE_PROMPTS: dict[str, Any] = {"enable_chunked_prefill": False}
 
 
@@ -36,20 +36,20 @@ def check(settings: Settings) -> None:
     if copies not in (None, 1):
         raise UserError(
             f"generator.engine.data_parallel_size: got {copies}, expected 1: in one process vLLM runs one copy of the model. "
-            f"Start `vllm serve {generator.path or generator.model} --data-parallel-size {copies}` and take generator=openai."
+            f"Start `vllm serve {generator.path or generator.model} --data-parallel-size {copies}` and set generator=openai."
         )
     if not settings.plan and importlib.util.find_spec("vllm") is None:
         raise UserError(
             "generator=vllm: the package vllm is not installed. Install it (pip install -e '.[vllm]'), or serve the model "
-            "elsewhere and take generator=openai."
+            "elsewhere and set generator=openai."
         )
 
 
 class VLLM:
-    """One engine. Chat template, sampling, seed and JSON schema are those of each request.
+    """One engine. Sampling, seed and JSON schema come from each request.
 
-    A prompt that leaves no room for an answer is given back at once, unasked, as `context_length`; where not even the
-    `shortest` prompts fit, that is a UserError before the model is loaded.
+    A prompt that leaves no room for its answer is not sent; its answer has the finish_reason `context_length`.
+    Raises: UserError before the model is loaded if not even the `shortest` prompts fit.
     """
 
     def __init__(self, settings: Generator, shortest: Sequence[Request]) -> None:
@@ -61,7 +61,7 @@ class VLLM:
         path = settings.path or settings.model
         arguments = _arguments(settings, path)
         try:
-            config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # larger steps than a server's
+            config = arguments.create_engine_config(UsageContext.LLM_CLASS)  # larger batches than a server's
             tokenizer = cached_tokenizer_from_config(config.model_config)
         except (OSError, ValueError) as err:
             raise UserError(_cannot_load(path, err)) from None
@@ -89,6 +89,7 @@ class VLLM:
         self._done: deque[Answer] = deque()
 
     def submit(self, request: Request) -> None:
+        """Adds a request to the engine. Raises: UserError if the engine has ended."""
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -100,13 +101,14 @@ class VLLM:
         try:
             try:
                 self._engine.add_request(request.id, prompt, _sampling(request, body))
-            except (ValueError, VLLMValidationError) as err:  # nothing but the schema can be refused here
+            except (ValueError, VLLMValidationError) as err:  # only the schema can be refused here
                 self._say_unguided(request, err)
                 self._engine.add_request(request.id, prompt, _sampling(request, body, guided=False))
         except EngineDeadError:
             raise UserError(DEAD) from None
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """Runs the engine until a request is done, then yields all that are. Raises: UserError if the engine has ended."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
@@ -128,15 +130,16 @@ class VLLM:
             self._unguided.add(what)
             said = " ".join(str(err).split())
             log.warning(
-                "generate: vLLM does not hold %s to its JSON schema (%s); its answers are read as they are", what, said
+                "generate: vLLM cannot enforce the JSON schema of %s (%s); its answers are read without it", what, said
             )
 
     def close(self) -> None:
+        """Ends the engine."""
         self._engine.engine_core.shutdown()
 
 
 def _wake_when_dead(core: Any) -> None:
-    """A core that is killed (by the system, for its memory) leaves vLLM 0.32 waiting for its output: this ends the wait."""
+    """Ends the wait for a core that was killed (out of memory, say): vLLM 0.32 would wait for its output forever."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     def watch() -> None:
@@ -149,13 +152,13 @@ def _wake_when_dead(core: Any) -> None:
 
 
 DEAD = (
-    "generator: vLLM's engine ended while it worked; what it said stands above. Out of memory? Lower "
+    "generator: vLLM's engine ended unexpectedly; see its messages above. If it ran out of memory, lower "
     "generator.engine.gpu_memory_utilization or max_num_seqs. All answers so far are saved; rerun the command to resume."
 )
 
 
 def _arguments(settings: Generator, path: str) -> Any:
-    """vLLM's EngineArgs. Raises: UserError for a setting that they do not have."""
+    """vLLM's EngineArgs. Raises: UserError for a setting that they lack."""
     from vllm import EngineArgs
     from vllm.config import StructuredOutputsConfig
     from vllm.platforms import current_platform

@@ -108,7 +108,7 @@ def test_a_server_that_ignores_the_schema_is_found_out_by_the_probe_and_asked_on
     )
     assert run(tmp_path, server) == good
     (said,) = warnings(caplog)
-    assert "does not hold its answers to the JSON schema" in said and "answered 'Cat.\\n\\x1b[2J'" in said
+    assert "does not enforce the JSON schema" in said and "answered 'Cat.\\n\\x1b[2J'" in said
     (record,) = lines(tmp_path / "calls" / "canary.jsonl")
     assert record["id"].startswith("canary-probe-") and len(record["id"]) == len("canary-probe-") + 12
     assert record["text"] == "Cat.\n\x1b[2J" and set(record) == set(lines(tmp_path / "calls" / "rte.jsonl")[0])
@@ -176,8 +176,8 @@ def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
     model["now"] = FakeModel(rate)
     run(tmp_path, server, method, "synth.size=42", "synth.max_attempts=200")
     assert len(server.probes) == 1
-    found = [line for line in warnings(caplog) if "does not hold its answers" in line]
-    assert len(found) == said and all("answers are not objects of it; the last one" in line for line in found)
+    found = [line for line in warnings(caplog) if "does not enforce the JSON schema" in line]
+    assert len(found) == said and all("answers do not fit it; the last," in line for line in found)
 
 
 def test_a_probe_without_an_answer_holds_nothing_up(tmp_path: Path, serve, good, monkeypatch) -> None:
@@ -224,7 +224,7 @@ def test_a_server_without_structured_outputs_is_asked_without_them(tmp_path: Pat
     with pytest.raises(UserError, match="rte: got 0 instances"):
         run(tmp_path, server, "generator.concurrency=1", "synth.max_attempts=2", "synth.max_slots=1")
     (said,) = warnings(caplog)
-    assert "does not take a response_format (status 400: response_format of type json_schema" in said
+    assert "refuses a response_format (status 400: response_format of type json_schema" in said
     assert sum("response_format" in body for body in server.bodies) == 1 < len(server.bodies) - 1
     answered = {call["id"] for call in lines(tmp_path / "calls" / "rte.jsonl")}
     asked = len(server.bodies)
@@ -250,7 +250,7 @@ def test_a_single_schema_that_is_refused_is_left_out_alone(tmp_path: Path, serve
     server.misbehave = misbehave
     assert run(tmp_path, server, "generator.concurrency=1") == good
     (said,) = warnings(caplog)
-    assert "does not take the JSON schema of rte, step generation" in said
+    assert "refuses the JSON schema of rte, step generation" in said
     plain = [body for body in server.bodies if "response_format" not in body]
     refused = [body for body in server.bodies if "response_format" in body and step_of(body) == "generation"]
     assert len(refused) == 1 and len(plain) == SIZE
@@ -618,7 +618,7 @@ def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: 
         run(tmp_path, server, "synth.size=24", "generator.timeout=0.3")
     stop.set()
     assert time.monotonic() - begin < 100
-    assert "no whole answer in 0.3 s (generator.timeout), after 2 retries" in str(ended.value)
+    assert "no complete answer in 0.3 s (generator.timeout), after 2 retries" in str(ended.value)
 
 
 def test_a_reply_without_end_is_cut_off(tmp_path: Path, serve, monkeypatch) -> None:

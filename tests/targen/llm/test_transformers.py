@@ -129,7 +129,7 @@ def test_without_xgrammar_it_says_once_that_answers_are_read_as_they_are(
 def test_a_schema_that_xgrammar_refuses_is_said_once(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
     refused = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(("}}, "required": ["a"]}
     assert len(answers(tiny, requests(4, refused))) == 4
-    assert caplog.text.count("xgrammar cannot hold rte generation to its JSON schema") == 1
+    assert caplog.text.count("xgrammar cannot enforce the JSON schema of rte generation") == 1
 
 
 def test_a_prompt_that_leaves_no_room_is_given_back_unasked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server: many calls at once, bounded retries, and one clear end when it cannot continue."""
+"""Any OpenAI-compatible server: many calls at once, bounded retries, and one clear error if the run cannot continue."""
 
 import asyncio
 import logging
@@ -20,21 +20,22 @@ from targen.runtime.errors import UserError
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
-TRIES_BEFORE_FIRST_CONTACT = 3  # a server that was never there is not waited for
-MOST_EXPENSIVE_TRIES = 3  # of a call that took all its time, or more memory than any answer has
+TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
+MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
 MOST_BYTES = 16 * 2**20  # of a reply
 SECONDS_BETWEEN_LINES = 10.0
-BEFORE_PROBE = 8  # calls that go out beside the probe; more could be paid for in vain where a server ignores schemas
-PROBE_WAIT = 5.0  # seconds that the others wait for it at most
-DRAIN = 30.0  # seconds that calls under way have when the run cannot continue
+BEFORE_PROBE = 8  # calls sent before the probe is answered; if the server ignores schemas, more would be wasted
+PROBE_WAIT = 5.0  # seconds that the other calls wait for the probe at most
+DRAIN = 30.0  # seconds left to calls under way if the run cannot continue
 JSON = {"Content-Type": "application/json"}
 
 
 class OpenAIServer:
     """`POST <base_url>/chat/completions`, up to `concurrency` at a time at each server of `generator.base_url`.
 
-    `models` are those whose answers are on record: where there are any, the first call goes alone, so that another
-    model behind the same address is found before it is paid for. The probe's answer is kept in `canary`.
+    `models` gave the answers on record. If there are any, the first call goes alone, so that a different model behind the
+    same address is noticed before many calls are paid for. `canary` is the file that keeps the answer to the probe.
+    Raises: UserError if the key cannot go into an HTTP header.
     """
 
     def __init__(self, settings: Generator, key: str | None, canary: Path, models: Iterable[str]) -> None:
@@ -42,7 +43,7 @@ class OpenAIServer:
             raise UserError(
                 f"${settings.api_key_env}: holds characters that are not allowed in an HTTP header. Set it again."
             )
-        # Deep: a slot that begins late ends late, with its calls one after the other and the other places empty.
+        # Deep, because the calls of a slot run one after another: slots that start late would end alone, with idle places.
         self.window = 8 * settings.concurrency * len(settings.base_urls)
         self._settings, self._key, self._models = settings, key, set(models)
         self._pool = ServerPool(settings, canary)
@@ -53,9 +54,9 @@ class OpenAIServer:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
-        self._ending = asyncio.Event()  # nothing is asked any more
+        self._ending = asyncio.Event()  # no further call is sent
         self._begun = False
-        self._open = asyncio.Event()  # for all calls, not only the first
+        self._open = asyncio.Event()  # set once all calls may go, not only the first
         if not self._models:
             self._open.set()
         self._session = self._loop.run_until_complete(self._connect())
@@ -71,6 +72,7 @@ class OpenAIServer:
         )
 
     def submit(self, request: Request) -> None:
+        """Starts a call. The first request also starts the probe of each server."""
         if not self._begun:
             for server in self._pool.servers:
                 self._start(self._probe(server))
@@ -83,16 +85,20 @@ class OpenAIServer:
         task.add_done_callback(self._tasks.discard)
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """Waits until a call is done, then yields all that are.
+
+        Raises: UserError if no call can succeed, after the calls under way had `DRAIN` seconds; Stopped on a stop signal.
+        """
         while not self._done and self._fatal is None and self._bug is None:
             with suppress(TimeoutError):
                 self._loop.run_until_complete(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_CHECKS))
-            if not self._done:  # what has come is given first
+            if not self._done:  # answers that have arrived go first
                 raise_if_stopped()
             self._news.clear()
         if self._bug is not None:
             raise self._bug
         if not self._done and self._fatal is not None:
-            if running := list(self._tasks):  # what is under way may still be answered
+            if running := list(self._tasks):  # calls under way may still be answered
                 self._loop.run_until_complete(asyncio.wait(running, timeout=DRAIN))
             if not self._done:
                 raise UserError(self._fatal)
@@ -116,7 +122,7 @@ class OpenAIServer:
         except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
-        except Exception as err:  # a bug: shown by the next collect, for a task that dies unseen is waited for forever
+        except Exception as err:  # a bug: `collect` raises it, because it would wait forever for a task that died
             self._bug = err
         self._open.set()
         self._news.set()
@@ -125,14 +131,14 @@ class OpenAIServer:
         if answer.model and self._models and answer.model not in self._models:
             raise FatalError(
                 f"generator.model: {server.base_url} answers as {said(answer.model, self._key)!r}, expected "
-                f"{' or '.join(repr(said(name, self._key)) for name in sorted(self._models))}, which gave the answers that this run has. "
-                "Serve that model again, or take another run.dir."
+                f"{' or '.join(repr(said(name, self._key)) for name in sorted(self._models))}, which gave the answers so far in this run. "
+                "Serve that model again, or choose a different run.dir."
             )
         if answer.model:
             self._models.add(answer.model)
 
     async def _with_retries(self, request: Request) -> Answer | Failure:
-        """The answer of one call; a failure when all tries are spent, or as soon as the run is ending."""
+        """The answer of one call; a failure after the last try, or as soon as the run is ending."""
         reason, expensive, last = "not asked: the run was ending", 0, None
         for attempt in range(self._settings.max_retries + 1):
             server = self._pool.choose(self._loop.time(), last)
@@ -166,7 +172,7 @@ class OpenAIServer:
             await server.structured.known(PROBE_WAIT)
 
     async def _once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
-        """One try, None when the run is ending. Raises: RetryableError, FatalError."""
+        """One try; None if the run is ending. Raises: RetryableError, FatalError."""
         server.load += 1
         try:
             entered, refused = await server.pace.enter(again), None
@@ -194,10 +200,10 @@ class OpenAIServer:
         return await self._once(better, request, again=True)
 
     def _say(self, server: Server, reason: str) -> None:
-        """What is wrong, for whoever watches; not more often than he can read."""
+        """Logs what is wrong, at most once in SECONDS_BETWEEN_LINES."""
         if time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            log.info("generate: %s: %s. Tried again later; %d calls at once", server.url, reason, server.pace.places)
+            log.info("generate: %s: %s. Will retry later; %d calls at once", server.url, reason, server.pace.places)
 
     @property
     def _first_tries(self) -> int:
@@ -209,7 +215,7 @@ class OpenAIServer:
                 await self._ending.wait()
 
     async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
-        """What one POST gives. Raises: RetryableError, FatalError, SchemaRefused."""
+        """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused."""
         try:
             async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await _text(response))
@@ -219,7 +225,7 @@ class OpenAIServer:
         except TimeoutError:
             limit = self._settings.timeout
             raise RetryableError(
-                f"timeout: no whole answer in {limit:g} s (generator.timeout)", expensive=True
+                f"timeout: no complete answer in {limit:g} s (generator.timeout)", expensive=True
             ) from None
         except aiohttp.ClientError as err:
             lost = isinstance(err, aiohttp.ClientConnectionError)
@@ -231,6 +237,7 @@ class OpenAIServer:
         return done
 
     def close(self) -> None:
+        """Cancels the calls under way and closes the connections."""
         running = list(self._tasks)  # a copy: tasks leave the set as they end
         for task in running:
             task.cancel()

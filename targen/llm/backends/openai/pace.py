@@ -1,19 +1,19 @@
-"""How many calls run at once, and how long a call waits before it is tried again."""
+"""How many calls run at once, and how long a call waits before its next try."""
 
 import asyncio
 import random
 from collections import deque
 
-RECENT = 50  # calls of which the share of refused ones is taken
-TOO_MANY = 0.2  # of them refused: the server is overloaded. Some per cent are none of our doing
+RECENT = 50  # number of latest calls over which the share of refused ones is taken
+TOO_MANY = 0.2  # share of refused calls above which the server is overloaded; a few per cent are normal
 LONGEST_PAUSE = 60.0  # seconds
-JITTER = (0.5, 1.0)  # part of a pause that is waited
+JITTER = (0.5, 1.0)  # bounds of the random factor on a pause
 
 
 class Pace:
-    """Places for calls: half as many when the server is overloaded, and more again when it goes well, up to `most`.
+    """Places for calls: halved when the server is overloaded, and raised again up to `most` while calls succeed.
 
-    They are doubled up to where the server was overloaded last, and a few are added from there on.
+    They double up to the number at which the server was last overloaded; from there they grow by an eighth.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,7 +24,7 @@ class Pace:
         self._overloaded_at = 2 * most
 
     async def enter(self, again: bool = False) -> int:
-        """Waits for a place; gives what `leave` wants. A call that is tried again goes first: more depends on it."""
+        """Waits for a place; returns the value to pass to `leave`. A retried call goes first, since more steps wait for it."""
         if self._taken >= self.places:
             await self._turn(again)
         else:
@@ -32,9 +32,9 @@ class Pace:
         return self._changes
 
     def leave(self, entered: int, refused: bool | None) -> None:
-        """Gives the place back. `refused`: whether the server was overloaded, None if the call tells nothing of it."""
+        """Frees the place. `refused`: whether the server was overloaded; None if the call does not show it."""
         if refused is not None and entered == self._changes:
-            self._note(refused)  # a call that began before the last change says nothing about the number since
+            self._note(refused)  # a call from before the last change says nothing about the present number
         self._taken -= 1
         self._fill()
 
@@ -60,7 +60,7 @@ class Pace:
         self._recent.append(refused)
         count, bad = len(self._recent), sum(self._recent) if refused or self.places < self._most else 0
         if bad > TOO_MANY * RECENT:
-            # refused even one at a time: it was away, which tells nothing of what it can take
+            # refused even one at a time: it was down, which says nothing about its capacity
             self._overloaded_at = self.places if self.places > 1 else 2 * self._most
             self._change(max(1, self.places // 2))
         elif self.places < self._most and count >= min(RECENT, 2 * self.places) and bad <= TOO_MANY * count:
@@ -74,10 +74,10 @@ class Pace:
 
 
 def pause(first: float, attempt: int, asked: float | None) -> float:
-    """Seconds after failed try number `attempt` (from 0): twice as long each time, drawn so that calls spread.
+    """Seconds to wait after failed try number `attempt` (from 0): doubled each time, with jitter so that calls spread out.
 
-    `asked` is what the server wants: it makes the pause longer, never shorter, for a server that says "at once" while
-    it is away would use up all tries.
+    `asked` is the pause that the server asks for. It lengthens the pause and never shortens it: a server that is down and
+    asks for no pause would use up all tries.
     """
     backoff = min(first * 2.0**attempt, LONGEST_PAUSE) * random.uniform(*JITTER)
     return backoff if asked is None else max(backoff, min(max(asked, 0.0), LONGEST_PAUSE) * random.uniform(1.0, 1.1))

@@ -1,4 +1,4 @@
-"""The servers that answer for one run: each with its own pace and probe; one that cannot be reached is left alone for a while."""
+"""The servers of one run. Each has its own pace and probe; one that cannot be reached gets no calls for a while."""
 
 import logging
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from targen.llm.backends.openai.pace import LONGEST_PAUSE, Pace
 from targen.llm.backends.openai.structured import StructuredOutputs
 
 log = logging.getLogger(__name__)
-FIRST_REST = 5.0  # seconds that a server which was lost is left alone; doubled while it stays away
+FIRST_REST = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable
 
 
 class Server:
-    """One address, and what is known of it."""
+    """One address and the state of its server."""
 
     def __init__(self, settings: Generator, base_url: str, canary: Path) -> None:
         self.settings = replace(settings, base_url=base_url)
@@ -23,19 +23,19 @@ class Server:
         self.pace = Pace(settings.concurrency)
         self.structured = StructuredOutputs(base_url, settings.model, canary)
         self.reached = False
-        self.unprobed = 0  # calls let past the probe
-        self.load = 0  # calls that were given to it and have not left it
-        self.away_until = 0.0  # of the loop's clock
-        self._lost = 0  # times, one after the other
+        self.unprobed = 0  # calls sent before the probe was answered
+        self.load = 0  # calls assigned to it that have not ended
+        self.away_until = 0.0  # on the loop's clock
+        self._lost = 0  # how often in a row it was lost
 
     def answered(self) -> None:
-        """Notes that the server answered: it is not down."""
+        """Records that the server answered: it is up."""
         self.reached, self.away_until, self._lost = True, 0.0, 0
 
     def lose(self, now: float, why: str, alone: bool) -> None:
-        """It cannot be reached: nothing goes there for a while."""
+        """Records that the server cannot be reached: it gets no calls for a while."""
         if now < self.away_until:
-            return  # calls that were under way together fail together
+            return  # calls under way at the same time fail together
         self._lost += 1
         rest = min(FIRST_REST * 2.0 ** (self._lost - 1), LONGEST_PAUSE)
         self.away_until = now + rest
@@ -43,7 +43,7 @@ class Server:
             log.warning("generate: %s cannot be reached (%s); its calls go to the other servers", self.url, why)
 
     def is_ready(self, now: float) -> bool:
-        """Whether calls may go there; after an absence one goes first."""
+        """Whether calls may go there. After an absence, one call goes alone first."""
         return self._lost == 0 or (now >= self.away_until and self.load == 0)
 
 
@@ -66,11 +66,11 @@ class ServerPool:
 
     @property
     def reached(self) -> bool:
-        """Whether any has answered."""
+        """Whether any server has answered."""
         return any(server.reached for server in self.servers)
 
     def choose(self, now: float, last: Server | None = None) -> Server:
-        """The one with the most room, another than `last` where one is ready; where none is, the first to come back."""
+        """The ready server with the most room, if possible not `last`; if none is ready, the first that will be tried again."""
         ready = [server for server in self.servers if server.is_ready(now)]
         if not ready:
             return min(self.servers, key=lambda server: server.away_until)
@@ -78,13 +78,13 @@ class ServerPool:
         return min(others or ready, key=lambda server: server.load / server.pace.places)
 
     def better(self, server: Server, now: float) -> Server | None:
-        """One that is ready, for a call that waited at a server which has gone away meanwhile."""
+        """A ready server for a call whose own server was lost while the call waited; None if it should stay."""
         if now >= server.away_until:
             return None
         alternative = self.choose(now, server)
         return alternative if alternative is not server and alternative.is_ready(now) else None
 
     def close(self) -> None:
-        """Ends the check of servers that are down."""
+        """Closes the logs of the probes."""
         for server in self.servers:
             server.structured.close()

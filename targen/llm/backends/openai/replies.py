@@ -1,4 +1,4 @@
-"""What a server's reply to a request means: an answer, try again, give this call up, or end the run."""
+"""The meaning of a server's reply: an answer, a retry, a failure of this call, or the end of the run."""
 
 import json
 import math
@@ -13,13 +13,13 @@ from targen.llm.backends.openai.structured import SchemaRefused, complains
 from targen.llm.messages import Answer, Failure, answer_from_completion, refusal
 from targen.runtime.jsonl import Json
 
-MESSAGE_LENGTH = 300  # characters of what a server says
+MESSAGE_LENGTH = 300  # characters of a server's message that are shown
 OVERLOADED = frozenset({429, 502, 503, 504})
 AGAIN = OVERLOADED | {408, 409, 425}
 
 
 class FatalError(Exception):
-    """No call can succeed; the text is for the user."""
+    """No call can succeed. The text is for the user."""
 
 
 class RetryableError(Exception):
@@ -35,17 +35,17 @@ class RetryableError(Exception):
         lost: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.after = after  # seconds that the server wants to be left alone
+        self.after = after  # seconds that the server asks to wait
         self.overloaded = overloaded
-        self.expensive = expensive  # it cost much time or memory: not often
+        self.expensive = expensive  # it cost much time or memory: few tries
         self.unreachable = unreachable  # why there was no connection
-        self.lost = lost  # there was none, or it broke
+        self.lost = lost  # there was no connection, or it broke
         self.server: Any = None  # where it was tried
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said to one call."""
+    """A server's reply to one call."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,7 +53,7 @@ class Reply:
 
 
 def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer | Failure:
-    """The answer of a reply, or the failure that it is. `reached`: the server gave an answer before.
+    """The answer or the failure that a reply stands for. `reached`: the server has given an answer before.
 
     Raises: RetryableError, FatalError, SchemaRefused.
     """
@@ -77,7 +77,7 @@ def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reache
 
 
 def _problem(reply: Reply, status: str, server: Generator, key: str | None, reached: bool) -> str | None:
-    """Why no other call can succeed either, None where it may."""
+    """Why no other call can succeed either; None if one may."""
     if 300 <= reply.status < 400:
         there = said(reply.headers.get("Location", "nowhere"), key)
         return f"status {reply.status} and points to {there}, expected a server. Correct generator.base_url."
@@ -91,7 +91,7 @@ def _problem(reply: Reply, status: str, server: Generator, key: str | None, reac
 
 
 def _error(text: str) -> Json:
-    """The error object of a reply; its `message` is the whole text where there is none."""
+    """The error object of a reply; if there is none, one whose `message` is the whole text."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -101,14 +101,14 @@ def _error(text: str) -> Json:
 
 
 def said(text: str, key: str | None) -> str:
-    """What a server said, on one line, without the key and without characters that a terminal would obey."""
+    """A server's message on one line, without the key and without control characters."""
     whole = text.replace(key, "***") if key else text
     line = " ".join(whole[: 10 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def seconds(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, a number or an HTTP date."""
+    """Seconds from a Retry-After header, which holds a number or an HTTP date; None if it cannot be read."""
     if header is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Whether a server holds its answers to the JSON schema that is sent: found out early, and said once.
+"""Finds out early whether a server enforces the JSON schema of a request, and warns once if it does not.
 
-A server may take no `response_format`, refuse single schemas, or take them and not care. None of it stops a run:
-answers are read tolerantly; more of them may be rejected.
+A server may refuse every `response_format`, refuse some schemas, or accept and ignore them. None of this stops a run:
+answers are read tolerantly, but more of them may be rejected.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 
 log = logging.getLogger(__name__)
 Verdict = Literal["unknown", "held", "ignored", "refused"]
-Post = Callable[[str, str], Awaitable[Answer | Failure]]  # id and body of a request, to its answer
+Post = Callable[[str, str], Awaitable[Answer | Failure]]  # id and body of a request -> its answer
 SHOWN = 80  # characters of an answer
-ENOUGH = 20  # answers, more than half of them odd, that overrule a probe whose answer kept to its schema
-LONGEST_WAIT = 10.0  # seconds that a request whose schema was refused waits for the probe's answer
+ENOUGH = 20  # after this many answers, more than half of them odd, a probe that kept to its schema no longer counts
+LONGEST_WAIT = 10.0  # seconds that a request with a refused schema waits for the probe
 COMPLAINT = re.compile(r"response.?format|schema|structured.?output|guided|grammar", re.IGNORECASE)
 FOLLOWS = "Answers are read tolerantly; more of them may be rejected."
 QUESTION = "Which animal says meow? Answer with one word."
-SCHEMA: Json = {  # whoever is held to it cannot answer the question
+SCHEMA: Json = {  # a model held to this schema cannot answer the question
     "type": "object",
     "properties": {"animal": {"type": "string", "enum": ["trombone"]}},
     "required": ["animal"],
@@ -36,16 +36,16 @@ SCHEMA: Json = {  # whoever is held to it cannot answer the question
 
 
 class SchemaRefused(Exception):
-    """The server does not take the response_format of a request; the text is what it said."""
+    """The server refuses the response_format of a request. The text is its message."""
 
 
 def complains(status: int, message: str) -> bool:
-    """Whether an error is about the structured output that was asked for."""
+    """Whether an error is about the requested structured output."""
     return status in (400, 422) and COMPLAINT.search(message) is not None
 
 
 class StructuredOutputs:
-    """What is known of one server: a probe asks it first, the real requests and answers tell the rest."""
+    """What is known about one server, first from a probe, then from the real requests and answers."""
 
     def __init__(self, base_url: str, model: str, record: Path) -> None:
         self._base_url = base_url
@@ -56,11 +56,11 @@ class StructuredOutputs:
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._known = asyncio.Event()  # the probe has ended
-        self._waited_until: float | None = None  # of the loop's clock: from then on, no call waits for the probe
+        self._waited_until: float | None = None  # on the loop's clock: later, no call waits for the probe
         self._left_out: set[str] = set()  # schemas that the server refuses
-        self._none_taken = False  # it refuses any
-        self._one_taken = False
-        self._answers = self._odd = 0  # answers to a schema, and those that are no object of theirs
+        self._refuses_all = False  # it refuses every response_format
+        self._accepted = False  # it accepted a response_format
+        self._answers = self._odd = 0  # answers to requests with a schema, and those that do not fit it
         self._warned = False
         self._calls = AppendLog(record)
         for number, line in read_jsonl(record):
@@ -69,7 +69,7 @@ class StructuredOutputs:
                 self._judge(answer_of(line, f"{record}:{number}"))
 
     async def known(self, seconds: float) -> None:
-        """Waits for the end of the probe, all callers together for so many seconds at most."""
+        """Waits for the end of the probe, at most this many seconds after the first caller began to wait."""
         now = asyncio.get_running_loop().time()
         self._waited_until = self._waited_until or now + seconds
         if not self._known.is_set() and now < self._waited_until:
@@ -78,7 +78,7 @@ class StructuredOutputs:
                     await self._known.wait()
 
     async def probe(self, post: Post) -> None:
-        """Asks the probe, unless its answer is on record. An error means only that nothing can be told."""
+        """Sends the probe unless its answer is on record. If it fails, nothing is known about the server."""
         if self._known.is_set():
             return
         try:
@@ -92,7 +92,7 @@ class StructuredOutputs:
             self._judge(answer)
         except SchemaRefused:
             self._verdict = "refused"
-        except Exception as err:  # also of the kinds that end a run: real requests will meet them too
+        except Exception as err:  # even one that would end a run: real requests will meet it too
             log.debug("generate: the probe of %s got no answer (%s)", self._base_url, err)
         finally:
             self._known.set()
@@ -109,30 +109,30 @@ class StructuredOutputs:
         if not self._warned:
             self._warned = True
             log.warning(
-                "generate: %s does not hold its answers to the JSON schema that is sent: %s. %s",
+                "generate: %s does not enforce the JSON schema of requests: %s. %s",
                 self._base_url,
                 finding,
                 FOLLOWS,
             )
 
     async def ask(self, request: Request, post: Post) -> Answer | Failure:
-        """Posts a request, without its response_format where the server refuses it."""
-        if self._none_taken or (self._left_out and _key(request) in self._left_out):
+        """The answer to a request, which is sent without its response_format if the server refuses it."""
+        if self._refuses_all or (self._left_out and _key(request) in self._left_out):
             return await _ask_plainly(request, post)
         try:
             done = await post(request.id, request.payload)
         except SchemaRefused as err:
             done = await _ask_plainly(request, post)
-            if isinstance(done, Answer):  # so it was the response_format indeed
+            if isinstance(done, Answer):  # so the response_format was the cause
                 await self._leave_out(request, str(err))
             return done
         if isinstance(done, Answer) and done.finish_reason == "stop":
-            self._one_taken = True
+            self._accepted = True
             self._look_at(request, done.text)
         return done
 
     def _look_at(self, request: Request, text: str) -> None:
-        """One answer that is no object tells of the server, unless the probe's kept to its schema: then it takes many."""
+        """Warns at the first answer that does not fit its schema; after a probe that did, only if most answers do not."""
         if self._warned:
             return
         odd = not is_object(text, request.schema)
@@ -140,23 +140,23 @@ class StructuredOutputs:
         if odd and self._verdict != "held":
             self._warn(f"a request of step {request.step} was answered {_short(text)}")
         elif odd and self._answers >= ENOUGH and 2 * self._odd > self._answers:
-            many = f"{self._odd} of {self._answers} answers are not objects of it"
-            self._warn(f"{many}; the last one, of step {request.step}, is {_short(text)}")
+            share = f"{self._odd} of {self._answers} answers do not fit it"
+            self._warn(f"{share}; the last, of step {request.step}, is {_short(text)}")
 
     async def _leave_out(self, request: Request, said: str) -> None:
-        """This schema from now on, or any response_format where the server takes none at all."""
+        """Leaves out this schema from now on, or every response_format if the server refuses all."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_WAIT):
                 await self._known.wait()
-        if self._none_taken or _key(request) in self._left_out:
+        if self._refuses_all or _key(request) in self._left_out:
             return
-        self._none_taken = self._verdict == "refused" or (self._verdict == "unknown" and not self._one_taken)
+        self._refuses_all = self._verdict == "refused" or (self._verdict == "unknown" and not self._accepted)
         self._left_out.add(_key(request))
-        what = "a response_format" if self._none_taken else f"the JSON schema of {request.task}, step {request.step}"
-        log.warning("generate: %s does not take %s (%s). It is left out. %s", self._base_url, what, said, FOLLOWS)
+        what = "a response_format" if self._refuses_all else f"the JSON schema of {request.task}, step {request.step}"
+        log.warning("generate: %s refuses %s (%s). It is left out. %s", self._base_url, what, said, FOLLOWS)
 
     def close(self) -> None:
-        """Closes the log of trial calls."""
+        """Closes the log of the probe."""
         self._calls.close()
 
 
@@ -174,5 +174,5 @@ async def _ask_plainly(request: Request, post: Post) -> Answer | Failure:
 
 
 def _short(text: str) -> str:
-    """A text in quotes, on one line of ASCII."""
+    """A shortened text in quotes, on one line of ASCII."""
     return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")

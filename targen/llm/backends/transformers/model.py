@@ -1,7 +1,7 @@
-"""transformers in this process, for machines without vLLM: batches of prompts of like length.
+"""transformers in this process, for machines without vLLM: batches of prompts of similar length.
 
-Every request draws with a generator of its own, so that its answer does not depend on what else is in its batch, up to
-the rounding of the model itself.
+Every request draws with its own random generator, so its answer does not depend on the rest of its batch, up to the
+rounding of the model.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 
 log = logging.getLogger(__name__)
-BATCHES_AHEAD = 8  # that requests are held for, to find neighbours of like length
+BATCHES_AHEAD = 8  # number of batches held back, to group prompts of similar length
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class _Prompt:
 
 
 class Transformers:
-    """One model, loaded from safetensors and without code of its own.
+    """One model, loaded from safetensors, without remote code.
 
-    A prompt that leaves no room for an answer is given back at once, unasked, as `context_length`; where not even the
-    `shortest` prompts fit, that is a UserError before the model is loaded.
+    A prompt that leaves no room for its answer is not sent; its answer has the finish_reason `context_length`.
+    Raises: UserError before the model is loaded if not even the `shortest` prompts fit.
     """
 
     def __init__(self, settings: Generator, shortest: Sequence[Request]) -> None:
@@ -68,7 +68,7 @@ class Transformers:
             ) from None
         self._stops = _stop_tokens(self._model, tokenizer)
         self._tokenizer: Any = tokenizer
-        # The checkpoint's own sampling (a temperature, a repetition penalty) would be mixed into ours.
+        # Otherwise the checkpoint's own sampling (a temperature, a repetition penalty) would mix with ours.
         self._model.generation_config = GenerationConfig(eos_token_id=self._stops, pad_token_id=self._stops[0])
         self._grammars = _grammars(tokenizer, config.get_text_config().vocab_size, self._stops)
         self._unguided: set[str] = set()
@@ -76,6 +76,7 @@ class Transformers:
         self._done: list[Answer] = []
 
     def submit(self, request: Request) -> None:
+        """Adds a request to those that wait for a batch."""
         body = request.body
         tokens = self._chat.tokens(body["messages"])
         if len(tokens) + body["max_tokens"] > self._room:
@@ -84,13 +85,14 @@ class Transformers:
             self._waiting.append(_Prompt(request, tokens, body))
 
     def collect(self) -> Iterator[Answer | Failure]:
+        """Runs one batch unless answers are ready, and yields all that are."""
         if not self._done:
             self._done += self._answer(self._next_batch())
         done, self._done = self._done, []
         yield from done
 
     def _next_batch(self) -> list[_Prompt]:
-        """The prompt that has waited longest, and those nearest to it in length."""
+        """The prompt that has waited longest, with those nearest to it in length."""
         length = len(self._waiting[0].tokens)
         nearest = sorted(range(len(self._waiting)), key=lambda i: (abs(len(self._waiting[i].tokens) - length), i))
         chosen = set(nearest[: self._batch_size])
@@ -134,14 +136,14 @@ class Transformers:
                 self._unguided.add(what)
                 said = " ".join(str(err).split())
                 log.warning(
-                    "generate: xgrammar cannot hold %s to its JSON schema (%s); its answers are read as they are",
+                    "generate: xgrammar cannot enforce the JSON schema of %s (%s); its answers are read without it",
                     what,
                     said,
                 )
             return None
 
     def close(self) -> None:
-        pass
+        """Nothing to free: the model goes with this object."""
 
 
 class _Row:
@@ -158,14 +160,14 @@ class _Row:
             self._mask: Any = xgrammar.allocate_token_bitmask(1, grammar.tokenizer_info.vocab_size)
 
     def take(self, token: int) -> None:
-        """Moves the grammar on; what comes after its end is padding."""
+        """Advances the grammar by one token; tokens after its end are padding."""
         if self._matcher is not None and not self._matcher.is_terminated():
             self._matcher.accept_token(token)
 
     def draw(self, scores: torch.Tensor) -> int:
         """The next token for scores `(vocabulary,)`.
 
-        Gumbel-max by exponential noise: argmax of p / e is a draw from p, and the noise is the row's own.
+        Gumbel-max by exponential noise: argmax of p / e is a draw from p, with noise from the row's own generator.
         """
         if self._matcher is not None and not self._matcher.is_terminated():
             scores = self._allowed(scores)
@@ -185,7 +187,7 @@ class _Row:
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers is not typed
-    """Each row's own draw, under greedy search: the drawn token is the only one left."""
+    """Draws each row's next token, then leaves greedy search only this token."""
 
     def __init__(self, rows: list[_Row], width: int) -> None:
         self._rows, self._width = rows, width
@@ -212,22 +214,22 @@ class _Limits(StoppingCriteria):  # type: ignore[misc]
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The most probable tokens that together reach `top_p`; the others at zero."""
+    """The probabilities `(vocabulary,)` with only the most probable tokens that together reach `top_p`; the others are zero."""
     if top_p >= 1:
         return probabilities
-    ordered, places = probabilities.sort(descending=True, stable=True)
+    ordered, tokens = probabilities.sort(descending=True, stable=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
-    return probabilities.index_fill(0, places[beyond], 0.0)
+    return probabilities.index_fill(0, tokens[beyond], 0.0)
 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end an answer. Raises: UserError where the model has none."""
+    """All tokens that end an answer. Raises: UserError if the model has none."""
     named = model.generation_config.eos_token_id
     stops = [named] if isinstance(named, int) else list(named or [])
     if tokenizer.eos_token_id is not None:
         stops.append(int(tokenizer.eos_token_id))
     if not stops:
-        raise UserError("generator.model: the model names no token that ends an answer. Take an instruct model.")
+        raise UserError("generator.model: the model defines no token that ends an answer. Choose an instruct model.")
     return list(dict.fromkeys(stops))
 
 
@@ -238,10 +240,10 @@ def _device(name: str) -> str:
 
 
 def _grammars(tokenizer: Any, vocabulary: int, stops: list[int]) -> Any:
-    """What compiles JSON schemas for this tokenizer; None, said once, where xgrammar is missing."""
+    """The compiler of JSON schemas for this tokenizer; None, with a warning, if xgrammar is not installed."""
     if importlib.util.find_spec("xgrammar") is None:
         log.warning(
-            "generate: xgrammar is not installed, so answers are not held to their JSON schema and are read as they are "
+            "generate: xgrammar is not installed, so JSON schemas are not enforced and answers are read without them "
             "(pip install -e '.[transformers]')"
         )
         return None
