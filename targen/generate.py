@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 def generate(settings: Settings) -> None:
-    """Makes `synthetic/<task>/` for every task of the run, or with shard.count > 1 this shard's calls for it.
+    """Makes `synthetic/<task>/` for every task of the run; with shard.count > 1, only the calls of this shard.
 
-    A task that cannot be made does not keep the others from it. Raises: UserError with what was in the way of each;
-    AwaitingAnswers (generator=batch) when requests have to be answered elsewhere first.
+    A task that fails does not stop the others. Raises: UserError with the reason for each task that failed;
+    AwaitingAnswers (generator=batch) if requests must be answered elsewhere first.
     """
     if settings.shard.count > 1:
         generate_shard(settings)
@@ -57,37 +57,42 @@ def generate(settings: Settings) -> None:
         usage = _Usage()
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
         llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary")))
-        results = _answered([synthesise(state) for state in states], usage, calls, llm)
-        made = [(state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)]
-        for state, result in made:
+        results = _run_workflows([synthesise(state) for state in states], usage, calls, llm)
+        finished = [
+            (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
+        ]
+        for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
-            _say(state, result)
-        if made:
+            _log_result(state, result)
+        if finished:
             write_card(settings)
-            write_cost(settings, [state.recipe for state, _ in made])
+            write_cost(settings, [state.recipe for state, _ in finished])
         _raise_together(results)
 
 
 def generate_shard(settings: Settings) -> None:
-    """Asks the calls of this shard's slots; the contexts, which all shards share, are asked by the first that comes."""
+    """Makes the calls of this shard's slots. The first shard to start also makes those for the contexts that all share.
+
+    Raises: UserError as `generate` does, and with generator=batch.
+    """
     paths, shard = settings.paths, Shard(settings.shard.index, settings.shard.count)
     name, task_recipes = shard_name(shard), recipes(settings)
     if settings.generator.backend == "batch":
         raise UserError(
-            "shard.count: got several shards with generator=batch, whose files hold all requests. Leave it out."
+            "shard.count: got several shards with generator=batch, which writes all requests to its files anyway. Leave it out."
         )
     with locked(paths.root, name), ExitStack() as stack:
         states = _states(settings, task_recipes, stack)
         with locked(paths.root, "contexts", wait=True):
             shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
             llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}")))
-            _raise_together(_answered([write_item_lists(state) for state in states], _Usage(), shared, llm))
+            _raise_together(_run_workflows([write_item_lists(state) for state in states], _Usage(), shared, llm))
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
-        _raise_together(_answered([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
+        _raise_together(_run_workflows([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
         write_done(paths, shard, {state.task.name: state.size for state in states})
         log.info(
-            "generate: shard %d of %d is done (%d instances, %d rejects). When all are: phases=[merge]",
+            "generate: shard %d of %d is done (%d instances, %d rejects). Once all shards are, run phases=[merge]",
             shard.index,
             shard.count,
             sum(len(state.candidates) for state in states),
@@ -105,7 +110,7 @@ def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str)
     return LazyLLM(lambda: backend.make(BackendInputs(settings, calls, shortest, canary)))
 
 
-def _say(state: Synthesis, result: Selection) -> None:
+def _log_result(state: Synthesis, result: Selection) -> None:
     log.info(
         "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
@@ -117,7 +122,7 @@ def _say(state: Synthesis, result: Selection) -> None:
 
 
 def _raise_together(results: list[Any]) -> None:
-    """Raises: UserError with what stopped each job that did not come to its end."""
+    """Raises: UserError with the reasons of all workflows that failed."""
     if problems := [str(result) for result in results if isinstance(result, UserError)]:
         raise UserError("\n".join(problems))
 
@@ -126,18 +131,17 @@ def _states(settings: Settings, task_recipes: list[Recipe], stack: ExitStack) ->
     states = []
     for recipe in task_recipes:
         store = stack.enter_context(closing(CandidateStore(settings.paths.root)))
-        evaluation = _evaluation(
-            settings, recipe.task, "measure", "filter"
-        )  # before the first call, for it may be missing
+        # Before the first call, because the evaluation rows may be missing.
+        evaluation = _evaluation(settings, recipe.task, "measure", "filter")
         may_repeat = settings.synth.contamination != "filter"
         states.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat))
     return states
 
 
 def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows | None:
-    """The evaluation rows where synth.contamination is one of these modes; `auto` has them only from a local folder.
+    """The evaluation rows if synth.contamination is one of these modes, else None; `auto` takes them only from a local folder.
 
-    Raises: UserError if they are not available, but were requested by name.
+    Raises: UserError if the mode requires them and they are not available.
     """
     mode, is_local = settings.synth.contamination, settings.data.source == "local"
     if mode not in modes or (mode == "auto" and not is_local):
@@ -147,7 +151,7 @@ def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows |
     except UserError as err:
         if mode != "auto":
             raise
-        log.warning("generate: the rows of %s are not held against the evaluation split: %s", task.name, err)
+        log.warning("generate: the rows of %s are not compared with the evaluation split: %s", task.name, err)
         return None
     if split.is_fixture and mode != "auto":
         raise UserError(
@@ -157,8 +161,8 @@ def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows |
     return None if split.is_fixture else evaluation_rows(task, split)
 
 
-def _answered(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
-    """What comes of the jobs, with all their calls from the logs or from the backend; see Engine.run."""
+def _run_workflows(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
+    """The results of the workflows, or their UserErrors; answers come from the log or the backend (see Engine.run)."""
     with Progress("generate", "calls") as progress:
 
         def observe(request: Request, answer: Answer, asked: bool) -> None:
@@ -169,21 +173,21 @@ def _answered(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, l
 
 
 def recipes(settings: Settings) -> list[Recipe]:
-    """What is asked for every task.
+    """The recipe of every task, after all checks that need no call.
 
-    Raises: UserError for what would stop the phase only after calls were paid for, or files written.
+    Raises: UserError with all problems that would otherwise stop the phase after calls were paid for or files written.
     """
     checked_templates(settings.method, list(settings.tasks.values()))
     backend_named(settings.generator.backend).check(settings)
-    made, problems = [], []
+    task_recipes, problems = [], []
     for task in settings.tasks.values():
         try:
-            made.append(_recipe(settings, task))
+            task_recipes.append(_recipe(settings, task))
         except UserError as err:
             problems.append(str(err))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    return made
+    return task_recipes
 
 
 def _recipe(settings: Settings, task: Task) -> Recipe:
@@ -211,8 +215,8 @@ def _recipe(settings: Settings, task: Task) -> Recipe:
 def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     """The instance seeds of a file, per group of label cells that share them.
 
-    A line has the fields of the task's instance seed, and those keys of the variant on which it depends
-    (AX-g: the referent). Raises: UserError with file and line of the first that does not fit.
+    A line has the fields of the task's instance seed, and the keys of the variant that the seed depends on (AX-g: the
+    referent). Raises: UserError with file and line of the first line that does not fit, or if a group has no line.
     """
     path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
     schema = file_seed_schema(task)
@@ -233,7 +237,7 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
 
 
 class _Usage:
-    """Calls and tokens per task and step; equal for equal answers, however often the run was stopped."""
+    """Calls and tokens per task and step. Equal answers give equal counts, however often the run was stopped."""
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {step: Counter() for step in STEPS})
@@ -244,7 +248,7 @@ class _Usage:
         counts.update(answer.usage)
 
     def of(self, task: str) -> Json:
-        """Counts per step; tokens are null where the backend did not report them."""
+        """Counts per step; tokens are None if the backend did not report them."""
         names = ("prompt_tokens", "completion_tokens")
         return {
             step: {"calls": counts["calls"]} | {name: counts.get(name) for name in names}
@@ -253,7 +257,7 @@ class _Usage:
 
 
 def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int]:
-    """The phase that does this work: after all checks, or only planned."""
+    """The phase that runs all checks and then `work`; with plan=true it only prints the plan."""
 
     def phase(cfg: Any, overrides: list[str]) -> int:
         settings = open_run(cfg, recipes, write=not cfg.plan)

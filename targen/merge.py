@@ -10,10 +10,10 @@ from targen.synthesis.shards import check_complete
 
 
 def merge(settings: Settings) -> None:
-    """Makes `synthetic/` from the calls of all shards, to the byte as one process would have made it.
+    """Makes `synthetic/` from the calls of all shards, byte for byte as one process would have made it.
 
-    What only the whole set shows is selection here: repetitions across shards, and labels that corrections left short. The
-    few calls that this takes are asked of the run's generator. Raises: UserError that names the shards which are not done.
+    Selection needs the whole set: it finds duplicates across shards, and labels that corrections left short. The few calls
+    that this takes go to the run's generator. Raises: UserError that names the shards that are not finished.
     """
     sizes = {task.name: settings.synth.size_of(task) for task in settings.tasks.values()}
     check_complete(settings.paths, settings.shard.count, sizes)
@@ -21,4 +21,4 @@ def merge(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main("targen.merge", "puts the shards of a generation together", phase_of(merge))
+    main("targen.merge", "joins the shards of a generation", phase_of(merge))

@@ -6,8 +6,8 @@ from targen.runtime.cli import main
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    """Runs the phases, each as a child process."""
-    from targen.pipeline.phases import run  # and with it pydantic and omegaconf, which --help does not wait for
+    """Runs the phases, each as a subprocess; returns the exit code."""
+    from targen.pipeline.phases import run  # imports pydantic and omegaconf, which would slow down --help
 
     return run(cfg, overrides)
 

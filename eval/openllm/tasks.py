@@ -16,7 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from targen.config.openllm import Piece, local_openllm_file
-from targen.data.hub_requirements import Needed
+from targen.data.hub_requirements import HubRequirement
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 
@@ -59,13 +59,13 @@ def ready(pieces: Sequence[Piece], data_dir: str | None, limit: int | None) -> l
     return [_ready(piece, data_dir, limit) for piece in pieces]
 
 
-def data_sets(pieces: Sequence[Piece]) -> list[Needed]:
+def data_sets(pieces: Sequence[Piece]) -> list[HubRequirement]:
     """What the harness loads from the Hub for these tasks, each once."""
-    data_sets_by_name: dict[tuple[str, str], Needed] = {}
+    data_sets_by_name: dict[tuple[str, str], HubRequirement] = {}
     for piece in pieces:
         config = load_yaml(TASKS / piece.file, resolve_func=False)
         key = (config["dataset_path"], config.get("dataset_name") or "")
-        data_sets_by_name.setdefault(key, Needed("dataset", key[0], piece.name, config=key[1]))
+        data_sets_by_name.setdefault(key, HubRequirement("dataset", key[0], piece.name, config=key[1]))
     return list(data_sets_by_name.values())
 
 

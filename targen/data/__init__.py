@@ -1,1 +1,1 @@
-"""The original data: local files, the Hub mirror, the evaluation rows that synthetic rows must not repeat."""
+"""The original data: local files, the Hub mirror, and the evaluation rows that synthetic rows must not repeat."""

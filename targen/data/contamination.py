@@ -1,4 +1,4 @@
-"""Contamination: synthetic rows that repeat rows of the evaluation split, by runs of words or as near-duplicates."""
+"""Contamination: synthetic rows that repeat evaluation rows, by a shared run of words or as near-duplicates."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from targen.tasks.task import Fields, Task
 from targen.text.normalise import units
 from targen.text.similarity import PERMUTATIONS, SLACK, signature, similarity
 
-RUN = 8  # words in a row that two texts must share
-SHORTEST = 5  # words of a whole text that counts where it has fewer than RUN
+RUN = 8  # consecutive words that two texts must share
+SHORTEST = 5  # words; a text with fewer than RUN counts as one run if it has at least this many
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -22,13 +22,16 @@ class EvaluationRows:
     """The evaluation split of a task, ready for comparison."""
 
     origin: str
-    texts: tuple[str, ...]  # of an example, all its texts in one
+    texts: tuple[str, ...]  # per example, all its texts joined by blanks
     signatures: NDArray[np.uint16]  # (examples, permutations)
-    runs: NDArray[np.uint64]  # sorted hashes of all runs of words
-    owners: NDArray[np.int32]  # the example in which each stands
+    runs: NDArray[np.uint64]  # (runs,) sorted hashes of all runs of words
+    owners: NDArray[np.int32]  # (runs,) the example of each run
 
     def match(self, fields: Fields, threshold: float) -> str | None:
-        """How a row with these texts repeats an example, None where it does not."""
+        """How a row with these texts repeats an example, in words; None if it repeats none.
+
+        `threshold` is the Jaccard similarity of character trigrams from which texts count as near-duplicates.
+        """
         if (example := self.shared_run(fields)) is not None:
             return f"shares a run of words with evaluation example {example}"
         text = " ".join(fields.values())
@@ -41,15 +44,15 @@ class EvaluationRows:
         return None
 
     def shared_run(self, fields: Fields) -> int | None:
-        """The first example with which one of the texts shares a run of words."""
+        """The first example that shares a run of words with one of the texts; None if there is none."""
         hashes = np.concatenate([_runs(text) for text in fields.values()])
-        places = np.minimum(np.searchsorted(self.runs, hashes), len(self.runs) - 1)
-        hits = places[self.runs[places] == hashes] if len(self.runs) else places[:0]
+        positions = np.minimum(np.searchsorted(self.runs, hashes), len(self.runs) - 1)
+        hits = positions[self.runs[positions] == hashes] if len(self.runs) else positions[:0]
         return int(self.owners[hits].min()) if hits.size else None
 
 
 def evaluation_rows(task: Task, split: Split) -> EvaluationRows:
-    """Every example of the split: of ReCoRD, every query with its passage."""
+    """Every example of the split, ready for comparison; in ReCoRD, every query with its passage is one."""
     fields = [example.fields for row in split.rows for example in task.examples(row)]
     texts = tuple(" ".join(example.values()) for example in fields)
     matrix = np.zeros((len(texts), PERMUTATIONS), dtype=np.uint16)
@@ -68,7 +71,7 @@ def _all_runs(examples: Sequence[Iterable[str]]) -> tuple[NDArray[np.uint64], ND
 
 
 def _runs(text: str) -> NDArray[np.uint64]:
-    """Hashes of all runs of RUN words; of a shorter text, one of the whole."""
+    """Hashes of all runs of RUN words; one hash of the whole for a shorter text, none below SHORTEST words."""
     codes = np.array([crc32(unit.encode("utf-8", "surrogatepass")) for unit in units(text)], dtype=np.uint64)
     if len(codes) < SHORTEST:
         return np.empty(0, dtype=np.uint64)

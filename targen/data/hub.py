@@ -1,4 +1,4 @@
-"""The Hugging Face mirror of SuperGLUE, brought back to the official row format. Labels are converted by name."""
+"""The Hugging Face mirror of SuperGLUE, converted to the official row format. Labels are converted by name."""
 
 import logging
 import os
@@ -20,11 +20,14 @@ SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 class HubUnreachable(Exception):
-    """Neither the Hub nor a cached copy has the data set."""
+    """The data set is neither on a reachable Hub nor in the cache."""
 
 
 def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
-    """The rows of a split. Raises: HubUnreachable; UserError where the mirror has another form."""
+    """The rows of a split (train, val, test), in the official format.
+
+    Raises: HubUnreachable; UserError if the mirror does not have the expected form.
+    """
     if not Path(name).exists() and not _hub_answers():
         _go_offline()
     from datasets import load_dataset
@@ -33,7 +36,7 @@ def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
     disable_progress_bars()
     try:
         records = load_dataset(name, task.name, split=SPLITS[split])
-    except (OSError, ValueError) as err:  # what datasets and huggingface_hub raise without network and cache
+    except (OSError, ValueError) as err:  # raised by datasets and huggingface_hub without network and cache
         said = " ".join(str(err).split())[:200]
         text = f"got {name}, whose {task.name} cannot be loaded ({said}). Correct it, or set data.source=local data.dir=..."
         if Path(name).exists() or _hub_answers():
@@ -43,13 +46,13 @@ def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
     names = getattr(feature, "names", None)
     if feature is not None and names is None:
         raise UserError(
-            f"data.hub: {name} has labels without names, expected the names of {task.folder}. Take aps/super_glue."
+            f"data.hub: {name} has labels without names, expected the names of {task.folder}. Use data.hub=aps/super_glue."
         )
     return official_rows(task, records, names)
 
 
 def records_of(name: str, config: str) -> Any:
-    """The train split of another data set. Raises: UserError where it cannot be had."""
+    """The train split of another data set, a `datasets.Dataset`. Raises: UserError if it cannot be loaded."""
     if not Path(name).exists() and not _hub_answers():
         _go_offline()
     from datasets.utils import disable_progress_bars
@@ -60,19 +63,19 @@ def records_of(name: str, config: str) -> Any:
     except (OSError, ValueError, RuntimeError) as err:
         said = " ".join(str(err).split())[:200]
         raise UserError(
-            f"data.self_instruct: got {name}, which cannot be loaded ({said}). Fetch its file and name that: "
+            f"data.self_instruct: got {name}, which cannot be loaded ({said}). Download its file and set "
             "data.self_instruct=/path/to/file.jsonl."
         ) from None
 
 
 def _train_split(name: str, config: str) -> Any:
-    """A data set that is a program is not run: the Hub keeps a copy as plain tables, a folder for each configuration."""
+    """Loads a data set without running a loading script: for those the Hub keeps Parquet copies, one folder per configuration."""
     from datasets import Dataset, load_dataset
     from huggingface_hub import snapshot_download
 
     try:
         return load_dataset(name, config, split="train")
-    except (OSError, ValueError, RuntimeError) as err:  # offline a program looks like any data set that is not there
+    except (OSError, ValueError, RuntimeError) as err:  # offline, a loading script looks like a missing data set
         tables, revision = f"{config}/train/*.parquet", "refs/convert/parquet"
         try:
             folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=tables)
@@ -82,7 +85,7 @@ def _train_split(name: str, config: str) -> Any:
 
 
 def _go_offline() -> None:
-    """From now on a cached copy is used, and nothing is waited for, also where the Hub's clients are imported already."""
+    """Makes the Hub's clients use cached copies from now on, without waiting, even if they are already imported."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in ("huggingface_hub.constants", "datasets.config"):
         if name in sys.modules:
@@ -91,7 +94,7 @@ def _go_offline() -> None:
 
 @lru_cache(maxsize=1)
 def _hub_answers() -> bool:
-    """Whether the Hub is there, asked once and briefly: its own clients try for half a minute per data set."""
+    """Whether the Hub answers. Asked once, with a short timeout: its own clients retry for half a minute per data set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
@@ -106,14 +109,14 @@ def _hub_answers() -> bool:
 
 
 def official_rows(task: Task, records: Iterable[Json], label_names: list[str] | None) -> Iterator[Row]:
-    """Records of the mirror as official rows; `label_names` are the mirror's, by the number that a record has."""
+    """Records of the mirror as official rows; `label_names` are the mirror's names, indexed by the label of a record."""
     for row in task.from_hub(_with_official_label(task, record, label_names) for record in records):
         label = {"label": row["label"]} if "label" in row else {}
-        yield {key: value for key, value in row.items() if key != "label"} | label  # the label last, always
+        yield {key: value for key, value in row.items() if key != "label"} | label  # the label always comes last
 
 
 def _with_official_label(task: Task, record: Json, label_names: list[str] | None) -> Json:
-    """The record with its label's official value; without a label if it is hidden (-1)."""
+    """The record with the official value of its label; without a label if it is hidden (-1)."""
     row = {key: value for key, value in record.items() if key != "label"}
     if label_names is not None and record["label"] >= 0:
         row["label"] = _official_value(task, label_names[record["label"]])

@@ -1,6 +1,6 @@
-"""What an experiment reads from the Hub: the models and data sets that its phases load, and nothing else.
+"""The models and data sets that the phases of an experiment load from the Hub.
 
-Those of the OpenLLM tasks are in the harness's own files: `eval.openllm_tasks.data_sets`.
+The data sets of the OpenLLM tasks are listed elsewhere, in the harness's own files: `eval.openllm.tasks.data_sets`.
 """
 
 from dataclasses import dataclass
@@ -17,38 +17,47 @@ from targen.tasks.task import Task
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
-LEFT_OUT = ("*/*", "flax_model*", "tf_model*", "rust_model*")  # folders hold the same weights for other programs
+LEFT_OUT = (
+    "*/*",
+    "flax_model*",
+    "tf_model*",
+    "rust_model*",
+)  # folders and other formats hold the same weights for other programs
 
 
 @dataclass(frozen=True)
-class Needed:
-    """One repository of the Hub. `config`: of a data set, which may be a `program`; `files`: of a model, as patterns."""
+class HubRequirement:
+    """One repository on the Hub.
 
-    kind: Literal["model", "dataset"]
+    `needed_for` names the setting or split behind it. A model has `files`, as glob patterns; a data set has a `config`, and
+    may be a `program` (a loading script).
+    """
+
+    repo_type: Literal["model", "dataset"]
     name: str
-    why: str
+    needed_for: str
     config: str = ""
     files: tuple[str, ...] = ()
     program: bool = False
 
 
-def needs(settings: Settings) -> list[Needed]:
-    """What the phases of the run need, each once."""
+def hub_requirements(settings: Settings) -> list[HubRequirement]:
+    """All repositories that the phases of the run load, each exactly once, in the order of first use."""
     requirements = [*_models(settings), *_data(settings)]
     return list(
         {
-            (requirement.kind, requirement.name, requirement.config, requirement.files): requirement
+            (requirement.repo_type, requirement.name, requirement.config, requirement.files): requirement
             for requirement in reversed(requirements)
         }.values()
     )[::-1]
 
 
-def _models(settings: Settings) -> list[Needed]:
+def _models(settings: Settings) -> list[HubRequirement]:
     requirements, phases, generator = [], set(settings.phases), settings.generator
     in_process = generator.backend in ("vllm", "transformers")
     if in_process and phases & {"generate", "merge"} and not _is_local(generator.path or generator.model):
         name = generator.path or generator.model
-        requirements.append(Needed("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
+        requirements.append(HubRequirement("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
     if phases & {"train", "evaluate"}:
         requirements += _of_model(settings.model, "model")
     if "train" in phases and settings.train.loss != "ce" and settings.train.checker_model is not None:
@@ -56,15 +65,15 @@ def _models(settings: Settings) -> list[Needed]:
     return [*requirements, *(_of_analysis(settings) if "analyze" in phases else ())]
 
 
-def _of_analysis(settings: Settings) -> list[Needed]:
-    """The embedder, and the encoder that is trained to tell difficulty."""
+def _of_analysis(settings: Settings) -> list[HubRequirement]:
+    """The embedder, and the encoder that is trained to measure difficulty."""
     analysis, requirements = settings.analysis, []
     if "semantic" in analysis.parts and not _is_local(analysis.embedder):
         if (CONF / "model" / f"{analysis.embedder}.yaml").is_file():
             requirements += _of_model(model_from_file(analysis.embedder), "analysis.embedder")
         else:
             requirements.append(
-                Needed("model", analysis.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION))
+                HubRequirement("model", analysis.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION))
             )
     if "difficulty" in analysis.parts:
         requirements += _of_model(
@@ -73,46 +82,46 @@ def _of_analysis(settings: Settings) -> list[Needed]:
     return requirements
 
 
-def _of_model(model: Model, why: str) -> list[Needed]:
+def _of_model(model: Model, needed_for: str) -> list[HubRequirement]:
     requirements = []
     if model.path is not None and not _is_local(model.path):
         weights = (*WEIGHTS, *(PICKLES if model.pickle else ()), *(("*.py",) if model.remote_code else ()))
-        requirements.append(Needed("model", model.path, why, files=(*weights, *CONFIGURATION)))
+        requirements.append(HubRequirement("model", model.path, needed_for, files=(*weights, *CONFIGURATION)))
     if model.tokenizer is not None and model.tokenizer != "bytes" and not _is_local(model.tokenizer):
-        requirements.append(Needed("model", model.tokenizer, f"{why}.tokenizer", files=CONFIGURATION))
+        requirements.append(HubRequirement("model", model.tokenizer, f"{needed_for}.tokenizer", files=CONFIGURATION))
     return requirements
 
 
 def _is_local(name: str) -> bool:
-    """A folder, or a package that is installed."""
+    """Whether the name is a path on this machine or an installed package."""
     return name.startswith("package:") or Path(name).exists()
 
 
-def _data(settings: Settings) -> list[Needed]:
+def _data(settings: Settings) -> list[HubRequirement]:
     return [*_originals(settings), *_instructions(settings)]
 
 
-def _instructions(settings: Settings) -> list[Needed]:
+def _instructions(settings: Settings) -> list[HubRequirement]:
     name = settings.data.self_instruct
     if name is None or _is_local(name) or "self_instruct" not in settings.arms or "train" not in settings.phases:
         return []
-    return [Needed("dataset", name, "data.self_instruct", config="self_instruct", program=True)]
+    return [HubRequirement("dataset", name, "data.self_instruct", config="self_instruct", program=True)]
 
 
-def _originals(settings: Settings) -> list[Needed]:
+def _originals(settings: Settings) -> list[HubRequirement]:
     if settings.data.source != "hub" or _is_local(settings.data.hub):
         return []
     requirements, phases, train = [], set(settings.phases), settings.train
     scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
     validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
 
-    def add(task: Task, why: str) -> None:
-        requirements.append(Needed("dataset", settings.data.hub, why, config=task.name))
+    def add(task: Task, needed_for: str) -> None:
+        requirements.append(HubRequirement("dataset", settings.data.hub, needed_for, config=task.name))
 
     for task in settings.tasks.values():
-        looked_at = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
-        analysed = "analyze" in phases  # all splits, with which each data set of the mirror comes
-        if scores or validates or looked_at or analysed:
+        compares = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
+        analyses = "analyze" in phases  # each data set of the mirror comes with all its splits
+        if scores or validates or compares or analyses:
             add(task, f"{task.eval_split} split")
         shows = settings.method.demonstrations is not None and phases & {"generate", "merge"}
         trains = "train" in phases and needs_original(settings)

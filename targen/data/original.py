@@ -1,4 +1,4 @@
-"""The original data: official files in a local folder, the Hub's mirror, or this project's own few rows."""
+"""The original data: official files in a local folder, the mirror on the Hub, or this project's small fixture."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
 
 @dataclass(frozen=True)
 class Split:
-    """Rows in the official format and what they are, in words for a table."""
+    """Rows in the official format, with their origin in words for a table."""
 
     rows: tuple[Row, ...]
     origin: str
@@ -29,14 +29,14 @@ def eval_split(data: Data, task: Task) -> Split:
     split = _original(data, task, task.eval_split) or _fixture(task)
     if len(split.rows) % task.rows_per_slot:
         raise UserError(
-            f"{task.folder}: got {len(split.rows)} rows, expected a multiple of {task.rows_per_slot}, for consecutive rows "
-            "belong together. Put the missing ones in."
+            f"{task.folder}: got {len(split.rows)} rows, expected a multiple of {task.rows_per_slot}, because consecutive "
+            "rows belong together. Add the missing ones."
         )
     return split
 
 
 def leaderboard_split(data: Data, task: Task) -> Split:
-    """The rows that the leaderboard asks for, labels hidden (AX-g's are not). Raises: UserError if they are not available."""
+    """The test rows of the leaderboard. Labels are hidden, except in AX-g. Raises: UserError if the rows are not available."""
     split = _original(data, task, "test", labelled=False)
     if split is None:
         raise UserError(
@@ -47,9 +47,9 @@ def leaderboard_split(data: Data, task: Task) -> Split:
 
 
 def original_train_split(data: Data, task: Task) -> Split | None:
-    """The original training rows; None where the run falls back to the fixture, which has none.
+    """The original training rows; None if the run falls back to the fixture, which has none.
 
-    `task` is the task whose split it is: for AX-g, RTE.
+    `task` is the owner of the split: RTE for AX-g.
     """
     return _original(data, task, "train")
 
@@ -76,7 +76,10 @@ def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]
 
 
 def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
-    """The rows, all in the official format, and with their labels where these are needed."""
+    """The rows, after a check of their format and, if `labelled`, of their labels.
+
+    Raises: UserError with `where` and the number of the first wrong row, or if there are no rows.
+    """
     checked_rows = []
     for number, row in rows:
         try:
@@ -94,7 +97,7 @@ def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: b
 
 
 def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
-    """At most so many rows, taken evenly over the split; groups of consecutive rows stay together (AX-g's pairs)."""
+    """At most `at_most` rows, spread evenly over the split. Groups of consecutive rows stay together (AX-g's pairs)."""
     groups = len(rows) // group
     kept = groups if at_most is None else min(groups, max(1, at_most // group))
     picked = [number * groups // kept for number in range(kept)]

@@ -1,1 +1,1 @@
-"""The finished data set: its files and its card."""
+"""The finished data set: its files, its card, and its upload to the Hub."""

@@ -1,6 +1,6 @@
-"""The card of a synthetic data set, `synthetic/README.md`: with it `datasets` and the Hub know each task as a configuration.
+"""The card of a synthetic data set, `synthetic/README.md`, which makes each task a configuration for `datasets` and the Hub.
 
-It is made of settings and counts alone, so that equal runs have equal cards. Nothing that a model wrote goes into it.
+It depends on settings and counts alone, so equal runs have equal cards. It holds no text written by a model.
 """
 
 import hashlib
@@ -112,20 +112,20 @@ CONTAMINATION = {
 
 
 def write_card(settings: Settings) -> None:
-    """Writes the card of every data set that the run has by now, whole; none where it has none."""
+    """Writes one card for all data sets that the run has so far; none if there are none."""
     stats = stats_of_tasks(settings.paths.card.parent)
     if stats:
         write_text(settings.paths.card, card(settings, stats))
 
 
 def stats_of_tasks(folder: Path) -> dict[str, Json]:
-    """stats.json of every finished task below `synthetic/`, by its name."""
+    """The content of stats.json of every finished task below `synthetic/`, by task name."""
     files = sorted(folder.glob("*/stats.json"))
     return {path.parent.name: read_json(path) for path in files if (path.parent / "train.jsonl").is_file()}
 
 
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
-    """The whole text: YAML front matter, then Markdown."""
+    """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(TEMPLATE)
     return template.render(
         front_matter=_front_matter(settings, stats),
@@ -155,7 +155,7 @@ def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
 
 
 def _dataset_info(settings: Settings, name: str, rows: int) -> Json:
-    """What `datasets` is told of a task. Its cache goes by this and not by the file: so the file's digest is part of it."""
+    """The `dataset_info` of a task. `datasets` keys its cache by it, not by the file, so it includes the file's digest."""
     with (settings.paths.synthetic(name) / "train.jsonl").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
@@ -230,7 +230,7 @@ def _fields_table(settings: Settings, names: Mapping[str, Json]) -> str:
 
 
 def _task(settings: Settings, name: str) -> Task | None:
-    """The task; None for one of an earlier start that this project does not know."""
+    """The task; None for one from an earlier start whose configuration is gone."""
     if name in settings.tasks:
         return settings.tasks[name]
     return task_from_file(name) if (CONF / "task" / f"{name}.yaml").is_file() else None

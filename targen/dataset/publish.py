@@ -1,4 +1,4 @@
-"""The data set of a run on the Hugging Face Hub: which files go there, that none holds a key, and the upload."""
+"""Publishes the data set of a run on the Hugging Face Hub: selects the files, checks them for keys, uploads them."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,18 @@ from targen.runtime.paths import RunPaths
 PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
 REJECTS = "rejects.jsonl"
 KEY = re.compile(rb"(?<![A-Za-z0-9_-])(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{16}(?![A-Z0-9]))")
-SHORTEST_TOKEN = 16  # a shorter one may well be a word
+SHORTEST_TOKEN = 16  # characters; a shorter one may be an ordinary word
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def check_repository(name: str) -> None:
-    """Raises: UserError if the name is not USER/NAME."""
+    """Checks the name of a repository. Raises: UserError if it is not USER/NAME."""
     if not REPOSITORY.fullmatch(name):
         raise UserError(f"--repo: got {name!r}, expected USER/NAME.")
 
 
 def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
-    """The files by their name in the repository: the card, and those of every task. Raises: UserError if one is missing."""
+    """Files by their names in the repository: the card, and the files of every task. Raises: UserError if one is missing."""
     folder = paths.card.parent
     tasks = sorted(path for path in folder.glob("*") if path.is_dir())
     if not tasks or not paths.card.is_file():
@@ -45,19 +45,22 @@ def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
 
 
 def refuse_keys(files: dict[str, Path], token: str) -> None:
-    """Raises: UserError with file and line of the first thing that looks like a key; the key is not shown."""
+    """Checks that no file holds the token or anything that looks like a key.
+
+    Raises: UserError with file and line of the first match; the key itself is not shown.
+    """
     for path in files.values():
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if KEY.search(line) or (len(token) >= SHORTEST_TOKEN and token.encode() in line):
                     raise UserError(
-                        f"{path}:{number}: holds what looks like a key, expected none in a data set. If it is one, revoke it, and "
+                        f"{path}:{number}: holds what looks like a key, expected none in a data set. If it is one, revoke it and "
                         "remove it here."
                     )
 
 
 def push(files: dict[str, Path], repo: str, private: bool, token: str) -> str:
-    """The address of the data set, after the files were uploaded. Raises: UserError if the Hub refuses them."""
+    """Uploads the files and returns the URL of the data set. Raises: UserError if the Hub refuses them."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]

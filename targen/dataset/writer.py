@@ -17,27 +17,29 @@ from targen.synthesis.synthesis import Selection, Synthesis
 from targen.tasks.task import Task
 from targen.text.similarity import jaccard, trigrams
 
-CONTEXTS_COMPARED = 200  # at most, for their mean similarity
+CONTEXTS_COMPARED = 200  # at most, to bound the cost of their mean similarity
 PAIRS_SHOWN = 20  # of contaminated rows
 
 
 def write_data_set(
     paths: RunPaths, state: Synthesis, selection: Selection, usage: Json, evaluation: EvaluationRows | None
 ) -> None:
-    """train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each written whole."""
+    """Writes train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each complete or not at all.
+
+    `usage` holds calls and tokens per step; `evaluation`, the rows to compare with, None for no comparison.
+    """
     folder = paths.synthetic(state.task.name)
     (folder / "train.jsonl").unlink(missing_ok=True)
-    write_jsonl(folder / "provenance.jsonl", _stories(state, selection))
+    write_jsonl(folder / "provenance.jsonl", _provenance(state, selection))
     write_jsonl(folder / "rejects.jsonl", _rejects(state, selection))
     stats = _stats(state, selection) | {"contamination": _contamination(state, selection, evaluation), "calls": usage}
     write_text(folder / "stats.json", json.dumps(stats, indent=2) + "\n")
-    write_jsonl(
-        folder / "train.jsonl", (row for _, row in _rows(state, selection))
-    )  # last: where it stands, it is done
+    # Last, because its presence marks the data set as finished.
+    write_jsonl(folder / "train.jsonl", (row for _, row in _rows(state, selection)))
 
 
 def _rows(state: Synthesis, selection: Selection) -> Iterator[tuple[Candidate, Json]]:
-    """Every row with its idx, and the candidate it belongs to."""
+    """Every accepted row with its idx, and the candidate it belongs to."""
     idx = 0
     for slot in selection.accepted:
         candidate = state.candidate(slot)
@@ -46,9 +48,9 @@ def _rows(state: Synthesis, selection: Selection) -> Iterator[tuple[Candidate, J
             idx += 1
 
 
-def _stories(state: Synthesis, selection: Selection) -> Iterator[Json]:
+def _provenance(state: Synthesis, selection: Selection) -> Iterator[Json]:
     for idx, (candidate, _) in enumerate(_rows(state, selection)):
-        story = {
+        record = {
             "idx": idx,
             "slot": str(candidate.slot),
             "attempt": candidate.attempt,
@@ -61,17 +63,17 @@ def _stories(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "explanation": candidate.explanation,
             "call_ids": list(candidate.call_ids),
         }
-        yield story | ({"votes": candidate.votes} if candidate.votes is not None else {})
+        yield record | ({"votes": candidate.votes} if candidate.votes is not None else {})
 
 
 def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
-    """What was refused, lists first, then in slot order, then what was held back; each with the label that was asked for."""
+    """Rejected lists, then rejected candidates in slot order, then surplus ones; each with the label it was requested for."""
     task = state.task
     for reject in (reject for reject in state.rejects if reject.slot is None):
         yield state.store.reject(reject) | {"label": None, "variant": {}}
     of_slots = [(reject.slot, reject) for reject in state.rejects if reject.slot is not None]
     for slot, reject in sorted(of_slots, key=lambda pair: (pair[0], pair[1].attempt)):
-        yield state.store.reject(reject) | _asked(task, slot) | _judged(reject.label_change)
+        yield state.store.reject(reject) | _requested(task, slot) | _label_change(reject.label_change)
     for slot in selection.surplus:
         candidate = state.candidate(slot)
         held = {
@@ -86,15 +88,15 @@ def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "rows": list(candidate.rows),
             "call_ids": list(candidate.call_ids),
         }
-        yield held | _asked(task, slot) | _judged((candidate.label_before, candidate.label_after))
+        yield held | _requested(task, slot) | _label_change((candidate.label_before, candidate.label_after))
 
 
-def _asked(task: Task, slot: Slot) -> Json:
+def _requested(task: Task, slot: Slot) -> Json:
     cell = task.label_cells[slot.cell]
     return {"label": cell.label, "variant": cell.fields}
 
 
-def _judged(labels: LabelChange | None) -> Json:
+def _label_change(labels: LabelChange | None) -> Json:
     return {} if labels is None else {"label_before": labels[0], "label_after": labels[1]}
 
 
@@ -133,14 +135,14 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
 
 
 def _mean_similarity(contexts: list[str]) -> float | None:
-    """How alike two contexts are on average, by their trigrams; 0: nothing shared. None: fewer than two contexts."""
+    """The mean similarity of two contexts, from 0 to 1, by their trigrams; None for fewer than two contexts."""
     features = [trigrams(context) for context in contexts[:CONTEXTS_COMPARED]]
     pairs = [jaccard(first, second) for first, second in combinations(features, 2)]
     return round(fmean(pairs), 4) if pairs else None
 
 
 def _contamination(state: Synthesis, selection: Selection, evaluation: EvaluationRows | None) -> Json | None:
-    """Accepted rows that repeat the evaluation split; None where they were not held against it."""
+    """Counts of accepted rows that repeat the evaluation split; None if they were not compared with it."""
     if evaluation is None:
         return None
     threshold = state.recipe.near_duplicates or 1.0

@@ -1,1 +1,1 @@
-"""The phases of a run, one after the other."""
+"""Runs the phases of a run, one after another."""

@@ -1,6 +1,6 @@
-"""Runs the phases of a run, one after the other.
+"""Runs the phases of a run, one after another.
 
-Each phase is a process of its own, so that what it holds (a GPU's memory, say) is free before the next one starts.
+Each phase is a separate process, so that its resources, such as GPU memory, are free before the next one starts.
 """
 
 import json
@@ -34,7 +34,7 @@ MODULES: dict[Phase, str] = {
     "analyze": "eval.analyze",
     "report": "eval.report",
 }
-PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that answer plan=true, each on stdout
+PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that print a plan for plan=true
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
 
@@ -51,7 +51,7 @@ def run(cfg: Any, overrides: list[str]) -> int:
 
 
 def _check_phases(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
-    """What training and evaluation would refuse, they refuse before the first phase: the exit code of the first check that fails."""
+    """Lets training and evaluation check their settings before the first phase; the exit code of the first check that fails."""
     for name in _checked_phases(settings):
         command = [sys.executable, "-m", MODULES[name], *overrides]
         if code := run_subprocess(command, phase_environment() | {CHECK: "1"}, stop):
@@ -60,7 +60,7 @@ def _check_phases(settings: Settings, overrides: list[str], stop: StopRequest) -
 
 
 def _checked_phases(settings: Settings) -> list[Phase]:
-    """Training if there are models that it may refuse, evaluation if a task has a metric that no packaged task has."""
+    """Training if it may refuse existing models; evaluation if a task has a metric that no packaged task has."""
     phases: list[Phase] = []
     models = settings.paths.root / "models"
     if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):
@@ -73,7 +73,7 @@ def _checked_phases(settings: Settings) -> list[Phase]:
 
 
 def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: StopRequest) -> int:
-    """Runs the phases and notes the seconds of each in run.json; the exit code of the first that fails."""
+    """Runs the phases and records the seconds of each in run.json; the exit code of the first that fails."""
     for name in (phase for phase in MODULES if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
@@ -82,7 +82,7 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
                 [sys.executable, "-m", *_command(settings, name), *overrides], phase_environment(), stop
             )
         except KeyboardInterrupt:
-            return INTERRUPTED  # the phase has said so
+            return INTERRUPTED  # the phase has printed a message
         record["seconds"][name] = round(time.monotonic() - started, 1)
         record["end"] = _now()
         if code in (0, AWAITING):
@@ -101,29 +101,33 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
 
 
 def _print_plans(settings: Settings, overrides: list[str]) -> int:
-    """What the phases would do and cost, each by itself; nothing is called or written."""
+    """Prints what each phase would do and cost; nothing is called or written."""
     names = [name for name in PLANNED if name in settings.phases]
     if not names:
-        log.info("plan: phases=[%s] has nothing to plan; %s has", ",".join(settings.phases), ", ".join(PLANNED))
+        log.info(
+            "plan: phases=[%s] has nothing to plan; only these phases do: %s",
+            ",".join(settings.phases),
+            ", ".join(PLANNED),
+        )
     codes = {
         name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=phase_environment())
         for name in names
     }
     for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
-        log.warning("plan: without a plan of the %s phase, for the reason above", name)  # its model may be elsewhere
+        log.warning("plan: no plan for the %s phase; see the error above", name)  # its model may be on another machine
         codes[name] = 0
     return max(codes.values(), default=0)
 
 
 def _command(settings: Settings, name: Phase) -> list[str]:
-    """The module of a phase with its first arguments; training goes through accelerate where that is asked for."""
+    """The module of a phase with its first arguments; training goes through accelerate if train.launch is set."""
     if name == "train" and settings.train.launch is not None:
         return ["train.launch", settings.train.launch]
     return [MODULES[name]]
 
 
 def check_evaluation_data(settings: Settings) -> None:
-    """Reads the local evaluation rows once, so that a damaged line is found before anything is trained."""
+    """Reads the local evaluation rows once, to find damaged lines before any training. Raises: UserError if there is one."""
     if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
         for task in settings.tasks.values():
             eval_split(settings.data, task)
@@ -132,7 +136,7 @@ def check_evaluation_data(settings: Settings) -> None:
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:
-    """What run.json says, without the ends of the phases."""
+    """The content of run.json at the start of a run."""
     return {
         "name": settings.name,
         "overrides": overrides,
@@ -149,7 +153,7 @@ def _record(settings: Settings, overrides: list[str]) -> Json:
 
 
 def _earlier_starts(last: Json) -> list[Json]:
-    """What run.json said of earlier starts on this run.dir, oldest first."""
+    """The records of earlier starts in this run.dir, oldest first. `last` is the content of run.json."""
     return [*last.pop("earlier_starts", []), last] if last else []
 
 
@@ -165,7 +169,7 @@ def _version(library: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout, with `+` where files were changed since; None outside a checkout."""
+    """The commit of the checkout, with `+` if files have changed since; None outside a checkout."""
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(Path(PROJECT)), *arguments]

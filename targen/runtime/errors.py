@@ -1,13 +1,13 @@
-"""Errors that a user can mend: one line, exit code 2, no traceback."""
+"""Errors that a user can correct: one line each, exit code 2, no traceback."""
 
 import difflib
 from collections.abc import Iterable
 
-MOST_OPTIONS = 20  # that an error message lists
+MOST_OPTIONS = 20  # listed in an error message
 
 
 class UserError(Exception):
-    """`where: got <value>, expected <what>. <what to do>`, ready to be printed."""
+    """A mistake of the user. The text is ready to print: `where: got <value>, expected <what>. <what to do>`."""
 
 
 class RowError(Exception):

@@ -1,4 +1,4 @@
-"""JSON Lines on disk: errors that name file and line, writes that are whole or absent."""
+"""JSON Lines on disk: errors name file and line, writes are complete or absent."""
 
 import json
 import logging
@@ -17,12 +17,12 @@ _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 def dumps(record: Json) -> str:
-    """One line without its end: ASCII only, keys in the order given, as the official SuperGLUE files have it."""
+    """The record as one line without a newline: ASCII only, keys in the given order, as in the official SuperGLUE files."""
     return _ENCODER.encode(record)
 
 
 def parse_line(line: str, where: str) -> Json:
-    """The object of one line. Raises: UserError naming `where` when it is none."""
+    """The object of one line. Raises: UserError naming `where` if the line is not a JSON object."""
     try:
         record = json.loads(line)
     except ValueError as err:
@@ -33,7 +33,7 @@ def parse_line(line: str, where: str) -> Json:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
-    """(line number, object) of every line of a file, blank lines left out. Raises: UserError with file and line of damage."""
+    """(line number, object) of every non-blank line of a file. Raises: UserError with file and line of any damage."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -48,7 +48,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
 
 
 def read_json(path: Path) -> Json:
-    """The object of a JSON file. Raises: UserError when it is damaged."""
+    """The object of a JSON file. Raises: UserError if it is missing or damaged."""
     try:
         return parse_line(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as err:
@@ -66,7 +66,7 @@ def write_jsonl(path: Path, records: Iterable[Json]) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes all texts or nothing, one after the other: a temporary file beside it is renamed over it."""
+    """Writes all texts or nothing: they go to a temporary file, which is then renamed. Raises: UserError if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
@@ -84,14 +84,14 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 class Lines:
-    """A JSONL file that is read by line and by place, also while another process appends to it."""
+    """A JSONL file, read line by line or by offset, even while another process appends to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def records(self) -> Iterator[tuple[int, int, Json]]:
-        """(line number, offset, object) of every line, blank ones and a torn last one left out."""
+        """(line number, byte offset, object) of every line, without blank lines and an incomplete last one."""
         offset = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -101,15 +101,17 @@ class Lines:
                     except UserError:
                         if line.endswith(b"\n") and file.peek(1):
                             raise
-                        return  # torn, or still being written
+                        return  # incomplete, or still being written
                     yield number, offset, record
                 offset += len(line)
 
     def read(self, offset: int) -> Json:
-        """The object of the line that begins at `offset`."""
+        """The object of the line at byte `offset`. Raises: UserError if the file was truncated since it was opened."""
         line = read_line(self._descriptor, offset)
         if not line:
-            raise UserError(f"{self.path}: ends before byte {offset}; it was cut while in use. Start again.")
+            raise UserError(
+                f"{self.path}: ends before byte {offset}; it was truncated while in use. Rerun the command."
+            )
         return parse_line(line.decode("utf-8"), str(self.path))
 
     def close(self) -> None:
@@ -118,7 +120,7 @@ class Lines:
 
 
 def read_line(descriptor: int, offset: int) -> bytes:
-    """The line that begins at `offset`, with its end where it has one."""
+    """The line at byte `offset`, with its newline if it has one; b"" at the end of the file."""
     line = b""
     while not line.endswith(b"\n"):
         block = os.pread(descriptor, BLOCK, offset + len(line))
@@ -132,8 +134,8 @@ def read_line(descriptor: int, offset: int) -> bytes:
 class AppendLog:
     """A JSONL file that grows by one write per record.
 
-    Opening it cuts off a last line that a kill tore: one without its end, or one that is no JSON.
-    Damage anywhere else is a UserError, for nothing that was paid for may vanish silently.
+    Opening it cuts off an incomplete last line that a kill left: one that is not JSON. A complete one that lacks only its
+    newline gets it. Raises: UserError if the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,18 +145,20 @@ class AppendLog:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as err:
             raise UserError(
-                f"{path}: cannot be opened for writing ({err.strerror}). Repair it, or take another run.dir."
+                f"{path}: cannot be opened for writing ({err.strerror}). Repair it, or choose a different run.dir."
             ) from None
         size = os.fstat(self._descriptor).st_size
         self._size = self._whole_lines(size)
         if self._size < size and _is_json(os.pread(self._descriptor, size - self._size, self._size)):
-            self._size = size + os.write(self._descriptor, b"\n")  # only its end was torn off
+            self._size = size + os.write(self._descriptor, b"\n")  # only its newline is missing
         elif self._size < size:
-            log.warning("%s: a torn end of %d bytes was cut off and will be redone", path, size - self._size)
+            log.warning(
+                "%s: an incomplete last line of %d bytes was cut off and will be redone", path, size - self._size
+            )
             os.ftruncate(self._descriptor, self._size)
 
     def _whole_lines(self, size: int) -> int:
-        """Offset after the last line that is whole; what follows is torn."""
+        """Offset after the last complete line; the rest is incomplete."""
         end = size
         while end > 0:
             ended = os.pread(self._descriptor, 1, end - 1) == b"\n"
@@ -176,7 +180,10 @@ class AppendLog:
         return 0
 
     def append(self, record: Json) -> int:
-        """Writes one line, in one write; its offset. Raises: UserError when the disk is full; the log stays readable."""
+        """Appends one line in one write, and returns its byte offset.
+
+        Raises: UserError if the disk is full; the log stays readable.
+        """
         line, offset = (dumps(record) + "\n").encode("ascii"), self._size
         try:
             written, why = os.write(self._descriptor, line), "the disk is full"
@@ -185,8 +192,8 @@ class AppendLog:
         if written < len(line):
             os.ftruncate(self._descriptor, offset)
             raise UserError(
-                f"{self.path}: a line of {len(line)} bytes could not be written ({why}). What stands before it is kept: make "
-                "room, and start again to go on."
+                f"{self.path}: a line of {len(line)} bytes could not be written ({why}). Earlier lines are kept. Free "
+                "some space, then rerun the command to resume."
             )
         self._size += written
         return offset

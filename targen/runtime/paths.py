@@ -1,4 +1,4 @@
-"""Where a run's files lie, said once."""
+"""The paths of all files of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +39,13 @@ class RunPaths:
 
     @property
     def request_files(self) -> list[Path]:
-        """The request files that are there, in the order of their numbers."""
+        """The existing request files, in the order of their numbers."""
         names = _numbered(self.root, "requests")
         return [path for path in names if path.stem == "requests" or path.stem.partition("-")[2].isdecimal()]
 
     @property
     def response_files(self) -> list[Path]:
-        """`responses.jsonl` and every `responses-*.jsonl` that is there."""
+        """`responses.jsonl` and every `responses-*.jsonl` that exist, in the order of their numbers."""
         return _numbered(self.root, "responses")
 
     @property
@@ -54,7 +54,7 @@ class RunPaths:
         return self.root / "scores.jsonl"
 
     def cell_scores(self, cell: str) -> Path:
-        """The rows of one cell: one writer a file; `scores.jsonl` has those of all."""
+        """The scores of one cell, a file with one writer; `scores.jsonl` joins all."""
         return self.root / "scores" / f"{cell}.jsonl"
 
     @property
@@ -86,7 +86,7 @@ class RunPaths:
         return self.root / "models" / cell
 
     def start(self, name: str) -> Path:
-        """The folder of a trained cell: of this run by its name, or any other by its path."""
+        """The folder of a trained model: a cell of this run by its name, any other by its path."""
         return Path(name) if "/" in name else self.model(name)
 
     def predictions(self, cell: str) -> Path:

@@ -1,4 +1,4 @@
-"""Progress that a person can follow: a bar in a terminal, plain lines in a log."""
+"""Progress display: a bar in a terminal, plain lines in a log."""
 
 import logging
 import sys
@@ -14,12 +14,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts of one phase, with the rate."""
+    """Counts the finished units of one phase, and shows count and rate."""
 
     def __init__(self, phase: str, unit: str, total: int | None = None) -> None:
         self._phase, self._unit, self._total = phase, unit, total
         self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if sys.stderr.isatty() else None
-        self._lines = ExitStack()  # log lines above the bar, not through it
+        self._lines = ExitStack()  # prints log lines above the bar
         self._count, self._start = 0, time.monotonic()
         self._said = self._start
 
@@ -29,7 +29,7 @@ class Progress:
         return self
 
     def advance(self, now_at: str) -> None:
-        """One more is done; `now_at` says what it was."""
+        """Counts one more finished unit; `now_at` names it."""
         self._count += 1
         if self._bar is not None:
             self._bar.set_postfix_str(now_at, refresh=False)
@@ -45,7 +45,7 @@ class Progress:
         log.info("%s: %d%s %s in %.0f s (%.1f/s)", self._phase, self._count, of, self._unit, seconds, rate)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
         if self._bar is not None:

@@ -1,10 +1,10 @@
-"""Random numbers that depend on names alone, so that resume, shards and order change nothing."""
+"""Random numbers that depend on names alone, so they are unaffected by resume, shards and order."""
 
 import hashlib
 from random import Random
 
 
 def rng(seed: int, *names: object) -> Random:
-    """A random generator for one purpose, seeded by the seed and the names; the same on every machine."""
+    """A random generator for one purpose, seeded by `seed` and the names; the same on every machine."""
     text = "/".join(str(name) for name in (seed, *names))
     return Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))

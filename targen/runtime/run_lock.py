@@ -1,4 +1,4 @@
-"""One process at a time works on a run: a lock that needs no flock, which many cluster file systems lack."""
+"""A lock that lets one process at a time work on a run. It does without flock, which many cluster file systems lack."""
 
 import json
 import logging
@@ -18,31 +18,28 @@ from targen.runtime.signals import raise_if_stopped
 
 log = logging.getLogger(__name__)
 WHOLE = "run"
-SECONDS_TO_SIGN = 10.0  # a lock without a name is older only if its maker died in between
+SECONDS_TO_SIGN = 10.0  # after this time a lock without a holder's name was left by a process that died
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LINES = 30.0
-LONGEST_WAIT = 3600.0  # seconds for a lock that is waited for
-SECONDS_TO_END = (
-    180.0  # that an earlier start of our own SLURM job may need, where its node was given up while it lived
-)
+LONGEST_WAIT = 3600.0  # seconds to wait for a lock
+# An earlier start of this SLURM job may still be ending, if SLURM gave up its node while the process was alive.
+SECONDS_TO_END = 180.0
 
 
 @contextmanager
 def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None]:
     """Holds `<folder>/<name>.lock` while the body runs: the whole run, a shard (`shard-...`) or a cell (`cell-...`) of it.
 
-    The file is created exclusively, which is atomic also on NFS. What a killed process of this machine left is taken
-    over, and so is what a SLURM job left that has ended. Raises: UserError when another process holds it, or one of another
-    machine may; with `wait`, only after long.
+    The file is created exclusively, which is atomic even on NFS. The lock of a dead process of this machine is taken over,
+    and so is that of a SLURM job that has ended. Raises: UserError if another process holds the lock, or may hold it on
+    another machine; with `wait`, only after LONGEST_WAIT seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, ours = folder / f"{name}.lock", _ours()
     _take_or_wait(path, ours, LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0)
     try:
-        for holder in _in_the_way(
-            folder, name
-        ):  # looked for after taking, so that of two that come together one sees the other
-            _refuse_if_alive(holder)
+        for conflicting in _conflicting_locks(folder, name):  # checked after taking: of two at once, one sees the other
+            _refuse_if_alive(conflicting)
         yield
     finally:
         if _holder(path) == ours:
@@ -50,35 +47,35 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
 
 
 def lock_of(cell: str | None) -> str:
-    """The name of the lock of who works on one cell of the grid, or on all."""
+    """The name of the lock for one cell of the grid, or for the whole run."""
     return WHOLE if cell is None else f"cell-{cell}"
 
 
 def refuse_if_locked(folder: Path) -> None:
-    """Raises: UserError when a process works on the whole run."""
+    """Checks the lock of the whole run. Raises: UserError if a process holds it."""
     _refuse_if_alive(folder / f"{WHOLE}.lock")
 
 
 def _take_or_wait(path: Path, ours: Json, longest: float) -> None:
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     while (holder := _take(path, ours)) is not None:
         now = time.monotonic()
         if now - start >= longest:
             raise UserError(_in_use(path, holder))
-        if now - said > SECONDS_BETWEEN_LINES:
-            said = now
-            log.info("run.dir: waits for %s", _in_use(path, holder).removeprefix("run.dir: "))
+        if now - last_line > SECONDS_BETWEEN_LINES:
+            last_line = now
+            log.info("run.dir: waiting: %s", _in_use(path, holder).removeprefix("run.dir: "))
         raise_if_stopped()
         time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
 def _take(path: Path, ours: Json) -> Json | None:
-    """Creates the lock; None when it is ours, else who holds it."""
+    """Tries to create the lock: None if it is ours now, else its holder."""
     if _create(path, ours):
         return None
     if not _is_dead(path):
         return _holder(path)
-    guard = path.with_suffix(".takeover")  # of those who see a dead holder, one may remove what he left
+    guard = path.with_suffix(".takeover")  # of all that see a dead holder, only one may remove its lock
     if not _create(guard, ours):
         if _is_dead(guard):
             guard.unlink(missing_ok=True)
@@ -91,8 +88,8 @@ def _take(path: Path, ours: Json) -> Json | None:
         guard.unlink(missing_ok=True)
 
 
-def _in_the_way(folder: Path, name: str) -> list[Path]:
-    """A whole run and its parts exclude each other, and so do shards of different counts."""
+def _conflicting_locks(folder: Path, name: str) -> list[Path]:
+    """Locks that must not be held beside this one: a run excludes its parts, and shards exclude shards of other counts."""
     shards = sorted(folder.glob("shard-*.lock"))
     if name == WHOLE:
         return [*shards, *sorted(folder.glob("cell-*.lock"))]
@@ -111,15 +108,19 @@ def _refuse_if_alive(path: Path) -> None:
 
 
 def _in_use(path: Path, holder: Json) -> str:
-    who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "a process that has not signed yet"
+    who = (
+        f"process {holder['pid']} on {holder.get('host')}"
+        if "pid" in holder
+        else "a process that has not written its name yet"
+    )
     return (
-        f"run.dir: {path.parent} is in use by {who} ({path.name}). Wait for it, or take another run.dir; if that process is "
-        f"gone, remove {path}."
+        f"run.dir: {path.parent} is in use by {who} ({path.name}). Wait for it, or choose a different run.dir. If that "
+        f"process is gone, remove {path}."
     )
 
 
 def _create(path: Path, ours: Json) -> bool:
-    """Whether the lock could be created, with our name in it."""
+    """Creates the lock with our name in it; False if it already exists."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
@@ -137,7 +138,7 @@ def _ours() -> Json:
 
 
 def _is_earlier_life(holder: Json) -> bool:
-    """Whether the holder is of a start of our own SLURM job that ended when the job was requeued, on whatever node."""
+    """Whether the holder is an earlier start of our own SLURM job, which ended when the job was requeued, on any node."""
     ours = _ours()
     same = ours.get("slurm_job") is not None and holder.get("slurm_job") == ours["slurm_job"]
     return same and int(holder.get("slurm_restart", 0)) < ours["slurm_restart"]
@@ -152,15 +153,17 @@ def _holder(path: Path) -> Json:
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether the holder is known to be gone: a process of this machine that is no more, or whose number is another's now;
-    one of an earlier start of our own SLURM job on another machine; one of a SLURM job that has ended.
+    """Whether the holder is known to be gone.
+
+    That is: a process of this machine that has ended, even if its pid is in use again; an earlier start of our own SLURM
+    job on another machine; a process of a SLURM job that has ended.
     """
     holder = _holder(path)
     if not holder:
         try:
             return time.time() - path.stat().st_mtime > SECONDS_TO_SIGN
         except OSError:
-            return True  # it is gone itself
+            return True  # the lock is gone itself
     pid = holder.get("pid")
     if holder.get("host") == platform.node():
         return isinstance(pid, int) and _started(pid) != holder.get("started")
@@ -173,7 +176,7 @@ def _is_dead(path: Path) -> bool:
 
 
 def _started(pid: int) -> float | None:
-    """When a process of this machine began; None where there is none. On Linux in ticks, which no change of the clock moves."""
+    """Start time of a process of this machine; None if there is none. On Linux in ticks since boot: clock changes do not move it."""
     try:
         return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):

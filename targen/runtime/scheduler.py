@@ -1,4 +1,4 @@
-"""SLURM's own commands, called as rarely as possible; their error messages are passed on."""
+"""Calls SLURM's commands, as rarely as possible, and passes on their error messages."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from targen.runtime.errors import UserError
 TIMEOUT = 60  # seconds that a command may take
 UNKNOWN_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 MISSING = (
-    "slurm: sbatch is not on the PATH, expected a login node of a SLURM cluster. Load SLURM's module, or see what would be "
-    "submitted with --dry-run."
+    "slurm: sbatch is not on the PATH, expected a login node of a SLURM cluster. Load SLURM's module, or use --dry-run "
+    "to see what would be submitted."
 )
 LONGEST_ARRAY = 1001  # SLURM's default of MaxArraySize
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One job, or one task of an array, that squeue lists. `id` is that of the whole array; a single job has no index."""
+    """One job, or one task of an array, from squeue. `id` is that of the whole array; a single job has no index."""
 
     id: str
     index: int | None
@@ -34,7 +34,10 @@ def available() -> bool:
 
 
 def submit(script: str, after: Sequence[tuple[str, str]], hold: bool) -> str:
-    """The id of a new job. `after` are its dependencies as (afterok ..., id). Raises: UserError with what sbatch said."""
+    """Submits a job and returns its id. `after`: dependencies, as (type such as afterok, job id).
+
+    Raises: UserError with the message of sbatch.
+    """
     command = ["sbatch", "--parsable"]
     if after:
         command.append("--dependency=" + ",".join(f"{dependency}:{job}" for dependency, job in after))
@@ -60,7 +63,7 @@ def release(jobs: Sequence[str]) -> None:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Takes the jobs out of the queue."""
+    """Cancels the jobs."""
     if jobs:
         _run(["scancel", *jobs])
 

@@ -1,4 +1,4 @@
-"""A scheduler's request to stop (SIGTERM or SIGUSR1): noted at once, followed at the next safe point."""
+"""A scheduler's request to stop (SIGTERM or SIGUSR1): recorded at once, obeyed at the next safe point."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-SECONDS_BETWEEN_CHECKS = 0.5  # for whoever waits and wants to hear of a request meanwhile
+SECONDS_BETWEEN_CHECKS = 0.5  # while waiting, how often to check for a stop request
 
 
 class Stopped(Exception):
@@ -14,10 +14,10 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Whether a stop signal arrived while the body ran; the handlers from before are back afterwards.
+    """Records stop signals while the body runs, and restores the previous handlers afterwards.
 
-    The handler only notes the signal and passes it on to the subprocess that runs. It raises nothing: an event loop would
-    take the exception for an error of its own, and training has a checkpoint to save first.
+    The handler only records the signal and passes it on to the running subprocess. It does not raise: an event loop would
+    take the exception for its own, and training must save a checkpoint first.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class StopRequest:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _active.remove(self)
         for number, handler in self._previous.items():
@@ -53,7 +53,7 @@ _active: list[StopRequest] = []
 
 
 def raise_if_stopped() -> None:
-    """To be called where nothing is half done. Raises: Stopped if a signal arrived within the body of a StopRequest."""
+    """Call this only at safe points. Raises: Stopped if a signal arrived within the body of a StopRequest."""
     for request in _active:
         if request.requested:
             raise Stopped(request.signals[0].name)

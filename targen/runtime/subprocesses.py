@@ -1,4 +1,4 @@
-"""Subprocesses: the phases of a run, which hear of a request to stop from their parent."""
+"""Runs the phases of a run as subprocesses, and passes stop requests on to them."""
 
 import os
 import subprocess
@@ -7,21 +7,21 @@ from targen.runtime.cli import CHILD, REQUEUE
 from targen.runtime.paths import PROJECT
 from targen.runtime.signals import StopRequest
 
-# By default glibc returns every large tensor to the system and takes it back at the next step: a third of the time on a CPU.
+# By default glibc returns large tensors to the system and allocates them anew at each step: a third of the time on a CPU.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
 
 
 def run_subprocess(command: list[str], environment: dict[str, str], stop: StopRequest) -> int:
-    """The exit code; REQUEUE at once if a stop was requested before. Signals of `stop` are passed on to the subprocess."""
+    """The exit code; REQUEUE without a start if a stop was already requested. `stop` passes its signals on to the subprocess."""
     if stop.requested:
         return REQUEUE
     stop.subprocess = process = subprocess.Popen(command, env=environment)
     try:
-        if stop.requested:  # a signal that came while it was started
+        if stop.requested:  # a signal arrived during the start
             process.terminate()
         return process.wait()
     except KeyboardInterrupt:
-        process.wait()  # the terminal has interrupted it too
+        process.wait()  # the terminal interrupts it too
         raise
     finally:
         stop.subprocess = None

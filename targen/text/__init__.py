@@ -1,1 +1,1 @@
-"""Text as the checks see it: normalised words, and similarity."""
+"""Text for checks and tables: normalised words, similarity, Markdown."""

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> str:
-    """A table without a newline at its end. Cells are Markdown already; the columns in `numeric` are aligned right.
+    """A table without a final newline. Cells must already be Markdown; the columns in `numeric` are aligned right.
 
-    Raises: ValueError if a row has not as many cells as the header.
+    Raises: ValueError if a row and the header differ in their number of cells.
     """
     rule = ["---:" if column in numeric else "---" for column in range(len(header))]
     lines = []
@@ -18,6 +18,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], nume
 
 
 def inline_code(value: object) -> str:
-    """A name as inline code, on one line and safe in a table cell, whatever is in it."""
+    """A name as inline code, on one line and safe in a table cell, whatever characters it holds."""
     text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
     return f"`{text}`"

@@ -1,4 +1,4 @@
-"""Words, as the checks of the tasks see them."""
+"""Normalised words and word forms, for the checks of the tasks."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ import warnings
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
 
-# Thai and Lao, Burmese, Khmer, Japanese and Chinese put no blanks between words: there, each character counts as one.
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese put no blanks between words: there, each character counts as a word.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -17,7 +17,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case and of one spelling (NFC), with their accents and vowel signs."""
+    """The words of a text in lower case and NFC, with their accents and vowel signs."""
     if text.isascii():
         return _WORD.findall(text.lower())
     text = unicodedata.normalize("NFC", text.lower())
@@ -33,23 +33,23 @@ def _word(marks: str) -> re.Pattern[str]:
 
 
 def units(text: str) -> list[str]:
-    """The words of a text; where there are no blanks between words, each character."""
+    """The words of a text; in scripts without blanks between words, its characters."""
     return words(text) if text.isascii() else [unit for word in words(text) for unit in _UNIT.findall(word)]
 
 
 def normalised(text: str) -> str:
-    """The text up to case, punctuation and spacing."""
+    """The text in lower case, without punctuation, with single blanks."""
     return " ".join(words(text))
 
 
 def holds(text: str, phrase: str) -> bool:
-    """Whether the words of the phrase stand in the text, one after the other."""
+    """Whether the text has the words of the phrase, consecutively."""
     return f" {normalised(phrase)} " in f" {normalised(text)} "
 
 
 def rouge_l(first: list[str], second: list[str]) -> float:
-    """ROUGE-L (F1) of two lists of words: 2 LCS / (length of one + length of two). Source: Lin 2004."""
-    row = [0] * (len(second) + 1)  # row[j]: longest common subsequence of the words so far and the first j of `two`
+    """ROUGE-L (F1) of two lists of words: 2 LCS / (len(first) + len(second)). Source: Lin 2004."""
+    row = [0] * (len(second) + 1)  # row[j]: longest common subsequence of the words so far and the first j of `second`
     for word in first:
         diagonal = 0
         for j, second_word in enumerate(second, start=1):
@@ -61,11 +61,11 @@ def rouge_l(first: list[str], second: list[str]) -> float:
 def lemmas(form: str) -> frozenset[str]:
     """All dictionary forms that an English word form can have, itself included, in lower case."""
     lemminflect = _lemminflect()
-    lemmas_found = {form.lower()}
+    known_lemmas = {form.lower()}
     for spelling in (form, form.lower()):
         for forms in lemminflect.getAllLemmas(spelling).values():
-            lemmas_found.update(lemma.lower() for lemma in forms)
-    return frozenset(lemmas_found)
+            known_lemmas.update(lemma.lower() for lemma in forms)
+    return frozenset(known_lemmas)
 
 
 @lru_cache(maxsize=100_000)

@@ -1,6 +1,6 @@
-"""Near-duplicates: texts that are alike up to a few words, by the Jaccard similarity of their character trigrams.
+"""Near-duplicates: texts that differ in a few words only, by the Jaccard similarity of their character trigrams.
 
-MinHash (rensa) finds the pairs that are worth a look among many texts; what counts is the exact similarity.
+MinHash (rensa) finds candidate pairs among many texts; the exact similarity decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,17 @@ from rensa import RMinHash
 from targen.text.normalise import normalised
 
 PERMUTATIONS, BANDS, BAND = 96, 16, 6  # a pair of similarity 0.8 shares a band of six with probability 0.99
-CROWD = 32  # texts in one band of which every pair is looked at; in a larger crowd, each one's first and last before it
+# In a group of at most so many texts with an equal band, every pair is a candidate. In a larger group, each text is
+# compared with the first of the group and with the one before it.
+CROWD = 32
 SEED = 0
 PAIRS_AT_ONCE = 65_536
-SLACK = 0.12  # below the threshold, by which the estimate may err (three standard errors)
+SLACK = 0.12  # by which an estimate may fall below the similarity (three standard errors)
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
 
 def trigrams(text: str) -> NDArray[np.uint32]:
-    """The different character trigrams of a text, up to case, punctuation and spacing, as sorted hashes."""
+    """Sorted hashes `(trigrams,)` of the distinct character trigrams of a text, regardless of case, punctuation and spacing."""
     codes = np.frombuffer(_plain(text).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     if len(codes) < 3:
         return np.empty(0, dtype=np.uint32)
@@ -33,7 +35,7 @@ def _plain(text: str) -> str:
 
 
 def jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
-    """Shared trigrams as a part of all; 0 where one text has none."""
+    """Jaccard similarity of two sorted sets, from 0 to 1; 0 if one is empty."""
     both = np.intersect1d(first, second, assume_unique=True).size
     return both / (first.size + second.size - both) if both else 0.0
 
@@ -44,7 +46,7 @@ def similarity(first: str, second: str) -> float:
 
 
 def signature(text: str) -> bytes:
-    """The MinHash signature of a text, of each value the low 16 bits; b"" for a text without words.
+    """The MinHash signature of a text: the low 16 bits of PERMUTATIONS values; b"" for a text without words.
 
     Sources: A. Broder, On the resemblance and containment of documents (1997); P. Li and A. C. König, b-bit minwise
     hashing (2010).
@@ -58,13 +60,16 @@ def signature(text: str) -> bytes:
 
 
 def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[tuple[int, int]]:
-    """(later, earlier) places of texts whose similarity may reach the threshold, in order."""
-    places = np.array(
+    """(later, earlier) positions of texts whose similarity may reach the threshold, in ascending order.
+
+    Texts with an empty signature are in no pair.
+    """
+    positions = np.array(
         [position for position, text_signature in enumerate(signatures) if text_signature], dtype=np.int64
     )
-    if len(places) < 2:
+    if len(positions) < 2:
         return
-    matrix = np.frombuffer(b"".join(signatures), dtype=np.uint16).reshape(len(places), PERMUTATIONS)
+    matrix = np.frombuffer(b"".join(signatures), dtype=np.uint16).reshape(len(positions), PERMUTATIONS)
     keys: list[NDArray[np.int64]] = []
     for band in range(BANDS):
         part = np.ascontiguousarray(matrix[:, band * BAND : (band + 1) * BAND])
@@ -73,13 +78,13 @@ def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[t
         return
     pairs = np.unique(np.concatenate(keys))
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        later, earlier = np.divmod(pairs[start : start + PAIRS_AT_ONCE], len(places))
+        later, earlier = np.divmod(pairs[start : start + PAIRS_AT_ONCE], len(positions))
         alike = (matrix[later] == matrix[earlier]).mean(axis=1) >= threshold - SLACK
-        yield from zip(places[later[alike]].tolist(), places[earlier[alike]].tolist(), strict=True)
+        yield from zip(positions[later[alike]].tolist(), positions[earlier[alike]].tolist(), strict=True)
 
 
 def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
-    """Pairs of texts that are equal in a band, as later * count + earlier."""
+    """Pairs of texts with an equal band, as later * count + earlier."""
     _, group = np.unique(band, return_inverse=True)
     order = np.argsort(group, kind="stable").astype(np.int64)
     ends = np.append(np.flatnonzero(np.diff(group[order])) + 1, len(order))

@@ -15,14 +15,14 @@ import pytest
 
 from eval.openllm.tasks import data_sets
 from targen.config.openllm import pieces
-from targen.data.hub_requirements import needs
+from targen.data.hub_requirements import hub_requirements
 from tests.support.commands import LONGEST, PROJECT, command, lines, settings
 from tests.support.fake_hub import MAIN, TABLES, serve_hub
 from tests.support.openllm_data import hellaswag, winogrande
 
 
 def named(*overrides: str) -> list[tuple[str, str, str]]:
-    return [(one.kind, one.name, one.config) for one in needs(settings(*overrides))]
+    return [(item.repo_type, item.name, item.config) for item in hub_requirements(settings(*overrides))]
 
 
 def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
@@ -69,7 +69,7 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
 def test_the_data_sets_of_the_leaderboards_tasks_are_named_as_the_harness_loads_them() -> None:
     def harness(*overrides: str) -> list[tuple[str, str]]:
         found = data_sets(pieces(settings("model=gpt2_large", *overrides).eval.openllm))
-        assert {one.kind for one in found} == {"dataset"}
+        assert {item.repo_type for item in found} == {"dataset"}
         return [(one.name, one.config) for one in found]
 
     six = harness("eval.openllm.suite=openllm_6")

@@ -201,7 +201,7 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
         process.kill()
     assert process.returncode == 2, said[-3000:]
     told = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1 and told[0].startswith("error: generator: vLLM's engine ended while it worked"), said[-3000:]
+    assert len(told) == 1 and told[0].startswith("error: generator: vLLM's engine ended unexpectedly"), said[-3000:]
     assert "Traceback" not in said
     assert said.count("vLLM cannot enforce the JSON schema of copa generation") == 1
     assert "copa instance_seed to its" not in said

@@ -41,7 +41,7 @@ MISTAKES = [
     ),
     (
         ["generator=llama31_8b", "+generator.engine.data_parallel_size=2", "phases=[generate]"],
-        "Start `vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2` and take generator=openai.",
+        "Start `vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2` and set generator=openai.",
     ),
     (["foo"], "foo: not an override"),
     (["task=[copa"], "task=[copa: not an override"),

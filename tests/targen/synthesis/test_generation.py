@@ -246,7 +246,7 @@ def test_a_changed_setting_over_an_existing_run_is_refused_by_name(tmp_path: Pat
 def test_a_changed_prompt_is_found_also_by_the_calls_themselves(tmp_path: Path) -> None:
     by_batch(tmp_path, FakeModel(), "task=rte")
     with pytest.raises(
-        UserError, match=r"rte-contexts-r0-.* the prompt, the model, the sampling or the schema changed"
+        UserError, match=r"rte-contexts-r0-.* the prompt, the model, the sampling or the schema has changed"
     ):
         generate(batch_settings(tmp_path, "task=rte", "seed=7"))
 
