@@ -20,7 +20,7 @@ from targen.dataset.writer import write_data_set
 from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, Request, schema_problem
-from targen.llm.registry import BackendInputs, LazyLLM, backend_named
+from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -42,21 +42,23 @@ from targen.tasks.task import Task
 log = logging.getLogger(__name__)
 
 
-def generate(settings: Settings) -> None:
+def generate(settings: Settings, backend: Backend | None = None) -> None:
     """Makes `synthetic/<task>/` for every task of the run; with shard.count > 1, only the calls of this shard.
 
     A task that fails does not stop the others. Raises: UserError with the reason for each task that failed;
     AwaitingAnswers (generator=batch) if requests must be answered elsewhere first.
+
+    `backend` replaces the one that the settings name.
     """
     if settings.shard.count > 1:
-        generate_shard(settings)
+        generate_shard(settings, backend)
         return
     task_recipes = recipes(settings)
     with locked(settings.paths.root), ExitStack() as stack:
         states = _states(settings, task_recipes, stack)
         usage = _Usage()
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
-        llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary")))
+        llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary", backend)))
         results = _run_workflows([synthesise(state) for state in states], usage, calls, llm)
         finished = [
             (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
@@ -71,7 +73,7 @@ def generate(settings: Settings) -> None:
         _raise_together(results)
 
 
-def generate_shard(settings: Settings) -> None:
+def generate_shard(settings: Settings, backend: Backend | None = None) -> None:
     """Makes the calls of this shard's slots. The first shard to start also makes those for the contexts that all share.
 
     Raises: UserError as `generate` does, and with generator=batch.
@@ -86,7 +88,7 @@ def generate_shard(settings: Settings) -> None:
         states = _states(settings, task_recipes, stack)
         with locked(paths.root, "contexts", wait=True):
             shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
-            llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}")))
+            llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}", backend)))
             _raise_together(_run_workflows([write_item_lists(state) for state in states], _Usage(), shared, llm))
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
         _raise_together(_run_workflows([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
@@ -100,14 +102,14 @@ def generate_shard(settings: Settings) -> None:
         )
 
 
-def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str) -> LazyLLM:
+def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str, backend: Backend | None) -> LazyLLM:
     """The backend of the run, made at the first request."""
 
     def shortest() -> list[Request]:
         return [request for recipe in recipes for request in shortest_requests(recipe)]
 
-    backend = backend_named(settings.generator.backend)
-    return LazyLLM(lambda: backend.make(BackendInputs(settings, calls, shortest, canary)))
+    chosen = backend or backend_named(settings.generator.backend)
+    return LazyLLM(lambda: chosen.make(BackendInputs(settings, calls, shortest, canary)))
 
 
 def _log_result(state: Synthesis, result: Selection) -> None:

@@ -82,7 +82,7 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
     An answer that cannot be read is added to `rejects`, with its round as the attempt. Raises: UserError if no answer
     can be read.
     """
-    distinct = _DistinctItems(spec.near_copy)
+    distinct = DistinctItems(spec.near_copy)
     items = distinct.items
     rounds = math.ceil(spec.size / spec.per_call) + FURTHER_ROUNDS
     for number in range(rounds):
@@ -120,10 +120,11 @@ def _shown(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> lis
 
 
 @dataclass
-class _DistinctItems:
+class DistinctItems:
     """The items so far, each with what a new one is compared with."""
 
     near_copy: float | None  # as in ListSpec
+    trigrams_of: Callable[[str], frozenset[int]] = lambda item: frozenset(trigrams(item).tolist())  # asked once an item
     items: list[str] = field(default_factory=list)
     _words: list[list[str]] = field(default_factory=list)
     _features: list[frozenset[Feature]] = field(default_factory=list)
@@ -131,7 +132,7 @@ class _DistinctItems:
     def add(self, item: str) -> None:
         """Adds an item unless it has no words or is a copy of an earlier one."""
         item_words = words(item)
-        features = _trigrams(item) if self.near_copy is None else _counted(item_words)
+        features = self.trigrams_of(item) if self.near_copy is None else _counted(item_words)
         if item_words and not self._has_copy(item_words, features):
             self.items.append(" ".join(item.split()))
             self._words.append(item_words)
@@ -153,10 +154,6 @@ class _DistinctItems:
             (shared := len(features & earlier)) and shared / (len(features) + len(earlier) - shared) >= SAME
             for earlier in near
         )
-
-
-def _trigrams(item: str) -> frozenset[Feature]:
-    return frozenset(trigrams(item).tolist())
 
 
 def _counted(item_words: list[str]) -> frozenset[Feature]:

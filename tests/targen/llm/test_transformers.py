@@ -1,6 +1,7 @@
 """transformers in the process, with a two-layer Llama made from a config."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_the_same_run_gives_the_same_bytes_at_any_batch_size(tiny: Path, tmp_pat
 def test_without_xgrammar_it_says_once_that_answers_are_read_as_they_are(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "xgrammar", None)
     found = answers(tiny, requests(4))
     assert not any(answer.text.startswith('{"label":"') for answer in found.values())
     assert caplog.text.count("xgrammar is not installed") == 1

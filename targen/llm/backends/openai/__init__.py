@@ -2,17 +2,19 @@
 
 import os
 
+from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.messages import LLM
 from targen.llm.registry import Backend, BackendInputs
 
 
-def _make(inputs: BackendInputs) -> LLM:
+def make(inputs: BackendInputs, limits: Limits = LIMITS) -> LLM:
+    """The client of the servers of `generator.base_url`. Raises: UserError as `OpenAIServer` does."""
     from targen.llm.backends.openai.client import OpenAIServer
 
     generator = inputs.settings.generator
     key = os.environ.get(generator.api_key_env, "").strip() or None
     canary = inputs.settings.paths.calls / f"{inputs.canary}.jsonl"
-    return OpenAIServer(generator, key, canary, inputs.calls.models)
+    return OpenAIServer(generator, key, canary, inputs.calls.models, limits)
 
 
-BACKEND = Backend(_make)
+BACKEND = Backend(make)

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from targen.config.groups.generation import Generator
+from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError, outcome_of, said
@@ -22,11 +23,8 @@ from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 log = logging.getLogger(__name__)
 TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
 MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
-MOST_BYTES = 16 * 2**20  # of a reply
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls sent before the probe is answered; if the server ignores schemas, more would be wasted
-PROBE_WAIT = 5.0  # seconds that the other calls wait for the probe at most
-DRAIN = 30.0  # seconds left to calls under way if the run cannot continue
 JSON = {"Content-Type": "application/json"}
 
 
@@ -38,14 +36,16 @@ class OpenAIServer:
     Raises: UserError if the key cannot go into an HTTP header.
     """
 
-    def __init__(self, settings: Generator, key: str | None, canary: Path, models: Iterable[str]) -> None:
+    def __init__(
+        self, settings: Generator, key: str | None, canary: Path, models: Iterable[str], limits: Limits = LIMITS
+    ) -> None:
         if key and not (key.isascii() and key.isprintable()):
             raise UserError(
                 f"${settings.api_key_env}: holds characters that are not allowed in an HTTP header. Set it again."
             )
         # Deep, because the calls of a slot run one after another: slots that start late would end alone, with idle places.
         self.window = 8 * settings.concurrency * len(settings.base_urls)
-        self._settings, self._key, self._models = settings, key, set(models)
+        self._settings, self._key, self._models, self._limits = settings, key, set(models), limits
         self._pool = ServerPool(settings, canary)
         self._done: deque[Answer | Failure] = deque()
         self._fatal: str | None = None
@@ -87,7 +87,7 @@ class OpenAIServer:
     def collect(self) -> Iterator[Answer | Failure]:
         """Waits until a call is done, then yields all that are.
 
-        Raises: UserError if no call can succeed, after the calls under way had `DRAIN` seconds; Stopped on a stop signal.
+        Raises: UserError if no call can succeed, after the calls under way had `limits.drain` seconds; Stopped on a stop signal.
         """
         while not self._done and self._fatal is None and self._bug is None:
             with suppress(TimeoutError):
@@ -99,7 +99,7 @@ class OpenAIServer:
             raise self._bug
         if not self._done and self._fatal is not None:
             if running := list(self._tasks):  # calls under way may still be answered
-                self._loop.run_until_complete(asyncio.wait(running, timeout=DRAIN))
+                self._loop.run_until_complete(asyncio.wait(running, timeout=self._limits.drain))
             if not self._done:
                 raise UserError(self._fatal)
         while self._done:
@@ -169,7 +169,7 @@ class OpenAIServer:
     async def _wait_for_probe(self, server: Server) -> None:
         server.unprobed += 1
         if server.unprobed > BEFORE_PROBE:
-            await server.structured.known(PROBE_WAIT)
+            await server.structured.known(self._limits.probe_wait)
 
     async def _once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
         """One try; None if the run is ending. Raises: RetryableError, FatalError."""
@@ -218,7 +218,7 @@ class OpenAIServer:
         """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused."""
         try:
             async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
-                reply = Reply(response.status, response.headers, await _text(response))
+                reply = Reply(response.status, response.headers, await _text(response, self._limits.reply_bytes))
         except aiohttp.ClientConnectorError as err:
             why = said(str(getattr(err, "os_error", None) or err), self._key)
             raise RetryableError(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
@@ -248,10 +248,10 @@ class OpenAIServer:
         self._pool.close()
 
 
-async def _text(response: aiohttp.ClientResponse) -> str:
+async def _text(response: aiohttp.ClientResponse, limit: int) -> str:
     body = bytearray()
     async for block in response.content.iter_any():
         body += block
-        if len(body) > MOST_BYTES:
-            raise RetryableError(f"reply too long: more than {MOST_BYTES} bytes", expensive=True)
+        if len(body) > limit:
+            raise RetryableError(f"reply too long: more than {limit} bytes", expensive=True)
     return body.decode("utf-8", errors="replace")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 
 RECENT = 50  # number of latest calls over which the share of refused ones is taken
 TOO_MANY = 0.2  # share of refused calls above which the server is overloaded; a few per cent are normal
@@ -73,11 +74,13 @@ class Pace:
         self._fill()
 
 
-def pause(first: float, attempt: int, asked: float | None) -> float:
+def pause(
+    first: float, attempt: int, asked: float | None, draw: Callable[[float, float], float] = random.uniform
+) -> float:
     """Seconds to wait after failed try number `attempt` (from 0): doubled each time, with jitter so that calls spread out.
 
     `asked` is the pause that the server asks for. It lengthens the pause and never shortens it: a server that is down and
     asks for no pause would use up all tries.
     """
-    backoff = min(first * 2.0**attempt, LONGEST_PAUSE) * random.uniform(*JITTER)
-    return backoff if asked is None else max(backoff, min(max(asked, 0.0), LONGEST_PAUSE) * random.uniform(1.0, 1.1))
+    backoff = min(first * 2.0**attempt, LONGEST_PAUSE) * draw(*JITTER)
+    return backoff if asked is None else max(backoff, min(max(asked, 0.0), LONGEST_PAUSE) * draw(1.0, 1.1))

@@ -1,0 +1,219 @@
+"""The object in the text of an answer, and answers of every form."""
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from targen.llm.messages import Answer, answer_from_completion, read_object
+from targen.runtime.errors import RowError
+from tests.support.commands import lines, reply
+from tests.support.fake_model import FakeModel
+from tests.support.faulty_server import completion, run, step_of
+
+PAIR = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}} | {
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
+
+
+SEEDS = {
+    "type": "object",
+    "properties": {"seeds": {"type": "array", "items": PAIR}},
+    "required": ["seeds"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "x", "b": "y"}',
+        'Sure! {"a": "x", "b": "y"} Is it what you want?',
+        '```json\n{"a": "x", "b": "y"}\n```',
+        '<think>First {"a": "1", "b": "2"} came to mind.</think>\n{"a": "x", "b": "y"}',
+        'The template opened it: {"a": "1"} no.</think>{"a": "x", "b": "y"}',
+        '<think>one</think><think>{"a": "1", "b": "2"}</think>{"a": "x", "b": "y"}<think>done',
+        '{} {"a": 1, "b": "y"} {"a": "x", "b": "y"} {"a": "later", "b": "later"}',
+        '{"a": "x", "b": "y", "confidence": 0.9, "notes": {"c": []}}',
+        '{"a": "x", "b": "y",}',
+        "{'a': 'x', 'b': 'y'}",
+        '{"a": "x", "b": "y" // the end\n}',
+        '{"a": "x", "b": "y"',
+        '```\n{"a": "x", "b": "y"\n```',
+        '{see below} {"a": "x", "b": "y"}',
+    ],
+)
+def test_an_object_is_found_wherever_it_stands(text: str) -> None:
+    assert read_object(Answer("id", text, "stop", {}, ""), PAIR) == {"a": "x", "b": "y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "reason"),
+    [
+        ('{"a": "x", "b": "y"', "", "no JSON object"),  # nobody said that it was finished
+        ('{"a": "x", "b": "the man', "stop", "no JSON object"),
+        ('{"a": "x", "b": "y"}', "length", "cut at max_tokens"),
+        ('{"a": , "b": "y"}', "stop", "no JSON object"),
+        ('{"a": "x"}', "stop", "does not fit the schema: the object: required"),
+        ('{"a": "x", "b": null}', "stop", "does not fit the schema: b: type"),
+        ('{"a": "x", "b": 5}', "stop", "does not fit the schema: b: type"),
+        ('<think>{"a": "x", "b": "y"}', "stop", "no JSON object"),
+        ('{"a": "x", "b": "\\ud83d"}', "stop", "half a character"),
+        (" \n", "stop", "empty"),
+        ("I cannot do this.", "refusal", "refused"),
+        ("", "tool_calls", "tool call"),
+        ("", "content_filter", "content filter"),
+    ],
+)
+def test_nothing_is_made_up(text: str, finish_reason: str, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        read_object(Answer("id", text, finish_reason, {}, ""), PAIR)
+
+
+def test_unknown_keys_are_left_out_at_any_depth_and_values_stay_as_they_are() -> None:
+    text = '{"seeds": [{"a": "</think>{\\"a\\"}", "b": "don\'t,\\n\\u2028]", "c": 1}], "d": {"a": "1", "b": "2"}}'
+    found = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
+    assert found == {"seeds": [{"a": '</think>{"a"}', "b": "don't,\n\u2028]"}]}
+
+
+def test_damage_within_a_list_is_mended_as_a_whole() -> None:
+    text = '{"seeds": [{"a": "x", "b": "y"}, {"a": "he said "no" to me", "b": "y",},]}'
+    found = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
+    assert found == {"seeds": [{"a": "x", "b": "y"}, {"a": 'he said "no" to me', "b": "y"}]}
+
+
+MEGABYTE = 10**6
+
+
+GARBAGE = [
+    "{",
+    " ",
+    "[",
+    '{"',
+    '{"a":',
+    "{ ",
+    "{}",
+    '{"a":1}',
+    '"',
+    "<think>",
+    "</think>",
+    '{"a":[',
+    '{"a":[1,',
+    "\\",
+    "1",
+]
+
+
+@pytest.mark.parametrize("unit", [*GARBAGE, '{"a": "x", "b": 1}', '{"a":"', "{'a':", "(", "```"])
+@pytest.mark.parametrize("start", ["", '{"a":', '{"a": "x", "b": '])
+def test_a_megabyte_of_garbage_is_judged_at_once(unit: str, start: str) -> None:
+    for size in (MEGABYTE, 12_000):
+        text = start + (unit * (size // len(unit)))
+        begin = time.thread_time()  # of this thread alone; work that grows with the square would take hours
+        for whole in (text, text + "}" * text.count("{")):
+            with contextlib.suppress(RowError):
+                read_object(Answer("id", whole, "stop", {}, ""), PAIR)
+        assert time.thread_time() - begin < 10.0
+
+
+def test_what_can_be_read_of_the_answers_on_record_is_read_anew_without_a_request(tmp_path: Path, serve) -> None:
+    """As a better reader would find more in them, it is given more to find."""
+
+    def damaged(number: int, handler) -> bool:
+        if number == 0 or step_of(server.bodies[number - 1]) != "generation" or len(done) == 3:
+            return False
+        done.append(number)
+        answer = FakeModel().complete(server.bodies[number - 1])
+        content = answer["choices"][0]["message"]["content"]
+        reply(handler, 200, completion(content.replace("{", "(")))
+        return True
+
+    server, done = serve(FakeModel()), []
+    server.misbehave = damaged
+    before = run(tmp_path, server, "synth.self_correct=off", "generator.concurrency=1")
+    asked = len(server.bodies)
+    assert before["rte/rejects.jsonl"].count(b"no JSON object") == 3
+    calls = tmp_path / "calls" / "rte.jsonl"
+    calls.write_text(calls.read_text().replace('"text": "(', '"text": "{').replace('.\\"}"', '.\\",}"'))
+    after = run(tmp_path, server, "synth.self_correct=off", "generator.concurrency=1")
+    assert after["rte/rejects.jsonl"] == b"" and len(server.bodies) == asked
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "finish_reason"),
+    [
+        ({"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}, "I will not.", "refusal"),
+        ({"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}, "ab", ""),
+        ({"message": {"content": [{"type": "refusal", "refusal": "No."}]}, "finish_reason": "stop"}, "No.", "refusal"),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, "", "stop"),
+        ({"message": {"content": "{"}, "finish_reason": "length"}, "{", "length"),
+        ({"message": {"content": None, "tool_calls": [{"id": "1"}]}, "finish_reason": "stop"}, "", "tool_calls"),
+        ({"message": {"content": {"a": "x"}}, "finish_reason": None}, '{"a": "x"}', ""),
+    ],
+)
+def test_messages_of_every_kind(choice: Any, text: str, finish_reason: str) -> None:
+    found = answer_from_completion("id", {"choices": [choice], "model": "m"})
+    assert (found.text, found.finish_reason, found.usage) == (text, finish_reason, {})
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": "12", "completion_tokens": 3.0}, {"prompt_tokens": 12, "completion_tokens": 3}),
+        ({"prompt_tokens": "many", "completion_tokens": None}, {}),
+        ({"prompt_tokens": -1, "completion_tokens": 10**30}, {}),
+        ([1, 2], {}),
+        (None, {}),
+    ],
+)
+def test_usage_of_every_kind(usage: Any, counts: dict[str, int]) -> None:
+    choice = {"message": {"content": "x"}, "finish_reason": "stop"}
+    assert answer_from_completion("id", {"choices": [choice], "usage": usage}).usage == counts
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [None]}, [], None]
+)
+def test_a_body_without_a_message_is_no_answer(body: Any) -> None:
+    with pytest.raises(ValueError, match="not a chat completion"):
+        answer_from_completion("id", body)
+
+
+def test_answers_without_an_object_are_recorded_and_rejected_and_bodies_without_one_asked_again(
+    tmp_path: Path, serve
+) -> None:
+    strange = [
+        completion(None, choices=[{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]),
+        completion(""),
+        completion("{", "length"),
+        completion(None, "content_filter"),
+        completion(None, "tool_calls"),
+        completion("x", choices=[]),
+    ]
+    again: list[str] = []
+
+    def misbehave(number: int, handler) -> bool:
+        if number and step_of(server.bodies[number - 1]) == "generation" and strange:
+            again.extend([json.dumps(server.bodies[number - 1])] * (len(strange) == 1))
+            reply(handler, 200, strange.pop(0))
+            return True
+        return False
+
+    server = serve(FakeModel())
+    server.misbehave = misbehave
+    run(tmp_path, server, "generator.concurrency=1", "synth.max_attempts=9")
+    rejects = lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")
+    assert {reject["reason"] for reject in rejects} == {
+        "model refused to answer",
+        "answer is empty",
+        "answer was cut at max_tokens",
+        "answer was withheld by the provider's content filter",
+        "answer is a tool call",
+    }
+    assert "I will not." in {reject["text"] for reject in rejects}
+    assert len(server.bodies) == len(lines(tmp_path / "calls" / "rte.jsonl")) + 1
+    assert [json.dumps(body) for body in server.bodies].count(again[0]) == 2
