@@ -24,7 +24,7 @@ HELP = """python -m eval.analyze: measures difficulty, diversity, bias, correctn
   python -m eval.analyze a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  compares two data sets: DIR/CB/train.jsonl, or a run's synthetic/
   python -m eval.analyze sheet=FILE [+experiment=NAME] ...              reads a sheet of the human check after it was filled in
 
-  analysis.parts=[lexical,semantic,bias,correctness,contamination,difficulty]   all keys: conf/analysis/default.yaml
+  analysis.parts=[lexical,semantic,bias,correctness,contamination,difficulty,fidelity]   all keys: conf/analysis/default.yaml
 """
 
 

@@ -7,6 +7,7 @@ from eval.analysis.measures.bias import bias
 from eval.analysis.measures.contamination import contamination
 from eval.analysis.measures.correctness import correctness
 from eval.analysis.measures.difficulty import difficulty
+from eval.analysis.measures.fidelity import fidelity
 from eval.analysis.measures.lexical import lexical
 from eval.analysis.measures.semantic import semantic
 from eval.analysis.results import AnalysisResult
@@ -31,5 +32,6 @@ PARTS: dict[str, Callable[[PartInput], AnalysisResult]] = {
     "bias": lambda given: bias(given.pair, given.settings.analysis),
     "correctness": lambda given: correctness(given.settings, given.pair, given.in_run),
     "contamination": lambda given: contamination(given.pair, given.settings.analysis),
+    "fidelity": lambda given: fidelity(given.pair, given.settings.analysis),
     "difficulty": lambda given: difficulty(given.settings, given.pair, given.stop),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
 from eval.analysis.figures.figures import draw_analyses
+from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput
 from eval.analysis.results import AnalysisResult, Missing, combined
@@ -23,9 +24,11 @@ MIN_ROWS_FOR_INTERVALS = 4
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError if a model does not exist, before the first row is read."""
+    """Raises: UserError if a model or a field of a cue does not exist, before the first row is read."""
     if "semantic" in settings.analysis.parts:
         embedder_of(settings.analysis.embedder)
+    if "fidelity" in settings.analysis.parts:
+        check_cues(settings.tasks.values())
     models = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
     if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(

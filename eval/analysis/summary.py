@@ -12,6 +12,7 @@ from targen.runtime.jsonl import Json
 from targen.text.markdown import markdown_table
 
 ABSENT = "--"
+SHOWN_CUES = 6  # per label
 VERSION = 2  # of the format of <run.dir>/analysis/<task>.json
 
 
@@ -63,7 +64,7 @@ def _finite(value: Any) -> Any:
 
 
 def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
-    """The section of a task in summary.md. Nothing in it was written by a model."""
+    """The section of a task in summary.md. Of what models wrote it has single words only."""
     sets = pair.sets
     names = [f"{side}: {escaped(sets[side].name) if side in sets else ABSENT}" for side in SIDES]
     origins = [f"- {side} is {escaped(data_set.origin)}, {len(data_set.rows)} rows" for side, data_set in sets.items()]
@@ -74,12 +75,41 @@ def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
     if result.measures:
         header = ["measure", *names, "b - a", "n"]
         blocks.append(markdown_table(header, map(_cells, result.measures), numeric=range(1, len(header))))
+    blocks += _fidelity(result.details.get("fidelity", {}))
     if human is not None:
         share = Interval(human["value"], human["low"], human["high"])
         blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {shown(share)}.")
     if result.missing:
         blocks.append("\n".join(f"- missing: {missing.part}: {escaped(missing.why)}" for missing in result.missing))
     return "\n\n".join(blocks) + "\n"
+
+
+def _fidelity(details: Json) -> list[str]:
+    """The cues with the largest differences between both sets, and the words that tell them apart."""
+    blocks = []
+    cues = details.get("cues", {"structures": {}, "words": {}})
+    for label, structures in cues["structures"].items():
+        header = [f"rows of {escaped(label)}" if label != "all" else "all rows", "a", "b", "z of b - a"]
+        lines = [
+            (escaped(cue["cue"]), _cue(cue["a"], cue["unit"]), _cue(cue["b"], cue["unit"]), f"{cue['z']:+.1f}")
+            for cue in structures[:SHOWN_CUES]
+        ]
+        blocks.append(markdown_table(header, lines, numeric=range(1, len(header))))
+    for label, words in cues["words"].items():
+        told = "; ".join(
+            f"{escaped(word['word'])} {word['a']['share']:.0%} / {word['b']['share']:.0%} ({word['z']:+.1f})"
+            for word in words[:SHOWN_CUES]
+        )
+        if told:
+            blocks.append(f"Words that go differently with {escaped(label)}, in a / in b (z): {told}.")
+    for side, terms in details.get("tells_apart", {}).items():
+        told = "; ".join(f"{escaped(term['term'])} {term['a']}/{term['b']}" for term in terms[: 2 * SHOWN_CUES])
+        blocks.append(f"Gives away {side}, rows of a/b that have it: {told}.")
+    return blocks
+
+
+def _cue(values: Json, unit: str) -> str:
+    return f"{values['mean']:.0%}" if unit == "share" else f"{values['mean']:.1f} ± {values['sd']:.1f}"
 
 
 def _cells(measure: Measure) -> tuple[str, ...]:

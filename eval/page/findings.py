@@ -13,6 +13,7 @@ TITLES = {
     "lexical": "Lexical diversity",
     "semantic": "Semantic diversity",
     "difficulty": "Difficulty",
+    "fidelity": "Fidelity",
     "bias": "Bias",
     "correctness": "Correctness",
     "contamination": "Contamination",

@@ -45,10 +45,11 @@ from targen.config.settings import Settings
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
 from targen.runtime.randomness import rng
+from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
 from tests.support.scored_runs import SPECS, Made, gold_of, write_run
 from tests.support.scored_runs import answers as made_up_answers
-from train.data.rendering import answers, cued_prompt, encoder_texts, prompt
+from train.data.rendering import answers, cued_prompt, prompt
 from train.families.decoder import DecoderFamily
 from train.families.encoder import TRUNCATION, EncoderFamily
 from train.families.seq2seq import Seq2SeqFamily

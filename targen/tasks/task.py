@@ -4,6 +4,7 @@ By default rows are named texts and a label, as in RTE: `{"premise": "Dana Reeve
 "label": "not_entailment", "idx": 0}`. A format that needs code has a subclass in targen/tasks/formats/<name>.py.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,6 +62,20 @@ class EncoderInput:
     cut: Literal["end", "beginning"] = "end"
 
 
+@checked_dataclass(frozen=True, config=STRICT)
+class Cue:
+    """A property of a row that may go with its label: `pattern`, a regular expression, found in `field`, or in any text of the row."""
+
+    pattern: str
+    field: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as err:
+            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {err}") from None
+
+
 @dataclass(frozen=True)
 class LabelCell:
     """A label with its fixed variant (COPA: cause or effect): the unit in which rows are balanced."""
@@ -115,6 +130,7 @@ class Task:
     variants: dict[str, list[str]] = field(default_factory=dict)
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
+    cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
 
     @cached_property

@@ -9,24 +9,6 @@ CUE, INSTRUCTION_CUE = "Answer:", "Output:"  # the last words of a prompt that i
 QUOTES = "\"'`“”‘’«»"
 
 
-def encoder_texts(task: Task, example: Example) -> list[tuple[str, str]]:
-    """Pairs of texts: one for a task with labels, one per choice if each choice is scored."""
-    if task.choices == "labels":
-        return [(task.encoder.first.format(**example.fields), task.encoder.second.format(**example.fields))]
-    return [
-        (
-            _with_choice(task, task.encoder.first, example, choice),
-            _with_choice(task, task.encoder.second, example, choice),
-        )
-        for choice in example.choices
-    ]
-
-
-def _with_choice(task: Task, template: str, example: Example, choice: str) -> str:
-    """The template filled in; a placeholder of the query (ReCoRD) becomes the choice."""
-    return task.with_choice(template.format(**example.fields, choice=choice), choice)
-
-
 def prompt(task: Task, example: Example) -> str:
     """The example as one text for a model that answers in words: the question, its possible answers, the instance.
 

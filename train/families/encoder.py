@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
+from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from train.data.rendering import encoder_texts
 from train.families.base import Batch, Encoded, ExampleLosses, Family, of_type
 from train.inference.batching import ItemSize, length_batches
 from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, config_of, load

@@ -14,7 +14,7 @@ TwoOrMore = Annotated[int, Field(ge=2)]
 class Analysis:
     """Which properties of the data are measured, and on how many rows."""
 
-    parts: list[Literal["lexical", "semantic", "bias", "correctness", "contamination", "difficulty"]]
+    parts: list[Literal["lexical", "semantic", "bias", "correctness", "contamination", "difficulty", "fidelity"]]
     """What `python -m eval.analyze` measures."""
     size: Count | None
     """Rows per set at most, drawn by `seed`; null: all. Both sets get as many rows as the smaller one has."""
@@ -32,6 +32,8 @@ class Analysis:
     """difficulty: number of folds. The PVI of each fold comes from models trained on the others."""
     difficulty_rows: TwoOrMore
     """difficulty: rows per set at most."""
+    fidelity_rows: TwoOrMore
+    """fidelity: rows per set at most."""
     spacy_model: Name
     """Model that finds named entities; install it with: python -m spacy download en_core_web_sm."""
     entity_rows: Count

@@ -10,11 +10,11 @@ from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import CONF
+from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.formats.wsc import find_span
 from targen.tasks.task import Task
 from targen.text.normalise import is_form_of
 from tests.support.commands import ORIGINALS, TASKS, settings
-from train.data.rendering import encoder_texts
 
 SPECS = settings().tasks
 CONF_TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))

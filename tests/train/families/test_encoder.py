@@ -10,10 +10,11 @@ import torch
 from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.errors import UserError
+from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example
 from tests.support.commands import ORIGINALS, settings
 from tests.support.small_data import small_overrides
-from train.data.rendering import encoder_texts, fewer_choices
+from train.data.rendering import fewer_choices
 from train.families.encoder import EncodedPairs, EncoderFamily, example_logits
 from train.grid.arms import training_rows
 from train.grid.cells import cells

@@ -12,10 +12,11 @@ from transformers import BertConfig, BertForMaskedLM, GPTNeoXConfig, GPTNeoXForC
 
 from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
+from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example
 from tests.support.commands import command, files, settings
 from tests.support.small_data import SPECS, examples_of, small_overrides, small_run
-from train.data.rendering import encoder_texts, prompt
+from train.data.rendering import prompt
 from train.families.decoder import DecoderFamily
 from train.families.encoder import EncoderFamily
 from train.models.byte_tokenizer import byte_tokenizer

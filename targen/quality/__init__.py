@@ -1,0 +1,1 @@
+"""How good a data set is, without original rows: what small students learn from it."""

@@ -1,0 +1,130 @@
+"""Cross-validated scores of students, with intervals from a bootstrap over groups of rows."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targen.quality.instances import Instance, folds_of
+from targen.quality.students import Numbers, Student, answers
+
+FOLDS = 5
+RESAMPLES = 1000
+BOUNDS = (0.025, 0.975)
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a student answered to a question it was not taught, and the probability it gave the gold answer."""
+
+    predicted: int
+    gold: tuple[int, ...]
+    probability: float
+    group: int
+    row: int
+
+    @property
+    def is_right(self) -> bool:
+        return self.predicted in self.gold
+
+
+@dataclass(frozen=True)
+class ScoreSample:
+    """A score and the same score of each resample."""
+
+    value: float
+    resampled: Numbers
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        low, high = np.quantile(self.resampled, BOUNDS)
+        return float(low), float(high)
+
+
+def folds(instances: Sequence[Instance], draws: Random, count: int = FOLDS) -> list[int]:
+    """The fold of each question: stratified by answer, groups whole."""
+    strata = [instance.gold[0] if len(instance.options) == 1 else 0 for instance in instances]
+    return folds_of(strata, [instance.group for instance in instances], count, draws)
+
+
+def cross_validated(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[Answer]:
+    """The answer to every question, from a student that was taught the other folds."""
+    return transferred(student, instances, fold_of, instances, fold_of)
+
+
+def transferred(
+    student: Student,
+    taught: Sequence[Instance],
+    taught_folds: Sequence[int],
+    asked: Sequence[Instance],
+    asked_folds: Sequence[int],
+) -> list[Answer]:
+    """The answers of students to the questions of one fold, taught the other folds of another set.
+
+    Such a student has seen as many rows as one that is cross-validated, so that both can be compared.
+    """
+    found: dict[int, Answer] = {}
+    with single_threaded():
+        for fold in sorted(set(asked_folds)):
+            train = [instance for instance, number in zip(taught, taught_folds, strict=True) if number != fold]
+            held = [index for index, number in enumerate(asked_folds) if number == fold]
+            predictions = answers(student, train, [asked[index] for index in held])
+            for index, probabilities in zip(held, predictions, strict=True):
+                found[index] = _answer(asked[index], probabilities)
+    return [found[index] for index in range(len(asked))]
+
+
+def single_threaded() -> AbstractContextManager[None]:
+    """A context in which linear algebra uses one thread, so that sums do not depend on the number of cores."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[None] = threadpool_limits(1)
+    return limits
+
+
+def _answer(instance: Instance, probabilities: Numbers) -> Answer:
+    gold = float(sum(probabilities[answer] for answer in instance.gold))
+    return Answer(int(probabilities.argmax()), instance.gold, gold, instance.group, instance.row)
+
+
+def group_weights(answered: Sequence[Answer], draws: Random, resamples: int = RESAMPLES) -> Ints:
+    """How often each answer is drawn in each resample of its groups, `(resamples, answers)`."""
+    numbers = sorted({answer.group for answer in answered})
+    position = {group: index for index, group in enumerate(numbers)}
+    generator = np.random.default_rng(draws.getrandbits(64))
+    count = len(numbers)
+    drawn = generator.integers(0, count, (resamples, count))
+    times = np.zeros((resamples, count), dtype=np.int64)
+    np.add.at(times, (np.arange(resamples)[:, None], drawn), 1)
+    return times[:, [position[answer.group] for answer in answered]]
+
+
+def accuracy(answered: Sequence[Answer], weights: Ints) -> ScoreSample:
+    """The share of right answers."""
+    right = np.array([answer.is_right for answer in answered], dtype=np.int64)
+    return ScoreSample(float(right.mean()), weights @ right / np.maximum(weights.sum(axis=1), 1))
+
+
+def macro_f1(answered: Sequence[Answer], labels: int, weights: Ints) -> ScoreSample:
+    """The mean F1 of the labels that occur."""
+    gold = np.array([answer.gold[0] for answer in answered])
+    predicted = np.array([answer.predicted for answer in answered])
+    whole = np.ones((1, len(answered)), dtype=np.int64)
+    value, resampled = (_macro_f1(gold, predicted, labels, times) for times in (whole, weights))
+    return ScoreSample(float(value[0]), resampled)
+
+
+def _macro_f1(gold: Ints, predicted: Ints, labels: int, weights: Ints) -> Numbers:
+    scores, present = [], []
+    for label in range(labels):
+        is_gold, is_predicted = gold == label, predicted == label
+        hits = weights @ (is_gold & is_predicted)
+        gold_count, predicted_count = weights @ is_gold, weights @ is_predicted
+        scores.append(2 * hits / np.maximum(gold_count + predicted_count, 1))
+        present.append(gold_count > 0)
+    occurs = np.array(present)
+    return np.asarray((np.array(scores) * occurs).sum(axis=0) / np.maximum(occurs.sum(axis=0), 1))

@@ -1,0 +1,169 @@
+"""Small students: logistic regression on words, or on the embeddings of a frozen encoder.
+
+A student answers questions from the two texts of an encoder. If the answers are labels, it is a classifier; if they are
+choices, it learns what tells a right choice from a wrong one of the same question, and the choice with the highest
+score is its answer.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targen.quality.instances import Instance
+
+Numbers = NDArray[np.float64]
+Texts = tuple[str, ...]
+_TOKEN = re.compile(r"\w+(?:['’]\w+)*|[?!]")
+OVERLAP_STEPS = 5  # of the share of the second text's words that the first has
+
+
+class Student(Protocol):
+    """`features(train, test)` are two matrices with a row per tuple of texts; only `train` may decide what they contain."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def strength(self) -> float:
+        """C of the logistic regression."""
+
+    def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]: ...
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text in lower case, and its question and exclamation marks."""
+    return _TOKEN.findall(text.lower())
+
+
+@lru_cache(maxsize=20_000)
+def terms(texts: Texts) -> list[str]:
+    """Words and pairs of neighbouring words, marked by the number of their text, and how many words two texts share."""
+    found: list[str] = []
+    by_text = [tokens(text) for text in texts]
+    for number, text_tokens in enumerate(by_text, start=1):
+        found += [f"{number}:{token}" for token in text_tokens]
+        found += [f"{number}:{first} {second}" for first, second in pairwise(text_tokens)]
+    for (one, first), (two, second) in combinations(enumerate(map(set, by_text), start=1), 2):
+        if first and second:
+            found.append(f"{one}+{two}:shares {len(first & second) * OVERLAP_STEPS // len(second)}/{OVERLAP_STEPS}")
+    return found
+
+
+@dataclass(frozen=True)
+class BagOfWords:
+    """TF-IDF of words and pairs of words per text."""
+
+    name: str = "bag of words"
+    strength: float = 10.0
+
+    def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]:
+        vectorizer = vectorizer_of()
+        return vectorizer.fit_transform(train), vectorizer.transform(test)
+
+
+def vectorizer_of() -> Any:
+    """A TF-IDF vectorizer of pairs of texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(analyzer=terms, sublinear_tf=True)
+
+
+@dataclass(frozen=True)
+class LinearOnEncoder:
+    """The embeddings u and v of both texts as [u, v, |u - v|, u * v]. Source: A. Conneau et al., arXiv 1705.02364."""
+
+    embed: Callable[[Sequence[str]], Numbers]
+    name: str = "encoder"
+    strength: float = 0.01
+
+    def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]:
+        taught, tested = self._of(train), self._of(test)
+        mean, spread = taught.mean(axis=0), taught.std(axis=0) + 1e-6
+        return (taught - mean) / spread, (tested - mean) / spread
+
+    def _of(self, rows: Sequence[Texts]) -> Numbers:
+        embedded = [self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))]
+        crossed = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
+        return np.hstack([*embedded, *crossed])
+
+
+def classifier(strength: float, intercept: bool = True) -> Any:
+    """The logistic regression of all students; each label has the same weight, however many rows it has."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, class_weight="balanced", max_iter=2000, fit_intercept=intercept)
+
+
+def answers(student: Student, train: Sequence[Instance], test: Sequence[Instance]) -> list[Numbers]:
+    """For each test question the probabilities of its answers, from a student that was taught the training questions."""
+    if not test:
+        return []
+    taught, tested = ([pair for instance in instances for pair in instance.options] for instances in (train, test))
+    train_features, test_features = student.features(taught, tested)
+    if all(len(instance.options) == 1 for instance in (*train, *test)):
+        return _labels(student, train, test, train_features, test_features)
+    return _choices(student, train, test, train_features, test_features)
+
+
+def _labels(
+    student: Student, train: Sequence[Instance], test: Sequence[Instance], train_features: Any, test_features: Any
+) -> list[Numbers]:
+    gold = np.array([instance.gold[0] for instance in train])
+    probabilities = np.zeros((len(test), test[0].answers))
+    known = sorted(set(gold.tolist()))
+    if len(known) == 1:
+        probabilities[:, known[0]] = 1.0
+    else:
+        taught, asked = in_row_space(train_features, test_features)
+        model = classifier(student.strength).fit(taught, gold)
+        probabilities[:, model.classes_] = model.predict_proba(asked)
+    return list(probabilities)
+
+
+def _choices(
+    student: Student, train: Sequence[Instance], test: Sequence[Instance], train_features: Any, test_features: Any
+) -> list[Numbers]:
+    """Pairwise: the differences right - wrong and wrong - right are two classes. Source: R. Herbrich et al. (2000)."""
+    right, wrong, weights, start = [], [], [], 0
+    for instance in train:
+        others = [choice for choice in range(instance.answers) if choice not in instance.gold]
+        right += [start + instance.gold[0]] * len(others)
+        wrong += [start + choice for choice in others]
+        weights += [1 / len(others)] * len(others)
+        start += instance.answers
+    differences = train_features[right] - train_features[wrong]
+    taught, asked = in_row_space(differences, test_features)
+    classes = np.repeat([1, 0], len(right))
+    model = classifier(student.strength, intercept=False)
+    model.fit(np.vstack([taught, -taught]), classes, sample_weight=np.array(weights * 2))
+    scores = asked @ model.coef_[0]
+    found, start = [], 0
+    for instance in test:
+        own = scores[start : start + instance.answers]
+        exponentials = np.exp(own - own.max())
+        found.append(exponentials / exponentials.sum())
+        start += instance.answers
+    return found
+
+
+def in_row_space(train: Any, test: Any) -> tuple[Numbers, Numbers]:
+    """Both matrices in coordinates of the space that the training rows span: as many columns as training rows at most.
+
+    The weights of a regression with an L2 penalty lie in this space, so that it gives the same answers, faster.
+    """
+    if train.shape[1] <= train.shape[0]:
+        return _dense(train), _dense(test)
+    values, vectors = np.linalg.eigh(_dense(train @ train.T))
+    kept = values > values[-1] * 1e-10
+    axes = vectors[:, kept] / np.sqrt(values[kept])
+    return _dense(train @ train.T) @ axes, _dense(test @ train.T) @ axes
+
+
+def _dense(matrix: Any) -> Numbers:
+    return np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
