@@ -20,7 +20,6 @@ from train.families.checks import check_loadable
 from train.grid.cells import check_trained, done, trained_cells
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import check_answer_room
-from train.grid.losses import LOSSES
 from train.grid.pending_jobs import TrainContext, pending_jobs, steps_left
 from train.loop.saving import export_merged
 from train.runtime.processes import Processes, open_run_together
@@ -35,7 +34,7 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
     """
     processes, stop = processes or Processes(), stop or StopRequest()
     with ExitStack() as checkers_lock:
-        if settings.cell is not None and LOSSES[settings.train.loss].checkers and processes.first:
+        if settings.cell is not None and settings.train.checkers and processes.first:
             checkers_lock.enter_context(locked(settings.paths.root, _checkers_lock(settings), wait=True))
         processes.wait()
         _train(settings, processes, stop, checkers_lock)

@@ -51,7 +51,7 @@ def _mark(settings: Settings, cell: Cell) -> Json | None:
 
 def scoring_of(settings: Settings) -> str:
     """How predictions are made."""
-    return "class_head" if settings.model.family == "encoder" else settings.eval.scoring
+    return "class_head" if settings.model.has_head else settings.eval.scoring
 
 
 def shots_of(settings: Settings, cell: Cell) -> int:

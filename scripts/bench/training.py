@@ -30,6 +30,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from targen.config.loading import settings_from
+from targen.config.losses import LOSSES
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
@@ -40,7 +41,6 @@ from train.families.registry import family_named
 from train.grid.cells import cells
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import encode_for_training
-from train.grid.losses import LOSSES
 from train.grid.pending_jobs import TrainContext
 from train.grid.rows import TaskRows
 from train.loop.losses import cell_loss

@@ -7,8 +7,7 @@ not simply those of the original and the synthetic train split, train/grid/arms.
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
+from targen.config.validation import name_in
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,4 @@ ARMS = {
     )
 }
 
-
-def _known(name: str) -> str:
-    if name not in ARMS:
-        *first, last = map(repr, ARMS)
-        raise PydanticCustomError("literal_error", "unknown arm", {"expected": f"{', '.join(first)} or {last}"})
-    return name
-
-
-ArmName = Annotated[str, AfterValidator(_known)]
+ArmName = Annotated[str, name_in(ARMS)]

@@ -15,7 +15,7 @@ def original_train_task(settings: Settings, task: Task) -> Task:
 
 def needs_original(settings: Settings) -> bool:
     """Whether training reads the original train split."""
-    return settings.train.loss != "ce" or any(ARMS[name].uses_original for name in settings.arms)
+    return "original" in settings.train.checkers or any(ARMS[name].uses_original for name in settings.arms)
 
 
 def shows_original(settings: Settings) -> bool:

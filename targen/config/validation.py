@@ -1,8 +1,10 @@
 """Values from YAML as frozen, checked data; each value that does not fit is named by its key."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from targen.runtime.errors import UserError, did_you_mean
 
@@ -19,6 +21,18 @@ def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
             key = ".".join([where] * bool(where) + [str(part) for part in problem["loc"] if _is_key(part, values)])
             lines.setdefault(key, f"{key}: got {problem['input']!r}, expected {_expected(problem)}")
         raise UserError("\n".join(lines.values())) from None
+
+
+def name_in(registry: Mapping[str, object]) -> AfterValidator:
+    """Accepts the names of the registry; the error lists them."""
+
+    def known(name: str) -> str:
+        if name not in registry:
+            *first, last = map(repr, registry)
+            raise PydanticCustomError("literal_error", "unknown name", {"expected": f"{', '.join(first)} or {last}"})
+        return name
+
+    return AfterValidator(known)
 
 
 def _is_key(part: int | str, values: Any) -> bool:

@@ -60,7 +60,7 @@ def _models(settings: Settings) -> list[HubRequirement]:
         requirements.append(HubRequirement("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
     if phases & {"train", "evaluate"}:
         requirements += _of_model(settings.model, "model")
-    if "train" in phases and settings.train.loss != "ce" and settings.train.checker_model is not None:
+    if "train" in phases and settings.train.checkers and settings.train.checker_model is not None:
         requirements += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
     return [*requirements, *(_of_analysis(settings) if "analyze" in phases else ())]
 

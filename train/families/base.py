@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
-from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load_folder, load_tokenizer
+from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load, load_folder, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,9 +76,9 @@ class Family(ABC):
     lora_task: ClassVar[str]  # the task type by which peft knows it
     labels_per_item: ClassVar[int] = 1  # entries of `labels` behind one item of the loss's mean
 
-    @abstractmethod
     def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
         """The model to be finetuned on these tasks. Raises: UserError if it is missing or its checksum is wrong."""
+        return load(self.auto_class, model, self.traits, loading)
 
     def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded:
         """A model that was trained here. Raises: UserError if it cannot be read."""

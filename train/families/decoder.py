@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, cued_prompt, instruction_prompt
@@ -29,7 +28,7 @@ from train.families.text import (
     token_sums,
 )
 from train.inference.generation import StopAtLineEnd, generation_batches, greedy_texts
-from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load
+from train.models.loading import FamilyTraits, Loaded
 
 
 class DecoderFamily(TextFamily):
@@ -38,9 +37,6 @@ class DecoderFamily(TextFamily):
     traits = FamilyTraits(special_tokens=("eos",), pads_with_end=True)
     auto_class = AutoModelForCausalLM
     lora_task = "CAUSAL_LM"
-
-    def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
-        return load(self.auto_class, model, self.traits, loading)
 
     def encode(
         self,

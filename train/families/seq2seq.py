@@ -33,8 +33,9 @@ class Seq2SeqFamily(TextFamily):
     lora_task = "SEQ_2_SEQ_LM"
 
     def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
-        built = {"decoder_start_token_id": 0} if model.config is not None else {}  # T5 starts with its padding
-        return load(self.auto_class, model, self.traits, loading, **built)
+        """As Family; a model that is built from its sizes starts each answer with its padding, as T5 does."""
+        start = {"decoder_start_token_id": 0} if model.config is not None else {}
+        return load(self.auto_class, model, self.traits, loading, **start)
 
     def encode(
         self,
@@ -109,6 +110,7 @@ class Seq2SeqFamily(TextFamily):
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
     ) -> Iterator[tuple[int, str]]:
+        """As TextFamily; positions are relative, so only `max_new_tokens` limits a text."""
         loaded.model.eval()
         examples = of_type(EncodedText, encoded)
         for indices, tokens in generation_batches(examples, batch_size, max_new_tokens, None):

@@ -17,7 +17,6 @@ from targen.runtime.jsonl import Json, read_json
 from targen.runtime.paths import RunPaths
 from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Row
-from train.grid.losses import LOSSES
 from train.grid.self_instruct import instruction_task
 from train.models.checkpoints import MARKER, complete
 
@@ -144,7 +143,7 @@ def _task_fingerprint(settings: Settings, name: str) -> Json:
     """What a model is taught of a task beside its rows."""
     task = settings.tasks[name]
     layout: Json = {"encoder": asdict(task.encoder), "choices": task.choices}
-    if settings.model.family != "encoder":
+    if not settings.model.has_head:
         layout |= {
             "question": task.question,
             "instance": task.instance,
@@ -168,7 +167,7 @@ def _learning_settings(settings: Settings, cell: Cell) -> dict[str, Any]:
         idle |= {"instruct_examples"}
     if cell.arm != "mixed":
         idle |= {"mixed_original"}
-    if not LOSSES[train.loss].checkers:
+    if not train.checkers:
         idle |= {"checker_rows", "checker_model"}
     if train.validate_every is None:
         idle |= {"validate_on", "hold_out"}

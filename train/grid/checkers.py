@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 
 from targen.config.group_files import model_from_file
+from targen.config.losses import Checker
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
@@ -16,7 +17,6 @@ from targen.tasks.task import Task
 from train.grid.arms import training_rows
 from train.grid.cells import Cell, fingerprint, setting_name
 from train.grid.held_out import hold_out
-from train.grid.losses import LOSSES, Checker
 from train.grid.rows import TaskRows, drawn_original_rows, synthetic_rows
 
 
@@ -63,7 +63,7 @@ def _job(settings: Settings, cell: Cell, rows: tuple[TaskRows, ...]) -> Training
 def _checkers(settings: Settings, cell: Cell) -> tuple[TrainingJob, ...] | None:
     """The checkers of the cell's loss. None: they need original rows, and these are not available."""
     jobs = []
-    for checker in LOSSES[settings.train.loss].checkers:
+    for checker in settings.train.checkers:
         job = _checker(checker_settings(settings), replace(cell, arm=checker), checker)
         if job is None:
             return None
@@ -79,7 +79,7 @@ def checker_settings(settings: Settings) -> Settings:
         return replace(settings, train=train)
     model = model_from_file(train.checker_model)
     train = replace(train, learning_rate=model.learning_rate, precision=model.precision, init_from=None, lora=None)
-    train = replace(train, quantize=None, instruct=train.instruct and model.family != "encoder")
+    train = replace(train, quantize=None, instruct=train.instruct and not model.has_head)
     return replace(settings, train=train, model=model)
 
 

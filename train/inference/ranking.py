@@ -14,10 +14,14 @@ class Prompted(Protocol):
     """A prompt and its possible answers as token ids, each answer with its end token."""
 
     @property
-    def prompt(self) -> list[int]: ...
+    def prompt(self) -> list[int]:
+        """Token ids of the prompt."""
+        ...
 
     @property
-    def answers(self) -> tuple[list[int], ...]: ...
+    def answers(self) -> tuple[list[int], ...]:
+        """Token ids of every possible answer."""
+        ...
 
 
 # (prompts, answers of each) -> log-probability of each answer of each prompt, (answers,) each.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from targen.config.losses import LogWeights, Loss
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family
-from train.grid.losses import LogWeights, Loss
 from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
@@ -65,6 +65,7 @@ class WeightedLossTrainer(Trainer):  # type: ignore[misc]
     compute_loss_func: Any
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's loss; a batch without `checkers` is not weighted."""
         checkers = inputs.pop(CHECKERS, None)
         unweighted: Any = self.compute_loss_func
         self.compute_loss_func = partial(unweighted, checkers=checkers)

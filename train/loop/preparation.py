@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from targen.config.losses import LOSSES
 from targen.runtime.randomness import rng
 from targen.tasks.task import Example
 from train.families.base import Batch, Encoded, of_type
 from train.families.registry import family_named
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import EncodedExamples, encode_for_prediction, encode_for_training, log_truncated
-from train.grid.losses import LOSSES
 from train.grid.mixture import epoch_examples
 from train.grid.rows import stratified_sample
 from train.loop.losses import CHECKERS, UNWEIGHTED, cell_loss, log_probabilities
@@ -38,25 +38,29 @@ class PreparedCell:
 
 @dataclass(frozen=True)
 class CheckedExample:
-    """A training example with what the checkers say of it: see train.grid.losses.LogWeights; NaN: not weighted."""
+    """A training example with what the checkers say of it: see targen.config.losses.LogWeights; NaN: not weighted."""
 
     example: Encoded
     checkers: float
 
     @property
     def gold(self) -> int:
+        """As Encoded."""
         return self.example.gold
 
     @property
     def truncated(self) -> bool:
+        """As Encoded."""
         return self.example.truncated
 
     @property
     def sequence_count(self) -> int:
+        """As Encoded."""
         return self.example.sequence_count
 
     @property
     def length(self) -> int:
+        """As Encoded."""
         return self.example.length
 
 

@@ -153,6 +153,7 @@ class CellTrainer(WeightedLossTrainer):
         return measured
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Logs the figures, those of a training step with throughput and memory."""
         super().log(logs | self._throughput.take() if "loss" in logs else logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -203,16 +204,19 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         self._saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Writes the log up to the checkpoint that training resumes from; empty for a new cell."""
         if self._context.processes.first:
             with writing(self._path):
                 write_jsonl(self._path, state.log_history)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Appends the newest entry to the log."""
         if self._context.processes.first:
             with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(dumps(state.log_history[-1]) + "\n")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Reports progress, and sets in `control` what all processes do next: validate, save or stop."""
         if self._context.processes.first:
             losses = [entry["loss"] for entry in state.log_history[-2:] if "loss" in entry]
             self._context.progress.advance(f"{self._cell.name}{f', loss {losses[-1]:.3f}' if losses else ''}")

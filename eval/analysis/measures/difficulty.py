@@ -68,7 +68,7 @@ class ExampleInformation:
 def difficulty(settings: Settings, pair: SetPair, stop: StopRequest) -> AnalysisResult:
     """V-usable information, the PVI of every row, and the hardest and easiest rows. Raises: Stopped after a signal."""
     classifier = _classifier_settings(settings)
-    if classifier.model.family != "encoder":
+    if not classifier.model.has_head:
         why = f"{classifier.model.name} is not an encoder. Name one: analysis.model=deberta_v3_large"
         return not_measured(PART, why)
     folds = settings.analysis.folds

@@ -113,7 +113,7 @@ def embedder_of(name: str) -> Model:
     known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
     if name in known:
         model = model_from_file(name)
-        if model.family != "encoder" or model.path is None:
+        if not model.has_head or model.path is None:
             raise UserError(
                 f"analysis.embedder: got {name}, which is not a pretrained encoder. Set analysis.embedder=minilm."
             )

@@ -7,9 +7,11 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
+from targen.config.losses import LOSSES, Checker, LossName
 from targen.runtime.paths import CONF
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
+HEAD_FAMILIES = ("encoder",)  # families whose models score labels with a head and write no text
 LORA_DEFAULT = {"r": 16, "alpha": 32, "dropout": 0.05, "targets": "default"}
 
 
@@ -50,6 +52,11 @@ class Model:
     """true: load pickled weights, which can run code, if the repository has no safetensors."""
     remote_code: bool = False
     """true: run code from the model's repository."""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it scores labels or choices with a head; otherwise it answers in words."""
+        return self.family in HEAD_FAMILIES
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -110,7 +117,7 @@ class Train:
     """Positive examples per prompt: other training rows of the same task."""
     init_from: str | None
     """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
-    loss: Literal["ce", "imp", "dimp"]
+    loss: LossName
     """ce: cross-entropy; imp, dimp: a checker trained on original rows weights synthetic ones (arXiv 2410.21526)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Share of an example's target that is spread over its choices, or over the vocabulary if the model answers in
@@ -143,6 +150,11 @@ class Train:
     """Fraction of the training rows that is held out if train.validate_every is set."""
     launch: str | None
     """How training is launched: a file of conf/accelerate/ (ddp, fsdp, ...) or a path; null: one process."""
+
+    @property
+    def checkers(self) -> tuple[Checker, ...]:
+        """The rows that each checker of the loss is trained on; empty if the loss has no weights."""
+        return LOSSES[self.loss].checkers
 
     @field_validator("lora", mode="before")
     @classmethod

@@ -28,7 +28,7 @@ def _unknown_suite_tasks(settings: Settings) -> list[str]:
 PREDICTIONS = (
     Rule(
         "eval.scoring",
-        lambda s: s.eval.scoring != "rank" and s.model.family == "encoder",
+        lambda s: s.eval.scoring != "rank" and s.model.has_head,
         got="{eval.scoring} with the encoder {model.name}, which has a head over the labels and writes no text",
         what_to_do="Leave it out.",
     ),
@@ -63,7 +63,7 @@ OPENLLM = (
     ),
     Rule(
         "eval.openllm.suite",
-        lambda s: s.eval.openllm.suite is not None and s.model.family == "encoder",
+        lambda s: s.eval.openllm.suite is not None and s.model.has_head,
         got="{eval.openllm.suite} with the encoder {model.name}, which cannot continue a text",
         what_to_do="Choose another model, or set eval.openllm.suite=null.",
     ),

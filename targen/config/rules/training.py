@@ -21,11 +21,7 @@ def _names(group: str) -> list[str]:
 def _families() -> list[str]:
     """The families of the models in conf/model/."""
     files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((CONF / "model").glob("*.yaml"))]
-    return sorted({values["family"] for values in files})
-
-
-def _is_encoder(settings: Settings) -> bool:
-    return settings.model.family == "encoder"
+    return sorted({values["family"] for values in files if "family" in values})
 
 
 def _original_arms(settings: Settings) -> list[str]:
@@ -46,7 +42,7 @@ TRAINING_DATA = (
     ),
     Rule(
         "train.loss",
-        lambda s: s.data.source == "fixture" and s.train.loss != "ce",
+        lambda s: s.data.source == "fixture" and "original" in s.train.checkers,
         got="{train.loss} with data.source=fixture, which has no train split for its checker",
         what_to_do="Set train.loss=ce.",
     ),
@@ -89,7 +85,7 @@ INSTRUCTION_DATA = (
     ),
     Rule(
         "arms",
-        lambda s: _has_instruction_data(s) and _is_encoder(s),
+        lambda s: _has_instruction_data(s) and s.model.has_head,
         got="self_instruct with the encoder {model.name}, which cannot answer in words",
         what_to_do="Leave it out.",
     ),
@@ -107,7 +103,7 @@ INSTRUCTION_DATA = (
     ),
     Rule(
         "train.loss",
-        lambda s: _has_instruction_data(s) and s.train.loss != "ce",
+        lambda s: _has_instruction_data(s) and bool(s.train.checkers),
         got="{train.loss} with the arm self_instruct, whose rows no checker can judge",
         what_to_do="Set train.loss=ce.",
     ),
@@ -137,13 +133,13 @@ MODEL = (
     ),
     Rule(
         "arms",
-        lambda s: "none" in s.arms and _is_encoder(s),
+        lambda s: "none" in s.arms and s.model.has_head,
         got="none with the encoder {model.name}, whose untrained head answers at random",
         what_to_do="Leave none out.",
     ),
     Rule(
         "train.instruct",
-        lambda s: s.train.instruct and _is_encoder(s),
+        lambda s: s.train.instruct and s.model.has_head,
         got="true with the encoder {model.name}, which reads no instructions",
         what_to_do="Set train.instruct=false.",
     ),
@@ -164,19 +160,19 @@ MODEL = (
 LOSSES = (
     Rule(
         "train.loss",
-        lambda s: s.train.loss != "ce" and "original" in s.arms,
+        lambda s: bool(s.train.checkers) and "original" in s.arms,
         got="{train.loss} with the arm original, whose rows need no weights",
         what_to_do="Set 'arms=[synthetic]'.",
     ),
     Rule(
         "train.checker_model",
-        lambda s: s.train.checker_model is not None and s.train.loss == "ce",
-        got="{train.checker_model!r} with train.loss=ce, which has no checker",
+        lambda s: s.train.checker_model is not None and not s.train.checkers,
+        got="{train.checker_model!r} with train.loss={train.loss}, which has no checker",
         what_to_do="Leave it out.",
     ),
     Rule(
         "train.checker_model",
-        lambda s: s.train.loss != "ce" and s.train.checker_model not in (None, *_names("model")),
+        lambda s: bool(s.train.checkers) and s.train.checker_model not in (None, *_names("model")),
         got="{train.checker_model!r}",
         expected="a file of conf/model/",
         what_to_do=lambda s: did_you_mean(s.train.checker_model or "", _names("model")),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from targen.config.losses import LOSSES
 from targen.config.settings import Settings
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
@@ -20,7 +21,6 @@ from train.families.registry import family_named
 from train.families.seq2seq import Seq2SeqFamily
 from train.grid.cells import cells
 from train.grid.checkers import TrainingJob, training_job
-from train.grid.losses import LOSSES
 from train.grid.pending_jobs import TrainContext
 from train.loop.losses import CHECKERS, UNWEIGHTED, batch_loss, example_weights, log_probabilities
 from train.loop.preparation import prepare
