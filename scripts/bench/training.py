@@ -1,12 +1,13 @@
-"""How fast training is: ratios measured in one run, on this machine, on the same rows, batches and loss.
+"""Speed of training as ratios, measured in one run on the same rows with the same batch size and loss.
 
-    python scripts/bench/training.py                        # all
-    python scripts/bench/training.py tiny_encoder start     # some; more: minilm, tiny_seq2seq, tiny_decoder
+    python scripts/bench/training.py                        # everything
+    python scripts/bench/training.py tiny_encoder start     # some of: start, tiny_encoder, tiny_seq2seq, tiny_decoder, minilm
 
-Rows are RTE's own training rows where `RTE_TRAIN` names a file of them in the official format, else this project's few rows
-again and again. The Trainer beside ours gets the same examples, batch size, loss and optimizer: once padded to the full
-length, as the GLUE example of transformers does it, once padded to the longest of a batch with batches of like length.
-The three take turns and the best of each counts, so that other work on the machine falls on all.
+`RTE_TRAIN` names a file of RTE's training rows in the official format; without it, the few rows of this project's fixture
+are repeated. Our trainer is compared with the plain transformers Trainer on the same examples, loss and optimizer: once
+padded to a fixed length, as in the GLUE example of transformers, and once padded to the longest example of a batch, with
+examples of similar length batched together. The three take turns, and the best round of each counts, so that other load
+on the machine affects all of them.
 """
 
 import os
@@ -23,8 +24,9 @@ STARTED = time.monotonic()
 
 from targen.runtime.subprocesses import MALLOC
 
-if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # for all three, as the phases of a run have it
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})  # read when a process starts
+if __name__ == "__main__" and not MALLOC.items() <= os.environ.items():  # as in the phases of a run
+    # the allocator reads these variables only at the start of a process
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **MALLOC})
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
@@ -36,6 +38,7 @@ from targen.data.original import FIXTURE, read_rows
 from targen.runtime.cli import compose
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
+from targen.tasks.task import Row, Task
 from train.families.base import IGNORED
 from train.families.registry import family_named
 from train.grid.cells import cells
@@ -49,30 +52,32 @@ from train.loop.trainer import CellTrainer
 from train.run import train
 from train.runtime.processes import Processes
 
-LENGTH = 128  # tokens, of the GLUE example
-BYTES = 512  # for the models whose tokens are bytes
+LENGTH = 128  # tokens, as in the GLUE example
+BYTES = 512  # tokens, for the models with one token per byte
 
 
 class _Items(list[dict[str, Any]]):
-    """Examples as the plain Trainer takes them."""
+    """Examples in the form that the plain Trainer takes."""
 
 
 def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: Path) -> Trainer:
-    """The Trainer as it comes, with our loss, padded to `length`, or to the longest of a batch."""
+    """The unchanged Trainer with our loss; batches are padded to `length` tokens, or to their longest example if it is None."""
     pad = ready.loaded.tokenizer.pad_token_id
-    before = settings.model.family == "decoder"  # a decoder's answers stand at the end
+    pads_left = settings.model.family == "decoder"  # the answers of a decoder are at the end
 
     def collated(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = ready.collate([item["example"] for item in batch])
+        tensors: dict[str, torch.Tensor] = ready.collate([item["example"] for item in batch])
         names = {"input_ids": pad, "attention_mask": 0, "token_type_ids": 0}
-        names |= {"position_ids": 0, "labels": IGNORED} if before else {}
+        names |= {"position_ids": 0, "labels": IGNORED} if pads_left else {}
         for name, filler in names.items() if length is not None else ():
-            if name in found:
-                short = length - found[name].shape[1]
-                found[name] = torch.nn.functional.pad(found[name], (short, 0) if before else (0, short), value=filler)
-        return found
+            if name in tensors:
+                short = length - tensors[name].shape[1]
+                tensors[name] = torch.nn.functional.pad(
+                    tensors[name], (short, 0) if pads_left else (0, short), value=filler
+                )
+        return tensors
 
-    items = _Items({"example": one, "input_ids": range(one.length)} for one in ready.epoch.encoded)
+    items = _Items({"example": example, "input_ids": range(example.length)} for example in ready.epoch.encoded)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
@@ -101,7 +106,7 @@ def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: P
 
 
 def ratios(name: str, rows: int, rounds: int) -> None:
-    """Prints rows/s of ours over those of both others."""
+    """Prints the rows per second of our trainer, and their ratio to those of the other two."""
     with tempfile.TemporaryDirectory() as folder:
         length = LENGTH if name in ("minilm", "tiny_encoder") else BYTES
         overrides = ["+experiment=quickstart", f"model={name}", "task=rte", "seeds=[0]", f"train.max_length={length}"]
@@ -121,18 +126,18 @@ def ratios(name: str, rows: int, rounds: int) -> None:
             with Progress("bench", "steps", 0) as progress:
                 return CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, ready)
 
-        def other(fixed: bool) -> Callable[[], Trainer]:
-            return lambda: plain(settings, ready, length if fixed else None, Path(folder) / "other")
+        def plain_trainer(fixed: bool) -> Callable[[], Trainer]:
+            return lambda: plain(settings, ready, length if fixed else None, Path(folder) / "plain")
 
-        makers = {"ours": ours, "fixed": other(True), "grouped": other(False)}
+        makers = {"ours": ours, "fixed": plain_trainer(True), "grouped": plain_trainer(False)}
         best = dict.fromkeys(makers, 0.0)
         for _ in range(rounds):
-            for kind, make in makers.items():
+            for trainer_name, make in makers.items():
                 set_seed(0)
                 trainer = make()
                 begun = time.monotonic()
                 trainer.train()
-                best[kind] = max(best[kind], len(encoded) / (time.monotonic() - begun))
+                best[trainer_name] = max(best[trainer_name], len(encoded) / (time.monotonic() - begun))
     print(
         f"{name}: {best['ours']:.1f} rows/s of {len(encoded)}; versus fixed-length padding {best['ours'] / best['fixed']:.2f} "
         f"(at least 1.5), versus dynamic padding and length grouping {best['ours'] / best['grouped']:.2f} (at least 1.0)",
@@ -140,9 +145,10 @@ def ratios(name: str, rows: int, rounds: int) -> None:
     )
 
 
-def rte_rows(task: Any, count: int) -> tuple[dict[str, Any], ...]:
-    named = os.environ.get("RTE_TRAIN")
-    rows = read_rows(Path(named) if named else FIXTURE / "RTE" / "val.jsonl", task, labelled=True)
+def rte_rows(task: Task, count: int) -> tuple[Row, ...]:
+    """`count` rows of RTE, repeated if there are fewer."""
+    path = os.environ.get("RTE_TRAIN")
+    rows = read_rows(Path(path) if path else FIXTURE / "RTE" / "val.jsonl", task, labelled=True)
     return tuple(rows[number % len(rows)] for number in range(count))
 
 
@@ -179,6 +185,7 @@ def start() -> None:
 
 
 def main() -> None:
+    """Prints what the arguments name; without arguments everything."""
     for name in sys.argv[1:] or ["start", "tiny_encoder", "tiny_seq2seq", "tiny_decoder", "minilm"]:
         if name == "start":
             start()
