@@ -1,1 +1,1 @@
-"""What a run will ask and cost, and what it has cost."""
+"""The planned and the actual cost of a run: calls, tokens, time, money."""

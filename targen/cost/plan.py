@@ -1,4 +1,4 @@
-"""What a run will ask, before it asks: calls and tokens per task and step. Nothing is called and nothing is written."""
+"""The calls and tokens that a run will need, per task and step. Nothing is called, nothing is written."""
 
 import fileinput
 import json
@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from targen.config.groups.generation import STEPS, Generator, Step
-from targen.cost.token_estimate import Call, Measure, measure, tokens_of
+from targen.cost.token_estimate import StepEstimate, TaskEstimate, estimate_task, token_counter
 from targen.llm.call_log import call_files
 from targen.runtime.paths import RunPaths
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Slot, seed_place
 from targen.synthesis.synthesis import first_slots
 
-_SLOT_PLACE = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
-_SHARED_PLACE = re.compile(r"-instance_seed-(g\d+-\d+)-")
+_SLOT_CALL = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
+_SHARED_CALL = re.compile(r"-instance_seed-(g\d+-\d+)-")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """Calls of one step of one task, and their tokens together."""
+    """The number of calls of one step of one task, and the sums of their tokens."""
 
     calls: int
     prompt_tokens: int
@@ -31,36 +31,36 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Per task and step, with what it rests on, a sentence each."""
+    """Calls and tokens per task and step. `notes` are its assumptions, one sentence each."""
 
     tasks: dict[str, dict[Step, Planned]]
-    answered: dict[str, dict[Step, int]]  # calls on record, not among the planned
+    answered: dict[str, dict[Step, int]]  # calls on record, not counted in `tasks`
     notes: tuple[str, ...]
 
 
 def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPaths | None = None) -> Plan:
-    """What the recipes, each with its rows, ask in all; with a `run`, what is left to ask beside its answers."""
-    count, unit = tokens_of(generator)
-    measures = [measure(recipe, count) for recipe, _ in recipes]
+    """The calls for all recipes, each with its number of rows; with a `run`, only those that it has no answer for."""
+    count, unit = token_counter(generator)
+    estimates = [estimate_task(recipe, count) for recipe, _ in recipes]
     notes = [f"{unit} What a chat template adds is not counted."]
     notes.append(
         "Lengths of prompts and answers are those of the shipped recording; your model may write more, or less."
     )
     tasks: dict[str, dict[Step, Planned]] = {}
     answered: dict[str, dict[Step, int]] = {}
-    for (recipe, size), measured in zip(recipes, measures, strict=True):
+    for (recipe, size), estimate in zip(recipes, estimates, strict=True):
         task = recipe.task.name
-        on_record = _on_record(run, task, size) if run is not None else NOTHING
-        calls = measured.calls | _borrowed(recipe, measured, measures)
+        on_record = _on_record(run, task, size) if run is not None else NOTHING_ON_RECORD
+        calls = estimate.calls | _borrowed(recipe, estimate, estimates)
         counts = _calls(recipe, size, calls, on_record)
         answered[task] = {step: on_record.calls[step] for step in STEPS}
         tasks[task] = {step: _planned(counts[step], calls.get(step)) for step in STEPS}
-        notes += _notes(task, measured, sorted(set(calls) - set(measured.calls)))
+        notes += _notes(task, estimate, sorted(set(calls) - set(estimate.calls)))
         notes += _cut(recipe, calls)
         if on_record.attempts > 1 and any(counts.values()):
             notes.append(f"{task}: {on_record.attempts:.2f} attempts an instance, as in the run so far.")
     if any(any(steps.values()) for steps in answered.values()):
-        notes.append("Answered calls are subtracted. Not counted: further slots for rows that flip or repeat.")
+        notes.append("Answered calls are subtracted. Extra slots for rows that flip or repeat are not counted.")
     else:
         notes.append(
             "Assumes that no attempt is rejected and no row flips or repeats; each that does costs further calls."
@@ -68,36 +68,36 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
     return Plan(tasks, answered, tuple(notes))
 
 
-def _planned(calls: int, each: Call | None) -> Planned:
+def _planned(calls: int, each: StepEstimate | None) -> Planned:
     return Planned(calls, round(calls * each.prompt), round(calls * each.completion)) if each else Planned(0, 0, 0)
 
 
-def _borrowed(recipe: Recipe, measured: Measure, measures: Sequence[Measure]) -> dict[Step, Call]:
-    """The steps that no answer at hand leads to, because a check of the task refuses it: as the other tasks have them."""
+def _borrowed(recipe: Recipe, estimate: TaskEstimate, estimates: Sequence[TaskEstimate]) -> dict[Step, StepEstimate]:
+    """Estimates for steps that this task did not reach, because its checks refuse the answers: the means of other tasks."""
     steps: list[Step] = ["generation"] if recipe.self_correct == "off" else ["generation", "self_correction"]
     borrowed = {}
     for step in steps:
-        others = [measure.calls[step] for measure in measures if step in measure.calls]
-        if step not in measured.calls:
-            borrowed[step] = Call(
-                max((measure.times for measure in others), default=1),
-                sum(measure.prompt for measure in others) / max(1, len(others)),
-                sum(measure.completion for measure in others) / max(1, len(others)),
+        step_estimates = [other_task.calls[step] for other_task in estimates if step in other_task.calls]
+        if step not in estimate.calls:
+            borrowed[step] = StepEstimate(
+                max((step_estimate.times for step_estimate in step_estimates), default=1),
+                sum(step_estimate.prompt for step_estimate in step_estimates) / max(1, len(step_estimates)),
+                sum(step_estimate.completion for step_estimate in step_estimates) / max(1, len(step_estimates)),
             )
     return borrowed
 
 
-def _notes(task: str, measured: Measure, borrowed: list[Step]) -> list[str]:
+def _notes(task: str, estimate: TaskEstimate, borrowed: list[Step]) -> list[str]:
     notes = [
         f"{task}: no answer at hand leads to {step}; its tokens are the mean of the other tasks." for step in borrowed
     ]
-    if not measured.recorded:
+    if not estimate.recorded:
         notes.append(f"{task}: the recording has not all of its fields; they are taken to be of the usual length.")
     return notes
 
 
-def _cut(recipe: Recipe, calls: dict[Step, Call]) -> list[str]:
-    """Answers that `max_tokens` would cut, and that would be paid for in vain."""
+def _cut(recipe: Recipe, calls: dict[Step, StepEstimate]) -> list[str]:
+    """Warnings for answers that `max_tokens` would cut, so that their cost would be wasted."""
     return [
         f"{recipe.task.name}: WARNING, an answer of {step} takes about {each.completion:,.0f} tokens and is cut at "
         f"synth.sampling.{step}.max_tokens={recipe.sampling[step].max_tokens}."
@@ -108,22 +108,22 @@ def _cut(recipe: Recipe, calls: dict[Step, Call]) -> list[str]:
 
 @dataclass(frozen=True)
 class _OnRecord:
-    """What a run's log has of a task: enough to know what is still to ask."""
+    """What the log of a run holds of a task: enough to tell which calls are left."""
 
     calls: Counter[str]
-    slots: dict[str, frozenset[str]]  # per step, the slots that have an answer
-    shared: frozenset[str]  # calls for the instance seeds of first attempts
+    slots: dict[str, frozenset[str]]  # per step, the slots with an answer
+    shared: frozenset[str]  # answered calls for instance seeds that first attempts share
     attempts: float  # per slot
     done: bool
 
 
-NOTHING = _OnRecord(Counter(), {}, frozenset(), 1.0, False)
+NOTHING_ON_RECORD = _OnRecord(Counter(), {}, frozenset(), 1.0, False)
 
 
-def _calls(recipe: Recipe, size: int, each: dict[Step, Call], on_record: _OnRecord) -> dict[Step, int]:
-    """Calls still to make: a slot without an answer of a step needs it, as often as slots needed attempts so far.
+def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], on_record: _OnRecord) -> dict[Step, int]:
+    """Calls left per step: every slot without an answer needs one for each attempt, as many attempts as slots took so far.
 
-    A later attempt's own call for an instance seed is taken to be as long as a shared one.
+    A later attempt makes its own call for an instance seed, assumed to be as long as a shared one.
     """
     left: dict[Step, int] = dict.fromkeys(STEPS, 0)
     if on_record.done:
@@ -134,28 +134,28 @@ def _calls(recipe: Recipe, size: int, each: dict[Step, Call], on_record: _OnReco
     without = {step: sum(str(slot) not in on_record.slots.get(step, ()) for slot in slots) for step in STEPS}
     if "instance_seed" in each:
         again = math.ceil((on_record.attempts - 1) * without["generation"])
-        left["instance_seed"] = len(_shared_places(recipe, slots) - on_record.shared) + again
+        left["instance_seed"] = len(_shared_calls(recipe, slots) - on_record.shared) + again
     for step in ("generation", "self_correction"):
         if step in each:
             left[step] = math.ceil(without[step] * each[step].times * on_record.attempts)
     return left
 
 
-def _shared_places(recipe: Recipe, slots: Sequence[Slot]) -> set[str]:
-    """The calls of step 2 that first attempts share."""
-    places = set()
+def _shared_calls(recipe: Recipe, slots: Sequence[Slot]) -> set[str]:
+    """The positions of the step 2 calls that first attempts share."""
+    shared_calls = set()
     for slot in slots:
         group = recipe.group_of(slot)
         call, _ = seed_place(recipe.seed, recipe.task.name, group, slot, recipe.seeds_per_context)
-        places.add(f"g{group.number}-{call:05d}")
-    return places
+        shared_calls.add(f"g{group.number}-{call:05d}")
+    return shared_calls
 
 
 def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
-    """Read without opening the log for writing; a line that a kill tore is passed over."""
+    """Reads the log without opening it for writing, and skips damaged lines."""
     paths = call_files(run.calls, task)
     if not paths:
-        return NOTHING
+        return NOTHING_ON_RECORD
     calls: Counter[str] = Counter()
     slots: dict[str, set[str]] = defaultdict(set)
     shared: set[str] = set()
@@ -168,10 +168,10 @@ def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
             except (ValueError, KeyError, TypeError):
                 continue
             calls[step] += 1
-            if (match := _SLOT_PLACE.search(id)) is not None:
+            if (match := _SLOT_CALL.search(id)) is not None:
                 slots[match[1]].add(match[2])
                 attempts[match[2]] = max(attempts[match[2]], int(match[3]) + 1)
-            elif (match := _SHARED_PLACE.search(id)) is not None:
+            elif (match := _SHARED_CALL.search(id)) is not None:
                 shared.add(match[1])
     each = attempts.total() / len(attempts) if attempts else 1.0
     by_step = {step: frozenset(names) for step, names in slots.items()}

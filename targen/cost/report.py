@@ -1,4 +1,4 @@
-"""Plans as tables, and what a run has cost beside what was planned: `<run.dir>/cost.json`."""
+"""Plans as tables, and the planned and actual cost of a run: `<run.dir>/cost.json`."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ COUNTS = ("calls", "prompt_tokens", "completion_tokens")
 
 
 def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
-    """The generate phase of a run as a table: what is left to ask, per task and step, with totals and assumptions."""
+    """The plan of the generate phase as a table: calls left per task and step, with totals and assumptions."""
     planned = plan(_sized(settings, recipes), settings.generator, settings.paths)
     resumed = any(any(steps.values()) for steps in planned.answered.values())
     head = ["task", "step", *(["answered"] if resumed else []), "calls", "prompt tokens", "completion tokens"]
@@ -51,20 +51,20 @@ def _footer(settings: Settings, planned: Plan) -> list[str]:
     notes = list(planned.notes)
     if price.tokens_per_second:
         rate = f"{price.tokens_per_second:g} completion tokens a second, all requests together"
-        notes.append(f"Time: at {rate}; the reading of prompts is not counted.")
+        notes.append(f"Time: at {rate}; prompt processing is not counted.")
     if _priced(price):
         rates = [f"{name} {'--' if value is None else f'{value:g}'}" for name, value in _prices(price)]
         notes.append(f"Money: {price.currency} per million tokens, {', '.join(rates)}; discounts are not counted.")
     if settings.generator.backend == "recorded":
-        notes.append("generator=recorded replays answers on record: nothing is asked of a model, and nothing is paid.")
+        notes.append("generator=recorded replays recorded answers: no model is called, and nothing is paid.")
     return notes
 
 
 def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
-    """Planned and actual of every task that the run has, from its stats.json, to cost.json, and as a table to the log."""
+    """Writes planned and actual cost of every task, the latter from its stats.json, to cost.json, and logs a table."""
     planned = plan(_sized(settings, recipes), settings.generator)
     tasks: Json = {}
-    if settings.paths.cost.exists():  # of tasks that this start left alone
+    if settings.paths.cost.exists():  # keep the tasks that this start does not touch
         tasks = dict(read_json(settings.paths.cost).get("tasks") or {})
     for task, steps in planned.tasks.items():
         actual = read_json(settings.paths.synthetic(task) / "stats.json")["calls"]
@@ -86,9 +86,7 @@ def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
         return
     write_text(path, text)
     here = _both([tasks[task][step] for task in planned.tasks for step in STEPS], settings.price)
-    log.info(
-        "cost: planned, and what it was, per task in %s\n%s", path, _comparison(per_step | {"total": here}, settings)
-    )
+    log.info("cost: planned and actual; per task in %s\n%s", path, _comparison(per_step | {"total": here}, settings))
 
 
 def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
@@ -100,18 +98,18 @@ def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
     }
     head = ["step", *(part for name in names for part in (words.get(name, name), "actual"))]
     rows = [
-        [step, *(_shown(both[kind][name]) for name in names for kind in ("planned", "actual"))]
+        [step, *(_shown(both[column][name]) for name in names for column in ("planned", "actual"))]
         for step, both in lines.items()
     ]
     return _aligned([head, *rows], left=1)
 
 
 def _both(steps: Sequence[Json], price: Price) -> Json:
-    """Sums of planned and actual counts, with their money; null where a part is not known."""
+    """Sums of planned and actual counts, with their money; None if a part is unknown."""
     both: Json = {}
-    for kind in ("planned", "actual"):
-        sums: Json = {name: _total([step[kind][name] for step in steps]) for name in COUNTS}
-        both[kind] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
+    for column in ("planned", "actual"):
+        sums: Json = {name: _total([step[column][name] for step in steps]) for name in COUNTS}
+        both[column] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
     return both
 
 
@@ -166,7 +164,7 @@ def _duration(seconds: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows of text in columns, the first `left` flush left, the others flush right."""
+    """Rows of text in aligned columns: the first `left` flush left, the others flush right."""
     widths = [max(len(row[column]) for row in rows if row) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,6 +1,6 @@
-"""How long the calls of a task are: its own jobs, driven by hand for some instances, and the tokens of what they ask.
+"""Estimates the calls of a task and their tokens: runs the task's real workflows for some instances, without a model.
 
-What they ask is answered from the shipped recording, by the names of the fields, whatever the method, the prompts and the model.
+Their requests are answered from the shipped recording, by field name, so this works for any method, prompts and model.
 """
 
 import itertools
@@ -26,15 +26,15 @@ from targen.synthesis.slots import Slot, seed_place
 from targen.synthesis.steps import make_instance
 from targen.tasks.task import Task
 
-CHARACTERS_PER_TOKEN = 4  # of English prose, as a rule of thumb
-ANY_LIST = "*"  # among the texts of an answer: what any list holds that has no text of its own name
-RECORDED_SEED = 0  # the master seed of the shipped recording: it decides which instance seed a slot has
-Counted = Callable[[str], float]  # text -> tokens
+CHARACTERS_PER_TOKEN = 4  # a rule of thumb for English prose
+ANY_LIST = "*"  # key of the texts for every list that has no texts under its own name
+RECORDED_SEED = 0  # the master seed of the shipped recording, which decides the instance seed of a slot
+CountTokens = Callable[[str], float]  # text -> tokens
 
 
 @dataclass(frozen=True)
-class Call:
-    """One step: its calls for a task (contexts) or for an instance (the others), and the tokens of a call on the mean."""
+class StepEstimate:
+    """One step: the number of calls per task (contexts) or per instance (other steps), and the mean tokens of a call."""
 
     times: int
     prompt: float
@@ -42,22 +42,22 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """The steps that were reached; `recorded`: with recorded answers, else with fields of their usual length."""
+class TaskEstimate:
+    """The steps that the workflows reached; `recorded`: with recorded answers, not with filler of usual length."""
 
-    calls: dict[Step, Call]
+    calls: dict[Step, StepEstimate]
     recorded: bool
 
 
-def measure(recipe: Recipe, count: Counted) -> Measure:
-    """Drives the jobs of a recipe for the instances on record, or for one of each label cell."""
-    calls: dict[Step, Call] = {}
-    written_lists, seen = _driven(write_lists(recipe), _lists(recipe.task.name))
+def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
+    """Runs the workflows of a recipe for the recorded instances, or for one instance per label cell if none fit."""
+    calls: dict[Step, StepEstimate] = {}
+    written_lists, exchanges = _driven(write_lists(recipe), _lists(recipe.task.name))
     item_lists = written_lists.lists
-    if seen:
-        prompts = sum(count(_text(request)) for request, _ in seen)
-        written = count(json.dumps(item_lists, ensure_ascii=False))  # what was taken, for an answer may list more
-        calls["contexts"] = Call(len(seen), prompts / len(seen), written / len(seen))
+    if exchanges:
+        prompts = sum(count(_text(request)) for request, _ in exchanges)
+        written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
+        calls["contexts"] = StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))
     samples = _recorded_samples(recipe)
     recorded = bool(samples)
     if not samples:
@@ -67,19 +67,19 @@ def measure(recipe: Recipe, count: Counted) -> Measure:
     recipe = replace(recipe, seed=RECORDED_SEED)
     for slot, texts in samples:
         shown = {**texts, "instance_seeds": [texts] * recipe.seeds_per_context}
-        _, seen = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
-        times |= Counter(request.step for request, _ in seen)
-        for request, text in seen:
+        _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
+        times |= Counter(request.step for request, _ in exchanges)
+        for request, text in exchanges:
             lengths[request.step].append((count(_text(request)), count(text)))
     for step, pairs in lengths.items():
         prompts, written = (sum(column) for column in zip(*pairs, strict=True))
-        calls[step] = Call(times[step], prompts / len(pairs), written / len(pairs))
-    return Measure(calls, recorded)
+        calls[step] = StepEstimate(times[step], prompts / len(pairs), written / len(pairs))
+    return TaskEstimate(calls, recorded)
 
 
 def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
-    """A job's result, and what it asked, each with its answer: the next of `texts`, in the form that is asked for."""
-    seen: list[tuple[Request, str]] = []
+    """The result of a workflow, and its requests with their answers, which take their fields from the next of `texts`."""
+    exchanges: list[tuple[Request, str]] = []
 
     def drive(workflow: Workflow[Any]) -> Any:
         value: Any = None
@@ -90,16 +90,16 @@ def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[t
                 return stop.value
             if isinstance(yielded, Request):
                 text = json.dumps(_value(yielded.schema, "", next(texts)), ensure_ascii=False)
-                seen.append((yielded, text))
+                exchanges.append((yielded, text))
                 value = Answer(yielded.id, text, "stop", {}, "")
             else:
                 value = [drive(inner) for inner in yielded]
 
-    return drive(workflow), seen
+    return drive(workflow), exchanges
 
 
 def _value(schema: Json, name: str, texts: Json) -> Any:
-    """A value that fits a schema, with the texts in the fields of these names."""
+    """A value that fits the schema, with the texts of its fields' names."""
     if "properties" in schema:
         inner = texts if not isinstance(texts.get(name), dict) else texts[name]
         return {key: _value(part, key, inner) for key, part in schema["properties"].items()}
@@ -117,7 +117,7 @@ def _text(request: Request) -> str:
 
 
 def _lists(task: str) -> Iterator[Json]:
-    """Lists of phrases that differ from one another, of recorded length: the task's contexts, then those of the other tasks."""
+    """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
     tasks = [task, *(path.stem for path in sorted(SHIPPED.glob("*.jsonl")))]
     phrases = list(dict.fromkeys(phrase for name in tasks for phrase in _recorded_contexts(name)))
     named = (f"{phrase} {turn}" if turn else phrase for turn in itertools.count() for phrase in phrases)
@@ -126,15 +126,15 @@ def _lists(task: str) -> Iterator[Json]:
 
 
 def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
-    """Slots with the texts of their recorded answers, by field; none where they do not fit the task."""
+    """Slots with the texts of their recorded answers, by field; empty if the recording does not fit the task."""
     task, answers = recipe.task, _recording(recipe.task.name)
     seeds: dict[int, list[Json]] = defaultdict(list)
-    for place in sorted(answers):
-        if match := re.match(r"instance_seed-g(\d+)-", place):
-            seeds[int(match[1])] += answers[place]["instance_seeds"]
+    for position in sorted(answers):
+        if match := re.match(r"instance_seed-g(\d+)-", position):
+            seeds[int(match[1])] += answers[position]["instance_seeds"]
     samples = []
-    for place, answer in answers.items():
-        if match := re.match(r"generation-c(\d+)-(\d+)-a0$", place):
+    for position, answer in answers.items():
+        if match := re.match(r"generation-c(\d+)-(\d+)-a0$", position):
             slot = Slot(int(match[2]), int(match[1]))
             if slot.cell >= len(task.label_cells):
                 return []
@@ -146,13 +146,13 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
                 return []
             seed = seeds[group.number][number]
             drawn = task.draw_fields(task.label_cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
-            correction = answers.get(place.replace("generation", "self_correction"), {})
+            correction = answers.get(position.replace("generation", "self_correction"), {})
             samples.append((slot, {**correction, **drawn, **seed, **answer}))
     return samples if all(texts.keys() >= set(task.generation.fields) for _, texts in samples) else []
 
 
 def _described(task: Task) -> Json:
-    """Every field of the task with a text of the usual length in it: its own description, as far as that goes."""
+    """Filler of usual length for every field of the task, made from its description."""
     fields = {**task.instance_seed.fields, **task.generation.fields}
     return {name: _filler(spec) if isinstance(spec, str) else [_filler(name)[:12]] * 3 for name, spec in fields.items()}
 
@@ -163,7 +163,7 @@ def _filler(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _usual_length() -> int:
-    """Characters of a recorded field, on the mean."""
+    """Mean number of characters of a recorded field."""
     lengths = [
         len(value)
         for path in sorted(SHIPPED.glob("*.jsonl"))
@@ -178,15 +178,15 @@ def _usual_length() -> int:
 def _recorded_contexts(task: str) -> list[str]:
     return [
         name
-        for place, answer in _recording(task).items()
-        if place.startswith("contexts")
+        for position, answer in _recording(task).items()
+        if position.startswith("contexts")
         for name in answer["contexts"]
     ]
 
 
 @lru_cache(maxsize=64)
 def _recording(task: str) -> dict[str, Json]:
-    """The shipped answers of a task, as objects, by place (`generation-c0-00003-a0`); empty for another task."""
+    """The shipped answers of a task as objects, by position (`generation-c0-00003-a0`); empty for other tasks."""
     path = SHIPPED / f"{task}.jsonl"
     if not path.is_file():
         return {}
@@ -194,8 +194,11 @@ def _recording(task: str) -> dict[str, Json]:
     return {record["id"].rpartition("-")[0].removeprefix(f"{task}-"): json.loads(record["text"]) for record in records}
 
 
-def tokens_of(generator: Generator) -> tuple[Counted, str]:
-    """How tokens are counted, and a sentence on it: by the model's tokenizer where its file lies on this machine."""
+def token_counter(generator: Generator) -> tuple[CountTokens, str]:
+    """A function that counts tokens, and a sentence that says how: with the model's tokenizer if its file is on this machine.
+
+    Raises: UserError if the file is not a tokenizer.
+    """
     path = _tokenizer_file(generator)
     if path is None:
         return lambda text: len(text) / CHARACTERS_PER_TOKEN, (
@@ -206,8 +209,8 @@ def tokens_of(generator: Generator) -> tuple[Counted, str]:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as err:  # the library raises no narrower type
-        raise UserError(f"{path}: not a tokenizer ({err}). Repair it, or take it out of generator.path.") from None
-    tokenizer.no_truncation()  # the file may ask for both
+        raise UserError(f"{path}: not a tokenizer ({err}). Repair it, or remove it from generator.path.") from None
+    tokenizer.no_truncation()  # the file may enable both
     tokenizer.no_padding()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), f"Tokens are counted with {path}."
 
