@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from eval.analysis.arguments import AnalyzeArguments, parse_arguments
+from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.config.loading import settings_from
 from targen.config.run_directory import open_run
 from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
@@ -18,13 +19,13 @@ from targen.runtime.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
-HELP = """python -m eval.analyze: measures difficulty, diversity, bias, correctness and contamination of data sets
+HELP = f"""python -m eval.analyze: measures difficulty, diversity, bias, correctness and contamination of data sets
 
   python -m eval.analyze [+experiment=NAME] [key=value ...]             compares a run's original and synthetic rows
   python -m eval.analyze a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  compares two data sets: DIR/CB/train.jsonl, or a run's synthetic/
   python -m eval.analyze sheet=FILE [+experiment=NAME] ...              reads a sheet of the human check after it was filled in
 
-  analysis.parts=[lexical,semantic,bias,correctness,contamination,difficulty,fidelity]   all keys: conf/analysis/default.yaml
+  analysis.parts=[{",".join(ANALYSIS_PARTS)}]   all keys: conf/analysis/default.yaml
 """
 
 

@@ -1,4 +1,8 @@
-"""The registry of analysis parts: a new one is a module in measures/, a line here and its name in `analysis.parts`."""
+"""The functions of the analysis parts.
+
+To add a part, write a module in measures/, add its function here, and its name and title to ANALYSIS_PARTS in
+targen/config/groups/analysis.py. The help text, the page and the check of `analysis.parts` take them from there.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,9 +5,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.figures.style import GREY, LINE, MARGIN, MORE_COLOURS, WIDTH, colour_of, marker_of, short, write_pictures
+from eval.figures.style import (
+    GREY,
+    LINE,
+    MARGIN,
+    MORE_COLOURS,
+    WIDTH,
+    colour_of,
+    marker_of,
+    panel_grid,
+    shift,
+    short,
+    write_pictures,
+)
 from eval.scoring.metrics import metric_title
-from eval.statistics.comparisons import Comparison, Estimate
+from eval.statistics.comparisons import Interval
 from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.curves import MIXING, SIZES, TITLES, Curve
 from eval.tables.formats import plain
@@ -17,7 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMES = ("scores", "differences", SIZES, MIXING)
+CAPTIONS = {
+    "scores": "Scores with their 95 % intervals",
+    "differences": "Differences from the reference with their 95 % intervals",
+    SIZES: "Scores by the number of training rows",
+    MIXING: "Scores by the number of original rows in the mix",
+}
 PER_ROW = 4  # panels of curves side by side
 
 
@@ -28,15 +45,16 @@ def draw(folder: Path, table: ComparisonTable | None, curves: Mapping[str, Seque
         pictures["scores"] = partial(_by_group, table, _scores, "percent")
     if table is not None and any(line.comparisons for line in table.lines):
         pictures["differences"] = partial(_by_group, table, _differences, "points")
-    for kind in (kind for kind in (SIZES, MIXING) if curves.get(kind)):
-        pictures[kind] = partial(_curves, kind, curves[kind])
-    return write_pictures(folder, NAMES, pictures)
+    for name in (SIZES, MIXING):
+        if curves.get(name):
+            pictures[name] = partial(_curves, name, curves[name])
+    return write_pictures(folder, tuple(CAPTIONS), pictures)
 
 
 def _by_group(
     table: ComparisonTable, panel: Callable[["Axes", ComparisonTable, Sequence[Line]], None], unit: str
 ) -> "Figure":
-    """One panel below another, one for each group."""
+    """A panel for each group, one below the other; the x axes are in `unit`."""
     from matplotlib.figure import Figure
 
     panels = [[line for line in table.lines if line.group is group and line.levels] for group in table.groups]
@@ -53,7 +71,7 @@ def _by_group(
 
 
 def _height(line: Line) -> float:
-    """In lines: of its levels, or of its label."""
+    """The height of a table line, in lines of the figure: enough for its levels and its label."""
     return max(len(line.levels), 1.6 * (1 + _label(line).count("\n")) - 0.6)
 
 
@@ -66,22 +84,30 @@ def _label(line: Line) -> str:
 def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     levels = table.levels
     for number, level in enumerate(levels):
-        shift = (number - (len(levels) - 1) / 2) * 0.7 / max(1, len(levels))
-        estimates = [(row + shift, line.levels[level]) for row, line in enumerate(lines) if level in line.levels]
-        _points(ax, estimates, level, number)
+        estimates = [(row, line.levels[level]) for row, line in enumerate(lines) if level in line.levels]
+        points = [(row + shift(number, len(levels)), estimate.value, estimate.bounds) for row, estimate in estimates]
+        _points(ax, points, level, number, short(level))
     majorities = [(row, 100 * line.majority) for row, line in enumerate(lines) if line.majority is not None]
     for number, (row, value) in enumerate(majorities):
         ax.plot([value, value], [row - 0.4, row + 0.4], color=GREY, linewidth=1, label=None if number else "majority")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _points(ax: "Axes", estimates: Sequence[tuple[float, Estimate]], level: str, number: int) -> None:
+def _points(
+    ax: "Axes",
+    points: Sequence[tuple[float, float, Interval | None]],
+    level: str,
+    number: int,
+    label: str,
+    size: float = 4,
+) -> None:
+    """Draws (y, value, bounds) as a marker with its interval, in percent, in the colour of a level."""
     colour = colour_of(level, number)
-    for y, estimate in estimates:
-        if estimate.bounds is not None:
-            ax.plot([100 * bound for bound in estimate.bounds], [y, y], color=colour, linewidth=1.2)
-    values, ys = [100 * estimate.value for _, estimate in estimates], [y for y, _ in estimates]
-    ax.plot(values, ys, marker_of(number), color=colour, markersize=4, label=short(level))
+    for y, _, bounds in points:
+        if bounds is not None:
+            ax.plot([100 * bound for bound in bounds], [y, y], color=colour, linewidth=1.2)
+    values, ys = [100 * value for _, value, _ in points], [y for y, _, _ in points]
+    ax.plot(values, ys, marker_of(number), color=colour, markersize=size, label=label)
 
 
 def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
@@ -90,26 +116,16 @@ def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> N
     shown = [comparison for line in lines for comparison in line.comparisons.values()]
     pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in shown))
     for number, (level, reference) in enumerate(pairs):
-        colour, shift = colour_of(level, number), (number - (len(pairs) - 1) / 2) * 0.7 / len(pairs)
-        comparisons: list[tuple[float, Comparison]] = [
-            (row + shift, line.comparisons[level]) for row, line in enumerate(lines) if level in line.comparisons
+        compared = [(row, line.comparisons[level]) for row, line in enumerate(lines) if level in line.comparisons]
+        points = [
+            (row + shift(number, len(pairs)), comparison.difference, comparison.bounds) for row, comparison in compared
         ]
-        for y, comparison in comparisons:
-            if comparison.bounds is not None:
-                ax.plot([100 * bound for bound in comparison.bounds], [y, y], color=colour, linewidth=1.2)
-        ax.plot(
-            [100 * comparison.difference for _, comparison in comparisons],
-            [y for y, _ in comparisons],
-            marker_of(number),
-            color=colour,
-            markersize=[5, 4][number > 0],
-            label=short(f"{level} - {reference}"),
-        )
+        _points(ax, points, level, number, short(f"{level} - {reference}"), size=4 if number else 5)
     if pairs:
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _curves(kind: str, curves: Sequence[Curve]) -> "Figure":
+def _curves(name: str, curves: Sequence[Curve]) -> "Figure":
     """One panel for each task and metric, one line for each recipe."""
     from matplotlib.figure import Figure
 
@@ -119,16 +135,14 @@ def _curves(kind: str, curves: Sequence[Curve]) -> "Figure":
     columns = min(PER_ROW, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(1.8 * columns + 1.2, 1.8 * rows + 0.15 * len(recipes) + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (task, metric) in zip(axes, panels, strict=False):
+    axes = panel_grid(figure, len(panels), columns)
+    for ax, (task, metric) in zip(axes, panels, strict=True):
         of_panel = [curve for curve in curves if curve.task.name == task and metric in curve.metrics]
         _curve_panel(ax, tasks[task], metric, [(recipes.index(curve.name), curve) for curve in of_panel])
-        ax.set_xlabel("training rows" if kind == SIZES else "real rows")
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
+        ax.set_xlabel("training rows" if name == SIZES else "real rows")
     shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(shown.values()), list(shown), loc="outside lower left")
-    figure.suptitle(TITLES[kind], x=0.01, ha="left", fontsize=9)
+    figure.suptitle(TITLES[name], x=0.01, ha="left", fontsize=9)
     return figure
 
 

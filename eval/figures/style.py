@@ -1,4 +1,4 @@
-"""How every figure of this project looks and is saved; equal numbers give equal bytes. matplotlib is imported only to draw."""
+"""How all figures look and are saved; equal numbers give equal bytes. matplotlib is imported only to draw."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,8 @@ from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 COLOURS = {arm.name: arm.colour for arm in ARMS.values()}
 # Okabe and Ito's palette, distinguishable by colour-blind readers too. Source: jfly.uni-koeln.de/color
@@ -38,7 +39,7 @@ LONGEST = 80  # characters of a name
 
 
 def write_pictures(folder: Path, names: Sequence[str], pictures: Mapping[str, Callable[[], "Figure"]]) -> list[str]:
-    """Writes each picture as .pdf and .png, and removes those of `names` that have none; the names of those written."""
+    """Writes each picture as .pdf and .png, and removes old files of the other `names`; the names of those written."""
     import matplotlib
 
     with matplotlib.rc_context({**dict(matplotlib.rcParamsDefault), **STYLE}):
@@ -63,6 +64,19 @@ def _save(figure: "Figure", folder: Path, name: str) -> None:
         ) from None
 
 
+def panel_grid(figure: "Figure | SubFigure", panels: int, columns: int) -> list["Axes"]:
+    """Axes for so many panels, row by row; the last row may be shorter."""
+    axes = figure.subplots(-(-panels // columns), columns, squeeze=False).ravel()
+    for ax in axes[panels:]:
+        ax.remove()
+    return list(axes[:panels])
+
+
+def shift(number: int, count: int) -> float:
+    """Where the item with this number is drawn in a line that `count` items share, relative to the middle of the line."""
+    return (number - (count - 1) / 2) * 0.7 / count
+
+
 def short(text: str, longest: int = LONGEST) -> str:
     """The text on one line, cut to `longest` characters."""
     text = plain(text)
@@ -75,5 +89,5 @@ def colour_of(level: str, number: int) -> str:
 
 
 def marker_of(number: int) -> str:
-    """The marker of the curve with this number."""
+    """The marker of the level or curve with this number."""
     return MARKERS[number % len(MARKERS)]

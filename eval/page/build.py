@@ -12,27 +12,19 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.analysis.figures.figures import FIGURES as ANALYSIS_FIGURES
+from eval.figures.figures import CAPTIONS as CAPTIONS_OF_SCORES
+from eval.page.arm_colours import arm_colours
 from eval.page.findings import Findings
 from eval.page.funnel import Funnel, counts_table
 from eval.page.headline import Headline
 from eval.page.rows import Browser
 from eval.tables.formats import Table
+from targen.config.arms import ARMS
 from targen.runtime.jsonl import Json
 
 HERE = Path(__file__).resolve().parent
-ARMS = ("none", "original", "synthetic", "mixed", "self_instruct")  # with a colour of their own
-CAPTIONS = {
-    "scores": "Scores with their 95 % intervals",
-    "differences": "Differences from the reference with their 95 % intervals",
-    "sizes": "Scores by the number of training rows",
-    "mixing": "Scores by the number of original rows in the mix",
-    "diversity": "Lexical and semantic diversity",
-    "projection": "Both data sets on their first two principal components, fitted to both together",
-    "difficulty": "Difficulty: pointwise V-information of the rows",
-    "flips": "Labels that self-correction changed",
-    "bias": "Whom and what the rows mention",
-    "contamination": "Rows that repeat the original splits",
-}
+CAPTIONS = CAPTIONS_OF_SCORES | {name: figure.caption for name, figure in ANALYSIS_FIGURES.items()}
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ def html(page: Page) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     text = environment.get_template("page.html.j2").render(
         vars(page),
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8") + arm_colours()),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         entries=Markup(page.browser.data) if page.browser is not None else "",

@@ -4,20 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from eval.analysis.measures.bias import GENDERS
 from eval.analysis.results import SIDES, Interval
 from eval.analysis.summary import shown
+from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.runtime.jsonl import Json
 
-MAX_ROWS = 5  # of each kind
-TITLES = {
-    "lexical": "Lexical diversity",
-    "semantic": "Semantic diversity",
-    "difficulty": "Difficulty",
-    "fidelity": "Fidelity",
-    "bias": "Bias",
-    "correctness": "Correctness",
-    "contamination": "Contamination",
-}
+MAX_ROWS = 5  # of each listing
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ def findings(analysis: Json) -> Findings:
     sets, details = analysis["sets"], analysis["details"]
     parts: dict[str, list[MeasureText]] = {}
     for measure in analysis["measures"]:
-        parts.setdefault(TITLES.get(measure["part"], measure["part"]), []).append(_measure_text(measure))
+        parts.setdefault(ANALYSIS_PARTS.get(measure["part"], measure["part"]), []).append(_measure_text(measure))
     names = tuple(sets[side]["name"] if side in sets else "--" for side in SIDES)
     about = [f"{data_set['name']}: {data_set['origin']}, {data_set['rows']} rows" for data_set in sets.values()]
     about.append(f"{analysis['size']} rows of each are analysed; {analysis['level']:.0%} intervals")
@@ -111,9 +104,9 @@ Names = Mapping[str, str]
 def _extreme_rows(details: Json, names: Names) -> Iterator[Listing]:
     for side, name in names.items():
         pvi = details.get("pvi", {}).get(side, {})
-        for kind in ("hardest", "easiest"):
-            lines = [(f"{row['pvi']:.2f}", *_label_and_texts(row)) for row in pvi.get(kind, [])[:MAX_ROWS]]
-            yield Listing(f"The {kind} rows, {name}", ("PVI, bits", "label", "row"), tuple(lines))
+        for extreme in ("hardest", "easiest"):
+            lines = [(f"{row['pvi']:.2f}", *_label_and_texts(row)) for row in pvi.get(extreme, [])[:MAX_ROWS]]
+            yield Listing(f"The {extreme} rows, {name}", ("PVI, bits", "label", "row"), tuple(lines))
 
 
 def _pairs(details: Json, names: Names) -> Iterator[Listing]:
@@ -144,10 +137,9 @@ def _countries(details: Json, names: Names) -> Iterator[Listing]:
 
 
 def _entities(details: Json, names: Names) -> Iterator[Listing]:
-    entities = details.get("entities", {})
-    kinds = dict.fromkeys(kind for side in names for kind in entities.get(side, {}))
-    for kind in kinds:
-        yield _side_by_side(f"Entities: {kind}", {side: entities.get(side, {}).get(kind, {}) for side in names}, names)
+    for label, distributions in details.get("entities", {}).items():
+        if label != "model":  # that found them
+            yield _side_by_side(f"Entities: {label}", distributions, names)
 
 
 def _side_by_side(title: str, distributions: Json, names: Names) -> Listing:
@@ -162,13 +154,14 @@ def _count_text(name: Json) -> str:
 
 
 def _occupations(details: Json, names: Names) -> Iterator[Listing]:
-    kinds = ("feminine", "masculine", "both", "none")
     for side, name in names.items():
         occupations = details.get("occupations", {}).get(side, [])[:MAX_ROWS]
-        lines = [(row["occupation"], str(row["rows"]), *(str(row[kind]) for kind in kinds)) for row in occupations]
+        lines = [
+            (row["occupation"], str(row["rows"]), *(str(row[gender]) for gender in GENDERS)) for row in occupations
+        ]
         yield Listing(
             f"Occupations and the gender of pronouns in the same row, {name}",
-            ("occupation", "rows", *kinds),
+            ("occupation", "rows", *GENDERS),
             tuple(lines),
         )
 

@@ -43,10 +43,14 @@ class PublishedDifference:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class TokenSums:
-    """Distinct tokens per example, summed over a data set: by task, then by `original` and `synthetic`."""
+    """Distinct tokens per example, summed over a data set: by task, then by `original` and `synthetic`.
+
+    `fields`: by task, field names in the authors' rows that differ from ours.
+    """
 
     source: str
     tasks: dict[str, dict[str, int]]
+    fields: dict[str, dict[str, str]]
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""Figures with a picture of each task: both sets as points of one plane, and how hard their rows are."""
+"""Figures with a panel for each task: both sets projected onto one plane, and the difficulty of their rows."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eval.analysis.figures.panels import HEAD, SET_COLOURS, SET_MARKERS, head, level_of, named_sets, title_of
 from eval.analysis.results import SIDES
-from eval.figures.style import WIDTH
+from eval.figures.style import WIDTH, panel_grid
 from targen.runtime.jsonl import Json
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = {"a": "-", "b": "--"}
-PLACES = {"a": 0.86, "b": 1.0}  # of the means above a histogram
+MEAN_AT = {"a": 0.86, "b": 1.0}  # where the mean of a set is written above a histogram, in fractions of its width
 
 
 def projection(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
@@ -35,7 +35,7 @@ def _scatter(analyses: Sequence[Json]) -> "Figure":
 
 
 def _points(ax: "Axes", analysis: Json) -> None:
-    """Rows in turn of both sets, so that none lies over the other, and where each set has its middle."""
+    """The rows of both sets, drawn in turn so that neither set hides the other, and the mean of each set."""
     points = analysis["details"]["points"]
     sides = [side for side in SIDES if side in points]
     placed = sorted((number, side, x, y) for side in sides for number, (_, x, y) in enumerate(points[side]))
@@ -56,7 +56,7 @@ def _points(ax: "Axes", analysis: Json) -> None:
     ax.set_xlim((max(xs) + min(xs)) / 2 - half, (max(xs) + min(xs)) / 2 + half)
     ax.set_ylim((max(ys) + min(ys)) / 2 - half, (max(ys) + min(ys)) / 2 + half)
     ax.set_box_aspect(1)
-    ax.tick_params(length=0, labelbottom=False, labelleft=False)  # places on the axes have no unit
+    ax.tick_params(length=0, labelbottom=False, labelleft=False)  # positions have no unit
     ax.set_title(title_of(analysis), loc="left", fontsize=8)
     for number, (axis, share) in enumerate(zip((ax.xaxis, ax.yaxis), points["explained_variance"], strict=False)):
         axis.set_label_text(f"PC{number + 1} ({100 * share:.0f} % of variance)", fontsize=7)
@@ -87,7 +87,7 @@ def _histogram(ax: "Axes", analysis: Json) -> None:
             ax.axvline(mean["value"], color=colour, linewidth=1.2, linestyle=LINES[side])
             if mean["low"] is not None:
                 ax.axvspan(mean["low"], mean["high"], color=colour, alpha=0.2, linewidth=0)
-            ax.text(PLACES[side], 1.03, f"{mean['value']:.2f}", color=colour, ha="right", transform=ax.transAxes)
+            ax.text(MEAN_AT[side], 1.03, f"{mean['value']:.2f}", color=colour, ha="right", transform=ax.transAxes)
     ax.locator_params(nbins=5)
     ax.set_xlabel("bits")
     ax.set_ylabel("rows")
@@ -101,9 +101,6 @@ def _task_grid(analyses: Sequence[Json], most: int, height: float, draw: Callabl
     columns = -(-len(analyses) // rows)
     width = WIDTH * max(columns / most, 0.55)
     figure = Figure(figsize=(width, rows * height + HEAD), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, analysis in zip(axes, analyses, strict=False):
+    for ax, analysis in zip(panel_grid(figure, len(analyses), columns), analyses, strict=True):
         draw(ax, analysis)
-    for ax in axes[len(analyses) :]:
-        ax.remove()
     return figure

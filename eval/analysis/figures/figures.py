@@ -1,6 +1,6 @@
-"""The analyses as pictures for a paper: small multiples of the same numbers as analysis/<task>.json.
+"""The analyses as figures for a paper: small multiples of the numbers in analysis/<task>.json.
 
-Text in them are titles of tasks, names of sets, labels and countries; nothing that a row says.
+Their only texts are titles of tasks, names of sets, labels and countries, never the text of a row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from eval.analysis.figures.by_task import difficulty, projection
 from eval.analysis.figures.label_flips import flips
 from eval.analysis.figures.panels import (
-    ABREAST,
     DOTS_MARGIN,
     HEAD,
+    PER_ROW,
     SET_COLOURS,
     Panel,
     dot_grid,
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Picture = Callable[[], "Figure"]
-NAMES = ("diversity", "projection", "difficulty", "flips", "bias", "contamination")
-MORE_IS = {  # in which direction a measure of diversity grows
+MORE_IS = {  # the direction in which diversity grows
     **dict.fromkeys(("vocabulary", "distinct_1", "distinct_2", "distinct_3", "mtld", "vendi"), "more diverse →"),
     **dict.fromkeys(("self_bleu", "cosine"), "← more diverse"),
 }
@@ -48,12 +47,21 @@ BIAS = {  # the titles of summary.md are too long for a panel
     "occupations": "names an occupation",
     "occupation_feminine_share": "feminine beside occupations",
 }
-COUNTRIES, BAR, THICK = 10, 0.23, 0.36  # how many are shown; inches of one; the share of it that the bar of a set takes
+COUNTRIES = 10  # that are shown
+BAR, THICK = 0.23, 0.36  # inches per country; the share of them that the bar of one set takes
+
+
+@dataclass(frozen=True)
+class AnalysisFigure:
+    """A figure: its caption, and `picture`, which draws it from all analyses; None if they have nothing to draw."""
+
+    caption: str
+    picture: Callable[[Sequence[Json]], Picture | None]
 
 
 @dataclass(frozen=True)
 class Count:
-    """In how many rows a country is named."""
+    """The number of rows that name a country, or a lower bound of it (`at_least`); `ambiguous`: the word has other meanings."""
 
     rows: int
     at_least: bool
@@ -61,35 +69,28 @@ class Count:
 
     @property
     def text(self) -> str:
-        """The count as it stands beside its bar; with ≥ where the list was cut before it."""
+        """The count as written beside its bar; with ≥ if it is a lower bound."""
         if self.at_least:
             return f"≥ {self.rows:,}" if self.rows else "?"
         return f"{self.rows:,}"
 
 
 def draw_analyses(folder: Path, analyses: Sequence[Json]) -> list[str]:
-    """Writes each figure that has content as <folder>/<name>.pdf and .png, and removes those of `NAMES` that have none.
+    """Writes each figure that has content as <folder>/<name>.pdf and .png, and removes the others; the names of those written.
 
-    The names of the former. `analyses` are as <run.dir>/analysis/<task>.json has them, one of each task.
+    `analyses` are the contents of <run.dir>/analysis/<task>.json, one per task.
     """
-    drawn = {
-        "diversity": _diversity(analyses),
-        "projection": projection(analyses),
-        "difficulty": difficulty(analyses),
-        "flips": flips(analyses),
-        "bias": _bias(analyses),
-        "contamination": _contamination(analyses),
-    }
-    return write_pictures(folder, NAMES, {name: figure for name, figure in drawn.items() if figure is not None})
+    pictures = {name: figure.picture(analyses) for name, figure in FIGURES.items()}
+    return write_pictures(folder, NAMES, {name: picture for name, picture in pictures.items() if picture is not None})
 
 
 def _of(analyses: Sequence[Json], *parts: str) -> list[Json]:
-    """The analyses that measured something of these parts."""
+    """The analyses that have a measure of one of these parts."""
     return [analysis for analysis in analyses if any(measure["part"] in parts for measure in analysis["measures"])]
 
 
 def _panels(analyses: Sequence[Json], *parts: str) -> list[Panel]:
-    """One of each measure of the parts, without those of the paper's authors, which are not sound."""
+    """A panel for each measure of the parts, without those of the paper's authors, which are not sound."""
     measures_of = [
         {measure["name"]: measure for measure in analysis["measures"] if _is_shown(measure, parts)}
         for analysis in analyses
@@ -106,7 +107,7 @@ def _is_shown(measure: Json, parts: Sequence[str]) -> bool:
     return measure["part"] in parts and not measure["theirs"]
 
 
-def _dot_figure(analyses: Sequence[Json], panels: Sequence[Panel], title: str, columns: int = ABREAST) -> "Figure":
+def _dot_figure(analyses: Sequence[Json], panels: Sequence[Panel], title: str, columns: int = PER_ROW) -> "Figure":
     from matplotlib.figure import Figure
 
     height = grid_height(len(panels), len(analyses), columns)
@@ -136,7 +137,7 @@ def _diversity(analyses: Sequence[Json]) -> Picture | None:
 
 
 def _contamination(analyses: Sequence[Json]) -> Picture | None:
-    """One axis for all, so that splits can be held against one another: above runs of words, below near-duplicates."""
+    """Runs of words above, near-duplicates below; all panels share one scale, so that splits can be compared."""
     measured = _of(analyses, "contamination")
     by_name = {panel.name: panel for panel in _panels(measured, "contamination")}
     sides = [
@@ -150,9 +151,9 @@ def _contamination(analyses: Sequence[Json]) -> Picture | None:
     highest = 100 * max((measure["high"] or measure["value"] for measure in sides), default=0.0) or 1.0
     panels = [
         replace(_percent(by_name[name], end=highest), title=by_name[name].title.removeprefix("shares "))
-        for kind in ("runs", "near")
+        for criterion in ("runs", "near")
         for split in SPLITS
-        if (name := f"{split}_{kind}") in by_name
+        if (name := f"{split}_{criterion}") in by_name
     ]
     columns = max(2, len(panels) // 2)
     return partial(_dot_figure, measured, panels, "Rows that repeat the original splits", columns) if panels else None
@@ -193,7 +194,7 @@ def _bias_figure(
 
 
 def _countries(analyses: Sequence[Json]) -> dict[str, dict[str, Count]]:
-    """The countries that most rows name, of all tasks together, by name and side; tasks in which a set is missing are left out."""
+    """The countries that most rows of all tasks name: counts by name, then side. Tasks without one of the sets are left out."""
     listed = [entry["details"]["countries"] for entry in analyses if "countries" in entry["details"]]
     sides = [side for side in SIDES if any(side in entry for entry in listed)]
     listed = [entry for entry in listed if all(side in entry for side in sides)]
@@ -205,15 +206,15 @@ def _countries(analyses: Sequence[Json]) -> dict[str, dict[str, Count]]:
 
 
 def _count(name: str, lists: Sequence[Json]) -> Count:
-    """Rows that name a country; at least so many, where it may stand below the end of a list."""
-    entries = [next((entity for entity in each["top"] if entity["name"] == name), None) for each in lists]
-    cut = any(
-        entity is None and each["distinct"] > len(each["top"]) for entity, each in zip(entries, lists, strict=True)
-    )
+    """The rows of all lists that name a country; a lower bound if one of the lists may have ended before it."""
+    entries = [next((entry for entry in listed["top"] if entry["name"] == name), None) for listed in lists]
     return Count(
-        sum(entity["count"] for entity in entries if entity),
-        cut,
-        any(entity["ambiguous"] for entity in entries if entity),
+        rows=sum(entry["count"] for entry in entries if entry),
+        at_least=any(
+            entry is None and listed["distinct"] > len(listed["top"])
+            for entry, listed in zip(entries, lists, strict=True)
+        ),
+        ambiguous=any(entry["ambiguous"] for entry in entries if entry),
     )
 
 
@@ -237,3 +238,16 @@ def _bars(ax: "Axes", countries: Mapping[str, Mapping[str, Count]], tasks: int) 
     title = "countries that most rows name" + ", all tasks together" * (tasks > 1)
     ax.set_title(title, loc="left", fontsize=8)
     ax.set_xlabel("rows that name it" + " (* the word often means something else)" * bool(ambiguous))
+
+
+FIGURES = {
+    "diversity": AnalysisFigure("Lexical and semantic diversity", _diversity),
+    "projection": AnalysisFigure(
+        "Both data sets on their first two principal components, fitted to both together", projection
+    ),
+    "difficulty": AnalysisFigure("Difficulty: pointwise V-information of the rows", difficulty),
+    "flips": AnalysisFigure("Labels that self-correction changed", flips),
+    "bias": AnalysisFigure("Whom and what the rows mention", _bias),
+    "contamination": AnalysisFigure("Rows that repeat the original splits", _contamination),
+}
+NAMES = tuple(FIGURES)

@@ -1,4 +1,4 @@
-"""Whether the labels are right: what self-correction changed, and beside it who agrees with them."""
+"""Whether the labels are right: how many self-correction changed, and who agrees with them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,19 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from eval.analysis.figures.panels import HEAD, TITLE, head, interval, level_of, sign, title_of
-from eval.figures.style import GREY, WIDTH, short
+from eval.figures.style import GREY, WIDTH, shift, short
 from targen.runtime.jsonl import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE, GAP, MARGIN = 0.19, 0.5, 0.7  # inches of a line; lines between tasks; inches around
+LINE, GAP, MARGIN = 0.19, 0.5, 0.7  # inches per line; lines between tasks; inches around the panels
 
 
 @dataclass(frozen=True)
 class LabelLine:
-    """What was judged of a task, or of the rows of one of its labels."""
+    """The shares of one line: of a whole task (`label` is empty), or of its rows with one label."""
 
     task: str
     label: str
@@ -35,7 +35,7 @@ def flips(analyses: Sequence[Json]) -> Callable[[], "Figure"] | None:
 
 
 def _label_lines(analysis: Json) -> list[LabelLine]:
-    """The task, and below it its labels; none where nothing was judged."""
+    """A line for the task, then one per label; no lines if nothing was judged."""
     measures = {
         measure["name"]: measure["b"]
         for measure in analysis["measures"]
@@ -56,27 +56,27 @@ def _label_lines(analysis: Json) -> list[LabelLine]:
 
 
 def _flips_figure(analyses: Sequence[Json], lines: Sequence[LabelLine]) -> "Figure":
-    """Lines of a task stand together, the task itself before its labels."""
+    """One panel or two with the same lines: the lines of a task together, the whole task first."""
     from matplotlib.figure import Figure
 
-    places, height = [], -1.0
+    heights, height = [], -1.0
     for line in lines:
         height += 1 if line.label else 1 + GAP
-        places.append(height)
+        heights.append(height)
     drawn = [(title, draw) for title, draw, some in (
         ("changed by self-correction", _changed, any(line.flips for line in lines)),
         ("classifiers trained on original rows agree", _agreed, any(line.agreement or line.people for line in lines)),
     ) if some]  # fmt: skip
-    figure = Figure(figsize=(WIDTH, HEAD + MARGIN + LINE * (places[-1] + 1)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEAD + MARGIN + LINE * (heights[-1] + 1)), layout="constrained")
     axes = figure.subplots(1, len(drawn), squeeze=False)[0]
     for ax, (title, draw) in zip(axes, drawn, strict=True):
-        for height, line in zip(places, lines, strict=True):
+        for height, line in zip(heights, lines, strict=True):
             draw(ax, height, line)
         ax.set_title(title, loc="left", fontsize=8)
         ax.set_yticks(
-            places, [short(line.label, TITLE) or line.task for line in lines] if ax is axes[0] else [""] * len(lines)
+            heights, [short(line.label, TITLE) or line.task for line in lines] if ax is axes[0] else [""] * len(lines)
         )
-        ax.set_ylim(places[-1] + 0.6, places[0] - 0.6)
+        ax.set_ylim(heights[-1] + 0.6, heights[0] - 0.6)
         ax.tick_params(axis="y", length=0)
         ax.margins(x=0.06)
         ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
@@ -97,8 +97,8 @@ def _changed(ax: "Axes", height: float, line: LabelLine) -> None:
 def _agreed(ax: "Axes", height: float, line: LabelLine) -> None:
     for number, agreed in enumerate(line.agreement):
         size = 3.0 if line.label or len(line.agreement) > 1 else 5.0
-        shift = (number - (len(line.agreement) - 1) / 2) * 0.7 / len(line.agreement)
-        interval(ax, height + shift, agreed, "b", 100.0, filled=True, size=size)
+        y = height + shift(number, len(line.agreement))
+        interval(ax, y, agreed, "b", 100.0, filled=True, size=size)
     for score in line.scores:
         ax.plot([100 * score], [height], "|", color=GREY, markersize=11, markeredgewidth=1.5)
     if line.people is not None:

@@ -1,4 +1,4 @@
-"""What the figures of the analyses are put together from: dots with intervals, a grid of panels, the legend of the sets."""
+"""The parts of the analysis figures: dots with intervals, a grid of panels, the legend of the sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from eval.analysis.results import SIDES
-from eval.figures.style import COLOURS, GREY, WIDTH, short
+from eval.figures.style import COLOURS, GREY, WIDTH, panel_grid, short
 from targen.runtime.jsonl import Json
 
 if TYPE_CHECKING:
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 SET_COLOURS = {"a": COLOURS["original"], "b": COLOURS["synthetic"]}
 SET_MARKERS = {"a": "o", "b": "s"}
-HEAD = 0.45  # inches, of what stands above the panels
-ABREAST = 3  # panels of dots
-DOTS_LINE, DOTS_MARGIN = 0.21, 0.75  # inches: of one line of a panel, around the panel
-NAME, TITLE = 40, 16  # signs of a set's name and of a task's title
-LOG_FROM = 10.0  # largest number over smallest, from which counts are shown on a logarithmic axis
-LONGEST_LINE = 92  # signs of the text above a figure
+HEAD = 0.45  # inches above the panels, for title and legend
+PER_ROW = 3  # panels of dots side by side
+DOTS_LINE, DOTS_MARGIN = 0.21, 0.75  # inches: per line of a panel, around the panel
+NAME, TITLE = 40, 16  # characters of a set's name and of a task's title
+LOG_FROM = 10.0  # ratio of the largest to the smallest count from which their axis is logarithmic
+LONGEST_LINE = 92  # characters per line of the title
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure of every task; `factor` is 100 where shares are shown in percent."""
+    """One measure of all tasks. Values are multiplied by `factor`: 100 if shares are shown in percent."""
 
     name: str
     title: str
@@ -35,12 +35,12 @@ class Panel:
     factor: float = 1.0
     start: float | None = None  # of the axis
     end: float | None = None
-    even: float | None = None  # where a line stands
+    even: float | None = None  # position of a vertical line: equal shares
     counts: bool = False  # may be shown on a logarithmic axis
 
 
 def named_sets(analyses: Sequence[Json]) -> dict[str, str]:
-    """The names of the sets, by side, of those that are there."""
+    """The names of the sets by side, without a side that no analysis has."""
     names_of = {
         side: [analysis["sets"][side]["name"] for analysis in analyses if side in analysis["sets"]] for side in SIDES
     }
@@ -63,34 +63,30 @@ def has_numbers(panel: Panel) -> bool:
 
 
 def told_apart(measure: Json) -> bool:
-    """Whether the interval of the difference leaves out 0; also where there is nothing to tell apart."""
+    """Whether the interval of the difference excludes 0; also true if one of the sets has no value."""
     if measure["a"] is None or measure["b"] is None:
         return True
     difference = measure["difference"]
     return bool(difference and difference["low"] is not None and not difference["low"] <= 0 <= difference["high"])
 
 
-def dot_grid(figure: "Figure", panels: Sequence[Panel], labels: Sequence[str], columns: int = ABREAST) -> None:
-    """A panel for each measure, all with the same lines; the names of the lines stand on the left."""
+def dot_grid(figure: "Figure", panels: Sequence[Panel], labels: Sequence[str], columns: int = PER_ROW) -> None:
+    """A panel for each measure, all with the same lines, whose labels are on the left."""
     columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for number, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
+    for number, (ax, panel) in enumerate(zip(panel_grid(figure, len(panels), columns), panels, strict=True)):
         dots(ax, panel)
         ax.set_title(panel.title, loc="left", fontsize=8)
         ax.set_yticks(range(len(labels)), labels if number % columns == 0 else [""] * len(labels))
         ax.set_ylim(len(labels) - 0.4, -0.6)
-    for ax in axes[len(panels) :]:
-        ax.remove()
 
 
-def grid_height(panels: int, lines: int, columns: int = ABREAST) -> float:
-    """Height in inches of a grid of so many panels, each with so many lines."""
+def grid_height(panels: int, lines: int, columns: int = PER_ROW) -> float:
+    """The height of a grid in inches; `lines` of each panel."""
     return -(-panels // columns) * (DOTS_MARGIN + DOTS_LINE * lines)
 
 
 def dots(ax: "Axes", panel: Panel) -> None:
-    """The numbers of both sets with their intervals; hollow where the sets cannot be told apart."""
+    """The values of both sets with their intervals, as hollow dots if the sets cannot be told apart."""
     for row, measure in enumerate(panel.measures):
         sides = [side for side in SIDES if measure is not None and measure[side] is not None]
         if measure is None or not sides:
@@ -107,7 +103,7 @@ def dots(ax: "Axes", panel: Panel) -> None:
 
 
 def interval(ax: "Axes", row: float, estimate: Json, side: str, factor: float, filled: bool, size: float = 4.0) -> None:
-    """A dot with its bar."""
+    """A dot with its interval as a bar."""
     colour = SET_COLOURS[side]
     if estimate["low"] is not None:
         ax.plot([factor * estimate["low"], factor * estimate["high"]], [row, row], color=colour, linewidth=1.3)
@@ -142,7 +138,7 @@ def _scale(ax: "Axes", panel: Panel) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(tick))
     ax.margins(x=0.06)
     low, high = ax.get_xlim()
-    # a little room before 0 and after the end, so that a dot there is whole
+    # some room before the start and after the end, so that dots there are not cut
     room = 0.03 * ((panel.end if panel.end is not None else high) - (panel.start or 0.0))
     if panel.start is not None:
         low = panel.start - room
@@ -150,12 +146,12 @@ def _scale(ax: "Axes", panel: Panel) -> None:
 
 
 def tick(value: float, _: int | None = None) -> str:
-    """The label of a tick, without trailing zeros."""
+    """The label of a tick, without trailing zeros; matplotlib also passes its position."""
     return f"{value:,.10g}"
 
 
 def head(figure: "Figure", title: str, names: Mapping[str, str], more: Sequence["Artist"] = ()) -> None:
-    """What is shown, and below it which colour is which set."""
+    """The title of a figure, and below it the legend: the sets, then `more`."""
     from matplotlib.lines import Line2D
 
     handles: list[Artist] = [
@@ -164,9 +160,9 @@ def head(figure: "Figure", title: str, names: Mapping[str, str], more: Sequence[
     ]
     handles += more
     room = int(LONGEST_LINE * figure.get_figwidth() / WIDTH)
-    abreast = len(handles) if sum(len(str(handle.get_label())) + 6 for handle in handles) < room else 1
+    columns = len(handles) if sum(len(str(handle.get_label())) + 6 for handle in handles) < room else 1
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=abreast, borderaxespad=0.2, alignment="left",
+        handles=handles, loc="outside upper left", ncols=columns, borderaxespad=0.2, alignment="left",
         title=fill(title, room), title_fontproperties={"size": 9},
     )  # fmt: skip
 

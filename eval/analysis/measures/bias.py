@@ -24,6 +24,7 @@ from targen.text.normalise import normalised
 
 PART = "bias"
 LISTS = Path(__file__).with_name("words.yaml")
+GENDERS = ("feminine", "masculine", "both", "none")  # of the pronouns in a row
 MIN_ENGLISH = 0.5  # share of rows with a common English function word; below it, a set counts as another language
 
 
@@ -49,9 +50,9 @@ def word_lists() -> WordLists:
     names |= lists["aliases"] | dict.fromkeys(lists["not_countries"], "")
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     country = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
-    kinds = ("feminine", "masculine", "neutral", "function_words", "occupations")
+    sections = ("feminine", "masculine", "neutral", "function_words", "occupations")
     return WordLists(
-        **{kind: frozenset(lists[kind]) for kind in kinds},
+        **{section: frozenset(lists[section]) for section in sections},
         names=names,
         ambiguous=frozenset(lists["ambiguous"]),
         country=country,
@@ -87,9 +88,12 @@ def english_share(words: Sequence[Sequence[str]]) -> float:
 
 def _pronouns(pair: SetPair, words: Mapping[str, list[list[str]]]) -> AnalysisResult:
     lists = word_lists()
-    kinds = {"feminine": lists.feminine, "masculine": lists.masculine, "neutral": lists.neutral}
+    pronouns_of = {"feminine": lists.feminine, "masculine": lists.masculine, "neutral": lists.neutral}
     totals = {
-        side: {kind: sum(word in listed for row in side_words for word in row) for kind, listed in kinds.items()}
+        side: {
+            gender: sum(word in pronouns for row in side_words for word in row)
+            for gender, pronouns in pronouns_of.items()
+        }
         for side, side_words in words.items()
     }
     genders = {side: [gender_of(row) for row in side_words] for side, side_words in words.items()}
@@ -175,7 +179,7 @@ def _most_frequent(table: Mapping[str, Counter[str]], top: int) -> list[Json]:
         {
             "occupation": name,
             "rows": counts.total(),
-            **{kind: counts[kind] for kind in ("feminine", "masculine", "both", "none")},
+            **{gender: counts[gender] for gender in GENDERS},
         }
         for name, counts in ranked
     ]

@@ -28,8 +28,6 @@ BASES = {
     "distinct_2": 1.0,
     "distinct_3": 1.0,
 }  # of an empty set: no n-gram is repeated, and repetitions grow with the set
-# Field names with which the authors' published sums come out exactly (CB, RTE); those of other tasks are unknown.
-AUTHORS_NAMES = {"rte": {"premise": "sentence1", "hypothesis": "sentence2"}}
 
 
 def lexical(pair: SetPair, settings: Analysis) -> AnalysisResult:
@@ -178,8 +176,8 @@ def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisRe
 
 
 def authors_text(task: Task, row: Row) -> str:
-    """A row as in the authors' input column, for the tasks whose form is known."""
-    view, names = task.view(row), AUTHORS_NAMES.get(task.name, {})
+    """A row as in the authors' input column; known to be exact for CB and RTE, assumed for the other tasks."""
+    view, names = task.view(row), paper().token_sums.fields.get(task.name, {})
     fields = ["premise", "hypothesis"] if {"premise", "hypothesis"} <= set(task.row) else task.row
     return "\n".join(f"{names.get(name, name)}: {view[name]}" for name in fields)
 

@@ -1,12 +1,23 @@
 """The settings of the analyses of original and synthetic data."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name
+from targen.config.validation import name_in
 
+ANALYSIS_PARTS = {  # the parts of `python -m eval.analyze` with their titles; eval/analysis/parts.py has their functions
+    "lexical": "Lexical diversity",
+    "semantic": "Semantic diversity",
+    "bias": "Bias",
+    "correctness": "Correctness",
+    "contamination": "Contamination",
+    "difficulty": "Difficulty",
+    "fidelity": "Fidelity",
+}
+PartName = Annotated[str, name_in(ANALYSIS_PARTS)]
 TwoOrMore = Annotated[int, Field(ge=2)]
 
 
@@ -14,7 +25,7 @@ TwoOrMore = Annotated[int, Field(ge=2)]
 class Analysis:
     """Which properties of the data are measured, and on how many rows."""
 
-    parts: list[Literal["lexical", "semantic", "bias", "correctness", "contamination", "difficulty", "fidelity"]]
+    parts: list[PartName]
     """What `python -m eval.analyze` measures."""
     size: Count | None
     """Rows per set at most, drawn by `seed`; null: all. Both sets get as many rows as the smaller one has."""
