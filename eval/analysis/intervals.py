@@ -91,7 +91,10 @@ def ratio(numerators: Numbers, denominators: Numbers | None, draws: Random) -> E
 
 
 def wilson(hits: int, count: int) -> Interval | None:
-    """The share hits / count with Wilson's interval; None if count is 0."""
+    """The share hits / count with Wilson's interval; None if count is 0.
+
+    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927).
+    """
     if count == 0:
         return None
     bounds = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")

@@ -77,7 +77,10 @@ def _counts(rows: Sequence[Sequence[tuple[str, str]]], label: str) -> Counter[st
 
 
 def distribution(counts: Counter[str], top: int) -> Json:
-    """The most frequent names with their counts, the number of names, and the effective number: exp of their entropy."""
+    """The most frequent names with their counts, the number of names, and the effective number: exp of their entropy.
+
+    Source of the effective number: M. O. Hill, Ecology 54 (1973), the diversity number of order 1.
+    """
     total = counts.total()
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
     effective_number = exp(-sum(count / total * log(count / total) for count in counts.values())) if total else 0.0
