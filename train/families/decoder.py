@@ -126,6 +126,9 @@ class DecoderFamily(TextFamily):
             yield from zip(indices, greedy_texts(loaded, inputs, tokens, line_end), strict=True)
 
 
+FAMILY = DecoderFamily()
+
+
 def _answer_ids(tokenizer: PreTrainedTokenizerBase, cue: str, texts: Sequence[str]) -> dict[str, list[int]]:
     """Token ids of each answer as it follows the cue; the blank between them belongs to the answer's first token.
 

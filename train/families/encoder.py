@@ -154,6 +154,9 @@ class EncoderFamily(Family):
                 yield index, scores[row, : examples[index].score_count].tolist()
 
 
+FAMILY = EncoderFamily()
+
+
 def head_names(tasks: Sequence[Task]) -> list[str]:
     """What the head's outputs stand for: labels or `score`, prefixed with the task if there are several.
 

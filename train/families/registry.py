@@ -1,44 +1,33 @@
-"""The families by the name that `model.family` gives them."""
+"""The families by name. Each is a module of this folder with a `FAMILY`, imported when it is chosen, since it imports torch."""
 
-from collections.abc import Callable
+import pkgutil
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from targen.runtime.errors import UserError, did_you_mean
+from train import families
 from train.families.base import Family
 
 if TYPE_CHECKING:
     from train.families.text import TextFamily
 
-
-def _encoder() -> Family:
-    from train.families.encoder import EncoderFamily
-
-    return EncoderFamily()
+SHARED = {"base", "checks", "registry", "text"}  # the modules of this folder that are no family
 
 
-def _seq2seq() -> Family:
-    from train.families.seq2seq import Seq2SeqFamily
-
-    return Seq2SeqFamily()
-
-
-def _decoder() -> Family:
-    from train.families.decoder import DecoderFamily
-
-    return DecoderFamily()
-
-
-# A family's module imports torch, and is imported when the family is asked for.
-FAMILIES: dict[str, Callable[[], Family]] = {"encoder": _encoder, "seq2seq": _seq2seq, "decoder": _decoder}
+def family_names() -> list[str]:
+    """The names of all families: the modules of train/families."""
+    return sorted({module.name for module in pkgutil.iter_modules(families.__path__)} - SHARED)
 
 
 def family_named(name: str) -> Family:
     """The family of that name. Raises: UserError if there is none."""
-    if name not in FAMILIES:
-        raise UserError(
-            f"model.family: got {name!r}, expected one of {', '.join(FAMILIES)}. {did_you_mean(name, list(FAMILIES))}"
-        )
-    return FAMILIES[name]()
+    names = family_names()
+    if name not in names:
+        raise UserError(f"model.family: got {name!r}, expected one of {', '.join(names)}. {did_you_mean(name, names)}")
+    family = vars(import_module(f"{families.__name__}.{name}")).get("FAMILY")
+    if not isinstance(family, Family):
+        raise TypeError(f"train/families/{name}.py: got no FAMILY, expected `FAMILY = MyFamily()`")
+    return family
 
 
 def text_family_named(name: str) -> "TextFamily":

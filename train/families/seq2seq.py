@@ -118,6 +118,9 @@ class Seq2SeqFamily(TextFamily):
             yield from zip(indices, greedy_texts(loaded, inputs, tokens), strict=True)
 
 
+FAMILY = Seq2SeqFamily()
+
+
 def _plain_prompt(task: Task, example: Example, shown: Sequence[Example]) -> str:
     return prompt(task, example)
 

@@ -1,37 +1,43 @@
 """Families by name."""
 
+from pathlib import Path
+
 import pytest
 
 from targen.runtime.errors import UserError
 from tests.support.commands import settings
 from tests.support.small_data import SPECS, examples_of
+from train import families
 from train.families.base import Family
-from train.families.registry import FAMILIES, family_named, text_family_named
+from train.families.registry import family_named, family_names, text_family_named
 from train.families.text import TextFamily
 
 
 def test_every_family_is_registered() -> None:
-    assert list(FAMILIES) == ["encoder", "seq2seq", "decoder"]
-    assert all(isinstance(family_named(name), Family) for name in FAMILIES)
-    assert [isinstance(family_named(name), TextFamily) for name in FAMILIES] == [False, True, True]
+    assert family_names() == ["decoder", "encoder", "seq2seq"]
+    assert all(isinstance(family_named(name), Family) for name in family_names())
+    assert [isinstance(family_named(name), TextFamily) for name in family_names()] == [True, False, True]
 
 
 def test_an_unknown_family_and_one_that_does_not_answer_in_words_are_refused() -> None:
     with pytest.raises(
         UserError,
-        match=r"model\.family: got 'decodr', expected one of encoder, seq2seq, decoder\. Did you mean 'decoder'",
+        match=r"model\.family: got 'decodr', expected one of decoder, encoder, seq2seq\. Did you mean 'decoder'",
     ):
         family_named("decodr")
     with pytest.raises(UserError, match=r"model\.family: got encoder, expected a family whose models answer in words"):
         text_family_named("encoder")
 
 
-def test_a_new_family_is_one_class_and_its_registration(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Renamed(type(family_named("decoder"))):
-        pass
-
-    monkeypatch.setitem(FAMILIES, "renamed", Renamed)
-    assert isinstance(text_family_named("renamed"), Renamed)
+def test_a_new_family_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "renamed.py").write_text(
+        "from train.families.decoder import DecoderFamily\n\n\nclass Renamed(DecoderFamily):\n    pass\n\n\nFAMILY = Renamed()\n"
+    )
+    (tmp_path / "empty.py").write_text("")
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
+    assert type(text_family_named("renamed")).__name__ == "Renamed"
+    with pytest.raises(TypeError, match=r"train/families/empty\.py: got no FAMILY"):
+        family_named("empty")
 
 
 def test_examples_of_another_family_are_refused() -> None:
