@@ -7,6 +7,7 @@ import psutil
 import torch
 import yaml
 
+from targen.config.arms import ARMS
 from targen.config.groups.training import launch_file
 from targen.config.settings import Settings
 from targen.tasks.task import Task
@@ -132,8 +133,8 @@ def _count_tokens(shapes: Loaded, settings: Settings, encoded: Sequence[Encoded]
 
 def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     """Whether synthetic rows that the cell needs are still to be generated."""
-    synthetic_arms = {"synthetic", "mixed"}
-    needed = cell.arm in synthetic_arms or (settings.train.equal_size and bool(synthetic_arms & {*settings.arms}))
+    arms = settings.arms if settings.train.equal_size else [cell.arm]
+    needed = any(ARMS[arm].uses_synthetic for arm in arms)
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 
@@ -159,7 +160,7 @@ def _plan_before_generation(settings: Settings, cell: Cell) -> CellPlan:
 
 def _rows_to_come(settings: Settings, cell: Cell, task: Task) -> int:
     synthetic = min(settings.synth.size_of(task), settings.train.max_rows or NO_LIMIT)
-    return synthetic + (mixed_count(settings.train.mixed_original, synthetic) if cell.arm == "mixed" else 0)
+    return synthetic + (mixed_count(settings.train.mixed_original, synthetic) if ARMS[cell.arm].mixes else 0)
 
 
 def _memory(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Memory:

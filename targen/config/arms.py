@@ -26,6 +26,11 @@ class Arm:
         """Whether its training rows belong to the tasks; else they are none, or instruction data."""
         return self.uses_original or self.uses_synthetic
 
+    @property
+    def mixes(self) -> bool:
+        """Whether original rows are added to synthetic ones, as many as train.mixed_original says."""
+        return self.uses_original and self.uses_synthetic
+
 
 ARMS = {
     arm.name: arm

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from targen.config.arms import ArmName
+from targen.config.arms import ARMS, ArmName
 from targen.config.diff import differences
 from targen.config.groups.training import Train
 from targen.config.original_data import shows_original
@@ -53,7 +53,7 @@ class Cell:
     @property
     def trained(self) -> bool:
         """False: the model as it is."""
-        return self.arm != "none"
+        return ARMS[self.arm].trained
 
     def predictions_name(self, task: str) -> str:
         """The name of the cell's predictions for one of its tasks."""
@@ -87,7 +87,7 @@ def _grid(settings: Settings) -> list[Cell]:
         Cell(settings.model.name, setting_name(settings.train), name, arm, seed, tasks)
         for tasks, name in mixtures.items()
         for arm in settings.arms
-        for seed in (settings.seeds if arm != "none" or shows_original(settings) else settings.seeds[:1])
+        for seed in (settings.seeds if ARMS[arm].trained or shows_original(settings) else settings.seeds[:1])
     ]
 
 
@@ -133,7 +133,7 @@ def fingerprint(settings: Settings, cell: Cell, rows: Sequence[Row] | None = Non
     if settings.train.init_from is not None:
         parts["init_from"] = _initial_fingerprint(settings)
     if settings.train.equal_size:
-        parts["arms"] = [arm for arm in settings.arms if arm != "none"]
+        parts["arms"] = [arm for arm in settings.arms if ARMS[arm].trained]
     if rows is not None:
         parts["training rows"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     return parts
@@ -165,7 +165,7 @@ def _learning_settings(settings: Settings, cell: Cell) -> dict[str, Any]:
         idle |= {"mixture_temperature"}
     if not train.instruct:
         idle |= {"instruct_examples"}
-    if cell.arm != "mixed":
+    if not ARMS[cell.arm].mixes:
         idle |= {"mixed_original"}
     if not train.checkers:
         idle |= {"checker_rows", "checker_model"}

@@ -11,7 +11,9 @@ from targen.config.losses import LOSSES, Checker, LossName
 from targen.runtime.paths import CONF
 
 Precision = Literal["fp32", "bf16", "bf16_weights"]
-HEAD_FAMILIES = ("encoder",)  # families whose models score labels with a head and write no text
+HEAD_FAMILIES = {  # families whose models score labels with a head and write no text
+    "encoder",
+}
 LORA_DEFAULT = {"r": 16, "alpha": 32, "dropout": 0.05, "targets": "default"}
 
 
