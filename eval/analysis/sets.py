@@ -19,7 +19,6 @@ from targen.tasks.task import Row, Task
 from targen.text.normalise import units
 
 Item = TypeVar("Item")
-POINTERS = frozenset({"word", "span1", "span2"})  # fields that repeat a part of another one (WiC, WSC)
 SPLITS = ("train", "val", "test")
 
 
@@ -77,7 +76,7 @@ class SetPair:
 def texts(task: Task, row: Row) -> list[str]:
     """The texts of a row, without its variant (COPA's question) and without pointers into other texts."""
     view = task.view(row)
-    return [view[name] for name in task.row if name not in task.variants and name not in POINTERS]
+    return [view[name] for name in task.row if name not in task.variants and name not in task.pointer_fields]
 
 
 def row_units(task: Task, rows: Sequence[Row]) -> list[list[list[str]]]:

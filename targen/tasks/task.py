@@ -161,6 +161,8 @@ class Task:
     """The drawn fields that `build_rows` reads: methods that draw nothing must ask the model for them (`whole.fields`)."""
     view_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the texts that `view` gives in addition to `row`: `instance` and `encoder` may use them."""
+    pointer_fields: ClassVar[tuple[str, ...]] = ()
+    """Names in `row` that only repeat a part of another text: analyses of the texts leave them out."""
 
     def check_instance_seed(self, seed: Json) -> None:
         """Refuses an instance seed that fits the schema and still breaks a rule of the task."""

@@ -27,6 +27,7 @@ class WiC(Task):
 
     drawn_fields: ClassVar[tuple[str, ...]] = ("first_sense", "second_sense")
     view_fields: ClassVar[tuple[str, ...]] = ("marked1", "marked2")
+    pointer_fields: ClassVar[tuple[str, ...]] = ("word",)
 
     def check_instance_seed(self, seed: Json) -> None:
         if len(words(seed["word"])) != 1:

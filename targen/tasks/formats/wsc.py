@@ -69,6 +69,7 @@ class WSC(Task):
     """Whether a pronoun refers to a noun phrase."""
 
     view_fields: ClassVar[tuple[str, ...]] = ("marked",)
+    pointer_fields: ClassVar[tuple[str, ...]] = ("span1", "span2")
 
     def check_instance_seed(self, seed: Json) -> None:
         phrases = {normalised(seed["noun_phrase_1"]), normalised(seed["noun_phrase_2"])}
