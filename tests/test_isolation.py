@@ -15,12 +15,12 @@ from tests.support.isolation import FORBIDDEN, touched, working_folder
 def test_home_and_caches_are_the_sessions_own() -> None:
     home = working_folder().parent / "home"
     assert Path.home() == home
-    for library in ("huggingface_hub.constants.HF_HUB_CACHE", "matplotlib.get_cachedir()", "torch.hub.get_dir()"):
-        module = library.rpartition(".")[0]
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {module}; print({library})"], capture_output=True, text=True, check=True
-        )
-        assert Path(done.stdout.strip()).is_relative_to(home), library
+    caches = ("huggingface_hub.constants.HF_HUB_CACHE", "matplotlib.get_cachedir()", "torch.hub.get_dir()")
+    imports = ", ".join(cache.rpartition(".")[0] for cache in caches)
+    script = f"import {imports}; print({', '.join(caches)}, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    folders = done.stdout.splitlines()
+    assert len(folders) == len(caches) and all(Path(folder).is_relative_to(home) for folder in folders), folders
 
 
 @pytest.mark.parametrize("path", FORBIDDEN)

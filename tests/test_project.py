@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from targen.llm.registry import backend_names
 from tests.support.commands import PROJECT, settings
 
 PACKAGES = ("targen", "train", "eval", "slurm")  # each imports itself and those before it
@@ -122,36 +125,41 @@ def test_every_experiment_composes() -> None:
 
 
 def test_every_choice_of_every_group_composes() -> None:
-    choices = [
-        f"{group}={path.stem}"
-        for group in ("method", "model", "train", "eval", "analysis", "data", "synth", "cluster")
-        for path in (PROJECT / "conf" / group).glob("*.yaml")
-    ]
-    assert len(choices) >= 33
-    for choice in choices:
-        settings(choice, "task=cb")
+    """Groups whose choices have more to keep to are composed where that is tested."""
+    elsewhere = {"generator", "method", "model", "task"}
+    defaults = yaml.safe_load((PROJECT / "conf" / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    groups = {group for entry in defaults if isinstance(entry, dict) for group in entry}
+    assert len(groups) >= 10 and elsewhere <= groups
+    for group in groups - elsewhere:
+        for choice in (PROJECT / "conf" / group).glob("*.yaml"):
+            settings(f"{group}={choice.stem}", "task=cb")
 
 
-GENERATORS = {
-    "batch": ("batch", None), "gpt35": ("openai", "gpt-3.5-turbo-0125"),
-    "llama31_70b": ("vllm", "meta-llama/Llama-3.1-70B-Instruct"),
-    "llama31_8b": ("vllm", "meta-llama/Llama-3.1-8B-Instruct"),
-    "mistral_7b": ("vllm", "mistralai/Mistral-7B-Instruct-v0.3"), "openai": ("openai", None),
-    "qwen25_7b": ("vllm", "Qwen/Qwen2.5-7B-Instruct"), "qwen3_8b": ("vllm", "Qwen/Qwen3-8B"),
-    "recorded": ("recorded", "large-language-model"), "transformers": ("transformers", None), "vllm": ("vllm", None),
-}  # fmt: skip
-
-
-def test_every_generator_composes_with_its_backend_and_model() -> None:
-    found = sorted(path.stem for path in (PROJECT / "conf" / "generator").glob("*.yaml"))
-    assert found == sorted(GENERATORS)
-    for name, (backend, model) in GENERATORS.items():
-        chosen = settings(f"generator={name}", "task=cb", *([] if model else ["generator.model=m"])).generator
-        assert (chosen.backend, chosen.model) == (backend, model or "m")
-        if backend == "vllm":
-            assert chosen.engine["max_model_len"] == 8192  # what vllm.yaml says stays, beside what the model changes
+def test_every_generator_composes_with_what_its_file_says() -> None:
+    folder = PROJECT / "conf" / "generator"
+    names = {path.stem for path in folder.glob("*.yaml")}
+    assert len(names) >= 11 and set(backend_names()) <= names
+    for name in names:
+        file = generator_file(folder, name)
+        model = "m" if file["model"] == "???" else file["model"]
+        generator = settings(f"generator={name}", "task=cb", f"generator.model={model}").generator
+        assert (generator.backend, generator.model) == (file["backend"], model)
+        assert generator.engine == file.get("engine", {})  # what the base says stays, beside what the file changes
+        assert generator.chat_template_kwargs == file.get("chat_template_kwargs", {})
+    assert settings("generator=llama31_8b", "task=cb").generator.backend == "vllm"
+    assert settings("generator=llama31_70b", "task=cb").generator.engine["max_model_len"] == 8192
     assert settings("generator=llama31_70b", "task=cb").generator.engine["tensor_parallel_size"] == 4
     assert settings("generator=qwen3_8b", "task=cb").generator.chat_template_kwargs == {"enable_thinking": False}
+
+
+def generator_file(folder: Path, name: str) -> dict[str, Any]:
+    """The values of a file over those of the file that it builds on."""
+    values: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    base, *_ = values.pop("defaults", ["_self_"])
+    if base != "_self_":
+        earlier = generator_file(folder, base)
+        values = earlier | values | {"engine": earlier.get("engine", {}) | values.get("engine", {})}
+    return values
 
 
 def test_a_generator_on_the_command_line_takes_the_place_of_the_experiments() -> None:

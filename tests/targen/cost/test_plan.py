@@ -191,10 +191,12 @@ def test_the_attempts_so_far_are_used_for_what_is_left(tmp_path: Path, serve) ->
 # --- the command ---
 
 
+PAPER = ("+experiment=superglue_flant5", "plan=true")
+PRICES = ("price.prompt=0.5", "price.completion=1.5", "price.tokens_per_second=2000", "price.currency=EUR")
+
+
 def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> None:
-    run = ["+experiment=superglue_flant5", "plan=true", f"run.dir={tmp_path / 'run'}"]
-    prices = ["price.prompt=0.5", "price.completion=1.5", "price.tokens_per_second=2000", "price.currency=EUR"]
-    done = command("targen.run", *run, *prices)
+    done = command("targen.generate", *PAPER, *PRICES, f"run.dir={tmp_path / 'run'}")
     assert (done.returncode, files(tmp_path)) == (0, {})
     table = done.stdout.splitlines()
     assert table[2].split() == ["task", "step", "calls", "prompt", "tokens", "completion", "tokens", "time", "EUR"]
@@ -212,6 +214,15 @@ def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> Non
     assert plain.returncode == 0
     assert "USD" not in plain.stdout and "time" not in plain.stdout
     assert files(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_a_run_is_planned_also_where_its_training_cannot_be(tmp_path: Path) -> None:
+    run = [*PAPER, *PRICES, f"run.dir={tmp_path / 'run'}"]
+    done = command("targen.run", *run)
+    assert (done.returncode, files(tmp_path)) == (0, {})
+    assert done.stdout == command("targen.generate", *run).stdout
+    assert "plan: no plan for the train phase" in done.stderr
 
 
 def test_a_plan_needs_no_gpu_library() -> None:

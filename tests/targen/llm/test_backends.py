@@ -103,7 +103,7 @@ def test_every_request_is_answered_exactly_once(given: BackendInputs) -> None:
 
 
 def test_every_backend_has_a_configuration_and_is_found_without_heavy_imports() -> None:
-    assert len(backend_names()) == 5
+    assert set(backend_names()) >= {"batch", "openai", "recorded", "transformers", "vllm"}
     for name in backend_names():
         assert settings(f"generator={name}", "generator.model=m").generator.backend == name
     script = (
