@@ -1,7 +1,7 @@
 """The train phase in several processes: `python -m train.launch ddp +experiment=quickstart`.
 
-Does what `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...` does, and two things more: SIGUSR1
-and SIGTERM reach the processes, which get time to save, and the launcher exits with their exit code.
+Like `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...`, with two additions: SIGUSR1 and SIGTERM
+reach the processes, which get time to save, and the launcher exits with their exit code.
 """
 
 import os
@@ -11,10 +11,8 @@ from targen.config.groups.training import launch_file
 from targen.runtime.cli import REQUEUE, USER_ERROR
 from targen.runtime.errors import UserError
 
-PROCESSES, MACHINES = (
-    "TARGEN_PROCESSES",
-    "TARGEN_MACHINES",
-)  # environment variables of a job, which count over all its nodes
+# environment variables of a job: counts over all its nodes
+PROCESSES, MACHINES = "TARGEN_PROCESSES", "TARGEN_MACHINES"
 SECONDS_TO_SAVE = "1800"  # before torch kills a process that was told to stop
 
 

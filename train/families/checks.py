@@ -55,7 +55,7 @@ def _positions(family: Family, model: Model) -> int | None:
     config = config_of(model)
     limit: int | None = getattr(config, "max_position_embeddings", None) if family.traits.limits_positions else None
     if limit is not None and "roberta" in str(config.model_type):
-        limit -= int(config.pad_token_id or 0) + 1  # its positions are counted from behind the padding's
+        limit -= int(config.pad_token_id or 0) + 1  # its positions start after the index of the padding token
     return limit
 
 

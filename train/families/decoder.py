@@ -1,7 +1,7 @@
 """Decoder models: the answer continues the prompt, and only its tokens are learnt.
 
-Base and chat models get the same plain text. A chat template would say the same in other words, but the two kinds of
-model could then not be compared, and finetuning on thousands of rows teaches the layout anyway.
+Base and chat models get the same plain text. A chat template would say the same in other words, but then the two kinds
+of model could not be compared. Finetuning on thousands of rows teaches the layout anyway.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ from train.models.loading import FamilyTraits, Loaded
 
 
 class DecoderFamily(TextFamily):
-    """GPT-2, Llama and their kin."""
+    """GPT-2, Llama and similar models."""
 
     traits = FamilyTraits(special_tokens=("eos",), pads_with_end=True)
     auto_class = AutoModelForCausalLM

@@ -57,7 +57,7 @@ class EncodedPairs:
 
 
 class EncoderFamily(Family):
-    """BERT and its kin."""
+    """BERT and similar models."""
 
     traits = TRAITS
     auto_class = AutoModelForSequenceClassification

@@ -26,7 +26,7 @@ END = 1  # tokens at the end of a prompt that are never cut: its end token
 
 
 class Seq2SeqFamily(TextFamily):
-    """T5 and its kin."""
+    """T5 and similar models."""
 
     traits = FamilyTraits(special_tokens=("pad", "eos"), ends_texts=True, limits_positions=False)
     auto_class = AutoModelForSeq2SeqLM

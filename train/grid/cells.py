@@ -32,8 +32,8 @@ RUNNING_KEYS = frozenset(
 class Cell:
     """One trained model of the grid.
 
-    `task` names its task, or the mixture of its `tasks`; `digest` tells apart what has the same name otherwise. Who wants
-    to know what a cell is reads these fields: its name cannot be split, since tasks and models may contain `-` and `_`.
+    `task` names its task, or the mixture of its `tasks`; `digest` tells apart cells that would otherwise have the same name.
+    To learn what a cell is, read these fields: its name cannot be split, since tasks and models may contain `-` and `_`.
     """
 
     model: str
@@ -200,7 +200,7 @@ def done(paths: RunPaths, cell: Cell) -> Json | None:
 
 
 def check_unchanged(folder: Path, trained: Json, now: Json) -> None:
-    """Raises: UserError if what is in `folder` was trained on something else than what the run has now."""
+    """Raises: UserError if what is in `folder` was trained with other settings or rows than the run has now."""
     changed = [change for name, value in now.items() for change in differences(name, trained.get(name), value)]
     if changed:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The loss of a batch, weighted by what checkers say of its examples."""
+"""The loss of a batch, weighted by the log-probabilities that checkers give its examples."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,8 +13,10 @@ from train.families.base import IGNORED, Encoded, ExampleLosses, Family
 from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
-UNWEIGHTED = float("nan")  # of an example with a real row: its distribution is the one towards which weights correct
-MAX_LOG_WEIGHT = 20.0  # larger weights mean nothing, and overflow fp32 if P_theta gives an answer no chance
+UNWEIGHTED = float("nan")  # of an example from a real row: weights correct towards the distribution of real rows
+MAX_LOG_WEIGHT = (
+    20.0  # larger weights are meaningless, and overflow fp32 if P_theta gives an answer almost no probability
+)
 
 
 def example_weights(log_weights: LogWeights, checkers: Tensor, losses: ExampleLosses) -> Tensor:

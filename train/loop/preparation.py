@@ -38,7 +38,7 @@ class PreparedCell:
 
 @dataclass(frozen=True)
 class CheckedExample:
-    """A training example with what the checkers say of it: see targen.config.losses.LogWeights; NaN: not weighted."""
+    """A training example with the log-probability by its checkers (see targen.config.losses.LogWeights); NaN: not weighted."""
 
     example: Encoded
     checkers: float

@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this one is. The first writes all files, the others wait."""
+    """This process among all of a phase: its index and their count. The first writes all files, the others wait."""
 
     index: int = 0
     count: int = 1
@@ -99,6 +99,6 @@ def open_run_together(cfg: DictConfig, check: Callable[[Settings], object]) -> I
         with locked(settings.paths.root, lock_of(settings.cell)):
             processes.wait()
             yield settings, processes
-        processes.wait()  # all end together, for a process whose peers are gone may abort
+        processes.wait()  # all end together: a process whose peers are gone may abort
     finally:
         processes.leave()
