@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from targen.config.loading import settings_from
 from targen.llm.registry import backend_names
+from targen.runtime.cli import compose
 from tests.support.commands import PROJECT, settings
+from tests.support.composed import composed
 
 PACKAGES = ("targen", "train", "eval", "slurm")  # each imports itself and those before it
 COMMANDS = {
@@ -115,6 +118,12 @@ def test_folders_and_modules_stay_small() -> None:
     assert {folder for folder, count in by_folder.items() if count > MOST_MODULES} <= CROWDED
     lengths = {str(path.relative_to(PROJECT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
     assert {name for name, length in lengths.items() if length > MOST_LINES} <= LONG
+
+
+def test_tests_compose_as_a_command_does() -> None:
+    overrides = ["+experiment=quickstart", "task=[rte,axg]", "model=tiny_encoder", "synth.size=4", "run.dir=a"]
+    assert settings_from(composed(overrides)) == settings_from(compose(overrides))
+    assert list(settings_from(composed(overrides)).tasks) == ["rte", "axg"]
 
 
 def test_every_experiment_composes() -> None:

@@ -1,6 +1,7 @@
 """Turns the composed configuration into checked settings. Only this module and the command line see OmegaConf objects."""
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.table import RULES
@@ -14,10 +15,12 @@ _NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as 
 
 def settings_from(cfg: DictConfig) -> Settings:
     """The checked settings. Raises: UserError with one line per problem, in the order of the file."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError("\n".join(f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing))
-    values = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except (InterpolationToMissingValueError, MissingMandatoryValue):
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        lines = (f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing)
+        raise UserError("\n".join(lines)) from None
     assert isinstance(values, dict)
     if not values.get("tasks"):
         raise UserError(_NO_TASK)

@@ -21,11 +21,18 @@ _parsed: dict[str, Any] = {}
 
 
 def composed(overrides: list[str]) -> Any:
-    """The configuration as `compose` gives it. Choices of groups are composed once, values are applied to what they give."""
+    """The configuration as `compose` gives it. Choices of groups are composed once, values are applied to what they give,
+    and a list of tasks is taken out of all tasks."""
     groups = [override for override in overrides if (CONF / override.lstrip("+~").partition("=")[0]).is_dir()]
     values = [override for override in overrides if override not in groups]
-    cfg = pickle.loads(_of_groups(*groups))
+    task_lists = [override for override in groups if override.startswith("task=")]
+    cfg = pickle.loads(_of_groups(*(override for override in groups if override not in task_lists)))
     try:
+        if task_lists:
+            names = task_lists[-1].removeprefix("task=").strip("[]").split(",")
+            if len(task_lists) > 1 or not set(names) <= set(cfg.tasks) or len(set(names)) < len(names):
+                return compose(overrides)
+            cfg.tasks = {name: cfg.tasks[name] for name in names}
         ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), cfg)
     except (HydraException, OmegaConfBaseException):
         return compose(overrides)  # for its error

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from targen.runtime.cli import compose
+from targen.text.normalise import is_form_of
 from tests.support.composed import parsed_once
 
 LIBRARIES = (
@@ -116,6 +117,7 @@ if __name__ == "__main__":
         __import__(name.strip())
     with parsed_once():
         compose(["+experiment=quickstart"])
+        is_form_of("words", "place")  # reads the dictionaries
         gc.freeze()
         command = _next_command()
         _become(command)

@@ -292,7 +292,8 @@ def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made)
 
 
 def test_self_correction_is_the_methods_own_choice_and_can_be_set(tmp_path: Path, serve, originals: Path) -> None:
-    defaults = {method: settings(f"method={method}").synth.self_correct for method in METHODS}
+    server = ("generator=openai", "generator.model=m")
+    defaults = {method: settings(*server, f"method={method}").synth.self_correct for method in METHODS}
     assert defaults == {method: "paper" if method == "targen" else "off" for method in METHODS}
     run(tmp_path, serve(FakeModel(flip_rate=0.5)), originals, "few_shot", "task=[axg,rte]", "synth.self_correct=paper")
     for name in ("axg", "rte"):

@@ -19,12 +19,13 @@ from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 
 TASKS = "task=[axg,cb,copa,record,rte]"
+MODEL = FakeModel(error_rate=0.15, flip_rate=0.3)
 SIZE = ("synth.size=36", "synth.contexts=6", "synth.seeds_per_context=2")
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", TASKS, *SIZE]
-    return [*base, *more]
+    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", *SIZE]
+    return [*base, *([] if any(override.startswith("task=") for override in more) else [TASKS]), *more]
 
 
 def run_shards(folder: Path, url: str, count: int, order: list[int], *more: str) -> None:
@@ -32,26 +33,31 @@ def run_shards(folder: Path, url: str, count: int, order: list[int], *more: str)
         generate(settings(*overrides(folder, url, f"shard.count={count}", f"shard.index={index}", *more)))
 
 
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory, serve) -> tuple[dict[str, bytes], Counter[str]]:
+    """The files and the requests of a run in one process."""
+    server, folder = serve(MODEL), tmp_path_factory.mktemp("whole")
+    generate(settings(*overrides(folder, server.url)))
+    return files(folder / "synthetic"), Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
+
+
 @pytest.mark.parametrize("count", [2, 7])
 def test_shards_in_any_order_give_the_bytes_of_one_process_and_ask_every_call_once(
-    tmp_path: Path, serve, count: int
+    tmp_path: Path, serve, one_process, count: int
 ) -> None:
-    model = FakeModel(error_rate=0.15, flip_rate=0.3)
-    server = serve(model)
-    generate(settings(*overrides(tmp_path / "whole", server.url)))
-    alone, whole = list(server.bodies), files(tmp_path / "whole" / "synthetic")
-    server.bodies.clear()
+    whole, alone = one_process
+    server = serve(MODEL)
     run_shards(tmp_path / "shards", server.url, count, [*range(count)][::-1])
     asked_by_shards = len(server.bodies)
     merge(settings(*overrides(tmp_path / "shards", server.url, f"shard.count={count}")))
     assert files(tmp_path / "shards" / "synthetic") == whole
     texts = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
-    assert texts == Counter(json.dumps(body, sort_keys=True) for body in alone)
-    assert asked_by_shards > 0.8 * len(alone)
+    assert texts == alone
+    assert asked_by_shards > 0.8 * alone.total()
     shares = [len(lines(path)) for path in (tmp_path / "shards" / "calls").glob("cb.shard-*.jsonl")]
     assert len(shares) == count and min(shares) > 0
     merge(settings(*overrides(tmp_path / "shards", server.url)))  # the count is in the markers
-    assert len(server.bodies) == len(alone)
+    assert len(server.bodies) == alone.total()
 
 
 def test_a_merge_names_the_shards_that_are_not_done(tmp_path: Path, serve) -> None:
@@ -126,14 +132,14 @@ def test_the_shards_of_one_run_share_it_and_nobody_else_does(tmp_path: Path, ser
 
 
 def test_a_run_goes_on_as_shards_and_back(tmp_path: Path, serve) -> None:
-    server = serve(FakeModel())
-    generate(settings(*overrides(tmp_path / "whole", server.url, "synth.size=72")))
+    server, tasks = serve(FakeModel()), "task=[axg,cb,record]"
+    generate(settings(*overrides(tmp_path / "whole", server.url, tasks, "synth.size=72")))
     alone = len(server.bodies)
     server.bodies.clear()
-    generate(settings(*overrides(tmp_path / "run", server.url)))
-    run_shards(tmp_path / "run", server.url, 4, [0, 1, 2, 3], "synth.size=72")
+    generate(settings(*overrides(tmp_path / "run", server.url, tasks)))
+    run_shards(tmp_path / "run", server.url, 4, [0, 1, 2, 3], tasks, "synth.size=72")
     shutil.rmtree(tmp_path / "run" / "synthetic")
-    generate(settings(*overrides(tmp_path / "run", server.url, "synth.size=72")))
+    generate(settings(*overrides(tmp_path / "run", server.url, tasks, "synth.size=72")))
     assert len(server.bodies) == alone
     assert files(tmp_path / "run" / "synthetic") == files(tmp_path / "whole" / "synthetic")
 
