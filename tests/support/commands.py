@@ -47,11 +47,11 @@ def settings(*overrides: str) -> Settings:
 def command(
     module: str, *overrides: str, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """A command as a user types it. With variables of its own it gets an interpreter of its own, which takes seconds."""
-    if not environment:
-        return WARM_START.run(module, list(overrides), cwd or Path.cwd(), LONGEST)
-    arguments = [sys.executable, "-m", module, *overrides]
+    """A command as a user types it. Variables of Python itself cost it an interpreter of its own, which takes seconds."""
     variables = os.environ | environment
+    if not any(name.startswith("PYTHON") for name in environment):
+        return WARM_START.run(module, list(overrides), cwd or Path.cwd(), variables, LONGEST)
+    arguments = [sys.executable, "-m", module, *overrides]
     return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=variables, timeout=LONGEST)
 
 

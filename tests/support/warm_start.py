@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,13 +40,15 @@ class WarmStart:
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
-    def run(self, module: str, arguments: list[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, module: str, arguments: list[str], cwd: Path, environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
         """Raises: subprocess.TimeoutExpired after `timeout` seconds."""
         with self._lock, TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             command = {"module": module, "arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
             try:
-                code = self._exit_code(command | {"environment": dict(os.environ)}, timeout)
+                code = self._exit_code(command | {"environment": dict(environment)}, timeout)
             except (
                 BaseException
             ):  # also a test's own time limit: the answer that is still to come belongs to no other test
