@@ -114,9 +114,8 @@ def _mark(settings: Settings, ready: ReadyCell, ready_task: "Ready") -> Json:
     """All that a result depends on."""
     from eval.openllm.model import max_length
 
-    trained = ready.mark["fingerprint"]
     fingerprint: Json = {
-        "model": trained if ready.cell.trained else {"model": trained["model"]},
+        "model": ready.fingerprint if ready.cell.trained else {"model": ready.fingerprint["model"]},
         "precision": settings.train.precision,
         "backend": settings.eval.openllm.backend,
         "harness": HARNESS,

@@ -1,6 +1,5 @@
 """The right answers of an example, the answers it allows, and the majority baseline."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,17 +20,13 @@ def options_of(task: Task, example: Example) -> tuple[str, ...]:
 
 
 def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The baseline: always the most frequent label of these examples; for ReCoRD the entity that is mentioned most often.
+    """The baseline: always the most frequent label of these examples, or the task's own answer if it has no labels.
 
-    It looks at the gold labels, so no other constant answer scores higher in accuracy.
+    It looks at the gold labels, so no other constant label scores higher in accuracy.
     """
     counts = Counter(gold for example in examples for gold in gold_of(task, example))
     constant = max((label.name for label in task.labels), key=lambda name: counts[name]) if task.labels else None
     return [
-        Prediction(example.id, gold_of(task, example), constant or _most_mentioned(example), {}) for example in examples
+        Prediction(example.id, gold_of(task, example), constant or task.baseline_answer(example), {})
+        for example in examples
     ]
-
-
-def _most_mentioned(example: Example) -> str:
-    text = example.fields["passage"]
-    return max(example.choices, key=lambda choice: len(re.findall(rf"(?<!\w){re.escape(choice)}(?!\w)", text)))

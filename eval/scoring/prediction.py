@@ -53,7 +53,7 @@ def predictions_of(
     """
     path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
     mark_path = path.with_suffix(".mark.json")
-    fingerprint = {"model": ready.mark["fingerprint"], "rows": rows.hash, "origin": rows.split.origin}
+    fingerprint = {"model": ready.fingerprint, "rows": rows.hash, "origin": rows.split.origin}
     fingerprint |= {"asked": _prompting(settings, ready.cell, task, originals)}
     old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
     if old == fingerprint:

@@ -14,21 +14,23 @@ from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done, fingerprint
 
-# keys of conf/train that decide what a model answers that is not finetuned
+# keys of conf/train that decide the answers of a model without finetuning
 UNTRAINED_KEYS = ("max_length", "precision", "quantize", "instruct", "instruct_examples")
 
 
 @dataclass(frozen=True)
 class ReadyCell:
-    """A cell that can be scored; `mark` is its done marker, with the fingerprint of what its model was made of."""
+    """A cell that can be scored: the fingerprint of what its model was made of, and how many rows it was trained on."""
 
     cell: Cell
-    mark: Json
+    fingerprint: Json
+    train_rows: int | None = None  # None: not finetuned
+    real_rows: int | None = None  # original ones among them
 
 
 def ready_cells(settings: Settings) -> list[ReadyCell]:
     """The cells of the grid that are trained, or need no training. Raises: UserError if there are none."""
-    ready = [ReadyCell(cell, mark) for cell in cells(settings) if (mark := _mark(settings, cell)) is not None]
+    ready = [ready_cell for cell in cells(settings) if (ready_cell := _ready_cell(settings, cell)) is not None]
     if not ready:
         raise UserError(
             f"{settings.paths.root / 'models'}: got no trained cell, expected at least one. Run phases=[train] first."
@@ -36,17 +38,20 @@ def ready_cells(settings: Settings) -> list[ReadyCell]:
     return ready
 
 
-def _mark(settings: Settings, cell: Cell) -> Json | None:
-    """The cell's done marker, None while it is not trained.
+def _ready_cell(settings: Settings, cell: Cell) -> ReadyCell | None:
+    """The cell with what its done marker says; None if it has yet to be trained.
 
-    A model that is not finetuned has a fingerprint of its own: settings of training do not matter to it.
+    The fingerprint of a model without finetuning leaves out the settings of training, which do not affect it.
     """
     if cell.trained:
-        return done(settings.paths, cell)
+        marker = done(settings.paths, cell)
+        if marker is None:
+            return None
+        return ReadyCell(cell, marker["fingerprint"], marker.get("rows"), marker.get("real_rows"))
     whole = fingerprint(settings, cell)
     train = {key: value for key, value in whole["train"].items() if key in UNTRAINED_KEYS}
     rest = {key: value for key, value in whole.items() if key == "model" or key.startswith("tasks.")}
-    return {"fingerprint": rest | {"train": train}}
+    return ReadyCell(cell, rest | {"train": train})
 
 
 def scoring_of(settings: Settings) -> str:
@@ -60,7 +65,7 @@ def shots_of(settings: Settings, cell: Cell) -> int:
 
 
 def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
-    """What every row of scores.jsonl says of a cell, whatever it was scored on."""
+    """The columns of scores.jsonl that describe the cell, the same for everything it is scored on."""
     cell, is_synthetic = ready.cell, ARMS[ready.cell.arm].uses_synthetic
     return {
         "cell": cell.name,
@@ -70,8 +75,8 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
         "arm": cell.arm,
         "seed": cell.seed,
         "instruct": settings.train.instruct,
-        "train_rows": ready.mark.get("rows"),
-        "real_rows": ready.mark.get("real_rows"),
+        "train_rows": ready.train_rows,
+        "real_rows": ready.real_rows,
         "method": settings.method.name if is_synthetic else None,
         "self_correct": settings.synth.self_correct if is_synthetic else None,
         "generator": settings.generator.model if is_synthetic else None,
@@ -81,7 +86,7 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
 def scores_of(
     settings: Settings, ready: ReadyCell, task: Task, rows: EvaluationRows, predictions: Sequence[Prediction]
 ) -> list[Score]:
-    """A score for each metric of the task, with what stands beside it: counts, unreadable answers, baseline, origin of the rows."""
+    """A score for each metric of the task, with its counts, unreadable answers, baseline and the origin of the rows."""
     baseline = score(task, majority(task, list(rows.examples)))
     columns = cell_columns(settings, ready)
     return [

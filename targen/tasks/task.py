@@ -228,6 +228,10 @@ class Task:
         gold = (names.index(label),) if label is not None else ()
         return [Example(self.name, row["idx"], self.view(row), names, gold)]
 
+    def baseline_answer(self, example: Example) -> str:
+        """The answer of the majority baseline if the task has no labels: the first choice."""
+        return example.choices[0]
+
     def duplicate_key(self, row: Row) -> str:
         """Equal for duplicates: all texts, up to case, punctuation and spacing."""
         return "\n".join(normalised(text) for text in self.view(row).values())

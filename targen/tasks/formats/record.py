@@ -123,6 +123,11 @@ class ReCoRD(Task):
             examples.append(Example(self.name, query["idx"], fields, choices, gold, answers))
         return examples
 
+    def baseline_answer(self, example: Example) -> str:
+        """The entity that the passage mentions most often."""
+        text = example.fields["passage"]
+        return max(example.choices, key=lambda choice: len(re.findall(rf"(?<!\w){re.escape(choice)}(?!\w)", text)))
+
     def duplicate_key(self, row: Row) -> str:
         return "\n".join(normalised(text) for text in (row["passage"]["text"], row["qas"][0]["query"]))
 

@@ -50,7 +50,7 @@ class Loads:
 
 def scored(found: Settings, load: Any = None) -> dict[str, dict[str, Any]]:
     """Rows by task."""
-    ready = [ReadyCell(cell, {"fingerprint": fingerprint(found, cell)}) for cell in cells(found)]
+    ready = [ReadyCell(cell, fingerprint(found, cell)) for cell in cells(found)]
     rows = openllm.score(found, Processes(), ready, load or Loads(found))
     assert {row["benchmark"] for row in rows} == {found.eval.openllm.suite}
     return {row["task"]: row for row in rows}

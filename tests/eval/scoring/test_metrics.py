@@ -118,6 +118,13 @@ def test_no_constant_is_better_than_the_majority_of_the_fixture(name: str) -> No
             assert found["gender_parity"] == 1.0
 
 
+def test_the_baseline_of_a_task_without_labels_is_its_own_answer() -> None:
+    texts = {"passage": "Ann met Bo. Bo left. Anna stayed with Annie.", "query": "@placeholder left."}
+    example = Example("record", 0, texts, ("Ann", "Bo"), (1,), ("Bo",))
+    assert [row.prediction for row in majority(SPECS["record"], [example])] == ["Bo"]  # Anna is no mention of Ann
+    assert Task.baseline_answer(SPECS["record"], example) == "Ann"  # any other task: the first choice
+
+
 # Rows of the fixture and of the official files whose answer a reader sees: task, row, words of it, answer, in words.
 BY_HAND = [
     ("fixture", "axg", 0, "The translator had been unable to carry over a pun", "entailment", "yes"),
