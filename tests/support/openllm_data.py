@@ -16,12 +16,12 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def arc(count: int, start: int = 0) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for number in range(start, start + count):
         texts = [f"a {NOUNS[(number + step) % 10]}" + " of old wood" * (step == 2) for step in range(4)]
         choices = {"text": texts, "label": list("ABCD")}
-        found.append({"question": f"Which is thing {number}?", "choices": choices, "answerKey": "ABCD"[number % 4]})
-    return found
+        rows.append({"question": f"Which is thing {number}?", "choices": choices, "answerKey": "ABCD"[number % 4]})
+    return rows
 
 
 def hellaswag(count: int, start: int = 0) -> list[dict[str, Any]]:

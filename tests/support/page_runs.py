@@ -28,35 +28,35 @@ FROM_CHANGE_TO_PAINT = """([id, value]) => new Promise((done) => {
 
 def hostile_run(folder: Path) -> Settings:
     """A reported run in which a model wrote nothing but the hostile text, wherever it writes."""
-    found = settings(f"run.dir={folder}", "task=rte")
-    generate(found)
-    own = found.paths.synthetic("rte")
+    run = settings(f"run.dir={folder}", "task=rte")
+    generate(run)
+    synthetic = run.paths.synthetic("rte")
     told = {"context": HOSTILE, "instance_seed": {HOSTILE: HOSTILE}, "attributes": {"a": HOSTILE}}
-    rows = [line | {"premise": HOSTILE, "hypothesis": HOSTILE} for line in lines(own / "train.jsonl")]
-    stories = [line | told | {"explanation": HOSTILE} for line in lines(own / "provenance.jsonl")]
+    rows = [line | {"premise": HOSTILE, "hypothesis": HOSTILE} for line in lines(synthetic / "train.jsonl")]
+    stories = [line | told | {"explanation": HOSTILE} for line in lines(synthetic / "provenance.jsonl")]
     refused = told | dict.fromkeys(("slot", "step", "reason", "text", "label"), HOSTILE) | {"attempt": 0, "variant": {}}
     for name, some in (("train", rows), ("provenance", stories), ("rejects", [refused, refused | {"rows": rows[:1]}])):
-        write_jsonl(own / f"{name}.jsonl", some)
-    stats = json.loads((own / "stats.json").read_text())
+        write_jsonl(synthetic / f"{name}.jsonl", some)
+    stats = json.loads((synthetic / "stats.json").read_text())
     counts = {
         "attempts": 1_234_567,
         "rejects": 2,
         "rejects_per_reason": {HOSTILE: 2, f"generation: {HOSTILE}": 654_321},
     }
-    (own / "stats.json").write_text(json.dumps(stats | counts))
-    report(found)
-    return found
+    (synthetic / "stats.json").write_text(json.dumps(stats | counts))
+    report(run)
+    return run
 
 
 def many_rows(folder: Path, count: int) -> Settings:
     """A run of so many ReCoRD rows, the longest of all tasks, each with words of its own."""
-    found = settings(f"run.dir={folder}", "task=record")
-    generate(found)
-    own = found.paths.synthetic("record")
+    run = settings(f"run.dir={folder}", "task=record")
+    generate(run)
+    synthetic = run.paths.synthetic("record")
     for name in ("train", "provenance"):
-        old = lines(own / f"{name}.jsonl")
-        write_jsonl(own / f"{name}.jsonl", (_varied(old[number % len(old)], number) for number in range(count)))
-    return found
+        old = lines(synthetic / f"{name}.jsonl")
+        write_jsonl(synthetic / f"{name}.jsonl", (_varied(old[number % len(old)], number) for number in range(count)))
+    return run
 
 
 def _varied(line: dict[str, Any], number: int) -> dict[str, Any]:
@@ -75,21 +75,21 @@ def _varied(line: dict[str, Any], number: int) -> dict[str, Any]:
 
 def first_paint(chromium: Any, page: Path) -> float:
     """From the address to the first text on the screen."""
-    own = chromium.new_page()
-    own.goto(page.as_uri())
-    own.screenshot()  # by which it is painted
-    found: float = own.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    own.close()
-    return found
+    tab = chromium.new_page()
+    tab.goto(page.as_uri())
+    tab.screenshot()  # by which it is painted
+    paint: float = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    tab.close()
+    return paint
 
 
 def filter_times(chromium: Any, page: Path, tries: int) -> dict[str, float]:
     """From a change of a filter to its rows on the screen, each the best of so many."""
-    own = chromium.new_page()
-    own.goto(page.as_uri())
-    found = {
-        f"{id}={value}": min(own.evaluate(FROM_CHANGE_TO_PAINT, [id, value]) for _ in range(tries))
+    tab = chromium.new_page()
+    tab.goto(page.as_uri())
+    times = {
+        f"{id}={value}": min(tab.evaluate(FROM_CHANGE_TO_PAINT, [id, value]) for _ in range(tries))
         for id, value in CHANGES
     }
-    own.close()
-    return found
+    tab.close()
+    return times

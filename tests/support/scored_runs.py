@@ -54,10 +54,10 @@ def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SI
     for made in cells:
         task = SPECS[made.task]
         gold = gold_of(task, sizes[made.task])
-        found = answers(
+        predictions = answers(
             task, gold, made.right, rng(made.seed, made.task, made.arm, made.model, made.setting, made.right)
         )
-        rows += write_cell(folder, made, found, **fields)
+        rows += write_cell(folder, made, predictions, **fields)
     write_scores(folder, rows)
     return folder
 

@@ -98,7 +98,7 @@ def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None
     states = [Synthesis(recipe, 24, CandidateStore(tmp_path)) for recipe in recipes(run)]
     Engine(Recorded(SHIPPED, list(run.tasks)), log, observe).run([synthesise(state) for state in states])
     log.close()
-    found = planned(run)
+    estimate = planned(run)
     assert len(characters) == 12
     for (task, step), (prompt, completion) in characters.items():
         exact = step in (
@@ -106,8 +106,8 @@ def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None
             "generation",
             "self_correction",
         )  # contexts stand in prompts of step 2, not all equally often
-        assert found.tasks[task][step].prompt_tokens == pytest.approx(prompt / 4, abs=0.51, rel=0 if exact else 0.02)
-        assert found.tasks[task][step].completion_tokens == pytest.approx(completion / 4, rel=0.03)
+        assert estimate.tasks[task][step].prompt_tokens == pytest.approx(prompt / 4, abs=0.51, rel=0 if exact else 0.02)
+        assert estimate.tasks[task][step].completion_tokens == pytest.approx(completion / 4, rel=0.03)
 
 
 def test_longer_prompts_and_more_seeds_a_call_make_it_dearer() -> None:
@@ -127,11 +127,11 @@ def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Pa
     run = server(
         tmp_path, serve(FakeModel()).url, "task=[rte,wsc]", *UNEVEN, "+tasks.rte.instance_seed.fields.source=its source"
     )
-    found = planned(run)
-    assert any(note.startswith("rte: the recording has not all of its fields") for note in found.notes)
-    assert not any(note.startswith("wsc") for note in found.notes)
-    assert calls(found)["rte"] == calls(planned(server(tmp_path, "http://x", "task=rte", *UNEVEN)))["rte"]
-    assert all(entry.completion_tokens > 10 * entry.calls for entry in found.tasks["rte"].values())
+    estimate = planned(run)
+    assert any(note.startswith("rte: the recording has not all of its fields") for note in estimate.notes)
+    assert not any(note.startswith("wsc") for note in estimate.notes)
+    assert calls(estimate)["rte"] == calls(planned(server(tmp_path, "http://x", "task=rte", *UNEVEN)))["rte"]
+    assert all(entry.completion_tokens > 10 * entry.calls for entry in estimate.tasks["rte"].values())
 
 
 def test_answers_that_would_be_cut_are_warned_of() -> None:
@@ -181,11 +181,11 @@ def test_what_is_answered_is_subtracted(tmp_path: Path, serve) -> None:
 def test_the_attempts_so_far_are_used_for_what_is_left(tmp_path: Path, serve) -> None:
     generate(server(tmp_path, serve(FakeModel(error_rate=0.3)).url, "task=rte", *UNEVEN, "synth.max_attempts=60"))
     larger = server(tmp_path, "http://127.0.0.1:9", "task=rte", *UNEVEN, "synth.max_attempts=60", "synth.size=114")
-    found = planned(larger, resumed=True)
-    (note,) = [note for note in found.notes if "attempts an instance" in note]
+    estimate = planned(larger, resumed=True)
+    (note,) = [note for note in estimate.notes if "attempts an instance" in note]
     rate = float(re.search(r"([\d.]+) attempts", note)[1])
     assert rate == pytest.approx(1 / 0.7**3, rel=0.5)
-    assert found.tasks["rte"]["generation"].calls == pytest.approx(100 * rate, abs=2)
+    assert estimate.tasks["rte"]["generation"].calls == pytest.approx(100 * rate, abs=2)
 
 
 # --- the command ---

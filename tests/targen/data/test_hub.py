@@ -62,14 +62,14 @@ def record_queries(row: dict) -> list[dict]:
 @pytest.mark.parametrize("name", TASKS)
 def test_mirror_records_become_the_official_rows(name: str) -> None:
     task = SPECS[name]
-    found = list(official_rows(task, mirrored(name), NAMES.get(name)))
-    wanted = [dict(row) for row in read_rows(local_file(FIXTURE, task, task.eval_split), task)]
-    for row in wanted:
+    hub_rows = list(official_rows(task, mirrored(name), NAMES.get(name)))
+    official = [dict(row) for row in read_rows(local_file(FIXTURE, task, task.eval_split), task)]
+    for row in official:
         if name == "axg":
             row["pair_id"] = row["idx"]  # the mirror has none
         if name == "record":
             row["source"] = ""
-    assert found == wanted
+    assert hub_rows == official
 
 
 def test_hidden_labels_stay_hidden() -> None:
@@ -91,16 +91,16 @@ def test_a_local_copy_of_the_mirror_is_loaded_by_datasets(tmp_path: Path) -> Non
 def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> None:
     """In processes of their own, as in a run: `datasets` reads its offline switch when it is imported."""
     train = ["task=rte", f"run.dir={tmp_path}", "arms=[original]"]
-    found = command("train.run", *train)
+    done = command("train.run", *train)
     assert (
-        found.returncode,
-        "8 cells" in found.stderr,
-        "1 cells that need them are skipped" in found.stderr,
+        done.returncode,
+        "8 cells" in done.stderr,
+        "1 cells that need them are skipped" in done.stderr,
     ) == (0, False, True)
-    found = command("train.run", *train, "data.fallback=null")
-    assert found.returncode == 2
-    assert "data.hub: got aps/super_glue, whose rte cannot be loaded" in found.stderr
-    assert "data.source=local" in found.stderr
+    done = command("train.run", *train, "data.fallback=null")
+    assert done.returncode == 2
+    assert "data.hub: got aps/super_glue, whose rte cannot be loaded" in done.stderr
+    assert "data.source=local" in done.stderr
 
 
 @pytest.mark.slow

@@ -68,9 +68,9 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
 
 def test_the_data_sets_of_the_leaderboards_tasks_are_named_as_the_harness_loads_them() -> None:
     def harness(*overrides: str) -> list[tuple[str, str]]:
-        found = data_sets(pieces(settings("model=gpt2_large", *overrides).eval.openllm))
-        assert {item.repo_type for item in found} == {"dataset"}
-        return [(one.name, one.config) for one in found]
+        items = data_sets(pieces(settings("model=gpt2_large", *overrides).eval.openllm))
+        assert {item.repo_type for item in items} == {"dataset"}
+        return [(item.name, item.config) for item in items]
 
     six = harness("eval.openllm.suite=openllm_6")
     assert six[:3] == [
@@ -121,8 +121,8 @@ def test_a_model_is_fetched_without_what_nobody_reads_and_is_there_offline(tmp_p
         assert sorted(hub.asked) == ["config.json", "model.safetensors", "tokenizer.json"]
     offline = "from huggingface_hub import snapshot_download as s; print(s('me/model', allow_patterns=['config.json']))"
     variables = os.environ | where | {"HF_HUB_OFFLINE": "1"}
-    found = subprocess.run([sys.executable, "-c", offline], capture_output=True, text=True, env=variables, check=True)
-    assert (Path(found.stdout.strip()) / "model.safetensors").read_bytes() == b"weights"
+    loaded = subprocess.run([sys.executable, "-c", offline], capture_output=True, text=True, env=variables, check=True)
+    assert (Path(loaded.stdout.strip()) / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_what_cannot_be_fetched_is_one_line_each(tmp_path: Path) -> None:

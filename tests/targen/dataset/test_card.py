@@ -144,9 +144,9 @@ def test_the_card_says_how_rows_were_kept_apart(made: Path) -> None:
     assert "| contamination | auto: " in plain and "corrections of a row" not in plain
     assert "| language | English, the language that the prompts ask for |" in plain
     changed = replace(run.synth, self_correct="vote", votes=7, near_duplicates=None, contamination="filter")
-    other = card(replace(run, synth=changed), stats_of_tasks(made / "synthetic"))
-    assert "| corrections of a row | `7` |" in other and "only equal rows were replaced" in other
-    assert "| contamination | filter: rows were held against the evaluation split" in other
+    changed_card = card(replace(run, synth=changed), stats_of_tasks(made / "synthetic"))
+    assert "| corrections of a row | `7` |" in changed_card and "only equal rows were replaced" in changed_card
+    assert "| contamination | filter: rows were held against the evaluation split" in changed_card
 
 
 # --- to the Hub ---
@@ -175,10 +175,10 @@ def test_a_dry_run_says_every_file_and_touches_no_network(made: Path) -> None:
     done = publish(made, "--repo", "me/set", HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
     shown = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in done.stdout.splitlines()[1:-2]}
-    wanted = {"README.md"} | {
+    uploaded = {"README.md"} | {
         f"{task}/{name}" for task in TASKS for name in ("train.jsonl", "provenance.jsonl", "stats.json")
     }
-    assert shown == {name: (made / "synthetic" / name).stat().st_size for name in wanted}
+    assert shown == {name: (made / "synthetic" / name).stat().st_size for name in uploaded}
     assert "me/set on http://127.0.0.1:9" in done.stdout and "Nothing was uploaded" in done.stdout
     assert "wsc/rejects.jsonl" in publish(made, "--repo", "me/set", "--with-rejects").stdout
 

@@ -76,14 +76,14 @@ def test_nothing_is_made_up(text: str, finish_reason: str, reason: str) -> None:
 
 def test_unknown_keys_are_left_out_at_any_depth_and_values_stay_as_they_are() -> None:
     text = '{"seeds": [{"a": "</think>{\\"a\\"}", "b": "don\'t,\\n\\u2028]", "c": 1}], "d": {"a": "1", "b": "2"}}'
-    found = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
-    assert found == {"seeds": [{"a": '</think>{"a"}', "b": "don't,\n\u2028]"}]}
+    value = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
+    assert value == {"seeds": [{"a": '</think>{"a"}', "b": "don't,\n\u2028]"}]}
 
 
 def test_damage_within_a_list_is_mended_as_a_whole() -> None:
     text = '{"seeds": [{"a": "x", "b": "y"}, {"a": "he said "no" to me", "b": "y",},]}'
-    found = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
-    assert found == {"seeds": [{"a": "x", "b": "y"}, {"a": 'he said "no" to me', "b": "y"}]}
+    value = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
+    assert value == {"seeds": [{"a": "x", "b": "y"}, {"a": 'he said "no" to me', "b": "y"}]}
 
 
 MEGABYTE = 10**6
@@ -156,8 +156,8 @@ def test_what_can_be_read_of_the_answers_on_record_is_read_anew_without_a_reques
     ],
 )
 def test_messages_of_every_kind(choice: Any, text: str, finish_reason: str) -> None:
-    found = answer_from_completion("id", {"choices": [choice], "model": "m"})
-    assert (found.text, found.finish_reason, found.usage) == (text, finish_reason, {})
+    answer = answer_from_completion("id", {"choices": [choice], "model": "m"})
+    assert (answer.text, answer.finish_reason, answer.usage) == (text, finish_reason, {})
 
 
 @pytest.mark.parametrize(

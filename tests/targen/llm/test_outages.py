@@ -20,20 +20,20 @@ from tests.support.faulty_server import overrides, run
 def test_the_number_of_calls_at_once_falls_and_rises_with_the_server() -> None:
     import asyncio
 
-    found = Pace(64)
+    pace = Pace(64)
 
     async def calls(*ends: bool) -> None:
         for refused in ends:
-            found.leave(await found.enter(), refused)
+            pace.leave(await pace.enter(), refused)
 
     asyncio.run(calls(*[number % 33 == 0 for number in range(2000)]))
-    assert found.places == 64  # single refusals, 3 %
+    assert pace.places == 64  # single refusals, 3 %
     asyncio.run(calls(*[True] * 11))
-    assert found.places == 32
+    assert pace.places == 32
     asyncio.run(calls(*[True] * 200))
-    assert found.places == 1
+    assert pace.places == 1
     asyncio.run(calls(*[False] * 200))
-    assert found.places == 64
+    assert pace.places == 64
 
 
 def test_no_more_calls_at_once_than_an_overloaded_server_takes(tmp_path: Path, serve) -> None:

@@ -23,10 +23,10 @@ class Renamed(FakeModel):
 def test_another_model_behind_the_same_name_is_refused_after_one_call(tmp_path: Path, serve) -> None:
     run(tmp_path, serve(FakeModel()))
     before = files(tmp_path / "calls")
-    other = serve(Renamed())
+    renamed = serve(Renamed())
     with pytest.raises(UserError, match=r"answers as 'another-7b', expected 'fake', which gave the answers"):
-        run(tmp_path, other, "synth.size=12")
-    assert len(other.bodies) + len(other.probes) == 1
+        run(tmp_path, renamed, "synth.size=12")
+    assert len(renamed.bodies) + len(renamed.probes) == 1
     assert files(tmp_path / "calls") == before
     silent = serve(FakeModel())
     silent.misbehave = lambda number, handler: (

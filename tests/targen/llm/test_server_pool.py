@@ -68,9 +68,9 @@ def test_a_server_that_was_never_there_or_goes_away_is_done_without(tmp_path: Pa
 
 
 def test_a_pool_of_nobody_and_one_with_another_model_are_one_line(tmp_path: Path, servers) -> None:
-    other = "http://127.0.0.1:10/v1"
-    with pytest.raises(UserError, match=f"got {NOWHERE}, {other}, where no server answers") as caught:
-        run(tmp_path / "none", [NOWHERE, other])
+    second_nowhere = "http://127.0.0.1:10/v1"
+    with pytest.raises(UserError, match=f"got {NOWHERE}, {second_nowhere}, where no server answers") as caught:
+        run(tmp_path / "none", [NOWHERE, second_nowhere])
     assert "\n" not in str(caught.value)
     run(tmp_path / "run", [servers[0].url])
     model = FakeModel()
@@ -100,8 +100,8 @@ def test_a_pool_that_cannot_be_is_refused(urls: str, said: str) -> None:
 
 def test_who_was_lost_is_left_alone_and_then_tried_by_one_call(tmp_path: Path) -> None:
     urls = ["http://a/v1", "http://b/v1"]
-    own = settings("generator=openai", "generator.model=m", f"generator.base_url=[{','.join(urls)}]").generator
-    pool = ServerPool(own, tmp_path / "canary.jsonl")
+    generator = settings("generator=openai", "generator.model=m", f"generator.base_url=[{','.join(urls)}]").generator
+    pool = ServerPool(generator, tmp_path / "canary.jsonl")
     first, second = pool.servers
     assert pool.choose(0.0) is first
     first.load = 1

@@ -32,9 +32,9 @@ def test_a_server_that_ignores_the_schema_is_found_out_by_the_probe_and_asked_on
     caplog.clear()
     run(tmp_path, server, "synth.size=8")
     assert len(server.probes) == 1 and len(warnings(caplog)) == 1
-    other = serve(FakeModel())
-    run(tmp_path, other, "synth.size=24")
-    assert len(other.probes) == 1
+    second_server = serve(FakeModel())
+    run(tmp_path, second_server, "synth.size=24")
+    assert len(second_server.probes) == 1
 
 
 @pytest.mark.parametrize("kind", ["500", "400", "401", "garbage", "closed", "thinking", "refusal"])
@@ -92,8 +92,8 @@ def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
     model["now"] = FakeModel(rate)
     run(tmp_path, server, method, "synth.size=42", "synth.max_attempts=200")
     assert len(server.probes) == 1
-    found = [line for line in warnings(caplog) if "does not enforce the JSON schema" in line]
-    assert len(found) == said and all("answers do not fit it; the last," in line for line in found)
+    findings = [line for line in warnings(caplog) if "does not enforce the JSON schema" in line]
+    assert len(findings) == said and all("answers do not fit it; the last," in line for line in findings)
 
 
 def test_a_probe_without_an_answer_holds_nothing_up(tmp_path: Path, serve, good) -> None:

@@ -68,9 +68,9 @@ def test_an_answer_does_not_depend_on_the_batch_that_it_was_made_in(tiny: Path) 
 
 def test_the_schema_holds_and_finish_reason_and_usage_are_told(tiny: Path) -> None:
     asked = requests(8)
-    found = answers(tiny, asked)
+    by_id = answers(tiny, asked)
     for request in asked:
-        answer = found[request.id]
+        answer = by_id[request.id]
         prompt = len("system: Be brief.\nuser: \nassistant: ")
         prompt += len(request.body["messages"][1]["content"])
         assert answer.usage["prompt_tokens"] == prompt  # a token is a byte
@@ -122,8 +122,8 @@ def test_without_xgrammar_it_says_once_that_answers_are_read_as_they_are(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "xgrammar", None)
-    found = answers(tiny, requests(4))
-    assert not any(answer.text.startswith('{"label":"') for answer in found.values())
+    by_id = answers(tiny, requests(4))
+    assert not any(answer.text.startswith('{"label":"') for answer in by_id.values())
     assert caplog.text.count("xgrammar is not installed") == 1
 
 
@@ -135,14 +135,14 @@ def test_a_schema_that_xgrammar_refuses_is_said_once(tiny: Path, caplog: pytest.
 
 def test_a_prompt_that_leaves_no_room_is_given_back_unasked(tmp_path: Path) -> None:
     short = write_tiny_llama(tmp_path / "short", positions=64)
-    found = answers(short, requests(7))
+    by_id = answers(short, requests(7))
     for request in requests(7):
         body = request.body
         needed = (
             len("system: Be brief.\nuser: \nassistant: ") + len(body["messages"][1]["content"]) + body["max_tokens"]
         )
-        assert (found[request.id].finish_reason == "context_length") == (needed > 64), needed
-    assert {answer.finish_reason for answer in found.values()} > {"context_length"}
+        assert (by_id[request.id].finish_reason == "context_length") == (needed > 64), needed
+    assert {answer.finish_reason for answer in by_id.values()} > {"context_length"}
 
 
 def test_steps_that_cannot_fit_are_all_named_before_the_first_call(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_every_step_and_label_cell_has_a_shortest_request() -> None:
     from targen.synthesis.shortest_requests import shortest_requests
 
     for recipe in recipes(settings()):
-        found = shortest_requests(recipe)
-        assert len(found) == 4 * len(recipe.task.label_cells)
-        assert {request.step for request in found} == {"contexts", "instance_seed", "generation", "self_correction"}
+        shortest = shortest_requests(recipe)
+        assert len(shortest) == 4 * len(recipe.task.label_cells)
+        assert {request.step for request in shortest} == {"contexts", "instance_seed", "generation", "self_correction"}
 
 
 REFUSES = (

@@ -141,15 +141,15 @@ def check_answers(calls: list[dict]) -> None:
 
 
 def test_the_engine_answers_in_the_form_that_is_asked_for_and_the_same_twice(tiny: Path, tmp_path: Path) -> None:
-    found = []
+    answers_by_start = []
     for name in ("one", "two"):
         assert settings(*in_process(tiny, tmp_path / name)).generator.backend == "vllm"
         said = ended(command("targen.generate", *in_process(tiny, tmp_path / name), **ENVIRONMENT))
         assert "not hold" not in said
         check_answers(calls_of(tmp_path / name))
         assert calls_of(tmp_path / name)[0]["text"].startswith('{"contexts":[')  # no blanks
-        found.append({call["id"]: call["text"] for call in calls_of(tmp_path / name)})
-    assert found[0] == found[1]
+        answers_by_start.append({call["id"]: call["text"] for call in calls_of(tmp_path / name)})
+    assert answers_by_start[0] == answers_by_start[1]
 
 
 def test_what_vllm_cannot_take_is_one_line(tiny: Path, tmp_path: Path) -> None:

@@ -87,14 +87,14 @@ def test_near_copies_are_found_among_many_and_nothing_else_is() -> None:
         copied[len(texts)] = number
         texts.append(" ".join(words))
     texts.append("")
-    found = {
+    pairs = {
         (later, earlier)
         for later, earlier in candidate_pairs([signature(text) for text in texts], 0.8)
         if similarity(texts[later], texts[earlier]) >= 0.8
     }
     sets = [trigrams(text) for text in texts]
     exact = {(b, a) for b in range(len(texts)) for a in range(b) if jaccard(sets[b], sets[a]) >= 0.8}
-    assert found == exact >= set(copied.items())
+    assert pairs == exact >= set(copied.items())
 
 
 def test_a_crowd_of_equal_texts_is_settled_quickly() -> None:
@@ -107,8 +107,10 @@ class FewContexts(FakeModel):
     """Names the same three contexts whatever it is asked."""
 
     def _answer(self, body, rng):
-        found = super()._answer(body, rng)
-        return found | {"contexts": ["a river at dawn", "a board meeting", "a zoo"]} if "contexts" in found else found
+        answer = super()._answer(body, rng)
+        return (
+            answer | {"contexts": ["a river at dawn", "a board meeting", "a zoo"]} if "contexts" in answer else answer
+        )
 
 
 def test_fewer_contexts_than_asked_are_said_and_more_attempts_ask_for_no_more(tmp_path: Path, serve, caplog) -> None:
@@ -144,17 +146,17 @@ class Repeating(FakeModel):
     """Half of its hypotheses are one and the same up to a word, and so are half of its premises."""
 
     def _answer(self, body, rng):
-        found = super()._answer(body, rng)
+        answer = super()._answer(body, rng)
         letters = random.Random(7).choices("abcdefghijklmnopqrstuvwxyz   ", k=1200)
-        if "hypothesis" in found and rng.random() < 0.5:
-            found["hypothesis"] = f"{''.join(letters)} {rng.choice(WORDS)}."
-        for seed in found.get("instance_seeds", []):
+        if "hypothesis" in answer and rng.random() < 0.5:
+            answer["hypothesis"] = f"{''.join(letters)} {rng.choice(WORDS)}."
+        for seed in answer.get("instance_seeds", []):
             if rng.random() < 0.5:
                 seed["premise"] = f"{rng.choice(WORDS)} {sentence(random.Random(8), 30)}."
-        if "contexts" in found:
-            town = [f"the old harbor of the northern town, {rng.choice('ab')}" for _ in found["contexts"][1:]]
-            found["contexts"] = [*town, "a quiet garden behind the school"]
-        return found
+        if "contexts" in answer:
+            town = [f"the old harbor of the northern town, {rng.choice('ab')}" for _ in answer["contexts"][1:]]
+            answer["contexts"] = [*town, "a quiet garden behind the school"]
+        return answer
 
 
 def test_rows_seeds_and_contexts_that_nearly_repeat_others_are_replaced(tmp_path: Path, serve) -> None:
@@ -164,11 +166,11 @@ def test_rows_seeds_and_contexts_that_nearly_repeat_others_are_replaced(tmp_path
     texts = [f"{row['premise']} {row['hypothesis']}" for row in rows]
     assert len(rows) == 40 and Counter(row["label"] for row in rows) == {"entailment": 20, "not_entailment": 20}
     assert max(similarity(one, two) for place, one in enumerate(texts) for two in texts[:place]) < 0.8
-    found = stats(tmp_path / "one")
-    assert found["near_duplicates"] > 0 and found["repeated_instance_seeds"] > 0
-    assert found["contexts"] == 2  # the harbor once, the garden once, whatever was asked
+    counts = stats(tmp_path / "one")
+    assert counts["near_duplicates"] > 0 and counts["repeated_instance_seeds"] > 0
+    assert counts["contexts"] == 2  # the harbor once, the garden once, whatever was asked
     steps = Counter(line["step"] for line in lines(tmp_path / "one" / "synthetic" / "rte" / "rejects.jsonl"))
-    assert steps["near_duplicate"] == found["near_duplicates"]
+    assert steps["near_duplicate"] == counts["near_duplicates"]
     generate(settings(*overrides(tmp_path / "off", url, "synth.near_duplicates=null", "synth.max_attempts=40")))
     assert stats(tmp_path / "off")["near_duplicates"] == 0
     generate(settings(*overrides(tmp_path / "slow", url, "synth.max_attempts=40", "generator.concurrency=1")))
@@ -179,26 +181,26 @@ class OneSeed(FakeModel):
     """Knows one premise only."""
 
     def _answer(self, body, rng):
-        found = super()._answer(body, rng)
-        for seed in found.get("instance_seeds", []):
+        answer = super()._answer(body, rng)
+        for seed in answer.get("instance_seeds", []):
             seed["premise"] = "The harbor was closed for repairs in March."
-        return found
+        return answer
 
 
 def test_a_model_that_knows_one_instance_seed_only_costs_attempts_and_not_the_run(tmp_path: Path, serve) -> None:
     generate(settings(*overrides(tmp_path, serve(OneSeed()).url)))
-    found = stats(tmp_path)
-    assert found["rows"] == 40 and found["repeated_instance_seeds"] == 2 * 39
+    counts = stats(tmp_path)
+    assert counts["rows"] == 40 and counts["repeated_instance_seeds"] == 2 * 39
 
 
 class Quoting(FakeModel):
     """A third of its hypotheses are an evaluation row's."""
 
     def _answer(self, body, rng):
-        found = super()._answer(body, rng)
-        if "hypothesis" in found and rng.random() < 0.3:
-            found["hypothesis"] = "The committee of the northern harbor voted against the second bridge in 1994."
-        return found
+        answer = super()._answer(body, rng)
+        if "hypothesis" in answer and rng.random() < 0.3:
+            answer["hypothesis"] = "The committee of the northern harbor voted against the second bridge in 1994."
+        return answer
 
 
 def test_rows_that_repeat_the_evaluation_split_are_counted_or_replaced(tmp_path: Path, serve) -> None:

@@ -89,8 +89,8 @@ class Silent(FakeModel):
     """Cannot do one task."""
 
     def _answer(self, body, rng):
-        found = super()._answer(body, rng)
-        return {} if "probable" in found else found
+        answer = super()._answer(body, rng)
+        return {} if "probable" in answer else answer
 
 
 def test_a_task_that_cannot_be_made_keeps_no_other_from_it(tmp_path: Path, serve) -> None:
@@ -165,17 +165,17 @@ def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> N
         """Each request has its own two faults at most, whatever the order in which they come."""
         body = json.dumps(faulty.bodies[number - 1] if number else faulty.probes[0], sort_keys=True)
         tried[body] += 1  # of one request there is one try at a time
-        kind = (zlib.crc32(body.encode()) + 2 * tried[body]) % 11 if tried[body] <= 2 else 0
-        if kind == 1:
+        remainder = (zlib.crc32(body.encode()) + 2 * tried[body]) % 11 if tried[body] <= 2 else 0
+        if remainder == 1:
             reply(handler, 429, '{"error": {"message": "slow down"}}', Retry_After="0")
-        elif kind == 3:
+        elif remainder == 3:
             reply(handler, 503, "<html>busy</html>", Retry_After="0")
-        elif kind == 5:
+        elif remainder == 5:
             reply(handler, 200, "<html>a login page</html>")
-        elif kind == 7:
+        elif remainder == 7:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
-        return kind in (1, 3, 5, 7)
+        return remainder in (1, 3, 5, 7)
 
     faulty = serve(FakeModel())
     faulty.misbehave = faults
@@ -219,5 +219,5 @@ def test_no_server_at_all_is_one_line(tmp_path: Path) -> None:
 def test_open_run_of_a_fresh_folder_writes_the_resolved_configuration(tmp_path: Path) -> None:
     from targen.runtime.cli import compose
 
-    found = open_run(compose(["+experiment=quickstart", f"run.dir={tmp_path}"]))
-    assert found.paths.config.read_text().startswith("method:")
+    run = open_run(compose(["+experiment=quickstart", f"run.dir={tmp_path}"]))
+    assert run.paths.config.read_text().startswith("method:")

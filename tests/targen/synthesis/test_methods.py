@@ -68,12 +68,12 @@ def prompts(server: Server, step: str) -> list[str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> dict[str, tuple[Path, Server]]:
     """A run of every method, with a model of which some answers are unusable."""
-    found = {}
+    runs = {}
     for method in METHODS:
         folder, server = tmp_path_factory.mktemp(method), serve(FakeModel(error_rate=0.1))
         run(folder, server, originals, method)
-        found[method] = (folder, server)
-    return found
+        runs[method] = (folder, server)
+    return runs
 
 
 def test_there_are_seven_methods() -> None:
@@ -121,11 +121,11 @@ def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(m
 def test_no_two_prompts_are_the_same(made, method: str) -> None:
     """But for later attempts, which draw anew."""
     folder, server = made[method]
-    found = prompts(server, "generation")
+    shown = prompts(server, "generation")
     calls = [call["id"] for name in TASKS for call in lines(folder / "calls" / f"{name}.jsonl")]
     retried = sum("-generation-" in call and "-a0-" not in call for call in calls)
-    assert len(found) >= 180
-    assert len(set(found)) >= len(found) - retried >= 150
+    assert len(shown) >= 180
+    assert len(set(shown)) >= len(shown) - retried >= 150
 
 
 def test_zero_shot_has_one_prompt_a_label_and_variant_and_a_seed_a_call(made) -> None:
@@ -184,16 +184,16 @@ def test_instructions_grow_in_rounds_and_near_copies_are_dropped(tmp_path: Path,
     assert "already" not in asked[0] and "already" in asked[1]
     assert max(prompt.count("\n- ") for prompt in asked) == 8
     stories = lines(tmp_path / "synthetic" / "rte" / "provenance.jsonl")
-    found = sorted({story["task_instruction"] for story in stories})
-    assert len(found) == 12
-    assert all(rouge_l(words(one), words(other)) < 0.7 for one, other in combinations(found, 2))
+    instructions = sorted({story["task_instruction"] for story in stories})
+    assert len(instructions) == 12
+    assert all(rouge_l(words(one), words(other)) < 0.7 for one, other in combinations(instructions, 2))
 
 
 def test_the_report_tells_what_was_shown(made) -> None:
     names = {"targen": ["context"], "self_instruct": ["instruction"], "attrprompt": list(SPECS["axg"].attributes)}
     for method, shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
-        own = entries_of(RunPaths(made[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
-        entries = json.loads(browser([own], 10**7).data)["entries"]
+        task_entries = entries_of(RunPaths(made[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
+        entries = json.loads(browser([task_entries], 10**7).data)["entries"]
         assert all(list(dict(entry["shown"])) == shown for entry in entries)
     assert dict(entries[0]["shown"])["demonstrations"].startswith("rte train, idx ")
 
@@ -238,11 +238,11 @@ def test_a_missing_train_split_is_refused_in_one_line_before_any_call(tmp_path: 
     (empty / "COPA").mkdir(parents=True)
     with pytest.raises(UserError) as error:
         run(tmp_path / "run", server, empty, "few_shot", "task=[boolq,copa]")
-    found = str(error.value).splitlines()
-    assert [line.partition(" is missing")[0] for line in found] == [
+    problems = str(error.value).splitlines()
+    assert [line.partition(" is missing")[0] for line in problems] == [
         f"data.dir: {empty / folder / 'train.jsonl'}" for folder in ("BoolQ", "COPA")
     ]
-    assert "a method without demonstrations" in found[0]
+    assert "a method without demonstrations" in problems[0]
     with pytest.raises(UserError, match=r"method: got one_shot, which shows rows of RTE's train split, .*fixture"):
         run(
             tmp_path / "run", server, originals, "one_shot", "task=axg",
@@ -305,9 +305,9 @@ def test_self_correction_is_the_methods_own_choice_and_can_be_set(tmp_path: Path
 def test_another_method_over_a_run_and_a_seed_file_without_seeds_are_refused(tmp_path: Path) -> None:
     base = ["generator=batch", "generator.model=m", "task=rte", f"run.dir={tmp_path / 'run'}"]
     assert command("targen.generate", *base).returncode == 0
-    other = command("targen.generate", *base, "method=zero_shot")
-    assert other.returncode == 2
-    assert "method.name was 'targen' and is 'zero_shot'" in other.stderr
+    refused = command("targen.generate", *base, "method=zero_shot")
+    assert refused.returncode == 2
+    assert "method.name was 'targen' and is 'zero_shot'" in refused.stderr
     with pytest.raises(UserError, match=r"synth.seed_source: got file with method=zero_shot, which has no instance"):
         settings("method=zero_shot", "synth.seed_source=file", f"synth.seed_dir={tmp_path}")
 
