@@ -23,7 +23,8 @@ ANSWER_KEYS = (
 TASK_KEYS = tuple(
     item.name
     for item in dataclasses.fields(Task)
-    if item.name not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train")
+    if item.name
+    not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train", "cues")
 )
 
 
