@@ -88,7 +88,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_pat
     )  # fmt: skip
     assert full.returncode == 2 and "Traceback" not in full.stderr
     (line,) = [line for line in full.stderr.splitlines() if line.startswith("error:")]
-    assert "could not be written" in line and "make room" in line.lower()
+    assert "could not be written" in line and "free some space" in line.lower()
     kept = answered(tmp_path)
     assert kept > 20
     assert asked_again(slow, arguments) == answered(tmp_path) - kept
