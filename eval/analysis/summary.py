@@ -87,6 +87,9 @@ def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
 def _fidelity(details: Json) -> list[str]:
     """The cues with the largest differences between both sets, and the words that tell them apart."""
     blocks = []
+    for side, scores in details.get("baselines", {}).items():
+        named = ", ".join(f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items())
+        blocks.append(f"Without a model, in {side}: {named}.")
     cues = details.get("cues", {"structures": {}, "words": {}})
     for label, structures in cues["structures"].items():
         header = [f"rows of {escaped(label)}" if label != "all" else "all rows", "a", "b", "z of b - a"]

@@ -4,18 +4,21 @@ Rows that share a context or a text belong to one group. A group is never split 
 a student would then recognise the topic instead of reading the label.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
+from targen.runtime.randomness import rng
 from targen.tasks.encoder_texts import encoder_texts
-from targen.tasks.task import Row, Task
+from targen.tasks.task import Example, Row, Task
 from targen.text.normalise import words
 
 RUN = 8  # words; rows with the same run of words in a field are a group
 MIN_SHARED_WORDS = 4  # of a shorter text that makes rows a group if it is the same
-MAX_GROUP = 0.2  # of all rows; a text or context of more rows than this does not make a group
+MAX_CHOICES = 5  # of a question
+MAX_WITH_RUN = 0.2  # of all rows; a run of words that more rows have is part of the task's form
+MAX_JOINED = 1 / 3  # of all rows, in one group
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,48 @@ class Instance:
 def instances_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | None = None) -> list[Instance]:
     """The questions of all rows whose answer is not hidden."""
     groups = groups_of(task, rows, contexts)
-    return [
-        Instance(tuple(encoder_texts(task, example)), example.gold, len(example.choices), groups[index], index)
-        for index, row in enumerate(rows)
-        for example in task.examples(row)
-        if example.gold
-    ]
+    found = []
+    for index, row in enumerate(rows):
+        for example in task.examples(row):
+            if example.gold:
+                asked = example if task.choices == "labels" else _fewer_choices(example)
+                options = tuple(encoder_texts(task, asked))
+                found.append(Instance(options, asked.gold, len(asked.choices), groups[index], index))
+    return found
+
+
+def _fewer_choices(example: Example) -> Example:
+    """The example with one right choice, and as many wrong ones as `MAX_CHOICES` allows, drawn."""
+    if len(example.choices) <= MAX_CHOICES and len(example.gold) == 1:
+        return example
+    wrong = [number for number in range(len(example.choices)) if number not in example.gold]
+    drawn = rng(0, example.task, "choices", example.id).sample(wrong, min(len(wrong), MAX_CHOICES - 1))
+    kept = sorted([example.gold[0], *drawn])
+    return replace(
+        example, choices=tuple(example.choices[number] for number in kept), gold=(kept.index(example.gold[0]),)
+    )
 
 
 def groups_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | None = None) -> list[int]:
-    """The number of each row's group: rows made together, or with the same context or run of words, share one."""
+    """The number of each row's group: rows made together, or with the same context or run of words, share one.
+
+    Where that joins too many rows, because there are few contexts or chains of common runs, runs alone make groups, or
+    contexts alone, or neither.
+    """
+    runs = _rows_by_run(task, rows)
+    by_context: dict[str, list[int]] = defaultdict(list)
+    for index, context in enumerate(contexts or ()):
+        if context:
+            by_context[context].append(index)
+    for sharing in ([*by_context.values(), *runs], runs, [*by_context.values()]):
+        groups = _joined(task, len(rows), sharing)
+        if max(Counter(groups).values(), default=0) <= max(task.rows_per_slot, MAX_JOINED * len(rows)):
+            return groups
+    return _joined(task, len(rows), [])
+
+
+def _rows_by_run(task: Task, rows: Sequence[Row]) -> list[list[int]]:
+    """The rows that have a run of words in the same field, for each run that is not in too many of them."""
     sharing: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         view = task.view(row)
@@ -54,22 +89,25 @@ def groups_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | 
                 last = max(1, len(text_words) - RUN + 1)
                 for run in {" ".join(text_words[start : start + RUN]) for start in range(last)}:
                     sharing[name, run].append(index)
-        if contexts is not None and (context := contexts[index]):
-            sharing["", context].append(index)
-    parents = [index // task.rows_per_slot * task.rows_per_slot for index in range(len(rows))]
+    most = max(2 * task.rows_per_slot, MAX_WITH_RUN * len(rows))
+    return [members for members in sharing.values() if 1 < len(members) <= most]
+
+
+def _joined(task: Task, count: int, sharing: Sequence[Sequence[int]]) -> list[int]:
+    """The group of each of `count` rows, when all rows that share something are joined."""
+    parents = [index // task.rows_per_slot * task.rows_per_slot for index in range(count)]
 
     def root(index: int) -> int:
         while parents[index] != index:
             index = parents[index]
         return index
 
-    for members in sharing.values():
-        if len(members) <= max(2 * task.rows_per_slot, MAX_GROUP * len(rows)):
-            for index in members[1:]:
-                roots = sorted((root(members[0]), root(index)))
-                parents[roots[1]] = roots[0]
+    for members in sharing:
+        for index in members[1:]:
+            first, second = sorted((root(members[0]), root(index)))
+            parents[second] = first
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(index), len(numbers)) for index in range(len(rows))]
+    return [numbers.setdefault(root(index), len(numbers)) for index in range(count)]
 
 
 def folds_of(strata: Sequence[object], groups: Sequence[int], folds: int, draws: Random) -> list[int]:

@@ -1,4 +1,4 @@
-"""Small students: logistic regression on words, or on the embeddings of a frozen encoder.
+"""Small students: logistic regression on words.
 
 A student answers questions from the two texts of an encoder. If the answers are labels, it is a classifier; if they are
 choices, it learns what tells a right choice from a wrong one of the same question, and the choice with the highest
@@ -6,7 +6,7 @@ score is its answer.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targen.quality.instances import Instance
+from targen.text.normalise import units
 
 Numbers = NDArray[np.float64]
 Texts = tuple[str, ...]
+_MARK = re.compile(r"[?!？！]")
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[?!]")
+NO_WORDS = "1:(no words)"
 OVERLAP_STEPS = 5  # of the share of the second text's words that the first has
 
 
@@ -38,7 +41,9 @@ class Student(Protocol):
 
 def tokens(text: str) -> list[str]:
     """The words of a text in lower case, and its question and exclamation marks."""
-    return _TOKEN.findall(text.lower())
+    if text.isascii():
+        return _TOKEN.findall(text.lower())
+    return [*units(text), *_MARK.findall(text)]
 
 
 @lru_cache(maxsize=20_000)
@@ -52,7 +57,7 @@ def terms(texts: Texts) -> list[str]:
     for (one, first), (two, second) in combinations(enumerate(map(set, by_text), start=1), 2):
         if first and second:
             found.append(f"{one}+{two}:shares {len(first & second) * OVERLAP_STEPS // len(second)}/{OVERLAP_STEPS}")
-    return found
+    return found or [NO_WORDS]
 
 
 @dataclass(frozen=True)
@@ -72,25 +77,6 @@ def vectorizer_of() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(analyzer=terms, sublinear_tf=True)
-
-
-@dataclass(frozen=True)
-class LinearOnEncoder:
-    """The embeddings u and v of both texts as [u, v, |u - v|, u * v]. Source: A. Conneau et al., arXiv 1705.02364."""
-
-    embed: Callable[[Sequence[str]], Numbers]
-    name: str = "encoder"
-    strength: float = 0.01
-
-    def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]:
-        taught, tested = self._of(train), self._of(test)
-        mean, spread = taught.mean(axis=0), taught.std(axis=0) + 1e-6
-        return (taught - mean) / spread, (tested - mean) / spread
-
-    def _of(self, rows: Sequence[Texts]) -> Numbers:
-        embedded = [self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))]
-        crossed = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
-        return np.hstack([*embedded, *crossed])
 
 
 def classifier(strength: float, intercept: bool = True) -> Any:

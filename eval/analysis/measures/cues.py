@@ -29,7 +29,7 @@ MIN_ROWS = 5  # of both sets that have a word
 MIN_COPIED_WORDS = 2
 ALL = "all"
 NEGATION = re.compile(r"\b(?:not|no|never|nobody|nothing|none|nor|neither|cannot|without)\b|n['’]t\b", re.IGNORECASE)
-FIRST_PERSON = re.compile(r"\b(?:I|me|my|mine|myself|we|us|our|ours|ourselves)\b")
+FIRST_PERSON = re.compile(r"\b(?:I|[Mm](?:e|y|ine|yself)|[Ww]e|[Uu]s|[Oo]ur(?:s|selves)?)\b")
 
 
 @dataclass(frozen=True)

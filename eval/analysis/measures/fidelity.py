@@ -117,7 +117,7 @@ def _taught(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student:
             measures.append(
                 replace(_measure(questions, f"kept_{metric}", title, "ratio", student, kept), difference=None)
             )
-    baselines = {f"baselines_{side}": _baselines(instances) for side, instances in questions.items()}
+    baselines = {side: _baselines(instances) for side, instances in questions.items()}
     return AnalysisResult(tuple(measures), {"baselines": baselines})
 
 
