@@ -53,7 +53,7 @@ def test_no_more_calls_at_once_than_an_overloaded_server_takes(tmp_path: Path, s
 
     server = serve(FakeModel())
     server.misbehave = misbehave
-    more = ("generator.concurrency=64", "synth.size=100", "synth.contexts=40", "generator.max_retries=40")
+    more = ("generator.concurrency=64", "synth.size=100", "synth.contexts=40")
     run(tmp_path, server, *more)
     assert len(lines(tmp_path / "synthetic" / "rte" / "train.jsonl")) == 100
     assert sum(seen[150:]) < 0.4 * len(seen[150:])
