@@ -210,6 +210,9 @@ def _recipe(settings: Settings, task: Task) -> Recipe:
         spare=synth.spare,
         near_duplicates=synth.near_duplicates,
         file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
+        label_shares=synth.label_shares(task),
+        correct_blind=synth.correct_blind,
+        correct_refuses=synth.correct_refuses,
         train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
     )
 

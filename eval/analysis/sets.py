@@ -76,7 +76,7 @@ class SetPair:
 def texts(task: Task, row: Row) -> list[str]:
     """The texts of a row, without its variant (COPA's question) and without pointers into other texts."""
     view = task.view(row)
-    return [view[name] for name in task.row if name not in task.variants and name not in task.pointer_fields]
+    return [view[name] for name in task.row if name not in task.crossed_variants and name not in task.pointer_fields]
 
 
 def row_units(task: Task, rows: Sequence[Row]) -> list[list[list[str]]]:

@@ -19,12 +19,24 @@ ANSWER_KEYS = (
     ("synth", "seed_source"),
     ("synth", "seed_dir"),
     ("synth", "self_correct"),
+    ("synth", "correct_blind"),
+    ("synth", "correct_refuses"),
 )
 TASK_KEYS = tuple(
     item.name
     for item in dataclasses.fields(Task)
     if item.name
-    not in ("question", "metrics", "sizes", "eval_split", "encoder", "long_field", "original_train", "cues")
+    not in (
+        "question",
+        "metrics",
+        "sizes",
+        "eval_split",
+        "encoder",
+        "long_field",
+        "original_train",
+        "cues",
+        "label_counts",
+    )
 )
 
 

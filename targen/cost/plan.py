@@ -13,7 +13,7 @@ from targen.cost.token_estimate import StepEstimate, TaskEstimate, estimate_task
 from targen.llm.call_log import call_files
 from targen.runtime.paths import RunPaths
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import Slot, seed_place
+from targen.synthesis.slots import Slot
 from targen.synthesis.synthesis import first_slots
 
 _SLOT_CALL = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
@@ -146,7 +146,7 @@ def _shared_calls(recipe: Recipe, slots: Sequence[Slot]) -> set[str]:
     shared_calls = set()
     for slot in slots:
         group = recipe.group_of(slot)
-        call, _ = seed_place(recipe.seed, recipe.task.name, group, slot, recipe.seeds_per_context)
+        call, _ = recipe.deal(group).place(slot)
         shared_calls.add(f"g{group.number}-{call:05d}")
     return shared_calls
 

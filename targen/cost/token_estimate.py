@@ -22,7 +22,7 @@ from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import Slot, seed_place
+from targen.synthesis.slots import Deal, Slot
 from targen.synthesis.steps import make_instance
 from targen.tasks.task import Task
 
@@ -128,10 +128,11 @@ def _lists(task: str) -> Iterator[Json]:
 def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
     """Slots with the texts of their recorded answers, by field; empty if the recording does not fit the task."""
     task, answers = recipe.task, _recording(recipe.task.name)
-    seeds: dict[int, list[Json]] = defaultdict(list)
-    for position in sorted(answers):
-        if match := re.match(r"instance_seed-g(\d+)-", position):
-            seeds[int(match[1])] += answers[position]["instance_seeds"]
+    seeds: dict[tuple[int, int], list[Json]] = {}
+    for position, answer in answers.items():
+        if match := re.match(r"instance_seed-g(\d+)-(\d+)$", position):
+            seeds[int(match[1]), int(match[2])] = answer["instance_seeds"]
+    contexts, per_call = len(_recorded_contexts(task.name)), max(map(len, seeds.values()), default=1)
     samples = []
     for position, answer in answers.items():
         if match := re.match(r"generation-c(\d+)-(\d+)-a0$", position):
@@ -139,12 +140,12 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             if slot.cell >= len(task.label_cells):
                 return []
             group = recipe.group_of(slot)
-            number, _ = seed_place(RECORDED_SEED, task.name, group, slot, 1)
-            if number >= len(seeds[group.number]) or not seeds[group.number][number].keys() >= set(
-                task.instance_seed.fields
-            ):
+            call, number = Deal(RECORDED_SEED, task.name, group, contexts, per_call).place(slot)
+            if number >= len(served := seeds.get((group.number, call), [])):
                 return []
-            seed = seeds[group.number][number]
+            seed = served[number]
+            if not seed.keys() >= set(task.instance_seed.fields):
+                return []
             drawn = task.draw_fields(task.label_cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
             correction = answers.get(position.replace("generation", "self_correction"), {})
             samples.append((slot, {**correction, **drawn, **seed, **answer}))

@@ -11,10 +11,9 @@ from targen.data.contamination import EvaluationRows
 from targen.runtime.jsonl import Json, write_jsonl, write_text
 from targen.runtime.paths import RunPaths
 from targen.synthesis.candidate_store import LabelChange, rows_text
-from targen.synthesis.recipe import Candidate
+from targen.synthesis.recipe import Candidate, Recipe
 from targen.synthesis.slots import Slot
 from targen.synthesis.synthesis import Selection, Synthesis
-from targen.tasks.task import Task
 from targen.text.similarity import jaccard, trigrams
 
 CONTEXTS_COMPARED = 200  # at most, to bound the cost of their mean similarity
@@ -57,7 +56,7 @@ def _provenance(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "context": candidate.context,
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
-            "variant": state.task.label_cells[candidate.slot.cell].fields,
+            "variant": {**state.recipe.variant_of(candidate.slot), **candidate.chosen},
             "label_before": candidate.label_before,
             "label_after": candidate.label_after,
             "explanation": candidate.explanation,
@@ -73,7 +72,7 @@ def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
         yield state.store.reject(reject) | {"label": None, "variant": {}}
     of_slots = [(reject.slot, reject) for reject in state.rejects if reject.slot is not None]
     for slot, reject in sorted(of_slots, key=lambda pair: (pair[0], pair[1].attempt)):
-        yield state.store.reject(reject) | _requested(task, slot) | _label_change(reject.label_change)
+        yield state.store.reject(reject) | _requested(state.recipe, slot) | _label_change(reject.label_change)
     for slot in selection.surplus:
         candidate = state.candidate(slot)
         held = {
@@ -88,12 +87,11 @@ def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "rows": list(candidate.rows),
             "call_ids": list(candidate.call_ids),
         }
-        yield held | _requested(task, slot) | _label_change((candidate.label_before, candidate.label_after))
+        yield held | _requested(state.recipe, slot) | _label_change((candidate.label_before, candidate.label_after))
 
 
-def _requested(task: Task, slot: Slot) -> Json:
-    cell = task.label_cells[slot.cell]
-    return {"label": cell.label, "variant": cell.fields}
+def _requested(recipe: Recipe, slot: Slot) -> Json:
+    return {"label": recipe.task.label_cells[slot.cell].label, "variant": recipe.variant_of(slot)}
 
 
 def _label_change(labels: LabelChange | None) -> Json:
@@ -118,6 +116,7 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
         "instances_per_label_cell": {str(cell): cells[cell.number] for cell in task.label_cells},
         "contexts": len(state.item_lists.get("context", [])),
         "contexts_mean_similarity": _mean_similarity(state.item_lists.get("context", [])),
+        **_contexts_used(state, selection),
         "pools": {name: len(items) for name, items in state.item_lists.items()},
         "instances": len(selection.accepted),
         "attempts": sum(state.attempts.values()),
@@ -131,6 +130,27 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
         "flips": sum(flips.values()),
         "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
         "checked_per_label": dict(sorted(Counter(before for before, _ in corrected).items())) if task.labels else {},
+    }
+
+
+def _contexts_used(state: Synthesis, selection: Selection) -> Json:
+    """How many contexts the rows use, and how many of those with several rows have one label, or one value of a variant, only."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for slot in selection.accepted:
+        candidate = state.candidate(slot)
+        if not candidate.context:
+            continue
+        kinds = {"label": candidate.label_after if state.task.labels else None, **state.recipe.variant_of(slot)}
+        for name, value in kinds.items():
+            if value is not None:
+                values.setdefault(name, {}).setdefault(candidate.context, []).append(value)
+    used = {context for contexts in values.values() for context in contexts}
+    return {
+        "contexts_used": len(used),
+        "contexts_with_one_value_only": {
+            name: sum(len(found) > 1 and len(set(found)) == 1 for found in contexts.values())
+            for name, contexts in values.items()
+        },
     }
 
 

@@ -73,6 +73,7 @@ class CandidateStore:
             "explanation": candidate.explanation,
             "call_ids": list(candidate.call_ids),
             "votes": candidate.votes,
+            "chosen": dict(candidate.chosen),
         }
         return self._put(record)
 

@@ -1,19 +1,25 @@
 """The texts of the four steps: templates of conf/method and conf/task filled in, and the JSON that is asked for."""
 
 import json
+from dataclasses import dataclass
 from string import Formatter
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from targen.config.groups.method import Method
 from targen.runtime.jsonl import Json
-from targen.tasks.task import Fields, LabelCell, Row, Task
+from targen.tasks.task import Fields, Row, Task
 
-Count = Annotated[int, Field(ge=1)]
-
-
+UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
+SEED_NUMBER = "number"  # field of an instance seed: its place among those that the call lists
 Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
+
+
+@dataclass(frozen=True)
+class SeedPurpose:
+    """What an instance seed is for: label and variant of its slot."""
+
+    label: str | None
+    variant: Fields
 
 
 def contexts_prompt(method: Method, task: Task, count: int, known: list[str]) -> Prompt:
@@ -48,22 +54,48 @@ def instructions_prompt(method: Method, task: Task, count: int, some: list[str])
     return _messages(method, step.prompt, {**common_fields(task), **values}), schema
 
 
-def instance_seed_prompt(method: Method, task: Task, context: str, count: int, variant: Fields) -> Prompt:
-    """Step 2: asks for so many instance seeds in a context."""
+def instance_seed_prompt(method: Method, task: Task, context: str, purposes: list[SeedPurpose]) -> Prompt:
+    """Step 2: asks for one instance seed per purpose, in their order. What the task's instruction says of variants is the same for all."""
     assert method.instance_seed is not None
+    count, variant = len(purposes), purposes[0].variant
     fields = {name: _filled(spec, variant) for name, spec in task.instance_seed.fields.items()}
-    item = _object({name: _schema(spec) for name, spec in fields.items()})
+    numbered: Json = {}
+    if lists_purposes(task):
+        numbered = {SEED_NUMBER: {"type": "integer"}}
+    item = _object({**numbered, **{name: _schema(spec) for name, spec in fields.items()}})
     schema = _object({"instance_seeds": {"type": "array", "items": item}})
-    form = '{"instance_seeds": [' + _form(fields) + (", ..." if count > 1 else "") + "]}"
+    shown = _form({**dict.fromkeys(numbered, "number in the list above"), **fields})
+    form = '{"instance_seeds": [' + shown + (", ..." if count > 1 else "") + "]}"
     instruction = task.instance_seed.instruction.format(**variant)
+    if numbered:
+        lines = (
+            f"{number}. {_purpose_text(method, task, purpose)}" for number, purpose in enumerate(purposes, start=1)
+        )
+        instruction += method.seed_purposes.format(purposes="\n".join(lines))
     values = {"context": context, "count": str(count), "instruction": instruction, "format": form}
     return _messages(method, method.instance_seed, {**common_fields(task), **values}), schema
+
+
+def lists_purposes(task: Task) -> bool:
+    """Whether a call for instance seeds says of each what it is for."""
+    return task.instance_seed.per_label or bool(task.instance_seed.each)
+
+
+def _purpose_text(method: Method, task: Task, purpose: SeedPurpose) -> str:
+    parts = []
+    if task.instance_seed.per_label and purpose.label is not None:
+        parts += [
+            method.seed_label.format(label=purpose.label),
+            task.label(purpose.label).seed.format(**purpose.variant),
+        ]
+    parts.append(task.instance_seed.each.format(**purpose.variant))
+    return " ".join(part for part in parts if part)
 
 
 def generation_prompt(method: Method, task: Task, label: str | None, values: dict[str, str]) -> Prompt:
     """Step 3: asks for the rest of the instance; `values` fill the task's templates."""
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
-    fields = task.generation.fields
+    fields = {**task.free_variants, **task.generation.fields}
     schema = _object({name: _schema(spec) for name, spec in fields.items()})
     texts = {
         "instruction": task.generation.instruction.format(**values),
@@ -73,14 +105,14 @@ def generation_prompt(method: Method, task: Task, label: str | None, values: dic
     return _messages(method, method.generation, {**common_fields(task), **texts}), schema
 
 
-def whole_prompt(method: Method, task: Task, cell: LabelCell, shown: Fields) -> Prompt:
+def whole_prompt(method: Method, task: Task, purpose: SeedPurpose, shown: Fields) -> Prompt:
     """Asks for an instance in one answer; `shown` has the texts of the method's `shown` fields."""
     assert task.whole is not None
-    label = task.label(cell.label) if cell.label is not None else None
-    constraint = label.constraint.format(**cell.fields) if label is not None else ""
-    fields = {name: _filled(spec, cell.fields) for name, spec in whole_fields(task).items()}
+    label = task.label(purpose.label) if purpose.label is not None else None
+    constraint = label.constraint.format(**purpose.variant) if label is not None else ""
+    fields = {name: _filled(spec, purpose.variant) for name, spec in whole_fields(task).items()}
     texts = {
-        "instruction": task.whole.instruction.format(**cell.fields),
+        "instruction": task.whole.instruction.format(**purpose.variant),
         "constraint": constraint,
         "given_label": method.given_label.format(label=label.name) if label is not None and constraint else "",
         "format": _form(fields),
@@ -112,19 +144,24 @@ def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row
     return "\n\n".join([head.format(**common_fields(source)), *texts])
 
 
-def self_correction_prompt(method: Method, task: Task, view: Fields, label: str, options: list[str]) -> Prompt:
-    """Step 4: asks whether the label of an instance is right; `options` are the labels to choose from."""
+def self_correction_prompt(
+    method: Method, task: Task, view: Fields, label: str | None, options: list[str], refuses: bool = False
+) -> Prompt:
+    """Step 4: asks for the right label of an instance, one of `options`. `label`: the one that it was given, None: it is not shown."""
+    options = [*options, UNUSABLE] if refuses else options
     schema = _object({"explanation": {"type": "string"}, "label": {"type": "string", "enum": options}})
     one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
     form = '{"explanation": "...", "label": ' + one_of + "}"
-    values = {"instance": task.instance.format(**view), "label": label, "format": form}
-    return _messages(method, method.self_correction, {**common_fields(task), **values}), schema
+    values = {"instance": task.instance.format(**view), "format": form}
+    values["refusal"] = method.refusal.format(unusable=UNUSABLE) if refuses else ""
+    template = method.blind_correction if label is None else method.self_correction
+    return _messages(method, template, {**common_fields(task), **values, "label": label or ""}), schema
 
 
 def file_seed_schema(task: Task) -> Json:
     """JSON schema of a line of a seed file: an instance seed, with the variant keys on which it depends."""
     fields = {name: _schema(spec) for name, spec in task.instance_seed.fields.items()}
-    variant = {key: {"type": "string", "enum": task.variants[key]} for key in sorted(seed_variant_keys(task))}
+    variant = {key: {"type": "string", "enum": task.crossed_variants[key]} for key in sorted(seed_variant_keys(task))}
     return _object(fields | variant)
 
 
@@ -135,7 +172,7 @@ def seed_variant_keys(task: Task) -> frozenset[str]:
         *(spec for spec in task.instance_seed.fields.values() if isinstance(spec, str)),
     ]
     names = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name is not None}
-    return frozenset(task.variants) & names
+    return frozenset(task.crossed_variants) & names
 
 
 def common_fields(task: Task) -> dict[str, str]:

@@ -11,7 +11,18 @@ from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.synthesis.demonstrations import TrainRows
 from targen.synthesis.prompts import Prompt, seed_variant_keys
-from targen.synthesis.slots import SeedGroup, Shard, Slot, seed_groups, seed_place, shard_of_call
+from targen.synthesis.slots import (
+    Deal,
+    SeedGroup,
+    Shard,
+    Slot,
+    cell_weights,
+    drawn_variants,
+    nth_slot,
+    quotas,
+    seed_groups,
+    shard_of_call,
+)
 from targen.tasks.task import Row, Task
 
 ItemLists = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
@@ -33,6 +44,7 @@ class Candidate:
     explanation: str
     call_ids: tuple[str, ...]
     votes: Mapping[str, int] | None = None  # label -> corrections that gave it, with self_correct=vote
+    chosen: Mapping[str, str] = field(default_factory=dict)  # free variants that the model named
 
     @property
     def flipped(self) -> bool:
@@ -85,6 +97,9 @@ class Recipe:
     near_duplicates: float | None  # similarity from which a row repeats another
     file_seeds: tuple[tuple[Json, ...], ...] | None = None  # per seed group, with synth.seed_source=file
     train_rows: TrainRows | None = None  # for demonstrations
+    label_shares: Mapping[str, float] | None = None  # None: balanced
+    correct_blind: bool = False  # self-correction does not see the label
+    correct_refuses: bool = False  # self-correction may refuse an instance
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
@@ -95,10 +110,31 @@ class Recipe:
         """The seed group of a slot."""
         return next(group for group in self.groups if slot.cell in group.cells)
 
+    def deal(self, group: SeedGroup) -> Deal:
+        """How slots of a group are dealt to calls for instance seeds."""
+        limit = self.task.instance_seed.per_call or self.seeds_per_context
+        return Deal(self.seed, self.task.name, group, self.contexts, min(self.seeds_per_context, limit))
+
+    def quotas(self, size: int) -> list[int]:
+        """Instances per label cell, in a set of so many rows."""
+        return quotas(self._weights, size // self.task.rows_per_slot)
+
+    def slot(self, cell: int, number: int) -> Slot:
+        """The `number`-th slot of a label cell, from 0."""
+        return nth_slot(self.seed, self.task.name, self._weights, cell, number)
+
+    @cached_property
+    def _weights(self) -> list[float]:
+        return cell_weights(self.task.label_cells, self.label_shares if self.task.labels else None)
+
+    def variant_of(self, slot: Slot) -> dict[str, str]:
+        """The slot's variant: what is crossed with its label, and what was drawn for it."""
+        return {**self.task.label_cells[slot.cell].fields, **drawn_variants(self.seed, self.task, slot)}
+
     def is_in(self, shard: Shard, slot: Slot) -> bool:
         """Whether a slot is this shard's to make."""
         group = self.group_of(slot)
-        call, _ = seed_place(self.seed, self.task.name, group, slot, self.seeds_per_context)
+        call, _ = self.deal(group).place(slot)
         return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
 
     def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:

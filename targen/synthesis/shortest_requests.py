@@ -13,6 +13,8 @@ from targen.synthesis.prompts import (
     whole_prompt,
 )
 from targen.synthesis.recipe import Recipe
+from targen.synthesis.slots import Slot
+from targen.synthesis.steps import purpose_of
 from targen.tasks.task import LabelCell
 
 
@@ -28,17 +30,19 @@ def shortest_requests(recipe: Recipe) -> list[Request]:
 
 def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prompt]]:
     method, task = recipe.method, recipe.task
+    purpose = purpose_of(recipe, Slot(0, cell.number))
     for pool in list_specs(recipe):
         yield "contexts", pool.prompt(1, [])
     if method.instance_seed is None:
-        yield "generation", whole_prompt(method, task, cell, dict.fromkeys(method.shown, ""))
+        yield "generation", whole_prompt(method, task, purpose, dict.fromkeys(method.shown, ""))
     else:
         if recipe.file_seeds is None:
-            yield "instance_seed", instance_seed_prompt(method, task, "", 1, cell.fields)
+            yield "instance_seed", instance_seed_prompt(method, task, "", [purpose])
         texts = [name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)]
-        values = {**dict.fromkeys([*texts, *task.drawn_fields, "context"], ""), **cell.fields}
+        values = {**dict.fromkeys([*texts, *task.drawn_fields, "context"], ""), **purpose.variant}
         yield "generation", generation_prompt(method, task, cell.label, values)
     if recipe.self_correct != "off":
         view = dict.fromkeys([*task.row, *task.view_fields], "")
         options = [label.name for label in task.labels] or [""]
-        yield "self_correction", self_correction_prompt(method, task, view, "", options)
+        label = None if recipe.correct_blind else ""
+        yield "self_correction", self_correction_prompt(method, task, view, label, options, recipe.correct_refuses)

@@ -1,8 +1,14 @@
 """Which rows are to be made: slots, so that balance, resume, growth and order follow from their numbers alone.
 
 A slot is (label cell, index). Nothing about it depends on the size of the set, on other slots or on timing.
+
+Slots of an index are dealt to as many neighbouring contexts as there are label cells, each to one. A context's further
+instance seeds serve the label cells in turn. So no context goes with one label, the place of a seed in its call says nothing
+of the label, and small sets use as many contexts as large ones.
 """
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +22,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, order=True)
 class Slot:
-    """One instance to be made. Ordered by index first: slot order deals the label cells in turn."""
+    """One instance to be made. Ordered by index first, so that slot order has all label cells in turn."""
 
     index: int
     cell: int
@@ -25,10 +31,32 @@ class Slot:
         return f"c{self.cell}-{self.index:05d}"
 
 
-def quotas(cells: Sequence[LabelCell], size: int) -> list[int]:
-    """Instances per label cell; `size` counts instances. Labels differ by one at most, and so do the cells of a label."""
-    share, rest = divmod(size, len(cells))
-    return [share + (cell.number < rest) for cell in cells]
+def cell_weights(cells: Sequence[LabelCell], shares: Mapping[str, float] | None) -> list[float]:
+    """The share of each label cell, up to a factor. `shares`: of the labels; None: all labels alike."""
+    if shares is None:
+        return [1.0] * len(cells)
+    per_label = Counter(cell.label for cell in cells)
+    return [shares[cell.label] / per_label[cell.label] if cell.label is not None else 1.0 for cell in cells]
+
+
+def quotas(weights: Sequence[float], size: int) -> list[int]:
+    """Instances per label cell, by largest remainder; `size` counts instances. Equal weights: cells differ by one at most."""
+    exact = [size * weight / math.fsum(weights) for weight in weights]
+    counts = [math.floor(round(share, 9)) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda cell: (round(counts[cell] - exact[cell], 9), cell))
+    for cell in by_remainder[: size - sum(counts)]:
+        counts[cell] += 1
+    return counts
+
+
+def nth_slot(seed: int, task: str, weights: Sequence[float], cell: int, number: int) -> Slot:
+    """The slot of a label cell that is made as its `number`-th, from 0.
+
+    A rare label skips indices, so that it is spread over the same contexts as the others.
+    """
+    stride = max(weights) / weights[cell]
+    first, end = math.ceil(number * stride), math.ceil((number + 1) * stride)
+    return Slot(first if end - first == 1 else rng(seed, task, "spread", cell, number).randrange(first, end), cell)
 
 
 @dataclass(frozen=True)
@@ -41,32 +69,60 @@ class Shard:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Label cells that share their instance seeds: those whose prompts of step 2 are the same.
-
-    A call for instance seeds serves neighbouring slots of a group, which have different labels, so that no context
-    goes with one label only.
-    """
+    """Label cells that share their instance seeds: those whose prompts of step 2 are the same."""
 
     number: int
     cells: tuple[int, ...]
 
 
 def seed_groups(cells: Sequence[LabelCell], keys: frozenset[str]) -> list[SeedGroup]:
-    """The groups of a task whose instance seeds depend on the variant's `keys` (AX-g: the referent)."""
+    """The groups of a task whose instance seeds depend on the crossed variants `keys`."""
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for cell in cells:
         groups.setdefault(tuple(pair for pair in cell.variant if pair[0] in keys), []).append(cell.number)
     return [SeedGroup(number, tuple(members)) for number, members in enumerate(groups.values())]
 
 
-def seed_place(seed: int, task: str, group: SeedGroup, slot: Slot, per_call: int) -> tuple[int, int]:
-    """(call, position in its answer) of the instance seed of a slot's first attempt.
+@dataclass(frozen=True)
+class Deal:
+    """How the slots of a group are dealt to calls for instance seeds, each of which has one context."""
 
-    Which label takes the first seed of a call is drawn again for every index.
-    """
-    order = list(group.cells)
-    rng(seed, task, "deal", group.number, slot.index).shuffle(order)
-    return divmod(slot.index * len(order) + order.index(slot.cell), per_call)
+    seed: int
+    task: str
+    group: SeedGroup
+    contexts: int
+    per_call: int
+
+    @property
+    def _rounds(self) -> int:
+        """Indices that are dealt before a context is used again."""
+        return max(1, self.contexts // len(self.group.cells))
+
+    def _order(self, round_: int) -> list[int]:
+        """The cells in the order in which they take the first instance seeds of the calls of a round."""
+        order = list(self.group.cells)
+        rng(self.seed, self.task, "deal", self.group.number, round_).shuffle(order)
+        return order
+
+    def place(self, slot: Slot) -> tuple[int, int]:
+        """(call, position in its answer) of the instance seed of a slot's first attempt."""
+        turn, within = divmod(slot.index, self._rounds * self.per_call)
+        position, round_ = divmod(within, self._rounds)
+        round_ += turn * self._rounds
+        cells = len(self.group.cells)
+        return round_ * cells + (self._order(round_).index(slot.cell) + position) % cells, position
+
+    def slots(self, call: int) -> list[Slot]:
+        """The slots that a call serves, in the order of its answer."""
+        cells = len(self.group.cells)
+        round_, place = divmod(call, cells)
+        turn, within = divmod(round_, self._rounds)
+        order = self._order(round_)
+        first = turn * self._rounds * self.per_call + within
+        return [
+            Slot(first + position * self._rounds, order[(place - position) % cells])
+            for position in range(self.per_call)
+        ]
 
 
 def shard_of_call(seed: int, task: str, shards: int, groups: int, group: SeedGroup, call: int) -> int:
@@ -78,9 +134,18 @@ def shard_of_call(seed: int, task: str, shards: int, groups: int, group: SeedGro
     return (call * groups + group.number + first) % shards
 
 
-def context_of_call(seed: int, task: str, contexts: Sequence[str], groups: int, group: SeedGroup, call: int) -> str:
-    """The context of a call for instance seeds: contexts are spread evenly over all calls, in shuffled order."""
-    return draw_evenly(seed, task, "contexts", contexts, call * groups + group.number)[0]
+def context_of_call(seed: int, task: str, contexts: Sequence[str], call: int) -> str:
+    """The context of a call for instance seeds: all in shuffled order, then shuffled again; the same for all groups."""
+    return draw_evenly(seed, task, "contexts", contexts, call)[0]
+
+
+def drawn_variants(seed: int, task: Task, slot: Slot) -> dict[str, str]:
+    """The values of the variants that are drawn for a slot: within a label cell in exact proportion to their weights."""
+    values = {}
+    for name, weights in task.drawn_variants(task.label_cells[slot.cell].label).items():
+        deck = [value for value, weight in weights.items() for _ in range(weight)]
+        values[name] = draw_evenly(seed, task.name, f"variant {name} {slot.cell}", deck, slot.index)[0]
+    return values
 
 
 def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: int, count: int = 1) -> list[Item]:
@@ -107,12 +172,18 @@ def draw_items(
     """
     if attempt > 0:
         return {name: rng(seed, task.name, slot, attempt, name).choice(items) for name, items in item_lists.items()}
-    groups = seed_groups(task.label_cells, frozenset(task.variants))
+    groups = seed_groups(task.label_cells, frozenset(task.crossed_variants))
     group = next(group for group in groups if slot.cell in group.cells)
-    sharing = len(group.cells) if any(label.constraint for label in task.labels) else 1
-    call, _ = seed_place(seed, task.name, group, slot, sharing)
-    number = call * len(groups) + group.number
+    shared = any(label.constraint for label in task.labels)
+    number = (slot.index if shared else number_in_group(seed, task.name, group, slot)) * len(groups) + group.number
     return {name: draw_evenly(seed, task.name, name, items, number)[0] for name, items in item_lists.items()}
+
+
+def number_in_group(seed: int, task: str, group: SeedGroup, slot: Slot) -> int:
+    """The number of a slot among all of its group: cells in shuffled order within an index."""
+    order = list(group.cells)
+    rng(seed, task, "deal", group.number, slot.index).shuffle(order)
+    return slot.index * len(order) + order.index(slot.cell)
 
 
 def interleaved(seed: int, task: str, groups: Sequence[Sequence[Slot]]) -> list[Slot]:

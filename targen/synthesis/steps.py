@@ -14,15 +14,19 @@ from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.prompts import (
+    SEED_NUMBER,
+    UNUSABLE,
+    SeedPurpose,
     attributes_text,
     demonstrations_text,
     generation_prompt,
     instance_seed_prompt,
+    lists_purposes,
     self_correction_prompt,
     whole_prompt,
 )
 from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
-from targen.synthesis.slots import Slot, context_of_call, draw_items, seed_place
+from targen.synthesis.slots import Slot, context_of_call, draw_items, number_in_group
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 
@@ -30,12 +34,13 @@ def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) ->
     """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
     rows: list[Row] = []
     try:
+        chosen: dict[str, str] = {}
         if recipe.method.instance_seed is None:
             seed, rows = yield from write_whole(recipe, pools, slot, attempt)
             calls = seed.call_ids
         else:
             seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
-            rows, calls = yield from generate(recipe, slot, attempt, seed)
+            rows, chosen, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.gold_option(rows[0])
         verdict = Verdict(before, "", calls)
         if recipe.self_correct != "off":
@@ -62,34 +67,53 @@ def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) ->
         verdict.explanation,
         verdict.call_ids,
         verdict.votes,
+        chosen,
     )
 
 
 def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:
-    """Step 2. First attempts share calls, `seeds_per_context` seeds each; a later attempt has its own."""
-    task, cell = recipe.task, recipe.task.label_cells[slot.cell]
+    """Step 2. First attempts share calls, several seeds each; a later attempt has its own."""
+    task = recipe.task
     if recipe.file_seeds is not None:
         return _seed_of_file(recipe, slot, attempt)
     if attempt == 0:
-        group, count = recipe.group_of(slot), recipe.seeds_per_context
-        call, position = seed_place(recipe.seed, task.name, group, slot, count)
-        place = f"g{group.number}-{call:05d}"
-        context = context_of_call(recipe.seed, task.name, contexts, len(recipe.groups), group, call)
+        group = recipe.group_of(slot)
+        deal = recipe.deal(group)
+        call, position = deal.place(slot)
+        place, served = f"g{group.number}-{call:05d}", deal.slots(call)
+        context = context_of_call(recipe.seed, task.name, contexts, call)
     else:
-        place, count, position = f"{slot}-a{attempt}", 1, 0
+        place, served, position = f"{slot}-a{attempt}", [slot], 0
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
-    prompt = instance_seed_prompt(recipe.method, task, context, count, cell.fields)
+    purposes = [purpose_of(recipe, served_slot) for served_slot in served]
+    prompt = instance_seed_prompt(recipe.method, task, context, purposes)
     request = recipe.request("instance_seed", place, prompt)
     answer: Answer = yield request
     calls = (answer.id,)
     try:
         seeds = read_object(answer, request.schema)["instance_seeds"]
-        if position >= len(seeds):
-            raise RowError(f"answer holds {len(seeds)} instance seeds, expected {count}")
-        task.check_instance_seed(seeds[position])
+        seed = _seed_at(task, seeds, position, len(served))
+        task.check_instance_seed(seed)
     except RowError as err:
         raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
-    return InstanceSeed(seeds[position], context, calls)
+    return InstanceSeed(seed, context, calls)
+
+
+def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Json:
+    """The instance seed of a position: by its number where the prompt numbers them, else by its place."""
+    if lists_purposes(task):
+        seeds = [seed for seed in seeds if seed[SEED_NUMBER] == position + 1]
+        if len(seeds) != 1:
+            raise RowError(f"answer holds {len(seeds)} instance seeds with number {position + 1}, expected one")
+        return {name: value for name, value in seeds[0].items() if name != SEED_NUMBER}
+    if position >= len(seeds):
+        raise RowError(f"answer holds {len(seeds)} instance seeds, expected {expected}")
+    return seeds[position]
+
+
+def purpose_of(recipe: Recipe, slot: Slot) -> SeedPurpose:
+    """What the instance seed of a slot is for."""
+    return SeedPurpose(recipe.task.label_cells[slot.cell].label, recipe.variant_of(slot))
 
 
 def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
@@ -97,7 +121,7 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
     assert recipe.file_seeds is not None
     group = recipe.group_of(slot)
     seeds = recipe.file_seeds[group.number]
-    number, _ = seed_place(recipe.seed, recipe.task.name, group, slot, 1)
+    number = number_in_group(recipe.seed, recipe.task.name, group, slot)
     if attempt > 0:
         number = rng(recipe.seed, recipe.task.name, slot, attempt, "file").randrange(len(seeds))
     seed = seeds[number % len(seeds)]
@@ -110,23 +134,25 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
 
 def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
-) -> Workflow[tuple[list[Row], tuple[str, ...]]]:
-    """Step 3: the rest of the instance, so that the slot's label holds by construction."""
+) -> Workflow[tuple[list[Row], dict[str, str], tuple[str, ...]]]:
+    """Step 3: the rest of the instance, so that the slot's label holds by construction; rows, free variants, call ids."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
     prompt = generation_prompt(
-        recipe.method, task, cell.label, {**cell.fields, **texts, **drawn, "context": seed.context}
+        recipe.method, task, cell.label, {**recipe.variant_of(slot), **texts, **drawn, "context": seed.context}
     )
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)
     try:
         fields = read_object(answer, request.schema)
-        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, fields)
+        chosen = {name: fields[name].strip() for name in task.free_variants}
+        rest = {name: text for name, text in fields.items() if name not in chosen}
+        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, rest)
     except RowError as err:
         raise StepError("generation", str(err), answer.text, calls, seed) from None
-    return rows, calls
+    return rows, chosen, calls
 
 
 def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> Workflow[tuple[InstanceSeed, list[Row]]]:
@@ -134,7 +160,7 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
     task = recipe.task
     assert task.whole is not None
     texts, shown = _shown(recipe, pools, slot, attempt)
-    prompt = whole_prompt(recipe.method, task, task.label_cells[slot.cell], texts)
+    prompt = whole_prompt(recipe.method, task, purpose_of(recipe, slot), texts)
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     try:
@@ -200,15 +226,16 @@ def self_correct(
         recipe.method,
         recipe.task,
         recipe.task.view(row),
-        label,
+        None if recipe.correct_blind else label,
         recipe.task.label_options(row),
+        recipe.correct_refuses,
     )
     if recipe.self_correct != "vote":
         opinion = yield from _correction(recipe, recipe.request("self_correction", f"{slot}-a{attempt}", prompt))
         calls = (*calls, opinion.call_id)
         if opinion.problem is not None:
             raise StepError("self_correction", opinion.problem, opinion.text, calls, seed)
-        return Verdict(opinion.label, opinion.text, calls)
+        return _verdict(Verdict(opinion.label, opinion.text, calls), seed)
     sampling = replace(recipe.sampling["self_correction"], temperature=recipe.vote_temperature)
     places = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
     opinions = yield [
@@ -221,7 +248,14 @@ def self_correct(
     votes = Counter(opinion.label for opinion in readable)
     winner = max(votes, key=lambda name: (votes[name], name == label, name))
     explanation = next(opinion.text for opinion in readable if opinion.label == winner)
-    return Verdict(winner, explanation, calls, dict(sorted(votes.items())))
+    return _verdict(Verdict(winner, explanation, calls, dict(sorted(votes.items()))), seed)
+
+
+def _verdict(verdict: Verdict, seed: InstanceSeed) -> Verdict:
+    """The same verdict. Raises: StepError where it refuses the instance."""
+    if verdict.label == UNUSABLE:
+        raise StepError("self_correction", "judged unusable", verdict.explanation, verdict.call_ids, seed)
+    return verdict
 
 
 @dataclass(frozen=True)

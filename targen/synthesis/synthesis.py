@@ -20,7 +20,7 @@ from targen.synthesis.duplicates import find_repeats
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import write_lists
 from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
-from targen.synthesis.slots import Shard, Slot, interleaved, quotas
+from targen.synthesis.slots import Shard, Slot, interleaved
 from targen.synthesis.steps import final_cell, make_instance
 from targen.tasks.task import Task
 from targen.text.similarity import signature
@@ -50,7 +50,7 @@ class Synthesis:
     @property
     def quotas(self) -> list[int]:
         """Instances per label cell."""
-        return quotas(self.task.label_cells, self.size // self.task.rows_per_slot)
+        return self.recipe.quotas(self.size)
 
     def candidate(self, slot: Slot) -> Candidate:
         """The candidate of a slot, read back."""
@@ -128,7 +128,7 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
             further = _with_spare(state.recipe, lacking)
             if lacking and _is_hopeless(state, cell, lacking, opened[cell]):
                 raise UserError(_why_short(state, cell, state.quotas[cell] - lacking, opened[cell]))
-            todo += [Slot(opened[cell] + extra, cell) for extra in range(further)]
+            todo += [state.recipe.slot(cell, opened[cell] + extra) for extra in range(further)]
             opened[cell] += further
 
 
@@ -141,9 +141,8 @@ def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool
 
 def first_slots(recipe: Recipe, size: int) -> list[Slot]:
     """The slots of the first round for so many rows, in order."""
-    task = recipe.task
-    opened = [_with_spare(recipe, quota) for quota in quotas(task.label_cells, size // task.rows_per_slot)]
-    return sorted(Slot(index, cell) for cell, count in enumerate(opened) for index in range(count))
+    opened = [_with_spare(recipe, quota) for quota in recipe.quotas(size)]
+    return sorted(recipe.slot(cell, number) for cell, count in enumerate(opened) for number in range(count))
 
 
 def _with_spare(recipe: Recipe, instances: int) -> int:

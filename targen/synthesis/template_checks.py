@@ -17,7 +17,8 @@ def checked_templates(method: Method, tasks: list[Task]) -> None:
 
 def check_templates(method: Method, task: Task) -> list[str]:
     """Everything that is wrong with the templates of a task, found before the first call."""
-    common, variant = set(common_fields(task)), set(task.variants)
+    common, crossed = set(common_fields(task)), set(task.crossed_variants)
+    variant = set(task.variants) - set(task.free_variants)
     seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
     generation = variant | seed | {"context", *task.drawn_fields}
     view = {*task.row, *task.view_fields}
@@ -27,8 +28,13 @@ def check_templates(method: Method, task: Task) -> list[str]:
         "method.contexts": (method.contexts or "", common | {"count", "contexts", "known", "format"}),
         "method.known_contexts": (method.known_contexts, {"contexts"}),
         "method.instance_seed": (method.instance_seed or "", common | {"context", "count", "instruction", "format"}),
-        "method.self_correction": (method.self_correction, common | {"instance", "label", "format"}),
-        f"{where}.instance_seed.instruction": (task.instance_seed.instruction, variant),
+        "method.self_correction": (method.self_correction, common | {"instance", "label", "refusal", "format"}),
+        "method.blind_correction": (method.blind_correction, common | {"instance", "refusal", "format"}),
+        "method.refusal": (method.refusal, {"unusable"}),
+        "method.seed_purposes": (method.seed_purposes, {"purposes"}),
+        "method.seed_label": (method.seed_label, {"label"}),
+        f"{where}.instance_seed.instruction": (task.instance_seed.instruction, crossed),
+        f"{where}.instance_seed.each": (task.instance_seed.each, variant),
         f"{where}.generation.instruction": (task.generation.instruction, generation),
         f"{where}.instance": (task.instance, view),
         f"{where}.encoder.first": (task.encoder.first, pair),
@@ -36,7 +42,7 @@ def check_templates(method: Method, task: Task) -> list[str]:
     }
     for name, spec in task.instance_seed.fields.items():
         if isinstance(spec, str):
-            known[f"{where}.instance_seed.fields.{name}"] = (spec, variant)
+            known[f"{where}.instance_seed.fields.{name}"] = (spec, crossed)
     if task.long_field not in view:
         problems = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
     else:
@@ -54,6 +60,7 @@ def check_templates(method: Method, task: Task) -> list[str]:
         known["method.generation"] = (method.generation, common | {"instruction", "constraint", "format"})
     for label in task.labels:
         known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
+        known[f"{where}.labels.{label.name}.seed"] = (label.seed, variant)
     return problems + [
         problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
     ]
@@ -61,7 +68,8 @@ def check_templates(method: Method, task: Task) -> list[str]:
 
 def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str]]]:
     """The templates of a method that asks for a whole instance, by key, with the fields that each may have."""
-    common, variant, where = set(common_fields(task)), set(task.variants), f"tasks.{task.name}"
+    common, where = set(common_fields(task)), f"tasks.{task.name}"
+    variant = set(task.variants) - set(task.free_variants)
     own_fields = {"instruction", "constraint", "given_label", "format"}
     known = {
         "method.generation": (method.generation, common | own_fields | method.shown),
@@ -101,10 +109,10 @@ def _whole_problems(method: Method, task: Task) -> list[str]:
         problems.append(f"{where}.whole.fields: got {sorted(task.whole.fields)}, expected {expected}.")
     constraints = [label.constraint for label in task.labels]
     texts = [task.whole.instruction, *constraints, *(t for t in whole_fields(task).values() if isinstance(t, str))]
-    for key in sorted(set(task.variants) - frozenset().union(*map(_names, texts))):
+    for key in sorted(set(task.crossed_variants) - frozenset().union(*map(_names, texts))):
         problems.append(f"{where}.whole.instruction: got no field {{{key}}}, expected the variant that is asked for.")
     for label in task.labels:
-        for name in sorted(_names(label.constraint) - set(task.variants)):
+        for name in sorted(_names(label.constraint) - (set(task.variants) - set(task.free_variants))):
             problems.append(
                 f"{where}.labels.{label.name}.constraint: got the field {{{name}}}, which is not known before a whole "
                 f"instance is written. Take method=targen, or a constraint without it."

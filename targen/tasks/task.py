@@ -23,6 +23,11 @@ Row = Json  # one row in the official SuperGLUE JSONL format
 Fields = Mapping[str, str]  # named texts, as prompt templates see them
 STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
+Weights = Annotated[dict[str, Count], Field(min_length=1)]  # value -> how often it is drawn
+Variant = list[str] | str | Weights | dict[str, Weights]
+"""How a kind of instance is chosen. A list: crossed with the label, so that every label has as many of each value. Weights:
+drawn for each slot, in these proportions; by label name, where it goes with the label. A text: what the model chooses in
+step 3, and names."""
 Metric = Annotated[str, Field(min_length=1)]  # a name in METRICS of eval/scoring/metrics.py
 
 
@@ -34,6 +39,7 @@ class Label:
     name: str
     verbalizer: str
     constraint: str  # what step 3 asks for, so that the label holds by construction
+    seed: str = ""  # what step 2 asks for, with `instance_seed.per_label`
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -42,6 +48,15 @@ class StepPrompt:
 
     instruction: str
     fields: dict[str, Any]
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class SeedPrompt(StepPrompt):
+    """The task's part of step 2. With `per_label` or `each`, a call lists what each of its instance seeds is for."""
+
+    per_label: bool = False  # the call says for which label each seed is
+    each: str = ""  # template of what is asked of a single seed; its fields are the variants
+    per_call: Count | None = None  # instance seeds per call at most, for long ones
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -119,7 +134,7 @@ class Task:
     eval_split: str
     row: list[str]
     contexts: str
-    instance_seed: StepPrompt
+    instance_seed: SeedPrompt
     generation: StepPrompt
     instance: str
     encoder: EncoderInput
@@ -127,17 +142,40 @@ class Task:
     whole: WholePrompt | None = None  # for methods that write an instance in one answer
     attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
     labels: list[Label] = field(default_factory=list)
-    variants: dict[str, list[str]] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)  # by name; see Variant
+    label_counts: dict[str, Count] = field(
+        default_factory=dict
+    )  # published, of the original train split, by label name
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
 
     @cached_property
+    def crossed_variants(self) -> dict[str, list[str]]:
+        """Variants of which every label has as many of each value."""
+        return {name: variant for name, variant in self.variants.items() if isinstance(variant, list)}
+
+    @cached_property
+    def free_variants(self) -> dict[str, str]:
+        """Variants that the model chooses in step 3, each with what it is to name."""
+        return {name: variant for name, variant in self.variants.items() if isinstance(variant, str)}
+
+    def drawn_variants(self, label: str | None) -> dict[str, dict[str, int]]:
+        """Variants that are drawn for each slot, each with the weights of its values for this label."""
+        drawn: dict[str, dict[str, int]] = {}
+        for name, variant in self.variants.items():
+            if isinstance(variant, dict):
+                of_label = variant.get(label) if label is not None else None
+                weights = of_label if isinstance(of_label, dict) else variant
+                drawn[name] = {value: weight for value, weight in weights.items() if isinstance(weight, int)}
+        return drawn
+
+    @cached_property
     def label_cells(self) -> list[LabelCell]:
         """All label cells; neighbours differ in the label, so that a size that does not divide stays balanced."""
         variants: list[tuple[tuple[str, str], ...]] = [()]
-        for key, values in self.variants.items():
+        for key, values in self.crossed_variants.items():
             variants = [(*variant, (key, value)) for variant in variants for value in values]
         names: list[str | None] = [label.name for label in self.labels] or [None]
         pairs = [(name, variant) for variant in variants for name in names]

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
+from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
 
@@ -83,8 +84,11 @@ class Generator:
 class Synth:
     """The knobs of the four steps."""
 
-    size: Count | Literal["original"]
-    """Rows per task; original: as many as the original train split has, up to max_size."""
+    size: Count | Literal["original"] | dict[str, Count]
+    """Rows per task; original: as many as the original train split has, up to max_size; or by name of the task: {cb: 250}."""
+    label_share: Literal["balanced", "original"] | dict[str, Positive]
+    """Rows of each label. balanced: as many of each; original: in the proportions of the original train split, as published;
+    or the shares by label name: {entailment: 2, neutral: 1}."""
     max_size: Count
     """Upper limit of size=original."""
     contexts: Count
@@ -98,6 +102,10 @@ class Synth:
     self_correct: Literal["off", "paper", "drop", "vote"]
     """off; paper: the corrected label is final; drop: rows whose label changed are dropped; vote: the majority of several
     corrections is final."""
+    correct_blind: bool
+    """Self-correction does not see the label that the instance was given."""
+    correct_refuses: bool
+    """Self-correction may refuse an instance that is garbled or cannot be decided; another attempt takes its place."""
     votes: Count
     """Corrections per instance with self_correct=vote."""
     vote_temperature: Positive
@@ -124,8 +132,29 @@ class Synth:
     def _from_bool(cls, value: object) -> object:
         return {True: "paper", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
+    def label_shares(self, task: Task) -> dict[str, float] | None:
+        """The share of each label, up to a factor; None: balanced. Raises: UserError for labels that the task does not have."""
+        if self.label_share == "balanced" or not task.labels:
+            return None
+        shares = dict(task.label_counts) if self.label_share == "original" else dict(self.label_share)
+        names = [label.name for label in task.labels]
+        if set(shares) != set(names):
+            found = f"no tasks.{task.name}.label_counts" if not shares else f"shares of {', '.join(sorted(shares))}"
+            raise UserError(
+                f"synth.label_share: got {found}, expected one for each label of {task.name}: {', '.join(names)}. "
+                "Set synth.label_share=balanced, or name them all."
+            )
+        return {name: float(shares[name]) for name in names}
+
     def size_of(self, task: Task) -> int:
         """Rows to make for a task. `original` is rounded down to whole instances (AX-g has two rows per instance)."""
+        if isinstance(self.size, dict):
+            if task.name not in self.size:
+                raise UserError(
+                    f"synth.size: got sizes of {', '.join(sorted(self.size))}, expected one of {task.name} too. Name it, or leave "
+                    "the task out."
+                )
+            return self.size[task.name]
         if self.size != "original":
             return self.size
         original = task.sizes["train"] or task.sizes[task.eval_split]

@@ -73,6 +73,15 @@ class Method:
     """Template of step 3, which asks for an instance."""
     self_correction: str
     """Template of step 4, which checks the label."""
+    blind_correction: str = ""
+    """Template of step 4 with synth.correct_blind, which does not show the label."""
+    refusal: str = ""
+    """Template of the sentence of step 4 that lets it refuse an instance, with synth.correct_refuses."""
+    seed_purposes: str = ""
+    """Template of the part of step 2 that lists what each instance seed is for, for tasks with instance_seed.each or
+    per_label."""
+    seed_label: str = ""
+    """Template of the words of this list that name the label."""
     given_label: str = ""
     """Template of the sentence that names the label, for tasks whose labels have a constraint."""
     attributes: AttributeValues | None = None

@@ -22,7 +22,7 @@ def _next_whole_size(settings: Settings) -> int:
     whole = math.lcm(*(task.rows_per_slot for task in settings.tasks.values()))
     size = settings.synth.size
     assert size != "original", "is rounded down to whole instances"
-    return math.ceil(size / whole) * whole
+    return math.ceil(max(size.values()) / whole if isinstance(size, dict) else size / whole) * whole
 
 
 def _wrong_urls(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
 
-SHIPPED = PROJECT / "targen" / "recordings" / "quickstart"
+SHIPPED = PROJECT / "targen" / "recordings" / "superglue"
 
 
 class Recorded:

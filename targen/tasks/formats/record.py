@@ -78,10 +78,7 @@ class ReCoRD(Task):
         text = row["passage"]["text"]
         for query in row["qas"]:
             answer = query["answers"][0]["text"]
-            rest = query["query"].replace(PLACEHOLDER, " ")
-            if f" {normalised(answer)} " in f" {normalised(rest)} ":
-                raise RowError(f"query gives the answer {answer!r} away")
-            if len(words(rest)) < 3:
+            if len(words(query["query"].replace(PLACEHOLDER, " "))) < 3:
                 raise RowError("query has fewer than three words beside the placeholder")
             if normalised(query["query"].replace(PLACEHOLDER, answer)) in normalised(text):
                 raise RowError("query is copied from the article")

@@ -11,8 +11,6 @@ import pytest
 from targen.config.run_directory import open_run
 from targen.generate import generate
 from targen.runtime.errors import UserError
-from targen.runtime.randomness import rng
-from targen.synthesis.slots import Slot, quotas, seed_groups, seed_place
 from tests.support.commands import TASKS, command, files, lines, reply, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import by_batch, server_overrides
@@ -132,14 +130,6 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
     assert all("instance_seed" not in call["step"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl"))
 
 
-def test_quotas_and_seed_places_do_not_depend_on_the_size() -> None:
-    task = settings().tasks["cb"]
-    assert quotas(task.label_cells, 14) == [2, 2, *[1] * 10]
-    (group, *others) = seed_groups(task.label_cells, frozenset({"environment"}))
-    assert (len(others), group.cells) == (3, (0, 1, 2))
-    places = {seed_place(0, "cb", group, Slot(index, cell), 5) for index in range(10) for cell in group.cells}
-    assert places == {(call, position) for call in range(6) for position in range(5)}
-    assert rng(0, "a").random() == rng(0, "a").random() != rng(0, "b").random()
 
 
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
