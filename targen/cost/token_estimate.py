@@ -21,6 +21,7 @@ from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
+from targen.synthesis.prompts import SEED_NUMBER
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Deal, Slot
 from targen.synthesis.steps import make_instance
@@ -28,6 +29,7 @@ from targen.tasks.task import Task
 
 CHARACTERS_PER_TOKEN = 4  # a rule of thumb for English prose
 ANY_LIST = "*"  # key of the texts for every list that has no texts under its own name
+SAMPLED_ROWS = 24  # of the recording
 RECORDED_SEED = 0  # the master seed of the shipped recording, which decides the instance seed of a slot
 CountTokens = Callable[[str], float]  # text -> tokens
 
@@ -106,7 +108,11 @@ def _value(schema: Json, name: str, texts: Json) -> Any:
     if schema.get("type") == "array":
         items: Json = schema["items"]
         texts_of_list: list[Any] = texts[name] if name in texts else texts.get(ANY_LIST, [])
-        return [_value(items, "", item) for item in texts_of_list] if "properties" in items else list(texts_of_list)
+        if "properties" not in items:
+            return list(texts_of_list)
+        return [_value(items, "", {**item, SEED_NUMBER: number}) for number, item in enumerate(texts_of_list, start=1)]
+    if schema.get("type") == "integer":
+        return int(texts[name])
     if "enum" in schema:
         return texts.get(name) if texts.get(name) in schema["enum"] else schema["enum"][0]
     return str(texts.get(name, _filler(name)))
@@ -149,7 +155,9 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             drawn = task.draw_fields(task.label_cells[slot.cell], seed, rng(RECORDED_SEED, task.name, slot, 0, "draw"))
             correction = answers.get(position.replace("generation", "self_correction"), {})
             samples.append((slot, {**correction, **drawn, **seed, **answer}))
-    return samples if all(texts.keys() >= set(task.generation.fields) for _, texts in samples) else []
+    if not all(texts.keys() >= set(task.generation.fields) for _, texts in samples):
+        return []
+    return sorted(samples, key=lambda sample: sample[0])[: SAMPLED_ROWS // task.rows_per_slot]
 
 
 def _described(task: Task) -> Json:

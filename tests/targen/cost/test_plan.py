@@ -53,7 +53,7 @@ def server(folder: Path, url: str, *overrides: str) -> Settings:
         (*UNEVEN, "synth.self_correct=off"),
         (*UNEVEN, "synth.self_correct=vote", "synth.votes=3"),
         (*UNEVEN, "synth.spare=0.3"),
-        ("synth.size=10", "synth.seeds_per_context=20"),
+        ("synth.size=10", "synth.seeds_per_context=20", "synth.contexts=12"),
     ],
 )
 def test_the_calls_are_those_that_a_run_makes(tmp_path: Path, serve, overrides: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ def test_instance_seeds_of_a_file_are_not_asked_for(tmp_path: Path, serve) -> No
 
 
 def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None:
-    run = settings(f"run.dir={tmp_path}", "task=[cb,axg,boolq]")
+    run = settings(f"run.dir={tmp_path}", "task=[rte,record,boolq]")  # without a corrected label or a rejected row
     characters: dict[tuple[str, str], list[int]] = {}
 
     def observe(request: Request, answer: Answer, asked: bool) -> None:
@@ -118,8 +118,8 @@ def test_longer_prompts_and_more_seeds_a_call_make_it_dearer() -> None:
         assert entry.calls == base[step].calls
         assert entry.prompt_tokens == pytest.approx(base[step].prompt_tokens + entry.calls * grown, rel=0.02)
         assert entry.completion_tokens == pytest.approx(base[step].completion_tokens, rel=0.02)
-    fewer = planned(settings("task=copa", "synth.seeds_per_context=12")).tasks["copa"]["instance_seed"]
-    assert fewer.calls == 2
+    fewer = planned(settings("task=copa", "synth.seeds_per_context=12", "synth.contexts=4")).tasks["copa"]["instance_seed"]
+    assert fewer.calls == 4  # one for each label cell
     assert fewer.completion_tokens == pytest.approx(base["instance_seed"].completion_tokens, rel=0.2)
 
 

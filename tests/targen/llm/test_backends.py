@@ -136,7 +136,8 @@ class Echo:
     def submit(self, request):
         number = int(request.id[-8:], 16)
         contexts = [f"a village called {chr(97 + n // 26) * 9}{chr(97 + n % 26) * 9}" for n in range(40)]
-        seeds = [{"premise": f"In the year {n + number} the mill of a village burned down."} for n in range(40)]
+        premises = [f"In the year {n + number} the mill of a village burned down." for n in range(5)]
+        seeds = [{"number": n, "premise": premise} for n, premise in enumerate(premises, start=1)]
         texts = {"contexts": contexts, "instance_seeds": seeds, "hypothesis": f"Mill {number} burned down."}
         texts |= {"explanation": "So it is.", "label": "entailment" if "-c0-" in request.id else "not_entailment"}
         fields = request.schema["properties"]
