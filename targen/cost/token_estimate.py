@@ -68,7 +68,7 @@ def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
     lengths: dict[Step, list[tuple[float, float]]] = defaultdict(list)
     recipe = replace(recipe, seed=RECORDED_SEED)
     for slot, texts in samples:
-        shown = {**texts, "instance_seeds": [texts] * recipe.seeds_per_context}
+        shown = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
         _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
         times |= Counter(request.step for request, _ in exchanges)
         for request, text in exchanges:

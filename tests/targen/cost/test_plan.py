@@ -118,7 +118,9 @@ def test_longer_prompts_and_more_seeds_a_call_make_it_dearer() -> None:
         assert entry.calls == base[step].calls
         assert entry.prompt_tokens == pytest.approx(base[step].prompt_tokens + entry.calls * grown, rel=0.02)
         assert entry.completion_tokens == pytest.approx(base[step].completion_tokens, rel=0.02)
-    fewer = planned(settings("task=copa", "synth.seeds_per_context=12", "synth.contexts=4")).tasks["copa"]["instance_seed"]
+    fewer = planned(settings("task=copa", "synth.seeds_per_context=12", "synth.contexts=4")).tasks["copa"][
+        "instance_seed"
+    ]
     assert fewer.calls == 4  # one for each label cell
     assert fewer.completion_tokens == pytest.approx(base["instance_seed"].completion_tokens, rel=0.2)
 
@@ -271,7 +273,7 @@ def test_planned_and_actual_stand_side_by_side_after_a_run(tmp_path: Path, serve
 
 
 def test_tokens_that_were_not_reported_are_null(tmp_path: Path) -> None:
-    generate(settings("task=cb", f"run.dir={tmp_path}", "price.prompt=1", "price.completion=1"))
+    generate(settings("task=rte", f"run.dir={tmp_path}", "price.prompt=1", "price.completion=1"))
     total = json.loads((tmp_path / "cost.json").read_text())["total"]
-    assert total["actual"] == {"calls": 61, "prompt_tokens": None, "completion_tokens": None, "money": None}
-    assert total["planned"]["calls"] == 61 and total["planned"]["money"] > 0
+    assert total["actual"] == {"calls": 74, "prompt_tokens": None, "completion_tokens": None, "money": None}
+    assert total["planned"]["calls"] == 74 and total["planned"]["money"] > 0
