@@ -130,8 +130,6 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
     assert all("instance_seed" not in call["step"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl"))
 
 
-
-
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
     model = FakeModel(error_rate=0.1, flip_rate=0.2)
     for concurrency in (1, 40):
