@@ -68,6 +68,7 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
             _log_result(state, result)
         if finished:
+            _measure_learnability(settings, [state.task for state, _ in finished])
             write_card(settings)
             write_cost(settings, [state.recipe for state, _ in finished])
         _raise_together(results)
@@ -110,6 +111,16 @@ def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str,
 
     chosen = backend or backend_named(settings.generator.backend)
     return LazyLLM(lambda: chosen.make(BackendInputs(settings, calls, shortest, canary)))
+
+
+def _measure_learnability(settings: Settings, tasks: list[Task]) -> None:
+    """Measures the sets that are finished; after a pilot, also shows their hardest rows. Loads its libraries only now."""
+    from targen.quality.report import measure_learnability, pilot_text
+
+    if settings.synth.learnability_rows:
+        measure_learnability(settings, tasks)
+    if settings.synth.pilot is not None:
+        sys.stdout.write(pilot_text(settings, tasks))
 
 
 def _log_result(state: Synthesis, result: Selection) -> None:

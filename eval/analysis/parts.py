@@ -37,5 +37,5 @@ PARTS: dict[str, Callable[[PartInput], AnalysisResult]] = {
     "correctness": lambda given: correctness(given.settings, given.pair, given.in_run),
     "contamination": lambda given: contamination(given.pair, given.settings.analysis),
     "difficulty": lambda given: difficulty(given.settings, given.pair, given.stop),
-    "fidelity": lambda given: fidelity(given.pair, given.settings.analysis),
+    "fidelity": lambda given: fidelity(given.settings, given.pair),
 }

@@ -25,7 +25,8 @@ MIN_ROWS_FOR_INTERVALS = 4
 
 def check(settings: Settings) -> None:
     """Raises: UserError if a model or a field of a cue does not exist, before the first row is read."""
-    if "semantic" in settings.analysis.parts:
+    uses_encoder = "fidelity" in settings.analysis.parts and "encoder" in settings.analysis.students
+    if "semantic" in settings.analysis.parts or uses_encoder:
         embedder_of(settings.analysis.embedder)
     if "fidelity" in settings.analysis.parts:
         check_cues(settings.tasks.values())

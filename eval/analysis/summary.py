@@ -94,7 +94,7 @@ def _fidelity(details: Json) -> list[str]:
     for label, structures in cues["structures"].items():
         header = [f"rows of {escaped(label)}" if label != "all" else "all rows", "a", "b", "z of b - a"]
         lines = [
-            (escaped(cue["cue"]), _cue(cue["a"], cue["unit"]), _cue(cue["b"], cue["unit"]), f"{cue['z']:+.1f}")
+            (escaped(cue["cue"]), cue_text(cue["a"], cue["unit"]), cue_text(cue["b"], cue["unit"]), f"{cue['z']:+.1f}")
             for cue in structures[:SHOWN_CUES]
         ]
         blocks.append(markdown_table(header, lines, numeric=range(1, len(header))))
@@ -111,7 +111,8 @@ def _fidelity(details: Json) -> list[str]:
     return blocks
 
 
-def _cue(values: Json, unit: str) -> str:
+def cue_text(values: Json, unit: str) -> str:
+    """The share of rows with a structure, or mean and standard deviation of a number of words."""
     return f"{values['mean']:.0%}" if unit == "share" else f"{values['mean']:.1f} ± {values['sd']:.1f}"
 
 

@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from eval.analysis.measures.bias import GENDERS
 from eval.analysis.results import SIDES, Interval
-from eval.analysis.summary import shown
+from eval.analysis.summary import cue_text, shown
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.runtime.jsonl import Json
 
@@ -179,6 +179,37 @@ def _authors_sums(details: Json, names: Names) -> Iterator[Listing]:
         )
 
 
+def _cues(details: Json, names: Names) -> Iterator[Listing]:
+    """What goes with each label: structures, then words, the largest differences between the sets first."""
+    cues = details.get("fidelity", {}).get("cues", {"structures": {}, "words": {}})
+    for label, structures in cues["structures"].items():
+        lines = [
+            (cue["cue"], *(cue_text(cue[side], cue["unit"]) for side in SIDES), f"{cue['z']:+.1f}")
+            for cue in structures[: 2 * MAX_ROWS]
+        ]
+        title = "Structures, all rows" if label == "all" else f"Structures of rows of {label}"
+        yield Listing(title, ("structure", *names.values(), "z of the difference"), tuple(lines))
+    for label, words in cues["words"].items():
+        lines = [
+            (
+                word["word"],
+                *(f"{word[side]['share']:.0%} ({word[side]['z']:+.1f})" for side in SIDES),
+                f"{word['z']:+.1f}",
+            )
+            for word in words[: 2 * MAX_ROWS]
+        ]
+        title = f"Words that go differently with {label}: its rows that have the word, and z against the other labels"
+        yield Listing(title, ("word", *names.values(), "z of the difference"), tuple(lines))
+
+
+def _giveaways(details: Json, names: Names) -> Iterator[Listing]:
+    for side, terms in details.get("fidelity", {}).get("tells_apart", {}).items():
+        lines = [(term["term"], str(term["a"]), str(term["b"])) for term in terms[: 2 * MAX_ROWS]]
+        yield Listing(
+            f"Words that give {names[side]} away, with rows that have them", ("words", *names.values()), tuple(lines)
+        )
+
+
 def _human(details: Json, names: Names) -> Iterator[Listing]:
     if (human := details.get("human")) is not None:
         share = shown(Interval(human["value"], human["low"], human["high"]))
@@ -195,6 +226,8 @@ LISTINGS: tuple[Callable[[Json, Names], Iterator[Listing]], ...] = (
     _countries,
     _entities,
     _occupations,
+    _cues,
+    _giveaways,
     _human,
     _disagreements,
     _pairs,

@@ -83,3 +83,28 @@ def counts_table(funnels: Sequence[Funnel]) -> Table:
         lines.append((task_funnel.task.folder, *counts, labels or "(answer entities)", str(calls)))
     numeric = frozenset(column for column, name in enumerate(header) if name not in ("task", "rows per label"))
     return Table("generation", "From contexts to rows", (), header, tuple(lines), (), numeric)
+
+
+def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
+    """What small students learn from each set beside chance; None if it was measured for none."""
+    lines: list[tuple[str, ...]] = []
+    for task_funnel in funnels:
+        found = task_funnel.stats.get("learnability")
+        if found is None:
+            continue
+        if "students" not in found:
+            lines.append((task_funnel.task.folder, "--", "--", "--", "--", found["not_measured"]))
+            continue
+        metric = found["metric"]
+        scores = [_with_bounds(found["students"].get(name, {}).get(metric)) for name in ("bag_of_words", "encoder")]
+        majority = f"{found['majority'][metric]:.2f}" if found["majority"] else "--"
+        verdict = "above chance" if found["above_chance"] else "hardly above chance"
+        measured = f"{'macro-F1' if metric == 'f1_macro' else metric}, {found['questions']} questions: {verdict}"
+        lines.append((task_funnel.task.folder, *scores, f"{found['chance'][metric]:.2f}", majority, measured))
+    header = ("task", "bag of words", "encoder", "chance", "majority", "measured")
+    title = "Learnability: what small students learn from the rows about their own labels"
+    return Table("learnability", title, (), header, tuple(lines), (), frozenset({1, 2, 3, 4})) if lines else None
+
+
+def _with_bounds(score: Json | None) -> str:
+    return "--" if score is None else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"

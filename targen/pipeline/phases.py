@@ -95,6 +95,8 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
             return code if code > 0 else 128 - code
         if name == "generate" and settings.shard.count > 1:
             return 0  # later phases need the merge of all shards
+        if name == "generate" and settings.synth.pilot is not None:
+            return 0
     if "report" in settings.phases:
         log.info("The report: %s", (settings.paths.report / "index.html").resolve())
     return 0

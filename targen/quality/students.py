@@ -1,4 +1,4 @@
-"""Small students: logistic regression on words.
+"""Small students: logistic regression on words, or on the embeddings of a frozen encoder.
 
 A student answers questions from the two texts of an encoder. If the answers are labels, it is a classifier; if they are
 choices, it learns what tells a right choice from a wrong one of the same question, and the choice with the highest
@@ -6,7 +6,7 @@ score is its answer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
@@ -77,6 +77,25 @@ def vectorizer_of() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(analyzer=terms, sublinear_tf=True)
+
+
+@dataclass(frozen=True)
+class LinearOnEncoder:
+    """The embeddings u and v of both texts as [u, v, |u - v|, u * v]. Source: A. Conneau et al., arXiv 1705.02364."""
+
+    embed: Callable[[Sequence[str]], Numbers]
+    name: str = "encoder"
+    strength: float = 0.001
+
+    def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]:
+        taught, tested = self._of(train), self._of(test)
+        mean, spread = taught.mean(axis=0), taught.std(axis=0) + 1e-6
+        return (taught - mean) / spread, (tested - mean) / spread
+
+    def _of(self, rows: Sequence[Texts]) -> Numbers:
+        embedded = [self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))]
+        crossed = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
+        return np.hstack([*embedded, *crossed])
 
 
 def classifier(strength: float, intercept: bool = True) -> Any:

@@ -73,6 +73,11 @@ class RunPaths:
         return self.root / "analysis"
 
     @property
+    def embeddings(self) -> Path:
+        """Embeddings of texts, kept so that none is computed twice."""
+        return self.root / "embeddings"
+
+    @property
     def calls(self) -> Path:
         """The answers of the language model."""
         return self.root / "calls"

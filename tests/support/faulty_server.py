@@ -19,6 +19,7 @@ SIZE = 6
 
 def overrides(folder: Path, server: Server, *more: str) -> list[str]:
     base = [
+        "synth.learnability_rows=0",
         "generator=openai",
         "generator.model=fake",
         f"generator.base_url={server.url}",

@@ -48,5 +48,12 @@ def by_batch(folder: Path, model: FakeModel, *overrides: str, keep: float = 1.0)
 
 
 def server_overrides(folder: Path, url: str, *overrides: str) -> list[str]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", *SMALL]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={url}",
+        f"run.dir={folder}",
+        *SMALL,
+    ]
     return [*base, *overrides]

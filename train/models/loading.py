@@ -1,13 +1,13 @@
 """Loads models: pretrained weights, verified by checksum, or new ones built from a configuration of sizes."""
 
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from targen.config.groups.training import Model, Precision, Train
 from targen.runtime.errors import UserError
+from targen.runtime.packages import in_package
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.weight_files import check_readable, from_files
 
@@ -143,7 +143,7 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     if source == BYTES:
         return byte_tokenizer(traits.ends_texts)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_in_package(source), trust_remote_code=model.remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(in_package(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
         raise not_loaded(model, err) from None
     if not tokenizer("yes", add_special_tokens=False)["input_ids"]:
@@ -173,7 +173,7 @@ def resolve(model: Model) -> str:
     model.safetensors differs from the configuration's.
     """
     assert model.path is not None
-    path = _in_package(model.path)
+    path = in_package(model.path)
     if model.sha256 is not None:
         _check_sum(path, model.sha256)
     folder = Path(path)
@@ -187,18 +187,6 @@ def resolve(model: Model) -> str:
                 "safetensors, or allow them: +model.pickle=true."
             )
     return path
-
-
-def _in_package(path: str) -> str:
-    if not path.startswith("package:"):
-        return path
-    package, _, folder = path.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UserError(
-            f"model.path: got {path}, but the package {package} is not installed. Run pip install {package.replace('_', '-')}."
-        )
-    return str(Path(spec.origin).parent / folder)
 
 
 def _check_sum(path: str, sha256: str) -> None:

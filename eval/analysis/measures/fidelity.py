@@ -12,14 +12,17 @@ Intervals come from a bootstrap over groups of rows that share a context or a te
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from eval.analysis.intervals import Estimate, measure
 from eval.analysis.measures.cues import cues
+from eval.analysis.measures.semantic import embedder_of, embeddings
 from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
 from eval.analysis.sets import DataSet, SetPair, label_name
-from targen.config.groups.analysis import Analysis
+from targen.config.settings import Settings
+from targen.quality.encoder import EmbeddingCache
 from targen.quality.instances import Instance, groups_of, instances_of
 from targen.quality.scores import (
     Answer,
@@ -31,7 +34,7 @@ from targen.quality.scores import (
     macro_f1,
     transferred,
 )
-from targen.quality.students import BagOfWords, Student, classifier, vectorizer_of
+from targen.quality.students import BagOfWords, LinearOnEncoder, Student, classifier, vectorizer_of
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.tasks.task import Row, Task
 
@@ -40,9 +43,10 @@ MIN_QUESTIONS = 20  # in each set
 OTHER = {"a": "b", "b": "a"}
 
 
-def fidelity(pair: SetPair, settings: Analysis) -> AnalysisResult:
+def fidelity(settings: Settings, pair: SetPair) -> AnalysisResult:
     """Own scores, transfer, the two-sample test and the cues of both sets."""
-    rows = pair.samples(settings.fidelity_rows)
+    top = settings.analysis.top
+    rows = pair.samples(settings.analysis.fidelity_rows)
     groups = {side: _contexts(pair.sets[side], sample) for side, sample in rows.items()}
     questions = {side: instances_of(pair.task, sample, groups[side]) for side, sample in rows.items()}
     short = [side for side, instances in questions.items() if len(instances) < MIN_QUESTIONS]
@@ -50,20 +54,27 @@ def fidelity(pair: SetPair, settings: Analysis) -> AnalysisResult:
         counts = " and ".join(f"{len(questions[side])} in {side}" for side in short)
         return not_measured(PART, f"{counts} labelled questions, expected at least {MIN_QUESTIONS}")
     results = [AnalysisResult(missing=_unequal_labels(questions))]
-    for student in students():
+    for student in students(settings):
         results.append(_taught(pair, questions, student))
         if len(rows) == 2:
-            results.append(_told_apart(pair, rows, groups, student, settings.top))
+            results.append(_told_apart(pair, rows, groups, student, top))
     details = {name: value for result in results for name, value in result.details.items()}
-    listed = cues(pair, rows, settings.top)
+    listed = cues(pair, rows, top)
     return AnalysisResult(
         combined(results).measures, {PART: details | listed.details}, (*combined(results).missing, *listed.missing)
     )
 
 
-def students() -> list[Student]:
-    """The students of this part."""
-    return [BagOfWords()]
+def students(settings: Settings) -> list[Student]:
+    """The students of analysis.students; embeddings are kept in the run's folder."""
+    taught: list[Student] = []
+    if "bag_of_words" in settings.analysis.students:
+        taught.append(BagOfWords())
+    if "encoder" in settings.analysis.students:
+        model = embedder_of(settings.analysis.embedder)
+        cache = EmbeddingCache(settings.paths.embeddings, model, partial(embeddings, model))
+        taught.append(LinearOnEncoder(cache.embed))
+    return taught
 
 
 def _unequal_labels(questions: Mapping[str, Sequence[Instance]]) -> tuple[Missing, ...]:

@@ -20,14 +20,13 @@ from eval.analysis.sets import SetPair, texts
 from targen.config.group_files import model_from_file
 from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
+from targen.quality.encoder import mean_embeddings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF
 from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
 PART = "semantic"
-BATCH = 32  # texts
-MAX_TOKENS = 256  # as sentence-transformers truncates for this model
 Vectors = NDArray[np.float64]
 
 
@@ -137,23 +136,4 @@ def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
     loaded = load(AutoModel, model, TRAITS, PLAIN)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = loaded.model.to(device).eval()
-    positions = getattr(network.config, "max_position_embeddings", MAX_TOKENS)
-    order = sorted(range(len(sentences)), key=lambda index: (-len(sentences[index]), index))
-    vectors: list[Vectors] = [np.empty(0)] * len(sentences)
-    for start in range(0, len(order), BATCH):
-        indices = order[start : start + BATCH]
-        batch = loaded.tokenizer(
-            [sentences[index] for index in indices],
-            padding=True,
-            truncation=True,
-            max_length=min(MAX_TOKENS, positions),
-            return_tensors="pt",
-        ).to(device)
-        with torch.inference_mode():
-            hidden = network(**batch).last_hidden_state.float()
-        mask = batch["attention_mask"].unsqueeze(-1).float()
-        means = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-        unit = torch.nn.functional.normalize(means, dim=1).cpu().numpy().astype(np.float64)
-        for index, vector in zip(indices, unit, strict=True):
-            vectors[index] = vector
-    return np.stack(vectors)
+    return mean_embeddings(network, loaded.tokenizer, sentences, device)

@@ -1,6 +1,6 @@
 """The settings of the analyses of original and synthetic data."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -45,6 +45,8 @@ class Analysis:
     """difficulty: rows per set at most."""
     fidelity_rows: TwoOrMore
     """fidelity: rows per set at most."""
+    students: Annotated[list[Literal["bag_of_words", "encoder"]], Field(min_length=1)]
+    """fidelity: bag_of_words takes seconds; encoder is a linear layer on the frozen `embedder`."""
     spacy_model: Name
     """Model that finds named entities; install it with: python -m spacy download en_core_web_sm."""
     entity_rows: Count

@@ -124,6 +124,11 @@ class Synth:
     spare: NotNegative
     """Over-generation: 0.5 opens half as many slots again from the start and holds back what is not needed. It saves
     rounds with generator=batch, and costs calls."""
+    learnability_rows: CountOrZero
+    """Rows per task at most on which learnability is measured at the end of generation; 0: not measured."""
+    pilot: Count | None
+    """Rows per task to make first: learnability and the hardest rows are shown, and the run stops. The same command
+    without this key goes on from there."""
     sampling: dict[Step, Sampling]
     """Sampling per step."""
 
@@ -147,7 +152,13 @@ class Synth:
         return {name: float(shares[name]) for name in names}
 
     def size_of(self, task: Task) -> int:
-        """Rows to make for a task. `original` is rounded down to whole instances (AX-g has two rows per instance)."""
+        """Rows to make for a task. `original` and `pilot` are rounded down to whole instances (AX-g has two rows per instance)."""
+        whole = self._whole_size(task)
+        return (
+            whole if self.pilot is None else min(whole, max(1, self.pilot // task.rows_per_slot) * task.rows_per_slot)
+        )
+
+    def _whole_size(self, task: Task) -> int:
         if isinstance(self.size, dict):
             if task.name not in self.size:
                 raise UserError(

@@ -97,6 +97,12 @@ SHARDS = (
         got="{shard.count} with generator=batch, whose files hold all requests",
         what_to_do="Leave it out.",
     ),
+    Rule(
+        "synth.pilot",
+        lambda s: s.synth.pilot is not None and s.shard.count > 1,
+        got="{synth.pilot} with shard.count={shard.count}, but one process makes a pilot",
+        what_to_do="Make the pilot with shard.count=1, then start the shards.",
+    ),
 )
 
 DATA = (

@@ -38,7 +38,7 @@ def pair_of(a: tuple[Row, ...], b: tuple[Row, ...]) -> SetPair:
 
 
 def measured(a: tuple[Row, ...], b: tuple[Row, ...]) -> tuple[dict[str, Measure], dict]:
-    result = fidelity(pair_of(a, b), settings().analysis)
+    result = fidelity(settings("analysis.students=[bag_of_words]"), pair_of(a, b))
     return {measure.name: measure for measure in result.measures}, result.details["fidelity"]
 
 
@@ -82,9 +82,9 @@ def test_rows_that_share_a_context_are_never_split(tmp_path: Path) -> None:
         stories.append({"idx": number, "context": f"{number % 10} and {number % 3}"})
     (tmp_path / "provenance.jsonl").write_text("".join(json.dumps(story) + "\n" for story in stories))
     pair = replace(pair_of(tuple(rows), tuple(rows)), a=None)
-    analysis = settings().analysis
-    split = {m.name: m for m in fidelity(pair, analysis).measures}["own_accuracy.bag_of_words"]
-    whole = {m.name: m for m in fidelity(replace(pair, b=replace(pair.b, folder=tmp_path)), analysis).measures}
+    names = settings("analysis.students=[bag_of_words]")
+    split = {m.name: m for m in fidelity(names, pair).measures}["own_accuracy.bag_of_words"]
+    whole = {m.name: m for m in fidelity(names, replace(pair, b=replace(pair.b, folder=tmp_path))).measures}
     assert value(split, "b") > 0.8 and value(whole["own_accuracy.bag_of_words"], "b") < 0.5
 
 
@@ -145,7 +145,7 @@ def test_a_cue_of_no_field_is_refused() -> None:
 
 
 def test_few_rows_are_not_measured() -> None:
-    missing = fidelity(pair_of(cb_rows(5, SAYING, 1), cb_rows(6, SAYING, 2)), settings().analysis).missing
+    missing = fidelity(settings(), pair_of(cb_rows(5, SAYING, 1), cb_rows(6, SAYING, 2))).missing
     assert [(one.part, one.why) for one in missing] == [
         ("fidelity", "15 in a and 15 in b labelled questions, expected at least 20")
     ]

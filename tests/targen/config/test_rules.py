@@ -30,6 +30,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"synth.seed_dir": "x"}, "synth.seed_dir: got 'x' with synth.seed_source=llm"),
     ({"shard.index": 2, "shard.count": 2}, "shard.index: got 2, expected 0 to 1 with shard.count=2."),
     ({"shard.count": 2, "generator.backend": "batch"}, "shard.count: got 2 with generator=batch"),
+    ({"shard.count": 2, "synth.pilot": 48}, "synth.pilot: got 48 with shard.count=2"),
     ({"data.source": "local"}, "data.dir: got null, expected a folder"),
     ({"data.dir": "x"}, "data.dir: got 'x' with data.source=hub."),
     ({"eval.submission": True, "data.source": "fixture"}, "eval.submission: got true with data.source=fixture"),

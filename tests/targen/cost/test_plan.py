@@ -42,7 +42,13 @@ def asked(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def server(folder: Path, url: str, *overrides: str) -> Settings:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={url}",
+        f"run.dir={folder}",
+    ]
     return settings(*base, "generator.concurrency=4", "synth.near_duplicates=null", *overrides)
 
 

@@ -18,7 +18,13 @@ NOWHERE = "http://127.0.0.1:9/v1"
 
 
 def run(folder: Path, urls: list[str], *more: str) -> dict[str, bytes]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url=[{','.join(urls)}]", "task=[rte]"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url=[{','.join(urls)}]",
+        "task=[rte]",
+    ]
     base += ["synth.contexts=4", "synth.seeds_per_context=2", "synth.size=30", "generator.retry_pause=0.01"]
     generate(settings(*base, f"run.dir={folder}", "generator.concurrency=4", *more))
     return files(folder / "synthetic")

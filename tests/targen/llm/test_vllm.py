@@ -107,7 +107,13 @@ def small(run: Path, *more: str) -> list[str]:
 
 
 def in_process(tiny: Path, run: Path, *more: str) -> list[str]:
-    base = ["generator=vllm", "generator.model=tiny-llama", f"generator.path={tiny}", "generator.engine.dtype=float32"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=vllm",
+        "generator.model=tiny-llama",
+        f"generator.path={tiny}",
+        "generator.engine.dtype=float32",
+    ]
     base += ["generator.engine.max_model_len=3072", "generator.engine.max_num_seqs=16"]
     return [*base, "+generator.engine.enforce_eager=true", *small(run, *more)]
 

@@ -26,7 +26,14 @@ WORDS = [
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", "task=rte"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={url}",
+        f"run.dir={folder}",
+        "task=rte",
+    ]
     return [*base, "synth.size=40", "synth.contexts=6", "synth.seeds_per_context=2", *more]
 
 

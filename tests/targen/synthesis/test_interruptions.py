@@ -21,7 +21,13 @@ AGAIN = "again"  # the key of a second start, by which the server tells its call
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={url}",
+        f"run.dir={folder}",
+    ]
     base += ["task=[rte,copa]", "synth.size=40", "synth.contexts=4", "synth.seeds_per_context=2"]
     return [*base, "generator.concurrency=4", *more]
 

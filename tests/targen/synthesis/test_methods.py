@@ -55,7 +55,13 @@ def _changed(row: Any, number: int) -> Any:
 
 
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={server.url}", f"run.dir={folder}"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={server.url}",
+        f"run.dir={folder}",
+    ]
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
     generate(settings(*base, *data, *SMALL, *overrides))
 
@@ -303,7 +309,13 @@ def test_self_correction_is_the_methods_own_choice_and_can_be_set(tmp_path: Path
 
 
 def test_another_method_over_a_run_and_a_seed_file_without_seeds_are_refused(tmp_path: Path) -> None:
-    base = ["generator=batch", "generator.model=m", "task=rte", f"run.dir={tmp_path / 'run'}"]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=batch",
+        "generator.model=m",
+        "task=rte",
+        f"run.dir={tmp_path / 'run'}",
+    ]
     assert command("targen.generate", *base).returncode == 0
     refused = command("targen.generate", *base, "method=zero_shot")
     assert refused.returncode == 2

@@ -24,7 +24,14 @@ SIZE = ("synth.size=36", "synth.contexts=6", "synth.seeds_per_context=2")
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = ["generator=openai", "generator.model=fake", f"generator.base_url={url}", f"run.dir={folder}", *SIZE]
+    base = [
+        "synth.learnability_rows=0",
+        "generator=openai",
+        "generator.model=fake",
+        f"generator.base_url={url}",
+        f"run.dir={folder}",
+        *SIZE,
+    ]
     return [*base, *([] if any(override.startswith("task=") for override in more) else [TASKS]), *more]
 
 

@@ -1,0 +1,26 @@
+"""The process of `embed_in_subprocess`: `python -m targen.quality.embed <model path> <texts.json> <vectors.npy>`."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from targen.quality.encoder import mean_embeddings
+from targen.runtime.packages import in_package
+
+
+def main(path: str, asked: str, answered: str) -> None:
+    """Embeds the texts of a file. Raises: UserError, OSError or ImportError if the encoder cannot be loaded."""
+    folder = in_package(path)
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    network = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+    np.save(answered, mean_embeddings(network, tokenizer, json.loads(Path(asked).read_text(encoding="utf-8")), "cpu"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,130 @@
+"""Measures learnability at the end of generation: into stats.json, as a line per task in the terminal, with a warning."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+
+from targen.config.group_files import model_from_file
+from targen.config.settings import Settings
+from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
+from targen.quality.instances import instances_of
+from targen.quality.learnability import (
+    METRIC_NAMES,
+    MadeRow,
+    best_student,
+    learnability,
+    sample,
+    too_few,
+)
+from targen.quality.students import BagOfWords, LinearOnEncoder, Student
+from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
+from targen.runtime.paths import RunPaths
+from targen.tasks.task import Task
+
+log = logging.getLogger(__name__)
+ENCODER = "minilm"  # a file of conf/model/
+SHOWN_TEXT = 300  # characters of a text of a hard row
+
+
+def measure_learnability(settings: Settings, tasks: Sequence[Task]) -> None:
+    """Adds `learnability` to the stats.json of finished data sets, and says in one line per task what it is."""
+    made = {
+        task.name: sample(task, made_rows(settings.paths, task), settings.seed, settings.synth.learnability_rows)
+        for task in tasks
+    }
+    students = _students(settings, tasks, made)
+    for task in tasks:
+        found = learnability(task, made[task.name], students, settings.seed)
+        path = settings.paths.synthetic(task.name) / "stats.json"
+        write_text(path, json.dumps(read_json(path) | {"learnability": found}, indent=2) + "\n")
+        _log(task, found)
+
+
+def made_rows(paths: RunPaths, task: Task) -> list[MadeRow]:
+    """The rows of a finished data set with what their provenance says."""
+    folder = paths.synthetic(task.name)
+    rows = (row for _, row in read_jsonl(folder / "train.jsonl"))
+    stories = (story for _, story in read_jsonl(folder / "provenance.jsonl"))
+    return [
+        MadeRow(row, story.get("context") or None, story.get("seed_position"))
+        for row, story in zip(rows, stories, strict=True)
+    ]
+
+
+def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[MadeRow]]) -> list[Student]:
+    """The students that can be taught here. All texts are embedded at once, since a start of the encoder takes seconds."""
+    try:
+        import sklearn  # noqa: F401
+    except ImportError:
+        log.warning("learnability: not measured, scikit-learn is not installed. Run: pip install scikit-learn")
+        return []
+    students: list[Student] = [BagOfWords()]
+    model = model_from_file(ENCODER)
+    cache = EmbeddingCache(settings.paths.embeddings, model, lambda texts: embed_in_subprocess(model, texts))
+    texts: list[str] = []
+    for task in tasks:
+        questions = instances_of(task, [item.row for item in made[task.name]])
+        if too_few(task, questions) is None:
+            texts += [text for question in questions for option in question.options for text in option]
+    if not texts:
+        return students
+    try:
+        cache.embed(texts)
+    except NoEncoder as err:
+        log.warning("learnability: without the encoder %s: %s", model.name, err)
+        return students
+    return [*students, LinearOnEncoder(cache.embed)]
+
+
+def _log(task: Task, found: Json) -> None:
+    if (reason := found.get("not_measured")) is not None:
+        log.info("learnability: %s is too small to tell: %s", task.name, reason)
+        return
+    metric = found["metric"]
+    scores = ", ".join(
+        f"{name.replace('_', ' ')} {score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+        for name, score in ((name, student[metric]) for name, student in found["students"].items())
+    )
+    majority = f", majority {found['majority'][metric]:.2f}" if found["majority"] else ""
+    log.info(
+        "learnability: %s: %s of %s (chance %.2f%s)",
+        task.name,
+        METRIC_NAMES[metric],
+        scores,
+        found["chance"][metric],
+        majority,
+    )
+    if found["above_chance"] is False:
+        log.warning(
+            "learnability: %s is hardly above chance: a model may learn nothing from these rows. Read its hardest rows "
+            "(stats.json), and see docs/generation.md, Learnability",
+            task.name,
+        )
+
+
+def pilot_text(settings: Settings, tasks: Sequence[Task]) -> str:
+    """The hardest rows of each label for a person who judges a pilot, and how to go on."""
+    return "\n".join([*(line for task in tasks for line in _hard_rows(settings.paths, task)), *_next(settings)]) + "\n"
+
+
+def _hard_rows(paths: RunPaths, task: Task) -> Iterator[str]:
+    found = read_json(paths.synthetic(task.name) / "stats.json").get("learnability", {})
+    if "students" not in found or (best := best_student(found)) is None:
+        return
+    by_idx = {item.row["idx"]: item.row for item in made_rows(paths, task)}
+    for label, indices in found["students"][best]["hardest"].items():
+        yield f"\n{task.folder}, {label}: the rows whose label {best.replace('_', ' ')} finds least likely"
+        for idx in indices:
+            view = task.view(by_idx[idx])
+            yield f"  row {idx}"
+            yield from (f"    {name}: {_shortened(view[name])}" for name in task.row)
+
+
+def _shortened(text: str) -> str:
+    """The text on one line without control characters, which a terminal would obey."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    return line if len(line) <= SHOWN_TEXT else line[: SHOWN_TEXT - 3] + "..."
+
+
+def _next(settings: Settings) -> list[str]:
+    return ["", f"This was a pilot of {settings.synth.pilot} rows. To go on: the same command without synth.pilot."]
