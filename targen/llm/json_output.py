@@ -10,6 +10,7 @@ from targen.runtime.jsonl import Json
 OPEN, CLOSE = "<think>", "</think>"
 START = re.compile(r'\{\s*["}]')  # every object begins like this
 MOST_STARTS = 1000  # positions in one text that are tried
+_WHOLE = re.compile(r"[0-9]{1,9}")
 MOST_REPAIRED = 12_288  # characters; about twice the longest answer that a prompt asks for
 
 
@@ -66,13 +67,16 @@ def repaired(text: str, finished: bool) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def with_known_keys(value: Any, schema: Json) -> Any:
-    """The value without the keys that its schema does not list, if the schema allows no others."""
+def conformed(value: Any, schema: Json) -> Any:
+    """The value without the keys that its schema does not list, if the schema allows no others, and with "3" read as 3 where
+    the schema wants an integer: models copy the quotes of the form that they are shown."""
     if isinstance(value, dict) and schema.get("additionalProperties") is False:
         fields = schema.get("properties", {})
-        return {key: with_known_keys(item, fields[key]) for key, item in value.items() if key in fields}
+        return {key: conformed(item, fields[key]) for key, item in value.items() if key in fields}
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return [with_known_keys(item, schema["items"]) for item in value]
+        return [conformed(item, schema["items"]) for item in value]
+    if schema.get("type") == "integer" and isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
     return value
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from targen.config.groups.generation import Sampling, Step
-from targen.llm.json_output import objects_in, repaired, with_known_keys, without_thoughts
+from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 
@@ -177,7 +177,7 @@ def _fitting(text: str, finished: bool, schema_text: str) -> Json:
     """Cached for the slots that share a call."""
     schema, problem = json.loads(schema_text), None
     for candidate in _candidates(without_thoughts(text), finished):
-        value = with_known_keys(candidate, schema)
+        value = conformed(candidate, schema)
         wrong = _problem(value, schema_text)
         if wrong is None:
             if not (text.isascii() and "\\u" not in text) and not _is_unicode(value):

@@ -80,6 +80,24 @@ def test_unknown_keys_are_left_out_at_any_depth_and_values_stay_as_they_are() ->
     assert value == {"seeds": [{"a": '</think>{"a"}', "b": "don't,\n\u2028]"}]}
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [('"2"', 2), ("2", 2), ('"two"', None), ('"2.5"', None), ("true", None), ('"-"', None)]
+)
+def test_a_number_in_quotes_is_read_where_an_integer_is_asked_for(written: str, read: int | None) -> None:
+    numbered = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    answer = Answer("id", f'{{"n": {written}}}', "stop", {}, "")
+    if read is None:
+        with pytest.raises(RowError, match="n: type"):
+            read_object(answer, numbered)
+    else:
+        assert read_object(answer, numbered) == {"n": read}
+
+
 def test_damage_within_a_list_is_mended_as_a_whole() -> None:
     text = '{"seeds": [{"a": "x", "b": "y"}, {"a": "he said "no" to me", "b": "y",},]}'
     value = read_object(Answer("id", text, "stop", {}, ""), SEEDS)
