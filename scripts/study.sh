@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The first study: what MiniLM learns from the recorded synthetic SuperGLUE, beside the original rows. Needs no language model and no GPU.
+# Usage: bash scripts/study.sh DATA [PART ...]    DATA: folder with the official files (DATA/CB/train.jsonl, ...)
+# A part whose name begins with PART is run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
+# Progress is saved: rerun the command to resume. All parts take some five hours on two cores.
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+[ $# -gt 0 ] || { sed -n 2,5p "${BASH_SOURCE[0]}"; exit 2; }
+data="$(realpath "$1")"
+shift
+export OUT="${OUT:-outputs/study}" PYTHON="${PYTHON:-$root/.venv/bin/python}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+mkdir -p "$OUT"
+
+parts() {  # name, then what it adds to the common overrides
+  local task
+  for task in cb copa rte wic wsc axg boolq record; do
+    echo "main_$task task=[$task] arms=[original,synthetic,mixed] train.equal_size=true"
+  done
+  for task in cb copa wic; do
+    for rows in 30 60 120; do echo "curve_${task}_$rows task=[$task] arms=[original,synthetic] train.equal_size=true train.max_rows=$rows"; done
+  done
+  for mode in off drop; do echo "correction_$mode task=[cb] arms=[synthetic] synth.self_correct=$mode"; done
+  echo "correction_blind task=[cb] arms=[synthetic] synth.correct_blind=true"
+  echo "shares_original task=[cb] arms=[synthetic] synth.label_share=original"
+  for method in zero_shot zero_shot_topic few_shot; do
+    echo "method_$method task=[cb] arms=[synthetic] method=$method synth.size={cb:120}"
+  done
+}
+
+one() {  # one NAME OVERRIDE...
+  local name="$1"
+  shift
+  echo "study: $name" >&2
+  "$PYTHON" -m targen.run +experiment=superglue_recorded phases=[generate,train,evaluate,report] run.dir="$OUT/$name" \
+    train.epochs=10 train.learning_rate=5e-5 train.max_length=128 train.save_every=null "$@" >"$OUT/$name.log" 2>&1 ||
+    { echo "study: $name failed: $(tail -n 1 "$OUT/$name.log")" >&2; return 1; }
+}
+export -f one
+
+chosen() { if [ $# -eq 0 ]; then parts; else for prefix in "$@"; do parts | grep "^$prefix"; done; fi; }
+chosen "$@" | xargs -P "${JOBS:-2}" -I{} bash -c "one {} data.source=local data.dir='$data'"
+"$PYTHON" -m eval.report $(for folder in "$OUT"/*/scores.jsonl; do echo "run.dir=$(dirname "$folder")"; done) report.dir="$OUT/report"
