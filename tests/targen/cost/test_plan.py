@@ -143,7 +143,7 @@ def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Pa
 
 
 def test_answers_that_would_be_cut_are_warned_of() -> None:
-    run = settings("task=record", "synth.seeds_per_context=20")
+    run = settings("task=record", "synth.sampling.instance_seed.max_tokens=300")
     assert "WARNING, an answer of instance_seed takes about" in plan_text(run, recipes(run))
     assert "WARNING" not in plan_text(settings("task=record"), recipes(settings("task=record")))
 
@@ -200,7 +200,7 @@ def test_the_attempts_so_far_are_used_for_what_is_left(tmp_path: Path, serve) ->
 
 
 PAPER = ("+experiment=superglue_flant5", "plan=true")
-PRICES = ("price.prompt=0.5", "price.completion=1.5", "price.tokens_per_second=2000", "price.currency=EUR")
+PRICES = ("price.prompt=0.5", "price.completion=1.5", "price.tokens_per_second=500", "price.currency=EUR")
 
 
 def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> Non
     slots = 356 // 2 + 9427 + 250 + 400 + 10000 + 2490 + 5428 + 554  # AX-g: pairs
     assert count > 2 * slots
     assert float(total[-1]) == pytest.approx((prompt * 0.5 + completion * 1.5) / 1e6, abs=0.01)
-    assert total[4:6] == [str(round(completion / 2000 / 60) // 60), "h"]
+    assert total[4:6] == [str(round(completion / 500 / 60) // 60), "h"]
     per_step = table[[line.startswith("all ") for line in table].index(True) :]
     for number, step in ((2, "generation"), (3, "self_correction")):
         assert per_step[number].split()[:2] == [step, f"{slots:,}"]
