@@ -127,9 +127,12 @@ def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> No
 
 
 def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=[rte,wsc]")
+    found = settings(
+        "+experiment=superglue_recorded", f"run.dir={tmp_path}", "task=[axg,cb]", "synth.label_share=original"
+    )
     generate(found)
-    for name, lost in (("rte", {"repeat nothing": 1, "in the data set": 1}), ("wsc", {"have an instance seed": 1})):
+    of_cb = {"have an instance seed": 2, "repeat nothing": 1, "in the data set": 6}
+    for name, lost in (("axg", {"have an instance seed": 2, "pass the checks": 12}), ("cb", of_cb)):
         own = funnel(found.tasks[name], found.paths.synthetic(name) / "stats.json", has_seeds=True)
         assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
         assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
@@ -137,20 +140,20 @@ def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=[cb,copa,rte,wsc]")
-    generate(settings(f"run.dir={tmp_path}", "task=[cb,copa,rte]"))
+    found = settings(f"run.dir={tmp_path}", "task=[cb,copa,axg,wsc]")
+    generate(settings(f"run.dir={tmp_path}", "task=[cb,copa,axg]"))
     (found.paths.synthetic("cb") / "stats.json").write_text('{"attempts": 3}')
     with (found.paths.synthetic("copa") / "provenance.jsonl").open("a") as file:
         file.write('{"idx": 24}\n')
     found.paths.analysis.mkdir()
-    (found.paths.analysis / "rte.json").write_text("{broken")
+    (found.paths.analysis / "axg.json").write_text("{broken")
     page = Elements(report(found))
-    assert len(page.entries) == 24 + 2  # RTE's, and what was refused of it
+    assert len(page.entries) == 24 + 2  # AX-g's, and what was refused of it
     for text in (
         "stats.json: got no contexts, rejects, duplicates",
         "provenance.jsonl: got 25 lines, expected one for each of 24 rows",
-        "analysis of RTE: ",
-        "rte.json: not a JSON object",
+        "analysis of AX-g: ",
+        "axg.json: not a JSON object",
         "synthetic rows of WSC: not generated",
         "analysis of CB, COPA: not done",
     ):

@@ -13,7 +13,9 @@ SMALL = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=12")
 
 
 def batch_settings(folder: Path, *overrides: str):
-    return settings("generator=batch", "generator.model=fake", f"run.dir={folder}", *SMALL, *overrides)
+    return settings(
+        "synth.learnability_rows=0", "generator=batch", "generator.model=fake", f"run.dir={folder}", *SMALL, *overrides
+    )
 
 
 def respond(folder: Path, model: FakeModel, keep: float = 1.0, rng_seed: int = 0) -> None:

@@ -143,7 +143,7 @@ def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Pa
 
 
 def test_answers_that_would_be_cut_are_warned_of() -> None:
-    run = settings("task=record", "synth.sampling.instance_seed.max_tokens=300")
+    run = settings("task=record", "synth.sampling.instance_seed.max_tokens=100")
     assert "WARNING, an answer of instance_seed takes about" in plan_text(run, recipes(run))
     assert "WARNING" not in plan_text(settings("task=record"), recipes(settings("task=record")))
 

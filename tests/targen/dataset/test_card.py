@@ -91,9 +91,9 @@ def test_the_card_has_what_stats_and_settings_say(made: Path) -> None:
     assert matter["license"] == "other"
     assert [config["config_name"] for config in matter["configs"]] == list(TASKS)
     assert [config.get("default") for config in matter["configs"]] == [True] + [None] * 7
-    assert "| `cb` | 24 | `contradiction` 8, `entailment` 8, `neutral` 8 | 12 | 0 | 0 | 0 |" in text
-    assert "| `wsc` | 24 | `does_not_refer` 12, `refers` 12 | 12 | 1 | 0 | 0 |" in text
-    assert "| generation | 182 | 1.0 | 1.0 | 1024 |" in text
+    assert "| `cb` | 24 | `contradiction` 8, `entailment` 8, `neutral` 8 | 50 | 0 | 0 | 1 |" in text
+    assert "| `wsc` | 24 | `does_not_refer` 12, `refers` 12 | 50 | 0 | 0 | 1 |" in text
+    assert "| generation | 183 | 1.0 | 1.0 | 1024 |" in text
     assert "seedless, in the paper's word" in text and "not seedless" not in text
     for words in ("arXiv", "2310.17876", "1905.00537", "may be false", "No person has checked"):
         assert words in text

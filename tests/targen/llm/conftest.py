@@ -19,7 +19,15 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     values = ("generator=batch", "generator.model=fake", f"run.dir={folder}", "task=rte")
     while True:
         try:
-            generate(settings(*values, "synth.contexts=4", "synth.seeds_per_context=2", f"synth.size={SIZE}", "synth.learnability_rows=0"))
+            generate(
+                settings(
+                    *values,
+                    "synth.contexts=4",
+                    "synth.seeds_per_context=2",
+                    f"synth.size={SIZE}",
+                    "synth.learnability_rows=0",
+                )
+            )
             return files(folder / "synthetic")
         except AwaitingAnswers:
             requests = [line for path in folder.glob("requests*.jsonl") for line in lines(path)]
