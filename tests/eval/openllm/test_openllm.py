@@ -10,10 +10,10 @@ import torch
 
 from eval.openllm import harness as openllm
 from eval.openllm.model import check_vllm
-from eval.openllm.tasks import TASKS, ready
+from eval.openllm.tasks import TASKS, harness_tasks
 from eval.run import evaluate
 from eval.scoring.ready_cells import ReadyCell
-from targen.config.openllm import pieces, suite_from_file
+from targen.config.openllm import subtasks, suite_from_file
 from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -101,7 +101,7 @@ def test_scores_are_the_models_own_log_likelihoods(tmp_path: Path, model: str) -
         right.append(best([log_likelihood(loaded, begin, " was too large.") for begin in begins]) == 0)
     assert rows["winogrande"]["value"] == sum(right) / 4
 
-    primer = ready(pieces(found.eval.openllm)[2:3], str(tmp_path), None)[0].task
+    primer = harness_tasks(subtasks(found.eval.openllm)[2:3], str(tmp_path), None)[0].task
     shares = []
     for row in truthfulqa(4):
         prompt = primer.doc_to_text(row)
@@ -262,7 +262,7 @@ def test_scores_above_chance_of_the_second_leaderboard(tmp_path: Path) -> None:
     assert rows["musr"]["value"] == pytest.approx(sum(parts.values()) / 3)
     assert rows["musr"]["normalised"] == pytest.approx(sum(musr.normalised(v, part) for part, v in parts.items()) / 3)
     assert rows["gpqa"]["normalised"] == pytest.approx(max(0, (rows["gpqa"]["value"] - 0.25) / 0.75))
-    one, again = (ready(pieces(found.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
+    one, again = (harness_tasks(subtasks(found.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
     assert one.evaluated == again.evaluated  # the harness shuffles GPQA's answers when it reads them
     assert len({doc["answer"] for doc in one.task.eval_docs}) > 1
 
@@ -306,10 +306,12 @@ def test_garbled_files_and_too_few_examples_are_told(tmp_path: Path) -> None:
     load = Loads(asked(tmp_path))
     one = ["eval.openllm.tasks=[arc_challenge]"]
     write(tmp_path / "arc_challenge" / "test.jsonl", [arc(1)[0], {"question": "Which?", "answerKey": "A"}])
-    with pytest.raises(UserError, match=r"test\.jsonl:2: lacks choices\. Expected a row of arc_challenge"):
+    with pytest.raises(UserError, match=r"test\.jsonl:2: lacks choices, expected a row of arc_challenge"):
         scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", [{"query": "Question: Which?", "choices": ["a", "b"], "gold": 5}])
-    with pytest.raises(UserError, match=r"test\.jsonl:1: is no row of arc_challenge"):
+    with pytest.raises(
+        UserError, match=r"test\.jsonl:1: got a row that cannot be read .*, expected one of arc_challenge"
+    ):
         scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", arc(3))
     write(tmp_path / "arc_challenge" / "train.jsonl", arc(24))
