@@ -1,7 +1,7 @@
 """The tasks of the OpenLLM leaderboard, through lm-evaluation-harness: `eval.openllm.suite=openllm_4`.
 
 The harness's results for a subtask of a cell are saved in predictions/<cell>.openllm.json as they arrive, with everything they
-depend on. So a run that was stopped, or another suite with the same task, does not compute them again.
+depend on. So neither a restart nor another suite with the same task computes them again.
 """
 
 import json
@@ -59,7 +59,7 @@ def score(
 
 
 def _without_repeats(ready_cells: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
-    """The cells, of those without finetuning only the first: the others are the same model for a different task or seed."""
+    """The cells, with one of those without finetuning: they are the same model, whatever their task and seed."""
     seen_untrained = False
     for ready in ready_cells:
         if ready.cell.trained or not seen_untrained:
@@ -140,7 +140,7 @@ def _evaluated(settings: Settings, processes: Processes, model: Any, task: Harne
 
 
 def _result(subtask: Subtask, results: Json, samples: Sequence[Json]) -> Json:
-    """What is saved of a subtask's results: the scores with their errors, and those of each document."""
+    """The results of a subtask to be saved: the scores with their errors, and those of each document."""
     documents = sorted((s for s in samples if s["filter"] == subtask.spec.filter), key=lambda s: s["doc_id"])
     values = {key: value for key, value in results.items() if isinstance(value, (int, float)) and "," in key}
     metrics = [m for m in subtask.spec.metrics if all(isinstance(document[m], (int, float)) for document in documents)]

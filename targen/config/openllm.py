@@ -23,7 +23,7 @@ class SuiteTask:
     """One task of a suite: a task of the harness, or several parts that are combined into one score."""
 
     title: str
-    """The task's name in tables."""
+    """The task's name in `origin` of scores.jsonl."""
     file: str
     """The task's file in lm-evaluation-harness, below lm_eval/tasks; {part} stands for a part."""
     shots: Annotated[int, Field(ge=0)]
@@ -35,7 +35,7 @@ class SuiteTask:
     split: str
     """The split that is scored; {part} stands for a part."""
     shown: str | None
-    """The split that examples are drawn from; null: the task has none."""
+    """The split that examples are drawn from; null: none are drawn, since the prompt has its own or none."""
     fields: list[str]
     """The fields that a row of a local file must have."""
     filter: str = "none"
@@ -68,7 +68,7 @@ class Suite:
     version: int
     """The version of this definition, for scores.jsonl."""
     title: str
-    """The suite's name in tables."""
+    """The suite's name in `origin` of its average in scores.jsonl."""
     tasks: dict[str, SuiteTask]
     """The tasks by name, in the order in which they are scored."""
     base: str | None = None
