@@ -59,7 +59,7 @@ class JobPaths:
 
 @dataclass(frozen=True)
 class QueuedIds:
-    """Ids of jobs of earlier submissions that are still in the queue: of each array task, but for `evaluate` of whole arrays."""
+    """Ids of jobs of earlier submissions that are still queued: one per array task, but one per array for `evaluate`."""
 
     generate: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()

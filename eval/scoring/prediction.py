@@ -70,7 +70,7 @@ def predictions_of(
     predictions = predict_cell(settings, ready.cell, task, rows.examples, processes, model, originals)
     if not processes.first:
         return predictions
-    mark_path.unlink(missing_ok=True)  # first: if the process is killed, no old mark vouches for new predictions
+    mark_path.unlink(missing_ok=True)  # first, so that a killed process cannot leave an old mark beside new predictions
     write_jsonl(path, map(_line, predictions))
     write_text(mark_path, json.dumps(fingerprint, indent=2) + "\n")
     return predictions

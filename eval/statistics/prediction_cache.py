@@ -46,7 +46,7 @@ class PredictionCache:
     def of(self, metrics: Sequence[RunScore]) -> CellAnswers | None:
         """The answers behind the metrics of one cell on one task; None if they are not stored.
 
-        Raises: UserError if the cell's scores do not follow from them.
+        Raises: UserError if the cell's scores in scores.jsonl do not match them.
         """
         path = metrics[0].predictions
         if path not in self._cells:
