@@ -23,7 +23,7 @@ HELP = f"""python -m eval.analyze: measures difficulty, diversity, bias, correct
 
   python -m eval.analyze [+experiment=NAME] [key=value ...]             compares a run's original and synthetic rows
   python -m eval.analyze a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  compares two data sets: DIR/CB/train.jsonl, or a run's synthetic/
-  python -m eval.analyze sheet=FILE [+experiment=NAME] ...              reads a sheet of the human check after it was filled in
+  python -m eval.analyze sheet=FILE [+experiment=NAME] ...              reads the filled-in sheet of the human check
 
   analysis.parts=[{",".join(ANALYSIS_PARTS)}]   all keys: conf/analysis/default.yaml
 """
@@ -56,7 +56,7 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
 
 
 def command(arguments: list[str]) -> None:
-    """Runs what was typed, and exits. `a=`, `b=` and `sheet=` stand beside Hydra's overrides, so argparse is no help."""
+    """Runs the command line, and exits. `a=`, `b=` and `sheet=` are mixed with Hydra's overrides, so argparse does not fit."""
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")  # noqa: T201
         sys.exit(0)

@@ -1,6 +1,6 @@
 """The report phase: `python -m eval.report +experiment=quickstart`; one HTML page, tables and figures.
 
-`python -m eval.report run.dir=a run.dir=b` makes the tables and figures of several runs together.
+`python -m eval.report run.dir=a run.dir=b` writes tables and figures that cover several runs.
 """
 
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
-    """The report phase: tables, figures, page and, where asked for, W&B."""
+    """The report phase: tables, figures, the page and, if wandb.mode asks for it, a W&B run."""
     return _report(open_run(cfg, write=False))
 
 
@@ -35,7 +35,7 @@ def direct(arguments: list[str]) -> int | None:
 
 
 def _report(settings: Settings) -> int:
-    from eval.reporting.report import report  # takes a second to import, which --help need not wait for
+    from eval.reporting.report import report  # takes a second to import, too long for --help
 
     page = report(settings)
     log.info("report: %s and %s", page, settings.report_folder / "tables" / "scores.md")

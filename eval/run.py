@@ -35,9 +35,9 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
     processes = processes or Processes()
     check_metrics(settings.tasks)
     ready = ready_cells(settings)
-    read_scores(settings.paths.scores)  # damage is reported before anything is computed
+    read_scores(settings.paths.scores)  # reports a damaged file before anything is computed
     if settings.eval.submission:
-        leaderboard_splits(settings, ready)  # so is a missing split
+        leaderboard_splits(settings, ready)  # reports a missing split, too
     for step in steps(settings):
         scores = step(settings, processes, ready)
         if processes.first and scores:
@@ -45,7 +45,7 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
 
 
 def steps(settings: Settings) -> list[Step]:
-    """The steps that the settings ask for, in their order."""
+    """The steps that the settings select, in order."""
     chosen = (
         (settings.eval.superglue, superglue),
         (settings.eval.submission, submission),
@@ -83,7 +83,7 @@ def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyC
 
 
 def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Score]:
-    """No scores: writes answers to the test splits, as archives for the SuperGLUE leaderboard."""
+    """Writes answers to the test splits, as archives for the SuperGLUE leaderboard. Returns no scores."""
     originals = original_parts(
         settings, [settings.tasks[name] for ready_cell in ready for name in ready_cell.cell.tasks]
     )
@@ -99,7 +99,7 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
 
 
 def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows, ...]:
-    """The original training rows of which some are shown to a model that is not finetuned; empty if none are shown.
+    """The original training rows from which examples for models without finetuning are drawn; empty if none are shown.
 
     Raises: UserError if they are not available, or too few.
     """
@@ -113,7 +113,7 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows,
         split = original_train_split(settings.data, task)
         if split is None:
             raise UserError(
-                f"{key}: got {count} for the arm none, but the train split of {task.folder}, whose rows would be shown, is not "
+                f"{key}: got {count} for the arm none, but the train split of {task.folder}, from which the examples are drawn, is not "
                 f"available. Set data.source=local data.dir=..., or {key}=0."
             )
         if len(split.rows) <= count:
@@ -125,7 +125,7 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows,
 
 
 def check(settings: Settings) -> None:
-    """Checks the metrics and the trained cells before anything is computed. Raises: UserError for every mistake."""
+    """Raises: UserError with every problem of the metrics and the trained cells, before anything is computed."""
     check_metrics(settings.tasks)
     check_trained(settings)
 

@@ -1,4 +1,4 @@
-"""Puts the scores of cells that were scored one by one (`cell=`) into scores.jsonl: `python -m eval.scores run.dir=...`."""
+"""Merges the scores of cells that were scored one at a time (`cell=`) into scores.jsonl: `python -m eval.scores run.dir=...`."""
 
 from typing import Any
 
@@ -17,4 +17,4 @@ def phase(cfg: Any, overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    main("eval.scores", "puts the scores of all cells together", phase)
+    main("eval.scores", "merges the scores of all cells into scores.jsonl", phase)

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "The official metrics of eight SuperGLUE tasks, from 0 to 1."
 CITATION = "Wang et al. 2019, SuperGLUE: A Stickier Benchmark for General-Purpose Language Understanding Systems, arXiv 1905.00537"
 INPUTS = """
-predictions: one answer a row: the label's name (BoolQ yes, no; WiC same, different; WSC refers, does_not_refer; COPA choice1,
-    choice2) or its value in the official row (true, false; 0, 1), for ReCoRD a text. None, or a text that is no label, is
-    an unreadable answer: wrong, never a class.
-references: the same; for ReCoRD the list of the right texts. The numbers of the Hub's mirror are no labels: convert them by
-    their names.
-AX-g: all rows in their official order, for rows 2k and 2k+1 are a pair. Its gender parity says nothing without the accuracy.
+predictions: one answer per row: the label's name (BoolQ yes, no; WiC same, different; WSC refers, does_not_refer; COPA choice1,
+    choice2) or its value in the official row (true, false; 0, 1), or a text for ReCoRD. None, or a text that is not a label, is
+    an unreadable answer: it counts as wrong, never as a class.
+references: the same; for ReCoRD the list of the right texts. The integer labels of the Hub's mirror are refused: convert
+    them to names first.
+AX-g: all rows in their official order, since rows 2k and 2k+1 are a pair. Gender parity is meaningless without accuracy.
 """
 
 
@@ -43,7 +43,7 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
                 f"superglue: got {self.config_name!r}, expected a task. {did_you_mean(self.config_name, known)}"
             )
         self.task = task_from_file(self.config_name)
-        texts = datasets.Sequence(datasets.Value("string"))  # of an answer that could not be read: none
+        texts = datasets.Sequence(datasets.Value("string"))  # empty for an unreadable answer
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation=CITATION,
@@ -52,11 +52,11 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
         )
 
     def add(self, *, prediction: Any = None, reference: Any = None, **others: Any) -> None:
-        """One answer and what is right."""
+        """Adds one answer with the right one."""
         self.add_batch(predictions=[prediction], references=[reference], **others)
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
-        """Answers and what is right."""
+        """Adds answers with the right ones."""
         answers = [_answer(self.task, position, value) for position, value in enumerate(_plain(predictions))]
         gold = [_gold(self.task, position, value) for position, value in enumerate(_plain(references))]
         super().add_batch(predictions=answers, references=gold, **others)
@@ -72,12 +72,12 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
 
 
 def _plain(values: Iterable[Any]) -> list[Any]:
-    """Python's own values, of a list, an array or a tensor."""
+    """The values of a list, an array or a tensor as Python objects."""
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
 
 def _answer(task: Task, position: int, value: object) -> list[str]:
-    """The text or the label's name, as a list of one; of none where it could not be read."""
+    """A list with the text or the label's name; empty if the answer is unreadable."""
     if value is None or (task.labels and isinstance(value, str) and value not in {label.name for label in task.labels}):
         return []
     return [_name(task, f"predictions[{position}]", value)]
@@ -88,17 +88,17 @@ def _gold(task: Task, position: int, value: object) -> list[str]:
     if task.labels:
         return [_name(task, where, value)]
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: got {value!r}, expected the list of the right texts.")
+        raise ValueError(f"{where}: got {value!r}, expected a list of the right texts.")
     return [_name(task, where, text) for text in value]
 
 
 def _name(task: Task, where: str, value: object) -> str:
-    """The label's name, of its name or its official value; a text where the task has no labels. Raises: ValueError."""
+    """The label's name for its name or official value; a text if the task has no labels. Raises: ValueError for anything else."""
     if not task.labels and isinstance(value, str):
         return value
     for label in task.labels:
         if value == label.name or same_value(value, label.value):
             return label.name
     known = dict.fromkeys(repr(value) for label in task.labels for value in (label.name, label.value))
-    expected = f"one of {', '.join(known)}. Convert numbers by the names of the labels." if known else "a text."
+    expected = f"one of {', '.join(known)}. Convert numbers to the names of labels." if known else "a text."
     raise ValueError(f"{where}: got {value!r}, expected {expected}")

@@ -12,7 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from targen.config.loading import settings_from
-from targen.config.openllm import pieces
+from targen.config.openllm import subtasks
 from targen.config.settings import Settings
 from targen.data.hub import records_of
 from targen.data.hub_requirements import LEFT_OUT, HubRequirement, hub_requirements
@@ -54,7 +54,7 @@ def openllm_requirements(settings: Settings) -> list[HubRequirement]:
         return []
     from eval.openllm.tasks import data_sets  # the harness takes a while to import
 
-    return data_sets(pieces(openllm))
+    return data_sets(subtasks(openllm))
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The grid of a run as SLURM jobs: the tasks of each array, the dependencies, and the text that sbatch gets. No I/O.
+"""The grid of a run as SLURM jobs: the tasks of each array, the dependencies, and the sbatch scripts. No I/O.
 
 Five kinds of jobs: an array over the shards of the generation, the merge, an array over the cells to train, one over the
 cells to score, and the report. The merge and the report are single jobs and count as arrays of one task. An array longer
@@ -14,14 +14,13 @@ from targen.config.groups.cluster import Cluster, JobName, Resources
 from targen.config.settings import Settings
 from train.grid.cells import cells
 
-Dependency = tuple[
-    str, str
-]  # (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
+# (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
+Dependency = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class GridWork:
-    """Array tasks of a grid by name, in the order of the grid: all of them, or those that are to be submitted."""
+    """Array tasks of a grid by name, in the order of the grid: all of them, or those to be submitted."""
 
     shards: tuple[str, ...]
     merge: bool
@@ -44,7 +43,7 @@ class Job:
 
     @property
     def is_single(self) -> bool:
-        """Whether it is no array: the merge and the report."""
+        """Whether it is a single job instead of an array: the merge or the report."""
         return self.job_name in ("merge", "report")
 
 
@@ -60,7 +59,7 @@ class JobPaths:
 
 @dataclass(frozen=True)
 class QueuedIds:
-    """Ids of what earlier submissions still have in the queue; an array's tasks one by one, except of `evaluate`."""
+    """Ids of jobs of earlier submissions that are still queued: one per array task, but one per array for `evaluate`."""
 
     generate: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
@@ -73,7 +72,7 @@ def shard_count(settings: Settings) -> int:
 
 
 def whole_grid(settings: Settings) -> GridWork:
-    """Everything that the phases of the run ask for."""
+    """All array tasks of the phases of the run."""
     phases = settings.phases
     shards = shard_count(settings)
     grid = cells(settings)
@@ -87,7 +86,7 @@ def whole_grid(settings: Settings) -> GridWork:
 
 
 def jobs(work: GridWork, longest: int, queued: QueuedIds | None = None) -> list[Job]:
-    """The jobs in the order of their submission; no array is longer than `longest`."""
+    """The jobs in order of submission; no array is longer than `longest`."""
     queued = queued or QueuedIds()
     generation = _arrays("generate", "generate", work.shards, longest)
     after_shards = (*_each("afterok", generation), *(("afterok", id) for id in queued.generate))
@@ -107,7 +106,7 @@ def jobs(work: GridWork, longest: int, queued: QueuedIds | None = None) -> list[
     if not work.report:
         return before_report
     last = scoring or training or before_report[-1:]
-    # afterany: the report shows what there is, even if some cells failed
+    # afterany: the report shows the cells that exist, even if others failed
     after_all = (*_each("afterany", last), *(("afterany", id) for id in queued.evaluate))
     return [*before_report, Job("report", "report", ("report",), after_all)]
 

@@ -1,4 +1,7 @@
-"""Submits what is missing or failed of a grid, and what depends on it: `slurm/resubmit.sh <run.dir> [--dry-run] [overrides]`."""
+"""Resubmits the missing and failed parts of a grid, and the jobs that depend on them.
+
+`slurm/resubmit.sh <run.dir> [--dry-run] [overrides]`
+"""
 
 import argparse
 import os
@@ -13,7 +16,7 @@ from targen.runtime.paths import RunPaths
 
 
 def submitted_overrides(root: str) -> list[str]:
-    """The overrides of the newest submission of a run. Changes to its working directory, where relative paths mean the same.
+    """The overrides of the newest submission of a run. Also changes to its working directory, for relative paths.
 
     Raises: UserError if nothing was submitted.
     """
@@ -32,7 +35,7 @@ def main() -> None:
     """Resubmits the grid that the command line names, and exits."""
     parser = argparse.ArgumentParser(
         "slurm/resubmit.sh",
-        description="Submits what is missing or failed of a grid, and what depends on it.",
+        description="Resubmits the missing and failed parts of a grid, and the jobs that depend on them.",
         epilog="Further key=value arguments are added to the overrides of the newest submission.",
         allow_abbrev=False,
     )

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Submits what is missing or failed of the grid of a run, and what depends on it: slurm/resubmit.sh <run.dir> [--dry-run] [overrides]
+# Resubmits the missing and failed parts of a grid, and the jobs that depend on them:
+# slurm/resubmit.sh <run.dir> [--dry-run] [overrides]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${PYTHON:-$root/.venv/bin/python}"

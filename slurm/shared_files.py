@@ -20,14 +20,14 @@ def check_shared(settings: Settings, folder: Path) -> None:
     file_system = file_system_of(folder)
     if other_hosts and (settings.cluster.shared is False or file_system in LOCAL):
         raise UserError(
-            f"run.dir: got {settings.run.dir}, which lies on a disk of {this_host} ({file_system}) that the nodes "
+            f"run.dir: got {settings.run.dir}, which is on a disk of {this_host} ({file_system}) that the nodes "
             f"({', '.join(other_hosts[:3])}{', ...' if len(other_hosts) > 3 else ''}) may not see. Choose a run.dir on a shared "
             "file system. If the nodes can see this one, set cluster.shared=true."
         )
 
 
 def file_system_of(path: Path) -> str:
-    """The type of the file system that holds `path` or would hold it, e.g. ext4; empty if this machine does not say."""
+    """The type of the file system that holds `path` or would hold it, e.g. ext4; empty if it is unknown."""
     longest_mount, file_system = "", ""
     resolved = str(path.resolve())
     try:

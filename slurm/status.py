@@ -1,7 +1,7 @@
 """The state of a grid on SLURM, read from its files and one call of squeue: `python -m slurm.status <run.dir>`.
 
-No process watches a grid. The files of the run say what is done, `slurm/<number>/grid.json` and `ids.json` what was
-submitted, `slurm/<number>/<job>-<index>.json` how each start ended. So any login node can report the state at any time.
+No process watches a grid. The files of the run show what is done, `slurm/<number>/grid.json` and `ids.json` what was
+submitted, and `slurm/<number>/<job>-<index>.json` how each array task ended. So any login node can report the state.
 """
 
 import argparse
@@ -25,19 +25,8 @@ from targen.runtime.paths import RunPaths
 State = Literal["done", "running", "queued", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "missing")
 ENDED_STATES = frozenset(
-    [
-        "COMPLETED",
-        "CANCELLED",
-        "FAILED",
-        "TIMEOUT",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "BOOT_FAIL",
-        "DEADLINE",
-        "OUT_OF_MEMORY",
-        "REVOKED",
-    ]
-)
+    ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED")
+)  # fmt: skip
 MAX_LOGS, LOG_LINES = 10, 5  # failed array tasks that are shown with their log, and its last lines
 SILENT_END = "ended without a message: killed (memory, time limit, node) or cancelled"
 
@@ -53,7 +42,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class ArrayTask:
-    """A shard, the merge, a cell to train or to score, or the report. `id` is that of its latest job, `log` that job's."""
+    """A shard, the merge, a cell to train or to score, or the report; `id` and `log` are those of its latest job."""
 
     job_name: JobName
     name: str
@@ -90,7 +79,7 @@ class _LatestJob:
 
 
 def submissions(paths: RunPaths) -> list[Submission]:
-    """The submissions of a run, oldest first; without those that SLURM never accepted."""
+    """The submissions of a run that SLURM accepted, oldest first."""
     return [
         Submission(ids.parent, read_json(ids.parent / "grid.json"), read_json(ids))
         for ids in sorted(paths.slurm.glob("*/ids.json"))
@@ -98,7 +87,7 @@ def submissions(paths: RunPaths) -> list[Submission]:
 
 
 def is_done(paths: RunPaths, grid: Json, job_name: JobName, name: str) -> bool:
-    """Whether the run's files hold what this array task makes."""
+    """Whether the files that this array task writes exist and are complete."""
     if job_name == "train":
         return (paths.model(name) / "done.json").is_file()
     if job_name == "evaluate":
@@ -139,7 +128,7 @@ def _is_shard_done(paths: RunPaths, grid: Json, index: int) -> bool:
 
 
 def array_tasks(paths: RunPaths, grid: Json, queue: Sequence[scheduler.QueuedJob] | None) -> list[ArrayTask]:
-    """The state of every array task of the grid. With `queue` None, SLURM cannot be asked and the files alone decide."""
+    """The state of every array task of the grid. If `queue` is None, SLURM is not available and the files alone decide."""
     queued_jobs = {(job.id, job.index or 0): job for job in queue or ()}
     latest = _latest_jobs(paths)
     tasks = []
@@ -185,12 +174,12 @@ def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, slurm_answers: b
 
 def _pending_reason(record: Json, reason: str) -> str:
     if record.get("failures"):
-        return f"{reason}; starts again after failure {record['failures']}: {record.get('error')}"
+        return f"{reason}; restarts after failure {record['failures']}: {record.get('error')}"
     return reason
 
 
 def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
-    """What is neither done nor in the queue, and a new report if anything before it is to run."""
+    """What is neither done nor in the queue, and a new report if anything before it will run."""
     tasks = list(tasks)
     lost = [task for task in tasks if task.state in ("missing", "failed")]
 
@@ -198,7 +187,7 @@ def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
         return tuple(task.name for task in lost if task.job_name == job_name)
 
     reports = [task for task in tasks if task.job_name == "report"]
-    # a report that is in the queue waits for what was submitted with it
+    # a report in the queue only waits for the jobs that were submitted with it
     is_report_queued = any(task.state in ("running", "queued") for task in reports)
     has_more = any(task.job_name != "report" for task in lost)
     report = bool(reports) and (bool(names("report")) or (has_more and not is_report_queued))
@@ -206,7 +195,7 @@ def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
 
 
 def ids_in_queue(tasks: Sequence[ArrayTask]) -> QueuedIds:
-    """The jobs that later ones have to wait for."""
+    """The queued jobs that later ones must wait for."""
 
     def ids(job_name: JobName) -> tuple[str, ...]:
         return tuple(
@@ -231,7 +220,7 @@ def status(root: Path) -> str:
     tasks = array_tasks(paths, newest.grid, queue)
     lines = [f"{root}: {newest.grid['run']}, {len(submitted)} submission{'s' * (len(submitted) > 1)}"]
     if queue is None:
-        lines.append("SLURM cannot be asked here: running and queued are read from the files of the run alone.")
+        lines.append("SLURM is not available here: running and queued are inferred from the run's files alone.")
     lines += _table(tasks)
     for number, task in enumerate(task for task in tasks if task.state == "failed"):
         lines.append(f"failed: {task.job_name} {task.name} ({task.id}): {_line(task.reason)}")

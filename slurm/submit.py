@@ -1,7 +1,7 @@
-"""Submits the grid of a run to SLURM, or what is missing of it: `slurm/submit.sh +experiment=superglue_flant5 [overrides]`.
+"""Submits the grid of a run to SLURM, or the part that is missing: `slurm/submit.sh +experiment=superglue_flant5 [overrides]`.
 
-With `--dry-run` it only prints what sbatch would get and which array task has which index. What is done or in the queue
-is left out.
+With `--dry-run` it only prints the sbatch scripts and the index of each array task. Array tasks that are done or queued are
+left out.
 """
 
 import argparse
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlannedSubmission:
-    """The jobs of a submission, before SLURM gets them."""
+    """The jobs of a submission, before they are sent to SLURM."""
 
     settings: Settings
     paths: JobPaths
@@ -50,7 +50,7 @@ class PlannedSubmission:
 
 
 def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
-    """What grid.json says of the run, without its jobs: all that a worker needs to know."""
+    """The contents of grid.json without the jobs: everything about the run that a worker needs."""
     cluster, train = settings.cluster, settings.cluster.train
     work = whole_grid(settings)
     suite = settings.eval.openllm.suite
@@ -82,7 +82,7 @@ def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
 def plan(
     settings: Settings, overrides: Sequence[str], longest: int, queue: Sequence[scheduler.QueuedJob] | None
 ) -> PlannedSubmission:
-    """All of the grid that is neither done nor in the queue. Raises: UserError if it cannot run as jobs."""
+    """The part of the grid that is neither done nor in the queue. Raises: UserError if it cannot run as jobs."""
     paths = RunPaths(settings.paths.root.resolve())
     grid = grid_json(settings, overrides)
     tasks = array_tasks(paths, grid, queue)
@@ -90,7 +90,7 @@ def plan(
     planned = jobs(work, longest, ids_in_queue(tasks))
     if work.shards and settings.generator.backend == "batch":
         raise UserError(
-            "generator: got batch, whose requests are answered elsewhere, expected a generator that answers. Generate first: "
+            "generator: got batch, whose requests are answered elsewhere, expected a generator that answers at once. Generate first: "
             "python -m targen.generate ..., then submit the rest."
         )
     python = grid["python"] if settings.cluster.container is None else "python3"
@@ -130,7 +130,7 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError with everything that would stop the grid later and can be known now."""
+    """Raises: UserError with every foreseeable problem that would stop the grid later."""
     cluster_problems = broken_rules(SUBMISSION_RULES, settings)
     if not {"train", "evaluate"}.isdisjoint(settings.phases):
         cells(settings)
@@ -149,7 +149,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
     settings = open_run(cfg, check, write=False)
     planned = plan(settings, overrides, _longest_array(is_dry_run), scheduler.queue())
     if not planned.jobs:
-        log.info("slurm: nothing to submit: all of the grid is done or in the queue")
+        log.info("slurm: nothing to submit: everything is done or in the queue")
         return 0
     if is_dry_run:
         sys.stdout.write(dry_run_text(planned))
@@ -161,7 +161,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
     for job in planned.jobs:
         count = len(job.array_tasks)
         log.info("slurm: %s: job %s, %d array task%s", job.name, ids[job.name], count, "s" * (count > 1))
-    log.info("slurm: to see its state: slurm/status.sh %s", settings.run.dir)
+    log.info("slurm: check its state with slurm/status.sh %s", settings.run.dir)
     return 0
 
 
@@ -184,7 +184,7 @@ def dry_run_text(planned: PlannedSubmission) -> str:
 
 
 def _dependency_text(dependency: Dependency) -> str:
-    """As sbatch takes it; a job that has no id yet is shown in angle brackets."""
+    """The dependency as in sbatch's option; a job that has no id yet is shown in angle brackets."""
     name, job_or_id = dependency
     return f"{name}:{job_or_id}" if job_or_id[:1].isdigit() else f"{name}:<{job_or_id}>"
 

@@ -1,9 +1,9 @@
-"""Runs one array task inside its SLURM job, as the sbatch text starts it: `python -m slurm.worker <run.dir>/slurm/001 train 7`.
+"""Runs one array task inside its SLURM job: `python -m slurm.worker <run.dir>/slurm/001 train 7`, as in the sbatch script.
 
-It runs the phase, passes SLURM's signals on, and decides what happens when the phase does not end well. Warned of the time
-limit, the job goes back into the queue. After a failure it is requeued up to cluster.max_failures times; a user's mistake
-ends it at once. The outcome is kept in `<job>-<index>.json` beside the log, where `slurm.status` reads it. Only the
-standard library is needed, because the worker may run outside the container that the phase runs in.
+It runs the phase, forwards SLURM's signals, and decides what happens if the phase fails. When warned of its time limit, the job
+is requeued. After a failure it is requeued up to cluster.max_failures times; a user error ends it at once. The outcome is
+written to `<job>-<index>.json` beside the log, where `slurm.status` reads it. The worker needs only the standard library,
+because it may run outside the container of the phase.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
         "report": [["eval.scores"], *([["eval.analyze"]] if grid["analyze"] else []), ["eval.report"]],
     }
     prefix = shlex.split(grid["container"] or "")
-    if job_name == "train" and grid["nodes"] > 1:  # one on each node; train.launch joins them
+    if job_name == "train" and grid["nodes"] > 1:  # one per node; train.launch joins them
         prefix = ["srun", "--kill-on-bad-exit=0", *prefix]
     return [[*prefix, grid["python"], "-m", *module, *grid["overrides"], *overrides] for module in modules[job_name]]
 
@@ -91,27 +91,27 @@ def _after_failure(path: Path, record: Json, grid: Json, stop: StopRequest, code
     if code == REQUEUE or (stop.requested and code != USER_ERROR):
         _write(path, ended | {"outcome": "stopped"})
         if signal.SIGTERM in stop.signals or not stop.signals:
-            return REQUEUE  # SLURM itself ends the job: it requeues what it preempts, and nothing that was cancelled
+            return REQUEUE  # SLURM itself ends the job and requeues it if it was preempted, but not if it was cancelled
         return _requeue(path, ended, "stopped", "before its time limit", REQUEUE)
     if code == AWAITING:
         error = "the answers of a batch are awaited (generator=batch)"
     ended |= {"failures": record["failures"] + 1, "error": error or f"exit code {code}"}
-    if code in (USER_ERROR, AWAITING):  # the same command would end in the same way
-        return _give_up(path, ended, "a mistake that a restart does not mend")
+    if code in (USER_ERROR, AWAITING):  # the same command would fail again
+        return _give_up(path, ended, "an error that a restart cannot fix")
     if ended["failures"] >= grid["max_failures"]:
         return _give_up(path, ended, f"{ended['failures']} failures (cluster.max_failures={grid['max_failures']})")
-    return _requeue(path, ended, "failed, starts again", f"after failure {ended['failures']}", FAILED)
+    return _requeue(path, ended, "failed, requeued", f"after failure {ended['failures']}", FAILED)
 
 
 def _requeue(path: Path, record: Json, outcome: str, reason: str, code: int) -> int:
     _write(path, record | {"outcome": outcome})
-    _tell(f"going back into the queue {reason}")
+    _tell(f"requeued {reason}")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM ends this process with it
     if (refusal := requeue(_job_id())) is not None:
         _write(path, record | {"outcome": "failed", "error": f"could not be requeued: {refusal}"})
         _tell(f"could not be requeued ({refusal})")
         return code
-    time.sleep(60)  # SLURM ends this process; if it ended by itself, SLURM might count the job as failed
+    time.sleep(60)  # SLURM kills this process; if it exited by itself, SLURM might count the job as failed
     return code
 
 
@@ -142,7 +142,7 @@ def _job_id() -> str:
 
 def _write(path: Path, record: Json) -> None:
     if path.is_file() and read_json(path)["restart"] > record["restart"]:
-        return  # SLURM gave this node up although it was alive, and the job runs on another one
+        return  # SLURM gave up this node although it was alive, and the job now runs elsewhere
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 

@@ -111,7 +111,7 @@ def _points(
 
 
 def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
-    """Each level less its reference; an interval that crosses 0 is not distinguishable from no difference."""
+    """Each level minus its reference; an interval that contains 0 means that no difference was found."""
     ax.axvline(0, color=GREY, linewidth=0.8)
     shown = [comparison for line in lines for comparison in line.comparisons.values()]
     pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in shown))

@@ -1,4 +1,4 @@
-"""A cell's model as lm-evaluation-harness asks it."""
+"""A cell's model as lm-evaluation-harness prompts it."""
 
 import contextlib
 import importlib.util
@@ -18,15 +18,16 @@ from train.models.loading import Loaded, resolve
 from train.runtime.processes import Processes
 
 SEQ2SEQ_LENGTH = 2048  # tokens; the harness's own 512 cuts most prompts with examples, and T5's positions are relative
-CPU_BATCH = 8  # the harness finds a batch size by running out of memory, which on a CPU ends the process
+CPU_BATCH = 8  # the harness finds the largest batch size by running out of memory, which on a CPU kills the process
 
 
-class Asked(HFLM):  # type: ignore[misc]
-    """The harness's model around one that is loaded already, which counts prompts that it cuts."""
+class CellModel(HFLM):  # type: ignore[misc]
+    """The harness's model around a loaded one; it also counts the prompts that it truncates."""
 
     def __init__(self, loaded: Loaded, processes: Processes, **options: Any) -> None:
         super().__init__(pretrained=loaded.model, tokenizer=loaded.tokenizer, softmax_dtype=torch.float32, **options)
-        self.cut: set[Any] = set()  # a set, for the harness asks some again so that all processes ask as many
+        # the texts of truncated prompts; a set, since the harness repeats some to give all processes equally many
+        self.cut: set[Any] = set()
         self._rank, self._world_size = processes.index, processes.count
         if processes.count > 1:
             from accelerate import Accelerator
@@ -34,25 +35,26 @@ class Asked(HFLM):  # type: ignore[misc]
             self.accelerator = Accelerator(cpu=not torch.accelerator.is_available())
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **options: Any) -> Any:
-        whole = self.backend == "causal"  # prompt and answer share the positions
-        room = self.max_length + 1 if whole else self.max_length
-        self.cut |= {texts for texts, prompt, answer in requests if len(prompt) + whole * len(answer) > room}
+        is_causal = self.backend == "causal"  # then prompt and answer share the positions
+        room = self.max_length + 1 if is_causal else self.max_length
+        self.cut |= {texts for texts, prompt, answer in requests if len(prompt) + is_causal * len(answer) > room}
         return super()._loglikelihood_tokens(requests, *args, **options)
 
     def tok_batch_encode(self, strings: Any, *args: Any, left_truncate_len: int | None = None, **options: Any) -> Any:
+        """The harness's encoding of prompts to continue; those longer than `left_truncate_len` tokens are counted."""
         if left_truncate_len:
             self.cut |= {text for text in strings if len(self.tok_encode(text)) > left_truncate_len}
         return super().tok_batch_encode(strings, *args, left_truncate_len=left_truncate_len, **options)
 
 
 def max_length(settings: Settings) -> int | None:
-    """Tokens of a prompt at most; None: as many as the model has positions for."""
-    max_length_set = settings.eval.openllm.max_length
-    return max_length_set if max_length_set is not None or settings.model.family == "decoder" else SEQ2SEQ_LENGTH
+    """The longest prompt in tokens; None: as many as the model has positions for."""
+    chosen = settings.eval.openllm.max_length
+    return SEQ2SEQ_LENGTH if chosen is None and settings.model.family != "decoder" else chosen
 
 
-def asked(settings: Settings, cell: Cell, processes: Processes, load: Callable[[Cell], Loaded]) -> Any:
-    """The cell's model for the harness. Raises: UserError where it has too few positions."""
+def harness_model(settings: Settings, cell: Cell, processes: Processes, load: Callable[[Cell], Loaded]) -> Any:
+    """The cell's model for the harness, a CellModel or vLLM's. Raises: UserError if it has too few positions."""
     openllm = settings.eval.openllm
     if openllm.backend == "vllm":
         return _vllm(settings, cell)
@@ -60,11 +62,12 @@ def asked(settings: Settings, cell: Cell, processes: Processes, load: Callable[[
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
     if openllm.max_length is not None and positions is not None and openllm.max_length > positions:
         raise UserError(
-            f"eval.openllm.max_length: got {openllm.max_length}, expected at most {positions}, the positions of {cell.model}."
+            f"eval.openllm.max_length: got {openllm.max_length}, expected at most {positions}, the positions of {cell.model}. "
+            "Lower it."
         )
     automatic = openllm.batch_size == "auto" and not torch.accelerator.is_available()
     with quiet():
-        return Asked(
+        return CellModel(
             loaded,
             processes,
             backend="seq2seq" if settings.model.family == "seq2seq" else "causal",
@@ -75,7 +78,7 @@ def asked(settings: Settings, cell: Cell, processes: Processes, load: Callable[[
 
 
 def check_vllm(settings: Settings, cells: list[Cell]) -> None:
-    """Raises: UserError where vLLM is asked for and cannot load a cell."""
+    """Raises: UserError if eval.openllm.backend is vllm and vLLM is not installed or cannot load a cell."""
     if settings.eval.openllm.backend != "vllm":
         return
     problems = [problem for cell in cells if (problem := _not_for_vllm(settings, cell))]
@@ -117,7 +120,7 @@ def _vllm(settings: Settings, cell: Cell) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the harness's progress bars and prints where the output is no terminal; warnings and errors are logged as usual."""
+    """Hides the harness's progress bars and prints unless stderr is a terminal; warnings and errors are logged as usual."""
     if sys.stderr.isatty():
         yield
         return

@@ -15,7 +15,7 @@ import lm_eval.tasks
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from targen.config.openllm import Piece, local_openllm_file
+from targen.config.openllm import Subtask, local_openllm_file
 from targen.data.hub_requirements import HubRequirement
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -23,11 +23,11 @@ from targen.runtime.jsonl import Json, read_jsonl
 TASKS = Path(lm_eval.tasks.__file__).parent
 SEED = 1234  # the harness's own; GPQA's answers are shuffled when its task is made
 SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split")
-NO_PART_OF_A_TASK = ("tag", "group", "task_list")  # the harness's own loader leaves them out as well
+GROUP_KEYS = ("tag", "group", "task_list")  # of a group of tasks; the harness's own loader leaves them out as well
 
 
 class ReadOnce(ConfigurableTask):  # type: ignore[misc]
-    """A task whose documents are made once: the harness makes them again for the requests and for the scores."""
+    """A task that builds its documents once: the harness builds them again for the requests and for the scores."""
 
     @cached_property
     def eval_docs(self) -> Any:
@@ -36,15 +36,15 @@ class ReadOnce(ConfigurableTask):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A task with its documents."""
+class HarnessTask:
+    """A subtask as the harness runs it, with its documents."""
 
-    piece: Piece
-    task: Any
+    subtask: Subtask
+    task: Any  # a ConfigurableTask of the harness, which has no types
     origin: str
     documents: int  # of the whole split
-    evaluated: str  # 16 hex digits, equal for equal documents
-    shown: str  # the same of the documents that examples are taken from
+    evaluated: str  # hash of the documents that are scored
+    shown: str  # hash of the documents that examples are taken from
 
     @property
     def version(self) -> str:
@@ -52,59 +52,59 @@ class Ready:
         return str(self.task.VERSION)
 
 
-def ready(pieces: Sequence[Piece], data_dir: str | None, limit: int | None) -> list[Ready]:
-    """All tasks with their documents. Raises: UserError for the first that cannot be had."""
+def harness_tasks(subtasks: Sequence[Subtask], data_dir: str | None, limit: int | None) -> list[HarnessTask]:
+    """All tasks with their documents. Raises: UserError for the first whose documents are not available."""
     datasets.disable_progress_bars()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns once per document
-    return [_ready(piece, data_dir, limit) for piece in pieces]
+    return [_harness_task(subtask, data_dir, limit) for subtask in subtasks]
 
 
-def data_sets(pieces: Sequence[Piece]) -> list[HubRequirement]:
-    """What the harness loads from the Hub for these tasks, each once."""
+def data_sets(subtasks: Sequence[Subtask]) -> list[HubRequirement]:
+    """The data sets that the harness loads from the Hub for these subtasks, each once."""
     data_sets_by_name: dict[tuple[str, str], HubRequirement] = {}
-    for piece in pieces:
-        config = load_yaml(TASKS / piece.file, resolve_func=False)
+    for subtask in subtasks:
+        config = load_yaml(TASKS / subtask.file, resolve_func=False)
         key = (config["dataset_path"], config.get("dataset_name") or "")
-        data_sets_by_name.setdefault(key, HubRequirement("dataset", key[0], piece.name, config=key[1]))
+        data_sets_by_name.setdefault(key, HubRequirement("dataset", key[0], subtask.name, config=key[1]))
     return list(data_sets_by_name.values())
 
 
-def _ready(piece: Piece, data_dir: str | None, limit: int | None) -> Ready:
+def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> HarnessTask:
     try:
-        config = load_yaml(TASKS / piece.file, resolve_func=True)
+        config = load_yaml(TASKS / subtask.file, resolve_func=True)
     except ImportError as err:
         raise UserError(
-            f"eval.openllm.suite: {piece.name} needs a package that is not installed ({err}). Run pip install "
+            f"eval.openllm.suite: {subtask.name} needs a package that is not installed ({err}). Run pip install "
             "'lm-eval[ifeval,math]', or leave it out of eval.openllm.tasks."
         ) from None
-    config = {key: value for key, value in config.items() if key not in NO_PART_OF_A_TASK}
-    config["num_fewshot"] = piece.shots
+    config = {key: value for key, value in config.items() if key not in GROUP_KEYS}
+    config["num_fewshot"] = subtask.shots
     where = f"{config['dataset_path']} {config.get('dataset_name') or ''}".strip()
     if data_dir is not None:
-        splits, where = _local(piece, Path(data_dir))
+        splits, where = _local(subtask, Path(data_dir))
         config["custom_dataset"] = _given(splits)
         config |= {key: None for key in SPLIT_KEYS if config.get(key) not in splits}
     random.seed(SEED)
     try:
         task = ReadOnce(config=config)
-        docs, pool = task.eval_docs, list(task.fewshot_docs()) if piece.shots else []
+        docs, pool = task.eval_docs, list(task.fewshot_docs()) if subtask.shots else []
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise UserError(
-            f"eval.openllm: the documents of {piece.name} cannot be had from {where} ({' '.join(str(err).split())[:300]}). Fetch "
-            "them first, or name a folder: eval.openllm.data_dir=..."
+            f"eval.openllm: the documents of {subtask.name} are not available from {where} ({' '.join(str(err).split())[:300]}). "
+            "Fetch them first, or name a folder: eval.openllm.data_dir=..."
         ) from None
-    # the harness draws one more where it takes the examples' split for the one that is scored, as in HellaSwag
-    if piece.shots and len(pool) < piece.shots + (task.fewshot_cfg.split == task.config.test_split):
+    # the harness draws one more if it takes the examples' split for the scored one, as in HellaSwag
+    if subtask.shots and len(pool) < subtask.shots + (task.fewshot_cfg.split == task.config.test_split):
         raise UserError(
-            f"eval.openllm.num_fewshot: {piece.name} shows {piece.shots} examples, but there are {len(pool)} to choose from ({where}). "
+            f"eval.openllm.num_fewshot: {subtask.name} shows {subtask.shots} examples, but there are {len(pool)} to choose from ({where}). "
             "Give the whole split, or set a smaller number."
         )
     counted = docs if limit is None else docs.select(range(min(limit, len(docs))))
-    return Ready(piece, task, f"{piece.split}, {where}", len(docs), hashed(counted), hashed(pool))
+    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), hashed(counted), hashed(pool))
 
 
 def hashed(rows: Any) -> str:
-    """Equal for equal documents."""
+    """16 hex digits, equal for equal documents."""
     return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
 
 
@@ -112,49 +112,51 @@ def _given(splits: datasets.DatasetDict) -> Callable[..., datasets.DatasetDict]:
     return lambda **_: splits  # the harness passes the task's metadata
 
 
-def _local(piece: Piece, folder: Path) -> tuple[datasets.DatasetDict, str]:
-    """The splits from local files, and what is said of them."""
+def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
+    """(the splits from local files, a description of their origin)."""
     splits = {}
     converted = False
-    for split in piece.splits:
-        path = local_openllm_file(folder, piece, split)
+    for split in subtask.splits:
+        path = local_openllm_file(folder, subtask, split)
         assert path is not None  # checked before
-        rows, changed = rows_of(path, piece)
+        rows, changed = rows_of(path, subtask)
         converted |= changed
         try:
             splits[split] = datasets.Dataset.from_list(rows)
         except (ValueError, TypeError) as err:  # pyarrow's own are both
             raise UserError(
-                f"{path}: a field has values of several kinds ({' '.join(str(err).split())[:200]}). Expected rows as on the Hub."
+                f"{path}: got a field with values of several types ({' '.join(str(err).split())[:200]}), expected rows as on the "
+                "Hub. Repair it."
             ) from None
     return datasets.DatasetDict(splits), "local files" + (" (converted)" if converted else "")
 
 
-def rows_of(path: Path, piece: Piece) -> tuple[list[Json], bool]:
-    """The rows of a local file in the Hub's fields, and whether they were converted. Raises: UserError with file and line."""
-    convert = SHAPES.get(piece.task)
+def rows_of(path: Path, subtask: Subtask) -> tuple[list[Json], bool]:
+    """(the rows of a local file with the Hub's fields, whether they were converted). Raises: UserError with file and line."""
+    convert = SHAPES.get(subtask.task)
     rows, changed = [], False
     for number, row in _read(path):
         try:
             converted = convert(row) if convert is not None else row
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise UserError(
-                f"{path}:{number}: is no row of {piece.name} ({err!r}). Expected fields as on the Hub."
+                f"{path}:{number}: got a row that cannot be read ({err!r}), expected one of {subtask.name} with the fields as on the Hub. Repair it."
             ) from None
-        lacking = [name for name in piece.spec.fields if name not in converted]
+        lacking = [name for name in subtask.spec.fields if name not in converted]
         if lacking:
             raise UserError(
-                f"{path}:{number}: lacks {', '.join(lacking)}. Expected a row of {piece.name} with the fields as on the Hub."
+                f"{path}:{number}: lacks {', '.join(lacking)}, expected a row of {subtask.name} with the fields as on the Hub. "
+                "Repair it."
             )
         changed |= converted is not row
         rows.append(converted)
     if not rows:
-        raise UserError(f"{path}: got no row, expected rows of {piece.name}.")
+        raise UserError(f"{path}: got no row, expected rows of {subtask.name}. Replace it.")
     return rows, changed
 
 
 def _read(path: Path) -> list[tuple[int, Json]]:
-    """(number, row) of a JSONL file, or of a file with one JSON list."""
+    """(number, row) of a JSONL file, or of a file with a single JSON list."""
     if path.suffix == ".jsonl":
         return list(read_jsonl(path))
     try:
@@ -162,7 +164,7 @@ def _read(path: Path) -> list[tuple[int, Json]]:
     except (OSError, ValueError) as err:
         raise UserError(f"{path}: cannot be read ({err}). Repair or replace it.") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: got no list of objects, expected one. Replace it.")
+        raise UserError(f"{path}: got no list of objects, expected a JSON list of rows. Replace it.")
     return list(enumerate(rows, start=1))
 
 
@@ -180,7 +182,7 @@ def _arc(row: Json) -> Json:
 
 
 def _hellaswag(row: Json) -> Json:
-    """{query: "activity: context", choices: [...], gold}: the harness's own text but for the capital of the last words."""
+    """{query: "activity: context", choices: [...], gold}: the harness's own text, except that it capitalises the last words."""
     if "query" not in row:
         return row
     activity, _, context = row["query"].partition(": ")

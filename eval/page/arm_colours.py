@@ -8,7 +8,7 @@ STEPS = 20
 
 
 def arm_colours() -> str:
-    """A rule of CSS with a custom property per arm (`--original: #0072b2;`), and one for a dark colour scheme."""
+    """A CSS rule with a custom property per arm (`--original: #0072b2;`), and one for a dark colour scheme."""
     light, dark = (
         " ".join(f"--{arm.name}: {visible(arm.colour, background)};" for arm in ARMS.values())
         for background in (LIGHT, DARK)

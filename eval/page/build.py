@@ -39,7 +39,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Start:
-    """A start of the run by `targen.run`: its command line, and the versions it ran with."""
+    """One start of the run by `targen.run`: its command line, and the versions it ran with."""
 
     command: str
     versions: str
@@ -48,7 +48,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the page shows. Any text may come from a model; all are escaped when the page is written."""
+    """Everything that the page shows. Any text may come from a model; all text is escaped when the page is written."""
 
     title: str
     note: str | None
@@ -62,14 +62,14 @@ class Page:
     figures: Sequence[Figure]
     funnels: Sequence[Funnel]
     analyses: Sequence[Findings]
-    not_measured: Mapping[str, Sequence[str]]  # what could not be measured and why: the tasks
+    not_measured: Mapping[str, Sequence[str]]  # the tasks, by what could not be measured and why
     browser: Browser | None
     starts: Sequence[Start]
     config: str
 
 
 def starts(record: Json) -> list[Start]:
-    """The starts in run.json, oldest first; empty if every phase was started by itself."""
+    """The starts in run.json, oldest first; empty if the phases were started one at a time."""
     return [_start(start) for start in [*record.get("earlier_starts", []), record] if "overrides" in start]
 
 

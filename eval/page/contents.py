@@ -69,7 +69,7 @@ def is_made(paths: RunPaths, task: Task) -> bool:
 
 
 def read_analysis(paths: RunPaths, task: Task) -> Json | None:
-    """analysis/<task>.json; None if there is none. Raises: UserError if it is of another version or of other rows."""
+    """analysis/<task>.json; None if there is none. Raises: UserError if it has another version or is of other rows."""
     path = paths.analysis / f"{task.name}.json"
     if not path.is_file():
         return None

@@ -138,7 +138,7 @@ def _countries(details: Json, names: Names) -> Iterator[Listing]:
 
 def _entities(details: Json, names: Names) -> Iterator[Listing]:
     for label, distributions in details.get("entities", {}).items():
-        if label != "model":  # that found them
+        if label != "model":  # the name of the model that found them
             yield _side_by_side(f"Entities: {label}", distributions, names)
 
 

@@ -56,7 +56,7 @@ class PaperLine:
 
 @dataclass(frozen=True)
 class Headline:
-    """One group of the table: results that differ in nothing but the arm."""
+    """One group of the table: results that differ only in the arm."""
 
     name: str
     levels: tuple[str, ...]

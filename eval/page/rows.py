@@ -11,7 +11,7 @@ from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
 from targen.tasks.task import Task
 
-REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that reject what exists already
+REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that reject repetitions
 # in a script element: markup, line ends of JavaScript, lone surrogates
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
@@ -20,7 +20,7 @@ UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 class TaskEntries:
     """The entries of a task as JSON, in groups that are kept or left out as a whole.
 
-    `has_seeds`: instance seeds were generated in a step of their own; `is_checked`: self-correction looked at the rows.
+    `has_seeds`: instance seeds were generated in a step of their own; `is_checked`: self-correction checked the rows.
     """
 
     task: Task
@@ -65,7 +65,7 @@ class Browser:
 def task_entries(
     paths: RunPaths, task: Task, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool
 ) -> TaskEntries:
-    """The entries of a task; `number` is its index on the page. Raises: UserError if its files do not fit together."""
+    """The entries of a task; `number` is its index on the page. Raises: UserError if its files do not match."""
     groups = tuple(_groups(paths, number, task, _row_findings(analysis or {})))
     return TaskEntries(task, groups, has_seeds, is_checked)
 
@@ -191,7 +191,7 @@ def _shown(story: Json) -> list[list[str]]:
 
 
 def _row_findings(analysis: Json) -> dict[int, Json]:
-    """What the analysis says of single synthetic rows, by idx: which original rows they repeat, and their PVI in bits."""
+    """What the analysis says about single synthetic rows, by idx: which original rows they repeat, and their PVI in bits."""
     details = analysis.get("details", {})
     findings: dict[int, Json] = {}
     for repeat in details.get("repeats", {}).get("b", []):
@@ -204,5 +204,5 @@ def _row_findings(analysis: Json) -> dict[int, Json]:
 
 
 def _script_json(value: object) -> str:
-    """JSON that cannot end its script element or become markup, whatever its texts hold."""
+    """JSON that cannot end its script element or become markup, whatever its texts contain."""
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -18,34 +18,36 @@ from targen.tasks.task import Task
 
 @dataclass(frozen=True)
 class PaperReport:
-    """What the scores say, before it is written."""
+    """The comparisons and curves of the scores, before they are laid out as tables and figures."""
 
     comparisons: tuple[ComparisonTable, ...]
     curves: dict[str, list[Curve]]
 
     @property
     def main(self) -> ComparisonTable | None:
-        """The comparison that is drawn, and that opens the page."""
+        """The comparison in the figures and at the top of the page."""
         return next((table for table in self.comparisons if table.axis.name == MAIN), None)
 
     def tables(self) -> list[Table]:
-        """Every table that has content, as it is written."""
+        """Every table that has content, laid out for writing."""
         return [
             *(layout(table) for table in self.comparisons),
-            *(curve_table(kind, of_kind) for kind, of_kind in self.curves.items() if of_kind),
+            *(curve_table(varied, table_curves) for varied, table_curves in self.curves.items() if table_curves),
         ]
 
     def sentences(self) -> dict[str, list[str]]:
-        """What every comparison says, by the title of its table."""
+        """A sentence for every comparison, by the title of its table."""
         by_title = {table.axis.title: list(sentences(table)) for table in self.comparisons}
         return {title: lines for title, lines in by_title.items() if lines}
 
 
 def paper_report(run_scores: Sequence[RunScore], tasks: Mapping[str, Task]) -> PaperReport:
-    """Everything that the scores say; `tasks` are those of the runs. Raises: UserError if scores cannot be compared."""
+    """The report of these scores; `tasks` are those of the runs. Raises: UserError if scores cannot be compared."""
     statistics = ScoreStatistics(PredictionCache())
     tables = comparison_tables(run_scores, tasks, statistics)
-    return PaperReport(tuple(tables), {kind: curves(kind, run_scores, tasks, statistics) for kind in (SIZES, MIXING)})
+    return PaperReport(
+        tuple(tables), {varied: curves(varied, run_scores, tasks, statistics) for varied in (SIZES, MIXING)}
+    )
 
 
 def write_tables(folder: Path, report: PaperReport) -> list[str]:

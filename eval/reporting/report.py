@@ -1,4 +1,4 @@
-"""The report of a run, and the tables and figures of several runs together."""
+"""The report of a run, and tables and figures that cover several runs."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -47,13 +47,13 @@ def report(settings: Settings) -> Path:
 
 
 def report_runs(roots: Sequence[Path], folder: Path) -> None:
-    """Writes tables/ and figures/ of several runs together. Raises: UserError if their scores cannot be compared."""
+    """Writes tables/ and figures/ that cover several runs. Raises: UserError if their scores cannot be compared."""
     runs = read_runs(roots)
     _write(folder, paper_report([run_score for run in runs for run_score in run.scores], tasks_of(runs)))
 
 
 def _chosen(settings: Settings, run: Run) -> list[RunScore]:
-    """The run's scores of the arms, seeds and tasks that the command names, whatever the other settings."""
+    """The run's scores of the arms, seeds and tasks that the command names; other settings do not matter."""
     return [
         run_score
         for run_score in run.scores

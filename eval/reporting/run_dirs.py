@@ -1,4 +1,7 @@
-"""Runs named for a report: `run.dir=a run.dir=b`, or `run.dir='outputs/*'`; with them only report.* keys."""
+"""The runs that a report is to cover: `run.dir=a run.dir=b` or `run.dir='outputs/*'`, with report.* keys only.
+
+Hydra refuses the same key twice and cannot read `[` in a pattern, so these arguments are read before it.
+"""
 
 import logging
 import re
@@ -30,9 +33,9 @@ class NamedRuns:
 
 
 def named_runs(arguments: Sequence[str]) -> NamedRuns | None:
-    """The runs that the arguments name; None if these are the settings of one run, to be composed.
+    """The runs that the arguments name; None if the arguments are settings of a single run, to be composed.
 
-    A single run is named by run.dir= with report.* keys at most, and has a config.yaml.
+    With nothing but run.dir= and report.* keys, a single run is reported from its own config.yaml, if it has one.
     Raises: UserError for a run that does not exist, and for keys that several runs cannot share.
     """
     pairs = [argument.partition("=")[::2] for argument in arguments]
@@ -61,7 +64,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _runs(name: str) -> list[Path]:
-    """The folders with scores of a name; other folders that a pattern matches are left out."""
+    """The runs that a name or pattern stands for; folders without scores are left out if a pattern matches them."""
     paths = [Path(path) for path in sorted(glob(name))] if _is_pattern(name) else [Path(name)]
     runs = [path for path in paths if RunPaths(path).scores.is_file()]
     if not runs:
@@ -73,6 +76,6 @@ def _runs(name: str) -> list[Path]:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes that Hydra would remove."""
+    """The text without the quotes that Hydra would remove."""
     match = re.fullmatch(r"(['\"])(.*)\1", text, re.S)
     return match[2] if match else text

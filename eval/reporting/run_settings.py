@@ -1,4 +1,4 @@
-"""The settings of a run as its own config.yaml has them."""
+"""The settings of a run, from its own config.yaml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from targen.runtime.paths import RunPaths
 def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
     """The settings that the run in `root` was made with; `report` overrides keys of its `report` section.
 
-    Raises: UserError if the file is damaged, or of another version.
+    Raises: UserError if the file is damaged, or written by a different version.
     """
     config = RunPaths(root).config
     values = read_config(config)
@@ -23,9 +23,9 @@ def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
     for section in ("generator", "report"):
         if not isinstance(values.get(section, {}), dict):
             raise UserError(f"{config}: {section}: got {values[section]!r}, expected its keys. Repair it.")
-    # the file does not say which share of the run a process made, and on which cluster
+    # the file leaves out the shard that a process made and the cluster that it ran on
     values = {**{key: defaults[key] for key in NOT_OF_THE_RUN if key in defaults}, **values, "run": {"dir": str(root)}}
-    if "generator" in values:  # the hash is noted by open_run, and is not a setting
+    if "generator" in values:  # a record that open_run adds, not a setting
         values["generator"] = {
             key: value for key, value in values["generator"].items() if key != "chat_template_sha256"
         }

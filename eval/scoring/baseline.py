@@ -15,12 +15,12 @@ def gold_of(task: Task, example: Example) -> tuple[str, ...]:
 
 
 def options_of(task: Task, example: Example) -> tuple[str, ...]:
-    """What a prediction can be: label names, or the texts to choose from."""
+    """The possible predictions: label names, or the texts to choose from."""
     return tuple(label.name for label in task.labels) or example.choices
 
 
 def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The baseline: always the most frequent label of these examples, or the task's own answer if it has no labels.
+    """The baseline: always the most frequent label of these examples, or the task's own baseline answer if it has no labels.
 
     It looks at the gold labels, so no other constant label scores higher in accuracy.
     """

@@ -45,5 +45,5 @@ def as_evaluation_rows(task: Task, split: Split, sample: Split) -> EvaluationRow
 
 
 def rows_hash(rows: Sequence[Row]) -> str:
-    """Equal for equal rows."""
+    """A hash of 16 hex digits, equal for equal rows."""
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

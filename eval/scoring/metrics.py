@@ -1,4 +1,4 @@
-"""The metrics. A metric is one function and its line in METRICS; nothing else knows it by name.
+"""The metrics. A metric is one function and one entry in METRICS; nothing else knows it by name.
 
 An answer that could not be read (None) is wrong, never a default class. docs/evaluation.md says where these metrics differ
 from those of lm-evaluation-harness, and why.
@@ -34,7 +34,7 @@ class Prediction:
     gold: tuple[str, ...]
     prediction: str | None
     scores: dict[str, float]
-    text: str | None = None  # what the model wrote, where it was left to write
+    text: str | None = None  # what the model wrote, with eval.scoring=generate
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ClassCounts:
 class Metric(ABC):
     """One metric: its name in a task's `metrics`, its title in tables and figures, and its range.
 
-    Subclasses say what it is computed from, and so how it is resampled.
+    Subclasses define what it is computed from, and thus how it is resampled.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Metric(ABC):
     _: KW_ONLY
     lowest: float = 0.0
     highest: float = 1.0
-    in_task_score: bool = True  # whether it enters the one number of a task
+    in_task_score: bool = True  # whether it counts in the score of a task
 
     @abstractmethod
     def __call__(self, predictions: Sequence[Prediction], labels: Sequence[str], /) -> float:
-        """The value for these predictions; `labels` are those of the task, empty where it has none."""
+        """The value for these predictions; `labels` are those of the task, empty if it has none."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class PairMetric(Metric):
 
 @dataclass(frozen=True)
 class ClassMetric(Metric):
-    """A function of how often each class was right, answered and gold: of all rows together, not a mean over rows."""
+    """A function of the counts per class over all rows, not a mean over rows."""
 
     of_counts: Callable[[ClassCounts], "Floats"]  # (..., classes) -> (...,)
 
@@ -128,7 +128,7 @@ class ClassMetric(Metric):
 
 
 def is_right(prediction: Prediction) -> float:
-    """1 for a right answer, else 0."""
+    """1 for a right answer, otherwise 0."""
     return float(prediction.prediction in prediction.gold)
 
 
@@ -159,9 +159,9 @@ def exact_match(prediction: Prediction) -> float:
 
 
 def _token_f1(predicted: str | None, gold: str) -> float:
-    """F1 of the bags of words; no word in common is 0, also if nothing is left of both texts.
+    """F1 of the bags of words; 0 if they share no word, even if both texts are empty after normalisation.
 
-    Source: the evaluation scripts of SQuAD 1.1 and ReCoRD. SQuAD 2.0's, which the harness uses, has 1 for two empty texts.
+    Source: the evaluation scripts of SQuAD 1.1 and ReCoRD. SQuAD 2.0's, which the harness uses, gives 1 for two empty texts.
     """
     if predicted is None:
         return 0.0
@@ -171,7 +171,7 @@ def _token_f1(predicted: str | None, gold: str) -> float:
 
 
 def _normalised(text: str) -> str:
-    """The text as the SQuAD and ReCoRD scripts compare it. Source: arXiv 1810.12885 (ReCoRD), evaluation script."""
+    """The text as the SQuAD and ReCoRD scripts normalise it. Source: arXiv 1810.12885 (ReCoRD), evaluation script."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -180,7 +180,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         RowMetric("accuracy", "accuracy", is_right),
         ClassMetric("f1_macro", "macro-F1", macro_f1),
-        # a constant answer has 1.0, so this says nothing without the accuracy
+        # a constant answer scores 1.0, so this is meaningless without accuracy
         PairMetric("gender_parity", "gender parity", same_answer, in_task_score=False),
         RowMetric("record_f1", "token F1", token_f1),
         RowMetric("record_em", "exact match", exact_match),
@@ -189,7 +189,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_title(name: str) -> str:
-    """How tables and figures call a metric; metrics of the OpenLLM tasks keep their names."""
+    """The name of a metric in tables and figures; metrics of the OpenLLM tasks keep their names."""
     return METRICS[name].title if name in METRICS else name
 
 
@@ -222,22 +222,22 @@ def score(task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
 
 
 def task_score(values: Mapping[str, float]) -> float:
-    """The one number of a task: the mean of its metrics, as SuperGLUE has it (CB, ReCoRD).
+    """The score of a task: the mean of its metrics, as in SuperGLUE (CB, ReCoRD).
 
-    AX-g enters with its accuracy alone: a model that always gives the same answer has a gender parity of 1.0.
+    AX-g counts with its accuracy alone: a model that always gives the same answer has a gender parity of 1.0.
     Raises: ValueError if no other metric is given.
     """
     counted = [value for name, value in values.items() if name not in METRICS or METRICS[name].in_task_score]
     if not counted:
-        raise ValueError(f"got only the metrics {sorted(values)}, none of which enters the score of a task")
+        raise ValueError(f"got only the metrics {sorted(values)}, none of which counts in the score of a task")
     return fmean(counted)
 
 
 def average(by_task: Mapping[str, Mapping[str, float]]) -> float | None:
     """The unweighted mean over the tasks; None if one of them has no score yet.
 
-    SuperGLUE's own average leaves AX-g out and includes MultiRC: over the tasks of the paper this is a different number, not
-    comparable to the leaderboard's.
+    SuperGLUE's own average leaves out AX-g and includes MultiRC, so this average over the paper's tasks is not comparable to
+    the leaderboard's.
     """
     if not by_task or not all(by_task.values()):
         return None

@@ -47,8 +47,8 @@ def predictions_of(
 ) -> list[Prediction]:
     """The cell's predictions, from disk if this model made them on these rows, prompted in the same way.
 
-    `originals` are the rows of which some are shown to a model that is not finetuned. Without a `path`, the
-    predictions are stored among those that are scored.
+    `originals` are the rows from which examples for a model without finetuning are drawn. `path` is where the predictions are
+    stored: by default among those that are scored.
     Raises: UserError if the file on disk was changed.
     """
     path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
@@ -70,14 +70,14 @@ def predictions_of(
     predictions = predict_cell(settings, ready.cell, task, rows.examples, processes, model, originals)
     if not processes.first:
         return predictions
-    mark_path.unlink(missing_ok=True)  # first, so that a kill cannot leave new predictions under an old mark
+    mark_path.unlink(missing_ok=True)  # first, so that a killed process cannot leave an old mark beside new predictions
     write_jsonl(path, map(_line, predictions))
     write_text(mark_path, json.dumps(fingerprint, indent=2) + "\n")
     return predictions
 
 
 def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
-    """How the model is prompted, as far as it decides the answers."""
+    """Everything about the prompts that affects the answers."""
     prompting: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
     if settings.eval.scoring == "generate":
         prompting["max_new_tokens"] = settings.eval.max_new_tokens
@@ -110,7 +110,7 @@ def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> lis
 
 
 def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[Example]) -> str | None:
-    """The first thing in which predictions do not fit the examples."""
+    """The first mismatch between predictions and examples; None if they match."""
     predicted, expected = [prediction.idx for prediction in predictions], [example.id for example in examples]
     repeated = [idx for idx, count in Counter(predicted).items() if count > 1]
     missing, unknown = sorted({*expected} - {*predicted}), sorted({*predicted} - {*expected})

@@ -14,13 +14,13 @@ from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done, fingerprint
 
-# keys of conf/train that decide the answers of a model without finetuning
+# keys of conf/train that affect the answers of a model without finetuning
 UNTRAINED_KEYS = ("max_length", "precision", "quantize", "instruct", "instruct_examples")
 
 
 @dataclass(frozen=True)
 class ReadyCell:
-    """A cell that can be scored: the fingerprint of what its model was made of, and how many rows it was trained on."""
+    """A cell that can be scored, the fingerprint of its model, and how many rows it was trained on."""
 
     cell: Cell
     fingerprint: Json
@@ -39,7 +39,7 @@ def ready_cells(settings: Settings) -> list[ReadyCell]:
 
 
 def _ready_cell(settings: Settings, cell: Cell) -> ReadyCell | None:
-    """The cell with what its done marker says; None if it has yet to be trained.
+    """The cell with the contents of its done marker; None if it is not trained yet.
 
     The fingerprint of a model without finetuning leaves out the settings of training, which do not affect it.
     """
@@ -55,7 +55,7 @@ def _ready_cell(settings: Settings, cell: Cell) -> ReadyCell | None:
 
 
 def scoring_of(settings: Settings) -> str:
-    """How predictions are made."""
+    """How the model's answers are chosen: by its class head, or as eval.scoring says."""
     return "class_head" if settings.model.has_head else settings.eval.scoring
 
 

@@ -22,8 +22,8 @@ Checked = TypeVar("Checked")
 def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     """The tasks in a run's config.yaml by name, in its order.
 
-    Without that file, those of the names in `scored` that conf/task has.
-    Raises: UserError if the file is damaged, or a task in it does not fit this version.
+    Without that file: the tasks in `scored` that conf/task has.
+    Raises: UserError if the file is damaged, or a task in it does not match this version.
     """
     if not config.is_file():
         packaged = {path.stem for path in (CONF / "task").glob("*.yaml")}
@@ -55,13 +55,13 @@ def _read(config: Path) -> Json:
     return values
 
 
-def checked(kind: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
-    """Values of a run's config.yaml as `kind`.
+def checked(cls: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
+    """Values of a run's config.yaml as an object of class `cls`.
 
-    Raises: UserError. Keys that are unknown here, or missing there, mean that another version wrote the file; any other
-    mistake is told as it is.
+    Raises: UserError. Unknown or missing keys mean that a different version wrote the file; any other
+    mistake is reported as it is.
     """
-    unknown, missing = _other_keys(kind, values, where)
+    unknown, missing = _key_differences(cls, values, where)
     if unknown or missing:
         parts = [f"unknown here: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
             missing
@@ -71,16 +71,16 @@ def checked(kind: type[Checked], values: Any, config: Path, where: str = "") -> 
             "the command, as for the other phases."
         )
     try:
-        return check(kind, values, where)
+        return check(cls, values, where)
     except UserError as err:
         raise UserError("\n".join(f"{config}: {line}" for line in str(err).splitlines())) from None
 
 
-def _other_keys(kind: Any, values: Any, where: str) -> tuple[list[str], list[str]]:
-    """(keys that `kind` does not have, keys that it requires and the values lack)."""
+def _key_differences(cls: Any, values: Any, where: str) -> tuple[list[str], list[str]]:
+    """(keys that `cls` does not have, keys that it requires and the values lack)."""
     unknown, missing = [], []
     try:
-        TypeAdapter(kind).validate_python(values)
+        TypeAdapter(cls).validate_python(values)
     except ValidationError as err:
         for problem in err.errors():
             key = ".".join([*([where] if where else []), *map(str, problem["loc"])])

@@ -17,7 +17,7 @@ ALL = "all"  # in a cell's name: the mixture of all tasks of the paper
 
 @dataclass(frozen=True)
 class RunScore:
-    """A score, the run that has it, the tasks of its cell, and its task as the run specifies it (None of an OpenLLM task)."""
+    """A score with its run, the tasks of its cell, and its task as the run specifies it (None for an OpenLLM task)."""
 
     score: Score
     run: str
@@ -42,7 +42,7 @@ class Run:
 
 
 def read_runs(roots: Sequence[Path]) -> list[Run]:
-    """Every run, each folder once; a single run has no name of its own, so that its report is the same wherever it lies.
+    """Every run, each folder once. A single run is called `this run`, so that its report does not depend on its folder.
 
     Raises: UserError with file and line of a score that is damaged or does not fit its run.
     """
@@ -56,7 +56,7 @@ def read_runs(roots: Sequence[Path]) -> list[Run]:
 
 
 def tasks_of(runs: Sequence[Run]) -> dict[str, Task]:
-    """The tasks of all runs, as the first run that has one specifies it, with the metrics that any of them has."""
+    """The tasks of all runs: each as the first run that has it specifies it, with the metrics of all runs."""
     tasks: dict[str, Task] = {}
     for run in runs:
         for name, task in run.tasks.items():
@@ -77,7 +77,7 @@ def _run(root: Path, name: str) -> Run:
 
 
 def _problem(score: Score, tasks: Mapping[str, Task], cell_tasks: Sequence[str]) -> str | None:
-    """What is unknown or does not fit together in a row that is otherwise well formed."""
+    """What is unknown or contradictory in a row that is otherwise well formed; None if nothing is."""
     if score.benchmark == SUPERGLUE:
         if score.task not in tasks:
             return f"task: got {score.task!r}, expected a task of the run. {did_you_mean(score.task, tasks or PAPER_TASKS)}"
@@ -86,14 +86,14 @@ def _problem(score: Score, tasks: Mapping[str, Task], cell_tasks: Sequence[str])
             return f"metric: got {score.metric!r}, expected one of {score.task}'s: {', '.join(metrics)}."
     if _named_tasks(score) is None:
         expected = f"{score.model}-{score.setting}-<task>-{score.arm}-s{score.seed}"
-        return f"cell: got {score.cell!r}, expected {expected}, as model, setting, arm and seed of the row say."
+        return f"cell: got {score.cell!r}, expected {expected}, from the row's model, setting, arm and seed."
     if score.benchmark == SUPERGLUE and score.task not in cell_tasks:
         return f"cell: got {score.cell!r} with the task {score.task}, expected a cell of that task."
     return None
 
 
 def _tasks_of_cells(scores: Sequence[Score], tasks: Mapping[str, Task]) -> dict[str, tuple[str, ...]]:
-    """The tasks of each cell, as its rows say; rows of earlier versions do not, there the cell's name decides."""
+    """The tasks of each cell, as in its rows. Rows of earlier versions do not list them: then the cell's name decides."""
     by_cell: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         by_cell[score.cell].append(score)
@@ -101,7 +101,7 @@ def _tasks_of_cells(scores: Sequence[Score], tasks: Mapping[str, Task]) -> dict[
 
 
 def _tasks_of_cell(scores: Sequence[Score], known: Set[str]) -> tuple[str, ...]:
-    """The tasks of the cell that these scores are of; none if its name is not made of known tasks."""
+    """The tasks of the cell with these scores; none if its name is not made up of known tasks."""
     for score in scores:
         if score.tasks is not None:
             return tuple(score.tasks)
@@ -115,7 +115,7 @@ def _tasks_of_cell(scores: Sequence[Score], known: Set[str]) -> tuple[str, ...]:
 
 
 def _named_tasks(score: Score) -> str | None:
-    """The part of the cell's name that names its task or tasks; None if the name does not fit the row."""
+    """The part of the cell's name that names its task or tasks; None if the name contradicts the row."""
     start, end = f"{score.model}-{score.setting}-", f"-{score.arm}-s{score.seed}"
     if score.cell.startswith(start) and score.cell.endswith(end) and len(score.cell) > len(start) + len(end):
         return score.cell[len(start) : -len(end)]
@@ -123,7 +123,7 @@ def _named_tasks(score: Score) -> str | None:
 
 
 def _mixtures(name: str, known: Set[str]) -> Iterator[tuple[str, ...]]:
-    """All sorted tasks whose names, joined by `_`, are this name; those with the longest names first."""
+    """All sorted tuples of tasks whose names, joined by `_`, give this name; those with the longest names first."""
     if name in known:
         yield (name,)
     for first in sorted(known, key=len, reverse=True):

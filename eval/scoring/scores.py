@@ -1,4 +1,4 @@
-"""scores.jsonl: one row for each cell, task and metric, with what stands beside a score."""
+"""scores.jsonl: one row for each cell, task and metric, with the counts, the baseline and the origin of the rows."""
 
 from collections.abc import Sequence
 from dataclasses import field
@@ -23,7 +23,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="ignore", strict=True))
 class Score:
-    """A metric of a cell on a task: one row of scores.jsonl, which `row` holds as it is written."""
+    """A metric of a cell on a task: one row of scores.jsonl; `row` is that row, unchanged."""
 
     benchmark: Literal["superglue", "openllm_4", "openllm_6", "openllm_v2"]
     cell: Name
@@ -34,7 +34,7 @@ class Score:
     seed: int
     instruct: bool
     scoring: Name
-    shots: Count | None  # None: of several tasks together
+    shots: Count | None  # None: an average over tasks
     train_rows: Count | None
     real_rows: Count | None
     method: str | None
@@ -59,12 +59,12 @@ class Score:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What tells scores of a file apart."""
+        """Unique within a file of scores."""
         return self.benchmark, self.cell, self.task, self.metric
 
 
 def as_score(row: Json, where: str) -> Score:
-    """The score in a row. Raises: UserError if a key is missing or has a value that it cannot have."""
+    """The score in a row. Raises: UserError if a key is missing or has an impossible value."""
     try:
         score = Score(**{**row, "row": row, "where": where})
     except ValidationError as err:
@@ -85,7 +85,7 @@ def as_score(row: Json, where: str) -> Score:
 
 
 def read_scores(path: Path) -> list[Score]:
-    """The scores of a file, none if there is no file. Raises: UserError with the line of one that is damaged or repeated."""
+    """The scores of a file; none if it does not exist. Raises: UserError with the line of a score that is damaged or repeated."""
     scores: list[Score] = []
     lines: dict[tuple[str, ...], int] = {}
     for number, row in read_jsonl(path) if path.is_file() else ():
@@ -100,9 +100,9 @@ def read_scores(path: Path) -> list[Score]:
 
 
 def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
-    """Writes these scores in place of those of the same cell and benchmark: to the cells' own files, and to scores.jsonl.
+    """Replaces the scores of the same cells and benchmark, in the cells' own files and in scores.jsonl.
 
-    A process that scores one cell of the grid leaves scores.jsonl to `join_scores`: others are at work beside it.
+    A process that scores a single cell (`cell=`) leaves scores.jsonl to `join_scores`, since others may run at the same time.
     """
     for cell in dict.fromkeys(score.cell for score in scores):
         path = settings.paths.cell_scores(cell)
@@ -112,7 +112,7 @@ def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
 
 
 def join_scores(paths: RunPaths) -> int:
-    """Writes scores.jsonl with the scores in all cells' own files and those that it has already; returns their number."""
+    """Merges the scores in the cells' own files into scores.jsonl; returns how many it then has."""
     of_cells = [score for path in sorted(paths.scores.with_suffix("").glob("*.jsonl")) for score in read_scores(path)]
     joined = _replaced(read_scores(paths.scores), of_cells)
     if joined:

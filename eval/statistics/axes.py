@@ -1,4 +1,4 @@
-"""What the tables compare: each axis has levels that differ in one thing, and says what must be equal beside it."""
+"""What the tables compare: the levels of an axis differ in one thing, and the axis says what else must be equal."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Labels = tuple[tuple[str, str], ...]  # (name, value), in the order of a table's
 
 @dataclass(frozen=True)
 class ComparisonAxis:
-    """What a table compares. `level` of a score is None if it has no part in it; `labels` say what else must be equal.
+    """What a table compares. `level` is None for a score that is not part of the table; `labels` say what else must be equal.
 
-    `synthesis` says how the synthetic rows of a score were made, if it has any: scores with such rows make a group for each
-    way, with the other scores beside them in every group.
+    `synthesis` says how the synthetic rows of a score were made, if it has any. There is a group for each way of making them,
+    and scores without synthetic rows are in all of these groups.
     """
 
     name: str
@@ -24,7 +24,7 @@ class ComparisonAxis:
     order: tuple[str, ...] = ()
     always_shown: tuple[str, ...] = ()  # levels that have a column even if they were not run
     references: tuple[str, ...] = ()  # the others are compared with the first of these that was run
-    min_levels: int = 1  # kinds of levels that a group must have
+    min_levels: int = 1  # how many kinds of levels a group needs
     synthesis: Callable[[Score], Labels] | None = None
     level_kind: Callable[[str], str] = str  # of a level, for `min_levels`
 
@@ -36,7 +36,7 @@ class ComparisonAxis:
 
 
 def arm_level(score: Score) -> str:
-    """The arm, with the number of demonstrations where there are some."""
+    """The arm, with the number of demonstrations if there are any."""
     return f"{score.arm}, {score.shots} shots" if score.shots else score.arm
 
 
@@ -68,7 +68,7 @@ def _method_level(score: Score) -> str | None:
 
 METHODS = ("targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct")
 CORRECTIONS = ("paper", "drop", "vote", "off")
-MAIN = "original_vs_synthetic"  # the table that is drawn, and that opens the page
+MAIN = "original_vs_synthetic"  # the table in the figures and at the top of the page
 AXES = (
     ComparisonAxis(
         name=MAIN,

@@ -1,4 +1,4 @@
-"""Scores laid out to be compared: a comparison group has levels that differ in one thing only and are equal in the rest."""
+"""Scores arranged for comparison: the levels of a comparison group differ in one thing only."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +15,13 @@ from targen.tasks.registry import PAPER_TASKS
 
 @dataclass(frozen=True)
 class SeedScores:
-    """One recipe on one task: its scores by metric, each by seed."""
+    """The scores of one recipe on one task, by metric; those of a metric are in the order of the seeds."""
 
     metrics: dict[str, tuple[RunScore, ...]]
 
     @property
     def scores(self) -> tuple[RunScore, ...]:
-        """Those of the first metric."""
+        """The scores of the first metric."""
         return next(iter(self.metrics.values()))
 
     @property
@@ -31,7 +31,7 @@ class SeedScores:
 
     @property
     def unparsed(self) -> int:
-        """Answers that could not be read, of all seeds."""
+        """Number of answers that could not be read, over all seeds."""
         return sum(run_score.score.unparsed for run_score in self.scores)
 
     @property
@@ -42,7 +42,7 @@ class SeedScores:
 
 @dataclass(frozen=True)
 class ComparisonGroup:
-    """What is equal (`labels`), and per task the scores of each level that was run."""
+    """The scores by task and by each level that was run; `labels` say what they have in common."""
 
     labels: Labels
     levels: tuple[str, ...]
@@ -50,7 +50,7 @@ class ComparisonGroup:
 
     @property
     def name(self) -> str:
-        """The labels that all entries share, as text."""
+        """The values of the labels, as text."""
         return ", ".join(which for _, which in self.labels)
 
 
@@ -60,7 +60,7 @@ def comparison_groups(
     """The groups of a table in a fixed order, with their tasks in the order of `tasks`.
 
     The same cell may be in several runs: with equal scores it counts once; with different ones each run gets a group.
-    Of several sizes of a training set the largest that all levels have is used, else each one's largest.
+    If a training set has several sizes, the largest that all levels share is used, or else each level's largest.
     Raises: UserError if a line would mix scores on different evaluation data.
     """
     by_labels: dict[Labels, list[RunScore]] = defaultdict(list)
@@ -91,14 +91,14 @@ def without_repeats(run_scores: Sequence[RunScore]) -> list[tuple[str | None, li
 
 
 def _recipe(score: Score) -> tuple[object, ...]:
-    """All that tells scores apart, except the seed and the run."""
+    """Everything that distinguishes scores, except the seed and the run."""
     synthesis = (score.method, score.self_correct, score.generator, score.train_rows, score.real_rows)
     scored = (score.benchmark, score.task, score.metric)
     return (*scored, score.model, score.setting, score.scoring, score.shots, score.arm, *synthesis)
 
 
 def _by_synthesis(axis: ComparisonAxis, run_scores: list[RunScore]) -> list[tuple[Labels, list[RunScore]]]:
-    """Scores by how their synthetic rows were made, those without synthetic rows beside each."""
+    """(how synthetic rows were made, the scores with such rows and those without synthetic rows)."""
     if axis.synthesis is None:
         return [((), run_scores)]
     ways = sorted({way for run_score in run_scores if (way := axis.synthesis(run_score.score))})
@@ -119,13 +119,13 @@ def _group(axis: ComparisonAxis, labels: Labels, run_scores: list[RunScore], ord
 
 
 def in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
-    """Task names in the given order; others follow as they come, `average` last."""
+    """Task names in the given order; others follow in order of appearance, `average` last."""
     names = list(dict.fromkeys(tasks))
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name == "average"))
 
 
 def _of_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
-    """The scores of a task at the largest training set that all levels have, else at each one's largest."""
+    """The scores of a task at the largest training set that all levels share, or else at each level's largest."""
     sizes = [
         {rows for run_score in of_level if (rows := run_score.score.train_rows) is not None}
         for of_level in levels.values()
@@ -169,7 +169,7 @@ SAME_ROWS = ("origin", "rows", "n", "evaluated", "is_fixture", "harness", "task_
 
 
 def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
-    """Raises: UserError if the scores of one line were not obtained on the same rows."""
+    """Raises: UserError if the scores of one line are not of the same rows."""
     run_scores = [each for of_level in levels for of_metric in of_level.metrics.values() for each in of_metric]
     first = run_scores[0]
     names = SAME_ROWS if first.score.benchmark == SUPERGLUE else (*SAME_ROWS, "shots")
@@ -187,9 +187,9 @@ def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
 
 
 def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
-    """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight where there are more.
+    """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight if there are more.
 
-    There is none if the group brings its own average, or if some tasks were scored on the fixture and others on original data.
+    There are none if the group has an average of its own, or if some tasks were scored on the fixture and others on original data.
     """
     if AVERAGE in group.tasks:
         return {}
@@ -209,23 +209,23 @@ def cell_in_run(run_score: RunScore) -> str:
 
 
 def is_untrained(arm: str) -> bool:
-    """Whether models of this arm are used as they are; False for an arm that is not known."""
+    """Whether models of this arm are used without finetuning; False for an unknown arm."""
     return arm in ARMS and not ARMS[arm].trained
 
 
 def has_one_cell(scores: SeedScores) -> bool:
-    """Whether this is a model as it is, scored once."""
+    """Whether these are the scores of a model without finetuning, scored once."""
     return is_untrained(scores.first.arm) and len({run_score.score.cell for run_score in scores.scores}) == 1
 
 
 def common_seeds(levels: Sequence[SeedScores]) -> tuple[int, ...]:
-    """The seeds that all have; a model that is not finetuned has none of its own, and is compared with each."""
+    """The seeds that all levels have. A model without finetuning has no seed and is compared with each."""
     trained = [scores for scores in levels if not has_one_cell(scores)] or list(levels)
     return tuple(seed for seed in trained[0].seeds if all(seed in scores.seeds for scores in trained))
 
 
 def with_seeds(scores: SeedScores, seeds: Sequence[int]) -> SeedScores:
-    """The scores of these seeds; of a model that is not finetuned the same score for each."""
+    """The scores of these seeds; a model without finetuning has the same score for each."""
 
     def of(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
         if has_one_cell(scores):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 AVERAGE = "average"  # of all tasks
-PAPER_AVERAGE = "paper_average"  # of the paper's eight tasks, where there are more
+PAPER_AVERAGE = "paper_average"  # of the paper's eight tasks, if the group has more
 ALPHA = 0.05
 Interval = tuple[float, float]
 
@@ -49,7 +49,7 @@ class Comparison:
 
     @property
     def is_significant(self) -> bool:
-        """Whether chance alone would rarely make such a difference."""
+        """Whether the corrected p-value is below ALPHA."""
         return self.corrected is not None and self.corrected < ALPHA and self.difference != 0
 
     @property

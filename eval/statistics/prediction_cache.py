@@ -1,4 +1,4 @@
-"""What a cell answered, unit by unit, as numbers: read from its predictions and checked against its scores."""
+"""The answers of a cell as numbers, unit by unit, read from its predictions and checked against its scores."""
 
 import collections
 import hashlib
@@ -46,7 +46,7 @@ class PredictionCache:
     def of(self, metrics: Sequence[RunScore]) -> CellAnswers | None:
         """The answers behind the metrics of one cell on one task; None if they are not stored.
 
-        Raises: UserError if they do not give its scores.
+        Raises: UserError if the cell's scores in scores.jsonl do not match them.
         """
         path = metrics[0].predictions
         if path not in self._cells:
@@ -65,7 +65,7 @@ class PredictionCache:
 
 
 class DistinctAnswers:
-    """The distinct (answer, right answers) of a task, numbered as they come, with the value of each."""
+    """The distinct (answer, right answers) of a task, numbered in order of appearance, with their values."""
 
     def __init__(self, task: Task) -> None:
         metrics = [METRICS[name] for name in task.metrics]
@@ -141,7 +141,7 @@ def _pairs_sample(distinct: DistinctAnswers, predictions: Sequence[Prediction]) 
 
 
 def _rows(path: Path) -> Iterator[Json]:
-    """The objects of a JSONL file. Parses many lines at once, which is much faster than line by line."""
+    """The objects of a JSONL file, parsed many lines at a time, which is much faster than line by line."""
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     for start in range(0, len(lines), LINES_AT_ONCE):
         part = lines[start : start + LINES_AT_ONCE]
@@ -156,7 +156,7 @@ def _rows(path: Path) -> Iterator[Json]:
 
 
 def _check(answers: CellAnswers, metrics: Sequence[RunScore], path: Path) -> None:
-    """Raises: UserError if the predictions are of other rows, or give a different score."""
+    """Raises: UserError if the predictions are of other rows, or give a different score than scores.jsonl."""
     values: dict[str, float] = {}
     for sample in answers.samples:
         once = np.ones((1, len(sample.gold)))
@@ -166,8 +166,8 @@ def _check(answers: CellAnswers, metrics: Sequence[RunScore], path: Path) -> Non
     for score in (run_score.score for run_score in metrics):
         if count != score.n or abs(values[score.metric] - score.value) > ROUNDING:
             raise UserError(
-                f"{path}: {score.metric} of its {count} answers is {values[score.metric]:.6f}, in scores.jsonl it is "
-                f"{score.value:.6f} of {score.n}. Evaluate {score.cell} again."
+                f"{path}: {score.metric} of its {count} answers is {values[score.metric]:.6f}, expected "
+                f"{score.value:.6f} of {score.n} as in scores.jsonl. Evaluate {score.cell} again."
             )
 
 

@@ -22,18 +22,18 @@ from eval.scoring.metrics import ClassCounts
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 DRAWS = 10_000
-UNITS_PER_COUNT = 8  # a count is drawn in the time of about so many units
+UNITS_PER_COUNT = 8  # drawing a count takes about as long as drawing this many units
 WORD = 63  # coin tosses that one random word holds
 NUMBERS_AT_ONCE = 2_000_000  # of one block of draws, so that memory stays bounded
 CONFIDENCE = 0.95
 
-NO_CLASS = -1  # an answer that could not be read, or that is no label
+NO_CLASS = -1  # an unreadable answer, or one that is not a label
 ROUNDING = 1e-9  # smaller differences count as 0
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one arm got on every unit. `means`: metrics that are means over units, (units,), averaged over the seeds;
+    """The results of one arm on every unit. `means`: metrics that are means over units, (units,), averaged over the seeds;
     `classes`: the classes it answered, (units, seeds), if the task has metrics of classes, which are `of_counts`."""
 
     means: Mapping[str, Floats]
@@ -147,7 +147,7 @@ def _resampled(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
 
 
 def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
-    """Heads among `counts` tosses of a coin, (size, kinds): bits of a random word if it has enough of them."""
+    """Heads among `counts` tosses of a coin, (size, kinds): the bits of a random word if it has enough."""
     few = counts <= WORD
     heads = np.empty((size, len(counts)))
     masks = (np.uint64(1) << counts[few].astype(np.uint64)) - np.uint64(1)
@@ -158,7 +158,7 @@ def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
 
 
 def _joined(first: Answers, second: Answers) -> Answers:
-    """The kinds of both, one after the other."""
+    """The answers of both, concatenated."""
     classes = None
     if first.classes is not None and second.classes is not None:
         classes = np.concatenate([first.classes, second.classes])
@@ -181,7 +181,10 @@ def interval(values: Floats, confidence: float = CONFIDENCE) -> tuple[float, flo
 
 
 def p_value(observed: float, null: Floats) -> float:
-    """Two-sided; never 0, since the sample itself is one of the arrangements. Source: Phipson and Smyth (2010), 10.2202/1544-6115.1585."""
+    """The two-sided p-value; never 0, since the sample itself is one of the arrangements.
+
+    Source: Phipson and Smyth (2010), 10.2202/1544-6115.1585.
+    """
     return (1 + int(np.sum(np.abs(null) >= abs(observed) - ROUNDING))) / (1 + len(null))
 
 

@@ -60,7 +60,7 @@ class Pair:
 
     @property
     def metrics(self) -> list[str]:
-        """Those that both have."""
+        """The metrics that both have."""
         return [metric for metric in self.level.metrics if metric in self.reference.metrics]
 
 
@@ -72,7 +72,7 @@ class ScoreStatistics:
         self._draws: dict[tuple[str, ...], dict[str, Floats] | None] = {}
 
     def estimates(self, scores: SeedScores) -> dict[str, Estimate]:
-        """Every metric of these scores."""
+        """An estimate of every metric of these scores."""
         draws = self._bootstrapped(scores)
         estimates = {}
         for metric, run_scores in scores.metrics.items():
@@ -84,7 +84,7 @@ class ScoreStatistics:
         return estimates
 
     def average(self, tasks: Sequence[SeedScores]) -> Estimate | None:
-        """The mean over the tasks of their task scores, seed by seed; None if no seed has them all.
+        """The mean over the tasks of their task scores, seed by seed; None if no seed is common to all.
 
         The tasks are independent samples, so a draw of the average is the mean of a draw of each.
         """
@@ -238,7 +238,7 @@ def _with_draws(pair: Pair) -> Pair:
 
 
 def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed: float, null: Floats) -> float:
-    """McNemar's exact test if units are right or wrong, else by exchange."""
+    """The p-value of McNemar's exact test if units are right or wrong, otherwise of the permutation test."""
     for first, second in zip(*samples, strict=True):
         if metric in first.answers.means:
             values, reference_values = first.answers.means[metric], second.answers.means[metric]
@@ -263,7 +263,7 @@ def _task_draws(metrics: Mapping[str, Floats]) -> Floats:
 
 
 def _task_score(scores: SeedScores, number: int) -> float:
-    """Of the seed of this number."""
+    """The task score of the seed at this position."""
     return task_score({metric: run_scores[number].score.value for metric, run_scores in scores.metrics.items()})
 
 
@@ -284,12 +284,12 @@ def _larger(*spreads: float | None) -> float | None:
 
 
 def _draw_names(scores: SeedScores) -> list[str]:
-    """What the generator of draws is named by: what was evaluated, not where it lies."""
+    """The names that seed the draws: what was evaluated, wherever it is stored."""
     return [f"{run_score.score.cell}/{run_score.score.task}" for run_score in scores.scores]
 
 
 def _different_rows(first: RunScore, second: RunScore) -> UserError:
     return UserError(
-        f"{first.predictions}: the rows of {cell_in_run(first)} differ from those of {cell_in_run(second)}, though scores.jsonl "
-        "calls them equal. Evaluate both on the same data."
+        f"{first.predictions}: the rows of {cell_in_run(first)} differ from those of {cell_in_run(second)}, although "
+        "scores.jsonl says that they are equal. Evaluate both on the same data."
     )

@@ -1,4 +1,4 @@
-"""The archive that the SuperGLUE leaderboard takes, a zip with one JSON Lines file per task, and what is wrong with one.
+"""The archive that the SuperGLUE leaderboard accepts, a zip with one JSON Lines file per task, and checks of one.
 
 Source of names and spellings: jiant, the benchmark's own toolkit (nyu-mll/jiant, `super_glue_format_preds` of each task and,
 before, jiant v1's evaluate.py); of sizes: SuperGLUE, arXiv 1905.00537, table 1, and the splits of the Hub's mirror.

@@ -24,7 +24,7 @@ from targen.tasks.task import Task
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one task, or an average: the value of each level, each against the reference, what was published."""
+    """One metric of one task, or an average: the levels' values, their comparisons with the reference, and published numbers."""
 
     group: ComparisonGroup
     task: str
@@ -32,7 +32,7 @@ class Line:
     metric: str
     majority: float | None
     levels: Mapping[str, Estimate]
-    scores: Mapping[str, SeedScores]  # by level; none of an average
+    scores: Mapping[str, SeedScores]  # by level; empty for an average
     comparisons: Mapping[str, Comparison]  # by level
     published: Mapping[str, Number]  # by level, or by `level - reference` for a difference
     evaluated_on: str
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A table before it is laid out: figures, sentences and the page are made from it too."""
+    """A table before it is laid out; figures, sentences and the page are made from it as well."""
 
     axis: ComparisonAxis
     groups: tuple[ComparisonGroup, ...]
@@ -76,7 +76,7 @@ class ComparisonTable:
 def comparison_tables(
     run_scores: Sequence[RunScore], tasks: Mapping[str, Task], statistics: ScoreStatistics
 ) -> list[ComparisonTable]:
-    """Every table that has content. `tasks` are those of the runs, in their order: those that were not run have a line too."""
+    """Every table that has content. `tasks` are those of the runs, in order; tasks without scores have a line too."""
     tables = []
     for axis in AXES:
         groups = tuple(comparison_groups(axis, run_scores, tasks))
@@ -112,7 +112,7 @@ def _lines(
 
 
 def _metrics(task: str, levels: Mapping[str, SeedScores], tasks: Mapping[str, Task]) -> list[str]:
-    """Those that any level has, in the task's order; all of the task's if none was run."""
+    """The metrics that any level has, in the task's order; all of the task's if no level was run."""
     specified = tasks[task].metrics if task in tasks else []
     if not levels:
         return list(specified)
@@ -128,7 +128,7 @@ def _average_line(
     comparisons: Sequence[Comparison],
     statistics: ScoreStatistics,
 ) -> Line:
-    """An average over tasks, of the levels that were run on all of them."""
+    """The line of an average over tasks, for the levels that were run on all of them."""
     tasks = [group.tasks[task] for task in averaged]
     complete = {
         level: [levels[level] for levels in tasks] for level in group.levels if all(level in levels for levels in tasks)
@@ -156,7 +156,7 @@ def _majority(levels: Mapping[str, SeedScores], metric: str) -> float | None:
 
 
 def _published(axis: ComparisonAxis, levels: Mapping[str, Score], task: str) -> dict[str, Number]:
-    """By level, and by difference, if one was published for the same model, instructions and arm."""
+    """Numbers that were published for the same model, instructions and arm, by level and by difference."""
     numbers: dict[str, Number | None] = {}
     for level, score in levels.items():
         numbers[level] = published_score(score, task)

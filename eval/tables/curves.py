@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One task at several sizes, everything else being equal."""
+    """One task at several sizes, all else being equal."""
 
     labels: Labels
     task: Task
@@ -43,7 +43,7 @@ class Curve:
 
     @property
     def metrics(self) -> list[str]:
-        """Those that all points have."""
+        """The metrics that all points have."""
         return [metric for metric in self.task.metrics if all(metric in point.estimates for point in self.points)]
 
 
@@ -53,40 +53,43 @@ TITLES = {SIZES: "Sizes of the training set", MIXING: "Real rows among the synth
 
 
 def curves(
-    kind: str, run_scores: Sequence[RunScore], tasks: Mapping[str, Task], statistics: ScoreStatistics
+    varied: str, run_scores: Sequence[RunScore], tasks: Mapping[str, Task], statistics: ScoreStatistics
 ) -> list[Curve]:
-    """All curves with at least two points. Raises: UserError if points were scored on different rows."""
+    """All curves with at least two points; `varied` is what changes along them, SIZES or MIXING.
+
+    Raises: UserError if points were scored on different rows.
+    """
     groups: dict[tuple[Labels, str], list[RunScore]] = defaultdict(list)
     for run_score in run_scores:
-        if (labels := _labels(kind, run_score.score)) is not None:
+        if (labels := _labels(varied, run_score.score)) is not None:
             groups[labels, run_score.score.task].append(run_score)
     order = in_order((task for _, task in groups), list(tasks))
     drawable = []
     for labels, task in sorted(groups, key=lambda key: (key[0], order.index(key[1]))):
         for run, of_curve in without_repeats(groups[labels, task]):
-            points = _points(kind, of_curve, statistics)
+            points = _points(varied, of_curve, statistics)
             if len(points) > 1:
                 check_same_rows(task, [point.scores for point in points])
                 drawable.append(Curve((*labels, *((("run", run),) if run else ())), tasks[task], points))
     return drawable
 
 
-def _points(kind: str, run_scores: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
+def _points(varied: str, run_scores: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
     by_size: dict[tuple[int, int], list[RunScore]] = defaultdict(list)
     for run_score in run_scores:
         by_size[size(run_score.score)].append(run_score)
     scores = {rows: seed_scores(by_size[rows]) for rows in sorted(by_size)}
     return tuple(
-        Point(rows if kind == SIZES else real_rows, of_size, statistics.estimates(of_size))
+        Point(rows if varied == SIZES else real_rows, of_size, statistics.estimates(of_size))
         for (rows, real_rows), of_size in scores.items()
     )
 
 
-def _labels(kind: str, score: Score) -> Labels | None:
-    """What is equal along a curve; None if the score has no part in one."""
+def _labels(varied: str, score: Score) -> Labels | None:
+    """What is equal along a curve; None if the score belongs to none."""
     if score.benchmark != SUPERGLUE or score.train_rows is None:
         return None
-    if kind == SIZES:
+    if varied == SIZES:
         is_mixed = score.arm in ARMS and ARMS[score.arm].uses_synthetic and ARMS[score.arm].uses_original
         return None if is_mixed else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
     if score.arm not in MIXING_ARMS:
@@ -95,12 +98,12 @@ def _labels(kind: str, score: Score) -> Labels | None:
     return *model_labels(score), *synthesis_labels(score), ("made rows", str(synthetic_rows))
 
 
-def curve_table(kind: str, of_kind: Sequence[Curve]) -> Table:
+def curve_table(varied: str, table_curves: Sequence[Curve]) -> Table:
     """One line for each point and metric."""
-    names = list(dict.fromkeys(name for curve in of_kind for name, _ in curve.labels))
+    names = list(dict.fromkeys(name for curve in table_curves for name, _ in curve.labels))
     header = (*names, "task", "metric", "train rows", "real rows", "majority", "score")
     rows = []
-    for curve, point, metric, estimate in _values(of_kind):
+    for curve, point, metric, estimate in _values(table_curves):
         labels, first = dict(curve.labels), point.scores.first
         majority = point.scores.metrics[metric][0].score.majority
         rows.append(
@@ -115,24 +118,24 @@ def curve_table(kind: str, of_kind: Sequence[Curve]) -> Table:
             )
         )
     return Table(
-        name=kind,
-        title=TITLES[kind],
+        name=varied,
+        title=TITLES[varied],
         notes=(SCORES,),
         header=header,
         lines=tuple(rows),
-        records=tuple(_records(kind, of_kind)),
+        records=tuple(_records(varied, table_curves)),
         numeric=frozenset(range(len(names) + 2, len(header))),
     )
 
 
-def _values(of_kind: Sequence[Curve]) -> Iterator[tuple[Curve, Point, str, Estimate]]:
-    for curve in of_kind:
+def _values(table_curves: Sequence[Curve]) -> Iterator[tuple[Curve, Point, str, Estimate]]:
+    for curve in table_curves:
         for metric in curve.metrics:
             for point in curve.points:
                 yield curve, point, metric, point.estimates[metric]
 
 
-def _records(kind: str, of_kind: Sequence[Curve]) -> Iterator[Record]:
-    for curve, point, metric, estimate in _values(of_kind):
-        start = record(kind, curve.labels, curve.task.name, metric_title(metric), "score", "")
+def _records(varied: str, table_curves: Sequence[Curve]) -> Iterator[Record]:
+    for curve, point, metric, estimate in _values(table_curves):
+        start = record(varied, curve.labels, curve.task.name, metric_title(metric), "score", "")
         yield of_estimate(start, estimate, point.scores.metrics[metric][0].score.majority, point.scores)

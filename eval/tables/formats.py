@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX and CSV. Whatever is in a cell is text: it cannot become markup, a command or a formula."""
+"""A table as Markdown, LaTeX and CSV. Cells are plain text: they cannot become markup, a command or a formula."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ SUFFIXES = ("md", "tex", "csv")
 
 @dataclass(frozen=True)
 class Table:
-    """`header` and `lines` are for people, `records` for programs: one number each, all with the same columns."""
+    """`header` and `lines` are for people; `records` are for programs, with one number each and the same columns."""
 
     name: str  # of its files
     title: str
@@ -58,7 +58,7 @@ LATEX = {
     "|": r"\textbar{}", '"': "{''}", "'": "{'}", "`": "{`}", 
     "±": r"$\pm$", "×": r"$\times$", "–": r"\textendash{}", "—": r"\textemdash{}", "−": "$-$", "…": r"\ldots{}",
 }  # fmt: skip
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the page
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # at most as wide as the page
 
 
 def latex(table: Table) -> str:
@@ -98,7 +98,7 @@ def _foreign(sign: str) -> str:
 
 
 def tidy_csv(records: Sequence[Mapping[str, Value]]) -> str:
-    """RFC 4180, one number a line, with the columns of the first record."""
+    """CSV as in RFC 4180, one number per line, with the columns of the first record."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(records[0]) if records else [], lineterminator="\r\n")
     writer.writeheader()
@@ -111,7 +111,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def csv_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: what looks like one gets an apostrophe before it.
+    """Text that no spreadsheet takes for a formula: an apostrophe is put before what looks like one.
 
     Source: OWASP, CSV injection.
     """
@@ -131,5 +131,5 @@ def csv_cell(value: Value) -> str | int | float:
 
 
 def plain(text: str) -> str:
-    """On one line, without control characters and other invisible ones."""
+    """The text on one line, without control characters and other invisible ones."""
     return "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign for sign in text)

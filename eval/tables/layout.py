@@ -1,4 +1,4 @@
-"""Comparison tables laid out: text for people, records for programs, and a sentence for every comparison."""
+"""The layout of comparison tables: text for people, records for programs, and a sentence for every comparison."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,16 +12,16 @@ from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text,
 
 SCORES = (
     "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows), evaluation rows × seeds, and the "
-    "percentage of answers that could not be read and count as wrong, if there are any. -- was not run, or is not public."
+    "percentage of answers that could not be read and count as wrong, if there are any. --: not run, or not published."
 )
 DIFFERENCES = (
-    "Differences: points (interval), p after Holm's correction over the tasks. Of several sizes of a training set the largest "
-    "that all arms have is used, else each one's largest."
+    "Differences: points (interval), p after Holm's correction over the tasks. If there are several sizes of a training set, "
+    "the largest that all arms have is used, or else each arm's largest."
 )
 
 
 def layout(table: ComparisonTable) -> Table:
-    """The table as it is written: columns that are equal in all lines become notes."""
+    """The table, ready to be written; labels that are equal in all lines become a note."""
     shown, notes = _label_columns(table)
     levels, pairs, papers = table.levels, table.pairs, published_columns(table.axis.name)
     has_majority = any(line.majority is not None for line in table.lines)
@@ -70,7 +70,7 @@ def _difference(line: Line, level: str, reference: str) -> str:
 
 
 def _notes(table: ComparisonTable) -> list[str]:
-    """What a reader must know of these numbers."""
+    """What a reader must know about these numbers."""
     notes = []
     if table.fixture_tasks:
         notes.append(
@@ -84,7 +84,7 @@ def _notes(table: ComparisonTable) -> list[str]:
 
 
 def sentences(table: ComparisonTable) -> Iterator[str]:
-    """What every comparison says, the averages first."""
+    """A sentence for every comparison, averages first."""
     shown, _ = _label_columns(table)
     for group in table.groups:
         prefix = ", ".join(value for name, value in group.labels if name in shown)

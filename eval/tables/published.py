@@ -17,7 +17,7 @@ PAPER = PROJECT / "results" / "paper.yaml"
 
 @checked_dataclass(frozen=True, config=STRICT)
 class PublishedScore:
-    """A score in percent of one of `models`; which one is not known."""
+    """A score in percent of one of `models`; the paper does not say which."""
 
     benchmark: str
     task: str
@@ -30,7 +30,7 @@ class PublishedScore:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class PublishedDifference:
-    """The score of `arm` less that of `reference`, in points."""
+    """The score of `arm` minus that of `reference`, in points."""
 
     benchmark: str
     task: str
@@ -89,7 +89,7 @@ def paper(path: Path = PAPER) -> Paper:
 
 
 def published_score(like: Score, task: str) -> Number | None:
-    """What was published for the model, the instructions and the arm of a score, on a task or on average."""
+    """The published number for the model, the instructions and the arm of a score, on a task or on average."""
     setting = (like.benchmark, task, like.instruct, like.arm)
     for score in paper().scores:
         if (score.benchmark, score.task, score.instruct, score.arm) == setting and like.model in score.models:

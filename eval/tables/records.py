@@ -1,4 +1,4 @@
-"""The numbers of the tables as records: one number each, all with the same columns, for programs to read."""
+"""The numbers of the tables as records for programs: one number each, all with the same columns."""
 
 from eval.statistics.axes import Labels
 from eval.statistics.comparison_groups import SeedScores
@@ -20,14 +20,14 @@ Record = dict[str, Value]
 
 
 def record(table: str, labels: Labels, task: str, metric: str, kind: str, level: str) -> Record:
-    """An empty record with these labels; the long form of tables has one per number."""
+    """A record with these labels, otherwise empty; the long form of a table has one per number."""
     empty: Record = dict.fromkeys(COLUMNS)
     named: Record = {name.replace(" ", "_"): value for name, value in labels}
     return empty | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
 
 
 def of_estimate(start: Record, estimate: Estimate, majority: float | None, scores: SeedScores | None) -> Record:
-    """A score in percent; `scores` if it is of one task."""
+    """The record of a score, in percent; `scores` are given if it is of a single task."""
     low, high = estimate.bounds or (None, None)
     values: Record = {
         "value": 100 * estimate.value,
@@ -50,7 +50,7 @@ def _of_scores(scores: SeedScores) -> Record:
 
 
 def of_comparison(start: Record, comparison: Comparison) -> Record:
-    """A difference in points."""
+    """The record of a difference, in points."""
     low, high = comparison.bounds or (None, None)
     return start | {
         "value": 100 * comparison.difference,

@@ -106,7 +106,7 @@ def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[s
 
 
 def fixture_warning(scored: Iterable[tuple[str, bool]]) -> str | None:
-    """An unmissable warning if a score is not on SuperGLUE; `scored` has the task of each score, and whether it is so."""
+    """A warning if scores are not on SuperGLUE; `scored` has each score's task and whether its rows are the fixture's."""
     titles = list(scored)
     fixture = [title for title, is_fixture in titles if is_fixture]
     if not fixture:

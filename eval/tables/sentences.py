@@ -8,7 +8,7 @@ NOT_RUN = "--"
 
 
 def sentence(comparison: Comparison, title: str) -> str:
-    """What a reader may conclude, and from what."""
+    """What a comparison shows, with the evidence."""
     value, reference_value = comparison.values
     size = f"{comparison.n} {comparison.unit}, {comparison.seeds} seed{'s' if comparison.seeds > 1 else ''}"
     facts = [f"difference {100 * comparison.difference:+.1f}"]

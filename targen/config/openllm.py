@@ -15,7 +15,7 @@ from targen.runtime.paths import CONF
 from targen.tasks.task import STRICT
 
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
-AS_RELEASED = {"truthfulqa/validation": "mc_task.json"}  # official files with a different name
+RELEASED_NAMES = {"truthfulqa/validation": "mc_task.json"}  # official files with a different name
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -23,24 +23,35 @@ class SuiteTask:
     """One task of a suite: a task of the harness, or several parts that are combined into one score."""
 
     title: str
+    """The task's name in `origin` of scores.jsonl."""
     file: str
+    """The task's file in lm-evaluation-harness, below lm_eval/tasks; {part} stands for a part."""
     shots: Annotated[int, Field(ge=0)]
+    """Solved examples before each question."""
     metric: str
+    """The metric's name in scores.jsonl, and in the harness unless `read` names others."""
     folder: str
+    """The folder of its local files below eval.openllm.data_dir; {part} stands for a part."""
     split: str
+    """The split that is scored; {part} stands for a part."""
     shown: str | None
+    """The split that examples are drawn from; null: none are drawn, since the prompt has its own or none."""
     fields: list[str]
+    """The fields that a row of a local file must have."""
     filter: str = "none"
-    read: list[str] = field(
-        default_factory=list
-    )  # the harness's metrics whose mean `metric` is; none: of the same name
+    """The harness's filter of answers whose results are read."""
+    read: list[str] = field(default_factory=list)
+    """The harness's metrics whose mean is the score; empty: `metric` alone."""
     parts: list[str] = field(default_factory=list)
+    """The parts that make up the task, each a task of the harness; empty: it is a single one."""
     combine: Literal["mean", "by_size"] = "mean"
-    chance: Chance | dict[str, Chance] | None = None  # where the average is that of normalised scores
+    """How the parts' scores are averaged: equally, or weighted by their numbers of documents."""
+    chance: Chance | dict[str, Chance] | None = None
+    """The score of random answers as a fraction, of the task or by part, for normalised scores; null: not normalised."""
 
     @property
     def metrics(self) -> list[str]:
-        """The harness's metrics to read: the task's own unless `read` names others."""
+        """The harness's metrics whose mean is the score."""
         return self.read or [self.metric]
 
     def normalised(self, value: float, part: str = "") -> float:
@@ -52,17 +63,21 @@ class SuiteTask:
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Suite:
-    """A suite, as conf/openllm/<name>.yaml has it."""
+    """A suite, as in conf/openllm/<name>.yaml."""
 
     version: int
+    """The version of this definition, for scores.jsonl."""
     title: str
+    """The suite's name in `origin` of its average in scores.jsonl."""
     tasks: dict[str, SuiteTask]
-    base: str | None = None  # a suite whose tasks come before these
+    """The tasks by name, in the order in which they are scored."""
+    base: str | None = None
+    """A suite whose tasks come before these; null: none."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What the harness evaluates in one go: a task, or a part of one."""
+class Subtask:
+    """What the harness evaluates at a time: a task, or a part of one (a subject of MMLU)."""
 
     task: str
     part: str
@@ -71,12 +86,12 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """The task, with its part where it has several (MMLU)."""
+        """`hellaswag`, or with the part `mmlu/anatomy`."""
         return f"{self.task}/{self.part}" if self.part else self.task
 
     @property
     def file(self) -> str:
-        """File with the documents."""
+        """The task's file in lm-evaluation-harness."""
         return self.spec.file.format(part=self.part)
 
     @property
@@ -104,8 +119,8 @@ def suite_from_file(name: str) -> Suite:
     return Suite(suite.version, suite.title, {**suite_from_file(suite.base).tasks, **suite.tasks}, suite.base)
 
 
-def pieces(settings: OpenLLM) -> list[Piece]:
-    """The pieces that are evaluated, in the order of the suite. Tasks without examples keep 0 with num_fewshot."""
+def subtasks(settings: OpenLLM) -> list[Subtask]:
+    """The subtasks to evaluate, in the order of the suite. Tasks that show no examples ignore num_fewshot."""
     if settings.suite is None:
         return []
     selected = []
@@ -113,12 +128,12 @@ def pieces(settings: OpenLLM) -> list[Piece]:
         if settings.tasks is not None and name not in settings.tasks:
             continue
         shots = task.shots if settings.num_fewshot is None or task.shots == 0 else settings.num_fewshot
-        selected += [Piece(name, part, task, shots) for part in task.parts or [""]]
+        selected += [Subtask(name, part, task, shots) for part in task.parts or [""]]
     return selected
 
 
-def local_openllm_file(folder: Path, piece: Piece, split: str) -> Path | None:
-    """`<folder>/hellaswag/validation.jsonl`, also val.jsonl; None if it is missing."""
-    released = AS_RELEASED.get(f"{piece.folder}/{split}")
+def local_openllm_file(folder: Path, subtask: Subtask, split: str) -> Path | None:
+    """The path of `<folder>/hellaswag/validation.jsonl`, or of val.jsonl instead; None if it is missing."""
+    released = RELEASED_NAMES.get(f"{subtask.folder}/{split}")
     names = [f"{split}.jsonl", *(["val.jsonl"] if split == "validation" else []), *([released] if released else [])]
-    return next((path for name in names if (path := folder / piece.folder / name).is_file()), None)
+    return next((path for name in names if (path := folder / subtask.folder / name).is_file()), None)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from targen.config.openllm import local_openllm_file, pieces
+from targen.config.openllm import local_openllm_file, subtasks
 from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -79,14 +79,14 @@ def missing_openllm_files(settings: Settings) -> list[str]:
     openllm = settings.eval.openllm
     if openllm.suite is None or openllm.data_dir is None:
         return []
-    tasks = dict.fromkeys(piece.task for piece in pieces(openllm))
+    tasks = dict.fromkeys(subtask.task for subtask in subtasks(openllm))
     missing: dict[str, list[str]] = {}
     unscorable = set()
-    for piece in pieces(openllm):
-        for split in piece.splits:
-            if local_openllm_file(Path(openllm.data_dir), piece, split) is None:
-                missing.setdefault(piece.task, []).append(f"{piece.folder}/{split}.jsonl")
-                unscorable |= {piece.task} if split == piece.split else set()
+    for subtask in subtasks(openllm):
+        for split in subtask.splits:
+            if local_openllm_file(Path(openllm.data_dir), subtask, split) is None:
+                missing.setdefault(subtask.task, []).append(f"{subtask.folder}/{split}.jsonl")
+                unscorable |= {subtask.task} if split == subtask.split else set()
     if not missing:
         return []
     listed = []

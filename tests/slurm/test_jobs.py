@@ -265,7 +265,7 @@ def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_
 def test_a_run_dir_that_only_this_machine_sees_is_refused(tmp_path: Path, fake) -> None:
     done = command("slurm.submit", *grid(tmp_path), FAR="node17", **fake)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert done.returncode == 2 and "which lies on a disk of" in line and "that the nodes (node17) may not see" in line
+    assert done.returncode == 2 and "which is on a disk of" in line and "that the nodes (node17) may not see" in line
     assert not calls(tmp_path, "sbatch")
     assert command("slurm.submit", *grid(tmp_path, "cluster.shared=true"), FAR="node17", **fake).returncode == 0
 
@@ -298,7 +298,7 @@ def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monke
     )
     assert work_to_submit(found).evaluate == (one, two, three, four)
     shutil.rmtree(tmp_path / "bin")
-    assert "SLURM cannot be asked here" in command("slurm.status", str(run), PATH="/nowhere").stdout
+    assert "SLURM is not available here" in command("slurm.status", str(run), PATH="/nowhere").stdout
 
 
 def test_what_is_resubmitted_is_what_was_lost(tmp_path: Path, fake) -> None:

@@ -76,8 +76,8 @@ def gsm8k(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def openllm_files(folder: Path) -> Path:
-    """All files of openllm_6: MMLU's first subject has three rows, the others have one."""
+def openllm_files(folder: Path, subject_rows: int = 1) -> Path:
+    """All files of openllm_6: MMLU's first subject has three rows, the others have `subject_rows`."""
     write(folder / "arc_challenge" / "test.jsonl", arc(6))
     write(folder / "arc_challenge" / "train.jsonl", arc(26, start=6))
     write(folder / "hellaswag" / "validation.jsonl", hellaswag(6))
@@ -88,6 +88,6 @@ def openllm_files(folder: Path) -> Path:
     write(folder / "gsm8k" / "test.jsonl", gsm8k(3))
     write(folder / "gsm8k" / "train.jsonl", gsm8k(6))
     for subject in SUBJECTS:
-        write(folder / "mmlu" / subject / "test.jsonl", mmlu(subject, 3 if subject == SUBJECTS[0] else 1))
+        write(folder / "mmlu" / subject / "test.jsonl", mmlu(subject, 3 if subject == SUBJECTS[0] else subject_rows))
         write(folder / "mmlu" / subject / "dev.jsonl", mmlu(subject, 5))
     return folder

@@ -4,6 +4,7 @@ import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from targen.config.groups.training import HEAD_FAMILIES
 from targen.runtime.errors import UserError, did_you_mean
 from train import families
 from train.families.base import Family
@@ -11,7 +12,7 @@ from train.families.base import Family
 if TYPE_CHECKING:
     from train.families.text import TextFamily
 
-SHARED = {"base", "checks", "registry", "text"}  # the modules of this folder that are no family
+SHARED = {"base", "checks", "registry", "text"}  # the modules of this folder that are not families
 
 
 def family_names() -> list[str]:
@@ -27,7 +28,18 @@ def family_named(name: str) -> Family:
     family = vars(import_module(f"{families.__name__}.{name}")).get("FAMILY")
     if not isinstance(family, Family):
         raise TypeError(f"train/families/{name}.py: got no FAMILY, expected `FAMILY = MyFamily()`")
+    if _answers_in_words(family) == (name in HEAD_FAMILIES):
+        raise TypeError(
+            f"train/families/{name}.py: got {type(family).__name__}, expected a TextFamily or a name in HEAD_FAMILIES of "
+            "targen/config/groups/training.py, not both"
+        )
     return family
+
+
+def _answers_in_words(family: Family) -> bool:
+    from train.families.text import TextFamily  # imports torch
+
+    return isinstance(family, TextFamily)
 
 
 def text_family_named(name: str) -> "TextFamily":

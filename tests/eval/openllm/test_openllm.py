@@ -1,7 +1,6 @@
 """The OpenLLM tasks: scores are the model's own log-likelihoods, kept task by task, from files as they are released."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import torch
 
 from eval.openllm import harness as openllm
 from eval.openllm.model import check_vllm
-from eval.openllm.tasks import TASKS, ready
+from eval.openllm.tasks import TASKS, harness_tasks
 from eval.run import evaluate
 from eval.scoring.ready_cells import ReadyCell
-from targen.config.openllm import pieces, suite_from_file
+from targen.config.openllm import subtasks, suite_from_file
 from targen.config.required_files import check_openllm_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -101,7 +100,7 @@ def test_scores_are_the_models_own_log_likelihoods(tmp_path: Path, model: str) -
         right.append(best([log_likelihood(loaded, begin, " was too large.") for begin in begins]) == 0)
     assert rows["winogrande"]["value"] == sum(right) / 4
 
-    primer = ready(pieces(found.eval.openllm)[2:3], str(tmp_path), None)[0].task
+    primer = harness_tasks(subtasks(found.eval.openllm)[2:3], str(tmp_path), None)[0].task
     shares = []
     for row in truthfulqa(4):
         prompt = primer.doc_to_text(row)
@@ -114,18 +113,13 @@ def test_scores_are_the_models_own_log_likelihoods(tmp_path: Path, model: str) -
 
 
 @pytest.mark.parametrize("model", FAMILIES)
-def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(tmp_path: Path, model: str) -> None:
     openllm_files(tmp_path)
-    whole = suite_from_file("openllm_4")
-    assert len(whole.tasks["mmlu"].parts) == 57 == len(list((TASKS / "mmlu/default").glob("mmlu_*.yaml")))
-    subjects = whole.tasks["mmlu"].parts[:3]  # the first has three rows, the others have one
-    short = replace(whole, tasks={"mmlu": replace(whole.tasks["mmlu"], parts=subjects)})
-    for module in ("targen.config.openllm", "eval.openllm.harness"):
-        monkeypatch.setattr(f"{module}.suite_from_file", lambda name: short)
-    found = asked(tmp_path, model=model, suite="openllm_4")
-    rows = scored(found)
+    subjects = suite_from_file("openllm_4").tasks["mmlu"].parts
+    assert len(subjects) == 57 == len(list((TASKS / "mmlu/default").glob("mmlu_*.yaml")))
+    counts = [3] + 56 * [1]  # rows of each subject
+    found = asked(tmp_path, "eval.openllm.tasks=[mmlu]", model=model, suite="openllm_4")
+    row = scored(found)["mmlu"]
     loaded = Loads(found)(cells(found)[0])
 
     def text(row: dict[str, Any]) -> str:
@@ -134,7 +128,7 @@ def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(
         )
 
     means = []
-    for subject, count in zip(subjects, (3, 1, 1), strict=True):
+    for subject, count in zip(subjects, counts, strict=True):
         head = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
         shown = "".join(f"{text(row)} {'ABCD'[row['answer']]}\n\n" for row in mmlu(subject, 5))
         right = [
@@ -142,9 +136,10 @@ def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(
             for row in mmlu(subject, count)
         ]
         means.append(sum(right) / count)
-    assert rows["mmlu"]["value"] == pytest.approx(sum(means) / 3)
-    assert (rows["mmlu"]["shots"], rows["mmlu"]["n"], rows["mmlu"]["rows_in_split"]) == (5, 5, 5)
-    assert rows["average"]["value"] == rows["mmlu"]["value"]  # of the one task of this suite
+    assert row["value"] == pytest.approx(sum(means) / 57)
+    assert (row["shots"], row["n"], row["rows_in_split"]) == (5, 59, 59)
+    by_size = sum(mean * count for mean, count in zip(means, counts, strict=True)) / 59
+    assert means[0] != pytest.approx(sum(means) / 57) and row["value"] != pytest.approx(by_size)  # the weights matter
 
 
 def test_what_was_found_is_not_asked_again(tmp_path: Path) -> None:
@@ -218,20 +213,18 @@ def test_files_as_they_are_released_are_read_too(tmp_path: Path) -> None:
     assert other["hellaswag"]["origin"] == "HellaSwag, validation, local files (converted)"
 
 
-def test_the_average_and_an_answer_without_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openllm_files(tmp_path)
-    six = suite_from_file("openllm_6")
-    assert list(six.tasks) == ["arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k"]
-    assert [task.shots for task in six.tasks.values()] == [25, 10, 5, 0, 5, 5]
-    two = replace(six, tasks={name: six.tasks[name] for name in ("winogrande", "gsm8k")})
-    for module in ("targen.config.openllm", "eval.openllm.harness"):
-        monkeypatch.setattr(f"{module}.suite_from_file", lambda name: two)
+def test_the_average_of_a_whole_suite_and_an_answer_without_a_number(tmp_path: Path) -> None:
+    openllm_files(tmp_path, subject_rows=2)  # a subject with a single row has no standard error
+    six = ["arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k"]
     rows = scored(asked(tmp_path))
-    assert rows["average"]["value"] == (rows["winogrande"]["value"] + rows["gsm8k"]["value"]) / 2
-    assert (rows["gsm8k"]["value"], rows["gsm8k"]["unparsed"], rows["gsm8k"]["n"]) == (0, 3, 3)  # it knows nothing
-    errors = [rows[name]["stderr"] for name in ("winogrande", "gsm8k")]
-    assert rows["average"]["stderr"] == pytest.approx((errors[0] ** 2 + errors[1] ** 2) ** 0.5 / 2)
-    assert rows["average"]["n"] == 7
+    assert list(rows) == [*six, "average"]
+    assert [rows[name]["shots"] for name in six] == [25, 10, 5, 0, 5, 5]
+    assert [rows[name]["n"] for name in six] == [6, 6, 115, 4, 4, 3]
+    assert (rows["gsm8k"]["value"], rows["gsm8k"]["unparsed"]) == (0, 3)  # it knows nothing
+    assert rows["average"]["value"] == pytest.approx(sum(rows[name]["value"] for name in six) / 6)
+    squares = [rows[name]["stderr"] ** 2 for name in six]
+    assert sum(squares) > 0 and rows["average"]["stderr"] == pytest.approx(sum(squares) ** 0.5 / 6)
+    assert (rows["average"]["n"], rows["average"]["unparsed"]) == (138, 3)
 
 
 def test_scores_above_chance_of_the_second_leaderboard(tmp_path: Path) -> None:
@@ -262,7 +255,7 @@ def test_scores_above_chance_of_the_second_leaderboard(tmp_path: Path) -> None:
     assert rows["musr"]["value"] == pytest.approx(sum(parts.values()) / 3)
     assert rows["musr"]["normalised"] == pytest.approx(sum(musr.normalised(v, part) for part, v in parts.items()) / 3)
     assert rows["gpqa"]["normalised"] == pytest.approx(max(0, (rows["gpqa"]["value"] - 0.25) / 0.75))
-    one, again = (ready(pieces(found.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
+    one, again = (harness_tasks(subtasks(found.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
     assert one.evaluated == again.evaluated  # the harness shuffles GPQA's answers when it reads them
     assert len({doc["answer"] for doc in one.task.eval_docs}) > 1
 
@@ -306,10 +299,12 @@ def test_garbled_files_and_too_few_examples_are_told(tmp_path: Path) -> None:
     load = Loads(asked(tmp_path))
     one = ["eval.openllm.tasks=[arc_challenge]"]
     write(tmp_path / "arc_challenge" / "test.jsonl", [arc(1)[0], {"question": "Which?", "answerKey": "A"}])
-    with pytest.raises(UserError, match=r"test\.jsonl:2: lacks choices\. Expected a row of arc_challenge"):
+    with pytest.raises(UserError, match=r"test\.jsonl:2: lacks choices, expected a row of arc_challenge"):
         scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", [{"query": "Question: Which?", "choices": ["a", "b"], "gold": 5}])
-    with pytest.raises(UserError, match=r"test\.jsonl:1: is no row of arc_challenge"):
+    with pytest.raises(
+        UserError, match=r"test\.jsonl:1: got a row that cannot be read .*, expected one of arc_challenge"
+    ):
         scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", arc(3))
     write(tmp_path / "arc_challenge" / "train.jsonl", arc(24))

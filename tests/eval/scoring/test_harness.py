@@ -13,7 +13,7 @@ import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from eval.openllm.model import Asked
+from eval.openllm.model import CellModel
 from eval.openllm.tasks import TASKS, ReadOnce
 from eval.scoring.baseline import gold_of, options_of
 from eval.scoring.metrics import Prediction, score
@@ -45,7 +45,7 @@ def loaded(request: pytest.FixtureRequest) -> tuple[str, Loaded, Any]:
     model = load_cell(found, cells(found)[0])
     model.model.eval()
     backend = {"decoder": "causal", "seq2seq": "seq2seq"}[request.param]
-    return request.param, model, Asked(model, Processes(), backend=backend, batch_size=3, max_length=16000)
+    return request.param, model, CellModel(model, Processes(), backend=backend, batch_size=3, max_length=16000)
 
 
 def rows_of(name: str, folder: Path) -> Sequence[Row]:

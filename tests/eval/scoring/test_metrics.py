@@ -493,7 +493,7 @@ def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_
         ("cb", ["neutral"], [1], r"references\[0\]: got 1, expected one of 'entailment', 'contradiction', 'neutral'"),
         ("cb", [2], ["neutral"], r"predictions\[0\]: got 2"),
         ("boolq", [True], [1], r"references\[0\]: got 1, expected one of 'yes', True, 'no', False"),
-        ("record", ["Kenya"], ["Kenya"], r"references\[0\]: got 'Kenya', expected the list"),
+        ("record", ["Kenya"], ["Kenya"], r"references\[0\]: got 'Kenya', expected a list"),
         ("record", ["Kenya"], [[]], r"references\[0\]: got \[\]"),
         ("copa", ["choice1"], ["choice1", "choice2"], "Mismatch in the number"),
     ):

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from eval.openllm.tasks import data_sets
-from targen.config.openllm import pieces
+from targen.config.openllm import subtasks
 from targen.data.hub_requirements import hub_requirements
 from tests.support.commands import LONGEST, PROJECT, command, lines, settings
 from tests.support.fake_hub import MAIN, TABLES, serve_hub
@@ -68,7 +68,7 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
 
 def test_the_data_sets_of_the_leaderboards_tasks_are_named_as_the_harness_loads_them() -> None:
     def harness(*overrides: str) -> list[tuple[str, str]]:
-        items = data_sets(pieces(settings("model=gpt2_large", *overrides).eval.openllm))
+        items = data_sets(subtasks(settings("model=gpt2_large", *overrides).eval.openllm))
         assert {item.repo_type for item in items} == {"dataset"}
         return [(item.name, item.config) for item in items]
 

@@ -38,10 +38,17 @@ def test_a_new_family_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "from train.families.decoder import DecoderFamily\n\n\nclass Renamed(DecoderFamily):\n    pass\n\n\nFAMILY = Renamed()\n"
     )
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "unlisted.py").write_text(
+        "from train.families.encoder import EncoderFamily\n\nFAMILY = EncoderFamily()\n"
+    )
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     assert type(text_family_named("renamed")).__name__ == "Renamed"
     with pytest.raises(TypeError, match=r"train/families/empty\.py: got no FAMILY"):
         family_named("empty")
+    with pytest.raises(
+        TypeError, match=r"unlisted\.py: got EncoderFamily, expected a TextFamily or a name in HEAD_FAM"
+    ):
+        family_named("unlisted")
 
 
 def test_examples_of_another_family_are_refused() -> None:
