@@ -37,7 +37,7 @@ def test_the_recording_gives_24_balanced_rows_a_task(made: Path, name: str) -> N
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that is recorded."""
     folder = tmp_path_factory.mktemp("whole")
-    generate(settings("+experiment=superglue_recorded", f"run.dir={folder}"))
+    generate(settings("+experiment=superglue_recorded", "synth.learnability_rows=0", f"run.dir={folder}"))
     return folder
 
 
@@ -56,7 +56,7 @@ def test_a_context_does_not_give_label_or_variant_away(whole: Path) -> None:
 
 def test_labels_in_original_proportions_come_from_the_same_calls(tmp_path: Path) -> None:
     shares = ["task=cb", "synth.label_share=original", "synth.self_correct=off"]
-    generate(settings("+experiment=superglue_recorded", *shares, f"run.dir={tmp_path}"))
+    generate(settings("+experiment=superglue_recorded", "synth.learnability_rows=0", *shares, f"run.dir={tmp_path}"))
     rows = lines(tmp_path / "synthetic" / "cb" / "train.jsonl")
     assert Counter(row["label"] for row in rows) == {"contradiction": 119, "entailment": 115, "neutral": 16}
 
@@ -84,12 +84,16 @@ def test_recorded_calls_are_those_of_the_experiment(whole: Path) -> None:
     + [(f"method={method}", "synth.size={cb:120}") for method in ("zero_shot", "zero_shot_topic")],
 )
 def test_cb_has_other_corrections_shares_and_methods(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    generate(settings("+experiment=superglue_recorded", "task=cb", *overrides, f"run.dir={tmp_path}"))
+    generate(
+        settings(
+            "+experiment=superglue_recorded", "task=cb", "synth.learnability_rows=0", *overrides, f"run.dir={tmp_path}"
+        )
+    )
     size = 120 if "method" in overrides[0] else 250
     assert len(lines(tmp_path / "synthetic" / "cb" / "train.jsonl")) == size
 
 
 def test_the_card_says_what_it_is() -> None:
     card = (SHIPPED / "CARD.md").read_text(encoding="utf-8")
-    for words in ("Answers of a large language model", "without a look at any\noriginal row", "Limits"):
+    for words in ("Answers of a large language model", "No writer looked at an\noriginal row", "Limits"):
         assert words in card

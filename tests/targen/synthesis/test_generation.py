@@ -78,9 +78,9 @@ def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path:
 
 def test_a_request_without_a_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"got the request rte-instance_seed-g0-\d{5}-[0-9a-f]{12}, which .*rte.jsonl does not answer"
+        UserError, match=r"got the request rte-\w+-[gc]\d-\d{5}(-a0)?-[0-9a-f]{12}, which .*rte.jsonl does not answer"
     ):
-        generate(settings("task=rte", "synth.size=248", f"run.dir={tmp_path}"))
+        generate(settings("task=rte", "synth.size=300", f"run.dir={tmp_path}"))
 
 
 class Silent(FakeModel):
