@@ -69,9 +69,19 @@ def opened(chromium: Any, page: Path, address: str = "", **screen: Any) -> Opene
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A run of four tasks, with one rejected instance seed, corrected labels and a near-duplicate."""
+    """A run of four tasks, with a rejected instance seed, a rejected answer, a corrected label, a row too many, and, added here,
+    a repeated instance seed."""
     found = settings(f"run.dir={tmp_path_factory.mktemp('run')}", "task=[axg,record,rte,wsc]")
     generate(found)
+    path = found.paths.synthetic("rte") / "rejects.jsonl"
+    refused = lines(found.paths.synthetic("axg") / "rejects.jsonl")[1]
+    seed = lines(found.paths.synthetic("rte") / "provenance.jsonl")[0]
+    repeat = {
+        "step": "repeated_seed",
+        "reason": "repeated seed of slot c0-00000 (similarity 0.97)",
+        "label": "entailment",
+    }
+    write_jsonl(path, [refused | repeat | {name: seed[name] for name in ("context", "instance_seed", "variant")}])
     report(found)
     return found
 
@@ -87,7 +97,7 @@ def test_filters_leave_what_the_files_have(chromium: Any, run: Settings) -> None
         folder = run.paths.synthetic(name)
         stories += [line | {"task": name} for line in lines(folder / "provenance.jsonl")]
         rejects += [line | {"task": name} for line in lines(folder / "rejects.jsonl")]
-    assert (len(stories), len(rejects)) == (96, 3) and view.leaves(96, 3)
+    assert (len(stories), len(rejects)) == (96, 4) and view.leaves(96, 4)
     page.select_option("#task", "RTE")
     assert view.leaves(24, sum(one["task"] == "rte" for one in rejects))
     assert page.locator("#label option").all_inner_texts() == ["any", "entailment", "not_entailment"]
@@ -95,17 +105,17 @@ def test_filters_leave_what_the_files_have(chromium: Any, run: Settings) -> None
     page.select_option("#label", "entailment")
     assert view.leaves(sum(one["task"] == "rte" and one["label_after"] == "entailment" for one in stories), 0)
     page.click("button[type=reset]")
-    assert view.leaves(96, 3)
+    assert view.leaves(96, 4)
     page.check("#flipped")
     flipped = [sum(one.get("label_after") != one.get("label_before") for one in some) for some in (stories, rejects)]
     assert view.leaves(*flipped) and sum(flipped) > 0
     assert "→" in view.story()
     page.uncheck("#flipped")
     page.check("#near")
-    assert view.leaves(0, sum(line["step"] in REPEATS for line in rejects))
+    assert view.leaves(0, 1) and sum(line["step"] in REPEATS for line in rejects) == 1
     page.uncheck("#near")
     page.select_option("#kind", "refused")
-    assert view.leaves(0, 3)
+    assert view.leaves(0, 4)
     assert not view.errors
 
 
@@ -127,13 +137,13 @@ def test_search_finds_any_step_and_opens_the_whole_story(chromium: Any, run: Set
 
 
 def test_a_view_can_be_linked_to(chromium: Any, run: Settings) -> None:
-    view = opened(chromium, page_of(run), "#rows?task=WSC&kind=refused")
-    assert view.leaves(0, 1)
-    reject = lines(run.paths.synthetic("wsc") / "rejects.jsonl")[0]
+    view = opened(chromium, page_of(run), "#rows?task=AX-g&kind=refused")
+    assert view.leaves(0, 2)
+    reject = lines(run.paths.synthetic("axg") / "rejects.jsonl")[0]
     shown = view.story()
     assert reject["reason"] in shown and reject["context"] in shown and f"asked for {reject['label']}" in shown
-    view.page.click("#funnel-rte a:has-text('rejected or held back')")
-    assert view.leaves(0, 2) and view.page.input_value("#task") == "RTE" and not view.errors
+    view.page.click("#funnel-wsc a:has-text('rejected or held back')")
+    assert view.leaves(0, 1) and view.page.input_value("#task") == "WSC" and not view.errors
 
 
 def test_a_reject_without_slot_label_and_context_is_shown_with_its_answer(chromium: Any, tmp_path: Path) -> None:
