@@ -2,7 +2,7 @@
 # The first study: what MiniLM learns from the recorded synthetic SuperGLUE, beside the original rows. Needs no language model and no GPU.
 # Usage: bash scripts/study.sh DATA [PART ...]    DATA: folder with the official files (DATA/CB/train.jsonl, ...)
 # A part whose name begins with PART is run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
-# Progress is saved: rerun the command to resume. All parts take some five hours on two cores.
+# Progress is saved: rerun the command to resume. One cell of CB takes some seven minutes of one core, all parts most of a day.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 [ $# -gt 0 ] || { sed -n 2,5p "${BASH_SOURCE[0]}"; exit 2; }
