@@ -13,7 +13,7 @@ from targen.quality.learnability import MadeRow, learnability
 from targen.quality.students import BagOfWords, LinearOnEncoder
 from tests.support.small_data import SPECS
 
-CB, COPA, AXG = SPECS["cb"], SPECS["copa"], SPECS["axg"]
+CB = SPECS["cb"]
 NOUNS = ("tram", "kettle", "harbour", "violin", "orchard", "ledger", "sparrow", "quarry", "lantern", "meadow")
 SAYING = {"entailment": "I know", "contradiction": "I doubt", "neutral": "I ask"}
 
