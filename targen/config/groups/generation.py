@@ -88,7 +88,7 @@ class Synth:
     """Rows per task; original: as many as the original train split has, up to max_size; or by name of the task: {cb: 250}."""
     label_share: Literal["balanced", "original"] | dict[str, Positive]
     """Rows of each label. balanced: as many of each; original: in the proportions of the original train split, as published;
-    or the shares by label name: {entailment: 2, neutral: 1}."""
+    or the shares by label name: {entailment: 2, contradiction: 2, neutral: 1}."""
     max_size: Count
     """Upper limit of size=original."""
     contexts: Count
