@@ -56,6 +56,7 @@ def _provenance(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "context": candidate.context,
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
+            "seed_position": state.recipe.seed_position(candidate.slot, candidate.attempt),
             "variant": {**state.recipe.variant_of(candidate.slot), **candidate.chosen},
             "label_before": candidate.label_before,
             "label_after": candidate.label_after,

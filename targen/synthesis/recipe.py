@@ -115,6 +115,12 @@ class Recipe:
         limit = self.task.instance_seed.per_call or self.seeds_per_context
         return Deal(self.seed, self.task.name, group, self.contexts, min(self.seeds_per_context, limit))
 
+    def seed_position(self, slot: Slot, attempt: int) -> int | None:
+        """The place of a slot's instance seed in the answer that holds it, from 0; None if it was made alone or comes from a file."""
+        if self.method.instance_seed is None or self.file_seeds is not None or attempt > 0:
+            return None
+        return self.deal(self.group_of(slot)).place(slot)[1]
+
     def quotas(self, size: int) -> list[int]:
         """Instances per label cell, in a set of so many rows."""
         return quotas(self._weights, size // self.task.rows_per_slot)

@@ -54,6 +54,16 @@ def test_a_context_does_not_give_label_or_variant_away(whole: Path) -> None:
         assert set(stats["contexts_with_one_value_only"].values()) == {0}
 
 
+def test_the_place_of_a_seed_in_its_call_does_not_give_the_label_away(whole: Path) -> None:
+    for name in ("cb", "copa", "rte"):
+        counts: dict[str, Counter[int]] = {}
+        for story in lines(whole / "synthetic" / name / "provenance.jsonl"):
+            if story["seed_position"] is not None:
+                counts.setdefault(story["label_before"], Counter())[story["seed_position"]] += 1
+        for of_label in counts.values():
+            assert set(of_label) == {0, 1} and abs(of_label[0] - of_label[1]) <= 0.2 * of_label.total()
+
+
 def test_labels_in_original_proportions_come_from_the_same_calls(tmp_path: Path) -> None:
     shares = ["task=cb", "synth.label_share=original", "synth.self_correct=off"]
     generate(settings("+experiment=superglue_recorded", "synth.learnability_rows=0", *shares, f"run.dir={tmp_path}"))
