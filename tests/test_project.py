@@ -1,6 +1,8 @@
 """The shape of the project: imports go one way, folders and modules stay small, every configuration composes."""
 
 import ast
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -131,6 +133,18 @@ def test_every_experiment_composes() -> None:
     assert "quickstart" in experiments
     for name in experiments:
         assert settings(f"+experiment={name}").name == name
+
+
+def test_every_part_of_the_study_composes() -> None:
+    script = (PROJECT / "scripts" / "study.sh").read_text(encoding="utf-8")
+    function = re.search(r"^parts\(\) \{.*?^\}\n", script, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    listed = subprocess.run(["bash", "-c", f"{function[0]}parts"], capture_output=True, text=True, check=True).stdout
+    parts = [line.split() for line in listed.splitlines()]
+    assert len({name for name, *_ in parts}) == len(parts) == 24
+    for _, *overrides in parts:
+        study = settings("+experiment=superglue_recorded", *overrides)
+        assert study.train.equal_size == (len(study.arms) > 1)
 
 
 def test_every_choice_of_every_group_composes() -> None:
