@@ -13,19 +13,13 @@ from targen.llm.backends.openai import make
 from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.registry import Backend
 from tests.support.commands import Server, files, settings
+from tests.support.fake_model import served_by
 
 SIZE = 6
 
 
 def overrides(folder: Path, server: Server, *more: str) -> list[str]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={server.url}",
-        f"run.dir={folder}",
-        "task=rte",
-    ]
+    base = [*served_by(server.url, folder), "task=rte"]
     base += ["synth.contexts=4", "synth.seeds_per_context=2", f"synth.size={SIZE}", "generator.retry_pause=0.01"]
     return [*base, *more]
 

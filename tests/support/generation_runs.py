@@ -7,7 +7,7 @@ from pathlib import Path
 from targen.generate import generate
 from targen.llm.backends.batch import AwaitingAnswers
 from tests.support.commands import lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 SMALL = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=12")
 
@@ -50,12 +50,5 @@ def by_batch(folder: Path, model: FakeModel, *overrides: str, keep: float = 1.0)
 
 
 def server_overrides(folder: Path, url: str, *overrides: str) -> list[str]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={url}",
-        f"run.dir={folder}",
-        *SMALL,
-    ]
+    base = [*served_by(url, folder), *SMALL]
     return [*base, *overrides]

@@ -20,7 +20,7 @@ from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.engine import Engine
 from targen.synthesis.synthesis import Synthesis, synthesise
 from tests.support.commands import LONGEST, TASKS, command, files, lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 UNEVEN = ("synth.size=14", "synth.contexts=45", "synth.seeds_per_context=3")
 
@@ -42,13 +42,7 @@ def asked(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def server(folder: Path, url: str, *overrides: str) -> Settings:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={url}",
-        f"run.dir={folder}",
-    ]
+    base = [*served_by(url, folder)]
     return settings(*base, "generator.concurrency=4", "synth.near_duplicates=null", *overrides)
 
 

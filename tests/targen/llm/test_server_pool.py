@@ -12,21 +12,15 @@ from targen.generate import generate
 from targen.llm.backends.openai.pool import FIRST_REST, ServerPool
 from targen.runtime.errors import UserError
 from tests.support.commands import Server, files, lines, reply, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 NOWHERE = "http://127.0.0.1:9/v1"
 
 
 def run(folder: Path, urls: list[str], *more: str) -> dict[str, bytes]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url=[{','.join(urls)}]",
-        "task=[rte]",
-    ]
+    base = [*served_by(f"[{','.join(urls)}]", folder), "task=[rte]"]
     base += ["synth.contexts=4", "synth.seeds_per_context=2", "synth.size=30", "generator.retry_pause=0.01"]
-    generate(settings(*base, f"run.dir={folder}", "generator.concurrency=4", *more))
+    generate(settings(*base, "generator.concurrency=4", *more))
     return files(folder / "synthetic")
 
 

@@ -18,7 +18,7 @@ from targen.synthesis.item_lists import DistinctItems
 from targen.text.normalise import normalised, words
 from targen.text.similarity import candidate_pairs, jaccard, signature, similarity, trigrams
 from tests.support.commands import files, lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 WORDS = [
     f"{one}{two}" for one in ("ba", "ko", "mi", "tu", "re", "sha", "lor") for two in ("den", "gat", "lim", "pos", "van")
@@ -26,14 +26,7 @@ WORDS = [
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={url}",
-        f"run.dir={folder}",
-        "task=rte",
-    ]
+    base = [*served_by(url, folder), "task=rte"]
     return [*base, "synth.size=40", "synth.contexts=6", "synth.seeds_per_context=2", *more]
 
 

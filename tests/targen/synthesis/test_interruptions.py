@@ -14,20 +14,14 @@ import pytest
 from targen.generate import generate
 from targen.runtime.cli import REQUEUE
 from tests.support.commands import LONGEST, command, files, lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 pytestmark = pytest.mark.slow
 AGAIN = "again"  # the key of a second start, by which the server tells its calls from what the first one left under way
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={url}",
-        f"run.dir={folder}",
-    ]
+    base = [*served_by(url, folder)]
     base += ["task=[rte,copa]", "synth.size=40", "synth.contexts=4", "synth.seeds_per_context=2"]
     return [*base, "generator.concurrency=4", *more]
 

@@ -20,7 +20,7 @@ from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import RunPaths
 from targen.text.normalise import rouge_l, words
 from tests.support.commands import PROJECT, TASKS, Server, command, files, lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 SPECS = settings().tasks
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
@@ -55,13 +55,7 @@ def _changed(row: Any, number: int) -> Any:
 
 
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={server.url}",
-        f"run.dir={folder}",
-    ]
+    base = [*served_by(server.url, folder)]
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
     generate(settings(*base, *data, *SMALL, *overrides))
 

@@ -16,7 +16,7 @@ from targen.generate import generate
 from targen.merge import merge
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, command, files, lines, settings
-from tests.support.fake_model import FakeModel
+from tests.support.fake_model import FakeModel, served_by
 
 TASKS = "task=[axg,cb,copa,record,rte]"
 MODEL = FakeModel(error_rate=0.15, flip_rate=0.3)
@@ -24,14 +24,7 @@ SIZE = ("synth.size=36", "synth.contexts=6", "synth.seeds_per_context=2")
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = [
-        "synth.learnability_rows=0",
-        "generator=openai",
-        "generator.model=fake",
-        f"generator.base_url={url}",
-        f"run.dir={folder}",
-        *SIZE,
-    ]
+    base = [*served_by(url, folder), *SIZE]
     return [*base, *([] if any(override.startswith("task=") for override in more) else [TASKS]), *more]
 
 
