@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eval.page.rows import REPEATS
 from eval.tables.formats import Table
+from targen.quality.learnability import METRIC_NAMES
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json
 from targen.tasks.task import Task
@@ -99,7 +100,7 @@ def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
         scores = [_with_bounds(found["students"].get(name, {}).get(metric)) for name in ("bag_of_words", "encoder")]
         majority = f"{found['majority'][metric]:.2f}" if found["majority"] else "--"
         verdict = "above chance" if found["above_chance"] else "hardly above chance"
-        measured = f"{'macro-F1' if metric == 'f1_macro' else metric}, {found['questions']} questions: {verdict}"
+        measured = f"{METRIC_NAMES[metric]}, {found['questions']} questions: {verdict}"
         lines.append((task_funnel.task.folder, *scores, f"{found['chance'][metric]:.2f}", majority, measured))
     header = ("task", "bag of words", "encoder", "chance", "majority", "measured")
     title = "Learnability: what small students learn from the rows about their own labels"
