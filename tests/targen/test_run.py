@@ -49,20 +49,11 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
     assert files(run) == after
 
 
-def table_of_two_equal_runs(folder: Path, data: Path) -> str:
-    """The table of scores of two runs on a folder of official layout, when both have the same bytes."""
-    for name in ("one", "two"):
-        overrides = ["data.source=local", f"data.dir={data}", f"run.dir={folder / name}"]
-        done = command("targen.run", *SMALL, *overrides)
-        assert done.returncode == 0, done.stderr
-    one, two = files(folder / "one"), files(folder / "two")
-    same = ("calls", "synthetic", "predictions", "scores.jsonl", "models", "report/tables")
-    compared = [
-        name for name in one if name.startswith(same) and not name.endswith(("train_log.jsonl", "training_args.bin"))
-    ]
-    assert len(compared) > 30
-    assert [name for name in compared if one[name] != two[name]] == []
-    table = (folder / "one" / "report" / "tables" / "scores.md").read_text()
+def table_of_a_run(run: Path, data: Path) -> str:
+    """The table of scores of a run on a folder of official layout."""
+    done = command("targen.run", *SMALL, "data.source=local", f"data.dir={data}", f"run.dir={run}")
+    assert done.returncode == 0, done.stderr
+    table = (run / "report" / "tables" / "scores.md").read_text()
     assert "| task | metric | majority | original | synthetic |" in table
     assert "NOT SuperGLUE" not in table
     return table
@@ -70,13 +61,21 @@ def table_of_two_equal_runs(folder: Path, data: Path) -> str:
 
 def test_a_run_on_local_data_has_both_arms_and_the_same_bytes_twice(tmp_path: Path) -> None:
     small_overrides(tmp_path / "rows", tasks=("copa", "cb"))
-    table = table_of_two_equal_runs(tmp_path, tmp_path / "rows" / "data")
-    assert table.count("SuperGLUE val, 10 rows") >= 2
+    for name in ("one", "two"):
+        table = table_of_a_run(tmp_path / name, tmp_path / "rows" / "data")
+        assert table.count("SuperGLUE val, 10 rows") >= 2
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    same = ("calls", "synthetic", "predictions", "scores.jsonl", "models", "report/tables")
+    compared = [
+        name for name in one if name.startswith(same) and not name.endswith(("train_log.jsonl", "training_args.bin"))
+    ]
+    assert len(compared) > 30
+    assert [name for name in compared if one[name] != two[name]] == []
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
-def test_a_run_on_the_original_data_has_both_arms_and_the_same_bytes_twice(tmp_path: Path) -> None:
-    table = table_of_two_equal_runs(tmp_path, ORIGINALS)
+def test_a_run_on_the_original_data_has_both_arms(tmp_path: Path) -> None:
+    table = table_of_a_run(tmp_path, ORIGINALS)
     assert "SuperGLUE val, 56 rows" in table
     assert "SuperGLUE val, 64 of 100 rows" in table
 
