@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from targen.config.groups.generation import UNUSABLE
 from targen.config.groups.method import Method
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Fields, Row, Task
 
-UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 SEED_NUMBER = "number"  # field of an instance seed: its place among those that the call lists
 Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from targen.config.groups.generation import UNUSABLE
 from targen.llm.messages import Answer, Request, read_object
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
@@ -15,7 +16,6 @@ from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.prompts import (
     SEED_NUMBER,
-    UNUSABLE,
     SeedPurpose,
     attributes_text,
     demonstrations_text,

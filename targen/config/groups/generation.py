@@ -15,6 +15,7 @@ Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
 
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
+UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 
 
 @checked_dataclass(frozen=True, config=STRICT)

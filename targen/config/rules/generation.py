@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from targen.config.groups.generation import STEPS
+from targen.config.groups.generation import STEPS, UNUSABLE
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 
@@ -46,7 +46,19 @@ def _has_repeats(values: Sequence[object]) -> bool:
     return len(set(values)) < len(values)
 
 
+def _with_label_unusable(settings: Settings) -> list[str]:
+    """Tasks with a label of the name that self-correction answers for an instance that it refuses."""
+    return [name for name, task in settings.tasks.items() if any(label.name == UNUSABLE for label in task.labels)]
+
+
 SYNTH = (
+    Rule(
+        "synth.correct_refuses",
+        lambda s: s.synth.correct_refuses and bool(_with_label_unusable(s)),
+        got=lambda s: f"true with the task {_with_label_unusable(s)[0]}, which has a label {UNUSABLE!r}",
+        expected="other names of labels, since this is the answer for an instance that is refused",
+        what_to_do="Rename the label, or set it to false.",
+    ),
     Rule(
         "synth.sampling",
         lambda s: set(s.synth.sampling) != set(STEPS),
