@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
 export OMP_NUM_THREADS=1  # two processes share the cores
-unset PYTHONDONTWRITEBYTECODE  # each start of vLLM would compile it anew in three processes
+unset PYTHONDONTWRITEBYTECODE  # every command of a test would compile the project anew
 together=(-n "${TEST_PROCESSES:-2}" --dist worksteal)
 
 install() {  # install PROGRAM PACKAGE...

@@ -1,7 +1,7 @@
 """The steps that make an instance, as jobs: TarGEN's, and those of the methods to compare with.
 
 A job is a generator: it yields a request and is sent its answer, or yields jobs and is sent the list of their results.
-What runs when is the engine's affair (targen/engine.py); nothing here knows of time, servers or files.
+What runs when is the engine's affair (targen/synthesis/engine.py); nothing here knows of time, servers or files.
 """
 
 from collections import Counter

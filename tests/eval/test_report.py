@@ -22,6 +22,7 @@ from targen.generate import generate
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_jsonl
 from tests.support.commands import lines, settings
+from tests.support.fake_model import FakeModel, served_by
 from tests.support.page_runs import HOSTILE, hostile_run
 
 
@@ -136,6 +137,19 @@ def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
         assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
         assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
         assert sum(count for _, count in own.reasons) == sum(lost.values())
+
+
+def test_the_funnel_loses_what_repeats_other_rows(tmp_path: Path, serve) -> None:
+    """Rows of the fake model share words; here few may."""
+    strict = ["synth.near_duplicates=0.3", "synth.contexts=4", "synth.size=12", "synth.max_attempts=40"]
+    found = settings(*served_by(serve(FakeModel()).url, tmp_path), "task=[rte]", *strict)
+    generate(found)
+    steps = Counter(reject["step"] for reject in lines(found.paths.synthetic("rte") / "rejects.jsonl"))
+    repeated = sum(steps[name] for name in ("duplicate", "near_duplicate", "repeated_seed"))
+    own = funnel(found.tasks["rte"], found.paths.synthetic("rte") / "stats.json", has_seeds=True)
+    lost = {stage.name: stage.lost for stage in own.stages}
+    assert lost["repeat nothing"] == repeated > 0
+    assert own.stages[-1].count == own.stats["instances"] == 12
 
 
 def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Path) -> None:

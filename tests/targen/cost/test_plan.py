@@ -42,7 +42,7 @@ def asked(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def server(folder: Path, url: str, *overrides: str) -> Settings:
-    base = [*served_by(url, folder)]
+    base = served_by(url, folder)
     return settings(*base, "generator.concurrency=4", "synth.near_duplicates=null", *overrides)
 
 

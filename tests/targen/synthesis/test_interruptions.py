@@ -21,7 +21,7 @@ AGAIN = "again"  # the key of a second start, by which the server tells its call
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
-    base = [*served_by(url, folder)]
+    base = served_by(url, folder)
     base += ["task=[rte,copa]", "synth.size=40", "synth.contexts=4", "synth.seeds_per_context=2"]
     return [*base, "generator.concurrency=4", *more]
 

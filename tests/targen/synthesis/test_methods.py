@@ -55,7 +55,7 @@ def _changed(row: Any, number: int) -> Any:
 
 
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
-    base = [*served_by(server.url, folder)]
+    base = served_by(server.url, folder)
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
     generate(settings(*base, *data, *SMALL, *overrides))
 
