@@ -119,19 +119,20 @@
       parts.append(node("dt", "", name), value);
     };
     const sayAll = (pairs) => pairs.forEach(([name, text]) => say(name, typeof text === "number" ? entry.texts[text][1] : text));
-    const variant = entry.variant.map(([name, text]) => `, ${name} ${text}`).join("");
+    const sayVariant = () => entry.variant.forEach(([name, text]) => say(spaced(name), text));
     const label = isRow(entry) ? entry.before : entry.asked;
     const rows = isRow(entry) ? [entry.texts] : (entry.rows ?? []);
     if (entry.shown.length) (step("Context"), sayAll(entry.shown));
     if (seeds && entry.seed.length) (step("Instance seed"), sayAll(entry.seed));
-    if (rows.length) (step(`Generated${label ? ` for the label ${label}` : ""}${variant}`), rows.forEach(sayAll));
+    if (rows.length) (step(`Generated${label ? ` for the label ${label}` : ""}`), sayVariant(), rows.forEach(sayAll));
     if (checked && "label" in entry) {
       step("Self-correction");
       say("label", isFlipped(entry) ? `${entry.before} → ${entry.label}` : `${entry.label}, kept`);
       if (entry.explanation) say("explanation", entry.explanation);
       if (entry.votes) say("votes", entry.votes.map(([name, count]) => `${name} ${count}`).join(", "));
     }
-    step(isRow(entry) ? "Accepted" : entry.step === "balance" ? "Held back" : `Rejected at ${spaced(entry.step)}${label ? `, asked for ${label}` : ""}${variant}`);
+    step(isRow(entry) ? "Accepted" : entry.step === "balance" ? "Held back" : `Rejected at ${spaced(entry.step)}${label ? `, asked for ${label}` : ""}`);
+    if (!rows.length) sayVariant();
     if (!isRow(entry)) say("reason", entry.reason);
     if (!isRow(entry) && !rows.length) say("raw answer", entry.text ?? "");
     else if (entry.step === "self_correction" && entry.text) say("raw answer", entry.text);

@@ -127,6 +127,8 @@ def test_search_finds_any_step_and_opens_the_whole_story(chromium: Any, run: Set
         shown = view.story()
     for text in (story["context"], story["instance_seed"]["article"], story["explanation"], story["label_after"]):
         assert text in shown
+    drawn = [f"{name.replace('_', ' ')}\n{text}\n" for name, text in story["variant"].items()]
+    assert drawn and [text for text in drawn if text not in shown] == []
     steps = ("1 Context", "2 Instance seed", "3 Generated", "4 Self-correction")
     assert [step for step in steps if step not in shown] == []
     view.page.fill("#search", "no row says thiis")
