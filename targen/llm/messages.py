@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,8 @@ from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 
 _SORTED = json.JSONEncoder(sort_keys=True)
+_PROMPT, _SEED = "<prompt-5d1f0c>", "<seed-5d1f0c>"  # stand for what differs between the calls of a step
+_HOLES = re.compile(f'"({_PROMPT}|{_SEED})"')
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,12 @@ class Request:
     step: Step
     body: Json  # of an OpenAI chat completion
     schema: Json  # of the answer
+    parts: tuple[str, ...]  # of the body as JSON
 
     @property
     def payload(self) -> str:
-        """The body as JSON, made when it is sent: a resumed run never sends most of its requests."""
-        return json.dumps(self.body)
+        """The body as JSON, joined when it is sent: a resumed run never sends most of its requests."""
+        return "".join(self.parts)
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,43 @@ def make_request(
     The fields of the schema keep their order, because a server that follows the schema writes them in this order: an
     explanation before a label. The hash is taken over the same body with sorted keys.
     """
-    body: dict[str, Any] = {"model": model, "messages": messages, **sampling.body, "seed": seed}
-    body["response_format"] = {
+    *earlier, last = messages
+    frame = _frame(step, model, json.dumps(earlier), last["role"], sampling, json.dumps(schema))
+    text, number = json.dumps(last["content"]), str(seed)
+    digest = hashlib.sha256("".join(_filled(frame.hashed, text, number)).encode()).hexdigest()
+    body = {**frame.body, "messages": messages, "seed": seed}
+    return Request(
+        f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema, _filled(frame.sent, text, number)
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What the bodies of a step have in common; as JSON in pieces, between which the prompt and the seed stand."""
+
+    body: Json
+    sent: tuple[str, ...]
+    hashed: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _frame(step: Step, model: str, earlier: str, role: str, sampling: Sampling, schema: str) -> _Frame:
+    """Made once for all calls that differ in their prompt and seed only: most of a body is its schema."""
+    response_format = {
         "type": "json_schema",
-        "json_schema": {"name": step, "schema": schema, "strict": True},
+        "json_schema": {"name": step, "schema": json.loads(schema), "strict": True},
     }
-    digest = hashlib.sha256(_SORTED.encode(body).encode()).hexdigest()
-    return Request(f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema)
+    messages = [*json.loads(earlier), {"role": role, "content": _PROMPT}]
+    body: Json = {"model": model, "messages": messages, **sampling.body, "seed": _SEED}
+    body["response_format"] = response_format
+    sent, hashed = (tuple(_HOLES.split(text)) for text in (json.dumps(body), _SORTED.encode(body)))
+    return _Frame(body, sent, hashed)
+
+
+def _filled(pieces: tuple[str, ...], prompt: str, seed: str) -> tuple[str, ...]:
+    """The pieces with prompt and seed in the holes between them, which have names: their order depends on the keys."""
+    values = {_PROMPT: prompt, _SEED: seed}
+    return tuple(values.get(piece, piece) for piece in pieces)
 
 
 def answer_from_completion(id: str, completion: Json) -> Answer:

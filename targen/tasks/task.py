@@ -163,6 +163,15 @@ class Task:
 
     def drawn_variants(self, label: str | None) -> dict[str, dict[str, int]]:
         """Variants that are drawn for each slot, each with the weights of its values for this label."""
+        if label not in self._drawn:
+            self._drawn[label] = self._weights_of(label)
+        return self._drawn[label]
+
+    @cached_property
+    def _drawn(self) -> dict[str | None, dict[str, dict[str, int]]]:
+        return {}
+
+    def _weights_of(self, label: str | None) -> dict[str, dict[str, int]]:
         drawn: dict[str, dict[str, int]] = {}
         for name, variant in self.variants.items():
             if isinstance(variant, dict):

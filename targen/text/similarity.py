@@ -4,6 +4,7 @@ MinHash (rensa) finds candidate pairs among many texts; the exact similarity dec
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,13 @@ def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[t
         yield from zip(positions[later[alike]].tolist(), positions[earlier[alike]].tolist(), strict=True)
 
 
+@lru_cache(maxsize=CROWD)
+def _all_pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(later, earlier) of all pairs among so many."""
+    later, earlier = np.tril_indices(count, -1)
+    return later, earlier
+
+
 def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
     """Pairs of texts with an equal band, as later * count + earlier."""
     _, group = np.unique(band, return_inverse=True)
@@ -93,7 +101,7 @@ def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
         members = order[start:end]
         if len(members) <= CROWD:
-            later, earlier = np.tril_indices(len(members), -1)
+            later, earlier = _all_pairs(len(members))
         else:
             others = np.arange(1, len(members))
             later, earlier = np.tile(others, 2), np.concatenate([np.zeros_like(others), others - 1])
