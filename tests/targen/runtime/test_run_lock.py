@@ -262,7 +262,7 @@ def test_a_run_whose_container_is_suspended_is_finished_by_another_and_not_paid_
     first = subprocess.Popen(
         [*container, sys.executable, "-m", "targen.generate", *overrides], stderr=subprocess.PIPE, text=True
     )
-    server.wait_for(22, first)
+    server.wait_for(21, first)
     second = command("targen.generate", *overrides)
     assert second.returncode == 2 and "is in use by process" in second.stderr
     (suspended,) = psutil.Process(first.pid).children()
