@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        raise_if_lost()
         temporary.replace(path)
     except OSError as err:
         raise UserError(
@@ -184,6 +186,7 @@ class AppendLog:
 
         Raises: UserError if the disk is full; the log stays readable.
         """
+        raise_if_lost()
         line, offset = (dumps(record) + "\n").encode("ascii"), self._size
         try:
             written, why = os.write(self._descriptor, line), "the disk is full"

@@ -18,6 +18,7 @@ from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError, outcome_of, said
 from targen.llm.messages import Answer, Failure, Request
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,9 @@ class OpenAIServer:
         except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
-        except Exception as err:  # a bug: `collect` raises it, because it would wait forever for a task that died
+        except (
+            Exception
+        ) as err:  # a lost lock or a bug: `collect` raises it; it would wait forever for a task that died
             self._bug = err
         self._open.set()
         self._news.set()
@@ -215,7 +218,8 @@ class OpenAIServer:
                 await self._ending.wait()
 
     async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
-        """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused."""
+        """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused; UserError if the run is no longer ours."""
+        raise_if_lost()
         try:
             async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await _text(response, self._limits.reply_bytes))
