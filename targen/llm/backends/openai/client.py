@@ -123,9 +123,7 @@ class OpenAIServer:
         except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
-        except (
-            Exception
-        ) as err:  # a lost lock or a bug: `collect` raises it; it would wait forever for a task that died
+        except Exception as err:  # a bug, or a lost lock: `collect` raises it, since it waits for this task
             self._bug = err
         self._open.set()
         self._news.set()
