@@ -120,8 +120,8 @@ def _why_empty(recipe: Recipe, spec: ListSpec, rounds: int, unread: list[Reject]
         why = f"{count} x {reason}, such as {shortened(text)}" if text else f"{count} x {reason}"
         remedy = REMEDIES.get(reason, remedy)
     return (
-        f"{name}: got no readable {spec.name} in {rounds} answers of {recipe.model} ({why}), expected {spec.size}. {remedy}, and "
-        f"take another run.dir. All answers are in calls/{name}.jsonl of this one."
+        f"{name}: got no readable {spec.name} in {rounds} answers of {recipe.model} ({why}), expected {spec.size}. {remedy}, "
+        f"in another run.dir. All answers are in calls/{name}.jsonl of this one."
     )
 
 

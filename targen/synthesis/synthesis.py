@@ -215,7 +215,7 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     commonest = next(iter(reasons.most_common(1)), ("", 0))[0].partition(": ")[2]
-    remedy = f"{REMEDIES.get(commonest, REMEDIES[None])}, and take another run.dir"
+    remedy = f"{REMEDIES.get(commonest, REMEDIES[None])}, in another run.dir"
     if _has_none(state, cell, quota - have, opened):
         advice = f"{remedy}; more slots (synth.max_slots) would not help"
     else:

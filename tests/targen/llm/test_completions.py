@@ -1,6 +1,7 @@
 """What in a completion is an answer, and what is a call that the server did not finish."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 
 from targen.generate import generate
 from targen.llm.completions import answer_from_completion
-from targen.llm.messages import Answer, read_object
+from targen.llm.messages import Answer, Request, read_object
+from targen.llm.registry import Backend
 from targen.runtime.errors import RowError, UserError
 from tests.support.commands import lines, reply, settings
 from tests.support.fake_model import FakeModel
-from tests.support.faulty_server import completion, run, step_of
+from tests.support.faulty_server import completion, overrides, run, step_of
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,32 @@ def test_an_existing_run_asks_again_what_was_recorded_without_an_answer(
     recorded = ("generator=recorded", "generator.model=fake", f"generator.path={tmp_path / 'calls'}", "task=rte")
     small = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=6", "synth.learnability_rows=0")
     generate(settings(*recorded, *small, f"run.dir={tmp_path / 'replayed'}"))
+
+
+class Aborting:
+    """A backend that breaks off all it is asked."""
+
+    window = 4
+
+    def __init__(self) -> None:
+        self._submitted: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        self._submitted.append(request)
+
+    def collect(self) -> Iterator[Answer]:
+        while self._submitted:
+            yield Answer(self._submitted.pop().id, '{"contexts": ["a', "abort", {}, "m")
+
+    def close(self) -> None:
+        pass
+
+
+def test_no_backend_records_what_it_broke_off(tmp_path: Path, serve) -> None:
+    chosen = overrides(tmp_path, serve(FakeModel()))
+    with pytest.raises(UserError, match=r"1 calls got no answer \(finish_reason 'abort' x 1\)"):
+        generate(settings(*chosen), Backend(lambda inputs: Aborting()))
+    assert lines(tmp_path / "calls" / "rte.jsonl") == []
 
 
 def test_an_outage_that_outlasts_the_retries_leaves_nothing_behind(tmp_path: Path, serve, good) -> None:
