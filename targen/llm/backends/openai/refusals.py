@@ -45,7 +45,7 @@ def _why_all(server: Generator, request: Request, refused: RefusedError) -> str:
     if refused.finish_reason in NO_ROOM:
         return (
             f"synth.sampling.{request.step}.max_tokens: got {request.body['max_tokens']}, which {server.base_url} refuses even "
-            f"with a short prompt ({refused}), expected room for it in the model's context. Lower it, or serve the model with "
-            "a longer context."
+            f"with a short prompt ({refused}), expected room for it in the model's context. Lower it, in another "
+            "run.dir, or serve the model with a longer context."
         )
     return f"generator.base_url: {server.base_url} answers {refused}{refused.if_all}"
