@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -97,66 +98,66 @@ def make_request(
     return Request(f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema)
 
 
-def answer_from_completion(id: str, completion: Json) -> Answer:
-    """The answer in the body of an OpenAI chat completion. Raises: ValueError if there is none."""
-    try:
-        choice = completion["choices"][0]
-        text, finish_reason = _said(choice["message"], str(choice.get("finish_reason") or ""))
-        return Answer(id, text, finish_reason, _counts(completion.get("usage")), str(completion.get("model") or ""))
-    except (KeyError, IndexError, TypeError, AttributeError) as err:
-        raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
-
-
-def _said(message: Json, finish_reason: str) -> tuple[str, str]:
-    """Text and finish_reason of a message; a refusal becomes its text, with the finish_reason "refusal"."""
-    content, refused = message.get("content") or "", str(message.get("refusal") or "")
-    if isinstance(content, list):
-        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-        content = "".join(str(part.get("text") or "") for part in parts)
-        refused = refused or "".join(str(part.get("refusal") or "") for part in parts)
-    elif not isinstance(content, str):
-        content = json.dumps(content)
-    if refused and not content:
-        return refused, "refusal"
-    if not content and (message.get("tool_calls") or message.get("function_call")):
-        return "", "tool_calls"
-    return content, finish_reason
-
-
-def _counts(usage: Any) -> dict[str, int]:
-    """Tokens as the server counts them; values that are not counts are left out."""
-    counts = {}
-    for name in ("prompt_tokens", "completion_tokens") if isinstance(usage, dict) else ():
-        try:
-            count = int(usage[name])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue
-        if 0 <= count < MOST_TOKENS:
-            counts[name] = count
-    return counts
-
-
-MOST_TOKENS = 10**12  # of one call; a larger number is not a count
-REFUSALS = {
-    "content_filter": "content_filter",
-    "context_length_exceeded": "context_length",
-}  # error code -> finish_reason
-UNUSABLE = {
-    "length": "answer was cut at max_tokens",
-    "content_filter": "answer was withheld by the provider's content filter",
-    "context_length": "prompt is longer than the model's context",
+SHOWN = 80  # characters of a text that stands in a message
+ANY_REASON = "request_refused"  # finish_reason of a refusal without a reason that is known
+NOT_FINISHED = re.compile(
+    r"error|abort|cancel|time.?out|resource|overload|fail|interrupt|unavailable|network|\b(un)?load\b", re.IGNORECASE
+)  # finish_reasons of a call that broke off, in the words of several servers
+CUT = "answer was cut at max_tokens"
+WITHHELD = "answer was withheld by the provider's content filter"
+TOO_LONG = "prompt is longer than the model's context"
+ONLY_THOUGHTS = "model only thought (reasoning_content) and wrote no answer"
+THOUGHTS_CUT = "model thought (reasoning_content) until it was cut at max_tokens"
+NO_ROOM = "prompt and max_tokens do not fit into the model's context"
+UNUSABLE = {  # finish_reason -> why nothing is read from the answer
+    "length": CUT,
+    "max_tokens": CUT,
+    "model_length": CUT,
+    "model_context_window_exceeded": CUT,
+    "content_filter": WITHHELD,
+    "safety": WITHHELD,
+    "recitation": WITHHELD,
+    "blocklist": WITHHELD,
+    "prohibited_content": WITHHELD,
+    "sensitive": WITHHELD,
+    "error_toxic": WITHHELD,
+    "context_length": TOO_LONG,
+    "no_room": NO_ROOM,
+    "reasoning": ONLY_THOUGHTS,
+    "reasoning_length": THOUGHTS_CUT,
+    "blank": "answer is empty",
+    "invalid_json": "server could not make the answer fit the schema",
+    ANY_REASON: "server refuses this request",
     "refusal": "model refused to answer",
     "tool_calls": "answer is a tool call",
     "function_call": "answer is a tool call",
 }
+_MORE_ROOM = "Serve the model with a longer context, or lower synth.sampling.*.max_tokens"
+_THINK_LESS = (
+    "Switch its thinking off (generator.chat_template_kwargs={enable_thinking: false} for many models), start the server "
+    "without a reasoning parser, or raise synth.sampling.*.max_tokens"
+)
+REMEDIES: Mapping[str | None, str] = {  # for a reason that most answers of a run share; None: any other
+    None: "Take a better model or prompt",
+    CUT: "Raise synth.sampling.*.max_tokens, or switch the model's thinking off",
+    ONLY_THOUGHTS: _THINK_LESS,
+    THOUGHTS_CUT: _THINK_LESS,
+    TOO_LONG: _MORE_ROOM,
+    NO_ROOM: _MORE_ROOM,
+}
 
 
-def refusal(id: str, error: Json, model: str) -> Answer | None:
-    """The answer that an error stands for if the same prompt can only give the same error again, else None."""
-    code = str(error.get("code") or error.get("type") or "")
-    if "maximum context length" in str(error.get("message")):  # vLLM has no code for it
-        code = "context_length_exceeded"
-    return Answer(id, "", REFUSALS[code], {}, model) if code in REFUSALS else None
+def why_unfinished(answer: Answer) -> str | None:
+    """Why an answer is none, because the server broke off; None if it is one. Such answers are asked for again."""
+    reason = answer.finish_reason
+    if reason.lower() not in UNUSABLE and (NOT_FINISHED.search(reason) or not (reason or answer.text)):
+        return f"finish_reason {reason[:80]!r}"
+    return None
+
+
+def shortened(text: str) -> str:
+    """A shortened text in quotes, on one line of ASCII."""
+    return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
 
 def read_object(answer: Answer, schema: Json) -> Json:
@@ -165,8 +166,8 @@ def read_object(answer: Answer, schema: Json) -> Json:
     The object may stand in prose, in a code fence or after a `<think>` part. Callers share it and must not change it.
     Raises: RowError with the reason if there is none.
     """
-    if answer.finish_reason in UNUSABLE:
-        raise RowError(UNUSABLE[answer.finish_reason])
+    if (why := UNUSABLE.get(answer.finish_reason.lower())) is not None:
+        raise RowError(f"{why}: {answer.text}" if answer.finish_reason == ANY_REASON else why)
     if not answer.text.strip():
         raise RowError("answer is empty")
     return _fitting(answer.text, answer.finish_reason == "stop", json.dumps(schema))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.messages import LLM, Answer, Failure, Request, why_unfinished
 from targen.runtime.errors import UserError
 from targen.runtime.signals import raise_if_stopped
 
@@ -157,6 +157,8 @@ class Engine:
     def _take_answers(self) -> None:
         for outcome in self.llm.collect():
             request, waiters = self._waiters.pop(outcome.id)
+            if isinstance(outcome, Answer) and (why := why_unfinished(outcome)) is not None:
+                outcome = Failure(outcome.id, why)
             if isinstance(outcome, Answer):
                 self.calls.put(request, outcome)
                 self._observe_once(request, outcome, True)

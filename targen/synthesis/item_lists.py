@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from targen.llm.messages import Answer, read_object
+from targen.llm.messages import REMEDIES, Answer, read_object, shortened
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
@@ -84,6 +84,7 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
     """
     distinct = DistinctItems(spec.near_copy)
     items = distinct.items
+    unread: list[Reject] = []
     rounds = math.ceil(spec.size / spec.per_call) + FURTHER_ROUNDS
     for number in range(rounds):
         count = min(spec.per_call, spec.size - len(items))
@@ -97,12 +98,10 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
                 distinct.add(item)
         except RowError as err:
             seed = InstanceSeed({}, "", (answer.id,))
-            rejects.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+            unread.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+            rejects.append(unread[-1])
     if not items:
-        raise UserError(
-            f"{recipe.task.name}: got no readable {spec.name} in {rounds} answers of {recipe.model}, expected {spec.size}. "
-            f"Look at the answers in calls/{recipe.task.name}.jsonl of the run, then use another model and run.dir."
-        )
+        raise UserError(_why_empty(recipe, spec, rounds, unread))
     if len(items) < spec.size:
         log.warning(
             "generate: %s: got %d different items for %s from %d answers, expected %d. The rows will be less varied. For "
@@ -110,6 +109,20 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
             *(recipe.task.name, len(items), spec.name, rounds, spec.size),
         )
     return items
+
+
+def _why_empty(recipe: Recipe, spec: ListSpec, rounds: int, unread: list[Reject]) -> str:
+    """What the user reads if no answer held an item: the most frequent reason, with an example."""
+    name, why, remedy = recipe.task.name, "they hold none", REMEDIES[None]
+    if unread:
+        ((reason, count),) = Counter(reject.reason for reject in unread).most_common(1)
+        text = next(reject.text for reject in unread if reject.reason == reason)
+        why = f"{count} x {reason}, such as {shortened(text)}" if text else f"{count} x {reason}"
+        remedy = REMEDIES.get(reason, remedy)
+    return (
+        f"{name}: got no readable {spec.name} in {rounds} answers of {recipe.model} ({why}), expected {spec.size}. {remedy}, "
+        f"in another run.dir. All answers are in calls/{name}.jsonl of this one."
+    )
 
 
 def _shown(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from targen.data.contamination import EvaluationRows
+from targen.llm.messages import REMEDIES
 from targen.runtime.errors import UserError
 from targen.synthesis.candidate_store import (
     CandidateStore,
@@ -134,9 +135,12 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
 def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     """Whether a label cell has had its slots, or so many without a single instance that more are not worth their calls."""
+    return _has_none(state, cell, lacking, opened) or opened + lacking > state.quotas[cell] * state.recipe.max_slots
+
+
+def _has_none(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     quota = state.quotas[cell]
-    none_yet = lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
-    return none_yet or opened + lacking > quota * state.recipe.max_slots
+    return lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
 
 
 def first_slots(recipe: Recipe, size: int) -> list[Slot]:
@@ -210,9 +214,15 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     if flips := sum(draft.flipped for slot, draft in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    commonest = next(iter(reasons.most_common(1)), ("", 0))[0].partition(": ")[2]
+    remedy = f"{REMEDIES.get(commonest, REMEDIES[None])}, in another run.dir"
+    if _has_none(state, cell, quota - have, opened):
+        advice = f"{remedy}; more slots (synth.max_slots) would not help"
+    else:
+        advice = f"Raise synth.max_slots to continue. Or: {remedy[0].lower()}{remedy[1:]}"
     return (
         f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {quota}, after {opened} slots ({why}). All "
-        "answers are kept: raise synth.max_slots to continue, or take a better model or prompt and another run.dir."
+        f"answers are kept. {advice}."
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from targen.config.settings import Settings
 from targen.llm.call_log import answer_of, call_files
-from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.messages import LLM, Answer, Failure, Request, why_unfinished
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import read_jsonl
@@ -33,7 +33,8 @@ class Recorded:
             for path in paths:
                 for number, record in read_jsonl(path):
                     answer = answer_of(record, f"{path}:{number}")
-                    self._answers.setdefault(answer.id, answer)
+                    if why_unfinished(answer) is None:
+                        self._answers.setdefault(answer.id, answer)
 
     def submit(self, request: Request) -> None:
         """Adds a request to those that `collect` answers."""

@@ -69,7 +69,8 @@ def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> 
 
 def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_slots"
+        UserError,
+        match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*more slots \(synth.max_slots\) would not help",
     ):
         by_batch(tmp_path, FakeModel(flip_rate=1.0), "task=rte")
     with pytest.raises(UserError, match="got no readable context"):

@@ -15,8 +15,11 @@ from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Server, ServerPool
-from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError, outcome_of, said
+from targen.llm.backends.openai.refusals import judged
+from targen.llm.backends.openai.replies import FatalError, RefusedError, Reply, RetryableError, outcome_of
+from targen.llm.backends.openai.unreachable import why_unreachable
 from targen.llm.messages import Answer, Failure, Request
+from targen.llm.server_errors import said
 from targen.runtime.errors import UserError
 from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
@@ -151,21 +154,17 @@ class OpenAIServer:
                 return done
             except RetryableError as err:
                 reason, expensive, last = str(err), expensive + err.expensive, err.server
-                if err.unreachable and not self._pool.reached and attempt + 1 >= self._first_tries:
-                    raise FatalError(self._nobody(err.unreachable)) from None
+                if err.hopeless and not self._pool.reached and attempt + 1 >= self._first_tries:
+                    where = ", ".join(server.base_url for server in self._pool.servers)
+                    raise FatalError(f"generator.base_url: got {where}, {err.hopeless}") from None
                 if expensive == MOST_EXPENSIVE_TRIES or attempt == self._settings.max_retries:
+                    if err.instead is not None:
+                        return err.instead
                     reason += f", after {attempt} retries"
                     break
                 if not (err.lost and self._pool.choose(self._loop.time(), last) is not last):
                     await self._rest(pause(self._settings.retry_pause, attempt, err.after))
         return Failure(request.id, reason)
-
-    def _nobody(self, why: str) -> str:
-        where = ", ".join(server.base_url for server in self._pool.servers)
-        return (
-            f"generator.base_url: got {where}, where no server answers ({why}), expected an OpenAI-compatible server. Start it, "
-            "or correct the address."
-        )
 
     async def _wait_for_probe(self, server: Server) -> None:
         server.unprobed += 1
@@ -184,15 +183,20 @@ class OpenAIServer:
             if self._ending.is_set():
                 return None
             if (better := self._pool.better(server, self._loop.time())) is None:
-                done = await server.structured.ask(request, partial(self._post, server))
+                ask, answers = partial(server.structured.ask, post=partial(self._post, server)), server.answers
+                try:
+                    done = await ask(request)
+                except RefusedError as err:
+                    return await judged(server.settings, request, err, server.answers > answers, ask)
                 refused = False
                 if isinstance(done, Answer):
+                    server.answers += 1
                     self._check_model(server, done)
                 return done
         except RetryableError as err:
             refused, err.server = err.overloaded, server
             if err.lost:
-                server.lose(self._loop.time(), err.unreachable or str(err), self._pool.alone)
+                server.lose(self._loop.time(), str(err), self._pool.alone)
             self._say(server, str(err))
             raise
         finally:
@@ -215,15 +219,18 @@ class OpenAIServer:
             async with asyncio.timeout(seconds):
                 await self._ending.wait()
 
-    async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
-        """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused; UserError if the run is no longer ours."""
+    async def _post(self, server: Server, id: str, payload: str) -> Answer:
+        """The answer to one POST.
+
+        Raises: RetryableError, RefusedError, FatalError, SchemaRefused; UserError if another process took the run over.
+        """
         raise_if_lost()
         try:
             async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
                 reply = Reply(response.status, response.headers, await _text(response, self._limits.reply_bytes))
         except aiohttp.ClientConnectorError as err:
-            why = said(str(getattr(err, "os_error", None) or err), self._key)
-            raise RetryableError(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
+            why, hopeless = why_unreachable(err)
+            raise RetryableError(said(why, self._key), overloaded=True, hopeless=hopeless, lost=True) from None
         except TimeoutError:
             limit = self._settings.timeout
             raise RetryableError(

@@ -23,6 +23,7 @@ class Server:
         self.pace = Pace(settings.concurrency)
         self.structured = StructuredOutputs(base_url, settings.model, canary)
         self.reached = False
+        self.answers = 0  # to requests of the run
         self.unprobed = 0  # calls sent before the probe was answered
         self.load = 0  # calls assigned to it that have not ended
         self.away_until = 0.0  # on the loop's clock
