@@ -19,7 +19,7 @@ from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Interval
 from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, interval, kinds, scores
 
-STANDARD_ERRORS = 1.96  # on each side of a 95 % interval
+STANDARD_ERRORS = 1.959964  # on each side of a 95 % interval
 UNSEEN = STANDARD_ERRORS**2  # units that a sample may lack
 
 

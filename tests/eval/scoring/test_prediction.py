@@ -29,6 +29,7 @@ from train.families.text import EncodedContinuation
 from train.grid.cells import cells
 from train.grid.encoding import demonstrations, encode_for_prediction
 from train.inference.batching import ItemSize, length_batches
+from train.inference.generation import Written
 from train.inference.ranking import log_likelihoods
 from train.models.loading import Loaded, Loading
 from train.run import train
@@ -167,7 +168,8 @@ def test_the_likeliest_token_is_written_again_and_again(family: str, tiny: dict[
     loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS["cb"], examples_of("cb")[:5], 900)
     ids = [greedy(family, loaded, one.prompt, 8) for one in encoded]
-    wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    texts = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    wanted = {place: Written(text, cut=len(ids[place]) == 8) for place, text in enumerate(texts)}
     assert dict(module.generate(loaded, encoded, 2, 8)) == wanted
     usual = loaded.model.generation_config
     own = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
@@ -189,7 +191,9 @@ def test_a_decoder_stops_at_the_end_of_the_line(tiny: dict[str, Loaded]) -> None
     with torch.no_grad():
         rows[both] = rows[both.flip(0)]  # the model now writes a line end where it wrote this token
     try:
-        assert dict(decoder.generate(loaded, encoded, 1, 6)) == {0: loaded.tokenizer.decode(ids[:place]) + "\n"}
+        assert dict(decoder.generate(loaded, encoded, 1, 6)) == {
+            0: Written(loaded.tokenizer.decode(ids[:place]) + "\n", cut=False)
+        }
     finally:
         with torch.no_grad():
             rows[both] = rows[both.flip(0)]
@@ -203,7 +207,7 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
     encoded = [EncodedContinuation([word] * count, ([1, 0],), 0) for count in (1022, 1018, 40)]
     alone = {place: next(decoder.generate(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
     assert dict(decoder.generate(loaded, encoded, 3, 8)) == alone
-    assert len(loaded.tokenizer(alone[0])["input_ids"]) <= 2
+    assert len(loaded.tokenizer(alone[0].text)["input_ids"]) <= 2
 
 
 def test_what_cannot_be_read_is_wrong_and_counted(tmp_path: Path) -> None:
@@ -585,4 +589,4 @@ def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention:
         assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
     ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
     wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
-    assert dict(seq2seq.generate(loaded, encoded, 3, 5)) == wanted
+    assert {place: written.text for place, written in seq2seq.generate(loaded, encoded, 3, 5)} == wanted
