@@ -132,8 +132,8 @@ class CellTrainer(WeightedLossTrainer):
             precision = self._job.settings.train.precision
             more = "" if precision == "fp32" else ", or set train.precision=fp32"
             raise UserError(
-                f"train: the loss is {loss.item()} at step {self.state.global_step + 1} with train.precision={precision}, on the rows "
-                f"with idx {ids}. {advice}{more}."
+                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids} "
+                f"(train.precision={precision}). {advice}{more}."
             )
         return loss
 

@@ -210,7 +210,7 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
     assert len(loaded.tokenizer(alone[0].text)["input_ids"]) <= 2
 
 
-def test_what_cannot_be_read_is_wrong_and_counted(tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_is_cut_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written = ["eval.scoring=generate", "eval.max_new_tokens=3", "eval.max_rows=4"]
     run = small_run(tmp_path, *AS_IT_IS, *written, tasks=("cb", "record"))
     evaluate(run)
@@ -218,11 +218,13 @@ def test_what_cannot_be_read_is_wrong_and_counted(tmp_path: Path) -> None:
     assert len(rows) == 4
     for row in rows.values():
         assert (row["scoring"], row["shots"], row["arm"], row["train_rows"]) == ("generate", 0, "none", None)
-    assert rows["cb", "accuracy"] | {"value": 0.0, "unparsed": 4, "n": 4} == rows["cb", "accuracy"]
+    assert rows["cb", "accuracy"] | {"value": 0.0, "unparsed": 4, "cut_answers": 4, "n": 4} == rows["cb", "accuracy"]
     for cell in cells(run):
         for line in lines(run.paths.predictions(cell.name)):
             assert line["scores"] == {}
+            assert line["cut"] is True
             assert line["prediction"] == (None if cell.task == "cb" else line["text"].strip() or None)
+    assert "4 of 4 answers of cb did not end within eval.max_new_tokens=3" in caplog.text
 
 
 def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
     evaluate(run)
     (row,) = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
     assert row["value"] >= 0.9
-    assert row["unparsed"] == 0
+    assert (row["unparsed"], row["cut_answers"]) == (0, 0)
     predictions = lines(run.paths.predictions(cells(run)[0].name))
     assert {line["text"].strip() for line in predictions} <= {"true", "false", "neither"}
     assert {line["prediction"] for line in predictions} <= {"entailment", "contradiction", "neutral"}
