@@ -54,6 +54,7 @@ class Score:
     harness: str | None = None
     task_version: str | float | None = None
     stderr: float | None = None
+    cut_answers: Count = 0  # texts that reached eval.max_new_tokens, readable or not
     row: Json = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)  # file and line
 

@@ -8,6 +8,7 @@ STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)  # the text b
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+TrainingSeed = Annotated[int, Field(ge=0, lt=2**32)]  # numpy takes no larger one
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]

@@ -30,12 +30,17 @@ def lora_from(value: object) -> object:
     return {**LORA_DEFAULT, **default_alpha, **given}
 
 
+def file_name(name: str) -> str:
+    """A name that can be part of a file's: `google/tiny` is a folder and a file."""
+    return name.replace("/", "_")
+
+
 @checked_dataclass(frozen=True, config=STRICT)
 class Model:
     """The model that is finetuned: pretrained weights (`path`), or new weights of given sizes (`config`)."""
 
     name: str
-    """Name of the model in cells, tables and figures."""
+    """Name of the model in cells, tables and figures; a slash becomes _."""
     family: Name
     """encoder, seq2seq or decoder: a family of train/families/."""
     path: str | None
@@ -54,6 +59,11 @@ class Model:
     """true: load pickled weights, which can run code, if the repository has no safetensors."""
     remote_code: bool = False
     """true: run code from the model's repository."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_part_of_file_names(cls, name: str) -> str:
+        return file_name(name)
 
     @property
     def has_head(self) -> bool:
