@@ -44,7 +44,7 @@ class Batch:
 
     def _read_file(self, path: Path, known: Set[str]) -> None:
         count, strange, first = 0, 0, ""
-        for number, line in read_jsonl(path):
+        for number, line in read_jsonl(path, halves=True):
             count += 1
             if not self._read(line, known):
                 strange += 1
