@@ -15,7 +15,7 @@ from eval.analysis.summary import document, markdown, values
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import StopRequest
 from targen.tasks.task import Task
 
@@ -30,7 +30,7 @@ def check(settings: Settings) -> None:
         embedder_of(settings.analysis.embedder)
     if "fidelity" in settings.analysis.parts:
         check_cues(settings.tasks.values())
-    models = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    models = [path.stem for path in visible(CONF / "model", "*.yaml")]
     if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(
             f"analysis.model: got {settings.analysis.model!r}, expected a file of conf/model/. "

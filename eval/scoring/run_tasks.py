@@ -12,7 +12,7 @@ from targen.config.group_files import task_from_file
 from targen.config.validation import check
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
 
@@ -26,7 +26,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     Raises: UserError if the file is damaged, or a task in it does not match this version.
     """
     if not config.is_file():
-        packaged = {path.stem for path in (CONF / "task").glob("*.yaml")}
+        packaged = {path.stem for path in visible(CONF / "task", "*.yaml")}
         return {name: task_from_file(name) for name in dict.fromkeys(scored) if name in packaged}
     specs = _read(config).get("tasks")
     if not isinstance(specs, dict):
@@ -45,7 +45,7 @@ def _read(config: Path) -> Json:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         values = yaml.load(config.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, ValueError, yaml.YAMLError) as err:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         reason = " ".join(str(err).split())
         raise UserError(f"{config}: cannot be read ({reason}). Repair it, or leave the run out.") from None
     if not isinstance(values, dict):

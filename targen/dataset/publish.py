@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from targen.runtime.errors import UserError
-from targen.runtime.paths import RunPaths
+from targen.runtime.paths import RunPaths, visible
 
 PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
 REJECTS = "rejects.jsonl"
@@ -22,7 +22,7 @@ def check_repository(name: str) -> None:
 def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
     """Files by their names in the repository: the card, and the files of every task. Raises: UserError if one is missing."""
     folder = paths.card.parent
-    tasks = sorted(path for path in folder.glob("*") if path.is_dir())
+    tasks = [path for path in visible(folder, "*") if path.is_dir()]
     if not tasks or not paths.card.is_file():
         missing = paths.card if tasks else folder
         raise UserError(

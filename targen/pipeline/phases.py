@@ -21,7 +21,7 @@ from targen.config.settings import Phase, Settings
 from targen.data.original import eval_split, leaderboard_split
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
 from targen.runtime.jsonl import Json, write_text
-from targen.runtime.paths import CONF, PROJECT
+from targen.runtime.paths import CONF, PROJECT, visible
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import phase_environment, run_subprocess
 
@@ -63,9 +63,9 @@ def _checked_phases(settings: Settings) -> list[Phase]:
     """Training if it may refuse existing models; evaluation if a task has a metric that no packaged task has."""
     phases: list[Phase] = []
     models = settings.paths.root / "models"
-    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):
+    if visible(models, "*/done.json") or visible(models, "*/checkpoint-*"):
         phases.append("train")
-    packaged = (task_from_file(path.stem) for path in (CONF / "task").glob("*.yaml"))
+    packaged = (task_from_file(path.stem) for path in visible(CONF / "task", "*.yaml"))
     metrics = {metric for task in settings.tasks.values() for metric in task.metrics}
     if "evaluate" in settings.phases and metrics - {metric for task in packaged for metric in task.metrics}:
         phases.append("evaluate")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, remedy, short
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ def check_unicode(value: Any, where: str) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as err:
         half = ord(err.object[err.start])
-        raise UserError(
-            f"{where}: got half a character (the lone surrogate \\u{half:04x}), expected whole ones. Write the whole character, "
-            "or remove it."
-        ) from None
+        got = f"half a character (the lone surrogate \\u{half:04x})"
+        if 0xDC80 <= half <= 0xDCFF:  # as Python reads them in arguments and names of files
+            got = f"the byte 0x{half - 0xDC00:x}, which is not UTF-8"
+        raise UserError(f"{where}: got {got}, expected whole characters. Write it in full, or remove it.") from None
 
 
 def without_halves(record: Json) -> Json:
@@ -124,9 +124,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as err:
-        raise UserError(
-            f"{path}: cannot be written ({err.strerror}). Free some space or repair it, then rerun the command."
-        ) from None
+        raise UserError(f"{short(path)}: cannot be written ({err.strerror}). {remedy(err)}") from None
     finally:
         with suppress(OSError):  # on a read-only disk not even what is missing can be removed
             temporary.unlink()
@@ -192,19 +190,22 @@ class AppendLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._size = self._mended_size()
         except OSError as err:
-            raise UserError(
-                f"{path}: cannot be opened for writing ({err.strerror}). Repair it, or choose a different run.dir."
-            ) from None
+            raise UserError(f"{short(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}") from None
+
+    def _mended_size(self) -> int:
+        """The size of the file after its incomplete last line, if it has one, was completed or cut off."""
         size = os.fstat(self._descriptor).st_size
-        self._size = self._whole_lines(size)
-        if self._size < size and _is_json(os.pread(self._descriptor, size - self._size, self._size)):
-            self._size = size + os.write(self._descriptor, b"\n")  # only its newline is missing
-        elif self._size < size:
+        whole = self._whole_lines(size)
+        if whole < size and _is_json(os.pread(self._descriptor, size - whole, whole)):
+            return size + os.write(self._descriptor, b"\n")  # only its newline is missing
+        if whole < size:
             log.warning(
-                "%s: an incomplete last line of %d bytes was cut off and will be redone", path, size - self._size
+                "%s: an incomplete last line of %d bytes was cut off and will be redone", self.path, size - whole
             )
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, whole)
+        return whole
 
     def _whole_lines(self, size: int) -> int:
         """Offset after the last complete line; the rest is incomplete."""

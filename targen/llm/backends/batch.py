@@ -13,10 +13,10 @@ from targen.llm.messages import LLM, Answer, Failure, Request, answer_from_compl
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines
-from targen.runtime.paths import CONF, RunPaths
+from targen.runtime.paths import CONF, RunPaths, visible
 
 log = logging.getLogger(__name__)
-TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
+TASK_NAMES = frozenset(path.stem for path in visible(CONF / "task", "*.yaml"))
 
 
 class AwaitingAnswers(Exception):
