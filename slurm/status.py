@@ -213,7 +213,7 @@ def status(root: Path) -> str:
     submitted = submissions(paths)
     if not submitted:
         raise UserError(
-            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={root}"
+            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={shlex.quote(str(root))}"
         )
     newest = submitted[-1]
     queue = scheduler.queue()

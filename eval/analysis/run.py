@@ -1,6 +1,7 @@
 """Runs the analyses of a run or of two folders, task by task, and writes their results."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
@@ -134,7 +135,8 @@ def _write_sheet(settings: Settings, pairs: list[SetPair]) -> None:
     sets = [(pair.task, pair.b) for pair in pairs]
     if write_sheet(path, sets, settings.analysis.sheet_rows, settings.seed):
         log.info(
-            "analyze: wrote %s for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s", path, path
+            "analyze: wrote %s for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s",
+            *(path, shlex.quote(str(path))),
         )
     else:
         log.info("analyze: %s exists and is left unchanged; remove it to get a new one", path)

@@ -1,6 +1,7 @@
 """Publishes the data set of a run on the Hugging Face Hub: selects the files, checks them for keys, uploads them."""
 
 import re
+import shlex
 from pathlib import Path
 
 from targen.runtime.errors import UserError
@@ -26,7 +27,7 @@ def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
     if not tasks or not paths.card.is_file():
         missing = paths.card if tasks else folder
         raise UserError(
-            f"{missing}: missing, expected the data set of a run. First run python -m targen.generate run.dir={paths.root}."
+            f"{missing}: missing, expected the data set of a run. First run python -m targen.generate run.dir={shlex.quote(str(paths.root))}."
         )
     names = (*PUBLISHED, *([REJECTS] if with_rejects else []))
     files = {"README.md": paths.card} | {f"{task.name}/{name}": task / name for task in tasks for name in names}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from targen.runtime.errors import UserError, did_you_mean, disk_error
+from targen.runtime.errors import UserError, did_you_mean, disk_error, short
 from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import Stopped
 
@@ -174,7 +174,7 @@ def _one_line(err: Exception) -> str:
     if isinstance(err, OverrideParseException):
         reason = " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'")
         return (
-            f"{err.override}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
+            f"{short(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
             "with spaces or brackets: 'key=\"...\"'."
         )
     key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(

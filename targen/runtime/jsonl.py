@@ -54,10 +54,11 @@ def check_unicode(value: Any, where: str) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as err:
         half = ord(err.object[err.start])
-        got = f"half a character (the lone surrogate \\u{half:04x})"
-        if 0xDC80 <= half <= 0xDCFF:  # as Python reads them in arguments and names of files
-            got = f"the byte 0x{half - 0xDC00:x}, which is not UTF-8"
-        raise UserError(f"{where}: got {got}, expected whole characters. Write it in full, or remove it.") from None
+        byte = f"; in an argument, the byte 0x{half - 0xDC00:x} that is not UTF-8" if 0xDC80 <= half <= 0xDCFF else ""
+        raise UserError(
+            f"{where}: got half a character (the lone surrogate \\u{half:04x}{byte}), expected whole ones. Write it in full, or "
+            "remove it."
+        ) from None
 
 
 def without_halves(record: Json) -> Json:
