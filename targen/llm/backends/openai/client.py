@@ -238,7 +238,7 @@ class OpenAIServer:
 
     def close(self) -> None:
         """Cancels the calls under way and closes the connections."""
-        self._loop.set_exception_handler(lambda loop, context: None)  # after Ctrl-C it would report every broken-off task
+        self._loop.set_exception_handler(lambda *_: None)  # after Ctrl-C it would report every call that broke off
         running = asyncio.all_tasks(self._loop)  # also one that Ctrl-C left waiting for news
         for task in running:
             task.cancel()
