@@ -1,6 +1,8 @@
 """The tasks of a run, as its own config.yaml specifies them."""
 
+import re
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +13,7 @@ from eval.scoring.metrics import check_metrics
 from targen.config.group_files import task_from_file
 from targen.config.validation import check
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json
+from targen.runtime.jsonl import MOST_NESTED, Json
 from targen.runtime.paths import CONF, visible
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
@@ -44,7 +46,11 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
 def _read(config: Path) -> Json:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        values = yaml.load(config.read_text(encoding="utf-8"), Loader=loader)
+        text = config.read_text(encoding="utf-8")
+        depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+        if max(depths, default=0) > MOST_NESTED:  # the C parser overflows its stack, which ends the process
+            raise ValueError(f"nested more than {MOST_NESTED} deep")
+        values = yaml.load(text, Loader=loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         reason = " ".join(str(err).split())
         raise UserError(f"{config}: cannot be read ({reason}). Repair it, or leave the run out.") from None
