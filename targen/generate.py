@@ -6,6 +6,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from targen.llm.messages import LLM, Answer, Request, schema_problem
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json, read_jsonl, without_halves
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
 from targen.runtime.signals import StopRequest
@@ -237,10 +238,15 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
     schema = file_seed_schema(task)
     by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
-    for number, line in read_jsonl(path):
+    mended: list[int] = []
+    for number, given in read_jsonl(path, halves=True):
+        if (line := without_halves(given)) != given:
+            mended.append(number)
         if (problem := schema_problem(line, schema)) is not None:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
         by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
+    if mended:
+        _tell_mended(path, mended[0], len(mended))
     groups = []
     for group in seed_groups(task.label_cells, keys):
         variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
@@ -250,6 +256,13 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
             )
         groups.append(tuple(by_variant[variant]))
     return tuple(groups)
+
+
+@cache
+def _tell_mended(path: Path, first: int, count: int) -> None:
+    """Says once that seeds are used without half characters, as in passages that were cut in the middle of an emoji."""
+    more = f" and {count - 1} more lines hold" if count > 1 else " holds"
+    log.warning("generate: %s:%d%s half a character (a lone surrogate), which is left out", path, first, more)
 
 
 class _Usage:

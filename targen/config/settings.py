@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.arms import ArmName
 from targen.config.groups.analysis import Analysis
-from targen.config.groups.bounds import STRICT, TrainingSeed
+from targen.config.groups.bounds import STRICT, PathText, TrainingSeed
 from targen.config.groups.cluster import Cluster
 from targen.config.groups.data import Data
 from targen.config.groups.evaluation import Evaluation
@@ -27,7 +27,7 @@ Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 class RunDir:
     """Where the run writes."""
 
-    dir: str
+    dir: PathText
     """Folder that holds everything of the run."""
 
 

@@ -165,7 +165,7 @@ def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
             try:
                 record = json.loads(line)
                 id, step = str(record["id"]), str(record["step"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
             calls[step] += 1
             if (match := _SLOT_CALL.search(id)) is not None:
@@ -182,6 +182,6 @@ def _done(run: RunPaths, task: str, size: int) -> bool:
     folder = run.synthetic(task)
     try:
         rows = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return bool(rows == size and (folder / "train.jsonl").is_file())

@@ -12,6 +12,7 @@ from typing import Any
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
+from targen.runtime.paths import visible
 from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _train_split(name: str, config: str) -> Any:
         tables, revision = f"{config}/train/*.parquet", "refs/convert/parquet"
         try:
             folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=tables)
-            return Dataset.from_parquet([str(path) for path in sorted(Path(folder).glob(tables))])
+            return Dataset.from_parquet([str(path) for path in visible(Path(folder), tables)])
         except Exception:
             raise err from None
 

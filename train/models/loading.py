@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from targen.config.groups.training import Model, Precision, Train
 from targen.runtime.errors import UserError
 from targen.runtime.packages import in_package
+from targen.runtime.paths import visible
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.weight_files import check_readable, from_files
 
@@ -192,8 +193,8 @@ def resolve(model: Model) -> str:
         _check_sum(path, model.sha256)
     folder = Path(path)
     check_readable(folder)
-    if folder.is_dir() and not list(folder.glob("*.safetensors")):
-        if not list(folder.glob("pytorch_model*.bin")):
+    if folder.is_dir() and not visible(folder, "*.safetensors"):
+        if not visible(folder, "pytorch_model*.bin"):
             raise UserError(f"model.path: {path} has no weights, expected model.safetensors. Check the path.")
         if not model.pickle:
             raise UserError(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, PathText, Positive
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
@@ -44,7 +44,7 @@ class Generator:
     """What answers: a module or folder of targen/llm/backends/."""
     model: Name
     """Name of the model, as the backend knows it; part of the identity of each call."""
-    path: str | None = None
+    path: PathText | None = None
     """vllm, transformers: local folder of the model, null: from the Hub by `model`. recorded: folder with <task>.jsonl files,
     null: the recording that comes with this project."""
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""
@@ -63,7 +63,7 @@ class Generator:
     """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl and so on."""
     max_bytes: Count = 200_000_000
     """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
-    chat_template: str | None = None
+    chat_template: PathText | None = None
     """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3; to a server they go in each body."""
@@ -118,7 +118,7 @@ class Synth:
     """Instance seeds asked for in one call."""
     seed_source: Literal["llm", "file"]
     """llm, or file: instance seeds from <seed_dir>/<task>.jsonl, one object with the seed's fields per line."""
-    seed_dir: str | None
+    seed_dir: PathText | None
     """Folder of seed_source=file."""
     self_correct: Literal["off", "paper", "drop", "vote"]
     """off; paper: the corrected label is final; drop: rows whose label changed are dropped; vote: the majority of several

@@ -156,6 +156,16 @@ SHARDS = (
     ),
 )
 
+RUN = (
+    Rule(
+        "run.dir",
+        lambda s: not s.run.dir.strip(),
+        got="{run.dir!r}",
+        expected="a folder",
+        what_to_do="Name one, or leave it out: then it is outputs/{name}.",
+    ),
+)
+
 DATA = (
     Rule(
         "data.dir",

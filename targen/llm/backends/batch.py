@@ -16,11 +16,11 @@ from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines
-from targen.runtime.paths import CONF, RunPaths
+from targen.runtime.paths import CONF, RunPaths, visible
 
 log = logging.getLogger(__name__)
 FEW = 5  # lines of one start that may be refused for an unknown reason although no other line was answered
-TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
+TASK_NAMES = frozenset(path.stem for path in visible(CONF / "task", "*.yaml"))
 
 
 class AwaitingAnswers(Exception):
@@ -50,7 +50,7 @@ class Batch:
 
     def _read_file(self, path: Path, known: Set[str]) -> None:
         count, strange, first = 0, 0, ""
-        for number, line in read_jsonl(path):
+        for number, line in read_jsonl(path, halves=True):
             count += 1
             if not self._read(line, known):
                 strange += 1

@@ -31,7 +31,7 @@ class Recorded:
                     "Name a folder of recorded calls, or choose another generator."
                 )
             for path in paths:
-                for number, record in read_jsonl(path):
+                for number, record in read_jsonl(path, halves=True):
                     answer = answer_of(record, f"{path}:{number}")
                     if why_unfinished(answer) is None:
                         self._answers.setdefault(answer.id, answer)

@@ -131,6 +131,20 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
     assert all("instance_seed" not in call["step"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl"))
 
 
+def test_seeds_are_used_without_half_characters_and_their_line_is_named(tmp_path: Path, caplog) -> None:
+    (tmp_path / "rte.jsonl").write_text(
+        "".join(
+            f'{{"premise": "In {1900 + n} the mill burned down.{half}"}}\n'
+            for n, half in enumerate(["", "\\ud83d", "\\ude00"])
+        )
+    )
+    run = tmp_path / "run"
+    by_batch(run, FakeModel(), "task=rte", "synth.seed_source=file", f"synth.seed_dir={tmp_path}")
+    premises = {row["premise"] for row in lines(run / "synthetic" / "rte" / "train.jsonl")}
+    assert premises <= {f"In {1900 + n} the mill burned down." for n in range(3)}
+    assert caplog.text.count("rte.jsonl:2 and 1 more lines hold half a character") == 1
+
+
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
     model = FakeModel(error_rate=0.1, flip_rate=0.2)
     for concurrency in (1, 40):

@@ -255,7 +255,8 @@ class OpenAIServer:
 
     def close(self) -> None:
         """Cancels the calls under way and closes the connections."""
-        running = list(self._tasks)  # a copy: tasks leave the set as they end
+        self._loop.set_exception_handler(lambda *_: None)  # after Ctrl-C it would report every call that broke off
+        running = asyncio.all_tasks(self._loop)  # also one that Ctrl-C left waiting for news
         for task in running:
             task.cancel()
         if running:

@@ -70,7 +70,7 @@ class StructuredOutputs:
         self._warned = FORMAT in fit.drop  # whoever leaves it out knows
         self._warned_of_thoughts = False
         self._calls = AppendLog(record)
-        for number, line in read_jsonl(record):
+        for number, line in read_jsonl(record, halves=True):
             if line.get("id") == self._id and not self._known.is_set():
                 self._known.set()
                 self._conclude(answer_of(line, f"{record}:{number}"), line.get("adapted") or {})
