@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 from targen.data.contamination import EvaluationRows
@@ -17,7 +18,7 @@ from targen.synthesis.candidate_store import (
     seed_text,
 )
 from targen.synthesis.duplicates import find_repeats
-from targen.synthesis.engine import Workflow
+from targen.synthesis.engine import Detachable, Workflow
 from targen.synthesis.item_lists import write_lists
 from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
 from targen.synthesis.slots import Shard, Slot, interleaved
@@ -26,6 +27,9 @@ from targen.tasks.task import Task
 from targen.text.similarity import signature
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
+# Where batch files wait: attempts that are asked for before they are known to be needed, if they are this few of all slots,
+# and the most for one slot.
+AHEAD, MOST_AHEAD = 0.1, 2
 
 
 @dataclass
@@ -40,12 +44,21 @@ class Synthesis:
     item_lists: ItemLists = field(default_factory=dict)
     candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
     rejects: list[StoredReject] = field(default_factory=list)
-    attempts: Counter[Slot] = field(default_factory=Counter)
+    attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
+    awaited: dict[Slot, Candidate | None] = field(
+        default_factory=dict
+    )  # whose answers are; with what only step 4 lacks
+    supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
 
     @property
     def task(self) -> Task:
         """The task that is made."""
         return self.recipe.task
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts so far, each a candidate or a reject."""
+        return len(self.candidates) + sum(reject.slot is not None for reject in self.rejects)
 
     @property
     def quotas(self) -> list[int]:
@@ -111,17 +124,22 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
     ones that a larger size would have. A slot that repeats an earlier one continues with its next attempt.
+
+    Where batch files must be answered first, what waits for answers is supposed to succeed, so that all that is needed then
+    is asked in the same round. The engine ends such a start without a result; the next begins with what is known.
     """
     yield from write_item_lists(state)
     opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
     todo = first_slots(state.recipe, state.size)
     while True:
         yield from _fill(state, sorted(todo))
+        _suppose(state)
         if todo := _drop_repeats(state):
             continue
         selection = _select(state)
         short = _shortage(state, selection)
         if not any(short):
+            yield from _ask_ahead(state, sum(opened))
             return selection
         todo = []
         for cell, lacking in enumerate(short):
@@ -151,20 +169,50 @@ def _with_spare(recipe: Recipe, instances: int) -> int:
 
 def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
-    yield (_attempt(state, slot) for slot in slots)
+    yield Detachable(_attempt(state, slot) for slot in slots)
 
 
 def _attempt(state: Synthesis, slot: Slot) -> Workflow[None]:
-    while state.attempts[slot] < state.recipe.max_attempts:
-        made = yield from make_instance(state.recipe, state.item_lists, slot, state.attempts[slot])
-        state.attempts[slot] += 1
+    recipe = state.recipe
+    kept: InstanceSeed | None = None
+    while (attempt := state.attempts[slot]) < recipe.max_attempts:
+        state.awaited[slot] = None
+        written = partial(state.awaited.__setitem__, slot)
+        made = yield from make_instance(recipe, state.item_lists, slot, attempt, kept, written)
+        del state.awaited[slot]
+        kept = None
         if isinstance(made, Reject):
             state.refuse(made)
+            kept = recipe.kept_seed(made)
         elif (match := _contaminated(state, made)) is not None:
             state.refuse_candidate(made, "contamination", match)
         else:
             state.keep(made)
-            return
+            break
+        state.attempts[slot] = attempt + 1 if kept is not None else recipe.attempt_anew(attempt)
+    state.supposed.discard(slot)
+
+
+def _suppose(state: Synthesis) -> None:
+    """Supposes that the attempts which wait for answers succeed and keep their labels."""
+    for candidate in filter(None, state.awaited.values()):
+        state.keep(candidate)
+    state.supposed |= state.awaited.keys()
+    state.awaited.clear()
+
+
+def _ask_ahead(state: Synthesis, opened: int) -> Workflow[None]:
+    """The next attempts, too, of slots whose first one failed, where these slots are few: one after the other takes rounds."""
+    late = sorted(slot for slot in state.supposed if state.attempts[slot] > 0)
+    each = min(MOST_AHEAD, int(AHEAD * opened) // len(late)) if late else 0
+    further = []
+    for slot in late:
+        attempt = state.attempts[slot]
+        for _ in range(each):
+            attempt = state.recipe.attempt_anew(attempt)
+            if attempt < state.recipe.max_attempts:
+                further.append(make_instance(state.recipe, state.item_lists, slot, attempt))
+    yield Detachable(further)
 
 
 def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
@@ -181,6 +229,7 @@ def _drop_repeats(state: Synthesis) -> list[Slot]:
     repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
+        state.attempts[slot] = state.recipe.attempt_anew(state.candidates[slot].attempt)
         del state.candidates[slot]
     return list(repeats)
 
@@ -201,7 +250,8 @@ def _select(state: Synthesis) -> Selection:
 def _shortage(state: Synthesis, selection: Selection) -> list[int]:
     """Instances that each label cell lacks."""
     have = Counter(state.candidates[slot].cell for slot in selection.accepted)
-    return [quota - have[cell] for cell, quota in enumerate(state.quotas)]
+    have.update(slot.cell for slot in state.supposed - state.candidates.keys())
+    return [max(0, quota - have[cell]) for cell, quota in enumerate(state.quotas)]
 
 
 def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from targen.config.groups.generation import Generator
-from targen.llm.messages import LLM, Answer, Failure, Request, answer_from_completion, refusal
+from targen.llm.messages import LLM, Answer, AwaitingAnswers, Failure, Request, answer_from_completion, refusal
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines
@@ -17,10 +17,6 @@ from targen.runtime.paths import CONF, RunPaths
 
 log = logging.getLogger(__name__)
 TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
-
-
-class AwaitingAnswers(Exception):
-    """Every request that can be made so far is in the request files; the text says how to continue."""
 
 
 class Batch:
@@ -90,7 +86,8 @@ class Batch:
     def collect(self) -> Iterator[Answer | Failure]:
         """The answers that the response files hold; without any, the request files are written.
 
-        Raises: AwaitingAnswers if no submitted request has an answer; UserError if a request exceeds `generator.max_bytes`.
+        Raises: AwaitingAnswers if no submitted request has an answer: all of them are in the request files; UserError if a
+        request exceeds `generator.max_bytes`.
         """
         answered = [id for id in self._submitted if id in self._answers]
         if not answered:
