@@ -27,9 +27,9 @@ from targen.tasks.task import Task
 from targen.text.similarity import signature
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
-# Where batch files wait: attempts that are asked for before they are known to be needed, if they are this few of all slots,
-# and the most for one slot.
-AHEAD, MOST_AHEAD = 0.1, 2
+# Asked for before they are known to be needed, where batch files wait: next attempts, as a part of all slots and at most for one
+# slot; further slots, as a part of those that replace others.
+AHEAD, MOST_AHEAD, SLOTS_AHEAD = 0.1, 2, 0.25
 
 
 @dataclass
@@ -139,7 +139,8 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
         selection = _select(state)
         short = _shortage(state, selection)
         if not any(short):
-            yield from _ask_ahead(state, sum(opened))
+            if state.supposed:
+                yield from _ask_ahead(state, opened)
             return selection
         todo = []
         for cell, lacking in enumerate(short):
@@ -201,18 +202,20 @@ def _suppose(state: Synthesis) -> None:
     state.awaited.clear()
 
 
-def _ask_ahead(state: Synthesis, opened: int) -> Workflow[None]:
-    """The next attempts, too, of slots whose first one failed, where these slots are few: one after the other takes rounds."""
+def _ask_ahead(state: Synthesis, opened: list[int]) -> Workflow[None]:
+    """What replacements may need in turn, while they wait for answers and are few: one after the other takes rounds."""
+    recipe, first = state.recipe, set(first_slots(state.recipe, state.size))
     late = sorted(slot for slot in state.supposed if state.attempts[slot] > 0)
-    each = min(MOST_AHEAD, int(AHEAD * opened) // len(late)) if late else 0
-    further = []
+    each = min(MOST_AHEAD, int(AHEAD * sum(opened)) // len(late)) if late else 0
+    further: list[tuple[Slot, int]] = []
     for slot in late:
         attempt = state.attempts[slot]
         for _ in range(each):
-            attempt = state.recipe.attempt_anew(attempt)
-            if attempt < state.recipe.max_attempts:
-                further.append(make_instance(state.recipe, state.item_lists, slot, attempt))
-    yield Detachable(further)
+            attempt = recipe.attempt_anew(attempt)
+            further += [(slot, attempt)] if attempt < recipe.max_attempts else []
+    for cell, count in Counter(slot.cell for slot in state.supposed - first).items():  # their labels may flip, too
+        further += [(recipe.slot(cell, opened[cell] + extra), 0) for extra in range(math.ceil(SLOTS_AHEAD * count))]
+    yield Detachable(make_instance(recipe, state.item_lists, slot, attempt) for slot, attempt in further)
 
 
 def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
