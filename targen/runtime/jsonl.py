@@ -120,7 +120,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        # backslashreplace: a model may write half characters, which no encoding has
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())

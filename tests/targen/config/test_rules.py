@@ -27,6 +27,7 @@ LABELS = [
 
 # In the order of the tables: the changes of the settings, and how the first message of a broken rule begins.
 CASES: list[tuple[dict[str, Any], str]] = [
+    ({"run.dir": " "}, "run.dir: got ' ', expected a folder"),
     ({"synth.correct_refuses": True, "tasks.cb.labels": LABELS, "tasks.cb.label_counts": {}, "tasks.cb.variants": {}}, "synth.correct_refuses: got true with the task cb, which has a label 'unusable'"),
     ({"synth.sampling": {"generation": STEP_SAMPLING}}, "synth.sampling: got ['generation'], expected all of ['contexts',"),
     ({"synth.size": 25, "tasks": "all"}, "synth.size: got 25, expected a multiple of 2 for axg, whose rows come in groups of 2. Set synth.size=26."),
