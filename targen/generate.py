@@ -1,7 +1,6 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
 import logging
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -17,11 +16,10 @@ from targen.data.contamination import EvaluationRows, evaluation_rows
 from targen.data.original import eval_split
 from targen.dataset.card import write_card
 from targen.dataset.writer import write_data_set
-from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, Answer, Request, schema_problem
+from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request, schema_problem
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
-from targen.runtime.cli import AWAITING, CHILD, main
+from targen.runtime.cli import AWAITING, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.progress import Progress
@@ -63,6 +61,12 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         finished = [
             (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
         ]
+        if (
+            len(finished) == len(states)
+            and settings.generator.backend == "batch"
+            and (spare := len(calls) - usage.calls) > 0
+        ):
+            log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, len(calls))
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
@@ -128,7 +132,7 @@ def _log_result(state: Synthesis, result: Selection) -> None:
         "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
         len(result.accepted) * state.task.rows_per_slot,
-        sum(state.attempts.values()),
+        state.attempts_made,
         len(state.rejects),
         sum(state.candidates[slot].flipped for slot in (*result.accepted, *result.surplus)),
     )
@@ -224,6 +228,7 @@ def _recipe(settings: Settings, task: Task) -> Recipe:
         label_shares=synth.label_shares(task),
         correct_blind=synth.correct_blind,
         correct_refuses=synth.correct_refuses,
+        few_rounds=synth.few_rounds,
         train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
     )
 
@@ -256,10 +261,12 @@ class _Usage:
     """Calls and tokens per task and step. Equal answers give equal counts, however often the run was stopped."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {step: Counter() for step in STEPS})
 
     def add(self, request: Request, answer: Answer) -> None:
         counts = self._counts[request.task][request.step]
+        self.calls += 1
         counts["calls"] += 1
         counts.update(answer.usage)
 
@@ -285,7 +292,7 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
                 work(settings)
         except AwaitingAnswers as waiting:
             log.info("generate: %s", waiting)
-            return AWAITING if os.environ.get(CHILD) else 0
+            return AWAITING
         return 0
 
     return phase

@@ -20,7 +20,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
-from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
+from targen.synthesis.item_lists import CONTEXTS_PER_CALL, TIMES_AT_ONCE, write_lists
 from targen.synthesis.prompts import SEED_NUMBER
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Deal, Slot
@@ -59,6 +59,7 @@ def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
     if exchanges:
         prompts = sum(count(_text(request)) for request, _ in exchanges)
         written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
+        written *= TIMES_AT_ONCE if recipe.few_rounds else 1
         calls["contexts"] = StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))
     samples = _recorded_samples(recipe)
     recorded = bool(samples)

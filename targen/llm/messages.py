@@ -12,6 +12,7 @@ from targen.config.groups.generation import Sampling, Step
 from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
+from targen.runtime.randomness import rng
 
 _SORTED = json.JSONEncoder(sort_keys=True)
 
@@ -52,6 +53,10 @@ class Failure:
     reason: str
 
 
+class AwaitingAnswers(Exception):
+    """No answer can come before the next start; the text says how to continue."""
+
+
 class LLM(Protocol):
     """A backend. Requests are submitted as they become known; answers come back in any order."""
 
@@ -66,12 +71,18 @@ class LLM(Protocol):
     def collect(self) -> Iterator[Answer | Failure]:
         """Waits until at least one submitted request is done, then yields all that are.
 
-        Raises: UserError if no further answer can come.
+        Raises: UserError if no further answer can come; AwaitingAnswers if none can before the next start. Requests may be
+        submitted after it.
         """
         ...
 
     def close(self) -> None:
         """Frees the model or the connections."""
+
+
+def call_seed(seed: int, task: str, step: Step, position: str) -> int:
+    """The sampling seed of the call at a position, in a run with this master seed."""
+    return rng(seed, task, step, position).getrandbits(31)
 
 
 def make_request(

@@ -88,7 +88,7 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
         if code in (0, AWAITING):
             write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
         if code == AWAITING:
-            return 0
+            return AWAITING
         if stop.requested and code != USER_ERROR:
             return REQUEUE
         if code:

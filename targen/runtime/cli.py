@@ -15,7 +15,9 @@ Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides
 Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
 INTERRUPTED = 130  # exit code after Ctrl-C, as in a shell
 USER_ERROR = 2  # exit code for mistakes that the user can correct
-AWAITING = 75  # exit code of a phase that waits for answers: later phases have no input yet
+AWAITING = (
+    75  # exit code of a phase, and of the run, that waits for the answers of batch files: the same command goes on
+)
 REQUEUE = 85  # exit code of a run that was told to stop and saved its progress: the same command resumes
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
@@ -41,13 +43,15 @@ HELP = """{command}: {summary}
 
 All keys and what they mean: --help=train prints conf/train/default.yaml, --help=generator/openai that file.
 The composed configuration: --cfg job. Sweeps: -m.
+Exit codes: 0 done, 2 a setting or file is wrong, 75 answers of batch files are awaited (generator=batch), 85 stopped; after
+75 and 85 the same command goes on.
 """
 
 
 def main(command: str, summary: str, phase: Phase, direct: Direct | None = None) -> None:
-    """Runs one phase and exits: 0 done, 2 a mistake of the user, 1 a bug. `phase` gets the composed configuration.
+    """Runs one phase and exits: 0 done, 2 a mistake of the user, 75 answers are awaited, 85 stopped, 1 a bug.
 
-    `direct` gets the arguments first and can handle those that need no configuration.
+    `phase` gets the composed configuration. `direct` gets the arguments first and can handle those that need no configuration.
     """
     arguments = sys.argv[1:]
     if "-h" in arguments or "--help" in arguments:

@@ -63,6 +63,8 @@ class Generator:
     """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl and so on."""
     max_bytes: Count = 200_000_000
     """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
+    few_rounds: bool = False
+    """Default of synth.few_rounds."""
     chat_template: str | None = None
     """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -145,6 +147,9 @@ class Synth:
     spare: NotNegative
     """Over-generation: 0.5 opens half as many slots again from the start and holds back what is not needed. It saves
     rounds with generator=batch, and costs calls."""
+    few_rounds: bool
+    """Lists such as contexts are asked for in one round, and a rejected instance is written once more from its context and
+    instance seed. Batch files need fewer rounds with it, so that it is the default of generator=batch."""
     learnability_rows: CountOrZero
     """Rows per task at most on which learnability is measured at the end of generation; 0: not measured."""
     pilot: Count | None

@@ -11,7 +11,7 @@ from pathlib import Path
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
 from targen.llm.fit import Fit, fit_of
-from targen.llm.messages import ANY_REASON, LLM, Answer, Failure, Request
+from targen.llm.messages import ANY_REASON, LLM, Answer, AwaitingAnswers, Failure, Request
 from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
@@ -21,10 +21,6 @@ from targen.runtime.paths import CONF, RunPaths
 log = logging.getLogger(__name__)
 FEW = 5  # lines of one start that may be refused for an unknown reason although no other line was answered
 TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
-
-
-class AwaitingAnswers(Exception):
-    """Every request that can be made so far is in the request files; the text says how to continue."""
 
 
 class Batch:
@@ -108,7 +104,8 @@ class Batch:
     def collect(self) -> Iterator[Answer | Failure]:
         """The answers that the response files hold; without any, the request files are written.
 
-        Raises: AwaitingAnswers if no submitted request has an answer; UserError if a request exceeds `generator.max_bytes`.
+        Raises: AwaitingAnswers if no submitted request has an answer: all of them are in the request files; UserError if a
+        request exceeds `generator.max_bytes`.
         """
         answered = [id for id in self._submitted if id in self._answers]
         if not answered:

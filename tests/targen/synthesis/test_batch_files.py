@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from targen.generate import generate
-from targen.llm.backends.batch import AwaitingAnswers
+from targen.llm.messages import AwaitingAnswers
 from targen.runtime.errors import UserError
 from tests.support.commands import files, lines
 from tests.support.fake_model import FakeModel
@@ -25,7 +25,7 @@ def test_batch_files_may_come_back_in_pieces(tmp_path: Path) -> None:
 
 def test_the_request_file_is_the_same_to_the_byte_and_of_the_openai_form(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        with pytest.raises(AwaitingAnswers, match=r"8 requests wait for answers .*run-batch"):
+        with pytest.raises(AwaitingAnswers, match=r"16 requests wait for answers .*run-batch"):
             generate(batch_settings(tmp_path / name))
     text = (tmp_path / "one" / "requests.jsonl").read_bytes()
     assert text == (tmp_path / "two" / "requests.jsonl").read_bytes()
@@ -41,7 +41,7 @@ def test_what_one_file_may_not_hold_goes_on_in_further_files(tmp_path: Path) -> 
         return sorted(path.name for path in (tmp_path / "many").glob(f"{stem}*.jsonl"))
 
     def start(name: str, *overrides: str) -> None:
-        generate(batch_settings(tmp_path / name, "task=[cb,copa,rte]", *overrides))
+        generate(batch_settings(tmp_path / name, "task=[cb,copa,rte]", "synth.few_rounds=false", *overrides))
 
     with pytest.raises(AwaitingAnswers):
         start("one")
@@ -84,9 +84,11 @@ def test_answers_come_from_every_response_file_and_unanswered_request_files_stay
     assert files(tmp_path / "many" / "synthetic") == files(tmp_path / "one" / "synthetic")
 
     with pytest.raises(AwaitingAnswers):
-        generate(batch_settings(tmp_path / "left", "task=[copa,rte]", "generator.max_lines=1"))
+        generate(
+            batch_settings(tmp_path / "left", "task=[copa,rte]", "synth.few_rounds=false", "generator.max_lines=1")
+        )
     with pytest.raises(AwaitingAnswers):  # rte is left out: its request is neither answered nor written anew
-        generate(batch_settings(tmp_path / "left", "task=copa", "generator.max_lines=1"))
+        generate(batch_settings(tmp_path / "left", "task=copa", "synth.few_rounds=false", "generator.max_lines=1"))
     kept = lines(tmp_path / "left" / "requests-2.jsonl")
     assert [line["custom_id"].split("-")[0] for line in kept] == ["rte"]
 

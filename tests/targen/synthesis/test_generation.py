@@ -132,13 +132,10 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
-    model = FakeModel(error_rate=0.1, flip_rate=0.2)
+    model, few = FakeModel(error_rate=0.1, flip_rate=0.2), "synth.few_rounds=true"
     for concurrency in (1, 40):
-        generate(
-            settings(
-                *server_overrides(tmp_path / str(concurrency), serve(model).url, f"generator.concurrency={concurrency}")
-            )
-        )
+        chosen = (few, f"generator.concurrency={concurrency}")
+        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, *chosen)))
     by_batch(tmp_path / "batch", model)
     assert (
         files(tmp_path / "1" / "synthetic")
