@@ -57,7 +57,7 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 def _at(values: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, Mapping) else None
-    return values
+    return None if values == {} else values  # as in a file from before there was such a key
 
 
 def differences(key: str, old: Any, new: Any) -> list[str]:

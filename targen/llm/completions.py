@@ -34,7 +34,7 @@ def _said(message: Json, finish_reason: str, written: int | None) -> tuple[str, 
         content = "".join(str(part.get("text") or "") for part in parts)
     elif content and not isinstance(content, str):
         content = json.dumps(content)
-    if content:
+    if content and (content.strip() or not any(message.get(name) for name in REASONING)):
         return content, finish_reason
     if refused:
         return refused, "refusal"

@@ -134,8 +134,8 @@ UNUSABLE = {  # finish_reason -> why nothing is read from the answer
 }
 _MORE_ROOM = "Serve the model with a longer context, or lower synth.sampling.*.max_tokens"
 _THINK_LESS = (
-    "Switch its thinking off (generator.chat_template_kwargs={enable_thinking: false} for many models), start the server "
-    "without a reasoning parser, or raise synth.sampling.*.max_tokens"
+    "Switch its thinking off (generator.chat_template_kwargs={enable_thinking: false} for many models, generator.extra_body for "
+    "others), start the server without a reasoning parser, or raise synth.sampling.*.max_tokens"
 )
 REMEDIES: Mapping[str | None, str] = {  # for a reason that most answers of a run share; None: any other
     None: "Take a better model or prompt",

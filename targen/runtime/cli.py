@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from targen.runtime.credentials import holds_credentials, without_credentials
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF
 from targen.runtime.signals import Stopped
@@ -19,6 +20,7 @@ REQUEUE = 85  # exit code of a run that was told to stop and saved its progress:
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
+OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 HELP = """{command}: {summary}
 
   python -m {command} [+experiment=NAME] [key=value ...]
@@ -63,6 +65,7 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
     if not any(argument.startswith("+experiment=") for argument in arguments):
         arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
+        _refuse_credentials(arguments)
         if direct is not None and (code := direct(given)) is not None:
             sys.exit(code)
         flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
@@ -83,6 +86,16 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
     except KeyboardInterrupt:
         print("Interrupted. Progress is saved; rerun the command to resume.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _refuse_credentials(arguments: list[str]) -> None:
+    """Before Hydra writes them to the file of a sweep, or an error shows them. Raises: UserError if an address holds any."""
+    for argument in arguments:
+        if "base_url=" in argument and holds_credentials(argument):
+            raise UserError(
+                f"generator.base_url: got {argument.partition('=')[2]}, expected an address without a user, a password or a key, "
+                "because config.yaml keeps it. Put the key into $OPENAI_API_KEY."
+            )
 
 
 def compose(overrides: list[str]) -> Any:
@@ -118,7 +131,7 @@ def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
 
 
 def _die(err: UserError) -> None:
-    for line in str(err).splitlines():
+    for line in without_credentials(str(err)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
@@ -141,6 +154,8 @@ def _one_line(err: Exception) -> str:
         r"Could not override '([^']+)'", str(err)
     )
     if key is not None:
+        if key[1].startswith(OPEN_KEYS):
+            return f"{key[1]}: got a key that is not there yet, expected a plus before a new one: +{key[1]}=..."
         known = _known_keys()
         if key[1] in known:
             group = key[1].partition(".")[0]

@@ -14,6 +14,7 @@ from targen.tasks.task import Task
 Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
 
+BodyField = Literal["model", "temperature", "top_p", "max_tokens", "seed", "response_format"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
 UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 
@@ -65,7 +66,20 @@ class Generator:
     chat_template: str | None = None
     """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3."""
+    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3; to a server they go in each body."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of each body, as the provider names them: {reasoning_effort: low}; like drop, rename and system not part
+    of a call's identity."""
+    drop: list[BodyField] = field(default_factory=list)
+    """Fields of the body that the provider does not take: [seed]. What it says that it does not take is found anyway."""
+    rename: dict[BodyField, Name] = field(default_factory=dict)
+    """Fields of the body under other names: {max_tokens: max_completion_tokens, seed: random_seed}."""
+    system: Literal["keep", "merge"] = "keep"
+    """merge: the system message is put before the user's text; keep: it is a message of its own."""
+    requests_per_minute: Count | None = None
+    """Requests per minute of this process to all servers together, retries included; null: no limit."""
+    tokens_per_minute: Count | None = None
+    """Tokens per minute, of prompts and completions, likewise; null: no limit."""
     batch_size: Count = 8
     """Requests answered at once; an answer does not depend on the others in its batch."""
     device: str = "auto"
@@ -74,6 +88,12 @@ class Generator:
     """auto: as the weights are stored; float32, bfloat16, float16."""
     engine: dict[str, Any] = field(default_factory=dict)
     """Any of vLLM's EngineArgs; add others with a plus: +generator.engine.enforce_eager=true."""
+
+    @field_validator("chat_template_kwargs", "extra_body", "rename", mode="before")
+    @classmethod
+    def _from_null(cls, value: object) -> object:
+        """null in conf/, because Hydra adds keys to null without a plus: generator.rename={seed: random_seed}."""
+        return {} if value is None else value
 
     @property
     def base_urls(self) -> list[str]:

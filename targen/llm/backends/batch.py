@@ -10,6 +10,7 @@ from pathlib import Path
 
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
+from targen.llm.fit import Fit, fit_of
 from targen.llm.messages import ANY_REASON, LLM, Answer, Failure, Request
 from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
@@ -37,6 +38,7 @@ class Batch:
 
     def __init__(self, settings: Generator, paths: RunPaths, tasks: Iterable[str], recorded: frozenset[str]) -> None:
         self._settings, self._paths, self._tasks, self._recorded = settings, paths, frozenset(tasks), recorded
+        self._fit = fit_of(settings)
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, ServerError] = {}
@@ -122,7 +124,9 @@ class Batch:
         stale = self._paths.request_files
         ends = self._ends(order)
         for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
-            write_lines(self._paths.requests(number), (_line(self._submitted[id]) for id in order[start:end]))
+            write_lines(
+                self._paths.requests(number), (_line(self._submitted[id], self._fit) for id in order[start:end])
+            )
         for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
             ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))
             if all(id in self._submitted or id in self._answers or id in self._recorded for id in ids):
@@ -133,7 +137,7 @@ class Batch:
         ends: list[int] = []
         lines = size = 0
         for position, id in enumerate(order):
-            length = len(_line(self._submitted[id]))  # ASCII: characters are bytes
+            length = len(_line(self._submitted[id], self._fit))  # ASCII: characters are bytes
             if length > self._settings.max_bytes:
                 raise UserError(
                     f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
@@ -182,11 +186,11 @@ def _outcome(id: str, line: Json) -> Answer | ServerError:
     return server_error(status if status >= 300 else None, error or body)
 
 
-def _line(request: Request) -> str:
-    """The line of a request file; its body is the payload of the request."""
+def _line(request: Request, fit: Fit) -> str:
+    """The line of a request file."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
-        f'"body": {request.payload}}}\n'
+        f'"body": {json.dumps(fit.body(request.body))}}}\n'
     )
 
 

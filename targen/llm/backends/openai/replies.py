@@ -9,9 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from targen.config.groups.generation import Generator
-from targen.llm.backends.openai.structured import SchemaRefused, complains
 from targen.llm.completions import answer_from_completion
-from targen.llm.messages import ANY_REASON, Answer
+from targen.llm.messages import Answer
 from targen.llm.server_errors import OVERLOADED, ServerError, error_in, said, server_error
 
 STRANGE = "which answers {shown!r}, expected chat completions of an OpenAI-compatible server. Correct the address; most end in /v1."
@@ -65,12 +64,11 @@ class Reply:
 def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer:
     """The answer in a reply. `reached`: the server has given an answer before.
 
-    Raises: RetryableError, RefusedError, FatalError, SchemaRefused.
+    Raises: RetryableError, RefusedError, FatalError.
     """
     body = _parsed(reply.text)
     if reply.status >= 300:
-        error = body if (found := error_in(body)) is None else found
-        raise _error(reply, server_error(reply.status, error, key), server, key, reached)
+        raise _error(reply, _error_of(reply, key), server, key, reached)
     try:
         answer = answer_from_completion(id, body)
     except ValueError as err:
@@ -90,6 +88,17 @@ def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reache
     return answer
 
 
+def words_of(reply: Reply, key: str | None) -> str:
+    """What a reply that is an error says, on one line."""
+    return _error_of(reply, key).words
+
+
+def _error_of(reply: Reply, key: str | None) -> ServerError:
+    body = _parsed(reply.text)
+    error = body if (found := error_in(body)) is None else found
+    return server_error(reply.status, error, key)
+
+
 def _error(reply: Reply, problem: ServerError, server: Generator, key: str | None, reached: bool) -> Exception:
     """What to raise for an error."""
     if 300 <= problem.status < 400:
@@ -103,8 +112,6 @@ def _error(reply: Reply, problem: ServerError, server: Generator, key: str | Non
             f"generator.base_url: {server.base_url} answers {problem.words}{_remedy(problem, server, key)}"
         )
     if problem.about == "prompt":
-        if problem.finish_reason == ANY_REASON and complains(problem.status, problem.text):
-            return SchemaRefused(problem.words)
         return RefusedError(problem.words, problem.finish_reason, _remedy(problem, server, key))
     return RetryableError(problem.words, wait(reply.headers), problem.status in OVERLOADED)
 

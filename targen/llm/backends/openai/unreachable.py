@@ -2,10 +2,16 @@
 
 import ssl
 
-from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ClientConnectorSSLError
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientHttpProxyError,
+    ClientProxyConnectionError,
+)
 
 
-def why_unreachable(err: ClientConnectorError) -> tuple[str, str]:
+def why_unreachable(err: ClientConnectorError | ClientHttpProxyError, proxy: str | None) -> tuple[str, str]:
     """The reason on one line, and what the run says of the address if it ends with it."""
     if isinstance(err, ClientConnectorCertificateError):
         cause = err.certificate_error
@@ -14,7 +20,12 @@ def why_unreachable(err: ClientConnectorError) -> tuple[str, str]:
             f"whose certificate cannot be verified ({why}), expected one that this machine trusts. To trust a CA of your own, set "
             "SSL_CERT_FILE to the file (PEM) that holds its certificate; for another name or an expired date, mend the server."
         )
-    why = str(getattr(err, "os_error", None) or err)
+    if isinstance(err, ClientHttpProxyError):
+        why = f"the proxy {proxy} answers status {err.status}: {err.message}"
+    else:
+        why = str(getattr(err, "os_error", None) or err)
+    if isinstance(err, ClientProxyConnectionError):
+        why = f"the proxy {proxy}: {why}"
     if isinstance(err, ClientConnectorSSLError):
         return f"no TLS: {why}", (
             f"where TLS fails ({why}), expected a server that speaks https. Correct the address: http:// for one that does not."
