@@ -27,11 +27,6 @@ class Request:
     body: Json  # of an OpenAI chat completion
     schema: Json  # of the answer
 
-    @property
-    def payload(self) -> str:
-        """The body as JSON, made when it is sent: a resumed run never sends most of its requests."""
-        return json.dumps(self.body)
-
 
 @dataclass(frozen=True)
 class Answer:
