@@ -58,9 +58,13 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
         llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary", backend)))
         results = _run_workflows([synthesise(state) for state in states], usage, calls, llm)
-        finished = [
-            (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
-        ]
+        finished = [pair for pair in zip(states, results, strict=True) if isinstance(pair[1], Selection)]
+        if (
+            len(finished) == len(states)
+            and settings.generator.backend == "batch"
+            and (spare := len(calls) - usage.calls) > 0
+        ):
+            log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, len(calls))
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
@@ -255,10 +259,12 @@ class _Usage:
     """Calls and tokens per task and step. Equal answers give equal counts, however often the run was stopped."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {step: Counter() for step in STEPS})
 
     def add(self, request: Request, answer: Answer) -> None:
         counts = self._counts[request.task][request.step]
+        self.calls += 1
         counts["calls"] += 1
         counts.update(answer.usage)
 
