@@ -17,7 +17,7 @@ import evaluate
 from eval.scoring.metrics import Prediction, score  # From: -e <the folder of this project>
 from targen.config.group_files import task_from_file
 from targen.runtime.errors import did_you_mean
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.tasks.task import Task, same_value
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
     """The metrics of the task that `config_name` names."""
 
     def _info(self) -> evaluate.MetricInfo:
-        known = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+        known = [path.stem for path in visible(CONF / "task", "*.yaml")]
         if self.config_name not in known:
             raise ValueError(
                 f"superglue: got {self.config_name!r}, expected a task. {did_you_mean(self.config_name, known)}"

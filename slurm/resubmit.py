@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def submitted_overrides(root: str) -> list[str]:
     submitted = submissions(paths)
     if not submitted:
         raise UserError(
-            f"run.dir: nothing was submitted from {root}. Submit the grid: slurm/submit.sh ... run.dir={root}"
+            f"run.dir: nothing was submitted from {root}. Submit the grid: slurm/submit.sh ... run.dir={shlex.quote(str(root))}"
         )
     newest = submitted[-1].grid
     os.chdir(newest["cwd"])

@@ -20,7 +20,7 @@ from targen.runtime import scheduler
 from targen.runtime.cli import USER_ERROR
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
-from targen.runtime.paths import RunPaths
+from targen.runtime.paths import RunPaths, visible
 
 State = Literal["done", "running", "queued", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "missing")
@@ -82,7 +82,7 @@ def submissions(paths: RunPaths) -> list[Submission]:
     """The submissions of a run that SLURM accepted, oldest first."""
     return [
         Submission(ids.parent, read_json(ids.parent / "grid.json"), read_json(ids))
-        for ids in sorted(paths.slurm.glob("*/ids.json"))
+        for ids in visible(paths.slurm, "*/ids.json")
     ]
 
 
@@ -111,7 +111,7 @@ def _is_page_current(paths: RunPaths) -> bool:
     page = paths.report / "index.html"
     if not page.is_file():
         return False
-    score_times = [path.stat().st_mtime for path in paths.scores.with_suffix("").glob("*.jsonl")]
+    score_times = [path.stat().st_mtime for path in visible(paths.scores.with_suffix(""), "*.jsonl")]
     return page.stat().st_mtime >= max(score_times, default=0.0)
 
 
@@ -213,7 +213,7 @@ def status(root: Path) -> str:
     submitted = submissions(paths)
     if not submitted:
         raise UserError(
-            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={root}"
+            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={shlex.quote(str(root))}"
         )
     newest = submitted[-1]
     queue = scheduler.queue()

@@ -23,7 +23,7 @@ from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.generate import recipes
-from targen.pipeline.phases import check_evaluation_data
+from targen.pipeline.phases import check_local_rows
 from targen.runtime import scheduler
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError
@@ -138,7 +138,7 @@ def check(settings: Settings) -> None:
         raise UserError("\n".join(cluster_problems))
     if "generate" in settings.phases and settings.cluster.container is None:
         recipes(settings)
-    check_evaluation_data(settings)
+    check_local_rows(settings)
     check_trained(settings)
 
 

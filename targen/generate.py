@@ -1,11 +1,11 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
 import logging
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from targen.data.contamination import EvaluationRows, evaluation_rows
 from targen.data.original import eval_split
 from targen.dataset.card import write_card
 from targen.dataset.writer import write_data_set
-from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, Answer, Request, schema_problem
+from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request, schema_problem
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
-from targen.runtime.cli import AWAITING, CHILD, main
+from targen.runtime.cli import AWAITING, main
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json, read_jsonl, without_halves
 from targen.runtime.progress import Progress
 from targen.runtime.run_lock import locked
 from targen.runtime.signals import StopRequest
@@ -63,6 +62,12 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         finished = [
             (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
         ]
+        if (
+            len(finished) == len(states)
+            and settings.generator.backend == "batch"
+            and (spare := len(calls) - usage.calls) > 0
+        ):
+            log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, len(calls))
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
@@ -128,7 +133,7 @@ def _log_result(state: Synthesis, result: Selection) -> None:
         "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
         len(result.accepted) * state.task.rows_per_slot,
-        sum(state.attempts.values()),
+        state.attempts_made,
         len(state.rejects),
         sum(state.candidates[slot].flipped for slot in (*result.accepted, *result.surplus)),
     )
@@ -224,6 +229,7 @@ def _recipe(settings: Settings, task: Task) -> Recipe:
         label_shares=synth.label_shares(task),
         correct_blind=synth.correct_blind,
         correct_refuses=synth.correct_refuses,
+        few_rounds=synth.few_rounds,
         train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
     )
 
@@ -237,10 +243,15 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
     schema = file_seed_schema(task)
     by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
-    for number, line in read_jsonl(path):
+    mended: list[int] = []
+    for number, given in read_jsonl(path, halves=True):
+        if (line := without_halves(given)) != given:
+            mended.append(number)
         if (problem := schema_problem(line, schema)) is not None:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
         by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
+    if mended:
+        _tell_mended(path, mended[0], len(mended))
     groups = []
     for group in seed_groups(task.label_cells, keys):
         variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
@@ -252,14 +263,23 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     return tuple(groups)
 
 
+@cache
+def _tell_mended(path: Path, first: int, count: int) -> None:
+    """Says once that seeds are used without half characters, as in passages that were cut in the middle of an emoji."""
+    more = f" and {count - 1} more lines hold" if count > 1 else " holds"
+    log.warning("generate: %s:%d%s half a character (a lone surrogate), which is left out", path, first, more)
+
+
 class _Usage:
     """Calls and tokens per task and step. Equal answers give equal counts, however often the run was stopped."""
 
     def __init__(self) -> None:
+        self.calls = 0
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: {step: Counter() for step in STEPS})
 
     def add(self, request: Request, answer: Answer) -> None:
         counts = self._counts[request.task][request.step]
+        self.calls += 1
         counts["calls"] += 1
         counts.update(answer.usage)
 
@@ -285,7 +305,7 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
                 work(settings)
         except AwaitingAnswers as waiting:
             log.info("generate: %s", waiting)
-            return AWAITING if os.environ.get(CHILD) else 0
+            return AWAITING
         return 0
 
     return phase

@@ -168,7 +168,7 @@ def test_every_generator_composes_with_what_its_file_says() -> None:
         generator = settings(f"generator={name}", "task=cb", f"generator.model={model}").generator
         assert (generator.backend, generator.model) == (file["backend"], model)
         assert generator.engine == file.get("engine", {})  # what the base says stays, beside what the file changes
-        assert generator.chat_template_kwargs == file.get("chat_template_kwargs", {})
+        assert generator.chat_template_kwargs == (file.get("chat_template_kwargs") or {})
     assert settings("generator=llama31_8b", "task=cb").generator.backend == "vllm"
     assert settings("generator=llama31_70b", "task=cb").generator.engine["max_model_len"] == 8192
     assert settings("generator=llama31_70b", "task=cb").generator.engine["tensor_parallel_size"] == 4

@@ -35,7 +35,7 @@ def parse_arguments(arguments: list[str]) -> tuple[AnalyzeArguments, list[str]]:
     for key, other_side in (("a", "b"), ("b", "a")):
         if key in values and other_side not in values:
             raise UserError(f"{other_side}: got nothing with {key}={values[key]}, expected a second folder. Name it.")
-    parsed = AnalyzeArguments(**{key: Path(value) for key, value in values.items()})
+    parsed = AnalyzeArguments(**{key: Path(value).expanduser() for key, value in values.items()})
     for key, folder in (("a", parsed.a), ("b", parsed.b)):
         if folder is not None and not folder.is_dir():
             raise UserError(

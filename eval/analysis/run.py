@@ -1,6 +1,7 @@
 """Runs the analyses of a run or of two folders, task by task, and writes their results."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
@@ -15,7 +16,7 @@ from eval.analysis.summary import document, markdown, values
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import StopRequest
 from targen.tasks.task import Task
 
@@ -30,7 +31,7 @@ def check(settings: Settings) -> None:
         embedder_of(settings.analysis.embedder)
     if "fidelity" in settings.analysis.parts:
         check_cues(settings.tasks.values())
-    models = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    models = [path.stem for path in visible(CONF / "model", "*.yaml")]
     if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(
             f"analysis.model: got {settings.analysis.model!r}, expected a file of conf/model/. "
@@ -134,7 +135,8 @@ def _write_sheet(settings: Settings, pairs: list[SetPair]) -> None:
     sets = [(pair.task, pair.b) for pair in pairs]
     if write_sheet(path, sets, settings.analysis.sheet_rows, settings.seed):
         log.info(
-            "analyze: wrote %s for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s", path, path
+            "analyze: wrote %s for a human check. Fill in your_label, then: python -m eval.analyze sheet=%s",
+            *(path, shlex.quote(str(path))),
         )
     else:
         log.info("analyze: %s exists and is left unchanged; remove it to get a new one", path)

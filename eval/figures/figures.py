@@ -111,7 +111,7 @@ def _points(
 
 
 def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
-    """Each level minus its reference; an interval that contains 0 means that no difference was found."""
+    """Each level minus its reference; whether chance explains it is for the p values of the tables."""
     ax.axvline(0, color=GREY, linewidth=0.8)
     shown = [comparison for line in lines for comparison in line.comparisons.values()]
     pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in shown))

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.tables.formats import plain
 from targen.config.arms import ARMS
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, remedy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,11 +58,11 @@ def _save(figure: "Figure", folder: Path, name: str) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # shown as a box
             for suffix, metadata in METADATA.items():
-                figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)
+                drawn = BytesIO()  # the PDF writer hides a full disk behind an error of its own
+                figure.savefig(drawn, format=suffix, metadata=metadata)
+                (folder / f"{name}.{suffix}").write_bytes(drawn.getvalue())
     except OSError as err:
-        raise UserError(
-            f"{folder}: cannot be written ({err.strerror}). Free some space or correct the permissions, and start again."
-        ) from None
+        raise UserError(f"{folder}: cannot be written ({err.strerror}). {remedy(err)}") from None
 
 
 def panel_grid(figure: "Figure | SubFigure", panels: int, columns: int) -> list["Axes"]:

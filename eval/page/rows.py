@@ -125,7 +125,7 @@ def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Jso
         pairs = zip(rows[start : start + task.rows_per_slot], stories[start : start + task.rows_per_slot], strict=True)
         entries = [{"task": number, **_row(task, row, story), **findings.get(row["idx"], {})} for row, story in pairs]
         yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(_script_json, entries)))
-    for line, reject in read_jsonl(folder / "rejects.jsonl"):
+    for line, reject in read_jsonl(folder / "rejects.jsonl", halves=True):
         slot = reject.get("slot")  # an answer with a list of contexts or instance seeds belongs to no slot
         key = f"{task.name} reject {line}" if slot is None else f"{task.name} {slot} {reject['attempt']}"
         yield Group(True, key, (_script_json({"task": number, **_reject(task, reject)}),))

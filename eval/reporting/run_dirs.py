@@ -4,6 +4,7 @@ Hydra refuses the same key twice and cannot read `[` in a pattern, so these argu
 """
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,6 @@ def _runs(name: str) -> list[Path]:
 
 
 def _unquoted(text: str) -> str:
-    """The text without the quotes that Hydra would remove."""
+    """The text without the quotes that Hydra would remove; ~ is the home directory."""
     match = re.fullmatch(r"(['\"])(.*)\1", text, re.S)
-    return match[2] if match else text
+    return os.path.expanduser(match[2] if match else text)

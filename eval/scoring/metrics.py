@@ -35,6 +35,7 @@ class Prediction:
     prediction: str | None
     scores: dict[str, float]
     text: str | None = None  # what the model wrote, with eval.scoring=generate
+    cut: bool = False  # whether the text reached eval.max_new_tokens before its end
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from train.grid.arms import training_rows
 from train.grid.cells import Cell
 from train.grid.encoding import encode_for_prediction
 from train.grid.rows import TaskRows
+from train.inference.generation import Written
 from train.loop.predictions import predict_distributed, predict_scores
 from train.loop.saving import load_cell_to_device
 from train.models.loading import Loaded
@@ -33,6 +34,7 @@ from train.runtime.processes import Processes
 log = logging.getLogger(__name__)
 SINGLE_PROCESS = Processes()
 LINE = TypeAdapter(Prediction)
+WRITTEN = ("text", "cut")  # keys of a line with eval.scoring=generate only
 
 
 def predictions_of(
@@ -57,7 +59,7 @@ def predictions_of(
     fingerprint |= {"asked": _prompting(settings, ready.cell, task, originals)}
     old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
     if old == fingerprint:
-        return read_predictions(path, task, rows.examples)
+        return _told(settings, processes, ready, task, read_predictions(path, task, rows.examples))
     if old is not None and processes.first:
         changed = [line for key, value in fingerprint.items() for line in differences(key, old.get(key), value)]
         log.warning(
@@ -73,6 +75,23 @@ def predictions_of(
     mark_path.unlink(missing_ok=True)  # first, so that a killed process cannot leave an old mark beside new predictions
     write_jsonl(path, map(_line, predictions))
     write_text(mark_path, json.dumps(fingerprint, indent=2) + "\n")
+    return _told(settings, processes, ready, task, predictions)
+
+
+def _told(
+    settings: Settings, processes: Processes, ready: ReadyCell, task: Task, predictions: list[Prediction]
+) -> list[Prediction]:
+    """The predictions, after a warning if some are cut."""
+    if (cut := sum(prediction.cut for prediction in predictions)) and processes.first:
+        log.warning(
+            "evaluate: %s: %d of %d answers of %s did not end within eval.max_new_tokens=%d, or the model's positions, and are "
+            "read as far as they go. Set it higher.",
+            ready.cell.name,
+            cut,
+            len(predictions),
+            task.name,
+            settings.eval.max_new_tokens,
+        )
     return predictions
 
 
@@ -89,7 +108,7 @@ def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[T
 
 def _line(prediction: Prediction) -> Json:
     line = asdict(prediction)
-    return line if prediction.text is not None else {key: value for key, value in line.items() if key != "text"}
+    return line if prediction.text is not None else {key: value for key, value in line.items() if key not in WRITTEN}
 
 
 def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> list[Prediction]:
@@ -148,26 +167,32 @@ def predict_cell(
     name, batch_size, scoring = settings.model.family, settings.eval.batch_size, scoring_of(settings)
     if scoring == "generate":
         generate, limit = text_family_named(name).generate, settings.eval.max_new_tokens
-        texts = predict_distributed(lambda share: generate(loaded, share, batch_size, limit), encoded, processes)
-        return [_written(task, example, text) for example, text in zip(examples, texts, strict=True)]
+        written = predict_distributed(lambda share: generate(loaded, share, batch_size, limit), encoded, processes)
+        return [_written(task, example, answer) for example, answer in zip(examples, written, strict=True)]
     if scoring == "rank_normalised":
         rank = text_family_named(name).predict
         scores = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
     else:
         scores = predict_scores(family_named(name), loaded, encoded, batch_size, processes)
-    return [_ranked(cell, task, example, options) for example, options in zip(examples, scores, strict=True)]
+    return [_ranked(settings, cell, task, example, options) for example, options in zip(examples, scores, strict=True)]
 
 
-def _written(task: Task, example: Example, text: str) -> Prediction:
-    return Prediction(example.id, gold_of(task, example), read_answer(task, text), {}, text)
+def _written(task: Task, example: Example, answer: Written) -> Prediction:
+    label = read_answer(task, answer.text)
+    return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut)
 
 
-def _ranked(cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
+def _ranked(settings: Settings, cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
     """The option of the highest score, the first among equals. Raises: UserError if a score is not a number."""
     if not all(map(math.isfinite, scores)):
+        precision = settings.train.precision
+        advice = (
+            "Train the cell again with a lower train.learning_rate" if cell.trained else "Check the model's weights"
+        )
         raise UserError(
-            f"evaluate: {cell.name}: the scores of {task.name}'s idx {example.id} are {list(scores)[:4]}, expected finite numbers. "
-            "Set train.precision=fp32."
+            f"evaluate: {cell.name}: the scores of {task.name}'s idx {example.id} are {list(scores)[:4]} with "
+            f"train.precision={precision}, expected finite numbers. "
+            f"{advice if precision == 'fp32' else 'Set train.precision=fp32'}."
         )
     options = options_of(task, example)
     best = max(range(len(scores)), key=scores.__getitem__)

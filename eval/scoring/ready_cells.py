@@ -86,7 +86,7 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
 def scores_of(
     settings: Settings, ready: ReadyCell, task: Task, rows: EvaluationRows, predictions: Sequence[Prediction]
 ) -> list[Score]:
-    """A score for each metric of the task, with its counts, unreadable answers, baseline and the origin of the rows."""
+    """A score for each metric of the task, with its counts, unreadable and cut answers, baseline and the origin of the rows."""
     baseline = score(task, majority(task, list(rows.examples)))
     columns = cell_columns(settings, ready)
     return [
@@ -104,6 +104,7 @@ def scores_of(
                 "rows": len(rows.sample.rows),
                 "rows_in_split": len(rows.split.rows),
                 "unparsed": sum(prediction.prediction is None for prediction in predictions),
+                "cut_answers": sum(prediction.cut for prediction in predictions),
                 "split": task.eval_split,
                 "origin": rows.split.origin,
                 "evaluated": rows.hash,

@@ -1,6 +1,8 @@
 """The tasks of a run, as its own config.yaml specifies them."""
 
+import re
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +13,8 @@ from eval.scoring.metrics import check_metrics
 from targen.config.group_files import task_from_file
 from targen.config.validation import check
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json
-from targen.runtime.paths import CONF
+from targen.runtime.jsonl import MOST_NESTED, Json
+from targen.runtime.paths import CONF, visible
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
 
@@ -26,7 +28,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     Raises: UserError if the file is damaged, or a task in it does not match this version.
     """
     if not config.is_file():
-        packaged = {path.stem for path in (CONF / "task").glob("*.yaml")}
+        packaged = {path.stem for path in visible(CONF / "task", "*.yaml")}
         return {name: task_from_file(name) for name in dict.fromkeys(scored) if name in packaged}
     specs = _read(config).get("tasks")
     if not isinstance(specs, dict):
@@ -44,8 +46,12 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
 def _read(config: Path) -> Json:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        values = yaml.load(config.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, ValueError, yaml.YAMLError) as err:
+        text = config.read_text(encoding="utf-8")
+        depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+        if max(depths, default=0) > MOST_NESTED:  # the C parser overflows its stack, which ends the process
+            raise ValueError(f"nested more than {MOST_NESTED} deep")
+        values = yaml.load(text, Loader=loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         reason = " ".join(str(err).split())
         raise UserError(f"{config}: cannot be read ({reason}). Repair it, or leave the run out.") from None
     if not isinstance(values, dict):

@@ -12,7 +12,7 @@ from eval.scoring.metrics import METRICS
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
-from targen.runtime.paths import RunPaths
+from targen.runtime.paths import RunPaths, visible
 
 SUPERGLUE = "superglue"
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -54,6 +54,7 @@ class Score:
     harness: str | None = None
     task_version: str | float | None = None
     stderr: float | None = None
+    cut_answers: Count = 0  # texts that reached eval.max_new_tokens, readable or not
     row: Json = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)  # file and line
 
@@ -113,7 +114,7 @@ def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
 
 def join_scores(paths: RunPaths) -> int:
     """Merges the scores in the cells' own files into scores.jsonl; returns how many it then has."""
-    of_cells = [score for path in sorted(paths.scores.with_suffix("").glob("*.jsonl")) for score in read_scores(path)]
+    of_cells = [score for path in visible(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
     joined = _replaced(read_scores(paths.scores), of_cells)
     if joined:
         _write(paths.scores, joined)

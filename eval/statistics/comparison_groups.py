@@ -35,6 +35,11 @@ class SeedScores:
         return sum(run_score.score.unparsed for run_score in self.scores)
 
     @property
+    def cut_answers(self) -> int:
+        """Number of texts that reached eval.max_new_tokens, over all seeds."""
+        return sum(run_score.score.cut_answers for run_score in self.scores)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The training seeds, in the order of the scores."""
         return tuple(run_score.score.seed for run_score in self.scores)

@@ -53,6 +53,13 @@ class Comparison:
         return self.corrected is not None and self.corrected < ALPHA and self.difference != 0
 
     @property
+    def disagrees(self) -> bool:
+        """Whether the interval excludes 0 and the difference is not significant, or the reverse."""
+        if self.bounds is None or self.corrected is None:
+            return False
+        return (self.bounds[0] > 0 or self.bounds[1] < 0) != self.is_significant
+
+    @property
     def verdict(self) -> str:
         """Better, worse or not distinguishable, by the corrected p value."""
         if self.corrected is None:

@@ -147,7 +147,7 @@ def _rows(path: Path) -> Iterator[Json]:
         part = lines[start : start + LINES_AT_ONCE]
         try:
             rows = json.loads(b"[" + b",".join(part) + b"]")
-        except ValueError:
+        except (ValueError, RecursionError):
             rows = []
         if len(rows) != len(part) or not all(isinstance(row, dict) for row in rows):
             collections.deque(read_jsonl(path), maxlen=0)  # raises with the number of the line

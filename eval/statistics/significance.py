@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-import numpy as np
-
 from eval.scoring.metrics import task_score
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE
@@ -21,6 +19,7 @@ from eval.statistics.comparison_groups import (
     with_seeds,
 )
 from eval.statistics.comparisons import Comparison, Estimate, Interval
+from eval.statistics.intervals import Resampled, mean_of_tasks, of_standard_error, resampled, weighted_sum
 from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
     Floats,
@@ -28,23 +27,19 @@ from eval.statistics.resampling import (
     exchanged,
     generator,
     holm,
-    interval,
     is_right_or_wrong,
     mcnemar,
     p_value,
 )
 from targen.runtime.errors import UserError
 
-STANDARD_ERRORS = 1.96  # on each side of a 95 % interval
-
 
 @dataclass(frozen=True)
 class PairDraws:
-    """Draws of two arms on one task, by metric: both on the same resamples, and their differences under exchange."""
+    """Differences of two arms on one task, by metric: on the same resamples, and under exchange of their answers."""
 
-    level: Mapping[str, Floats]
-    reference: Mapping[str, Floats]
-    null: Mapping[str, Floats]
+    difference: Mapping[str, Resampled]
+    null: Mapping[str, Resampled]
 
 
 @dataclass(frozen=True)
@@ -69,18 +64,18 @@ class ScoreStatistics:
 
     def __init__(self, predictions: PredictionCache) -> None:
         self._predictions = predictions
-        self._draws: dict[tuple[str, ...], dict[str, Floats] | None] = {}
+        self._draws: dict[tuple[str, ...], dict[str, Resampled] | None] = {}
 
     def estimates(self, scores: SeedScores) -> dict[str, Estimate]:
         """An estimate of every metric of these scores."""
         draws = self._bootstrapped(scores)
         estimates = {}
         for metric, run_scores in scores.metrics.items():
-            bounds = None if draws is None else interval(draws[metric])
-            if (error := scores.first.stderr) is not None and len(run_scores) == 1:
-                value = run_scores[0].score.value
-                bounds = value - STANDARD_ERRORS * error, value + STANDARD_ERRORS * error
-            estimates[metric] = _estimate([each.score.value for each in run_scores], bounds, scores.first.n)
+            values = [each.score.value for each in run_scores]
+            bounds = None if draws is None else draws[metric].interval(fmean(values))
+            if (error := scores.first.stderr) is not None and len(values) == 1:
+                bounds = of_standard_error(values[0], error, scores.first.n)
+            estimates[metric] = _estimate(values, bounds, scores.first.n)
         return estimates
 
     def average(self, tasks: Sequence[SeedScores]) -> Estimate | None:
@@ -94,7 +89,7 @@ class ScoreStatistics:
         of_seeds = [with_seeds(scores, seeds) for scores in tasks]
         values = [fmean(_task_score(scores, number) for scores in of_seeds) for number in range(len(seeds))]
         draws = [drawn for scores in of_seeds if (drawn := self._bootstrapped(scores)) is not None]
-        bounds = interval(_average_draws(draws)) if len(draws) == len(of_seeds) else None
+        bounds = _average(draws).interval(fmean(values)) if len(draws) == len(of_seeds) else None
         return _estimate(values, bounds, sum(scores.first.n for scores in of_seeds))
 
     def comparisons(self, axis: ComparisonAxis, group: ComparisonGroup) -> list[Comparison]:
@@ -134,9 +129,9 @@ class ScoreStatistics:
         p, bounds = None, None
         draws = [pair.draws for pair in pairs if pair.draws is not None]
         if len(draws) == len(pairs):
-            of_level, of_reference = [drawn.level for drawn in draws], [drawn.reference for drawn in draws]
-            bounds = interval(_average_draws(of_level) - _average_draws(of_reference))
-            p = p_value(first.value - second.value, _average_draws([drawn.null for drawn in draws]))
+            difference = first.value - second.value
+            bounds = _average([drawn.difference for drawn in draws]).interval(difference)
+            p = p_value(difference, _average([drawn.null for drawn in draws]).values)
         return [
             Comparison(
                 task=name,
@@ -161,15 +156,16 @@ class ScoreStatistics:
             raise _different_rows(reference.scores[0], level.scores[0])
         return Pair(seeds, level, reference, (first[1], second[1]))
 
-    def _bootstrapped(self, scores: SeedScores) -> dict[str, Floats] | None:
+    def _bootstrapped(self, scores: SeedScores) -> dict[str, Resampled] | None:
         names = _draw_names(scores)
         key = tuple(f"{run_score.root}/{name}" for run_score, name in zip(scores.scores, names, strict=True))
         if key not in self._draws:
             answers = self._answers(scores)
             draws = generator("one", *names)
-            values: dict[str, Floats] = {}
+            values: dict[str, Resampled] = {}
             for sample in answers[1] if answers is not None else ():
-                values |= bootstrap([sample.answers], sample.gold, sample.labels, draws)[0]
+                (drawn,) = bootstrap([sample.answers], sample.gold, sample.labels, draws)
+                values |= resampled([sample.answers], sample.gold, sample.labels, drawn)
             self._draws[key] = values if answers is not None else None
         return self._draws[key]
 
@@ -203,8 +199,9 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
     values, reference_values = _values(pair.level, metric), _values(pair.reference, metric)
     p, bounds = None, None
     if pair.draws is not None and pair.samples is not None:
-        p = _p(metric, pair.samples, fmean(values) - fmean(reference_values), pair.draws.null[metric])
-        bounds = interval(pair.draws.level[metric] - pair.draws.reference[metric])
+        difference = fmean(values) - fmean(reference_values)
+        p = _p(metric, pair.samples, difference, pair.draws.null[metric].values)
+        bounds = pair.draws.difference[metric].interval(difference)
     first = pair.level.first
     return Comparison(
         task=task,
@@ -225,16 +222,17 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
 def _with_draws(pair: Pair) -> Pair:
     if pair.samples is None:
         return pair
-    of_level: dict[str, Floats] = {}
-    of_reference: dict[str, Floats] = {}
-    null: dict[str, Floats] = {}
+    difference: dict[str, Resampled] = {}
+    null: dict[str, Resampled] = {}
     draws = generator("two", *_draw_names(pair.level), *_draw_names(pair.reference))
     for first, second in zip(*pair.samples, strict=True):
-        both = bootstrap([first.answers, second.answers], first.gold, first.labels, draws)
-        null |= exchanged(first.answers, second.answers, first.gold, first.labels, draws)
-        of_level |= both[0]
-        of_reference |= both[1]
-    return replace(pair, draws=PairDraws(of_level, of_reference, null))
+        arms = [first.answers, second.answers]
+        one, other = bootstrap(arms, first.gold, first.labels, draws)
+        apart = {name: one[name] - other[name] for name in one}
+        difference |= resampled(arms, first.gold, first.labels, apart)
+        exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws)
+        null |= {name: Resampled(values) for name, values in exchange.items()}
+    return replace(pair, draws=PairDraws(difference, null))
 
 
 def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed: float, null: Floats) -> float:
@@ -247,19 +245,15 @@ def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed
     return p_value(observed, null)
 
 
-def _average_draws(tasks: Sequence[Mapping[str, Floats]]) -> Floats:
-    """Draws of the average over the tasks, (draws,), from those of each task's metrics."""
-    average: Floats = np.mean([_task_draws(metrics) for metrics in tasks], axis=0)
-    return average
+def _average(tasks: Sequence[Mapping[str, Resampled]]) -> Resampled:
+    """The average over the tasks, from the metrics of each."""
+    return mean_of_tasks([_of_task(metrics) for metrics in tasks])
 
 
-def _task_draws(metrics: Mapping[str, Floats]) -> Floats:
-    """The task score of each draw; it is linear, so one metric at a time shows its weight."""
-    parts = [
-        values * task_score({name: float(name == metric) for name in metrics}) for metric, values in metrics.items()
-    ]
-    total: Floats = np.sum(parts, axis=0)
-    return total
+def _of_task(metrics: Mapping[str, Resampled]) -> Resampled:
+    """The task score; it is linear, so one metric at a time shows its weight."""
+    weights = {metric: task_score({name: float(name == metric) for name in metrics}) for metric in metrics}
+    return weighted_sum([(weights[metric], values) for metric, values in metrics.items()])
 
 
 def _task_score(scores: SeedScores, number: int) -> float:

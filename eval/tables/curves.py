@@ -114,7 +114,7 @@ def curve_table(varied: str, table_curves: Sequence[Curve]) -> Table:
                 str(first.train_rows),
                 str(first.real_rows or 0),
                 NOT_RUN if majority is None else percent(majority),
-                score_text(estimate, point.scores.unparsed),
+                score_text(estimate, point.scores),
             )
         )
     return Table(

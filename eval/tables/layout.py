@@ -11,11 +11,12 @@ from eval.tables.records import Record, of_comparison, of_estimate, of_published
 from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text, sentence
 
 SCORES = (
-    "Percent: mean ± standard deviation over seeds (95 % bootstrap interval over evaluation rows), evaluation rows × seeds, and the "
-    "percentage of answers that could not be read and count as wrong, if there are any. --: not run, or not published."
+    "Percent: mean ± standard deviation over seeds (95 % interval over evaluation rows), evaluation rows × seeds, and the "
+    "percentage of answers that could not be read and count as wrong, or that were cut at eval.max_new_tokens, if there are any. --: not run, or not published."
 )
 DIFFERENCES = (
-    "Differences: points (interval), p after Holm's correction over the tasks. If there are several sizes of a training set, "
+    "Differences: points (interval), p after Holm's correction over the tasks. The interval is where the difference may lie on other rows, "
+    "for each score alone; p is how often two equal arms would differ as much, and decides what is distinguishable. If there are several sizes of a training set, "
     "the largest that all arms have is used, or else each arm's largest."
 )
 
@@ -61,7 +62,7 @@ def _label_columns(table: ComparisonTable) -> tuple[list[str], tuple[str, ...]]:
 def _score(line: Line, level: str) -> str:
     if level not in line.levels:
         return NOT_RUN
-    return score_text(line.levels[level], line.scores[level].unparsed if level in line.scores else 0)
+    return score_text(line.levels[level], line.scores.get(level))
 
 
 def _difference(line: Line, level: str, reference: str) -> str:

@@ -9,7 +9,7 @@ from eval.tables.published import Number
 COLUMNS = (
     "table", "suite", "model", "setting", "scoring", "arm", "synthetic_rows", "made_rows", "run", "task", "metric", "kind",
     "level", "value", "spread", "low", "high", "p", "p_corrected", "verdict", "majority", "examples", "rows", "rows_in_split",
-    "seeds", "unparsed", "instruct", "shots", "method", "self_correct", "generator", "train_rows", "real_rows", "origin",
+    "seeds", "unparsed", "cut_answers", "instruct", "shots", "method", "self_correct", "generator", "train_rows", "real_rows", "origin",
     "evaluated", "is_fixture", "runs", "source",
 )  # fmt: skip
 OF_SCORE = (
@@ -45,6 +45,7 @@ def _of_scores(scores: SeedScores) -> Record:
     columns: Record = {name: getattr(scores.first, name) for name in OF_SCORE}
     return columns | {
         "unparsed": scores.unparsed,
+        "cut_answers": scores.cut_answers,
         "runs": "; ".join(dict.fromkeys(run_score.run for run_score in scores.scores)),
     }
 

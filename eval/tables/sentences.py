@@ -2,6 +2,7 @@
 
 from eval.scoring.metrics import metric_title
 from eval.scoring.scores import Score
+from eval.statistics.comparison_groups import SeedScores
 from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE, Comparison, Estimate
 
 NOT_RUN = "--"
@@ -18,11 +19,19 @@ def sentence(comparison: Comparison, title: str) -> str:
         facts.append(f"p {p_text(comparison.corrected)}{_correction(comparison)}")
         if comparison.spread is not None and abs(comparison.difference) <= comparison.spread:
             facts.append(f"no larger than the spread over seeds, {100 * comparison.spread:.1f}")
+        if comparison.disagrees:
+            facts.append(_disagreement(comparison))
     metric = "" if comparison.metric in (AVERAGE, PAPER_AVERAGE) else f" {metric_title(comparison.metric)}"
     return (
         f"{title}: {comparison.level} {100 * value:.1f} against {comparison.reference} {100 * reference_value:.1f}{metric} on "
         f"{size}: {comparison.verdict} ({', '.join(facts)})."
     )
+
+
+def _disagreement(comparison: Comparison) -> str:
+    if comparison.is_significant:
+        return "the interval includes 0, but p decides"
+    return "the interval, of this score alone, excludes 0, but p decides"
 
 
 def p_text(p: float) -> str:
@@ -43,12 +52,14 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def score_text(estimate: Estimate, unparsed: int) -> str:
-    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`, followed by the share of answers that could not be read, if there are any."""
+def score_text(estimate: Estimate, scores: SeedScores | None) -> str:
+    """`71.4 ± 1.2 (60.7 to 82.1) 56×3`, followed by the shares of answers that could not be read, or were cut, if there are any."""
     spread = f" ± {percent(estimate.spread)}" if estimate.spread is not None else ""
     bounds = f" ({percent(estimate.bounds[0])} to {percent(estimate.bounds[1])})" if estimate.bounds is not None else ""
-    unreadable = f", {percent(unparsed / (estimate.n * estimate.seeds))} % unreadable" if unparsed else ""
-    return f"{percent(estimate.value)}{spread}{bounds} {estimate.n}×{estimate.seeds}{unreadable}"
+    counts = {} if scores is None else {"unreadable": scores.unparsed, "cut": scores.cut_answers}
+    answers = estimate.n * estimate.seeds
+    shares = [f", {percent(count / answers)} % {what}" for what, count in counts.items() if count]
+    return f"{percent(estimate.value)}{spread}{bounds} {estimate.n}×{estimate.seeds}{''.join(shares)}"
 
 
 def difference_text(comparison: Comparison) -> str:

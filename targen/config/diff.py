@@ -21,7 +21,10 @@ ANSWER_KEYS = (
     ("synth", "self_correct"),
     ("synth", "correct_blind"),
     ("synth", "correct_refuses"),
+    ("synth", "few_rounds"),
 )
+# What runs did that began before there was the key.
+BEFORE = {("synth", "few_rounds"): False}
 TASK_KEYS = tuple(
     item.name
     for item in dataclasses.fields(Task)
@@ -45,7 +48,9 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     changes = []
     votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
     for path in (*ANSWER_KEYS, *votes):
-        changes += differences(".".join(path), _at(old, path), _at(new, path))
+        before = _at(old, path)
+        before = BEFORE.get(path) if before is None else before
+        changes += differences(".".join(path), before, _at(new, path))
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
         for key in TASK_KEYS:
@@ -57,7 +62,7 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 def _at(values: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, Mapping) else None
-    return values
+    return None if values == {} else values  # as in a file from before there was such a key
 
 
 def differences(key: str, old: Any, new: Any) -> list[str]:

@@ -32,10 +32,11 @@ def _missing_instructions(settings: Settings) -> list[str]:
     return []
 
 
-def _missing_data(settings: Settings) -> list[str]:
-    if settings.data.source != "local" or not {"train", "evaluate"} & set(settings.phases):
-        return []
-    needed = []
+def needed_splits(settings: Settings) -> list[tuple[Task, str]]:
+    """The original splits that the phases train on, score or show, each once, if they are local files."""
+    needed: list[tuple[Task, str]] = []
+    if settings.data.source != "local":
+        return needed
     for task in settings.tasks.values():
         if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
@@ -45,8 +46,12 @@ def _missing_data(settings: Settings) -> list[str]:
             needed.append((original_train_task(settings, task), "train"))
         if "evaluate" in settings.phases and shows_original(settings):
             needed.append((original_train_task(settings, task), "train"))
+    return list({(task.name, split): (task, split) for task, split in needed}.values())
+
+
+def _missing_data(settings: Settings) -> list[str]:
     problems = []
-    for task, split in needed:
+    for task, split in needed_splits(settings):
         try:
             local_file(Path(settings.data.dir or ""), task, split)
         except UserError as err:

@@ -1,7 +1,6 @@
 """The run directory: its configuration is written at the first start, and later starts must be compatible with it."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from targen.config.diff import changed_answer_keys
 from targen.config.loading import as_values, settings_from
 from targen.config.required_files import missing_files
 from targen.config.settings import Settings
-from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, write_text
+from targen.runtime.errors import UserError, short
+from targen.runtime.jsonl import Json, read_json, write_text
+from targen.runtime.paths import visible
 from targen.runtime.run_lock import refuse_if_locked
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
 
 def _has_answers(settings: Settings) -> bool:
     """Whether there are answers, or request files that may have been sent already."""
-    logs = [log for log in settings.paths.calls.glob("*.jsonl") if not log.name.startswith("canary")]
+    logs = [log for log in visible(settings.paths.calls, "*.jsonl") if not log.name.startswith("canary")]
     return any(log.is_file() and log.stat().st_size for log in logs) or bool(settings.paths.request_files)
 
 
@@ -62,7 +62,9 @@ def _write(path: Path, values: Json) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise UserError(f"run.dir: {path.parent} cannot be made ({err.strerror}). Choose another run.dir.") from None
+        raise UserError(
+            f"run.dir: {short(path.parent)} cannot be made ({err.strerror}). Choose another run.dir."
+        ) from None
     write_text(path, text)
 
 
@@ -72,7 +74,7 @@ def _with_template_hash(values: Json) -> Json:
     if template is None:
         return values
     try:
-        digest = hashlib.sha256(Path(template).read_bytes()).hexdigest()
+        digest = hashlib.sha256(Path(template).expanduser().read_bytes()).hexdigest()
     except OSError as err:
         raise UserError(
             f"generator.chat_template: {template} cannot be read ({err.strerror}). Correct the path."
@@ -83,17 +85,17 @@ def _with_template_hash(values: Json) -> Json:
 def read_record(path: Path) -> Json:
     """The contents of run.json; empty if it is missing or damaged. It is only shown to people."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path)
+    except UserError:
         return {}
-    return record if isinstance(record, dict) and "seconds" in record else {}
+    return record if "seconds" in record else {}
 
 
 def read_config(path: Path) -> Json:
     """The configuration that a run wrote. Raises: UserError if it is damaged."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as err:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         raise UserError(f"{path}: cannot be read ({err}). Repair it, or take another run.dir.") from None
     if not isinstance(values, dict):
         raise UserError(

@@ -8,14 +8,14 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.arms import ArmName
 from targen.config.groups.analysis import Analysis
-from targen.config.groups.bounds import STRICT, CountOrZero
+from targen.config.groups.bounds import STRICT, PathText, TrainingSeed
 from targen.config.groups.cluster import Cluster
 from targen.config.groups.data import Data
 from targen.config.groups.evaluation import Evaluation
 from targen.config.groups.generation import Generator, Price, ShardOf, Synth
 from targen.config.groups.method import Method
 from targen.config.groups.report import Report, Wandb
-from targen.config.groups.training import Model, Train
+from targen.config.groups.training import Model, Train, file_name
 from targen.runtime.paths import RunPaths
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
@@ -27,7 +27,7 @@ Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 class RunDir:
     """Where the run writes."""
 
-    dir: str
+    dir: PathText
     """Folder that holds everything of the run."""
 
 
@@ -43,7 +43,7 @@ class Settings:
     """The run directory."""
     seed: int
     """Master seed of generation."""
-    seeds: Annotated[list[CountOrZero], Field(min_length=1)]
+    seeds: Annotated[list[TrainingSeed], Field(min_length=1)]
     """Training seeds, one cell each."""
     shard: ShardOf
     """The share of generation that this process makes; phases=[merge] joins all shards."""
@@ -84,6 +84,11 @@ class Settings:
     @classmethod
     def _with_formats(cls, tasks: dict[str, Task]) -> dict[str, Task]:
         return {name: with_format(task) for name, task in tasks.items()}
+
+    @field_validator("cell")
+    @classmethod
+    def _as_cells_are_named(cls, cell: str | None) -> str | None:
+        return cell and file_name(cell)
 
     @property
     def paths(self) -> RunPaths:

@@ -12,12 +12,14 @@ from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.token_estimate import StepEstimate, TaskEstimate, estimate_task, token_counter
 from targen.llm.call_log import call_files
 from targen.runtime.paths import RunPaths
+from targen.synthesis.item_lists import list_rounds
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Slot
-from targen.synthesis.synthesis import first_slots
+from targen.synthesis.synthesis import MOST_AHEAD, first_slots
 
 _SLOT_CALL = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
 _SHARED_CALL = re.compile(r"-instance_seed-(g\d+-\d+)-")
+USUALLY_REJECTED = 0.1  # of the attempts, for the number of rounds
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,27 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
         notes.append(
             "Assumes that no attempt is rejected and no row flips or repeats; each that does costs further calls."
         )
+    if generator.backend == "batch":
+        notes.append(_rounds_note(recipes))
     return Plan(tasks, answered, tuple(notes))
+
+
+def _rounds_note(recipes: Sequence[tuple[Recipe, int]]) -> str:
+    least, usual = (max(_rounds(*of, rejected) for of in recipes) for rejected in (0.0, USUALLY_REJECTED))
+    return (
+        f"generator=batch: {least} rounds of request files if no instance is rejected, about {usual} if {USUALLY_REJECTED:.0%} are; "
+        "each waits for the answers to the one before."
+    )
+
+
+def _rounds(recipe: Recipe, size: int, rejected: float) -> int:
+    """The rounds of request files for a task, where this share of the attempts is rejected and replaced."""
+    seeds = recipe.method.instance_seed is not None and recipe.file_seeds is None
+    steps = seeds + 1 + (recipe.self_correct != "off")
+    slots = len(first_slots(recipe, size))
+    attempts = math.ceil(math.log(2 * slots) / -math.log(rejected)) if rejected else 1  # until half a slot is left
+    replacements = math.ceil((attempts - 1) / (1 + MOST_AHEAD))  # of a slot, one after the other
+    return list_rounds(recipe) + steps * (1 + replacements)
 
 
 def _planned(calls: int, each: StepEstimate | None) -> Planned:
@@ -165,7 +187,7 @@ def _on_record(run: RunPaths, task: str, size: int) -> _OnRecord:
             try:
                 record = json.loads(line)
                 id, step = str(record["id"]), str(record["step"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
             calls[step] += 1
             if (match := _SLOT_CALL.search(id)) is not None:
@@ -182,6 +204,6 @@ def _done(run: RunPaths, task: str, size: int) -> bool:
     folder = run.synthetic(task)
     try:
         rows = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return bool(rows == size and (folder / "train.jsonl").is_file())

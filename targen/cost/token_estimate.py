@@ -18,9 +18,10 @@ from targen.llm.backends.recorded import SHIPPED
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.paths import visible
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
-from targen.synthesis.item_lists import CONTEXTS_PER_CALL, write_lists
+from targen.synthesis.item_lists import CONTEXTS_PER_CALL, TIMES_AT_ONCE, write_lists
 from targen.synthesis.prompts import SEED_NUMBER
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Deal, Slot
@@ -59,6 +60,7 @@ def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
     if exchanges:
         prompts = sum(count(_text(request)) for request, _ in exchanges)
         written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
+        written *= TIMES_AT_ONCE if recipe.few_rounds else 1
         calls["contexts"] = StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))
     samples = _recorded_samples(recipe)
     recorded = bool(samples)
@@ -124,7 +126,7 @@ def _text(request: Request) -> str:
 
 def _lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
-    tasks = [task, *(path.stem for path in sorted(SHIPPED.glob("*.jsonl")))]
+    tasks = [task, *(path.stem for path in visible(SHIPPED, "*.jsonl"))]
     phrases = list(dict.fromkeys(phrase for name in tasks for phrase in _recorded_contexts(name)))
     named = (f"{phrase} {turn}" if turn else phrase for turn in itertools.count() for phrase in phrases)
     while True:
@@ -175,7 +177,7 @@ def _usual_length() -> int:
     """Mean number of characters of a recorded field."""
     lengths = [
         len(value)
-        for path in sorted(SHIPPED.glob("*.jsonl"))
+        for path in visible(SHIPPED, "*.jsonl")
         for answer in _recording(path.stem).values()
         for part in answer.get("instance_seeds", [answer])
         for name, value in part.items()

@@ -12,6 +12,7 @@ from typing import Any
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
+from targen.runtime.paths import visible
 from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
     disable_progress_bars()
     try:
         records = load_dataset(name, task.name, split=SPLITS[split])
-    except (OSError, ValueError) as err:  # raised by datasets and huggingface_hub without network and cache
+    except Exception as err:  # without network and cache, or whatever a script or a torn file leads to
         said = " ".join(str(err).split())[:200]
         text = f"got {name}, whose {task.name} cannot be loaded ({said}). Correct it, or set data.source=local data.dir=..."
         if Path(name).exists() or _hub_answers():
@@ -48,7 +49,13 @@ def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
         raise UserError(
             f"data.hub: {name} has labels without names, expected the names of {task.folder}. Use data.hub=aps/super_glue."
         )
-    return official_rows(task, records, names)
+    try:
+        return iter(list(official_rows(task, records, names)))
+    except (KeyError, TypeError, AttributeError, IndexError) as err:
+        raise UserError(
+            f"data.hub: got {name}, whose {task.name} has other columns than SuperGLUE's ({type(err).__name__}: {err}). Set "
+            "data.hub=aps/super_glue, or data.source=local data.dir=..."
+        ) from None
 
 
 def records_of(name: str, config: str) -> Any:
@@ -60,7 +67,7 @@ def records_of(name: str, config: str) -> Any:
     disable_progress_bars()
     try:
         return _train_split(name, config)
-    except (OSError, ValueError, RuntimeError) as err:
+    except Exception as err:
         said = " ".join(str(err).split())[:200]
         raise UserError(
             f"data.self_instruct: got {name}, which cannot be loaded ({said}). Download its file and set "
@@ -75,12 +82,12 @@ def _train_split(name: str, config: str) -> Any:
 
     try:
         return load_dataset(name, config, split="train")
-    except (OSError, ValueError, RuntimeError) as err:  # offline, a loading script looks like a missing data set
+    except Exception as err:  # offline, a loading script looks like a missing data set
         tables, revision = f"{config}/train/*.parquet", "refs/convert/parquet"
         try:
             folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=tables)
-            return Dataset.from_parquet([str(path) for path in sorted(Path(folder).glob(tables))])
-        except (OSError, ValueError):
+            return Dataset.from_parquet([str(path) for path in visible(Path(folder), tables)])
+        except Exception:
             raise err from None
 
 

@@ -14,7 +14,7 @@ from targen.config.group_files import task_from_file
 from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.tasks.task import Task
 from targen.text.markdown import inline_code, markdown_table
 
@@ -120,7 +120,7 @@ def write_card(settings: Settings) -> None:
 
 def stats_of_tasks(folder: Path) -> dict[str, Json]:
     """The content of stats.json of every finished task below `synthetic/`, by task name."""
-    files = sorted(folder.glob("*/stats.json"))
+    files = visible(folder, "*/stats.json")
     return {path.parent.name: read_json(path) for path in files if (path.parent / "train.jsonl").is_file()}
 
 

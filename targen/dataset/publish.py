@@ -1,10 +1,11 @@
 """Publishes the data set of a run on the Hugging Face Hub: selects the files, checks them for keys, uploads them."""
 
 import re
+import shlex
 from pathlib import Path
 
 from targen.runtime.errors import UserError
-from targen.runtime.paths import RunPaths
+from targen.runtime.paths import RunPaths, visible
 
 PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
 REJECTS = "rejects.jsonl"
@@ -22,11 +23,11 @@ def check_repository(name: str) -> None:
 def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
     """Files by their names in the repository: the card, and the files of every task. Raises: UserError if one is missing."""
     folder = paths.card.parent
-    tasks = sorted(path for path in folder.glob("*") if path.is_dir())
+    tasks = [path for path in visible(folder, "*") if path.is_dir()]
     if not tasks or not paths.card.is_file():
         missing = paths.card if tasks else folder
         raise UserError(
-            f"{missing}: missing, expected the data set of a run. First run python -m targen.generate run.dir={paths.root}."
+            f"{missing}: missing, expected the data set of a run. First run python -m targen.generate run.dir={shlex.quote(str(paths.root))}."
         )
     names = (*PUBLISHED, *([REJECTS] if with_rejects else []))
     files = {"README.md": paths.card} | {f"{task.name}/{name}": task / name for task in tasks for name in names}

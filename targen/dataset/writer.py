@@ -120,7 +120,7 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
         **_contexts_used(state, selection),
         "pools": {name: len(items) for name, items in state.item_lists.items()},
         "instances": len(selection.accepted),
-        "attempts": sum(state.attempts.values()),
+        "attempts": state.attempts_made,
         "rejects": len(state.rejects),
         "rejects_per_reason": dict(sorted(Counter(reject.kind for reject in state.rejects).items())),
         "duplicates": steps["duplicate"],

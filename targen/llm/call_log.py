@@ -7,7 +7,7 @@ all of them and writes one.
 from collections.abc import Iterable
 from pathlib import Path
 
-from targen.llm.messages import Answer, Request
+from targen.llm.messages import Answer, Request, why_unfinished
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import AppendLog, Json, Lines
 
@@ -15,7 +15,7 @@ DIGEST_BITS, OFFSET_BITS = 48, 48  # the first twelve hexadecimal digits of a ha
 
 
 class CallLog:
-    """The answers of a run, by request. A call that was answered is never asked again.
+    """The answers of a run, by request. A call that was answered is never asked again; one that broke off is.
 
     Memory holds the offset of each answer, not its text: about 200 MB for a million calls. `writer` is part of the names
     of the files that this process writes: "" for a whole run, "shard-00003-of-00064" for a shard.
@@ -39,6 +39,8 @@ class CallLog:
             self._files.append(Lines(path))
             for number, offset, record in self._files[-1].records():
                 answer = answer_of(record, f"{path}:{number}")
+                if why_unfinished(answer) is not None:
+                    continue  # from a version that took them for answers
                 self.models |= {answer.model} - {""}
                 position, packed = _packed(answer.id, len(self._files) - 1, offset)
                 self._positions.setdefault(position, packed)  # of two answers the first counts

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import Generator
+from targen.llm.fit import Messages, system_merged
 from targen.runtime.errors import UserError
 
-Messages = list[dict[str, str]]
 OURS = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
 PROBE: Messages = [{"role": "system", "content": "Be brief 7."}, {"role": "user", "content": "Say yes."}]
 
@@ -39,7 +39,7 @@ class Chat:
 
     def tokens(self, messages: Messages) -> list[int]:
         """The token ids of the prompt, up to where the assistant's turn begins."""
-        token_ids: list[int] = self._render(_merged(messages) if self._merges else messages, tokenize=True)
+        token_ids: list[int] = self._render(system_merged(messages) if self._merges else messages, tokenize=True)
         return token_ids
 
     def _takes_system(self) -> bool:
@@ -50,7 +50,7 @@ class Chat:
         except TemplateError:
             pass
         try:
-            self._render(_merged(PROBE), tokenize=False)
+            self._render(system_merged(PROBE), tokenize=False)
         except TemplateError as err:
             said = " ".join(str(err).split())
             raise UserError(
@@ -68,14 +68,6 @@ class Chat:
             return_dict=False,
             **self._arguments,
         )
-
-
-def _merged(messages: Messages) -> Messages:
-    """The messages with the system's text before the first user message."""
-    if len(messages) < 2 or messages[0]["role"] != "system":
-        return messages
-    system, user, *rest = messages
-    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
 def _read(path: str | None) -> str | None:

@@ -12,10 +12,9 @@ from targen.config.groups.generation import Sampling, Step
 from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
+from targen.runtime.randomness import rng
 
 _SORTED = json.JSONEncoder(sort_keys=True)
-_PROMPT, _SEED = "<prompt-5d1f0c>", "<seed-5d1f0c>"  # stand for what differs between the calls of a step
-_HOLES = re.compile(f'"({_PROMPT}|{_SEED})"')
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,6 @@ class Request:
     step: Step
     body: Json  # of an OpenAI chat completion
     schema: Json  # of the answer
-    parts: tuple[str, ...]  # of the body as JSON
-
-    @property
-    def payload(self) -> str:
-        """The body as JSON, joined when it is sent: a resumed run never sends most of its requests."""
-        return "".join(self.parts)
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,10 @@ class Failure:
     reason: str
 
 
+class AwaitingAnswers(Exception):
+    """No answer can come before the next start; the text says how to continue."""
+
+
 class LLM(Protocol):
     """A backend. Requests are submitted as they become known; answers come back in any order."""
 
@@ -69,12 +66,18 @@ class LLM(Protocol):
     def collect(self) -> Iterator[Answer | Failure]:
         """Waits until at least one submitted request is done, then yields all that are.
 
-        Raises: UserError if no further answer can come.
+        Raises: UserError if no further answer can come; AwaitingAnswers if none can before the next start. Requests may be
+        submitted after it.
         """
         ...
 
     def close(self) -> None:
         """Frees the model or the connections."""
+
+
+def call_seed(seed: int, task: str, step: Step, position: str) -> int:
+    """The sampling seed of the call at a position, in a run with this master seed."""
+    return rng(seed, task, step, position).getrandbits(31)
 
 
 def make_request(
@@ -92,105 +95,75 @@ def make_request(
     The fields of the schema keep their order, because a server that follows the schema writes them in this order: an
     explanation before a label. The hash is taken over the same body with sorted keys.
     """
-    *earlier, last = messages
-    frame = _frame(step, model, json.dumps(earlier), last["role"], sampling, json.dumps(schema))
-    text, number = json.dumps(last["content"]), str(seed)
-    digest = hashlib.sha256("".join(_filled(frame.hashed, text, number)).encode()).hexdigest()
-    body = {**frame.body, "messages": messages, "seed": seed}
-    return Request(
-        f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema, _filled(frame.sent, text, number)
-    )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """What the bodies of a step have in common; as JSON in pieces, between which the prompt and the seed stand."""
-
-    body: Json
-    sent: tuple[str, ...]
-    hashed: tuple[str, ...]
-
-
-@lru_cache(maxsize=256)
-def _frame(step: Step, model: str, earlier: str, role: str, sampling: Sampling, schema: str) -> _Frame:
-    """Made once for all calls that differ in their prompt and seed only: most of a body is its schema."""
-    response_format = {
+    body: dict[str, Any] = {"model": model, "messages": messages, **sampling.body, "seed": seed}
+    body["response_format"] = {
         "type": "json_schema",
-        "json_schema": {"name": step, "schema": json.loads(schema), "strict": True},
+        "json_schema": {"name": step, "schema": schema, "strict": True},
     }
-    messages = [*json.loads(earlier), {"role": role, "content": _PROMPT}]
-    body: Json = {"model": model, "messages": messages, **sampling.body, "seed": _SEED}
-    body["response_format"] = response_format
-    sent, hashed = (tuple(_HOLES.split(text)) for text in (json.dumps(body), _SORTED.encode(body)))
-    return _Frame(body, sent, hashed)
+    digest = hashlib.sha256(_SORTED.encode(body).encode()).hexdigest()
+    return Request(f"{task}-{step}-{position}-{digest[:12]}", digest, task, step, body, schema)
 
 
-def _filled(pieces: tuple[str, ...], prompt: str, seed: str) -> tuple[str, ...]:
-    """The pieces with prompt and seed in the holes between them, which have names: their order depends on the keys."""
-    values = {_PROMPT: prompt, _SEED: seed}
-    return tuple(values.get(piece, piece) for piece in pieces)
-
-
-def answer_from_completion(id: str, completion: Json) -> Answer:
-    """The answer in the body of an OpenAI chat completion. Raises: ValueError if there is none."""
-    try:
-        choice = completion["choices"][0]
-        text, finish_reason = _said(choice["message"], str(choice.get("finish_reason") or ""))
-        return Answer(id, text, finish_reason, _counts(completion.get("usage")), str(completion.get("model") or ""))
-    except (KeyError, IndexError, TypeError, AttributeError) as err:
-        raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
-
-
-def _said(message: Json, finish_reason: str) -> tuple[str, str]:
-    """Text and finish_reason of a message; a refusal becomes its text, with the finish_reason "refusal"."""
-    content, refused = message.get("content") or "", str(message.get("refusal") or "")
-    if isinstance(content, list):
-        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-        content = "".join(str(part.get("text") or "") for part in parts)
-        refused = refused or "".join(str(part.get("refusal") or "") for part in parts)
-    elif not isinstance(content, str):
-        content = json.dumps(content)
-    if refused and not content:
-        return refused, "refusal"
-    if not content and (message.get("tool_calls") or message.get("function_call")):
-        return "", "tool_calls"
-    return content, finish_reason
-
-
-def _counts(usage: Any) -> dict[str, int]:
-    """Tokens as the server counts them; values that are not counts are left out."""
-    counts = {}
-    for name in ("prompt_tokens", "completion_tokens") if isinstance(usage, dict) else ():
-        try:
-            count = int(usage[name])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue
-        if 0 <= count < MOST_TOKENS:
-            counts[name] = count
-    return counts
-
-
-MOST_TOKENS = 10**12  # of one call; a larger number is not a count
-REFUSALS = {
-    "content_filter": "content_filter",
-    "context_length_exceeded": "context_length",
-}  # error code -> finish_reason
-UNUSABLE = {
-    "length": "answer was cut at max_tokens",
-    "content_filter": "answer was withheld by the provider's content filter",
-    "context_length": "prompt is longer than the model's context",
+SHOWN = 80  # characters of a text that stands in a message
+ANY_REASON = "request_refused"  # finish_reason of a refusal without a reason that is known
+NOT_FINISHED = re.compile(
+    r"error|abort|cancel|time.?out|resource|overload|fail|interrupt|unavailable|network|\b(un)?load\b", re.IGNORECASE
+)  # finish_reasons of a call that broke off, in the words of several servers
+CUT = "answer was cut at max_tokens"
+WITHHELD = "answer was withheld by the provider's content filter"
+TOO_LONG = "prompt is longer than the model's context"
+ONLY_THOUGHTS = "model only thought (reasoning_content) and wrote no answer"
+THOUGHTS_CUT = "model thought (reasoning_content) until it was cut at max_tokens"
+NO_ROOM = "prompt and max_tokens do not fit into the model's context"
+UNUSABLE = {  # finish_reason -> why nothing is read from the answer
+    "length": CUT,
+    "max_tokens": CUT,
+    "model_length": CUT,
+    "model_context_window_exceeded": CUT,
+    "content_filter": WITHHELD,
+    "safety": WITHHELD,
+    "recitation": WITHHELD,
+    "blocklist": WITHHELD,
+    "prohibited_content": WITHHELD,
+    "sensitive": WITHHELD,
+    "error_toxic": WITHHELD,
+    "context_length": TOO_LONG,
+    "no_room": NO_ROOM,
+    "reasoning": ONLY_THOUGHTS,
+    "reasoning_length": THOUGHTS_CUT,
+    "blank": "answer is empty",
+    "invalid_json": "server could not make the answer fit the schema",
+    ANY_REASON: "server refuses this request",
     "refusal": "model refused to answer",
     "tool_calls": "answer is a tool call",
     "function_call": "answer is a tool call",
 }
+_MORE_ROOM = "Serve the model with a longer context, or lower synth.sampling.*.max_tokens"
+_THINK_LESS = (
+    "Switch its thinking off (generator.chat_template_kwargs={enable_thinking: false} for many models, generator.extra_body for "
+    "others), start the server without a reasoning parser, or raise synth.sampling.*.max_tokens"
+)
+REMEDIES: Mapping[str | None, str] = {  # for a reason that most answers of a run share; None: any other
+    None: "Take a better model or prompt",
+    CUT: "Raise synth.sampling.*.max_tokens, or switch the model's thinking off",
+    ONLY_THOUGHTS: _THINK_LESS,
+    THOUGHTS_CUT: _THINK_LESS,
+    TOO_LONG: _MORE_ROOM,
+    NO_ROOM: _MORE_ROOM,
+}
 
 
-def refusal(id: str, error: Json, model: str) -> Answer | None:
-    """The answer that an error stands for if the same prompt can only give the same error again, else None."""
-    code = str(error.get("code") or error.get("type") or "")
-    if "maximum context length" in str(error.get("message")):  # vLLM has no code for it
-        code = "context_length_exceeded"
-    return Answer(id, "", REFUSALS[code], {}, model) if code in REFUSALS else None
+def why_unfinished(answer: Answer) -> str | None:
+    """Why an answer is none, because the server broke off; None if it is one. Such answers are asked for again."""
+    reason = answer.finish_reason
+    if reason.lower() not in UNUSABLE and (NOT_FINISHED.search(reason) or not (reason or answer.text)):
+        return f"finish_reason {reason[:80]!r}"
+    return None
+
+
+def shortened(text: str) -> str:
+    """A shortened text in quotes, on one line of ASCII."""
+    return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
 
 def read_object(answer: Answer, schema: Json) -> Json:
@@ -199,8 +172,8 @@ def read_object(answer: Answer, schema: Json) -> Json:
     The object may stand in prose, in a code fence or after a `<think>` part. Callers share it and must not change it.
     Raises: RowError with the reason if there is none.
     """
-    if answer.finish_reason in UNUSABLE:
-        raise RowError(UNUSABLE[answer.finish_reason])
+    if (why := UNUSABLE.get(answer.finish_reason.lower())) is not None:
+        raise RowError(f"{why}: {answer.text}" if answer.finish_reason == ANY_REASON else why)
     if not answer.text.strip():
         raise RowError("answer is empty")
     return _fitting(answer.text, answer.finish_reason == "stop", json.dumps(schema))

@@ -10,18 +10,20 @@ import platform
 import subprocess
 import sys
 import time
+from collections import deque
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from targen.config.group_files import task_from_file
+from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
-from targen.data.original import eval_split, leaderboard_split
+from targen.data.original import eval_split, leaderboard_split, original_train_split
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
-from targen.runtime.jsonl import Json, write_text
-from targen.runtime.paths import CONF, PROJECT
+from targen.runtime.jsonl import Json, read_jsonl, write_text
+from targen.runtime.paths import CONF, PROJECT, visible
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import phase_environment, run_subprocess
 
@@ -40,7 +42,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 
 def run(cfg: Any, overrides: list[str]) -> int:
     """Runs the phases of the composed configuration, and returns the exit code."""
-    settings = open_run(cfg, check_evaluation_data, write=False)
+    settings = open_run(cfg, check_local_rows, write=False)
     if settings.plan:
         return _print_plans(settings, overrides)
     record = _record(settings, overrides)
@@ -63,9 +65,9 @@ def _checked_phases(settings: Settings) -> list[Phase]:
     """Training if it may refuse existing models; evaluation if a task has a metric that no packaged task has."""
     phases: list[Phase] = []
     models = settings.paths.root / "models"
-    if any(models.glob("*/done.json")) or any(models.glob("*/checkpoint-*")):
+    if visible(models, "*/done.json") or visible(models, "*/checkpoint-*"):
         phases.append("train")
-    packaged = (task_from_file(path.stem) for path in (CONF / "task").glob("*.yaml"))
+    packaged = (task_from_file(path.stem) for path in visible(CONF / "task", "*.yaml"))
     metrics = {metric for task in settings.tasks.values() for metric in task.metrics}
     if "evaluate" in settings.phases and metrics - {metric for task in packaged for metric in task.metrics}:
         phases.append("evaluate")
@@ -88,7 +90,7 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
         if code in (0, AWAITING):
             write_text(settings.paths.record, json.dumps(record, indent=2) + "\n")
         if code == AWAITING:
-            return 0
+            return AWAITING
         if stop.requested and code != USER_ERROR:
             return REQUEUE
         if code:
@@ -128,13 +130,18 @@ def _command(settings: Settings, name: Phase) -> list[str]:
     return [MODULES[name]]
 
 
-def check_evaluation_data(settings: Settings) -> None:
-    """Reads the local evaluation rows once, to find damaged lines before any training. Raises: UserError if there is one."""
-    if settings.data.source == "local" and "evaluate" in settings.phases and settings.eval.superglue:
-        for task in settings.tasks.values():
+def check_local_rows(settings: Settings) -> None:
+    """Reads all local rows once, to find damaged lines before anything is asked or trained. Raises: UserError if there is one."""
+    for task, split in needed_splits(settings):
+        if split == task.eval_split:
             eval_split(settings.data, task)
-            if settings.eval.submission:
-                leaderboard_split(settings.data, task)
+        elif split == "train":
+            original_train_split(settings.data, task)
+        else:
+            leaderboard_split(settings.data, task)
+    source = settings.data.self_instruct
+    if "train" in settings.phases and "self_instruct" in settings.arms and source and is_instruction_file(source):
+        deque(read_jsonl(Path(source)), maxlen=0)
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:

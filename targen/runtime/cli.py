@@ -1,24 +1,30 @@
 """Runs a phase from its command line: composes the configuration, and reports a user's mistakes in one line each."""
 
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from targen.runtime.errors import UserError, did_you_mean
-from targen.runtime.paths import CONF
+from targen.runtime.credentials import holds_credentials, without_credentials
+from targen.runtime.errors import UserError, did_you_mean, disk_error, short
+from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import Stopped
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
 INTERRUPTED = 130  # exit code after Ctrl-C, as in a shell
 USER_ERROR = 2  # exit code for mistakes that the user can correct
-AWAITING = 75  # exit code of a phase that waits for answers: later phases have no input yet
+AWAITING = (
+    75  # exit code of a phase, and of the run, that waits for the answers of batch files: the same command goes on
+)
 REQUEUE = 85  # exit code of a run that was told to stop and saved its progress: the same command resumes
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
+OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 HELP = """{command}: {summary}
 
   python -m {command} [+experiment=NAME] [key=value ...]
@@ -39,14 +45,17 @@ HELP = """{command}: {summary}
 
 All keys and what they mean: --help=train prints conf/train/default.yaml, --help=generator/openai that file.
 The composed configuration: --cfg job. Sweeps: -m.
+Exit codes: 0 done, 2 a setting or file is wrong, 75 answers of batch files are awaited (generator=batch), 85 stopped; after
+75 and 85 the same command goes on.
 """
 
 
 def main(command: str, summary: str, phase: Phase, direct: Direct | None = None) -> None:
-    """Runs one phase and exits: 0 done, 2 a mistake of the user, 1 a bug. `phase` gets the composed configuration.
+    """Runs one phase and exits: 0 done, 2 a mistake of the user, 75 answers are awaited, 85 stopped, 1 a bug.
 
-    `direct` gets the arguments first and can handle those that need no configuration.
+    `phase` gets the composed configuration. `direct` gets the arguments first and can handle those that need no configuration.
     """
+    use_utf8()
     arguments = sys.argv[1:]
     if "-h" in arguments or "--help" in arguments:
         print(_help(command, summary), end="")
@@ -63,8 +72,10 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
     if not any(argument.startswith("+experiment=") for argument in arguments):
         arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
+        _refuse_credentials(arguments)
         if direct is not None and (code := direct(given)) is not None:
             sys.exit(code)
+        arguments = [as_override(argument) for argument in arguments]
         flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
         if any(flag.startswith("-") for flag in flags):
             overrides = [argument for argument in arguments if argument not in flags]
@@ -73,10 +84,8 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
             _hydra_main(command, phase, [*flags, *overrides])
         else:
             sys.exit(phase(compose(arguments), arguments))
-    except UserError as err:
+    except (UserError, OSError) as err:
         _die(err)
-    except BrokenPipeError:
-        sys.exit(1)
     except Stopped as told:
         print(f"{told}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         sys.exit(REQUEUE)
@@ -85,18 +94,57 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
         sys.exit(INTERRUPTED)
 
 
+def _refuse_credentials(arguments: list[str]) -> None:
+    """Before Hydra writes them to the file of a sweep, or an error shows them. Raises: UserError if an address holds any."""
+    for argument in arguments:
+        if "base_url=" in argument and holds_credentials(argument):
+            raise UserError(
+                f"generator.base_url: got {argument.partition('=')[2]}, expected an address without a user, a password or a key, "
+                "because config.yaml keeps it. Put the key into $OPENAI_API_KEY."
+            )
+
+
+def use_utf8() -> None:
+    """Names of files and messages may hold any character, whatever the locale: LC_ALL=C means ASCII, as in many containers."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def as_override(argument: str) -> str:
+    """The argument, quoted if its value is a plain text that Hydra cannot read unquoted: ~/data, lr=3, a (b)."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    match = re.fullmatch(r"(\+{0,2}[\w.@/:]+=)([^\s'\"\[{$].*)", argument)
+    if match is None:
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return match[1] + QuotedString(match[2], Quote.single).with_quotes()
+    return argument
+
+
 def compose(overrides: list[str]) -> Any:
     """The composed configuration. Raises: UserError for everything that Hydra refuses."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             return hydra_compose("config", overrides=overrides)
     except (HydraException, OmegaConfBaseException) as err:
         raise UserError(_one_line(err)) from None
+    except (YAMLError, UnicodeDecodeError, RecursionError) as err:
+        raise UserError(f"conf: a file or a value cannot be read ({' '.join(str(err).split())}). Repair it.") from None
 
 
 def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
@@ -108,7 +156,7 @@ def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
     def entry(cfg: object) -> None:
         try:
             code = phase(cfg, list(HydraConfig.get().overrides.task))
-        except UserError as err:
+        except (UserError, OSError) as err:
             _die(err)
         if code:
             sys.exit(code)
@@ -117,8 +165,14 @@ def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
     entry()
 
 
-def _die(err: UserError) -> None:
-    for line in str(err).splitlines():
+def _die(err: UserError | OSError) -> None:
+    """Ends with the one line of a mistake, or of a disk that failed. Raises: any other error again."""
+    if isinstance(err, BrokenPipeError):
+        sys.exit(1)
+    told = disk_error(err) if isinstance(err, OSError) else err
+    if told is None:
+        raise err
+    for line in without_credentials(str(told)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     sys.exit(USER_ERROR)
 
@@ -131,16 +185,21 @@ def _one_line(err: Exception) -> str:
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
         group, got = str(match[1]), str(match[2])
         return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
+    if match := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\s", str(err)):
+        key, got = match[1], match[2]
+        return f"{key}: got {got}, expected one value. Write a list as '{key}=[{got}]', a text with a comma as '{key}=\"{got}\"'."
     if isinstance(err, OverrideParseException):
         reason = " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'")
         return (
-            f"{err.override}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
+            f"{short(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
             "with spaces or brackets: 'key=\"...\"'."
         )
     key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(
         r"Could not override '([^']+)'", str(err)
     )
     if key is not None:
+        if key[1].startswith(OPEN_KEYS):
+            return f"{key[1]}: got a key that is not there yet, expected a plus before a new one: +{key[1]}=..."
         known = _known_keys()
         if key[1] in known:
             group = key[1].partition(".")[0]
@@ -151,7 +210,7 @@ def _one_line(err: Exception) -> str:
 
 
 def _options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return [path.stem for path in visible(CONF / group, "*.yaml")]
 
 
 def _known_keys() -> list[str]:
@@ -178,7 +237,8 @@ def _known_keys() -> list[str]:
 def _settings_file(topic: str) -> str:
     """The file of conf/ that explains a group: `train`, `generator/openai`. Raises: UserError if there is none."""
     topics = {
-        str(path.relative_to(CONF).with_suffix("")).removesuffix("/default"): path for path in CONF.rglob("*.yaml")
+        str(path.relative_to(CONF).with_suffix("")).removesuffix("/default"): path
+        for path in visible(CONF, "**/*.yaml")
     }
     if topic not in topics:
         raise UserError(f"--help: got {topic!r}, expected a file of conf/. {did_you_mean(topic, sorted(topics))}")

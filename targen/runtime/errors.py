@@ -1,9 +1,20 @@
 """Errors that a user can correct: one line each, exit code 2, no traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 MOST_OPTIONS = 20  # listed in an error message
+LONGEST_PATH = 200  # characters of a path in an error message
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = {
+    **dict.fromkeys(_FULL, "Free some space, then rerun the command to resume."),
+    errno.EROFS: "Make it writable, or choose a different run.dir.",
+    errno.EACCES: "Get access to it, or choose a different path.",
+    errno.EPERM: "Get access to it, or choose a different path.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
 
 
 class UserError(Exception):
@@ -12,6 +23,24 @@ class UserError(Exception):
 
 class RowError(Exception):
     """A row, an instance seed or an answer that breaks a rule of its task; the text is the reason."""
+
+
+def disk_error(err: OSError) -> UserError | None:
+    """The error for a disk that is full, read-only or broken, and for a path that cannot be used; None for any other error."""
+    if err.errno is None or isinstance(err, (ConnectionError, TimeoutError, ChildProcessError)):
+        return None
+    return UserError(f"{short(err.filename or 'the disk')}: {err.strerror}. {remedy(err)}")
+
+
+def remedy(err: OSError) -> str:
+    """What to do about a disk or a path that failed."""
+    return _REMEDIES.get(err.errno or 0, "Check the path and the disk, then rerun the command to resume.")
+
+
+def short(path: str | Path) -> str:
+    """The path, without its middle if it is too long for a line."""
+    text, half = str(path), LONGEST_PATH // 2
+    return text if len(text) <= LONGEST_PATH else f"{text[:half]}...{text[-half:]}"
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -4,15 +4,20 @@ import json
 import logging
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, remedy, short
+from targen.runtime.heartbeat import raise_if_lost
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 BLOCK = 8192  # bytes read at once for one line
+MOST_NESTED = 100  # lists and objects in one another; more overflow the stack of whatever reads them later
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character; two of them make a whole one
 _ENCODER = json.JSONEncoder(allow_nan=False)
 
 
@@ -21,19 +26,61 @@ def dumps(record: Json) -> str:
     return _ENCODER.encode(record)
 
 
-def parse_line(line: str, where: str) -> Json:
-    """The object of one line. Raises: UserError naming `where` if the line is not a JSON object."""
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text. Raises: UserError naming `where` if it is not JSON, or nested deeper than MOST_NESTED."""
     try:
-        record = json.loads(line)
+        value = json.loads(text)
+        if text.count("[") + text.count("{") > MOST_NESTED and _is_deep(value):
+            raise RecursionError
     except ValueError as err:
         raise UserError(f"{where}: not a JSON object ({err}). Repair or remove it.") from None
+    except RecursionError:
+        raise UserError(
+            f"{where}: got lists or objects nested more than {MOST_NESTED} deep, expected a plain object. Repair or remove it."
+        ) from None
+    return value
+
+
+def parse_line(line: str, where: str) -> Json:
+    """The object of one line. Raises: UserError naming `where` if the line is not a JSON object."""
+    record = parse_json(line, where)
     if not isinstance(record, dict):
         raise UserError(f"{where}: got {type(record).__name__}, expected a JSON object. Repair or remove it.")
     return record
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
-    """(line number, object) of every non-blank line of a file. Raises: UserError with file and line of any damage."""
+def check_unicode(value: Any, where: str) -> None:
+    """Refuses half characters (lone surrogates), which no tokenizer, table or terminal can encode. Raises: UserError."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as err:
+        half = ord(err.object[err.start])
+        byte = f"; in an argument, the byte 0x{half - 0xDC00:x} that is not UTF-8" if 0xDC80 <= half <= 0xDCFF else ""
+        raise UserError(
+            f"{where}: got half a character (the lone surrogate \\u{half:04x}{byte}), expected whole ones. Write it in full, or "
+            "remove it."
+        ) from None
+
+
+def without_halves(record: Json) -> Json:
+    """The record without its half characters."""
+    whole: Json = json.loads(json.dumps(record, ensure_ascii=False).encode(errors="ignore"))
+    return whole
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_NESTED):
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list))]
+        level = [item for part in parts for item in part]
+    return any(isinstance(item, (dict, list)) for item in level)
+
+
+def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
+    """(line number, object) of every non-blank line of a file. Raises: UserError with file and line of any damage.
+
+    That includes half characters (lone surrogates), unless `halves`: in what a model wrote they only spoil one answer.
+    """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -42,7 +89,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Json]]:
                         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as err:
                         raise UserError(f"{path}:{number}: not UTF-8 ({err.reason}). Save the file as UTF-8.") from None
-                    yield number, parse_line(text, f"{path}:{number}")
+                    record = parse_line(text, f"{path}:{number}")
+                    if not halves and _HALF.search(text):
+                        check_unicode(record, f"{path}:{number}")
+                    yield number, record
     except OSError as err:
         raise UserError(f"{path}: cannot be read ({err.strerror}). Check the path.") from None
 
@@ -67,20 +117,21 @@ def write_jsonl(path: Path, records: Iterable[Json]) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes all texts or nothing: they go to a temporary file, which is then renamed. Raises: UserError if that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # backslashreplace: a model may write half characters, which no encoding has
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        raise_if_lost()
         temporary.replace(path)
     except OSError as err:
-        raise UserError(
-            f"{path}: cannot be written ({err.strerror}). Free some space or repair it, then rerun the command."
-        ) from None
+        raise UserError(f"{short(path)}: cannot be written ({err.strerror}). {remedy(err)}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk not even what is missing can be removed
+            temporary.unlink()
 
 
 class Lines:
@@ -143,19 +194,22 @@ class AppendLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._size = self._mended_size()
         except OSError as err:
-            raise UserError(
-                f"{path}: cannot be opened for writing ({err.strerror}). Repair it, or choose a different run.dir."
-            ) from None
+            raise UserError(f"{short(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}") from None
+
+    def _mended_size(self) -> int:
+        """The size of the file after its incomplete last line, if it has one, was completed or cut off."""
         size = os.fstat(self._descriptor).st_size
-        self._size = self._whole_lines(size)
-        if self._size < size and _is_json(os.pread(self._descriptor, size - self._size, self._size)):
-            self._size = size + os.write(self._descriptor, b"\n")  # only its newline is missing
-        elif self._size < size:
+        whole = self._whole_lines(size)
+        if whole < size and _is_json(os.pread(self._descriptor, size - whole, whole)):
+            return size + os.write(self._descriptor, b"\n")  # only its newline is missing
+        if whole < size:
             log.warning(
-                "%s: an incomplete last line of %d bytes was cut off and will be redone", path, size - self._size
+                "%s: an incomplete last line of %d bytes was cut off and will be redone", self.path, size - whole
             )
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, whole)
+        return whole
 
     def _whole_lines(self, size: int) -> int:
         """Offset after the last complete line; the rest is incomplete."""
@@ -184,6 +238,7 @@ class AppendLog:
 
         Raises: UserError if the disk is full; the log stays readable.
         """
+        raise_if_lost()
         line, offset = (dumps(record) + "\n").encode("ascii"), self._size
         try:
             written, why = os.write(self._descriptor, line), "the disk is full"
@@ -207,6 +262,6 @@ class AppendLog:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

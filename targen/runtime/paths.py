@@ -107,6 +107,12 @@ class RunPaths:
         return self.root / "submission" / "predictions" / f"{part}.jsonl"
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """The sorted paths that match, without hidden ones: .ipynb_checkpoints of Jupyter, .DS_Store and ._copies of macOS."""
+    found = (path.relative_to(folder) for path in folder.glob(pattern))
+    return sorted(folder / path for path in found if not any(part.startswith(".") for part in path.parts))
+
+
 def _numbered(folder: Path, stem: str) -> list[Path]:
     numbered = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
     return sorted(numbered, key=lambda path: (len(path.name), path.name))

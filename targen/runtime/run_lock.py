@@ -3,22 +3,18 @@
 import json
 import logging
 import os
-import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
-from targen.runtime import scheduler
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json
+from targen.runtime.heartbeat import Heartbeat
+from targen.runtime.lock_holder import State, Watch, holder_of, longest_silence, our_name
 from targen.runtime.signals import raise_if_stopped
 
 log = logging.getLogger(__name__)
 WHOLE = "run"
-SECONDS_TO_SIGN = 10.0  # after this time a lock without a holder's name was left by a process that died
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LINES = 30.0
 LONGEST_WAIT = 3600.0  # seconds to wait for a lock
@@ -30,20 +26,27 @@ SECONDS_TO_END = 180.0
 def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None]:
     """Holds `<folder>/<name>.lock` while the body runs: the whole run, a shard (`shard-...`) or a cell (`cell-...`) of it.
 
-    The file is created exclusively, which is atomic even on NFS. The lock of a dead process of this machine is taken over,
-    and so is that of a SLURM job that has ended. Raises: UserError if another process holds the lock, or may hold it on
-    another machine; with `wait`, only after LONGEST_WAIT seconds.
+    The file is created exclusively, which is atomic even on NFS, and its holder touches it every few seconds. The lock of a
+    process that can be seen from here is taken over once that process is gone; that of another container or machine after
+    `longest_silence` without a heartbeat, or at once if its SLURM job has ended. `raise_if_lost` tells a holder that it was
+    taken for gone. Raises: UserError if another process is at work; with `wait`, only after LONGEST_WAIT seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, ours = folder / f"{name}.lock", _ours()
-    _take_or_wait(path, ours, LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0)
+    path, ours, watch = folder / f"{name}.lock", our_name(), Watch()
+    content = json.dumps(ours).encode()
+    longest = LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0
     try:
-        for conflicting in _conflicting_locks(folder, name):  # checked after taking: of two at once, one sees the other
-            _refuse_if_alive(conflicting)
-        yield
+        with _in_one_line(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            while not _create(path, content):
+                _clear([path], watch, longest)
+        with Heartbeat(path, content):
+            with _in_one_line(path):
+                _clear(_conflicting_locks(folder, name), watch)  # after taking: of two at once, one sees the other
+            yield
     finally:
-        if _holder(path) == ours:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that became read-only it stays, and its holder will be gone
+            if path.read_bytes() == content:
+                path.unlink()
 
 
 def lock_of(cell: str | None) -> str:
@@ -52,38 +55,50 @@ def lock_of(cell: str | None) -> str:
 
 
 def refuse_if_locked(folder: Path) -> None:
-    """Checks the lock of the whole run. Raises: UserError if a process holds it."""
-    _refuse_if_alive(folder / f"{WHOLE}.lock")
+    """Checks the lock of the whole run. Raises: UserError if a process that is at work holds it."""
+    with _in_one_line(folder):
+        _clear([folder / f"{WHOLE}.lock"], Watch())
 
 
-def _take_or_wait(path: Path, ours: Json, longest: float) -> None:
-    start = last_line = time.monotonic()
-    while (holder := _take(path, ours)) is not None:
-        now = time.monotonic()
-        if now - start >= longest:
-            raise UserError(_in_use(path, holder))
-        if now - last_line > SECONDS_BETWEEN_LINES:
-            last_line = now
-            log.info("run.dir: waiting: %s", _in_use(path, holder).removeprefix("run.dir: "))
+def _clear(paths: Sequence[Path], watch: Watch, longest: float = 0.0) -> None:
+    """Returns when none of these locks is left: they are released, or removed because their holders are gone.
+
+    Raises: UserError after `longest` seconds if one of the holders is at work; as long as that is unknown, it waits.
+    """
+    start = time.monotonic()
+    told = start - SECONDS_BETWEEN_LINES
+    while held := [path for path in paths if not _is_free(path, watch)]:
+        now, states = time.monotonic(), [watch.state(path) for path in held]
+        at_work = [path for path, state in zip(held, states, strict=True) if state is State.AT_WORK]
+        if at_work and now - start >= longest:
+            raise UserError(_in_use(at_work[0]))
+        if State.UNKNOWN in states and now - told >= SECONDS_BETWEEN_LINES:
+            told = now
+            log.info(_unknown(held[states.index(State.UNKNOWN)]))
+        elif at_work and now - max(told, start) >= SECONDS_BETWEEN_LINES:
+            told = now
+            log.info("run.dir: waiting: %s", _in_use(at_work[0]).removeprefix("run.dir: "))
         raise_if_stopped()
         time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
-def _take(path: Path, ours: Json) -> Json | None:
-    """Tries to create the lock: None if it is ours now, else its holder."""
-    if _create(path, ours):
-        return None
-    if not _is_dead(path):
-        return _holder(path)
-    guard = path.with_suffix(".takeover")  # of all that see a dead holder, only one may remove its lock
-    if not _create(guard, ours):
-        if _is_dead(guard):
+def _is_free(path: Path, watch: Watch) -> bool:
+    """Whether there is no such lock; removes one whose holder is gone, unless another process is about to."""
+    if not path.exists():
+        return True
+    if watch.state(path) is not State.GONE:
+        return False
+    guard = path.with_suffix(".takeover")  # of all that see a holder gone, one removes its lock, not one just taken
+    if not _create(guard, b""):
+        if watch.state(guard) is State.GONE:
             guard.unlink(missing_ok=True)
-        return _holder(path)
+        return False
     try:
-        if _is_dead(path):
-            path.unlink(missing_ok=True)
-        return None if _create(path, ours) else _holder(path)
+        if watch.state(path) is not State.GONE:
+            return False
+        log.info("run.dir: %s is gone: its lock is removed (%s)", _who(path), path)
+        path.unlink(missing_ok=True)
+        return True
     finally:
         guard.unlink(missing_ok=True)
 
@@ -101,87 +116,51 @@ def _conflicting_locks(folder: Path, name: str) -> list[Path]:
     return [folder / f"{WHOLE}.lock", *(path for path in shards if path.stem.rpartition("-")[2] != count)]
 
 
-def _refuse_if_alive(path: Path) -> None:
-    holder = _holder(path)
-    if path.exists() and not _is_dead(path):
-        raise UserError(_in_use(path, holder))
-
-
-def _in_use(path: Path, holder: Json) -> str:
-    who = (
-        f"process {holder['pid']} on {holder.get('host')}"
-        if "pid" in holder
-        else "a process that has not written its name yet"
+def _in_use(path: Path) -> str:
+    remedy = (
+        "Wait for it, end it, or choose a different run.dir."
+        if "beats" in holder_of(path)
+        else f"Wait for it, or choose a different run.dir. If that process is gone, remove {path}."
     )
+    return f"run.dir: {path.parent} is in use by {_who(path)} ({path.name}). {remedy}"
+
+
+def _unknown(path: Path) -> str:
     return (
-        f"run.dir: {path.parent} is in use by {who} ({path.name}). Wait for it, or choose a different run.dir. If that "
-        f"process is gone, remove {path}."
+        f"run.dir: {path} is held by {_who(path)}, which cannot be seen from here: waiting for a sign of life, and for "
+        f"{longest_silence(holder_of(path)):.0f} s at most if there is none"
     )
 
 
-def _create(path: Path, ours: Json) -> bool:
-    """Creates the lock with our name in it; False if it already exists."""
+def _who(path: Path) -> str:
+    holder = holder_of(path)
+    if "pid" not in holder:
+        return "a process that has not written its name"
+    return f"process {holder['pid']} on {holder.get('host')}"
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Creates a lock; False if it already exists. Of one that cannot be written, nothing is left."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(ours, file)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
-def _ours() -> Json:
-    name: Json = {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
-    if job := os.environ.get("SLURM_JOB_ID"):
-        name |= {"slurm_job": job, "slurm_restart": int(os.environ.get("SLURM_RESTART_COUNT") or 0)}
-    return name
-
-
-def _is_earlier_life(holder: Json) -> bool:
-    """Whether the holder is an earlier start of our own SLURM job, which ended when the job was requeued, on any node."""
-    ours = _ours()
-    same = ours.get("slurm_job") is not None and holder.get("slurm_job") == ours["slurm_job"]
-    return same and int(holder.get("slurm_restart", 0)) < ours["slurm_restart"]
-
-
-def _holder(path: Path) -> Json:
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    """Turns failures of the body, which makes or removes locks, into one line. Raises: UserError."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return holder if isinstance(holder, dict) else {}
-
-
-def _is_dead(path: Path) -> bool:
-    """Whether the holder is known to be gone.
-
-    That is: a process of this machine that has ended, even if its pid is in use again; an earlier start of our own SLURM
-    job on another machine; a process of a SLURM job that has ended.
-    """
-    holder = _holder(path)
-    if not holder:
-        try:
-            return time.time() - path.stat().st_mtime > SECONDS_TO_SIGN
-        except OSError:
-            return True  # the lock is gone itself
-    pid = holder.get("pid")
-    if holder.get("host") == platform.node():
-        return isinstance(pid, int) and _started(pid) != holder.get("started")
-    if _is_earlier_life(holder):
-        return True
-    job, restart = holder.get("slurm_job"), holder.get("slurm_restart")
-    if not (isinstance(job, str) and job.isdecimal() and isinstance(restart, int)):
-        return False
-    return job != _ours().get("slurm_job") and scheduler.is_over(job, restart)
-
-
-def _started(pid: int) -> float | None:
-    """Start time of a process of this machine; None if there is none. On Linux in ticks since boot: clock changes do not move it."""
-    try:
-        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return None
+        yield
+    except OSError as err:
+        raise UserError(
+            f"run.dir: {path} cannot be written ({err.strerror}). Free some space or repair it and rerun the command, or "
+            "choose a different run.dir."
+        ) from None

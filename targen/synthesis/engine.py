@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.messages import LLM, Answer, AwaitingAnswers, Failure, Request, why_unfinished
 from targen.runtime.errors import UserError
 from targen.runtime.signals import raise_if_stopped
 
@@ -19,6 +19,17 @@ Result = TypeVar("Result")
 Workflow = Generator[Any, Any, Result]
 SHARED_STEPS = ("contexts", "instance_seed")  # their calls serve several slots
 Observer = Callable[[Request, Answer, bool], None]  # is told of each call once; True: asked now, False: on record
+
+
+@dataclass(frozen=True)
+class Detachable:
+    """Workflows that run side by side, for a workflow that can look ahead without their results.
+
+    Where no answer can come before the next start (generator=batch), it goes on, with None for those that wait: what it
+    asks then is answered in the same round. Such a start never ends with its result.
+    """
+
+    workflows: Iterable[Workflow[Any]]
 
 
 @dataclass(eq=False)
@@ -30,7 +41,7 @@ class _Group:
     results: list[Any] = field(default_factory=list)
     open: int = 0
     all_started: bool = False
-    failed: bool = False
+    left: bool = False  # by its parent, which goes on without the results
 
 
 @dataclass
@@ -51,18 +62,23 @@ class Engine:
     _ready: deque[tuple[_Running, Any]] = field(default_factory=deque)
     _waiters: dict[str, tuple[Request, list[_Running]]] = field(default_factory=dict)
     _groups: deque[_Group] = field(default_factory=deque)
+    _detachable: list[_Group] = field(default_factory=list)
     _failures: list[Failure] = field(default_factory=list)
 
     def run(self, workflows: list[Workflow[Any]]) -> list[Any]:
         """The results of the workflows, in their order; for a workflow that a UserError ended, the error.
 
-        Raises: UserError if calls stay unanswered.
+        Raises: UserError if calls stay unanswered; AwaitingAnswers if the next start has the answers.
         """
         top = self._spawn(None, workflows)
         while self._advance() or self._waiters:
             raise_if_stopped()
             if self._waiters:
-                self._take_answers()
+                try:
+                    self._take_answers()
+                except AwaitingAnswers:
+                    if not self._look_ahead():
+                        raise
         if self._failures:
             raise UserError(self._why_ended())
         return top.results
@@ -119,16 +135,28 @@ class Engine:
             return
         if isinstance(yielded, Request):
             self._ask(running, yielded)
+        elif isinstance(yielded, Detachable):
+            self._detachable.append(self._spawn(running, yielded.workflows))
         else:
             self._spawn(running, yielded)
+
+    def _look_ahead(self) -> bool:
+        """Lets the parents of detachable groups go on. False: there is none left."""
+        waiting = [group for group in self._detachable if group.open and group.all_started and not group.left]
+        self._detachable.clear()
+        for group in waiting:
+            group.left = True
+            assert group.parent is not None
+            self._ready.append((group.parent, group.results))
+        return bool(waiting)
 
     def _fail(self, running: _Running, error: UserError) -> None:
         """Ends a workflow. The others of its group are then useless, except at the top, where each is a task."""
         group = running.group
         if group.parent is None:
             self._finish(running, error)
-        elif not group.failed:
-            group.failed = True
+        elif not group.left:
+            group.left = True
             if group in self._groups:
                 self._groups.remove(group)
             self._ready.append((group.parent, error))
@@ -151,12 +179,14 @@ class Engine:
         self._close_if_done(group)
 
     def _close_if_done(self, group: _Group) -> None:
-        if group.all_started and group.open == 0 and group.parent is not None and not group.failed:
+        if group.all_started and group.open == 0 and group.parent is not None and not group.left:
             self._ready.append((group.parent, group.results))
 
     def _take_answers(self) -> None:
         for outcome in self.llm.collect():
             request, waiters = self._waiters.pop(outcome.id)
+            if isinstance(outcome, Answer) and (why := why_unfinished(outcome)) is not None:
+                outcome = Failure(outcome.id, why)
             if isinstance(outcome, Answer):
                 self.calls.put(request, outcome)
                 self._observe_once(request, outcome, True)

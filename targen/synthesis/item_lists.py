@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from targen.llm.messages import Answer, read_object
+from targen.llm.messages import REMEDIES, Answer, Request, read_object, shortened
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
@@ -19,6 +19,9 @@ from targen.text.similarity import trigrams
 log = logging.getLogger(__name__)
 CONTEXTS_PER_CALL = 40
 FURTHER_ROUNDS = 8  # beyond those that a list takes if no item is dropped. Constant: the prompts of a run depend on it
+# With synth.few_rounds, which asks for a whole list in one round, twice over, in calls that do not see each other; the part of
+# a list that is enough.
+MOST_AT_ONCE, TIMES_AT_ONCE, ENOUGH = 60, 2, 0.9
 SAME = 0.8  # Jaccard similarity of trigrams from which an item repeats an earlier one
 
 Feature = int | tuple[str, int]  # of an item: a trigram, or a word with the number of its occurrence
@@ -76,6 +79,17 @@ def list_specs(recipe: Recipe) -> list[ListSpec]:
     return specs
 
 
+def list_rounds(recipe: Recipe) -> int:
+    """The rounds that the lists of a recipe take, if the model repeats nothing."""
+    specs = list_specs(recipe)
+    return max((1 if _is_at_once(recipe, spec) else math.ceil(spec.size / spec.per_call) for spec in specs), default=0)
+
+
+def _is_at_once(recipe: Recipe, spec: ListSpec) -> bool:
+    """Whether a list is asked for in one round. One whose prompts show a few of its items grows from round to round."""
+    return recipe.few_rounds and spec.shown is None
+
+
 def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflow[list[str]]:
     """Distinct items, requested in rounds that show earlier ones; fewer than requested if the model runs out of them.
 
@@ -83,33 +97,72 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
     can be read.
     """
     distinct = DistinctItems(spec.near_copy)
-    items = distinct.items
+    items, answers = distinct.items, 0
+    unread: list[Reject] = []
+    at_once = _is_at_once(recipe, spec)
+    enough = math.ceil(spec.size * ENOUGH) if at_once else spec.size
     rounds = math.ceil(spec.size / spec.per_call) + FURTHER_ROUNDS
     for number in range(rounds):
-        count = min(spec.per_call, spec.size - len(items))
-        if count == 0:
-            return items
-        prompt = spec.prompt(count, _shown(recipe, spec, items, number))
-        request = recipe.request("contexts", f"{spec.place}r{number}", prompt)
-        answer: Answer = yield request
-        try:
-            for item in read_object(answer, request.schema)[spec.plural][:count]:
-                distinct.add(item)
-        except RowError as err:
-            seed = InstanceSeed({}, "", (answer.id,))
-            rejects.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+        if len(items) >= enough:
+            break
+        lacking = spec.size - len(items)
+        counts = _at_once(lacking) if at_once else [min(spec.per_call, lacking)]
+        requests = _requests(recipe, spec, items, number, counts)
+        written: list[Answer] = yield [_answer(request) for request in requests]
+        answers += len(written)
+        for request, answer, count in zip(requests, written, counts, strict=True):
+            try:
+                for item in read_object(answer, request.schema)[spec.plural][:count]:
+                    if len(items) < spec.size:
+                        distinct.add(item)
+            except RowError as err:
+                seed = InstanceSeed({}, "", (answer.id,))
+                unread.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+                rejects.append(unread[-1])
     if not items:
-        raise UserError(
-            f"{recipe.task.name}: got no readable {spec.name} in {rounds} answers of {recipe.model}, expected {spec.size}. "
-            f"Look at the answers in calls/{recipe.task.name}.jsonl of the run, then use another model and run.dir."
-        )
-    if len(items) < spec.size:
+        raise UserError(_why_empty(recipe, spec, answers, unread))
+    if len(items) < enough:
         log.warning(
             "generate: %s: got %d different items for %s from %d answers, expected %d. The rows will be less varied. For "
             "more, use a model that repeats itself less or a higher synth.sampling.contexts.temperature, in another run.dir.",
-            *(recipe.task.name, len(items), spec.name, rounds, spec.size),
+            *(recipe.task.name, len(items), spec.name, answers, spec.size),
         )
     return items
+
+
+def _why_empty(recipe: Recipe, spec: ListSpec, answers: int, unread: list[Reject]) -> str:
+    """What the user reads if no answer held an item: the most frequent reason, with an example."""
+    name, why, remedy = recipe.task.name, "they hold none", REMEDIES[None]
+    if unread:
+        ((reason, count),) = Counter(reject.reason for reject in unread).most_common(1)
+        text = next(reject.text for reject in unread if reject.reason == reason)
+        why = f"{count} x {reason}, such as {shortened(text)}" if text else f"{count} x {reason}"
+        remedy = REMEDIES.get(reason, remedy)
+    return (
+        f"{name}: got no readable {spec.name} in {answers} answers of {recipe.model} ({why}), expected {spec.size}. {remedy}, "
+        f"in another run.dir. All answers are in calls/{name}.jsonl of this one."
+    )
+
+
+def _at_once(lacking: int) -> list[int]:
+    """How many items each call of a round is asked for, so that neither a repeated item nor a lost answer takes another round."""
+    calls = math.ceil(lacking / MOST_AT_ONCE)
+    return [math.ceil(lacking / calls)] * calls * TIMES_AT_ONCE
+
+
+def _requests(recipe: Recipe, spec: ListSpec, items: list[str], number: int, counts: list[int]) -> list[Request]:
+    """The calls of a round."""
+    shown = _shown(recipe, spec, items, number)
+    places = [f"{spec.place}r{number}", *(f"{spec.place}r{number}-{part}" for part in range(1, len(counts)))]
+    return [
+        recipe.request("contexts", place, spec.prompt(count, shown))
+        for place, count in zip(places, counts, strict=True)
+    ]
+
+
+def _answer(request: Request) -> Workflow[Answer]:
+    answer: Answer = yield request
+    return answer
 
 
 def _shown(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> list[str]:

@@ -6,9 +6,8 @@ from functools import cached_property
 
 from targen.config.groups.generation import Sampling, Step
 from targen.config.groups.method import Method
-from targen.llm.messages import Request, make_request
+from targen.llm.messages import Request, call_seed, make_request
 from targen.runtime.jsonl import Json
-from targen.runtime.randomness import rng
 from targen.synthesis.demonstrations import TrainRows
 from targen.synthesis.prompts import Prompt, seed_variant_keys
 from targen.synthesis.slots import (
@@ -100,6 +99,7 @@ class Recipe:
     label_shares: Mapping[str, float] | None = None  # None: balanced
     correct_blind: bool = False  # self-correction does not see the label
     correct_refuses: bool = False  # self-correction may refuse an instance
+    few_rounds: bool = False  # lists at once, and a second instance from the same instance seed
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
@@ -117,9 +117,27 @@ class Recipe:
 
     def seed_position(self, slot: Slot, attempt: int) -> int | None:
         """The place of a slot's instance seed in the answer that holds it, from 0; None if it was made alone or comes from a file."""
-        if self.method.instance_seed is None or self.file_seeds is not None or attempt > 0:
+        if self.method.instance_seed is None or self.file_seeds is not None or self._seed_attempt(attempt) > 0:
             return None
         return self.deal(self.group_of(slot)).place(slot)[1]
+
+    @property
+    def keeps_seeds(self) -> bool:
+        """Whether a rejected instance is written once more from its context and instance seed. Greedy answers would be the same."""
+        return self.few_rounds and self.method.instance_seed is not None and self.sampling["generation"].temperature > 0
+
+    def _seed_attempt(self, attempt: int) -> int:
+        """The attempt that the instance seed of an attempt was made for: odd ones take that of the attempt before."""
+        return attempt - attempt % 2 if self.keeps_seeds else attempt
+
+    def attempt_anew(self, attempt: int) -> int:
+        """The next attempt that has an instance seed of its own."""
+        return self._seed_attempt(attempt) + (2 if self.keeps_seeds else 1)
+
+    def kept_seed(self, reject: Reject) -> InstanceSeed | None:
+        """The instance seed from which a rejected instance is written once more; None: the next attempt has its own."""
+        has_own = bool(reject.seed.seed) and self._seed_attempt(reject.attempt) == reject.attempt
+        return reject.seed if self.keeps_seeds and has_own else None
 
     def quotas(self, size: int) -> list[int]:
         """Instances per label cell, in a set of so many rows."""
@@ -146,7 +164,7 @@ class Recipe:
     def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
         """The request for a step at a place of the run; its sampling seed follows from both."""
         messages, schema = prompt
-        number = rng(self.seed, self.task.name, step, place).getrandbits(31)
+        number = call_seed(self.seed, self.task.name, step, place)
         sampling = sampling or self.sampling[step]
         return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
 

@@ -5,7 +5,7 @@ What runs when is the engine's affair (targen/synthesis/engine.py); nothing here
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from targen.config.groups.generation import UNUSABLE
@@ -30,8 +30,19 @@ from targen.synthesis.slots import Slot, context_of_call, draw_items, number_in_
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 
-def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> Workflow[Candidate | Reject]:
-    """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3."""
+def make_instance(
+    recipe: Recipe,
+    pools: ItemLists,
+    slot: Slot,
+    attempt: int,
+    kept: InstanceSeed | None = None,
+    written: Callable[[Candidate], None] = lambda _: None,
+) -> Workflow[Candidate | Reject]:
+    """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3.
+
+    `kept` is the instance seed of the attempt before, where this one is to be made from it too. `written` is given the
+    instance before step 4, with the label that it was written for.
+    """
     rows: list[Row] = []
     try:
         chosen: dict[str, str] = {}
@@ -39,12 +50,15 @@ def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) ->
             seed, rows = yield from write_whole(recipe, pools, slot, attempt)
             calls = seed.call_ids
         else:
-            seed = yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt)
+            seed = kept or (yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt))
             rows, chosen, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.gold_option(rows[0])
-        verdict = Verdict(before, "", calls)
-        if recipe.self_correct != "off":
-            verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
+        made = (seed.context, seed.shown, seed.seed, tuple(rows))
+        candidate = Candidate(slot, attempt, *made, before, before, "", calls, chosen=chosen)
+        if recipe.self_correct == "off":
+            return candidate
+        written(candidate)
+        verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
     except StepError as err:
         return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed, rows=tuple(rows))
     after = verdict.label
@@ -55,20 +69,8 @@ def make_instance(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) ->
                 slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, label_change, tuple(rows)
             )
         rows = [recipe.task.relabel(row, after) for row in rows]
-    return Candidate(
-        slot,
-        attempt,
-        seed.context,
-        seed.shown,
-        seed.seed,
-        tuple(rows),
-        before,
-        after,
-        verdict.explanation,
-        verdict.call_ids,
-        verdict.votes,
-        chosen,
-    )
+    judged = replace(candidate, label_after=after, explanation=verdict.explanation, call_ids=verdict.call_ids)
+    return replace(judged, rows=tuple(rows), votes=verdict.votes)
 
 
 def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:

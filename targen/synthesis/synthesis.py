@@ -4,9 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 from targen.data.contamination import EvaluationRows
+from targen.llm.messages import REMEDIES
 from targen.runtime.errors import UserError
 from targen.synthesis.candidate_store import (
     CandidateStore,
@@ -17,7 +19,7 @@ from targen.synthesis.candidate_store import (
     seed_text,
 )
 from targen.synthesis.duplicates import find_repeats
-from targen.synthesis.engine import Workflow
+from targen.synthesis.engine import Detachable, Workflow
 from targen.synthesis.item_lists import write_lists
 from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
 from targen.synthesis.slots import Shard, Slot, interleaved
@@ -26,6 +28,9 @@ from targen.tasks.task import Task
 from targen.text.similarity import signature
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
+# Asked for before they are known to be needed, where batch files wait: next attempts, as a part of all slots and at most for one
+# slot; further slots, as a part of those that replace others.
+AHEAD, MOST_AHEAD, SLOTS_AHEAD = 0.1, 2, 0.25
 
 
 @dataclass
@@ -40,12 +45,21 @@ class Synthesis:
     item_lists: ItemLists = field(default_factory=dict)
     candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
     rejects: list[StoredReject] = field(default_factory=list)
-    attempts: Counter[Slot] = field(default_factory=Counter)
+    attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
+    awaited: dict[Slot, Candidate | None] = field(
+        default_factory=dict
+    )  # whose answers are; with what only step 4 lacks
+    supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
 
     @property
     def task(self) -> Task:
         """The task that is made."""
         return self.recipe.task
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts so far, each a candidate or a reject."""
+        return len(self.candidates) + sum(reject.slot is not None for reject in self.rejects)
 
     @property
     def quotas(self) -> list[int]:
@@ -111,17 +125,23 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
     A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
     ones that a larger size would have. A slot that repeats an earlier one continues with its next attempt.
+
+    Where batch files must be answered first, what waits for answers is supposed to succeed, so that all that is needed then
+    is asked in the same round. The engine ends such a start without a result; the next begins with what is known.
     """
     yield from write_item_lists(state)
     opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
     todo = first_slots(state.recipe, state.size)
     while True:
         yield from _fill(state, sorted(todo))
+        _suppose(state)
         if todo := _drop_repeats(state):
             continue
         selection = _select(state)
         short = _shortage(state, selection)
         if not any(short):
+            if state.supposed:
+                yield from _ask_ahead(state, opened)
             return selection
         todo = []
         for cell, lacking in enumerate(short):
@@ -134,9 +154,12 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
 def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     """Whether a label cell has had its slots, or so many without a single instance that more are not worth their calls."""
+    return _has_none(state, cell, lacking, opened) or opened + lacking > state.quotas[cell] * state.recipe.max_slots
+
+
+def _has_none(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     quota = state.quotas[cell]
-    none_yet = lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
-    return none_yet or opened + lacking > quota * state.recipe.max_slots
+    return lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
 
 
 def first_slots(recipe: Recipe, size: int) -> list[Slot]:
@@ -151,20 +174,52 @@ def _with_spare(recipe: Recipe, instances: int) -> int:
 
 def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
     """Attempts of the slots, side by side, until each has a candidate or has used up its attempts."""
-    yield (_attempt(state, slot) for slot in slots)
+    yield Detachable(_attempt(state, slot) for slot in slots)
 
 
 def _attempt(state: Synthesis, slot: Slot) -> Workflow[None]:
-    while state.attempts[slot] < state.recipe.max_attempts:
-        made = yield from make_instance(state.recipe, state.item_lists, slot, state.attempts[slot])
-        state.attempts[slot] += 1
+    recipe = state.recipe
+    kept: InstanceSeed | None = None
+    while (attempt := state.attempts[slot]) < recipe.max_attempts:
+        state.awaited[slot] = None
+        written = partial(state.awaited.__setitem__, slot)
+        made = yield from make_instance(recipe, state.item_lists, slot, attempt, kept, written)
+        del state.awaited[slot]
+        kept = None
         if isinstance(made, Reject):
             state.refuse(made)
+            kept = recipe.kept_seed(made)
         elif (match := _contaminated(state, made)) is not None:
             state.refuse_candidate(made, "contamination", match)
         else:
             state.keep(made)
-            return
+            break
+        state.attempts[slot] = attempt + 1 if kept is not None else recipe.attempt_anew(attempt)
+    state.supposed.discard(slot)
+
+
+def _suppose(state: Synthesis) -> None:
+    """Supposes that the attempts which wait for answers succeed and keep their labels."""
+    for candidate in filter(None, state.awaited.values()):
+        state.keep(candidate)
+    state.supposed |= state.awaited.keys()
+    state.awaited.clear()
+
+
+def _ask_ahead(state: Synthesis, opened: list[int]) -> Workflow[None]:
+    """What replacements may need in turn, while they wait for answers and are few: one after the other takes rounds."""
+    recipe, first = state.recipe, set(first_slots(state.recipe, state.size))
+    late = sorted(slot for slot in state.supposed if state.attempts[slot] > 0)
+    each = min(MOST_AHEAD, int(AHEAD * sum(opened)) // len(late)) if late else 0
+    further: list[tuple[Slot, int]] = []
+    for slot in late:
+        attempt = state.attempts[slot]
+        for _ in range(each):
+            attempt = recipe.attempt_anew(attempt)
+            further += [(slot, attempt)] if attempt < recipe.max_attempts else []
+    for cell, count in Counter(slot.cell for slot in state.supposed - first).items():  # their labels may flip, too
+        further += [(recipe.slot(cell, opened[cell] + extra), 0) for extra in range(math.ceil(SLOTS_AHEAD * count))]
+    yield Detachable(make_instance(recipe, state.item_lists, slot, attempt) for slot, attempt in further)
 
 
 def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
@@ -181,6 +236,7 @@ def _drop_repeats(state: Synthesis) -> list[Slot]:
     repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
+        state.attempts[slot] = state.recipe.attempt_anew(state.candidates[slot].attempt)
         del state.candidates[slot]
     return list(repeats)
 
@@ -201,7 +257,8 @@ def _select(state: Synthesis) -> Selection:
 def _shortage(state: Synthesis, selection: Selection) -> list[int]:
     """Instances that each label cell lacks."""
     have = Counter(state.candidates[slot].cell for slot in selection.accepted)
-    return [quota - have[cell] for cell, quota in enumerate(state.quotas)]
+    have.update(slot.cell for slot in state.supposed - state.candidates.keys())
+    return [max(0, quota - have[cell]) for cell, quota in enumerate(state.quotas)]
 
 
 def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
@@ -210,9 +267,15 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     if flips := sum(draft.flipped for slot, draft in state.candidates.items() if slot.cell == cell):
         reasons["self_correction: label flipped"] = flips
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    commonest = next(iter(reasons.most_common(1)), ("", 0))[0].partition(": ")[2]
+    remedy = f"{REMEDIES.get(commonest, REMEDIES[None])}, in another run.dir"
+    if _has_none(state, cell, quota - have, opened):
+        advice = f"{remedy}; more slots (synth.max_slots) would not help"
+    else:
+        advice = f"Raise synth.max_slots to continue. Or: {remedy[0].lower()}{remedy[1:]}"
     return (
         f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {quota}, after {opened} slots ({why}). All "
-        "answers are kept: raise synth.max_slots to continue, or take a better model or prompt and another run.dir."
+        f"answers are kept. {advice}."
     )
 
 

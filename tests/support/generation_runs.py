@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from targen.generate import generate
-from targen.llm.backends.batch import AwaitingAnswers
+from targen.llm.messages import AwaitingAnswers
 from tests.support.commands import lines, settings
 from tests.support.fake_model import FakeModel, served_by
 

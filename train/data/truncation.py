@@ -48,18 +48,42 @@ def _truncate(
     while len(ids) > limit and shown:
         shown = shown[:-1]
         (ids,) = tokenize([render(task, example, shown)])
+    return ids if len(ids) <= limit else _with_less_of_long_field(tokenize, render, task, example, shown, limit, tail)
+
+
+def _with_less_of_long_field(
+    tokenize: Tokenize,
+    render: Render,
+    task: Task,
+    example: Example,
+    shown: Sequence[Example],
+    limit: int,
+    tail: int,
+) -> list[int]:
+    """With as many characters of the long field as fit, found by bisection: a token may have one character or ten."""
     text = example.fields[task.long_field]
-    while len(ids) > limit and text:
-        share = 1 - (len(ids) - limit) / max(1, len(tokenize([text])[0]))
-        kept = max(0, min(len(text) - 1, int(len(text) * share)))
-        text = text[len(text) - kept :] if task.encoder.cut == "beginning" else text[:kept]
-        shorter = replace(example, fields={**example.fields, task.long_field: text})
+
+    def rendered(kept: int) -> list[int]:
+        part = text[len(text) - kept :] if task.encoder.cut == "beginning" else text[:kept]
+        shorter = replace(example, fields={**example.fields, task.long_field: part})
         (ids,) = tokenize([render(task, shorter, shown)])
+        return ids
+
+    fitting, too_many, ids = 0, len(text), rendered(0)
+    while len(ids) < limit and too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        longer = rendered(middle)
+        if len(longer) <= limit:
+            fitting, ids = middle, longer
+        else:
+            too_many = middle
     return ids if len(ids) <= limit else [*ids[: limit - tail], *ids[len(ids) - tail :]]
 
 
-def check_answer_lengths(task: Task, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
-    """Raises: UserError if an answer has no token, or more than `room`: answers are never truncated."""
+def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
+    """Raises: UserError if an answer has no token or more than `room`, since answers are never truncated, or if two labels have
+    the same tokens."""
+    seen: dict[tuple[int, ...], str] = {}
     for text, ids in answers:
         if not ids:
             raise UserError(
@@ -69,4 +93,9 @@ def check_answer_lengths(task: Task, answers: Sequence[tuple[str, list[int]]], r
             raise UserError(
                 f"train.max_length: leaves {max(0, room)} tokens for an answer, but {text[:40]!r} of {task.name} has "
                 f"{len(ids)}, and answers are never truncated. Set a larger train.max_length."
+            )
+        if (other := seen.setdefault(tuple(ids), text)) != text and task.labels:
+            raise UserError(
+                f"{task.name}: the answers {other!r} and {text!r} are the same tokens in this model's vocabulary, expected "
+                "different ones. Set other verbalizers, or choose another model."
             )

@@ -33,6 +33,11 @@ class Encoded(Protocol):
         ...
 
     @property
+    def has_equal_options(self) -> bool:
+        """Whether two of its options are the same tokens."""
+        ...
+
+    @property
     def sequence_count(self) -> int:
         """Sequences that go through the model for this example."""
         ...

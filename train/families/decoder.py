@@ -5,16 +5,18 @@ of model could not be compared. Finetuning on thousands of rows teaches the layo
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, cued_prompt, instruction_prompt
-from train.data.truncation import check_answer_lengths, truncated_texts
+from train.data.truncation import check_answers, truncated_texts
 from train.families.base import IGNORED, Batch, Encoded, ExampleLosses, of_type
 from train.families.text import (
     EncodedContinuation,
@@ -27,7 +29,7 @@ from train.families.text import (
     split_by_prompt,
     token_sums,
 )
-from train.inference.generation import StopAtLineEnd, generation_batches, greedy_texts
+from train.inference.generation import StopAtLineEnd, Written, generation_batches, greedy_texts
 from train.models.loading import FamilyTraits, Loaded
 
 
@@ -59,7 +61,7 @@ class DecoderFamily(TextFamily):
         ids = _answer_ids(tokenizer, cue, [answer for possible in texts for answer in possible])
         tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
         longest = max(map(len, ids.values())) + 1
-        check_answer_lengths(task, list(ids.items()), max_length - tail - 1)
+        check_answers(task, list(ids.items()), max_length - tail - 1)
         shown = positive_examples or demonstrations or ()
         prompts, truncated = truncated_texts(tokenize, render, task, examples, shown, max_length - longest, tail)
         with_end = {text: [*tokens, tokenizer.eos_token_id] for text, tokens in ids.items()}
@@ -68,17 +70,14 @@ class DecoderFamily(TextFamily):
     def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:
         """Training batches: prompt and right answer, labels (examples, tokens) of the answer's tokens, its end included.
 
-        Padding is on the left, so that all answers end together and only the logits of the last tokens are computed.
+        Where prompts can be shared, padding is on the left, so that all answers end together and only the logits of the last
+        tokens are computed.
         """
+        left = shares_prompts(loaded.model)
 
         def collate(batch: Sequence[Encoded]) -> Batch:
             examples = of_type(EncodedText, batch)
-            inputs = _left_padded(loaded, [example.prompt + example.right_answer for example in examples])
-            labels = torch.full_like(inputs["input_ids"], IGNORED)
-            for row, example in enumerate(examples):
-                labels[row, -len(example.right_answer) :] = torch.tensor(example.right_answer)
-            logits = max(len(example.right_answer) for example in examples) + 1
-            return {**inputs, "logits_to_keep": logits, "labels": labels}
+            return _answered(loaded, [(example.prompt, example.right_answer) for example in examples], left)
 
         return collate
 
@@ -89,13 +88,15 @@ class DecoderFamily(TextFamily):
     def answer_scores(
         self, loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
     ) -> tuple[Tensor, ...]:
-        """Each prompt is computed once; all its answers share its keys and values."""
+        """Each prompt is computed once, and all its answers share its keys and values, if the model has nothing else."""
+        if not shares_prompts(loaded.model):
+            return self._scores_of_whole_texts(loaded, prompts, answers)
         device = device_of(loaded)
         inputs = {name: values.to(device) for name, values in _left_padded(loaded, prompts).items()}
         first = loaded.model(**inputs, use_cache=True, logits_to_keep=1)
         owner = prompt_of_each_answer(answers, device)
         labels = padded_answers([ids for possible in answers for ids in possible]).to(device)
-        logits = first.logits[owner]  # of the first token of every answer
+        logits = first.logits[owner, -1:]  # of the first token of every answer
         if labels.shape[1] > 1:
             cache = first.past_key_values
             cache.batch_select_indices(owner)
@@ -112,15 +113,29 @@ class DecoderFamily(TextFamily):
             logits = torch.cat([logits, later.logits], dim=1)
         return split_by_prompt(logits, labels, answers)
 
+    def _scores_of_whole_texts(
+        self, loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
+    ) -> tuple[Tensor, ...]:
+        """As answer_scores, with a whole text for each answer."""
+        pairs = [(asked, answer) for asked, possible in zip(prompts, answers, strict=True) for answer in possible]
+        batch = _answered(loaded, pairs, left=False)
+        labels = batch.pop("labels")
+        device = device_of(loaded)
+        inputs = {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
+        outputs = loaded.model(**inputs, use_cache=False)
+        sums = self.example_losses(outputs, labels, 0.0).log_probability.cpu()
+        return torch.split(sums, [len(possible) for possible in answers])
+
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int, Written]]:
         """As TextFamily; a text ends with its line."""
         loaded.model.eval()
         examples = of_type(EncodedText, encoded)
+        padded = shares_prompts(loaded.model)
         positions = getattr(loaded.model.config, "max_position_embeddings", None)
         line_end = StopAtLineEnd(loaded.tokenizer)
-        for indices, tokens in generation_batches(examples, batch_size, max_new_tokens, positions):
+        for indices, tokens in generation_batches(examples, batch_size, max_new_tokens, positions, padded):
             inputs = _left_padded(loaded, [examples[index].prompt for index in indices])
             del inputs["position_ids"]  # generate() counts them itself
             yield from zip(indices, greedy_texts(loaded, inputs, tokens, line_end), strict=True)
@@ -145,6 +160,38 @@ def _answer_ids(tokenizer: PreTrainedTokenizerBase, cue: str, texts: Sequence[st
     return {text: ids[len(before) :] for text, ids in zip(different, joined, strict=True)}
 
 
+def shares_prompts(model: Any) -> bool:
+    """Whether the answers to a prompt can share what the model computed of it: keys and values of attention, in transformers'
+    own cache.
+
+    Convolutions, linear attention and state spaces (LFM2, Qwen3.5, Mamba, ...) have one state that every token changes. They
+    read whole texts, padded on the right: some also take padding on the left for text. So do models whose code is their own.
+    """
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # without adapters
+    if plain._is_stateful or "past_key_values" not in signature(type(plain).forward).parameters:
+        return False
+    if not any(kind.__module__.startswith("transformers.models.") for kind in type(plain).__mro__):
+        return False
+    try:
+        layers = DynamicCache(config=plain.config).layers
+    except KeyError:  # layers of a kind that this cache does not know
+        return False
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _answered(loaded: Loaded, pairs: Sequence[tuple[list[int], list[int]]], left: bool) -> Batch:
+    """Prompts, each with one answer: the model's inputs, labels (pairs, tokens), and how many logits are needed."""
+    rows = [prompt + answer for prompt, answer in pairs]
+    inputs = _left_padded(loaded, rows) if left else _right_padded(loaded, rows)
+    labels = torch.full_like(inputs["input_ids"], IGNORED)
+    width = labels.shape[1]
+    for number, (prompt, answer) in enumerate(pairs):
+        end = width if left else len(prompt) + len(answer)
+        labels[number, end - len(answer) : end] = torch.tensor(answer)
+    first = int((labels != IGNORED).any(dim=0).int().argmax())
+    return {**inputs, "logits_to_keep": width - first + 1, "labels": labels}
+
+
 def _left_padded(loaded: Loaded, rows: Sequence[list[int]]) -> dict[str, Tensor]:
     """Inputs (rows, tokens), padded on the left; positions count from each row's first token."""
     width = max(map(len, rows))
@@ -152,3 +199,12 @@ def _left_padded(loaded: Loaded, rows: Sequence[list[int]]) -> dict[str, Tensor]
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+
+
+def _right_padded(loaded: Loaded, rows: Sequence[list[int]]) -> dict[str, Tensor]:
+    """Inputs (rows, tokens), padded on the right, where no earlier token sees it."""
+    width = max(map(len, rows))
+    pad = loaded.tokenizer.pad_token_id
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}

@@ -41,6 +41,11 @@ class EncodedPairs:
     truncated: bool = False
 
     @property
+    def has_equal_options(self) -> bool:
+        """Whether two choices are the same tokens."""
+        return len({tuple(sequence["input_ids"]) for sequence in self.sequences}) < len(self.sequences)
+
+    @property
     def sequence_count(self) -> int:
         """Sequences that the model reads for the example."""
         return len(self.sequences)

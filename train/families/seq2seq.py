@@ -8,7 +8,7 @@ from transformers import AutoModelForSeq2SeqLM
 from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, answers, cued_prompt, instruction_prompt, prompt
-from train.data.truncation import Render, check_answer_lengths, truncated_texts
+from train.data.truncation import Render, check_answers, truncated_texts
 from train.families.base import Batch, Encoded, of_type
 from train.families.text import (
     EncodedText,
@@ -19,7 +19,7 @@ from train.families.text import (
     prompt_of_each_answer,
     split_by_prompt,
 )
-from train.inference.generation import generation_batches, greedy_texts
+from train.inference.generation import Written, generation_batches, greedy_texts
 from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load
 
 END = 1  # tokens at the end of a prompt that are never cut: its end token
@@ -63,7 +63,7 @@ class Seq2SeqFamily(TextFamily):
         ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
         end = loaded.tokenizer.eos_token_id
         without_end = [(text, [token for token in tokens if token != end]) for text, tokens in ids.items()]
-        check_answer_lengths(task, without_end, max_length)
+        check_answers(task, without_end, max_length)
         return encoded_texts(EncodedText, prompts, truncated, examples, texts, ids)
 
     def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:
@@ -109,7 +109,7 @@ class Seq2SeqFamily(TextFamily):
 
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[tuple[int, Written]]:
         """As TextFamily; positions are relative, so only `max_new_tokens` limits a text."""
         loaded.model.eval()
         examples = of_type(EncodedText, encoded)

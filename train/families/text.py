@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from targen.tasks.task import Example
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family, of_type
+from train.inference.generation import Written
 from train.inference.ranking import rank_answers
 from train.models.loading import Loaded
 
@@ -23,6 +24,11 @@ class EncodedText:
     answers: tuple[list[int], ...]
     gold: int
     truncated: bool = False
+
+    @property
+    def has_equal_options(self) -> bool:
+        """Whether two possible answers are the same tokens."""
+        return len(set(map(tuple, self.answers))) < len(self.answers)
 
     @property
     def sequence_count(self) -> int:
@@ -77,8 +83,8 @@ class TextFamily(Family):
     @abstractmethod
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
-        """(index, text that the model generates greedily after the prompt), longest prompts first."""
+    ) -> Iterator[tuple[int, Written]]:
+        """(index, what the model generates greedily after the prompt), longest prompts first."""
 
 
 def encoded_texts(

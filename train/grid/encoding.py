@@ -63,6 +63,14 @@ def encode_for_prediction(
             length,
             ", shown examples first" if positive or shots else "",
         )
+    if equal := sum(example.has_equal_options for example in encoded):
+        log.warning(
+            "%s: %d of %d examples of %s have options that are the same tokens for this model, which can only choose the first",
+            cell.name,
+            equal,
+            len(encoded),
+            task.name,
+        )
     return encoded
 
 

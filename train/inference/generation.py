@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -14,10 +15,18 @@ from train.inference.ranking import Prompted, longest_first
 from train.models.loading import Loaded
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote, without special tokens; `cut`: it had not ended when its tokens were used up."""
+
+    text: str
+    cut: bool = False
+
+
 def greedy_texts(
     loaded: Loaded, inputs: Mapping[str, Tensor], max_new_tokens: int, line_end: "StopAtLineEnd | None" = None
-) -> list[str]:
-    """What the model generates after each input (texts, tokens), without special tokens.
+) -> list[Written]:
+    """What the model generates after each input (texts, tokens).
 
     Generation settings that come with the model (sampling, penalties, forced tokens) are not applied.
     """
@@ -36,8 +45,13 @@ def greedy_texts(
             stopping_criteria=[] if line_end is None else [line_end],
         )
     start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    texts: list[str] = tokenizer.batch_decode(generated[:, start:].cpu(), skip_special_tokens=True)
-    return texts
+    written = generated[:, start:].cpu()
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+
+    def ends(token: int) -> bool:
+        return token == tokenizer.eos_token_id or (line_end is not None and line_end.ends_line(token))
+
+    return [Written(text, not any(map(ends, tokens))) for text, tokens in zip(texts, written.tolist(), strict=True)]
 
 
 @contextmanager
@@ -59,25 +73,27 @@ class StopAtLineEnd(StoppingCriteria):  # type: ignore[misc]
         def ends_line(token: int) -> bool:
             return "\n" in tokenizer.decode([token])
 
-        self._ends_line = ends_line
+        self.ends_line = ends_line
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # noqa: ARG002
-        return torch.tensor([self._ends_line(token) for token in input_ids[:, -1].tolist()], device=input_ids.device)
+        return torch.tensor([self.ends_line(token) for token in input_ids[:, -1].tolist()], device=input_ids.device)
 
 
 def generation_batches(
-    examples: Sequence[Prompted], batch_size: int, max_new_tokens: int, positions: int | None
+    examples: Sequence[Prompted], batch_size: int, max_new_tokens: int, positions: int | None, padded: bool = True
 ) -> Iterator[tuple[list[int], int]]:
     """(indices, new tokens of each text) of prompts of similar length; a text ends where the model's positions do.
 
-    Prompts of one batch have the same limit, so that the texts do not depend on the batch.
+    Prompts of one batch have the same limit, and the same length if they must not be `padded`, so that the texts do not depend
+    on the batch.
     """
 
-    def room(index: int) -> int:
-        left = max_new_tokens if positions is None else positions - len(examples[index].prompt)
-        return min(max_new_tokens, left)
+    def room(index: int) -> tuple[int, int]:
+        tokens = len(examples[index].prompt)
+        left = max_new_tokens if positions is None else positions - tokens
+        return min(max_new_tokens, left), 0 if padded else tokens
 
-    for tokens, group in groupby(longest_first(examples), key=room):
+    for (tokens, _), group in groupby(longest_first(examples), key=room):
         indices = list(group)
         for start in range(0, len(indices), batch_size):
             yield indices[start : start + batch_size], tokens

@@ -41,7 +41,7 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
     with wandb_run(settings, folder, cell.name) if processes.first else nullcontext():
         trainer = CellTrainer(context, job, prepared)
         if processes.count > 1:
-            set_seed(cell.seed + 7919 * processes.index)  # so that dropout differs between processes
+            set_seed((cell.seed + 7919 * processes.index) % 2**32)  # so that dropout differs between processes
         result = trainer.train(resume_from_checkpoint=str(checkpoints[-1].folder) if checkpoints else None)
         if trainer.state.global_step < trainer.state.max_steps:
             raise Stopped

@@ -54,6 +54,11 @@ class CheckedExample:
         return self.example.truncated
 
     @property
+    def has_equal_options(self) -> bool:
+        """As Encoded."""
+        return self.example.has_equal_options
+
+    @property
     def sequence_count(self) -> int:
         """As Encoded."""
         return self.example.sequence_count

@@ -129,9 +129,11 @@ class CellTrainer(WeightedLossTrainer):
             ids = ", ".join(str(self.prepared.epoch.examples[index].id) for index in indices)
             first = self.state.global_step == 0
             advice = "Check the weights of the model" if first else "Lower train.learning_rate"
+            precision = self._job.settings.train.precision
+            more = "" if precision == "fp32" else ", or set train.precision=fp32"
             raise UserError(
-                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids}. "
-                f"{advice}, or set train.precision=fp32."
+                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids} "
+                f"(train.precision={precision}). {advice}{more}."
             )
         return loss
 

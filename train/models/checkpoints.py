@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json, read_json, write_text
 
 PREFIX = "checkpoint-"
@@ -35,7 +36,7 @@ def complete(folder: Path) -> list[Checkpoint]:
     for path in folder.glob(f"{PREFIX}*"):
         if (path / MARKER).is_file() and path.name.removeprefix(PREFIX).isdecimal():
             marker = read_json(path / MARKER)
-            if marker["files"] == _sizes(path):
+            if marker["files"].items() <= _sizes(path).items():  # others are of macOS or Jupyter
                 step = int(path.name.removeprefix(PREFIX))
                 checkpoints.append(Checkpoint(path, step, marker["fingerprint"], marker["sharding"]))
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
@@ -75,9 +76,10 @@ def keep_only_checkpoints(folder: Path, *companions: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns failures of the body, which writes `path`, into one line. Raises: UserError."""
+    """Turns failures of the body, which writes `path`, into one line. Raises: UserError, also before it if the run is no longer ours."""
     from safetensors import SafetensorError
 
+    raise_if_lost()
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as err:  # torch reports a full disk as a RuntimeError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from targen.config.groups.training import Model, Precision, Train
 from targen.runtime.errors import UserError
 from targen.runtime.packages import in_package
+from targen.runtime.paths import visible
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.weight_files import check_readable, from_files
 
@@ -97,7 +98,7 @@ def load_folder(auto_class: Any, folder: Path, loading: Loading) -> Loaded:
 
     _quiet()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = _for_rows(AutoTokenizer.from_pretrained(folder))
         return Loaded(
             from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer
         )
@@ -141,11 +142,12 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     source = model.tokenizer or model.path
     assert source is not None  # the settings' rules ensure it
     if source == BYTES:
-        return byte_tokenizer(traits.ends_texts)
+        return _for_rows(byte_tokenizer(traits.ends_texts))
     try:
         tokenizer = AutoTokenizer.from_pretrained(in_package(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
         raise not_loaded(model, err) from None
+    _for_rows(tokenizer)
     if not tokenizer("yes", add_special_tokens=False)["input_ids"]:
         raise UserError(
             f"model.path: {source} has no tokenizer, expected a tokenizer.json or a vocabulary. Name one: model.tokenizer=..."
@@ -161,6 +163,12 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     return tokenizer
 
 
+def _for_rows(tokenizer: Any) -> Any:
+    """The tokenizer, set to read a special token that a row contains (</s>, [SEP], ...) as text. It is not saved so."""
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None]:
     """The ids of the special tokens as a model's configuration names them."""
     return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
@@ -169,17 +177,24 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int | None
 def resolve(model: Model) -> str:
     """The local directory or Hub id of a model; `package:<package>/<folder>` is looked up among installed packages.
 
-    Raises: UserError if the package is missing, a directory has no weights that may be read, or the checksum of
-    model.safetensors differs from the configuration's.
+    Raises: UserError if the package is missing, a directory has no weights that may be read or has adapters, or the checksum
+    of model.safetensors differs from the configuration's.
     """
+    from transformers.utils import find_adapter_config_file
+
     assert model.path is not None
     path = in_package(model.path)
+    if find_adapter_config_file(path) is not None:  # transformers would put them into the model, or into its base model
+        raise UserError(
+            f"model.path: {path} has adapters (adapter_config.json), expected whole weights alone. Merge the adapters into "
+            "their base model, or name the base model."
+        )
     if model.sha256 is not None:
         _check_sum(path, model.sha256)
     folder = Path(path)
     check_readable(folder)
-    if folder.is_dir() and not list(folder.glob("*.safetensors")):
-        if not list(folder.glob("pytorch_model*.bin")):
+    if folder.is_dir() and not visible(folder, "*.safetensors"):
+        if not visible(folder, "pytorch_model*.bin"):
             raise UserError(f"model.path: {path} has no weights, expected model.safetensors. Check the path.")
         if not model.pickle:
             raise UserError(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.runtime.errors import UserError
+from targen.runtime.paths import visible
 
 NAMED = 3  # weights that an error lists
 
@@ -12,7 +13,7 @@ def check_readable(folder: Path) -> None:
     """Raises: UserError if a weight file is truncated or damaged; only file headers are read."""
     from safetensors import SafetensorError, safe_open
 
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in visible(folder, "*.safetensors"):
         try:
             with safe_open(path, framework="pt"):
                 pass

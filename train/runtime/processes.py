@@ -1,19 +1,30 @@
 """The processes that train together, as `accelerate launch` starts them; a single one otherwise."""
 
+import logging
 import os
+import select
+import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import TypeVar
 
 from omegaconf import DictConfig
 
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
+from targen.runtime.cli import INTERRUPTED, REQUEUE
+from targen.runtime.errors import UserError
 from targen.runtime.run_lock import lock_of, locked
+from targen.runtime.signals import STOP_SIGNALS
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+log = logging.getLogger(__name__)
+LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets
+SECONDS_BEFORE_A_LINE = 10.0  # of waiting for other processes
 
 
 @dataclass(frozen=True)
@@ -71,17 +82,75 @@ class Processes:
 
 
 def join_processes() -> Processes:
-    """The processes that this one belongs to. Torch is imported only if there are several."""
+    """The processes that this one belongs to. Torch is imported only if there are several.
+
+    Raises: UserError if the variables of a launcher are incomplete, or the processes do not find each other.
+    """
     sharding = next(
         (name for name in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true"), "none"
     )
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    size = _world_size()
+    if size == 1:
         return Processes(sharding=sharding)
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        with _watched(f"the other {size - 1} of {size} processes (WORLD_SIZE) at {address} (MASTER_ADDR, MASTER_PORT)"):
+            state = PartialState(cpu=not torch.accelerator.is_available())
+    except (RuntimeError, ValueError) as err:
+        said = " ".join(str(err).split())[:200]
+        raise UserError(
+            f"MASTER_ADDR: {size} processes did not come together at {address} ({said}). Start all of them, or run unset "
+            "WORLD_SIZE for a single one."
+        ) from None
     return Processes(state.process_index, state.num_processes, sharding)
+
+
+def _world_size() -> int:
+    """The number of processes that a launcher started. For a single one, what else a platform left in the environment is
+    forgotten, since libraries would look for other processes. Raises: UserError if something is missing or no number."""
+    given = {name: os.environ.get(name, "") for name in LAUNCHED}
+    missing = [name for name in LAUNCHED if not given[name]]
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
+        if given[name] and not given[name].isdecimal():
+            raise UserError(f"{name}: got {given[name]!r} in the environment, expected a number. Run unset {name}.")
+    size = int(given["WORLD_SIZE"] or 1)
+    if size > 1 and missing:
+        raise UserError(
+            f"WORLD_SIZE: got {size} in the environment without {', '.join(missing)}, expected all that a launcher sets. Run "
+            "unset WORLD_SIZE for a single process, or set train.launch=ddp for several."
+        )
+    if missing:
+        for name in LAUNCHED:
+            os.environ.pop(name, None)
+    return max(1, size)
+
+
+@contextmanager
+def _watched(awaited: str) -> Iterator[None]:
+    """Torch waits for other processes outside of Python, where no handler of a signal runs. Meanwhile a thread says what is
+    awaited, and ends the process if it is told to stop: nothing has been done yet."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    previous = signal.set_wakeup_fd(sender.fileno())  # gets the number of each signal at once
+
+    def watch() -> None:
+        if not select.select([receiver], [], [], SECONDS_BEFORE_A_LINE)[0]:
+            log.warning("waiting for %s; run unset WORLD_SIZE for a single process", awaited)
+        if told := receiver.recv(1):
+            os._exit(REQUEUE if told[0] in STOP_SIGNALS else INTERRUPTED)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        sender.close()
+        thread.join()
+        receiver.close()
 
 
 @contextmanager

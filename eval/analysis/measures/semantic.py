@@ -22,7 +22,7 @@ from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
 from targen.quality.encoder import mean_embeddings
 from targen.runtime.errors import UserError, did_you_mean
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -
 
 def embedder_of(name: str) -> Model:
     """The encoder that `name` means: a name in conf/model, a local folder or a Hub id. Raises: UserError for any other model."""
-    known = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+    known = [path.stem for path in visible(CONF / "model", "*.yaml")]
     if name in known:
         model = model_from_file(name)
         if not model.has_head or model.path is None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, PathText
 from targen.config.validation import name_in
 
 ANALYSIS_PARTS = {  # the parts of `python -m eval.analyze` with their titles; eval/analysis/parts.py has their functions
@@ -33,7 +33,7 @@ class Analysis:
     """Bootstrap replicates."""
     self_bleu_rows: TwoOrMore
     """Rows per set at most for Self-BLEU."""
-    embedder: Name
+    embedder: Annotated[PathText, Field(min_length=1)]
     """A name in conf/model/ of the family encoder, a local folder or a Hub id; mean pooling, normalised."""
     embed_rows: TwoOrMore
     """Rows per set at most in the embedding space."""

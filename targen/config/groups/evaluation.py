@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Count, CountOrZero
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, PathText
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -20,7 +20,7 @@ class OpenLLM:
     """Sequences per batch; auto: as many as fit into memory."""
     max_length: Count | None
     """Tokens; null: the model's own limit, 2048 for encoder-decoders."""
-    data_dir: str | None
+    data_dir: PathText | None
     """A folder with local data files, see docs/evaluation.md; null: data from the Hub."""
     limit: Count | None
     """Documents per task at most, to try things out; null: all."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, PathText, Positive
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
@@ -14,6 +14,7 @@ from targen.tasks.task import Task
 Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
 
+BodyField = Literal["model", "temperature", "top_p", "max_tokens", "seed", "response_format"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
 UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 
@@ -43,7 +44,7 @@ class Generator:
     """What answers: a module or folder of targen/llm/backends/."""
     model: Name
     """Name of the model, as the backend knows it; part of the identity of each call."""
-    path: str | None = None
+    path: PathText | None = None
     """vllm, transformers: local folder of the model, null: from the Hub by `model`. recorded: folder with <task>.jsonl files,
     null: the recording that comes with this project."""
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""
@@ -62,10 +63,25 @@ class Generator:
     """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl and so on."""
     max_bytes: Count = 200_000_000
     """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
-    chat_template: str | None = None
+    few_rounds: bool = False
+    """Default of synth.few_rounds."""
+    chat_template: PathText | None = None
     """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3."""
+    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3; to a server they go in each body."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of each body, as the provider names them: {reasoning_effort: low}; like drop, rename and system not part
+    of a call's identity."""
+    drop: list[BodyField] = field(default_factory=list)
+    """Fields of the body that the provider does not take: [seed]. What it says that it does not take is found anyway."""
+    rename: dict[BodyField, Name] = field(default_factory=dict)
+    """Fields of the body under other names: {max_tokens: max_completion_tokens, seed: random_seed}."""
+    system: Literal["keep", "merge"] = "keep"
+    """merge: the system message is put before the user's text; keep: it is a message of its own."""
+    requests_per_minute: Count | None = None
+    """Requests per minute of this process to all servers together, retries included; null: no limit."""
+    tokens_per_minute: Count | None = None
+    """Tokens per minute, of prompts and completions, likewise; null: no limit."""
     batch_size: Count = 8
     """Requests answered at once; an answer does not depend on the others in its batch."""
     device: str = "auto"
@@ -74,6 +90,12 @@ class Generator:
     """auto: as the weights are stored; float32, bfloat16, float16."""
     engine: dict[str, Any] = field(default_factory=dict)
     """Any of vLLM's EngineArgs; add others with a plus: +generator.engine.enforce_eager=true."""
+
+    @field_validator("chat_template_kwargs", "extra_body", "rename", mode="before")
+    @classmethod
+    def _from_null(cls, value: object) -> object:
+        """null in conf/, because Hydra adds keys to null without a plus: generator.rename={seed: random_seed}."""
+        return {} if value is None else value
 
     @property
     def base_urls(self) -> list[str]:
@@ -98,7 +120,7 @@ class Synth:
     """Instance seeds asked for in one call."""
     seed_source: Literal["llm", "file"]
     """llm, or file: instance seeds from <seed_dir>/<task>.jsonl, one object with the seed's fields per line."""
-    seed_dir: str | None
+    seed_dir: PathText | None
     """Folder of seed_source=file."""
     self_correct: Literal["off", "paper", "drop", "vote"]
     """off; paper: the corrected label is final; drop: rows whose label changed are dropped; vote: the majority of several
@@ -125,6 +147,9 @@ class Synth:
     spare: NotNegative
     """Over-generation: 0.5 opens half as many slots again from the start and holds back what is not needed. It saves
     rounds with generator=batch, and costs calls."""
+    few_rounds: bool
+    """Lists such as contexts are asked for in one round, and a rejected instance is written once more from its context and
+    instance seed. Batch files need fewer rounds with it, so that it is the default of generator=batch."""
     learnability_rows: CountOrZero
     """Rows per task at most on which learnability is measured at the end of generation; 0: not measured."""
     pilot: Count | None

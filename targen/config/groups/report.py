@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Positive
+from targen.config.groups.bounds import STRICT, PathText, Positive
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -15,7 +15,7 @@ class Report:
     """Title of the page."""
     note: str | None
     """A sentence below the title; null: none."""
-    dir: str | None
+    dir: PathText | None
     """Folder of the report; null: <run.dir>/report, or outputs/report for several runs."""
     rows_megabytes: Positive
     """Limit on the rows that the page holds, in MB; above it the page shows an even sample. The files hold all rows."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, Positive
+from targen.config.groups.bounds import STRICT, Count, CountOrZero, Name, NotNegative, PathText, Positive
 from targen.config.losses import LOSSES, Checker, LossName
 from targen.runtime.paths import CONF
 
@@ -30,15 +30,20 @@ def lora_from(value: object) -> object:
     return {**LORA_DEFAULT, **default_alpha, **given}
 
 
+def file_name(name: str) -> str:
+    """A name that can be part of a file's: `google/tiny` is a folder and a file."""
+    return name.replace("/", "_")
+
+
 @checked_dataclass(frozen=True, config=STRICT)
 class Model:
     """The model that is finetuned: pretrained weights (`path`), or new weights of given sizes (`config`)."""
 
     name: str
-    """Name of the model in cells, tables and figures."""
+    """Name of the model in cells, tables and figures; a slash becomes _."""
     family: Name
     """encoder, seq2seq or decoder: a family of train/families/."""
-    path: str | None
+    path: PathText | None
     """A local folder, a Hub id, or package:<package>/<folder>; null: built from `config`."""
     sha256: str | None
     """Checksum of model.safetensors; null: not checked."""
@@ -48,12 +53,17 @@ class Model:
     """Default of train.precision."""
     config: dict[str, Any] | None = None
     """Sizes of a model without pretrained weights, as transformers names them; its weights are drawn by the cell's seed."""
-    tokenizer: str | None = None
+    tokenizer: PathText | None = None
     """A local folder, a Hub id, package:<package>/<folder>, or bytes (one token per byte); null: the model's own."""
     pickle: bool = False
     """true: load pickled weights, which can run code, if the repository has no safetensors."""
     remote_code: bool = False
     """true: run code from the model's repository."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_part_of_file_names(cls, name: str) -> str:
+        return file_name(name)
 
     @property
     def has_head(self) -> bool:
@@ -117,7 +127,7 @@ class Train:
     encoders."""
     instruct_examples: CountOrZero
     """Positive examples per prompt: other training rows of the same task."""
-    init_from: str | None
+    init_from: PathText | None
     """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
     loss: LossName
     """ce: cross-entropy; imp, dimp: a checker trained on original rows weights synthetic ones (arXiv 2410.21526)."""
@@ -150,7 +160,7 @@ class Train:
     """held_out: training rows that are held out; evaluation: the rows that are reported, only to watch the curve."""
     hold_out: Annotated[float, Field(gt=0, lt=1)]
     """Fraction of the training rows that is held out if train.validate_every is set."""
-    launch: str | None
+    launch: PathText | None
     """How training is launched: a file of conf/accelerate/ (ddp, fsdp, ...) or a path; null: one process."""
 
     @property

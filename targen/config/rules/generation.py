@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 from urllib.parse import urlsplit
 
-from targen.config.groups.generation import STEPS, UNUSABLE
+from targen.config.groups.generation import STEPS, UNUSABLE, BodyField
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
+from targen.runtime.credentials import holds_credentials, without_credentials
 
 
 def _split_instances(settings: Settings) -> list[str]:
@@ -40,6 +42,43 @@ def _is_http(url: str) -> bool:
 def _has_repeated_urls(settings: Settings) -> bool:
     urls = [url.rstrip("/") for url in settings.generator.base_urls]
     return len(set(urls)) < len(urls)
+
+
+def _with_credentials(settings: Settings) -> list[str]:
+    return [url for url in settings.generator.base_urls if holds_credentials(url)]
+
+
+NO_SERVER = ("recorded", "transformers", "vllm")
+UNUSED = {  # a setting, and the backends that take no notice of it
+    **dict.fromkeys(("extra_body", "drop", "rename", "system"), NO_SERVER),
+    **dict.fromkeys(("requests_per_minute", "tokens_per_minute"), (*NO_SERVER, "batch")),
+    "chat_template": ("openai", "batch"),
+}
+
+
+def _unused(settings: Settings) -> list[str]:
+    """The settings of UNUSED that are set all the same."""
+    generator = settings.generator
+    return [
+        name
+        for name, backends in UNUSED.items()
+        if generator.backend in backends and getattr(generator, name) not in (None, [], {}, "keep")
+    ]
+
+
+def _dropped_and_renamed(settings: Settings) -> list[str]:
+    return sorted(set(settings.generator.drop) & set(settings.generator.rename))
+
+
+def _sent(settings: Settings) -> list[str]:
+    """The fields of a body as they are sent, without those of extra_body."""
+    drop, rename = settings.generator.drop, settings.generator.rename
+    return ["messages", *(str(rename.get(name, name)) for name in get_args(BodyField) if name not in drop)]
+
+
+def _sent_twice(settings: Settings) -> list[str]:
+    template = ["chat_template_kwargs"] if settings.generator.chat_template_kwargs else []
+    return sorted(set(settings.generator.extra_body) & {*_sent(settings), *template})
 
 
 def _has_repeats(values: Sequence[object]) -> bool:
@@ -117,6 +156,16 @@ SHARDS = (
     ),
 )
 
+RUN = (
+    Rule(
+        "run.dir",
+        lambda s: not s.run.dir.strip(),
+        got="{run.dir!r}",
+        expected="a folder",
+        what_to_do="Name one, or leave it out: then it is outputs/{name}.",
+    ),
+)
+
 DATA = (
     Rule(
         "data.dir",
@@ -151,6 +200,40 @@ GENERATOR = (
         lambda s: s.generator.backend == "openai" and _has_repeated_urls(s),
         got=lambda s: f"{s.generator.base_urls}",
         expected="each exactly once",
+    ),
+    Rule(
+        "generator.base_url",
+        lambda s: bool(_with_credentials(s)),
+        got=lambda s: without_credentials(_with_credentials(s)[0]),
+        expected="an address without a user, a password or a key, because config.yaml keeps it",
+        what_to_do=lambda s: f"Put the key into ${s.generator.api_key_env or 'OPENAI_API_KEY'}.",
+    ),
+    Rule(
+        lambda s: f"generator.{_unused(s)[0]}",
+        lambda s: bool(_unused(s)),
+        got=lambda s: (
+            f"{getattr(s.generator, _unused(s)[0])!r} with generator={s.generator.backend}, which does not use it"
+        ),
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "generator.rename",
+        lambda s: bool(_dropped_and_renamed(s)),
+        got=lambda s: f"{_dropped_and_renamed(s)[0]}, which generator.drop leaves out",
+        expected="one of them",
+        what_to_do="Leave it out of one.",
+    ),
+    Rule(
+        "generator.rename",
+        lambda s: _has_repeats(_sent(s)),
+        got="{generator.rename}",
+        expected=lambda s: f"each field under a name of its own; a request has {', '.join(_sent(s))}",
+    ),
+    Rule(
+        lambda s: f"generator.extra_body.{_sent_twice(s)[0]}",
+        lambda s: bool(_sent_twice(s)),
+        got=lambda s: f"{s.generator.extra_body[_sent_twice(s)[0]]!r}, a field that requests have already",
+        what_to_do="Set it where it belongs (synth.sampling, generator.model, ...), or leave it out of requests with generator.drop.",
     ),
     Rule(
         "generator.path",

@@ -5,10 +5,11 @@ for runs on a cluster and are checked when they are submitted.
 """
 
 from targen.config.rules.evaluation import OPENLLM, PREDICTIONS
-from targen.config.rules.generation import DATA, GENERATOR, REPEATS, SHARDS, SYNTH
+from targen.config.rules.generation import DATA, GENERATOR, REPEATS, RUN, SHARDS, SYNTH
 from targen.config.rules.training import INSTRUCTION_DATA, LOSSES, MODEL, TRAINING_DATA, TRAINING_RUN
 
 RULES = (
+    *RUN,
     *SYNTH,
     *SHARDS,
     *DATA,

@@ -9,18 +9,18 @@ from targen.config.groups.training import launch_file
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
-from targen.runtime.paths import CONF
+from targen.runtime.paths import CONF, visible
 
 
 def _names(group: str) -> list[str]:
     """The files of a config group, by name."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return [path.stem for path in visible(CONF / group, "*.yaml")]
 
 
 @cache
 def _families() -> list[str]:
     """The families of the models in conf/model/."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((CONF / "model").glob("*.yaml"))]
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in visible(CONF / "model", "*.yaml")]
     return sorted({values["family"] for values in files if "family" in values})
 
 

@@ -9,18 +9,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from targen.config.groups.generation import Generator
-from targen.llm.messages import LLM, Answer, Failure, Request, answer_from_completion, refusal
+from targen.llm.completions import answer_from_completion
+from targen.llm.fit import Fit, fit_of
+from targen.llm.messages import ANY_REASON, LLM, Answer, AwaitingAnswers, Failure, Request
 from targen.llm.registry import Backend, BackendInputs
+from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_lines
-from targen.runtime.paths import CONF, RunPaths
+from targen.runtime.paths import CONF, RunPaths, visible
 
 log = logging.getLogger(__name__)
-TASK_NAMES = frozenset(path.stem for path in (CONF / "task").glob("*.yaml"))
-
-
-class AwaitingAnswers(Exception):
-    """Every request that can be made so far is in the request files; the text says how to continue."""
+FEW = 5  # lines of one start that may be refused for an unknown reason although no other line was answered
+TASK_NAMES = frozenset(path.stem for path in visible(CONF / "task", "*.yaml"))
 
 
 class Batch:
@@ -34,17 +34,19 @@ class Batch:
 
     def __init__(self, settings: Generator, paths: RunPaths, tasks: Iterable[str], recorded: frozenset[str]) -> None:
         self._settings, self._paths, self._tasks, self._recorded = settings, paths, frozenset(tasks), recorded
+        self._fit = fit_of(settings)
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, ServerError] = {}
         if files := paths.response_files:
             asked = {str(line.get("custom_id")) for path in paths.request_files for _, line in read_jsonl(path)}
             for path in files:
                 self._read_file(path, asked | recorded)
+            self._take_refusals(files[0])
 
     def _read_file(self, path: Path, known: Set[str]) -> None:
         count, strange, first = 0, 0, ""
-        for number, line in read_jsonl(path):
+        for number, line in read_jsonl(path, halves=True):
             count += 1
             if not self._read(line, known):
                 strange += 1
@@ -68,20 +70,32 @@ class Batch:
         )  # of a task that this start leaves out
         if id in self._recorded:
             return expected
-        response = line.get("response")
-        response = response if isinstance(response, dict) else {}
-        body = response["body"] if isinstance(response.get("body"), dict) else {}
-        error = line.get("error") or body.get("error")
-        if isinstance(error, dict) and (refused := refusal(id, error, self._settings.model)) is not None:
-            self._answers[id] = refused
-            return expected
-        try:
-            if error or response.get("status_code", 200) != 200:
-                raise ValueError(error or f"status {response['status_code']}")
-            self._answers[id] = answer_from_completion(id, body)
-        except ValueError as err:
-            self._errors.setdefault(id, str(err))
+        outcome = _outcome(id, line)
+        if isinstance(outcome, Answer):
+            self._answers[id] = outcome
+        else:
+            self._errors.setdefault(id, outcome)
         return expected
+
+    def _take_refusals(self, path: Path) -> None:
+        """Turns the errors that are about one prompt into rejects: asked again, they would only come back.
+
+        Raises: UserError if there is no answer, and no error that another try may mend.
+        """
+        open_errors = {id: error for id, error in self._errors.items() if id not in self._answers}
+        unknown = sum(error.finish_reason == ANY_REASON for error in open_errors.values())
+        proven = bool(self._answers) or (bool(self._recorded) and unknown <= FEW)
+        hopeless = 0
+        for id, error in open_errors.items():
+            if error.about == "prompt" and (proven or error.finish_reason != ANY_REASON):
+                self._answers[id] = Answer(id, error.words, error.finish_reason, {}, self._settings.model)
+            else:
+                hopeless += error.about != "moment"
+        if not self._answers and hopeless == len(open_errors) > 0:
+            raise UserError(
+                f"{path}: got no answer, all {hopeless} requests were refused ({next(iter(open_errors.values())).words}), expected "
+                "answers. Correct the cause, have the request files answered again, and put the answers in place of these."
+            )
 
     def submit(self, request: Request) -> None:
         """Adds a request to those that need an answer."""
@@ -90,7 +104,8 @@ class Batch:
     def collect(self) -> Iterator[Answer | Failure]:
         """The answers that the response files hold; without any, the request files are written.
 
-        Raises: AwaitingAnswers if no submitted request has an answer; UserError if a request exceeds `generator.max_bytes`.
+        Raises: AwaitingAnswers if no submitted request has an answer: all of them are in the request files; UserError if a
+        request exceeds `generator.max_bytes`.
         """
         answered = [id for id in self._submitted if id in self._answers]
         if not answered:
@@ -106,7 +121,9 @@ class Batch:
         stale = self._paths.request_files
         ends = self._ends(order)
         for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
-            write_lines(self._paths.requests(number), (_line(self._submitted[id]) for id in order[start:end]))
+            write_lines(
+                self._paths.requests(number), (_line(self._submitted[id], self._fit) for id in order[start:end])
+            )
         for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
             ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))
             if all(id in self._submitted or id in self._answers or id in self._recorded for id in ids):
@@ -117,7 +134,7 @@ class Batch:
         ends: list[int] = []
         lines = size = 0
         for position, id in enumerate(order):
-            length = len(_line(self._submitted[id]))  # ASCII: characters are bytes
+            length = len(_line(self._submitted[id], self._fit))  # ASCII: characters are bytes
             if length > self._settings.max_bytes:
                 raise UserError(
                     f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
@@ -131,7 +148,9 @@ class Batch:
 
     def _how_to_go_on(self) -> str:
         failed = sorted(id for id in self._submitted if id in self._errors)
-        again = f" {len(failed)} of them came back with errors before ({self._errors[failed[0]]})." if failed else ""
+        again = (
+            f" {len(failed)} of them came back with errors before ({self._errors[failed[0]].words})." if failed else ""
+        )
         files, first = self._paths.request_files, self._paths.requests()
         more = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
         likewise = (
@@ -149,11 +168,26 @@ class Batch:
         """Nothing to free: files are closed after each write."""
 
 
-def _line(request: Request) -> str:
-    """The line of a request file; its body is the payload of the request."""
+def _outcome(id: str, line: Json) -> Answer | ServerError:
+    """The answer in a response line, or what its error is about. `vllm run-batch` writes an error as a text or twice nested."""
+    response = line.get("response")
+    response = response if isinstance(response, dict) else {}
+    body, said_status = response.get("body"), str(response.get("status_code", 200))
+    status = int(said_status) if said_status.isascii() and said_status.isdigit() else 200
+    error = line.get("error") or error_in(body)
+    if not error and status < 300:
+        try:
+            return answer_from_completion(id, body)
+        except ValueError as err:
+            return server_error(None, str(err))
+    return server_error(status if status >= 300 else None, error or body)
+
+
+def _line(request: Request, fit: Fit) -> str:
+    """The line of a request file."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
-        f'"body": {request.payload}}}\n'
+        f'"body": {json.dumps(fit.body(request.body))}}}\n'
     )
 
 

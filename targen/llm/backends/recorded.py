@@ -1,26 +1,37 @@
 """Recorded completions, replayed by request id."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
+import yaml
+
+from targen.config.diff import changed_answer_keys
+from targen.config.groups.generation import Sampling
+from targen.config.run_directory import read_config
 from targen.config.settings import Settings
 from targen.llm.call_log import answer_of, call_files
-from targen.llm.messages import LLM, Answer, Failure, Request
+from targen.llm.messages import LLM, Answer, Failure, Request, call_seed, make_request, why_unfinished
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import read_jsonl
-from targen.runtime.paths import PROJECT
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.paths import CONF, PROJECT
 
 SHIPPED = PROJECT / "targen" / "recordings" / "superglue"
+USUAL_SEEDS = range(10)  # with which a recording may have been made
 
 
 class Recorded:
-    """Answers from the calls/ folder of a run. Raises: UserError if a task has no file there."""
+    """Answers from the calls/ folder of a run. Raises: UserError if a task has no file there.
+
+    `settings` are those of the replaying run, to say what differs where a request is not in the recording.
+    """
 
     window = 1024
 
-    def __init__(self, folder: Path, tasks: list[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, tasks: list[str], settings: Settings | None = None) -> None:
+        self._folder, self._settings = folder, settings
         self._answers: dict[str, Answer] = {}
         self._submitted: list[Request] = []
         for task in tasks:
@@ -31,9 +42,10 @@ class Recorded:
                     "Name a folder of recorded calls, or choose another generator."
                 )
             for path in paths:
-                for number, record in read_jsonl(path):
+                for number, record in read_jsonl(path, halves=True):
                     answer = answer_of(record, f"{path}:{number}")
-                    self._answers.setdefault(answer.id, answer)
+                    if why_unfinished(answer) is None:
+                        self._answers.setdefault(answer.id, answer)
 
     def submit(self, request: Request) -> None:
         """Adds a request to those that `collect` answers."""
@@ -46,18 +58,72 @@ class Recorded:
             if request.id not in self._answers:
                 raise UserError(
                     f"generator=recorded: got the request {request.id}, which {self._folder / (request.task + '.jsonl')} "
-                    "does not answer, expected a recorded request. A recording can be replayed only with the prompts, the model "
-                    "name, the seed and the synth settings of the original run, and at most its size. Restore them, "
-                    "or choose another generator."
+                    f"does not answer, expected a recorded request. {self._what_differs(request)} Restore it, or choose "
+                    "another generator."
                 )
             yield self._answers[request.id]
+
+    def _what_differs(self, request: Request) -> str:
+        """A sentence that says why the recording has no answer to a request, as far as that can be told."""
+        if differences := self._differences(request):
+            return f"What differs: {'; '.join(differences)}."
+        place = request.id.rpartition("-")[0]
+        if any(id.startswith(f"{place}-") for id in self._answers):
+            return (
+                f"The call {place} is recorded with another prompt, or another schema of its answer: a text of the task or "
+                "the method, or one of the synth settings, is not that of the recorded run."
+            )
+        return (
+            f"No call {place} is recorded: this run makes more rows, other shares of labels or other steps than the recorded one "
+            "(synth.size, synth.label_share, synth.self_correct, synth.few_rounds), or rejects other answers."
+        )
+
+    def _differences(self, request: Request) -> list[str]:
+        """The settings that differ: by the configuration of the recorded run, or by trying what would give a recorded id."""
+        if self._settings is None:
+            return []
+        config = self._folder.parent / "config.yaml"
+        if config.is_file() and (changed := changed_answer_keys(_part(read_config(config)), _chosen(self._settings))):
+            return changed
+        step, body, place = request.step, request.body, request.id.rpartition("-")[0]
+        place = place.removeprefix(f"{request.task}-{step}-")
+        usual = yaml.safe_load((CONF / "synth" / "default.yaml").read_text(encoding="utf-8"))["sampling"][step]
+        model, seed, sampling = body["model"], self._settings.seed, Sampling(*(body[key] for key in usual))
+        models = [model, *sorted({answer.model for answer in self._answers.values()} - {model, ""})]
+        seeds = [seed, *(other for other in USUAL_SEEDS if other != seed)]
+        for other, number, drawn in product(models, seeds, dict.fromkeys([sampling, Sampling(**usual)])):
+            drawn_with = call_seed(number, request.task, step, place)
+            tried = make_request(place, request.task, step, other, body["messages"], drawn, request.schema, drawn_with)
+            if tried.id in self._answers:
+                pairs = [("generator.model", other, model), ("seed", number, seed)]
+                pairs += [(f"synth.sampling.{step}.{key}", drawn.body[key], sampling.body[key]) for key in usual]
+                return [f"{key} was {was!r} and is {now!r}" for key, was, now in pairs if was != now]
+        return []
 
     def close(self) -> None:
         """Nothing to free: the recording is in memory."""
 
 
+def _part(config: Json) -> Json:
+    """The settings of a recorded run, in the form of `_chosen`."""
+    return {
+        "seed": config.get("seed"),
+        "generator": {"model": (config.get("generator") or {}).get("model")},
+        "synth": config.get("synth"),
+    }
+
+
+def _chosen(settings: Settings) -> Json:
+    return {
+        "seed": settings.seed,
+        "generator": {"model": settings.generator.model},
+        "synth": asdict(settings.synth),
+    }
+
+
 def _recording(settings: Settings) -> LLM:
-    return Recorded(Path(settings.generator.path) if settings.generator.path else SHIPPED, list(settings.tasks))
+    folder = Path(settings.generator.path) if settings.generator.path else SHIPPED
+    return Recorded(folder, list(settings.tasks), settings)
 
 
 def _check(settings: Settings) -> None:

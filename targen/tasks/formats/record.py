@@ -57,6 +57,7 @@ class ReCoRD(Task):
         if not isinstance(passage, dict) or set(passage) != {"text", "entities"}:
             raise RowError("passage: expected the keys text and entities")
         check_text(passage, "text")
+        _check_list(passage, "entities")
         text, spans = passage["text"], {_span(entity, passage["text"]) for entity in passage["entities"]}
         if not isinstance(qas, list) or not qas:
             raise RowError("qas: expected at least one query")
@@ -65,6 +66,8 @@ class ReCoRD(Task):
             check_text(query, "query")
             if query["query"].count(PLACEHOLDER) != 1:
                 raise RowError(f"query has {query['query'].count(PLACEHOLDER)} times {PLACEHOLDER}, expected once")
+            if "answers" in query:
+                _check_list(query, "answers")
             for answer in query.get("answers", []):
                 start, end = _span(answer, text)
                 if (start, end) not in spans:
@@ -172,6 +175,11 @@ def _mentions(text: str, names: list[str]) -> list[tuple[int, int]]:
 
 def _answers(text: str, mentions: list[tuple[int, int]], answer: str) -> list[Json]:
     return [{"start": s, "end": e - 1, "text": answer} for s, e in mentions if text[s:e] == answer]
+
+
+def _check_list(record: Json, name: str) -> None:
+    if not isinstance(record[name], list) or not all(isinstance(item, dict) for item in record[name]):
+        raise RowError(f"{name}: got {str(record[name])[:60]}, expected a list of objects")
 
 
 def _span(entity: Json, text: str) -> tuple[int, int]:

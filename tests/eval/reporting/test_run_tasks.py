@@ -12,6 +12,7 @@ import yaml
 from eval.reporting.report import report_runs
 from eval.reporting.run_settings import settings_of_run
 from eval.scoring.metrics import METRICS, ClassCounts, ClassMetric
+from eval.scoring.run_tasks import run_tasks
 from eval.scoring.runs import read_runs
 from targen.config.loading import as_values
 from targen.runtime.cli import compose
@@ -144,6 +145,16 @@ def test_a_metric_is_one_function_and_its_registration(tmp_path: Path, monkeypat
     write_scores(run, bad)
     with pytest.raises(UserError, match=r"value: got -1.5, expected -1 to 1, the range of kappa"):
         read_runs([run])
+
+
+def test_a_configuration_of_endless_lists_is_one_line(tmp_path: Path) -> None:
+    """The C parser of YAML would overflow its stack, which kills the process."""
+    path = tmp_path / "config.yaml"
+    path.write_text("tasks: " + "[" * 100_000 + "]" * 100_000 + "\n", encoding="ascii")
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read \(nested more than 100 deep\)"):
+        run_tasks(path, [])
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read \(maximum recursion depth exceeded\)"):
+        settings_of_run(tmp_path, {})
 
 
 def test_only_other_keys_are_called_another_version(tmp_path: Path) -> None:

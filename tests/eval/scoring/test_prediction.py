@@ -29,6 +29,7 @@ from train.families.text import EncodedContinuation
 from train.grid.cells import cells
 from train.grid.encoding import demonstrations, encode_for_prediction
 from train.inference.batching import ItemSize, length_batches
+from train.inference.generation import Written
 from train.inference.ranking import log_likelihoods
 from train.models.loading import Loaded, Loading
 from train.run import train
@@ -167,7 +168,8 @@ def test_the_likeliest_token_is_written_again_and_again(family: str, tiny: dict[
     loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS["cb"], examples_of("cb")[:5], 900)
     ids = [greedy(family, loaded, one.prompt, 8) for one in encoded]
-    wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    texts = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    wanted = {place: Written(text, cut=len(ids[place]) == 8) for place, text in enumerate(texts)}
     assert dict(module.generate(loaded, encoded, 2, 8)) == wanted
     usual = loaded.model.generation_config
     own = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
@@ -189,7 +191,9 @@ def test_a_decoder_stops_at_the_end_of_the_line(tiny: dict[str, Loaded]) -> None
     with torch.no_grad():
         rows[both] = rows[both.flip(0)]  # the model now writes a line end where it wrote this token
     try:
-        assert dict(decoder.generate(loaded, encoded, 1, 6)) == {0: loaded.tokenizer.decode(ids[:place]) + "\n"}
+        assert dict(decoder.generate(loaded, encoded, 1, 6)) == {
+            0: Written(loaded.tokenizer.decode(ids[:place]) + "\n", cut=False)
+        }
     finally:
         with torch.no_grad():
             rows[both] = rows[both.flip(0)]
@@ -203,10 +207,10 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
     encoded = [EncodedContinuation([word] * count, ([1, 0],), 0) for count in (1022, 1018, 40)]
     alone = {place: next(decoder.generate(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
     assert dict(decoder.generate(loaded, encoded, 3, 8)) == alone
-    assert len(loaded.tokenizer(alone[0])["input_ids"]) <= 2
+    assert len(loaded.tokenizer(alone[0].text)["input_ids"]) <= 2
 
 
-def test_what_cannot_be_read_is_wrong_and_counted(tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_is_cut_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     written = ["eval.scoring=generate", "eval.max_new_tokens=3", "eval.max_rows=4"]
     run = small_run(tmp_path, *AS_IT_IS, *written, tasks=("cb", "record"))
     evaluate(run)
@@ -214,11 +218,13 @@ def test_what_cannot_be_read_is_wrong_and_counted(tmp_path: Path) -> None:
     assert len(rows) == 4
     for row in rows.values():
         assert (row["scoring"], row["shots"], row["arm"], row["train_rows"]) == ("generate", 0, "none", None)
-    assert rows["cb", "accuracy"] | {"value": 0.0, "unparsed": 4, "n": 4} == rows["cb", "accuracy"]
+    assert rows["cb", "accuracy"] | {"value": 0.0, "unparsed": 4, "cut_answers": 4, "n": 4} == rows["cb", "accuracy"]
     for cell in cells(run):
         for line in lines(run.paths.predictions(cell.name)):
             assert line["scores"] == {}
+            assert line["cut"] is True
             assert line["prediction"] == (None if cell.task == "cb" else line["text"].strip() or None)
+    assert "4 of 4 answers of cb did not end within eval.max_new_tokens=3" in caplog.text
 
 
 def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
@@ -229,7 +235,7 @@ def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
     evaluate(run)
     (row,) = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
     assert row["value"] >= 0.9
-    assert row["unparsed"] == 0
+    assert (row["unparsed"], row["cut_answers"]) == (0, 0)
     predictions = lines(run.paths.predictions(cells(run)[0].name))
     assert {line["text"].strip() for line in predictions} <= {"true", "false", "neither"}
     assert {line["prediction"] for line in predictions} <= {"entailment", "contradiction", "neutral"}
@@ -351,7 +357,7 @@ def test_predictions_are_made_anew_only_where_they_would_differ(
     first, used = predicted()
     assert not used
     assert predicted("train.epochs=7", "eval.max_new_tokens=5", "eval.batch_size=3")[1]  # nothing to this model
-    assert not caplog.records
+    assert "predicted again" not in caplog.text
     for overrides, words in (
         (["eval.scoring=rank_normalised"], "asked.scoring was 'rank' and is 'rank_normalised'"),
         (["eval.scoring=generate"], "asked.scoring was 'rank_normalised' and is 'generate'"),
@@ -362,7 +368,7 @@ def test_predictions_are_made_anew_only_where_they_would_differ(
         assert not predicted(*overrides)[1]
         assert words in caplog.text, caplog.text
         assert predicted(*overrides)[1]
-        assert not caplog.records
+        assert "predicted again" not in caplog.text
     path = tmp_path / "data" / "CB" / "train.jsonl"
     write_jsonl(path, lines(path)[:-1])
     assert not predicted("eval.shots=1", "train.max_length=1900")[1]
@@ -585,4 +591,4 @@ def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention:
         assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
     ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
     wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
-    assert dict(seq2seq.generate(loaded, encoded, 3, 5)) == wanted
+    assert {place: written.text for place, written in seq2seq.generate(loaded, encoded, 3, 5)} == wanted

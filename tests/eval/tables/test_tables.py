@@ -17,7 +17,9 @@ import yaml
 
 from eval.reporting.report import report, report_runs
 from eval.scoring.metrics import Prediction
+from eval.statistics.comparisons import Comparison
 from eval.tables.formats import Table, csv_cell, latex, markdown, tidy_csv
+from eval.tables.sentences import sentence
 from targen.config.run_directory import open_run
 from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
@@ -78,6 +80,24 @@ def test_a_sentence_says_what_hand_worked_numbers_say(tmp_path: Path) -> None:
     by_kind = {(row["kind"], row["level"]): row for row in records(tmp_path / "out") if row["task"] == "rte"}
     assert float(by_kind["score", "original"]["value"]) == pytest.approx(100 * 46 / 56, abs=1e-4)
     assert float(by_kind["difference", "synthetic - original"]["p"]) == pytest.approx(112 / 1024, abs=1e-4)
+
+
+def test_an_interval_that_excludes_0_beside_a_p_that_does_not_is_explained() -> None:
+    facts = {
+        "task": "cb",
+        "metric": "f1_macro",
+        "level": "synthetic",
+        "reference": "original",
+        "n": 56,
+        "seeds": 1,
+        "spread": None,
+    }
+    found = Comparison(**facts, values=(0.9, 0.8), bounds=(0.01, 0.2), p=0.03, corrected=0.09, tests=3, tasks=2)
+    assert found.disagrees
+    assert "not distinguishable" in sentence(found, "CB")
+    assert "the interval, of this score alone, excludes 0, but p decides" in sentence(found, "CB")
+    assert not replace(found, bounds=(-0.01, 0.2)).disagrees
+    assert not replace(found, corrected=0.03).disagrees
 
 
 def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from targen.config.descriptions import COMMENTED, commented_files, descriptions,
 from targen.runtime.paths import CONF
 from tests.support.commands import PROJECT
 
-FREE = ("generator.engine", "generator.chat_template_kwargs", "synth.sampling", "model.config", "tasks", "method")
+FREE = (
+    "generator.engine",
+    "generator.chat_template_kwargs",
+    "generator.extra_body",
+    "synth.sampling",
+    "model.config",
+    "tasks",
+    "method",
+)
 
 
 def keys(values: object, prefix: str) -> list[str]:

@@ -27,6 +27,7 @@ LABELS = [
 
 # In the order of the tables: the changes of the settings, and how the first message of a broken rule begins.
 CASES: list[tuple[dict[str, Any], str]] = [
+    ({"run.dir": " "}, "run.dir: got ' ', expected a folder"),
     ({"synth.correct_refuses": True, "tasks.cb.labels": LABELS, "tasks.cb.label_counts": {}, "tasks.cb.variants": {}}, "synth.correct_refuses: got true with the task cb, which has a label 'unusable'"),
     ({"synth.sampling": {"generation": STEP_SAMPLING}}, "synth.sampling: got ['generation'], expected all of ['contexts',"),
     ({"synth.size": 25, "tasks": "all"}, "synth.size: got 25, expected a multiple of 2 for axg, whose rows come in groups of 2. Set synth.size=26."),
@@ -74,6 +75,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     (OPENLLM | {"eval.openllm.tasks": ["mmlu", "hellaswg"]}, "eval.openllm.tasks: got 'hellaswg', expected tasks of openllm_4. Did you mean 'hellaswag'?"),
     ({"generator.backend": "openai", "generator.base_url": "localhost:8000"}, "generator.base_url: got 'localhost:8000', expected http(s)://host:port/v1."),
     ({"generator.backend": "openai", "generator.base_url": ["http://a/v1", "http://a/v1/"]}, "generator.base_url: got ['http://a/v1', 'http://a/v1/'], expected each exactly once."),
+    ({"generator.base_url": "http://me:secret@a/v1"}, "generator.base_url: got http://***@a/v1, expected an address without a user, a password or a key"),
+    ({"generator.requests_per_minute": 60}, "generator.requests_per_minute: got 60 with generator=recorded, which does not use it."),
+    ({"generator.backend": "openai", "generator.base_url": "http://a/v1", "generator.drop": ["seed"], "generator.rename": {"seed": "random_seed"}}, "generator.rename: got seed, which generator.drop leaves out"),
+    ({"generator.backend": "openai", "generator.base_url": "http://a/v1", "generator.rename": {"seed": "top_p"}}, "generator.rename: got {'seed': 'top_p'}, expected each field under a name of its own"),
+    ({"generator.backend": "openai", "generator.base_url": "http://a/v1", "generator.extra_body": {"temperature": 1.0}}, "generator.extra_body.temperature: got 1.0, a field that requests have already."),
     ({"generator.backend": "batch", "generator.path": "x"}, "generator.path: got 'x' with generator=batch"),
     ({"seeds": [0, 0]}, "seeds: got [0, 0], expected each exactly once."),
     ({"arms": ["synthetic", "synthetic"]}, "arms: got ['synthetic', 'synthetic'], expected each exactly once."),

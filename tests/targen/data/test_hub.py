@@ -1,6 +1,8 @@
 """The Hub's mirror brought back to the official format: through `datasets`, from a local copy of the mirror's form."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -9,6 +11,7 @@ from targen.config.groups.data import Data
 from targen.config.required_files import local_file
 from targen.data.hub import official_rows
 from targen.data.original import FIXTURE, eval_split, read_rows
+from targen.runtime.errors import UserError
 from tests.support.commands import TASKS, command, settings
 
 SPECS = settings().tasks
@@ -77,15 +80,51 @@ def test_hidden_labels_stay_hidden() -> None:
     assert "label" not in row
 
 
-def test_a_local_copy_of_the_mirror_is_loaded_by_datasets(tmp_path: Path) -> None:
-    (tmp_path / "rte").mkdir()
-    mirrored("rte").to_parquet(tmp_path / "rte" / "validation-00000-of-00001.parquet")
-    (tmp_path / "README.md").write_text(
+def write_mirror(folder: Path) -> None:
+    (folder / "rte").mkdir(parents=True)
+    mirrored("rte").to_parquet(folder / "rte" / "validation-00000-of-00001.parquet")
+    (folder / "README.md").write_text(
         "---\nconfigs:\n- config_name: rte\n  data_files:\n  - split: validation\n    path: rte/validation-*\n---\n"
     )
+
+
+def test_a_local_copy_of_the_mirror_is_loaded_by_datasets(tmp_path: Path) -> None:
+    write_mirror(tmp_path)
     split = eval_split(Data("hub", None, str(tmp_path), None), SPECS["rte"])
     assert (split.origin, split.is_fixture, len(split.rows)) == ("SuperGLUE val", False, 10)
     assert split.rows == read_rows(FIXTURE / "RTE" / "val.jsonl", SPECS["rte"])
+
+
+def script(folder: Path) -> None:
+    (folder / f"{folder.name}.py").write_text("import datasets\n")
+
+
+def torn_table(folder: Path) -> None:
+    path = folder / "rte" / "validation-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def other_columns(folder: Path) -> None:
+    table = mirrored("rte").rename_column("premise", "sentence1")
+    table.to_parquet(folder / "rte" / "validation-00000-of-00001.parquet")
+
+
+def no_label(folder: Path) -> None:
+    table = mirrored("rte").remove_columns("label")
+    table.to_parquet(folder / "rte" / "validation-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("damage", [script, torn_table, other_columns, no_label])
+@pytest.mark.parametrize("fallback", [None, "fixture"])
+def test_a_copy_that_cannot_be_read_is_one_line(tmp_path: Path, damage: Callable[[Path], None], fallback: Any) -> None:
+    """Also with data.fallback=fixture, which is for a Hub out of reach."""
+    folder = tmp_path / "mirror"
+    write_mirror(folder)
+    damage(folder)
+    with pytest.raises(UserError) as error:
+        eval_split(Data("hub", None, str(folder), fallback), SPECS["rte"])
+    assert str(error.value).startswith(("data.hub: got ", f"{folder} rte val"))
+    assert "\n" not in str(error.value)
 
 
 def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> None:

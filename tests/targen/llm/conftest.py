@@ -13,10 +13,10 @@ from tests.support.faulty_server import SIZE
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a good server with the fake model gives."""
-    from targen.llm.backends.batch import AwaitingAnswers
+    from targen.llm.messages import AwaitingAnswers
 
     folder = tmp_path_factory.mktemp("good")
-    values = ("generator=batch", "generator.model=fake", f"run.dir={folder}", "task=rte")
+    values = ("generator=batch", "generator.model=fake", f"run.dir={folder}", "task=rte", "synth.few_rounds=false")
     while True:
         try:
             generate(

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from targen.config.groups.generation import Sampling
-from targen.llm.backends.batch import AwaitingAnswers
 from targen.llm.call_log import CallLog
-from targen.llm.messages import Answer, Request, make_request
+from targen.llm.messages import Answer, AwaitingAnswers, Request, make_request
 from targen.llm.registry import BackendInputs, backend_named, backend_names
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, PROJECT, lines, settings

@@ -1,16 +1,14 @@
 """The object in the text of an answer, and answers of every form."""
 
 import contextlib
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from targen.llm.messages import Answer, answer_from_completion, read_object
+from targen.llm.messages import Answer, read_object
 from targen.runtime.errors import RowError
-from tests.support.commands import lines, reply
+from tests.support.commands import reply
 from tests.support.fake_model import FakeModel
 from tests.support.faulty_server import completion, run, step_of
 
@@ -159,79 +157,3 @@ def test_what_can_be_read_of_the_answers_on_record_is_read_anew_without_a_reques
     calls.write_text(calls.read_text().replace('"text": "(', '"text": "{').replace('.\\"}"', '.\\",}"'))
     after = run(tmp_path, server, "synth.self_correct=off", "generator.concurrency=1")
     assert after["rte/rejects.jsonl"] == b"" and len(server.bodies) == asked
-
-
-@pytest.mark.parametrize(
-    ("choice", "text", "finish_reason"),
-    [
-        ({"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}, "I will not.", "refusal"),
-        ({"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}, "ab", ""),
-        ({"message": {"content": [{"type": "refusal", "refusal": "No."}]}, "finish_reason": "stop"}, "No.", "refusal"),
-        ({"message": {"content": ""}, "finish_reason": "stop"}, "", "stop"),
-        ({"message": {"content": "{"}, "finish_reason": "length"}, "{", "length"),
-        ({"message": {"content": None, "tool_calls": [{"id": "1"}]}, "finish_reason": "stop"}, "", "tool_calls"),
-        ({"message": {"content": {"a": "x"}}, "finish_reason": None}, '{"a": "x"}', ""),
-    ],
-)
-def test_messages_of_every_kind(choice: Any, text: str, finish_reason: str) -> None:
-    answer = answer_from_completion("id", {"choices": [choice], "model": "m"})
-    assert (answer.text, answer.finish_reason, answer.usage) == (text, finish_reason, {})
-
-
-@pytest.mark.parametrize(
-    ("usage", "counts"),
-    [
-        ({"prompt_tokens": "12", "completion_tokens": 3.0}, {"prompt_tokens": 12, "completion_tokens": 3}),
-        ({"prompt_tokens": "many", "completion_tokens": None}, {}),
-        ({"prompt_tokens": -1, "completion_tokens": 10**30}, {}),
-        ([1, 2], {}),
-        (None, {}),
-    ],
-)
-def test_usage_of_every_kind(usage: Any, counts: dict[str, int]) -> None:
-    choice = {"message": {"content": "x"}, "finish_reason": "stop"}
-    assert answer_from_completion("id", {"choices": [choice], "usage": usage}).usage == counts
-
-
-@pytest.mark.parametrize(
-    "body", [{}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": [None]}, [], None]
-)
-def test_a_body_without_a_message_is_no_answer(body: Any) -> None:
-    with pytest.raises(ValueError, match="not a chat completion"):
-        answer_from_completion("id", body)
-
-
-def test_answers_without_an_object_are_recorded_and_rejected_and_bodies_without_one_asked_again(
-    tmp_path: Path, serve
-) -> None:
-    strange = [
-        completion(None, choices=[{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]),
-        completion(""),
-        completion("{", "length"),
-        completion(None, "content_filter"),
-        completion(None, "tool_calls"),
-        completion("x", choices=[]),
-    ]
-    again: list[str] = []
-
-    def misbehave(number: int, handler) -> bool:
-        if number and step_of(server.bodies[number - 1]) == "generation" and strange:
-            again.extend([json.dumps(server.bodies[number - 1])] * (len(strange) == 1))
-            reply(handler, 200, strange.pop(0))
-            return True
-        return False
-
-    server = serve(FakeModel())
-    server.misbehave = misbehave
-    run(tmp_path, server, "generator.concurrency=1", "synth.max_attempts=9")
-    rejects = lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")
-    assert {reject["reason"] for reject in rejects} == {
-        "model refused to answer",
-        "answer is empty",
-        "answer was cut at max_tokens",
-        "answer was withheld by the provider's content filter",
-        "answer is a tool call",
-    }
-    assert "I will not." in {reject["text"] for reject in rejects}
-    assert len(server.bodies) == len(lines(tmp_path / "calls" / "rte.jsonl")) + 1
-    assert [json.dumps(body) for body in server.bodies].count(again[0]) == 2

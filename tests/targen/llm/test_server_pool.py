@@ -101,7 +101,7 @@ def test_a_pool_that_cannot_be_is_refused(urls: str, said: str) -> None:
 def test_who_was_lost_is_left_alone_and_then_tried_by_one_call(tmp_path: Path) -> None:
     urls = ["http://a/v1", "http://b/v1"]
     generator = settings("generator=openai", "generator.model=m", f"generator.base_url=[{','.join(urls)}]").generator
-    pool = ServerPool(generator, tmp_path / "canary.jsonl")
+    pool = ServerPool(generator, tmp_path / "canary.jsonl", None, {})
     first, second = pool.servers
     assert pool.choose(0.0) is first
     first.load = 1

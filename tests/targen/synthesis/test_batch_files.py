@@ -1,12 +1,14 @@
 """Generation with batch files: pieces, limits, responses of other runs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from targen.generate import generate
-from targen.llm.backends.batch import AwaitingAnswers
+from targen.llm.messages import AwaitingAnswers
 from targen.runtime.errors import UserError
 from tests.support.commands import files, lines
 from tests.support.fake_model import FakeModel
@@ -23,7 +25,7 @@ def test_batch_files_may_come_back_in_pieces(tmp_path: Path) -> None:
 
 def test_the_request_file_is_the_same_to_the_byte_and_of_the_openai_form(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        with pytest.raises(AwaitingAnswers, match=r"8 requests wait for answers .*run-batch"):
+        with pytest.raises(AwaitingAnswers, match=r"16 requests wait for answers .*run-batch"):
             generate(batch_settings(tmp_path / name))
     text = (tmp_path / "one" / "requests.jsonl").read_bytes()
     assert text == (tmp_path / "two" / "requests.jsonl").read_bytes()
@@ -39,7 +41,7 @@ def test_what_one_file_may_not_hold_goes_on_in_further_files(tmp_path: Path) -> 
         return sorted(path.name for path in (tmp_path / "many").glob(f"{stem}*.jsonl"))
 
     def start(name: str, *overrides: str) -> None:
-        generate(batch_settings(tmp_path / name, "task=[cb,copa,rte]", *overrides))
+        generate(batch_settings(tmp_path / name, "task=[cb,copa,rte]", "synth.few_rounds=false", *overrides))
 
     with pytest.raises(AwaitingAnswers):
         start("one")
@@ -82,9 +84,11 @@ def test_answers_come_from_every_response_file_and_unanswered_request_files_stay
     assert files(tmp_path / "many" / "synthetic") == files(tmp_path / "one" / "synthetic")
 
     with pytest.raises(AwaitingAnswers):
-        generate(batch_settings(tmp_path / "left", "task=[copa,rte]", "generator.max_lines=1"))
+        generate(
+            batch_settings(tmp_path / "left", "task=[copa,rte]", "synth.few_rounds=false", "generator.max_lines=1")
+        )
     with pytest.raises(AwaitingAnswers):  # rte is left out: its request is neither answered nor written anew
-        generate(batch_settings(tmp_path / "left", "task=copa", "generator.max_lines=1"))
+        generate(batch_settings(tmp_path / "left", "task=copa", "synth.few_rounds=false", "generator.max_lines=1"))
     kept = lines(tmp_path / "left" / "requests-2.jsonl")
     assert [line["custom_id"].split("-")[0] for line in kept] == ["rte"]
 
@@ -108,3 +112,94 @@ def test_over_generation_saves_rounds_and_holds_back_what_is_not_needed(tmp_path
     stats = json.loads((tmp_path / "spare" / "synthetic" / "rte" / "stats.json").read_text())
     assert stats["rows_per_label"] == {"entailment": 6, "not_entailment": 6}
     assert stats["surplus"] > 0
+
+
+def rounds(folder: Path, bad: Callable[[str, Any], dict[str, Any] | None], most: int = 30) -> list[str]:
+    """Answers every round of batch files until the run ends, but for the lines that `bad` makes of a request; its messages."""
+    said = []
+    for _ in range(most):
+        try:
+            generate(batch_settings(folder, "task=rte"))
+        except AwaitingAnswers as waiting:
+            said.append(str(waiting))
+        else:
+            return said
+        answered = []
+        for request in lines(folder / "requests.jsonl"):
+            id = request["custom_id"]
+            good = {"response": {"status_code": 200, "body": FakeModel().complete(request["body"])}, "error": None}
+            answered.append({"custom_id": id} | (bad(id, request["body"]) or good))
+        (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answered))
+    raise AssertionError(f"still waits after {most} rounds: {said[-1]}")
+
+
+TOO_LONG = "This model's maximum context length is 512 tokens. However, your prompt contains 700 input tokens."
+FORBIDDEN = {"message": "Your prompt was flagged", "type": "invalid_request_error", "code": "invalid_prompt"}
+REFUSALS = {
+    "vllm": {"response": {"status_code": 400, "body": None}, "error": {"error": {"message": TOO_LONG, "code": 400}}},
+    "text": {"response": {"status_code": 400, "body": None}, "error": TOO_LONG},
+    "flat": {"response": None, "error": {"message": TOO_LONG, "type": "BadRequestError", "code": 400}},
+    "openai": {"response": {"status_code": 400, "body": {"error": FORBIDDEN}}, "error": None},
+    "unknown": {"response": {"status_code": "422", "body": {"detail": "Computer says no"}}, "error": None},
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_line_that_is_refused_is_a_reject_and_not_asked_again(tmp_path: Path, kind: str) -> None:
+    refused: list[str] = []
+
+    def bad(id: str, body: Any) -> dict[str, Any] | None:
+        if len(refused) < 2 and "-generation-" in id:
+            refused.append(id)
+        return REFUSALS[kind] if id in refused else None
+
+    said = rounds(tmp_path, bad)
+    assert not any("came back with errors" in message for message in said)
+    calls = {call["id"]: call for call in lines(tmp_path / "calls" / "rte.jsonl")}
+    assert all("status 4" in calls[id]["text"] or "error 4" in calls[id]["text"] for id in refused)
+    rejects = [line["call_ids"][-1] for line in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")]
+    assert set(refused) <= set(rejects) and len(lines(tmp_path / "synthetic" / "rte" / "train.jsonl")) == 12
+
+
+UNFINISHED = {
+    "choice": {"finish_reason": "error", "error": {"code": 502, "message": "x"}, "message": {"content": ""}},
+    "abort": {"finish_reason": "abort", "message": {"content": '{"premise": "The'}},
+    "empty": {},
+    "nothing": {"message": {"content": None}, "finish_reason": None},
+}
+
+
+@pytest.mark.parametrize("kind", UNFINISHED)
+def test_a_line_that_the_server_did_not_finish_is_asked_again(tmp_path: Path, kind: str) -> None:
+    tried: list[str] = []
+
+    def bad(id: str, body: Any) -> dict[str, Any] | None:
+        tried.append(id)
+        if tried.count(id) > 1 or len(tried) % 3:
+            return None
+        return {"response": {"status_code": 200, "body": {"model": "fake", "choices": [UNFINISHED[kind]]}}}
+
+    said = rounds(tmp_path, bad)
+    assert any("came back with errors before" in message for message in said)
+    assert {call["finish_reason"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == {"stop"}
+    by_batch(tmp_path / "good", FakeModel(), "task=rte")
+    assert files(tmp_path / "synthetic") == files(tmp_path / "good" / "synthetic")
+
+
+def test_a_status_in_quotes_is_a_status(tmp_path: Path) -> None:
+    def as_text(id: str, body: Any) -> dict[str, Any]:
+        return {"response": {"status_code": "200", "body": FakeModel().complete(body)}}
+
+    rounds(tmp_path, as_text)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_what_every_line_gets_ends_the_run_in_the_providers_words(tmp_path: Path, status: int) -> None:
+    error = {"response": {"status_code": status, "body": {"error": {"message": "no such model"}}}}
+    with pytest.raises(
+        UserError, match=rf"responses.jsonl: got no answer, all \d+ requests .*status {status}: no such model"
+    ):
+        rounds(tmp_path, lambda id, body: error)
+    assert lines(tmp_path / "calls" / "rte.jsonl") == []
+    (tmp_path / "responses.jsonl").unlink()
+    rounds(tmp_path, lambda id, body: None)

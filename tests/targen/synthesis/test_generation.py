@@ -69,7 +69,8 @@ def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> 
 
 def test_a_model_that_cannot_do_it_ends_with_the_label_and_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*max_slots"
+        UserError,
+        match=r"rte: got 0 instances of label not_entailment, expected 6.*label flipped.*more slots \(synth.max_slots\) would not help",
     ):
         by_batch(tmp_path, FakeModel(flip_rate=1.0), "task=rte")
     with pytest.raises(UserError, match="got no readable context"):
@@ -130,14 +131,25 @@ def test_instance_seeds_from_a_file(tmp_path: Path) -> None:
     assert all("instance_seed" not in call["step"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl"))
 
 
-def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
-    model = FakeModel(error_rate=0.1, flip_rate=0.2)
-    for concurrency in (1, 40):
-        generate(
-            settings(
-                *server_overrides(tmp_path / str(concurrency), serve(model).url, f"generator.concurrency={concurrency}")
-            )
+def test_seeds_are_used_without_half_characters_and_their_line_is_named(tmp_path: Path, caplog) -> None:
+    (tmp_path / "rte.jsonl").write_text(
+        "".join(
+            f'{{"premise": "In {1900 + n} the mill burned down.{half}"}}\n'
+            for n, half in enumerate(["", "\\ud83d", "\\ude00"])
         )
+    )
+    run = tmp_path / "run"
+    by_batch(run, FakeModel(), "task=rte", "synth.seed_source=file", f"synth.seed_dir={tmp_path}")
+    premises = {row["premise"] for row in lines(run / "synthetic" / "rte" / "train.jsonl")}
+    assert premises <= {f"In {1900 + n} the mill burned down." for n in range(3)}
+    assert caplog.text.count("rte.jsonl:2 and 1 more lines hold half a character") == 1
+
+
+def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
+    model, few = FakeModel(error_rate=0.1, flip_rate=0.2), "synth.few_rounds=true"
+    for concurrency in (1, 40):
+        chosen = (few, f"generator.concurrency={concurrency}")
+        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, *chosen)))
     by_batch(tmp_path / "batch", model)
     assert (
         files(tmp_path / "1" / "synthetic")

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from targen.generate import generate
-from targen.runtime.cli import REQUEUE
+from targen.runtime.cli import INTERRUPTED, REQUEUE
 from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 
@@ -54,6 +55,25 @@ def whole(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     generate(settings(*overrides(folder, serve(FakeModel(error_rate=0.05, flip_rate=0.1)).url)))
     return files(folder / "synthetic")
+
+
+@pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
+def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, whole, module) -> None:
+    arguments = overrides(tmp_path, slow.url, "phases=[generate]", "generator.concurrency=16")
+    slow.hold_from = 80
+    process = start(arguments, module)
+    slow.wait_for(90, process)
+    process.send_signal(signal.SIGINT)
+    if module == "targen.run":  # a terminal interrupts the phase too
+        for phase in psutil.Process(process.pid).children():
+            phase.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=LONGEST)
+    slow.hold_from = math.inf
+    assert process.returncode == INTERRUPTED
+    told = [line for line in said.splitlines() if not line.startswith("generate: ")]
+    assert told == ["Interrupted. Progress is saved; rerun the command to resume."]
+    assert asked_again(slow, arguments) < len(slow.bodies)
+    assert files(tmp_path / "synthetic") == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -311,7 +311,7 @@ def test_another_method_over_a_run_and_a_seed_file_without_seeds_are_refused(tmp
         "task=rte",
         f"run.dir={tmp_path / 'run'}",
     ]
-    assert command("targen.generate", *base).returncode == 0
+    assert command("targen.generate", *base).returncode == 75
     refused = command("targen.generate", *base, "method=zero_shot")
     assert refused.returncode == 2
     assert "method.name was 'targen' and is 'zero_shot'" in refused.stderr

@@ -42,7 +42,7 @@ BEGUN = ("generator=batch", "generator.model=fake", *SMALL, "task=rte")
 def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that waits for answers; read only."""
     folder = tmp_path_factory.mktemp("existing")
-    assert command("targen.generate", *BEGUN, f"run.dir={folder}").returncode == 0
+    assert command("targen.generate", *BEGUN, f"run.dir={folder}").returncode == 75
     return folder
 
 

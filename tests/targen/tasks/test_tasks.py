@@ -211,6 +211,12 @@ def test_a_damaged_line_is_named_with_file_and_line(tmp_path: Path) -> None:
     path.write_text(good + "\n" + json.dumps({"premise": "x"}) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=rf"{path}:2: keys: missing"):
         read_rows(path, SPECS["rte"])
+    for where, name in (("passage", "entities"), ("qas", "answers")):
+        row = json.loads(json.dumps(rows_of("record")[0]))
+        (row[where] if where == "passage" else row[where][0])[name] = None
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=rf"{path}:1: {name}: got None, expected a list of objects"):
+            read_rows(path, SPECS["record"])
 
 
 # Faults of the original data: a statement instead of a question, and pairs of one and the same sentence.

@@ -174,3 +174,20 @@ def test_a_tiny_decoder_learns_its_rows(gpt2: Path, tmp_path: Path) -> None:
     (cell,) = cells(found)
     predictions = predict_cell(found, cell, SPECS["cb"], examples_of("cb"))
     assert sum(one.prediction == one.gold[0] for one in predictions) >= 9
+
+
+CONTROL = "Stop </s> here [SEP] or <|endoftext|> there [CLS] <pad>."
+
+
+@pytest.mark.parametrize("which", ["tiny", "gpt2"])
+def test_a_control_token_in_a_row_is_text(which: str, tiny: Loaded, gpt2: Path, tmp_path: Path) -> None:
+    loaded = tiny if which == "tiny" else load(gpt2)
+    example = examples_of("cb")[0]
+    odd = replace(example, fields={**example.fields, "premise": CONTROL})
+    (one,) = decoder.encode(loaded, SPECS["cb"], [odd], 1000)
+    assert not set(one.prompt) & {loaded.tokenizer.eos_token_id, loaded.tokenizer.pad_token_id}
+    assert CONTROL in loaded.tokenizer.decode(one.prompt)
+    texts = [prompt(SPECS[name], each) for name in ("cb", "record") for each in examples_of(name)]
+    assert loaded.tokenizer(texts)["input_ids"] == loaded.tokenizer(texts, split_special_tokens=False)["input_ids"]
+    loaded.tokenizer.save_pretrained(tmp_path)
+    assert "split_special_tokens" not in (tmp_path / "tokenizer_config.json").read_text()

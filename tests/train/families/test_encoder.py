@@ -197,3 +197,14 @@ def test_the_original_arm_of_axg_is_trained_on_rte(tmp_path: Path) -> None:
     assert part.task.name == "rte"
     assert part.real
     assert len(part.rows) == found.train.max_rows
+
+
+def test_a_control_token_in_a_row_is_text_and_equal_choices_are_known(minilm: Loaded) -> None:
+    usual = example("copa")
+    odd = dataclasses.replace(example("copa", premise="An [SEP] in [CLS] it."), choices=("He ran.", "he RAN."))
+    one, other = family.encode(minilm, SPECS["copa"], [usual, odd], 100)
+    assert not one.has_equal_options
+    assert other.has_equal_options  # this vocabulary has no capital letters
+    for sequence in other.sequences:
+        ids = sequence["input_ids"]
+        assert (ids.count(minilm.tokenizer.cls_token_id), ids.count(minilm.tokenizer.sep_token_id)) == (1, 2)

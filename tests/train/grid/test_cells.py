@@ -4,6 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from targen.runtime.errors import UserError
 from targen.tasks.registry import PAPER_TASKS
 from tests.support.commands import settings
 from tests.support.small_data import SPECS, small_run
@@ -41,3 +44,18 @@ def test_eight_other_tasks_keep_the_name_that_a_run_gave_them_before(tmp_path: P
         trained_on = {f"tasks.{task}": {}, **{f"tasks.{other}": {} for other in PAPER_TASKS[1:]}}
         (old / "done.json").write_text(json.dumps({"fingerprint": trained_on}))
         assert [cell.name for cell in cells(run)] == [name]
+
+
+def test_a_hub_id_as_the_name_of_a_model_is_part_of_file_names(tmp_path: Path) -> None:
+    name = "google_tiny-single-cb-synthetic-s0"
+    arguments = ["model=tiny_encoder", "model.name=google/tiny", "arms=[synthetic]"]
+    for cell in (name, "google/tiny-single-cb-synthetic-s0"):
+        run = small_run(tmp_path, *arguments, f"cell={cell}")
+        assert [found.name for found in cells(run)] == [name]
+        assert cells(run)[0].model == "google_tiny"
+
+
+def test_a_seed_that_numpy_cannot_take_is_refused() -> None:
+    assert settings(f"seeds=[{2**32 - 1}]").seeds == [2**32 - 1]
+    with pytest.raises(UserError, match=r"seeds\.0: got 4294967296, expected less than 4294967296"):
+        settings(f"seeds=[{2**32}]")

@@ -64,6 +64,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         f"the weights {BIAS} are missing from its files). Check the path, or fetch the model first.",
     ),
     "resized": (widen_the_config, " more differ in shape from its config.json"),
+    "with adapters": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"),
+        "has adapters (adapter_config.json), expected whole weights alone. Merge the adapters",
+    ),
     "without a tokenizer": (remove_the_tokenizer, "has no tokenizer, expected a tokenizer.json or a vocabulary."),
     "few embeddings": (
         lambda folder: write_decoder(folder, 100),
@@ -124,7 +128,10 @@ def test_an_encoder_may_lack_its_head_and_nothing_else(tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers_are_told_at_the_first_step(tmp_path: Path) -> None:
     write_decoder(tmp_path / "model")
     change_weights(tmp_path / "model", lambda weights: weights[BIAS].fill_(float("nan")))
-    with pytest.raises(UserError, match=r"nan at step 1, on the rows with idx \d.* Check the weights of the model"):
+    with pytest.raises(
+        UserError,
+        match=r"nan at step 1, on the rows with idx \d.* \(train.precision=fp32\). Check the weights of the model\.$",
+    ):
         train(small_run(tmp_path, *local(tmp_path / "model"), "arms=[synthetic]"))
 
 

@@ -1,7 +1,10 @@
 """Batches and metrics do not depend on the number of processes, nor on what fits into memory at once."""
 
+import os
 import random
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +15,17 @@ from safetensors.torch import load_file
 
 from eval.run import evaluate
 from targen.config.settings import Settings
+from targen.runtime.cli import REQUEUE
 from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
-from tests.support.commands import LONGEST, command, lines, settings
+from tests.support.commands import LONGEST, PROJECT, command, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
 from train.data.batches import Batching, MicroBatchSampler, epoch_batches, micro_batches
 from train.grid.cells import cells
 from train.loop.throughput import peak_rss
 from train.loop.trainer import batching_of
 from train.run import train
+from train.runtime.processes import LAUNCHED, Processes, join_processes
 
 
 def test_an_epoch_has_each_example_once_in_batches_of_like_length() -> None:
@@ -235,3 +240,55 @@ def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
         for line, first in zip(found[1][name], found[0][name], strict=True):
             assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
             assert {**line, "scores": 0} == {**first, "scores": 0}
+
+
+LEFT = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE: got 2 in the environment without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT",
+        ),
+        (LEFT | {"WORLD_SIZE": "2"}, "WORLD_SIZE: got 2 in the environment without MASTER_PORT, expected all that"),
+        (LEFT | {"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two' in the environment, expected a number"),
+        ({"WORLD_SIZE": ""}, None),
+        ({"LOCAL_RANK": "0", "RANK": "0"}, None),
+        (LEFT | {"WORLD_SIZE": "1"}, None),
+    ],
+)
+def test_what_a_platform_left_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, left: dict[str, str], words: str | None
+) -> None:
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    if words is None:
+        assert join_processes() == Processes()
+        assert not {*LAUNCHED} & {*os.environ}
+    else:
+        with pytest.raises(UserError, match=words):
+            join_processes()
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_others_says_so_and_ends_when_told(tmp_path: Path) -> None:
+    program = (
+        "import logging, train.runtime.processes as p\n"
+        "from targen.runtime.signals import StopRequest\n"
+        "logging.basicConfig()\n"
+        "p.SECONDS_BEFORE_A_LINE = 0.1\n"
+        "with StopRequest(): p.join_processes()"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    variables = os.environ | LEFT | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen([sys.executable, "-c", program], env=variables, text=True, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if "waiting" in line)
+    assert f"waiting for the other 1 of 2 processes (WORLD_SIZE) at 127.0.0.1:{port}" in line
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LONGEST) == REQUEUE

@@ -2,6 +2,7 @@
 
 import os
 
+from targen.config.settings import Settings
 from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.messages import LLM
 from targen.llm.registry import Backend, BackendInputs
@@ -14,7 +15,19 @@ def make(inputs: BackendInputs, limits: Limits = LIMITS) -> LLM:
     generator = inputs.settings.generator
     key = os.environ.get(generator.api_key_env, "").strip() or None
     canary = inputs.settings.paths.calls / f"{inputs.canary}.jsonl"
-    return OpenAIServer(generator, key, canary, inputs.calls.models, limits)
+    return OpenAIServer(generator, key, canary, inputs.calls.models, os.environ, limits)
 
 
-BACKEND = Backend(make)
+def check(settings: Settings) -> None:
+    """Raises: UserError if the environment names a proxy or certificates that cannot be used."""
+    from targen.llm.backends.openai.connection import proxy_for, trusted
+
+    if settings.plan:
+        return
+    for url in settings.generator.base_urls:
+        proxy_for(url, os.environ)
+    if any(url.startswith("https:") for url in settings.generator.base_urls):
+        trusted(os.environ)
+
+
+BACKEND = Backend(make, check)

@@ -1,23 +1,33 @@
 """Any OpenAI-compatible server: many calls at once, bounded retries, and one clear error if the run cannot continue."""
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 
 import aiohttp
 
 from targen.config.groups.generation import Generator
+from targen.llm.backends.openai.connection import trusted
+from targen.llm.backends.openai.exchange import exchange
 from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Server, ServerPool
-from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError, outcome_of, said
+from targen.llm.backends.openai.rate_limit import RateLimit
+from targen.llm.backends.openai.refusals import judged
+from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, outcome_of, words_of
 from targen.llm.messages import Answer, Failure, Request
+from targen.llm.refused_fields import FieldRefused, refused_fields
+from targen.llm.server_errors import said
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
+from targen.runtime.jsonl import Json
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
@@ -25,7 +35,7 @@ TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
 MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls sent before the probe is answered; if the server ignores schemas, more would be wasted
-JSON = {"Content-Type": "application/json"}
+ENDING = "not asked: the run was ending"
 
 
 class OpenAIServer:
@@ -33,11 +43,18 @@ class OpenAIServer:
 
     `models` gave the answers on record. If there are any, the first call goes alone, so that a different model behind the
     same address is noticed before many calls are paid for. `canary` is the file that keeps the answer to the probe.
-    Raises: UserError if the key cannot go into an HTTP header.
+    `environment` names proxies and certificates.
+    Raises: UserError if the key cannot go into an HTTP header, or a proxy or certificates cannot be used.
     """
 
     def __init__(
-        self, settings: Generator, key: str | None, canary: Path, models: Iterable[str], limits: Limits = LIMITS
+        self,
+        settings: Generator,
+        key: str | None,
+        canary: Path,
+        models: Iterable[str],
+        environment: Mapping[str, str],
+        limits: Limits = LIMITS,
     ) -> None:
         if key and not (key.isascii() and key.isprintable()):
             raise UserError(
@@ -46,7 +63,8 @@ class OpenAIServer:
         # Deep, because the calls of a slot run one after another: slots that start late would end alone, with idle places.
         self.window = 8 * settings.concurrency * len(settings.base_urls)
         self._settings, self._key, self._models, self._limits = settings, key, set(models), limits
-        self._pool = ServerPool(settings, canary)
+        self._pool = ServerPool(settings, canary, key, environment)
+        self._rate = RateLimit(settings, self._rest)
         self._done: deque[Answer | Failure] = deque()
         self._fatal: str | None = None
         self._bug: Exception | None = None
@@ -59,15 +77,15 @@ class OpenAIServer:
         self._open = asyncio.Event()  # set once all calls may go, not only the first
         if not self._models:
             self._open.set()
-        self._session = self._loop.run_until_complete(self._connect())
+        is_secure = any(url.startswith("https:") for url in settings.base_urls)
+        self._session = self._loop.run_until_complete(self._connect(trusted(environment) if is_secure else True))
 
-    async def _connect(self) -> aiohttp.ClientSession:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+    async def _connect(self, certificates: SSLContext | bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            headers=headers,
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
             connector=aiohttp.TCPConnector(
-                limit=(self._settings.concurrency + 1) * len(self._pool.servers)  # one for the probe
+                limit=(self._settings.concurrency + 1) * len(self._pool.servers),  # one for the probe
+                ssl=certificates,
             ),
         )
 
@@ -122,7 +140,7 @@ class OpenAIServer:
         except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
-        except Exception as err:  # a bug: `collect` raises it, because it would wait forever for a task that died
+        except Exception as err:  # a bug, or a lost lock: `collect` raises it, since it waits for this task
             self._bug = err
         self._open.set()
         self._news.set()
@@ -139,7 +157,7 @@ class OpenAIServer:
 
     async def _with_retries(self, request: Request) -> Answer | Failure:
         """The answer of one call; a failure after the last try, or as soon as the run is ending."""
-        reason, expensive, last = "not asked: the run was ending", 0, None
+        reason, expensive, last = ENDING, 0, None
         for attempt in range(self._settings.max_retries + 1):
             server = self._pool.choose(self._loop.time(), last)
             if attempt == 0:
@@ -150,21 +168,17 @@ class OpenAIServer:
                 return done
             except RetryableError as err:
                 reason, expensive, last = str(err), expensive + err.expensive, err.server
-                if err.unreachable and not self._pool.reached and attempt + 1 >= self._first_tries:
-                    raise FatalError(self._nobody(err.unreachable)) from None
+                if err.hopeless and not self._pool.reached and attempt + 1 >= self._first_tries:
+                    where = ", ".join(server.base_url for server in self._pool.servers)
+                    raise FatalError(f"generator.base_url: got {where}, {err.hopeless}") from None
                 if expensive == MOST_EXPENSIVE_TRIES or attempt == self._settings.max_retries:
+                    if err.instead is not None:
+                        return err.instead
                     reason += f", after {attempt} retries"
                     break
                 if not (err.lost and self._pool.choose(self._loop.time(), last) is not last):
                     await self._rest(pause(self._settings.retry_pause, attempt, err.after))
         return Failure(request.id, reason)
-
-    def _nobody(self, why: str) -> str:
-        where = ", ".join(server.base_url for server in self._pool.servers)
-        return (
-            f"generator.base_url: got {where}, where no server answers ({why}), expected an OpenAI-compatible server. Start it, "
-            "or correct the address."
-        )
 
     async def _wait_for_probe(self, server: Server) -> None:
         server.unprobed += 1
@@ -183,15 +197,20 @@ class OpenAIServer:
             if self._ending.is_set():
                 return None
             if (better := self._pool.better(server, self._loop.time())) is None:
-                done = await server.structured.ask(request, partial(self._post, server))
+                ask, answers = partial(server.structured.ask, post=partial(self._post, server)), server.answers
+                try:
+                    done = await ask(request)
+                except RefusedError as err:
+                    return await judged(server.settings, request, err, server.answers > answers, ask)
                 refused = False
                 if isinstance(done, Answer):
+                    server.answers += 1
                     self._check_model(server, done)
                 return done
         except RetryableError as err:
             refused, err.server = err.overloaded, server
             if err.lost:
-                server.lose(self._loop.time(), err.unreachable or str(err), self._pool.alone)
+                server.lose(self._loop.time(), str(err), self._pool.alone)
             self._say(server, str(err))
             raise
         finally:
@@ -214,31 +233,30 @@ class OpenAIServer:
             async with asyncio.timeout(seconds):
                 await self._ending.wait()
 
-    async def _post(self, server: Server, id: str, payload: str) -> Answer | Failure:
-        """The outcome of one POST. Raises: RetryableError, FatalError, SchemaRefused."""
+    async def _post(self, server: Server, id: str, body: Json) -> Answer:
+        """The answer to one POST, sent when the rate limit allows it.
+
+        Raises: RetryableError, RefusedError, FatalError, FieldRefused; UserError if another process took the run over.
+        """
+        expected, done = await self._rate.enter(body, self._ending.is_set), None
         try:
-            async with self._session.post(server.url, data=payload, headers=JSON, allow_redirects=False) as response:
-                reply = Reply(response.status, response.headers, await _text(response, self._limits.reply_bytes))
-        except aiohttp.ClientConnectorError as err:
-            why = said(str(getattr(err, "os_error", None) or err), self._key)
-            raise RetryableError(f"cannot connect: {why}", overloaded=True, unreachable=why, lost=True) from None
-        except TimeoutError:
-            limit = self._settings.timeout
-            raise RetryableError(
-                f"timeout: no complete answer in {limit:g} s (generator.timeout)", expensive=True
-            ) from None
-        except aiohttp.ClientError as err:
-            lost = isinstance(err, aiohttp.ClientConnectionError)
-            raise RetryableError(
-                f"{type(err).__name__}: {said(str(err), self._key)}", overloaded=lost, lost=lost
-            ) from None
-        done = outcome_of(id, reply, server.settings, self._key, server.reached)
+            if self._ending.is_set():
+                raise RetryableError(ENDING)
+            raise_if_lost()
+            reply = await exchange(self._session, server, json.dumps(body), self._key, self._limits)
+            otherwise = partial(outcome_of, id, reply, server.settings, self._key, server.reached)
+            if fields := refused_fields(reply.status, reply.text):
+                raise FieldRefused(words_of(reply, self._key), fields, otherwise)
+            done = otherwise()
+        finally:
+            self._rate.leave(expected, body, done)
         server.answered()
         return done
 
     def close(self) -> None:
         """Cancels the calls under way and closes the connections."""
-        running = list(self._tasks)  # a copy: tasks leave the set as they end
+        self._loop.set_exception_handler(lambda *_: None)  # after Ctrl-C it would report every call that broke off
+        running = asyncio.all_tasks(self._loop)  # also one that Ctrl-C left waiting for news
         for task in running:
             task.cancel()
         if running:
@@ -255,12 +273,3 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
-
-
-async def _text(response: aiohttp.ClientResponse, limit: int) -> str:
-    body = bytearray()
-    async for block in response.content.iter_any():
-        body += block
-        if len(body) > limit:
-            raise RetryableError(f"reply too long: more than {limit} bytes", expensive=True)
-    return body.decode("utf-8", errors="replace")

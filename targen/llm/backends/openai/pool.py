@@ -1,13 +1,17 @@
 """The servers of one run. Each has its own pace and probe; one that cannot be reached gets no calls for a while."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from aiohttp import BasicAuth
+
 from targen.config.groups.generation import Generator
+from targen.llm.backends.openai.connection import Route, route_to
 from targen.llm.backends.openai.pace import LONGEST_PAUSE, Pace
 from targen.llm.backends.openai.structured import StructuredOutputs
+from targen.llm.fit import fit_of
 
 log = logging.getLogger(__name__)
 FIRST_REST = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable
@@ -16,13 +20,17 @@ FIRST_REST = 5.0  # seconds without calls for a server that was lost; doubled wh
 class Server:
     """One address and the state of its server."""
 
-    def __init__(self, settings: Generator, base_url: str, canary: Path) -> None:
+    def __init__(self, settings: Generator, base_url: str, canary: Path, route: Route) -> None:
         self.settings = replace(settings, base_url=base_url)
         self.base_url = base_url
-        self.url = base_url.rstrip("/") + "/chat/completions"
+        self.url, self.headers = route.url, route.headers
+        proxy = route.proxy
+        self.proxy_url = proxy.url if proxy is not None else None
+        self.proxy_auth = BasicAuth(proxy.user, proxy.password, "utf-8") if proxy is not None and proxy.user else None
         self.pace = Pace(settings.concurrency)
-        self.structured = StructuredOutputs(base_url, settings.model, canary)
+        self.structured = StructuredOutputs(base_url, settings.model, canary, fit_of(settings))
         self.reached = False
+        self.answers = 0  # to requests of the run
         self.unprobed = 0  # calls sent before the probe was answered
         self.load = 0  # calls assigned to it that have not ended
         self.away_until = 0.0  # on the loop's clock
@@ -48,16 +56,23 @@ class Server:
 
 
 class ServerPool:
-    """The servers of `generator.base_url`."""
+    """The servers of `generator.base_url`, reached with this key and as the environment says.
 
-    def __init__(self, settings: Generator, canary: Path) -> None:
+    Raises: UserError if the environment names a proxy that cannot be used.
+    """
+
+    def __init__(self, settings: Generator, canary: Path, key: str | None, environment: Mapping[str, str]) -> None:
         records = [
             canary,
             *(canary.with_name(f"{canary.stem}-{n}.jsonl") for n in range(2, len(settings.base_urls) + 1)),
         ]
         self.servers: Sequence[Server] = tuple(
-            Server(settings, url, record) for url, record in zip(settings.base_urls, records, strict=True)
+            Server(settings, url, record, route_to(url, key, environment))
+            for url, record in zip(settings.base_urls, records, strict=True)
         )
+        for server in self.servers:
+            if server.proxy_url is not None:
+                log.info("generate: %s is asked through the proxy %s of the environment", server.url, server.proxy_url)
 
     @property
     def alone(self) -> bool:

@@ -1,4 +1,4 @@
-"""The meaning of a server's reply: an answer, a retry, a failure of this call, or the end of the run."""
+"""The meaning of a server's reply: an answer, a retry, a refusal of this call, or the end of the run."""
 
 import json
 import math
@@ -9,13 +9,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from targen.config.groups.generation import Generator
-from targen.llm.backends.openai.structured import SchemaRefused, complains
-from targen.llm.messages import Answer, Failure, answer_from_completion, refusal
-from targen.runtime.jsonl import Json
+from targen.llm.completions import answer_from_completion
+from targen.llm.messages import Answer
+from targen.llm.server_errors import OVERLOADED, ServerError, error_in, said, server_error
 
-MESSAGE_LENGTH = 300  # characters of a server's message that are shown
-OVERLOADED = frozenset({429, 502, 503, 504})
-AGAIN = OVERLOADED | {408, 409, 425}
+STRANGE = "which answers {shown!r}, expected chat completions of an OpenAI-compatible server. Correct the address; most end in /v1."
 
 
 class FatalError(Exception):
@@ -31,16 +29,27 @@ class RetryableError(Exception):
         after: float | None = None,
         overloaded: bool = False,
         expensive: bool = False,
-        unreachable: str | None = None,
         lost: bool = False,
+        hopeless: str | None = None,
+        instead: Answer | None = None,
     ) -> None:
         super().__init__(reason)
         self.after = after  # seconds that the server asks to wait
         self.overloaded = overloaded
         self.expensive = expensive  # it cost much time or memory: few tries
-        self.unreachable = unreachable  # why there was no connection
+        self.hopeless = hopeless  # what the address is, and what to do, if all first tries end like this
+        self.instead = instead  # what stands if further tries end like this
         self.lost = lost  # there was no connection, or it broke
         self.server: Any = None  # where it was tried
+
+
+class RefusedError(Exception):
+    """The server refuses this call. The text is its message."""
+
+    def __init__(self, words: str, finish_reason: str, if_all: str) -> None:
+        super().__init__(words)
+        self.finish_reason = finish_reason
+        self.if_all = if_all  # how the message goes on if every call is refused
 
 
 @dataclass(frozen=True)
@@ -52,59 +61,86 @@ class Reply:
     text: str
 
 
-def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer | Failure:
-    """The answer or the failure that a reply stands for. `reached`: the server has given an answer before.
+def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reached: bool) -> Answer:
+    """The answer in a reply. `reached`: the server has given an answer before.
 
-    Raises: RetryableError, FatalError, SchemaRefused.
+    Raises: RetryableError, RefusedError, FatalError.
     """
-    if reply.status == 200:
-        try:
-            return answer_from_completion(id, json.loads(reply.text))
-        except (ValueError, RecursionError) as err:
-            raise RetryableError(f"status 200 without a chat completion: {err}") from None
-    error = _error(reply.text)
-    message = said(str(error.get("message", reply.text)), key)
-    status = f"status {reply.status}: {message}"
-    if problem := _problem(reply, status, server, key, reached):
-        raise FatalError(f"generator.base_url: {server.base_url} answers {problem}")
-    if reply.status in AGAIN or reply.status >= 500 or reply.status == 404:
-        raise RetryableError(status, seconds(reply.headers.get("Retry-After")), reply.status in OVERLOADED)
-    if (refused := refusal(id, error, "")) is not None:  # no model has answered
-        return refused
-    if complains(reply.status, str(error)):
-        raise SchemaRefused(status)
-    return Failure(id, status)
-
-
-def _problem(reply: Reply, status: str, server: Generator, key: str | None, reached: bool) -> str | None:
-    """Why no other call can succeed either; None if one may."""
-    if 300 <= reply.status < 400:
-        there = said(reply.headers.get("Location", "nowhere"), key)
-        return f"status {reply.status} and points to {there}, expected a server. Correct generator.base_url."
-    if reply.status == 401 or (reply.status == 403 and not reached):
-        name = server.api_key_env
-        have = f"the key of ${name} is not accepted" if key else f"no key is set in ${name}"
-        return f"{status}; {have}. Put the key in the environment."
-    if reply.status == 404 and not reached:
-        return f"{status}, expected a server that has the model {server.model!r}. Correct generator.base_url or generator.model."
-    return None
-
-
-def _error(text: str) -> Json:
-    """The error object of a reply; if there is none, one whose `message` is the whole text."""
+    body = _parsed(reply.text)
+    if reply.status >= 300:
+        raise _error(reply, _error_of(reply, key), server, key, reached)
     try:
-        body = json.loads(text)
+        answer = answer_from_completion(id, body)
+    except ValueError as err:
+        where = f"status {reply.status} without an answer: {err}"
+        if (error := error_in(body)) is not None:
+            problem = server_error(None, error, key)
+            if problem.about != "moment":
+                raise _error(reply, problem, server, key, reached) from None
+            raise RetryableError(
+                f"{where}: {problem.words}", wait(reply.headers), problem.status in OVERLOADED
+            ) from None
+        shown = server_error(None, body, key).words
+        strange = None if isinstance(body, dict) and "choices" in body else STRANGE.format(shown=shown)
+        raise RetryableError(f"{where}: {shown}", hopeless=strange) from None
+    if answer.finish_reason == "blank":
+        raise RetryableError("status 200 without a text: the message is empty", expensive=True, instead=answer)
+    return answer
+
+
+def words_of(reply: Reply, key: str | None) -> str:
+    """What a reply that is an error says, on one line."""
+    return _error_of(reply, key).words
+
+
+def _error_of(reply: Reply, key: str | None) -> ServerError:
+    body = _parsed(reply.text)
+    error = body if (found := error_in(body)) is None else found
+    return server_error(reply.status, error, key)
+
+
+def _error(reply: Reply, problem: ServerError, server: Generator, key: str | None, reached: bool) -> Exception:
+    """What to raise for an error."""
+    if 300 <= problem.status < 400:
+        there = said(reply.headers.get("Location", "nowhere"), key)
+        return FatalError(
+            f"generator.base_url: {server.base_url} answers status {problem.status} and points to {there}, expected a server. "
+            "Correct generator.base_url."
+        )
+    if problem.about == "every call" and (problem.status != 404 or not reached):
+        return FatalError(
+            f"generator.base_url: {server.base_url} answers {problem.words}{_remedy(problem, server, key)}"
+        )
+    if problem.about == "prompt":
+        return RefusedError(problem.words, problem.finish_reason, _remedy(problem, server, key))
+    return RetryableError(problem.words, wait(reply.headers), problem.status in OVERLOADED)
+
+
+def _remedy(problem: ServerError, server: Generator, key: str | None) -> str:
+    """How a message goes on about an error that every call gets."""
+    if problem.status == 401 or (problem.status == 403 and problem.about == "prompt"):
+        have = f"the key of ${server.api_key_env} is not accepted" if key else f"no key is set in ${server.api_key_env}"
+        return f"; {have}. Put the key in the environment."
+    if problem.status == 404:
+        return (
+            f", expected a server that has the model {server.model!r}. Correct generator.base_url or generator.model."
+        )
+    if problem.about == "prompt":
+        return ", also to a harmless prompt, expected an answer. Correct generator.* or the server."
+    return ", expected an account that may ask more. Raise its quota or wait for it, then rerun the command to resume."
+
+
+def wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds for which the server asks to wait."""
+    return seconds(headers.get("Retry-After"))
+
+
+def _parsed(text: str) -> Any:
+    """The JSON of a reply; the text itself where it is none."""
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return {"message": text}
-    error = body.get("error", body) if isinstance(body, dict) else body
-    return error if isinstance(error, dict) else {"message": error}
-
-
-def said(text: str, key: str | None) -> str:
-    """A server's message on one line, without the key and without control characters."""
-    whole = text.replace(key, "***") if key else text
-    line = " ".join(whole[: 10 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
-    return "".join(char if char.isprintable() else "?" for char in line)
+        return text
 
 
 def seconds(header: str | None) -> float | None:

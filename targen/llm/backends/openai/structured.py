@@ -1,32 +1,40 @@
-"""Finds out early whether a server enforces the JSON schema of a request, and warns once if it does not.
+"""Finds out early what a server takes and whether it enforces the JSON schema of a request, and warns once if it does not.
 
-A server may refuse every `response_format`, refuse some schemas, or accept and ignore them. None of this stops a run:
-answers are read tolerantly, but more of them may be rejected.
+The probe is like the requests of a run: with a system message, a seed, sampling and a schema. What the server refuses of it is
+changed from then on (see adaptation.py). A server may refuse every `response_format`, refuse some schemas, or accept and
+ignore them. None of this stops a run: answers are read tolerantly, but more of them may be rejected.
 """
 
 import asyncio
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from targen.llm.backends.openai.adaptation import FORMAT, Adaptation, Post
 from targen.llm.call_log import answer_of
-from targen.llm.messages import Answer, Failure, Request, is_object, schema_problem
+from targen.llm.fit import Fit
+from targen.llm.messages import (
+    ONLY_THOUGHTS,
+    REMEDIES,
+    THOUGHTS_CUT,
+    UNUSABLE,
+    Answer,
+    Request,
+    is_object,
+    schema_problem,
+)
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 
 log = logging.getLogger(__name__)
 Verdict = Literal["unknown", "held", "ignored", "refused"]
-Post = Callable[[str, str], Awaitable[Answer | Failure]]  # id and body of a request -> its answer
 SHOWN = 80  # characters of an answer
 ENOUGH = 20  # after this many answers, more than half of them odd, a probe that kept to its schema no longer counts
 LONGEST_WAIT = 10.0  # seconds that a request with a refused schema waits for the probe
-COMPLAINT = re.compile(r"response.?format|schema|structured.?output|guided|grammar", re.IGNORECASE)
 FOLLOWS = "Answers are read tolerantly; more of them may be rejected."
-QUESTION = "Which animal says meow? Answer with one word."
+INTRODUCTION, QUESTION = "You answer questions.", "Which animal says meow? Answer with one word."
 SCHEMA: Json = {  # a model held to this schema cannot answer the question
     "type": "object",
     "properties": {"animal": {"type": "string", "enum": ["trombone"]}},
@@ -35,24 +43,22 @@ SCHEMA: Json = {  # a model held to this schema cannot answer the question
 }
 
 
-class SchemaRefused(Exception):
-    """The server refuses the response_format of a request. The text is its message."""
-
-
-def complains(status: int, message: str) -> bool:
-    """Whether an error is about the requested structured output."""
-    return status in (400, 422) and COMPLAINT.search(message) is not None
-
-
 class StructuredOutputs:
     """What is known about one server, first from a probe, then from the real requests and answers."""
 
-    def __init__(self, base_url: str, model: str, record: Path) -> None:
+    def __init__(self, base_url: str, model: str, record: Path, fit: Fit) -> None:
         self._base_url = base_url
-        form = {"type": "json_schema", "json_schema": {"name": "canary", "schema": SCHEMA, "strict": True}}
-        body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "response_format": form}
-        self._payload = json.dumps(body | {"temperature": 0.0, "max_tokens": 64}, sort_keys=True)
-        self._hash = hashlib.sha256((self._payload + base_url).encode()).hexdigest()
+        self.adaptation = Adaptation(base_url, fit)
+        self._body: Json = {
+            "model": model,
+            "messages": [{"role": "system", "content": INTRODUCTION}, {"role": "user", "content": QUESTION}],
+            **{"temperature": 0.0, "top_p": 1.0, "max_tokens": 64, "seed": 0},
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "canary", "schema": SCHEMA, "strict": True},
+            },
+        }
+        self._hash = hashlib.sha256((json.dumps(fit.body(self._body), sort_keys=True) + base_url).encode()).hexdigest()
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._known = asyncio.Event()  # the probe has ended
@@ -61,12 +67,13 @@ class StructuredOutputs:
         self._refuses_all = False  # it refuses every response_format
         self._accepted = False  # it accepted a response_format
         self._answers = self._odd = 0  # answers to requests with a schema, and those that do not fit it
-        self._warned = False
+        self._warned = FORMAT in fit.drop  # whoever leaves it out knows
+        self._warned_of_thoughts = False
         self._calls = AppendLog(record)
-        for number, line in read_jsonl(record):
+        for number, line in read_jsonl(record, halves=True):
             if line.get("id") == self._id and not self._known.is_set():
                 self._known.set()
-                self._judge(answer_of(line, f"{record}:{number}"))
+                self._conclude(answer_of(line, f"{record}:{number}"), line.get("adapted") or {})
 
     async def known(self, seconds: float) -> None:
         """Waits for the end of the probe, at most this many seconds after the first caller began to wait."""
@@ -82,20 +89,45 @@ class StructuredOutputs:
         if self._known.is_set():
             return
         try:
-            answer = await post(self._id, self._payload)
-            if isinstance(answer, Failure):
-                return
+            answer, took = await self._probe(post)
+            adapted = self.adaptation.learnt | took
             self._calls.append(
                 {"id": self._id, "step": "probe", "prompt_hash": self._hash, "text": answer.text}
                 | {"finish_reason": answer.finish_reason, "usage": dict(answer.usage), "model": answer.model}
+                | ({"adapted": adapted} if adapted else {})
             )
-            self._judge(answer)
-        except SchemaRefused:
-            self._verdict = "refused"
+            self._conclude(answer, adapted)
         except Exception as err:  # even one that would end a run: real requests will meet it too
             log.debug("generate: the probe of %s got no answer (%s)", self._base_url, err)
         finally:
             self._known.set()
+
+    async def _probe(self, post: Post) -> tuple[Answer, dict[str, str]]:
+        """The answer to the probe, and the changes that it took.
+
+        A status 500 that comes with a response_format, not without one, and again with one, means that it is refused.
+        """
+        try:
+            return await self.adaptation.answer(post, self._id, self._body, plain=False)
+        except Exception as err:
+            if not str(err).startswith("status 500"):
+                raise
+            words = str(err)
+        plain, took = await self.adaptation.answer(post, self._id, self._body, plain=True)
+        try:
+            return await self.adaptation.answer(post, self._id, self._body, plain=False)
+        except Exception as err:
+            if not str(err).startswith("status 500"):
+                raise
+            return plain, took | {FORMAT: words}
+
+    def _conclude(self, answer: Answer, adapted: dict[str, str]) -> None:
+        self.adaptation.learn({change: words for change, words in adapted.items() if change != FORMAT})
+        if FORMAT in adapted:
+            self._verdict = "refused"
+            self._leave_out_all(adapted[FORMAT])
+        else:
+            self._judge(answer)
 
     def _judge(self, answer: Answer) -> None:
         text = answer.text.strip()
@@ -115,18 +147,16 @@ class StructuredOutputs:
                 FOLLOWS,
             )
 
-    async def ask(self, request: Request, post: Post) -> Answer | Failure:
+    async def ask(self, request: Request, post: Post) -> Answer:
         """The answer to a request, which is sent without its response_format if the server refuses it."""
-        if self._refuses_all or (self._left_out and _key(request) in self._left_out):
-            return await _ask_plainly(request, post)
-        try:
-            done = await post(request.id, request.payload)
-        except SchemaRefused as err:
-            done = await _ask_plainly(request, post)
-            if isinstance(done, Answer):  # so the response_format was the cause
-                await self._leave_out(request, str(err))
-            return done
-        if isinstance(done, Answer) and done.finish_reason == "stop":
+        plain = self._refuses_all or (bool(self._left_out) and _key(request) in self._left_out)
+        done, took = await self.adaptation.answer(post, request.id, request.body, plain)
+        if (why := UNUSABLE.get(done.finish_reason)) in (ONLY_THOUGHTS, THOUGHTS_CUT) and not self._warned_of_thoughts:
+            self._warned_of_thoughts = True
+            log.warning("generate: %s, step %s: %s. %s", self._base_url, request.step, why, REMEDIES[why])
+        if FORMAT in took:  # it was the cause, since the request was answered without it
+            await self._leave_out(request, took[FORMAT])
+        elif done.finish_reason == "stop" and not plain:
             self._accepted = True
             self._look_at(request, done.text)
         return done
@@ -150,9 +180,18 @@ class StructuredOutputs:
                 await self._known.wait()
         if self._refuses_all or _key(request) in self._left_out:
             return
-        self._refuses_all = self._verdict == "refused" or (self._verdict == "unknown" and not self._accepted)
+        if self._verdict == "refused" or (self._verdict == "unknown" and not self._accepted):
+            self._leave_out_all(said)
+            return
         self._left_out.add(_key(request))
-        what = "a response_format" if self._refuses_all else f"the JSON schema of {request.task}, step {request.step}"
+        self._say_left_out(f"the JSON schema of {request.task}, step {request.step}", said)
+
+    def _leave_out_all(self, said: str) -> None:
+        if not self._refuses_all:
+            self._refuses_all = True
+            self._say_left_out("a response_format", said)
+
+    def _say_left_out(self, what: str, said: str) -> None:
         log.warning("generate: %s refuses %s (%s). It is left out. %s", self._base_url, what, said, FOLLOWS)
 
     def close(self) -> None:
@@ -162,15 +201,6 @@ class StructuredOutputs:
 
 def _key(request: Request) -> str:
     return json.dumps(request.schema, sort_keys=True)
-
-
-async def _ask_plainly(request: Request, post: Post) -> Answer | Failure:
-    body = dict(request.body)
-    del body["response_format"]
-    try:
-        return await post(request.id, json.dumps(body, sort_keys=True))
-    except SchemaRefused as err:
-        return Failure(request.id, str(err))
 
 
 def _short(text: str) -> str:

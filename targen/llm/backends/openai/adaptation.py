@@ -1,0 +1,71 @@
+"""The body that one server takes: as the settings say, and changed where the server turned out to refuse something."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from targen.llm.fit import Fit
+from targen.llm.messages import Answer
+from targen.llm.refused_fields import FieldRefused
+from targen.runtime.jsonl import Json
+
+log = logging.getLogger(__name__)
+Post = Callable[[str, Json], Awaitable[Answer]]  # id and body of a request -> its answer
+FORMAT = "response_format"
+FOUND = {"system": "does not take the role system", "stream": "streams its replies"}
+REMEDIES = {
+    "system": "Its text is put before the user's",
+    "stream": '"stream": false is sent',
+    "max_tokens": "It is sent as max_completion_tokens",
+}
+
+
+class Adaptation:
+    """The changes of the body that one server needs. A change is kept if it led to an answer."""
+
+    def __init__(self, base_url: str, fit: Fit) -> None:
+        self._base_url = base_url
+        self.fit = fit
+        self.learnt: dict[str, str] = {}  # change -> what the server said
+
+    async def answer(self, post: Post, id: str, body: Json, plain: bool) -> tuple[Answer, dict[str, str]]:
+        """The outcome of a request, and the changes that it took, with what the server said. `plain`: no response_format.
+
+        Raises: whatever `post` raises, but for FieldRefused.
+        """
+        fit = self.fit.changed(FORMAT) if plain else self.fit
+        took: dict[str, str] = {}
+        before, tried = (fit, took, ""), set[str]()
+        while True:
+            try:
+                done = await post(id, fit.body(body))
+            except FieldRefused as err:
+                if str(err) == before[2]:  # the last change made no difference
+                    fit, took = before[:2]
+                change = next((one for one in err.changes(body) if one not in tried and _matters(one, fit, body)), None)
+                if change is None:
+                    return err.otherwise(), {}
+                before = (fit, took, str(err))
+                tried.add(change)
+                fit, took = fit.changed(change), took | {change: str(err)}
+            else:
+                self.learn({change: words for change, words in took.items() if change != FORMAT})
+                return done, took
+
+    def learn(self, changes: dict[str, str]) -> None:
+        """Makes these changes from now on, and logs each that is new. `changes`: change -> what the server said."""
+        for change, words in changes.items():
+            if change in self.learnt:
+                continue
+            self.learnt[change] = words
+            self.fit = self.fit.changed(change)
+            found, remedy = FOUND.get(change, f"does not take {change}"), REMEDIES.get(change, "It is left out")
+            log.warning("generate: %s %s (%s). %s", self._base_url, found, words, remedy)
+
+    def found_streaming(self) -> None:
+        """Asks for replies in one piece from now on, unless the settings say something about `stream`."""
+        if "stream" not in self.fit.extra:
+            self.learn({"stream": "a reply came as text/event-stream"})
+
+
+def _matters(change: str, fit: Fit, body: Json) -> bool:
+    return fit.changed(change).body(body) != fit.body(body)

@@ -1,0 +1,69 @@
+"""The body of a request as a provider takes it. Ids and hashes are those of the unfitted body: a call stays the same call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from targen.config.groups.generation import Generator
+from targen.runtime.jsonl import Json
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is changed in every body before it is sent."""
+
+    drop: frozenset[str] = frozenset()
+    values: frozenset[tuple[str, float]] = frozenset()  # a field is left out where it has this value
+    rename: Mapping[str, str] = field(default_factory=dict)
+    merges_system: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self, body: Json) -> Json:
+        """The body that is sent; the given one stays as it is."""
+        if self == UNCHANGED:
+            return body
+        fitted = {
+            self.rename.get(name, name): value
+            for name, value in body.items()
+            if name not in self.drop and not (isinstance(value, int | float) and (name, value) in self.values)
+        }
+        if self.merges_system:
+            fitted["messages"] = system_merged(fitted["messages"])
+        return fitted | dict(self.extra)
+
+    def changed(self, change: str) -> "Fit":
+        """The fit with one more change: `stream`, `system`, `max_tokens` (renamed), `temperature=0.0` or the name of a field."""
+        name, _, value = change.partition("=")
+        if change == "stream":
+            return replace(self, extra={"stream": False, **self.extra})
+        if change == "system":
+            return replace(self, merges_system=True)
+        if change == "max_tokens":
+            return replace(self, rename={"max_tokens": "max_completion_tokens", **self.rename})
+        if value:
+            return replace(self, values=self.values | {(name, float(value))})
+        return replace(self, drop=self.drop | {name})
+
+
+UNCHANGED = Fit()
+
+
+def fit_of(settings: Generator) -> Fit:
+    """The changes that `generator.drop`, `rename`, `system`, `extra_body` and `chat_template_kwargs` ask for."""
+    template = {"chat_template_kwargs": settings.chat_template_kwargs} if settings.chat_template_kwargs else {}
+    return Fit(
+        drop=frozenset(settings.drop),
+        rename={str(name): other for name, other in settings.rename.items()},
+        merges_system=settings.system == "merge",
+        extra={**settings.extra_body, **template},
+    )
+
+
+def system_merged(messages: Messages) -> Messages:
+    """The messages with the system's text before the first user message."""
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return messages
+    system, user, *rest = messages
+    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]

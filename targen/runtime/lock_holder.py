@@ -1,0 +1,174 @@
+"""Who holds a lock, and whether that process is still at work."""
+
+import json
+import os
+import platform
+import secrets
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from targen.runtime import scheduler
+from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import SECONDS_BETWEEN_BEATS
+from targen.runtime.jsonl import Json
+
+SECONDS_OF_SILENCE = 60.0
+SECONDS_TO_SIGN = 10.0  # a lock that has no name after this time was left by a process that died, or by a full disk
+# Pids and start times can be compared within one PID namespace of one boot. The host is asked for, too, because copies of
+# a virtual machine agree in the rest. None of these may be unknown.
+PLACE = ("boot", "pid_namespace", "host")
+
+
+class State(Enum):
+    """What is known of the holder of a lock."""
+
+    AT_WORK = auto()
+    GONE = auto()
+    UNKNOWN = auto()  # it may be at work in another container or on another machine; its next heartbeat will tell
+
+
+@dataclass
+class _Sight:
+    """What was seen of one lock so far. Times are in seconds of our own clock: clocks of machines differ and are set."""
+
+    holder: Json
+    beat: int  # modification time of the file: when it last changed does not matter, only that it does
+    looked: float
+    is_beating: bool = False
+    silence: float = 0.0
+    job_is_over: bool | None = None  # None: SLURM was not asked yet
+
+
+class Watch:
+    """Watches locks of other processes for as long as this object lives."""
+
+    def __init__(self) -> None:
+        self._sights: dict[Path, _Sight] = {}
+
+    def state(self, path: Path) -> State:
+        """Whether the holder of a lock is at work, as far as it is known by now; GONE also if there is no such lock.
+
+        Raises: UserError if the lock cannot be read.
+        """
+        found = _read(path)
+        if found is None:
+            return State.GONE
+        sight = self._look(path, *found)
+        if (seen := _seen_from_here(sight.holder)) is not State.UNKNOWN:
+            return seen
+        if sight.job_is_over is None:
+            sight.job_is_over = _job_is_over(sight.holder)
+        if sight.job_is_over:
+            return State.GONE
+        if sight.holder and "beats" not in sight.holder:
+            return State.AT_WORK  # of a version without heartbeats: nothing more will be known
+        if sight.silence >= longest_silence(sight.holder):
+            return State.GONE
+        return State.AT_WORK if sight.is_beating else State.UNKNOWN
+
+    def _look(self, path: Path, beat: int, holder: Json) -> _Sight:
+        now, sight = time.monotonic(), self._sights.get(path)
+        if sight is None or sight.holder != holder:
+            sight = self._sights[path] = _Sight(holder, beat, now)
+        # Bounded, because a time in which this process was suspended itself says nothing about the other one.
+        sight.silence += min(now - sight.looked, SECONDS_BETWEEN_BEATS)
+        sight.looked = now
+        if sight.beat != beat:
+            sight.beat, sight.is_beating, sight.silence = beat, True, 0.0
+        return sight
+
+
+def our_name() -> Json:
+    """What this process writes into a lock; different for each lock."""
+    pid = os.getpid()
+    name: Json = {"host": platform.node(), "pid": pid, "started": _started(pid)[1], **_our_place()}
+    if job := os.environ.get("SLURM_JOB_ID"):
+        name |= {"slurm_job": job, "slurm_restart": _our_restart()}
+    return name | {"beats": SECONDS_BETWEEN_BEATS, "id": secrets.token_hex(8)}
+
+
+def longest_silence(holder: Json) -> float:
+    """Seconds without a heartbeat after which a holder that cannot be seen from here is gone."""
+    return SECONDS_OF_SILENCE if holder else SECONDS_TO_SIGN
+
+
+def holder_of(path: Path) -> Json:
+    """The name in a lock; empty if it has none or is gone. Raises: UserError if it cannot be read."""
+    found = _read(path)
+    return found[1] if found is not None else {}
+
+
+def _read(path: Path) -> tuple[int, Json] | None:
+    """Modification time and name; None if there is no such lock."""
+    try:
+        with path.open("rb") as file:  # NFS asks the server when a file is opened; a stat may be answered from a cache
+            beat, content = os.fstat(file.fileno()).st_mtime_ns, file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        raise UserError(
+            f"run.dir: {path} cannot be read ({err.strerror}). A process may hold it: wait for it, or choose a different run.dir."
+        ) from None
+    try:
+        holder = json.loads(content)
+    except ValueError:
+        holder = {}
+    return beat, holder if isinstance(holder, dict) else {}
+
+
+def _our_place() -> Json:
+    """The boot and the PID namespace of this process; None where the system does not tell."""
+    place: Json = dict.fromkeys(("boot", "pid_namespace"))
+    try:
+        if os.readlink("/proc/self") == str(os.getpid()):  # else /proc shows another namespace
+            place["pid_namespace"] = os.readlink("/proc/self/ns/pid")
+        place["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        pass
+    return place
+
+
+def _seen_from_here(holder: Json) -> State:
+    """GONE also if the pid is in use again or the process is a zombie; UNKNOWN for a process that cannot be seen from here."""
+    ours = {"host": platform.node(), **_our_place()}
+    comparable = PLACE if "beats" in holder else ("host",)  # all that earlier versions wrote
+    if any(holder.get(key) is None or holder[key] != ours[key] for key in comparable):
+        return State.UNKNOWN
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return State.UNKNOWN
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return State.GONE
+    except OSError:
+        pass  # it is another user's
+    status, started = _started(pid)
+    if started is None:
+        return State.UNKNOWN  # /proc may hide it
+    return State.AT_WORK if started == holder.get("started") and status not in ("Z", "X") else State.GONE
+
+
+def _started(pid: int) -> tuple[str, float | None]:
+    """Status and start time of a process, in ticks since boot; no time where /proc does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], float(fields[19])
+    except (OSError, IndexError, ValueError):
+        return "", None
+
+
+def _job_is_over(holder: Json) -> bool:
+    """Whether the holder's SLURM job is known to have ended, or was requeued and is our own."""
+    job, restart = holder.get("slurm_job"), holder.get("slurm_restart")
+    if not (isinstance(job, str) and job.isdecimal() and isinstance(restart, int)):
+        return False
+    if job == os.environ.get("SLURM_JOB_ID"):
+        return restart < _our_restart() and holder.get("host") != platform.node()
+    return scheduler.is_over(job, restart)
+
+
+def _our_restart() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
