@@ -15,7 +15,7 @@ from targen.config.loading import settings_from
 from targen.config.run_directory import open_run
 from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
 from targen.runtime.errors import UserError
-from targen.runtime.run_lock import locked
+from targen.runtime.lock.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)

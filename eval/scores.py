@@ -5,7 +5,7 @@ from typing import Any
 from eval.scoring.scores import join_scores
 from targen.config.run_directory import open_run
 from targen.runtime.cli import main
-from targen.runtime.run_lock import locked
+from targen.runtime.lock.run_lock import locked
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

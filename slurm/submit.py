@@ -22,14 +22,14 @@ from targen.config.rules.rule import broken_rules
 from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
-from targen.generate import recipes
 from targen.pipeline.phases import check_local_rows
 from targen.runtime import scheduler
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, write_text
+from targen.runtime.lock.run_lock import locked
 from targen.runtime.paths import PROJECT, RunPaths
-from targen.runtime.run_lock import locked
+from targen.synthesis.recipes import recipes
 from train.grid.cells import cells, check_trained
 
 log = logging.getLogger(__name__)

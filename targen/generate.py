@@ -5,8 +5,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import STEPS
@@ -18,24 +16,22 @@ from targen.data.original import eval_split
 from targen.dataset.card import write_card
 from targen.dataset.writer import write_data_set
 from targen.llm.call_log import CallLog
-from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request, schema_problem
+from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
 from targen.runtime.cli import AWAITING, main
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl, without_halves
+from targen.runtime.jsonl import Json
+from targen.runtime.lock.run_lock import locked
 from targen.runtime.progress import Progress
-from targen.runtime.run_lock import locked
 from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import CandidateStore
-from targen.synthesis.demonstrations import train_rows
 from targen.synthesis.engine import Engine, Workflow
-from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
 from targen.synthesis.recipe import Recipe
+from targen.synthesis.recipes import recipes
 from targen.synthesis.shards import shard_name, write_done
 from targen.synthesis.shortest_requests import shortest_requests
-from targen.synthesis.slots import Shard, seed_groups
+from targen.synthesis.slots import Shard
 from targen.synthesis.synthesis import Selection, Synthesis, synthesise, synthesise_shard, write_item_lists
-from targen.synthesis.template_checks import checked_templates
 from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -59,9 +55,7 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
         llm = stack.enter_context(closing(_llm(settings, task_recipes, calls, "canary", backend)))
         results = _run_workflows([synthesise(state) for state in states], usage, calls, llm)
-        finished = [
-            (state, result) for state, result in zip(states, results, strict=True) if isinstance(result, Selection)
-        ]
+        finished = [pair for pair in zip(states, results, strict=True) if isinstance(pair[1], Selection)]
         if (
             len(finished) == len(states)
             and settings.generator.backend == "batch"
@@ -188,86 +182,6 @@ def _run_workflows(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallL
             progress.advance(request.step if asked else f"{request.step} (on record)")
 
         return Engine(llm, calls, observe).run(workflows)
-
-
-def recipes(settings: Settings) -> list[Recipe]:
-    """The recipe of every task, after all checks that need no call.
-
-    Raises: UserError with all problems that would otherwise stop the phase after calls were paid for or files written.
-    """
-    checked_templates(settings.method, list(settings.tasks.values()))
-    backend_named(settings.generator.backend).check(settings)
-    task_recipes, problems = [], []
-    for task in settings.tasks.values():
-        try:
-            task_recipes.append(_recipe(settings, task))
-        except UserError as err:
-            problems.append(str(err))
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))
-    return task_recipes
-
-
-def _recipe(settings: Settings, task: Task) -> Recipe:
-    synth, demonstrations = settings.synth, settings.method.demonstrations
-    return Recipe(
-        task=task,
-        method=settings.method,
-        model=settings.generator.model,
-        sampling=synth.sampling,
-        seed=settings.seed,
-        contexts=synth.contexts,
-        seeds_per_context=synth.seeds_per_context,
-        self_correct=synth.self_correct,
-        votes=synth.votes,
-        vote_temperature=synth.vote_temperature,
-        max_attempts=synth.max_attempts,
-        max_slots=synth.max_slots,
-        spare=synth.spare,
-        near_duplicates=synth.near_duplicates,
-        file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
-        label_shares=synth.label_shares(task),
-        correct_blind=synth.correct_blind,
-        correct_refuses=synth.correct_refuses,
-        few_rounds=synth.few_rounds,
-        train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
-    )
-
-
-def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
-    """The instance seeds of a file, per group of label cells that share them.
-
-    A line has the fields of the task's instance seed, and the keys of the variant that the seed depends on (AX-g: the
-    referent). Raises: UserError with file and line of the first line that does not fit, or if a group has no line.
-    """
-    path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
-    schema = file_seed_schema(task)
-    by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
-    mended: list[int] = []
-    for number, given in read_jsonl(path, halves=True):
-        if (line := without_halves(given)) != given:
-            mended.append(number)
-        if (problem := schema_problem(line, schema)) is not None:
-            raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
-        by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
-    if mended:
-        _tell_mended(path, mended[0], len(mended))
-    groups = []
-    for group in seed_groups(task.label_cells, keys):
-        variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
-        if variant not in by_variant:
-            raise UserError(
-                f"{path}: got no line for {dict(zip(sorted(keys), variant, strict=True)) or task.name}, expected at least one."
-            )
-        groups.append(tuple(by_variant[variant]))
-    return tuple(groups)
-
-
-@cache
-def _tell_mended(path: Path, first: int, count: int) -> None:
-    """Says once that seeds are used without half characters, as in passages that were cut in the middle of an emoji."""
-    more = f" and {count - 1} more lines hold" if count > 1 else " holds"
-    log.warning("generate: %s:%d%s half a character (a lone surrogate), which is left out", path, first, more)
 
 
 class _Usage:

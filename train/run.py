@@ -13,8 +13,8 @@ from typing import Any
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.runtime.cli import CHECK, REQUEUE, main
+from targen.runtime.lock.run_lock import locked
 from targen.runtime.progress import Progress
-from targen.runtime.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
 from train.families.checks import check_loadable
 from train.grid.cells import check_trained, done, trained_cells

@@ -12,11 +12,11 @@ from measurement import print_measurement
 
 from targen.config.groups.generation import Generator, Sampling
 from targen.config.loading import settings_from
-from targen.generate import recipes
 from targen.llm.messages import LLM as LanguageModel
 from targen.llm.messages import Answer, Request, make_request
 from targen.runtime.cli import compose
 from targen.synthesis.prompts import generation_prompt
+from targen.synthesis.recipes import recipes
 
 
 def vllm(folder: Path) -> None:

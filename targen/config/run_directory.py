@@ -14,8 +14,8 @@ from targen.config.required_files import missing_files
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError, short
 from targen.runtime.jsonl import Json, read_json, write_text
+from targen.runtime.lock.run_lock import refuse_if_locked
 from targen.runtime.paths import visible
-from targen.runtime.run_lock import refuse_if_locked
 
 log = logging.getLogger(__name__)
 NOT_OF_THE_RUN = ("shard", "cell", "cluster")  # keys about the process, not the run; config.yaml leaves them out

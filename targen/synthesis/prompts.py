@@ -76,6 +76,14 @@ def instance_seed_prompt(method: Method, task: Task, context: str, purposes: lis
     return _messages(method, method.instance_seed, {**common_fields(task), **values}), schema
 
 
+def without_required_number(schema: Json) -> Json:
+    """The schema of an answer with instance seeds, which may lack their number."""
+    seeds = schema["properties"]["instance_seeds"]
+    required = [name for name in seeds["items"]["required"] if name != SEED_NUMBER]
+    seeds = {**seeds, "items": {**seeds["items"], "required": required}}
+    return {**schema, "properties": {**schema["properties"], "instance_seeds": seeds}}
+
+
 def lists_purposes(task: Task) -> bool:
     """Whether a call for instance seeds says of each what it is for."""
     return task.instance_seed.per_label or bool(task.instance_seed.each)

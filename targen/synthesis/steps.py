@@ -24,6 +24,7 @@ from targen.synthesis.prompts import (
     lists_purposes,
     self_correction_prompt,
     whole_prompt,
+    without_required_number,
 )
 from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
 from targen.synthesis.slots import Slot, context_of_call, draw_items, number_in_group
@@ -93,7 +94,7 @@ def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt
     answer: Answer = yield request
     calls = (answer.id,)
     try:
-        seeds = read_object(answer, request.schema)["instance_seeds"]
+        seeds = read_object(answer, without_required_number(request.schema))["instance_seeds"]
         seed = _seed_at(task, seeds, position, len(served))
         task.check_instance_seed(seed)
     except RowError as err:
@@ -102,9 +103,12 @@ def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt
 
 
 def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Json:
-    """The instance seed of a position: by its number where the prompt numbers them, else by its place."""
-    if lists_purposes(task):
-        seeds = [seed for seed in seeds if seed[SEED_NUMBER] == position + 1]
+    """The instance seed of a position: by its number where the prompt numbers them, else by its place.
+
+    By its place also where none of them has a number and all are there: without an enforced schema, some models leave it out.
+    """
+    if lists_purposes(task) and (any(SEED_NUMBER in seed for seed in seeds) or len(seeds) != expected):
+        seeds = [seed for seed in seeds if seed.get(SEED_NUMBER) == position + 1]
         if len(seeds) != 1:
             raise RowError(f"answer holds {len(seeds)} instance seeds with number {position + 1}, expected one")
         return {name: value for name, value in seeds[0].items() if name != SEED_NUMBER}

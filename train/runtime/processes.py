@@ -17,7 +17,7 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.runtime.cli import INTERRUPTED, REQUEUE
 from targen.runtime.errors import UserError
-from targen.runtime.run_lock import lock_of, locked
+from targen.runtime.lock.run_lock import lock_of, locked
 from targen.runtime.signals import STOP_SIGNALS
 
 Item = TypeVar("Item")

@@ -12,12 +12,13 @@ from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text
-from targen.generate import generate, recipes
+from targen.generate import generate
 from targen.llm.backends.recorded import SHIPPED, Recorded
 from targen.llm.call_log import CallLog
 from targen.llm.messages import Answer, Request
 from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.engine import Engine
+from targen.synthesis.recipes import recipes
 from targen.synthesis.synthesis import Synthesis, synthesise
 from tests.support.commands import LONGEST, TASKS, command, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by

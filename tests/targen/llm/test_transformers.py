@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from targen.config.groups.generation import Generator, Sampling
-from targen.generate import generate, recipes
+from targen.generate import generate
 from targen.llm.backends.transformers import model as backend
 from targen.llm.messages import Answer, Request, make_request
 from targen.runtime.errors import UserError
+from targen.synthesis.recipes import recipes
 from tests.support.commands import command, files, lines, settings
 from tests.support.tiny_llama import TEMPLATE, write_tiny_llama
 

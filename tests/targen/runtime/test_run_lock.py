@@ -18,11 +18,11 @@ import psutil
 import pytest
 
 from targen.generate import generate
-from targen.runtime import heartbeat, lock_holder
 from targen.runtime.errors import UserError
-from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import AppendLog, write_text
-from targen.runtime.run_lock import locked, refuse_if_locked
+from targen.runtime.lock import heartbeat, holder
+from targen.runtime.lock.heartbeat import raise_if_lost
+from targen.runtime.lock.run_lock import locked, refuse_if_locked
 from tests.support.commands import LONGEST, Server, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import server_overrides
@@ -38,7 +38,7 @@ from pathlib import Path
 from targen.runtime import heartbeat
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_text
-from targen.runtime.run_lock import locked
+from targen.runtime.lock.run_lock import locked
 heartbeat.SECONDS_BETWEEN_BEATS = 0.1
 folder = Path(sys.argv[1])
 try:
@@ -55,8 +55,8 @@ except UserError as err:
 def _short_times(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "slow" not in request.keywords:
         monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 0.05)
-        monkeypatch.setattr(lock_holder, "SECONDS_OF_SILENCE", 0.8)
-        monkeypatch.setattr(lock_holder, "SECONDS_TO_SIGN", 0.4)
+        monkeypatch.setattr(holder, "SECONDS_OF_SILENCE", 0.8)
+        monkeypatch.setattr(holder, "SECONDS_TO_SIGN", 0.4)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_lock_from_elsewhere_is_taken_over_once_it_was_silent_for_long_enough(
 
 
 def test_a_lock_from_elsewhere_with_a_heartbeat_is_refused(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lock_holder, "SECONDS_OF_SILENCE", 60.0)
+    monkeypatch.setattr(holder, "SECONDS_OF_SILENCE", 60.0)
     path, ended = left_lock(tmp_path, json.dumps(ELSEWHERE)), threading.Event()
 
     def beat() -> None:
@@ -170,7 +170,7 @@ def test_a_lock_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
 
 
 def test_the_lock_of_a_killed_process_that_nobody_has_waited_for_is_taken_at_once(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(lock_holder, "SECONDS_OF_SILENCE", 60.0)
+    monkeypatch.setattr(holder, "SECONDS_OF_SILENCE", 60.0)
     if not Path("/proc/self/stat").exists():
         pytest.skip("without /proc, only silence tells that a process is gone")
     with holding(tmp_path) as process:

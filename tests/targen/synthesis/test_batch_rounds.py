@@ -14,9 +14,10 @@ import pytest
 
 from targen.config.run_directory import read_config
 from targen.cost.report import plan_text
-from targen.generate import generate, recipes
+from targen.generate import generate
 from targen.llm.messages import AwaitingAnswers
 from targen.runtime.jsonl import write_text
+from targen.synthesis.recipes import recipes
 from tests.support.commands import PROJECT, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import batch_settings, by_batch, respond, server_overrides

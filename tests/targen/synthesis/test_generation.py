@@ -4,7 +4,10 @@ import json
 import socket
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -56,6 +59,23 @@ def test_a_model_that_errs_and_leans_ends_balanced_with_the_settings_as_they_com
     for name in ("axg", "cb", "copa"):
         cells = json.loads((tmp_path / "synthetic" / name / "stats.json").read_text())["instances_per_label_cell"]
         assert set(cells.values()) == {24 // settings().tasks[name].rows_per_slot // len(cells)}
+
+
+class WithoutNumbers(FakeModel):
+    """Leaves out the numbers of instance seeds, as models do that are not held to a schema."""
+
+    def _answer(self, body: Mapping[str, Any], rng: Random) -> dict[str, Any]:
+        answer = super()._answer(body, rng)
+        for seed in answer.get("instance_seeds", []):
+            seed.pop("number", None)
+        return answer
+
+
+def test_instance_seeds_without_numbers_are_taken_by_their_places(tmp_path: Path, serve) -> None:
+    for name, model in {"with": FakeModel(), "without": WithoutNumbers()}.items():
+        generate(settings(*server_overrides(tmp_path / name, serve(model).url, "task=[rte]")))
+    rows = {name: files(tmp_path / name / "synthetic" / "rte")["train.jsonl"] for name in ("with", "without")}
+    assert rows["with"] == rows["without"]
 
 
 def test_copa_positions_are_balanced_within_cause_and_effect(tmp_path: Path) -> None:

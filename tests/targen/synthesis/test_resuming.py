@@ -18,7 +18,7 @@ import pytest
 
 from targen.generate import generate
 from targen.runtime.errors import UserError
-from targen.runtime.run_lock import locked
+from targen.runtime.lock.run_lock import locked
 from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import SMALL, batch_settings, by_batch, server_overrides

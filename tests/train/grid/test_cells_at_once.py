@@ -9,7 +9,7 @@ from eval.run import evaluate
 from eval.scoring.metrics import Prediction
 from eval.scoring.scores import join_scores
 from targen.runtime.errors import UserError
-from targen.runtime.run_lock import locked
+from targen.runtime.lock.run_lock import locked
 from tests.support.commands import LONGEST, command, lines, settings
 from tests.support.scored_runs import Made, write_cell
 from tests.support.small_data import start, tiny_overrides

@@ -1,0 +1,1 @@
+"""The lock of a run: who holds it, and whether that process is still at work."""

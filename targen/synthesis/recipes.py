@@ -1,0 +1,100 @@
+"""The recipes of a run, from its settings, after all checks that need no call."""
+
+import logging
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+from targen.config.settings import Settings
+from targen.llm.messages import schema_problem
+from targen.llm.registry import backend_named
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_jsonl, without_halves
+from targen.synthesis.demonstrations import train_rows
+from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
+from targen.synthesis.recipe import Recipe
+from targen.synthesis.slots import seed_groups
+from targen.synthesis.template_checks import checked_templates
+from targen.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def recipes(settings: Settings) -> list[Recipe]:
+    """The recipe of every task, after all checks that need no call.
+
+    Raises: UserError with all problems that would otherwise stop the phase after calls were paid for or files written.
+    """
+    checked_templates(settings.method, list(settings.tasks.values()))
+    backend_named(settings.generator.backend).check(settings)
+    task_recipes, problems = [], []
+    for task in settings.tasks.values():
+        try:
+            task_recipes.append(_recipe(settings, task))
+        except UserError as err:
+            problems.append(str(err))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    return task_recipes
+
+
+def _recipe(settings: Settings, task: Task) -> Recipe:
+    synth, demonstrations = settings.synth, settings.method.demonstrations
+    return Recipe(
+        task=task,
+        method=settings.method,
+        model=settings.generator.model,
+        sampling=synth.sampling,
+        seed=settings.seed,
+        contexts=synth.contexts,
+        seeds_per_context=synth.seeds_per_context,
+        self_correct=synth.self_correct,
+        votes=synth.votes,
+        vote_temperature=synth.vote_temperature,
+        max_attempts=synth.max_attempts,
+        max_slots=synth.max_slots,
+        spare=synth.spare,
+        near_duplicates=synth.near_duplicates,
+        file_seeds=_file_seeds(Path(synth.seed_dir), task) if synth.seed_dir else None,
+        label_shares=synth.label_shares(task),
+        correct_blind=synth.correct_blind,
+        correct_refuses=synth.correct_refuses,
+        few_rounds=synth.few_rounds,
+        train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
+    )
+
+
+def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
+    """The instance seeds of a file, per group of label cells that share them.
+
+    A line has the fields of the task's instance seed, and the keys of the variant that the seed depends on (AX-g: the
+    referent). Raises: UserError with file and line of the first line that does not fit, or if a group has no line.
+    """
+    path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
+    schema = file_seed_schema(task)
+    by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
+    mended: list[int] = []
+    for number, given in read_jsonl(path, halves=True):
+        if (line := without_halves(given)) != given:
+            mended.append(number)
+        if (problem := schema_problem(line, schema)) is not None:
+            raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
+        by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
+    if mended:
+        _tell_mended(path, mended[0], len(mended))
+    groups = []
+    for group in seed_groups(task.label_cells, keys):
+        variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
+        if variant not in by_variant:
+            raise UserError(
+                f"{path}: got no line for {dict(zip(sorted(keys), variant, strict=True)) or task.name}, expected at least one."
+            )
+        groups.append(tuple(by_variant[variant]))
+    return tuple(groups)
+
+
+@cache
+def _tell_mended(path: Path, first: int, count: int) -> None:
+    """Says once that seeds are used without half characters, as in passages that were cut in the middle of an emoji."""
+    more = f" and {count - 1} more lines hold" if count > 1 else " holds"
+    log.warning("generate: %s:%d%s half a character (a lone surrogate), which is left out", path, first, more)
