@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from targen.generate import generate
+from targen.runtime.errors import UserError
 from tests.support.commands import PROJECT, command, settings
 from tests.support.isolation import FORBIDDEN, touched, working_folder
 
@@ -41,7 +42,7 @@ def test_no_process_starts_in_the_checkout() -> None:
 def test_the_default_run_directory_is_the_sessions_own_and_no_run_can_use_it() -> None:
     run = settings("task=cb")
     assert run.paths.root.resolve() == working_folder() / "outputs" / "quickstart"
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(UserError, match=r"run\.lock cannot be written"):
         generate(run)
     for module in ("targen.run", "targen.generate", "train.run", "eval.run"):
         done = command(module, "task=cb")

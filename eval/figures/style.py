@@ -53,6 +53,7 @@ def write_pictures(folder: Path, names: Sequence[str], pictures: Mapping[str, Ca
 
 
 def _save(figure: "Figure", folder: Path, name: str) -> None:
+    figure.set_label(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():

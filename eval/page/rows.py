@@ -115,8 +115,8 @@ def _within(groups: Sequence[Group], budget: int) -> set[int]:
 
 def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Json]) -> Iterator[Group]:
     folder = paths.synthetic(task.name)
-    rows = [row for _, row in read_jsonl(folder / "train.jsonl")]
-    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl")]
+    rows = [row for _, row in read_jsonl(folder / "train.jsonl", halves=True)]
+    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl", halves=True)]
     if len(rows) != len(stories):
         raise UserError(
             f"{folder / 'provenance.jsonl'}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."

@@ -2,6 +2,7 @@
 
     python scripts/bench/generation.py                    # all measurements
     python scripts/bench/generation.py throughput faults  # some
+    python scripts/bench/generation.py --check throughput # ends with what falls short of its bound, and then with exit code 1
     .venv-vllm/bin/python scripts/bench/generation.py vllm  # where vLLM is installed (scripts/test_vllm.sh does it)
 
 Prints one line per measurement: what was measured, the ratio or number, its bound. Do not compare times of different
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import measurement
 from large_runs import near_duplicates, resume, rows
 from server_calls import faults, first_request, slow_server, stream, throughput
 from vllm_engine import vllm
@@ -28,6 +30,11 @@ MEASUREMENTS: dict[str, Callable[[Path], None]] = {
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONHASHSEED", "0")
-    for name in sys.argv[1:] or MEASUREMENTS:
+    names = [name for name in sys.argv[1:] if name != "--check"]
+    for name in names or MEASUREMENTS:
         with tempfile.TemporaryDirectory() as directory:
             MEASUREMENTS[name](Path(directory))
+    if "--check" in sys.argv:
+        for line in measurement.short:
+            print(f"falls short: {line}")
+        sys.exit(bool(measurement.short))

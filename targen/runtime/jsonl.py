@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.runtime.errors import UserError, remedy, short
-from targen.runtime.lock.heartbeat import raise_if_lost
+from targen.runtime.heartbeat import raise_if_lost
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)

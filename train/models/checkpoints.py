@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json, read_json, write_text
-from targen.runtime.lock.heartbeat import raise_if_lost
 
 PREFIX = "checkpoint-"
 MARKER = "complete.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from targen.runtime import scheduler
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import SECONDS_BETWEEN_BEATS
 from targen.runtime.jsonl import Json
-from targen.runtime.lock.heartbeat import SECONDS_BETWEEN_BEATS
 
 SECONDS_OF_SILENCE = 60.0
 SECONDS_TO_SIGN = 10.0  # a lock that has no name after this time was left by a process that died, or by a full disk

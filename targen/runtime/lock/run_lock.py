@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from targen.runtime.errors import UserError
-from targen.runtime.lock.heartbeat import Heartbeat
+from targen.runtime.heartbeat import Heartbeat
 from targen.runtime.lock.holder import State, Watch, holder_of, longest_silence, our_name
 from targen.runtime.signals import raise_if_stopped
 

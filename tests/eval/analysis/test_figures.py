@@ -1,6 +1,7 @@
 """The figures of the analyses: which are drawn, that equal numbers give equal bytes, that text in them is text."""
 
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     said: dict[str, list[str]] = {}
     save = Figure.savefig
 
-    def remember(figure: Figure, path: Path, **keys: Any) -> None:
-        save(figure, path, **keys)
+    def remember(figure: Figure, file: BytesIO, **keys: Any) -> None:
+        save(figure, file, **keys)
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
         assert not any(text.get_parse_math() for text in texts)
-        said[path.stem] = [text.get_text() for text in texts]
+        said[figure.get_label()] = [text.get_text() for text in texts]
 
     monkeypatch.setattr(Figure, "savefig", remember)
     return said

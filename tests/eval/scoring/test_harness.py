@@ -138,7 +138,9 @@ def compare_with_our_prompts(name: str, folder: Path, kind: str, model: Loaded, 
     ]
     changed = {"doc_to_text": "{{ours}}", "doc_to_choice": "options", "target_delimiter": "", "process_docs": None}
     target = 0 if name == "record" else "right"  # ReCoRD's metric reads the answers themselves
+    model.tokenizer.split_special_tokens = False  # the harness gets the end as text
     results, samples = asked(harness_task(name, docs, doc_to_target=target, **changed), lm)
+    model.tokenizer.split_special_tokens = True
 
     found = dict(
         text_family_named(kind).predict(model, text_family_named(kind).encode(model, task, examples, 16000), 4)

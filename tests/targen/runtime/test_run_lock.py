@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from targen.generate import generate
+from targen.runtime import heartbeat
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import AppendLog, write_text
-from targen.runtime.lock import heartbeat, holder
-from targen.runtime.lock.heartbeat import raise_if_lost
+from targen.runtime.lock import holder
 from targen.runtime.lock.run_lock import locked, refuse_if_locked
 from tests.support.commands import LONGEST, Server, command, files, lines, settings
 from tests.support.fake_model import FakeModel

@@ -26,8 +26,8 @@ from targen.llm.messages import Answer, Failure, Request
 from targen.llm.refused_fields import FieldRefused, refused_fields
 from targen.llm.server_errors import said
 from targen.runtime.errors import UserError
+from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json
-from targen.runtime.lock.heartbeat import raise_if_lost
 from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
 
 log = logging.getLogger(__name__)
