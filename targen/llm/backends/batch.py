@@ -4,7 +4,9 @@ import json
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Set
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from targen.llm.messages import ANY_REASON, LLM, Answer, AwaitingAnswers, Failur
 from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl, write_lines
+from targen.runtime.jsonl import AppendLog, Json, read_jsonl, write_lines
 from targen.runtime.paths import CONF, RunPaths, visible
 
 log = logging.getLogger(__name__)
+FAILURES = "batch-errors.jsonl"  # in calls/
+MOST_ROUNDS = 9  # in which a line may fail while others are answered
 FEW = 5  # lines of one start that may be refused for an unknown reason although no other line was answered
 TASK_NAMES = frozenset(path.stem for path in visible(CONF / "task", "*.yaml"))
 
@@ -38,17 +42,19 @@ class Batch:
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, ServerError] = {}
+        self._failures: set[tuple[str, str]] = set()  # id, and the round in which its line failed
         if files := paths.response_files:
             asked = {str(line.get("custom_id")) for path in paths.request_files for _, line in read_jsonl(path)}
             for path in files:
                 self._read_file(path, asked | recorded)
             self._take_refusals(files[0])
+            self._give_up()
 
     def _read_file(self, path: Path, known: Set[str]) -> None:
         count, strange, first = 0, 0, ""
         for number, line in read_jsonl(path, halves=True):
             count += 1
-            if not self._read(line, known):
+            if not self._read(line, known, f"{path.name} {path.stat().st_mtime_ns}"):
                 strange += 1
                 first = first or f"{path}:{number}: got the custom_id {line.get('custom_id')!r}"
         if strange and strange == count:
@@ -59,7 +65,7 @@ class Batch:
         if strange:
             log.warning("generate: %d lines of %s may not belong to any request of this run", strange, path)
 
-    def _read(self, line: Json, known: Set[str]) -> bool:
+    def _read(self, line: Json, known: Set[str], round_: str) -> bool:
         """Stores the answer of one line, to be used if its request is submitted. False if no such request is known so far."""
         id = line.get("custom_id")
         if not isinstance(id, str):
@@ -75,6 +81,7 @@ class Batch:
             self._answers[id] = outcome
         else:
             self._errors.setdefault(id, outcome)
+            self._failures.add((id, round_))
         return expected
 
     def _take_refusals(self, path: Path) -> None:
@@ -96,6 +103,25 @@ class Batch:
                 f"{path}: got no answer, all {hopeless} requests were refused ({next(iter(open_errors.values())).words}), expected "
                 "answers. Correct the cause, have the request files answered again, and put the answers in place of these."
             )
+
+    def _give_up(self) -> None:
+        """Turns a line that failed in MOST_ROUNDS rounds into a reject, if others are answered.
+
+        The rounds are kept in a file, because the responses of one round take the place of those before.
+        """
+        path = self._paths.calls / FAILURES
+        known = {(line["id"], line["round"]) for _, line in read_jsonl(path)} if path.exists() else set()
+        new = sorted(failure for failure in self._failures - known if failure[0] not in self._answers)
+        if new:
+            with closing(AppendLog(path)) as failures:
+                for id, round_ in new:
+                    failures.append({"id": id, "round": round_})
+        rounds = Counter(id for id, _ in known | set(new))
+        others_answered = bool(self._answers or self._recorded)
+        for id, error in self._errors.items():
+            if id not in self._answers and others_answered and rounds[id] >= MOST_ROUNDS:
+                words = f"{error.words}, in {rounds[id]} rounds"
+                self._answers[id] = Answer(id, words, ANY_REASON, {}, self._settings.model)
 
     def submit(self, request: Request) -> None:
         """Adds a request to those that need an answer."""

@@ -186,6 +186,23 @@ def test_a_line_that_the_server_did_not_finish_is_asked_again(tmp_path: Path, ki
     assert files(tmp_path / "synthetic") == files(tmp_path / "good" / "synthetic")
 
 
+def test_a_line_that_fails_in_every_round_is_a_reject_in_the_end(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def broken(id: str, body: Any) -> dict[str, Any] | None:
+        if "-generation-" not in id or id not in [*tried, id][:1]:
+            return None
+        tried.append(id)
+        return {"response": {"status_code": 503, "body": "out of order"}}
+
+    rounds(tmp_path, broken)
+    assert len(tried) == 9
+    (reject,) = [
+        line for line in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl") if tried[0] in line["call_ids"]
+    ]
+    assert "out of order, in 9 rounds" in reject["reason"]
+
+
 def test_a_status_in_quotes_is_a_status(tmp_path: Path) -> None:
     def as_text(id: str, body: Any) -> dict[str, Any]:
         return {"response": {"status_code": "200", "body": FakeModel().complete(body)}}
