@@ -69,7 +69,7 @@ class OpenAIServer:
         self._fatal: str | None = None
         self._bug: Exception | None = None
         self._said = time.monotonic()
-        self._loop = _new_loop()
+        self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._ending = asyncio.Event()  # no further call is sent
@@ -264,12 +264,3 @@ class OpenAIServer:
         self._loop.run_until_complete(self._session.close())
         self._loop.close()
         self._pool.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, which takes a third less time per call; asyncio's where uvloop is not built (Windows)."""
-    with suppress(ImportError):
-        import uvloop
-
-        return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
