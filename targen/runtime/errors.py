@@ -26,8 +26,11 @@ class RowError(Exception):
 
 
 def disk_error(err: OSError) -> UserError | None:
-    """The error for a disk that is full, read-only or broken, and for a path that cannot be used; None for any other error."""
-    if err.errno is None or isinstance(err, (ConnectionError, TimeoutError, ChildProcessError)):
+    """The error for a disk that is full, read-only or broken, and for a path that cannot be used; None for any other error.
+
+    A folder in the place of a file that the project writes is none of these: it is a bug, or somebody's accident.
+    """
+    if err.errno is None or isinstance(err, (ConnectionError, TimeoutError, ChildProcessError, IsADirectoryError)):
         return None
     return UserError(f"{short(err.filename or 'the disk')}: {err.strerror}. {remedy(err)}")
 
