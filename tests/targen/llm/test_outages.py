@@ -187,6 +187,7 @@ def test_a_fatal_end_does_not_wait_for_calls_that_hang(tmp_path: Path, serve) ->
     assert time.monotonic() - begin < 100
 
 
+@pytest.mark.slow
 def test_the_end_says_what_happened_how_often_and_what_is_kept(tmp_path: Path, serve) -> None:
     def misbehave(number: int, handler) -> bool:
         if number > 3:

@@ -18,6 +18,7 @@ def run(folder: Path, url: str, *more: str) -> dict:
     return read_json(folder / "synthetic" / "cb" / "stats.json")
 
 
+@pytest.mark.slow
 def test_a_pilot_shows_the_hardest_rows_and_the_run_goes_on_from_it(
     tmp_path: Path, serve, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
