@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import Generator
-from targen.llm.fit import Messages, system_merged
+from targen.llm.provider_body import Messages, system_merged
 from targen.runtime.errors import UserError
 
 OURS = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")

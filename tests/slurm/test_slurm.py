@@ -118,12 +118,11 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
     ]
     usual += ["train.batch_size=4", f"train.epochs={STEPS // 3}", "train.save_every=10"]
 
-    alone = command("targen.run", *usual, "phases=[generate,train,evaluate]", f"run.dir={tmp_path / 'alone'}")
+    alone = command("targen.run", *usual, f"run.dir={tmp_path / 'alone'}")
     assert alone.returncode == 0, alone.stderr
     held = Held(server, "self_correction")
     asked_alone = len(server.bodies)
     grid = [*usual, f"run.dir='{root}'", "cluster=tiny", "cluster.max_failures=2"]
-    grid += ["phases=[generate,train,evaluate,report]"]
     trained = [cell.name for cell in cells(settings(*grid))]
     trap = root / "predictions" / f"{trained[1]}.mark.json"
     trap.mkdir(parents=True)  # where a file is to be written: the scoring of this cell fails, whatever starts it

@@ -52,7 +52,8 @@ def command(
     if not any(name.startswith("PYTHON") for name in environment):
         return WARM_START.run(module, list(overrides), cwd or Path.cwd(), variables, LONGEST)
     arguments = [sys.executable, "-m", module, *overrides]
-    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=variables, timeout=LONGEST)
+    bytes_as_text = {"encoding": "utf-8", "errors": "backslashreplace"}  # PYTHONIOENCODING may ask for other bytes
+    return subprocess.run(arguments, cwd=cwd, capture_output=True, env=variables, timeout=LONGEST, **bytes_as_text)
 
 
 def files(folder: Path) -> dict[str, bytes]:

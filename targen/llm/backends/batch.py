@@ -12,8 +12,8 @@ from pathlib import Path
 
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
-from targen.llm.fit import Fit, fit_of
 from targen.llm.messages import ANY_REASON, LLM, Answer, AwaitingAnswers, Failure, Request
+from targen.llm.provider_body import Fit, fit_of
 from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError

@@ -113,7 +113,7 @@ def test_other_errors_of_the_system_are_no_mistake_of_the_user() -> None:
 
 @pytest.mark.slow
 def test_names_and_messages_may_hold_any_character_whatever_the_locale(tmp_path: Path) -> None:
-    for number, (locale, io) in enumerate([("C", ""), ("C", "ascii"), ("POSIX", "")]):
+    for number, (locale, io) in enumerate([("C", ""), ("C", "ascii"), ("POSIX", "latin-1")]):
         run = tmp_path / f"läuf-日本-{number}"
         environment = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": io}
         done = command("targen.generate", *QUICK, f"run.dir={run}", "name='größe'", **environment)

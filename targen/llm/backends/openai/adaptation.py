@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from targen.llm.fit import Fit
 from targen.llm.messages import Answer
+from targen.llm.provider_body import Fit
 from targen.llm.refused_fields import FieldRefused
 from targen.runtime.jsonl import Json
 

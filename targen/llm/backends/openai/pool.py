@@ -11,7 +11,7 @@ from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.connection import Route, route_to
 from targen.llm.backends.openai.pace import LONGEST_PAUSE, Pace
 from targen.llm.backends.openai.structured import StructuredOutputs
-from targen.llm.fit import fit_of
+from targen.llm.provider_body import fit_of
 
 log = logging.getLogger(__name__)
 FIRST_REST = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable

@@ -15,7 +15,6 @@ from typing import Literal
 
 from targen.llm.backends.openai.adaptation import FORMAT, Adaptation, Post
 from targen.llm.call_log import answer_of
-from targen.llm.fit import Fit
 from targen.llm.messages import (
     ONLY_THOUGHTS,
     REMEDIES,
@@ -26,6 +25,7 @@ from targen.llm.messages import (
     is_object,
     schema_problem,
 )
+from targen.llm.provider_body import Fit
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 
 log = logging.getLogger(__name__)
