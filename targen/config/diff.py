@@ -39,6 +39,7 @@ TASK_KEYS = tuple(
         "original_train",
         "cues",
         "label_counts",
+        "ordinal",
     )
 )
 

@@ -1,9 +1,13 @@
 """Turns the composed configuration into checked settings. Only this module and the command line see OmegaConf objects."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.table import RULES
@@ -11,26 +15,46 @@ from targen.config.settings import Settings
 from targen.config.validation import check
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, check_unicode
+from targen.tasks.own_task import completed
+from targen.tasks.specification_checks import task_problems
 
 _NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as in 'task=[cb,copa]'."
 
 
 def settings_from(cfg: DictConfig) -> Settings:
     """The checked settings. Raises: UserError with one line per problem, in the order of the file."""
-    try:
-        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except (InterpolationToMissingValueError, MissingMandatoryValue):
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        lines = (f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing)
-        raise UserError("\n".join(lines)) from None
-    assert isinstance(values, dict)
+    values = as_values(cfg, throw_on_missing=True)
     check_texts(values)
     if not values.get("tasks"):
         raise UserError(_NO_TASK)
-    settings = check(Settings, values)
+    with mistakes_by_file(values.get("task_dir")):
+        settings = check(Settings, values)
+        if problems := [problem for task in settings.tasks.values() for problem in task_problems(task)]:
+            raise UserError("\n".join(problems))
     if problems := broken_rules(RULES, settings):
         raise UserError("\n".join(problems))
     return settings
+
+
+@contextmanager
+def mistakes_by_file(task_dir: str | None) -> Iterator[None]:
+    """Within it, mistakes in a task of `task_dir` are told with its file in place of `tasks.<name>`. Raises: UserError."""
+    try:
+        yield
+    except UserError as err:
+        raise UserError("\n".join(_by_file(line, task_dir) for line in str(err).splitlines())) from None
+
+
+def _by_file(line: str, task_dir: str | None) -> str:
+    found = re.match(r"tasks\.(\w+)\.(.*)", line)
+    file = _file(task_dir, found[1]) if found else None
+    return f"{file}: {found[2]}" if found and file else line
+
+
+def _file(task_dir: str | None, name: str) -> str | None:
+    """The file of a task in `task_dir`, None if it is not there."""
+    path = Path(task_dir).expanduser() / f"{name}.yaml" if task_dir else None
+    return str(path) if path is not None and path.is_file() else None
 
 
 def check_texts(values: Any, key: str = "") -> None:
@@ -46,8 +70,27 @@ def check_texts(values: Any, key: str = "") -> None:
             check_texts(value, f"{key}.{number}")
 
 
-def as_values(cfg: DictConfig) -> Json:
-    """The resolved configuration as plain values, as in config.yaml, without the part that belongs to Hydra."""
-    values = OmegaConf.to_container(cfg, resolve=True)
+def as_values(cfg: DictConfig, throw_on_missing: bool = False) -> Json:
+    """The resolved configuration as plain values, as in config.yaml: without Hydra's part, and with complete tasks.
+
+    Raises: UserError for a task that cannot be completed, and with `throw_on_missing` for values that are still to be set.
+    """
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=throw_on_missing)
+    except (InterpolationToMissingValueError, MissingMandatoryValue):
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        lines = (f"{key}: got nothing, expected a value. Set it: {key}=..." for key in missing)
+        raise UserError("\n".join(lines)) from None
+    except OmegaConfBaseException as err:
+        key = getattr(err, "full_key", None) or "a value"
+        raise UserError(
+            f"{key}: got a dollar sign with a brace that names no other key, expected text. Write it as \\${{...}}, or without it."
+        ) from None
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "hydra"}
+    plain = {str(key): value for key, value in values.items() if key != "hydra"}
+    if tasks := plain.get("tasks"):
+        files = {name: _file(plain.get("task_dir"), str(name)) for name in tasks}
+        plain["tasks"] = {
+            str(name): completed(str(name), task, files[name] or f"tasks.{name}") for name, task in tasks.items()
+        }
+    return plain

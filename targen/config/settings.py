@@ -39,6 +39,8 @@ class Settings:
     """Set by the experiment; names the default run.dir."""
     phases: Annotated[list[Phase], Field(min_length=1)]
     """Phases that run, also merge (after shards) and analyze (before report)."""
+    task_dir: PathText | None
+    """Folder with tasks of your own, <name>.yaml each: docs/own_task.md."""
     run: RunDir
     """The run directory."""
     seed: int

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from targen.runtime.errors import UserError, did_you_mean
 
 Checked = TypeVar("Checked")
+LONGEST = 100  # characters of a value in a message
 
 
 def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
@@ -19,7 +20,8 @@ def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
         lines: dict[str, str] = {}
         for problem in err.errors():
             key = ".".join([where] * bool(where) + [str(part) for part in problem["loc"] if _is_key(part, values)])
-            lines.setdefault(key, f"{key}: got {problem['input']!r}, expected {_expected(problem)}")
+            got = "nothing" if problem["type"] == "missing" else _short(problem["input"])
+            lines.setdefault(key, f"{key}: got {got}, expected {_expected(problem)}")
         raise UserError("\n".join(lines.values())) from None
 
 
@@ -40,6 +42,11 @@ def _is_key(part: int | str, values: Any) -> bool:
     return isinstance(part, int) or (part.isidentifier() and part not in ("int", "str", "float", "constrained"))
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
 def _expected(problem: Any) -> str:
     kind, context = problem["type"], problem.get("ctx") or {}
     if kind == "literal_error":
@@ -49,5 +56,7 @@ def _expected(problem: Any) -> str:
         return f"{context['expected']}.{hint}"
     if kind == "unexpected_keyword_argument":
         return "no such key. Remove it."
+    if kind == "missing":
+        return "a value. Add it."
     text = str(problem["msg"]).removeprefix("Input should be ")
     return text[0].lower() + text[1:] + "."

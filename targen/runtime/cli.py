@@ -12,6 +12,7 @@ from targen.runtime.credentials import holds_credentials, without_credentials
 from targen.runtime.errors import UserError, did_you_mean, disk_error, short
 from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import Stopped
+from targen.runtime.task_files.config_dir import without_config_dir
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
@@ -68,10 +69,11 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
             _die(err)
     _log_to_stderr()
     arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
-    given = list(arguments)
-    if not any(argument.startswith("+experiment=") for argument in arguments):
-        arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     try:
+        arguments = without_config_dir(arguments)
+        given = list(arguments)
+        if not any(argument.startswith("+experiment=") for argument in arguments):
+            arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
         _refuse_credentials(arguments)
         if direct is not None and (code := direct(given)) is not None:
             sys.exit(code)
@@ -81,7 +83,7 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
             overrides = [argument for argument in arguments if argument not in flags]
             if not {"-m", "--multirun"} & set(flags):
                 compose(overrides)  # for its errors
-            _hydra_main(command, phase, [*flags, *overrides])
+            _hydra_main(command, phase, flags, overrides)
         else:
             sys.exit(phase(compose(arguments), arguments))
     except (UserError, OSError) as err:
@@ -138,30 +140,36 @@ def compose(overrides: list[str]) -> Any:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from targen.runtime.task_files.sources import unknown_task, with_task_sources
+
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return hydra_compose("config", overrides=overrides)
+            return hydra_compose("config", overrides=with_task_sources(overrides))
     except (HydraException, OmegaConfBaseException) as err:
-        raise UserError(_one_line(err)) from None
+        raise UserError(unknown_task(err, overrides) or _one_line(err)) from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as err:
         raise UserError(f"conf: a file or a value cannot be read ({' '.join(str(err).split())}). Repair it.") from None
 
 
-def _hydra_main(command: str, phase: Phase, arguments: list[str]) -> None:
+def _hydra_main(command: str, phase: Phase, flags: list[str], overrides: list[str]) -> None:
     """Passes flags of Hydra (--cfg, --multirun, ...) to Hydra."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from targen.runtime.task_files.sources import with_task_sources
+
+    searched = [override for override in overrides if override.startswith("hydra.searchpath=")]
+
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def entry(cfg: object) -> None:
         try:
-            code = phase(cfg, list(HydraConfig.get().overrides.task))
+            code = phase(cfg, [*HydraConfig.get().overrides.task, *searched])
         except (UserError, OSError) as err:
             _die(err)
         if code:
             sys.exit(code)
 
-    sys.argv = [command, *arguments]
+    sys.argv = [command, *flags, *with_task_sources(overrides)]
     entry()
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from targen.config.loading import mistakes_by_file
 from targen.config.settings import Settings
 from targen.llm.messages import schema_problem
 from targen.llm.registry import backend_named
@@ -25,7 +26,8 @@ def recipes(settings: Settings) -> list[Recipe]:
 
     Raises: UserError with all problems that would otherwise stop the phase after calls were paid for or files written.
     """
-    checked_templates(settings.method, list(settings.tasks.values()))
+    with mistakes_by_file(settings.task_dir):
+        checked_templates(settings.method, list(settings.tasks.values()))
     backend_named(settings.generator.backend).check(settings)
     task_recipes, problems = [], []
     for task in settings.tasks.values():

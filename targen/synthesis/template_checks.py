@@ -5,6 +5,7 @@ from string import Formatter
 from targen.config.groups.method import Method
 from targen.runtime.errors import UserError
 from targen.synthesis.prompts import common_fields, whole_fields
+from targen.tasks.specification_checks import template_problems
 from targen.tasks.task import Task
 
 
@@ -21,8 +22,6 @@ def check_templates(method: Method, task: Task) -> list[str]:
     variant = set(task.variants) - set(task.free_variants)
     seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
     generation = variant | seed | {"context", *task.drawn_fields}
-    view = {*task.row, *task.view_fields}
-    pair = view | ({"choice"} if task.choices == "texts" else set())
     where = f"tasks.{task.name}"
     known = {
         "method.contexts": (method.contexts or "", common | {"count", "contexts", "known", "format"}),
@@ -36,17 +35,11 @@ def check_templates(method: Method, task: Task) -> list[str]:
         f"{where}.instance_seed.instruction": (task.instance_seed.instruction, crossed),
         f"{where}.instance_seed.each": (task.instance_seed.each, variant),
         f"{where}.generation.instruction": (task.generation.instruction, generation),
-        f"{where}.instance": (task.instance, view),
-        f"{where}.encoder.first": (task.encoder.first, pair),
-        f"{where}.encoder.second": (task.encoder.second, pair),
     }
     for name, spec in task.instance_seed.fields.items():
         if isinstance(spec, str):
             known[f"{where}.instance_seed.fields.{name}"] = (spec, crossed)
-    if task.long_field not in view:
-        problems = [f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."]
-    else:
-        problems = []
+    problems = []
     if method.instance_seed is not None and method.contexts is None:
         problems.append("method.contexts: got null, expected a template: instance seeds are written in contexts.")
     if method.instance_seed is not None and method.shown != {"context"}:
@@ -62,7 +55,7 @@ def check_templates(method: Method, task: Task) -> list[str]:
         known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
         known[f"{where}.labels.{label.name}.seed"] = (label.seed, variant)
     return problems + [
-        problem for key, (text, fields) in known.items() for problem in _template_problems(key, text, fields)
+        problem for key, (text, fields) in known.items() for problem in template_problems(key, text, fields)
     ]
 
 
@@ -126,12 +119,3 @@ def _names(template: str) -> frozenset[str]:
         return frozenset(name for _, name, _, _ in Formatter().parse(template) if name is not None)
     except ValueError:
         return frozenset()
-
-
-def _template_problems(key: str, text: str, fields: set[str]) -> list[str]:
-    try:
-        names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-    except ValueError as err:
-        return [f"{key}: {err}. Write a literal brace twice."]
-    unknown = sorted(names - fields)
-    return [f"{key}: got the field {{{name}}}, expected one of {', '.join(sorted(fields))}." for name in unknown]

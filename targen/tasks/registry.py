@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from dataclasses import fields
 
+from targen.tasks.choosing import Choosing
 from targen.tasks.task import Task
 
 PAPER_TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")  # Source: arXiv 2310.17876
@@ -24,8 +25,10 @@ def task_class(name: str) -> type[Task]:
 
 
 def with_format(task: Task) -> Task:
-    """The task as an instance of its own class."""
+    """The task as an instance of its own class; without one, of that of its `choices`."""
     format_class = task_class(task.name)
+    if format_class is Task and task.choices == "texts":
+        format_class = Choosing
     if type(task) is format_class:
         return task
     return format_class(**{field.name: getattr(task, field.name) for field in fields(task)})

@@ -150,6 +150,7 @@ class Task:
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
+    ordinal: bool = False  # whether the labels have an order: that of `labels`
 
     @cached_property
     def crossed_variants(self) -> dict[str, list[str]]:

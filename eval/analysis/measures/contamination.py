@@ -63,7 +63,7 @@ def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
             shares(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, against),
         ]
     absent = [name for name in ("train", "val", "test") if name not in dict(pair.splits)]
-    official = [name for name in absent if pair.task.sizes[name]]
+    official = [name for name in absent if pair.task.sizes.get(name)]
     missing = [Missing(f"{PART}.{name}", f"the original {name} split is not available") for name in official]
     return AnalysisResult(tuple(measures), {"pairs": pairs, "repeats": repeats}, tuple(missing))
 

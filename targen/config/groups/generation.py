@@ -194,7 +194,12 @@ class Synth:
             return self.size[task.name]
         if self.size != "original":
             return self.size
-        original = task.sizes["train"] or task.sizes[task.eval_split]
+        original = task.sizes.get("train") or task.sizes.get(task.eval_split)
+        if not original:
+            raise UserError(
+                f"synth.size: got original, but tasks.{task.name}.sizes does not say how many rows the original train split has. Set "
+                f"synth.size=..., or sizes: {{train: ...}} in the task."
+            )
         return min(original, self.max_size) // task.rows_per_slot * task.rows_per_slot
 
 

@@ -1,0 +1,1 @@
+"""Task files of the user's own, beside those of conf/task."""

@@ -1,0 +1,191 @@
+"""Where Hydra finds tasks: in conf/task, in folders of the user's own, and at last in the configuration of the run itself.
+
+A folder of tasks holds `tickets.yaml` and so on, directly. Its tasks need no `# @package` line.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from targen.runtime.errors import UserError, did_you_mean, short
+from targen.runtime.paths import CONF, visible
+from targen.runtime.task_files.reading import read_task_file
+
+log = logging.getLogger(__name__)
+GROUP = "task"
+_PACKAGE = re.compile(r"^\s*#\s*@package\s+(\S+)", re.MULTILINE)
+
+
+class _TaskSource(ConfigSource):
+    """A source that has nothing but tasks; `path` is a quoted path of the file system."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.place = Path(unquote(self.path))
+
+    def names(self) -> list[str]:
+        """The tasks that it has."""
+        raise NotImplementedError
+
+    def values(self, name: str) -> Any:
+        """The specification of one."""
+        raise NotImplementedError
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", GROUP)
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, name = config_path.rpartition("/")
+        return group == GROUP and name.removesuffix(".yaml") in self.names()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return self.names() if config_path == GROUP and results_filter != ObjectType.GROUP else []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        name = config_path.rpartition("/")[2].removesuffix(".yaml")
+        values, header = self.values(name), dict[str, str | None](package=f"tasks.{name}")
+        # open, so that overrides may name keys that the file leaves out: targen/tasks/own_task.py knows them all
+        OmegaConf.set_struct(values, False)
+        return ConfigResult(self.provider, self.full_path(), values, header)
+
+
+class TaskFolder(_TaskSource):
+    """The tasks in a folder."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "tasks"
+
+    def names(self) -> list[str]:
+        return [path.stem for path in visible(self.place, "*.yaml")]
+
+    def values(self, name: str) -> Any:
+        """Raises: UserError if the file cannot be read, or says that it is another task."""
+        path = self.place / f"{name}.yaml"
+        values = read_task_file(path)
+        package = _PACKAGE.search(path.read_text(encoding="utf-8-sig"))
+        if package and package[1] not in (f"tasks.{name}", "_global_"):
+            raise UserError(
+                f"{short(path)}: got `# @package {package[1]}`, expected tasks.{name}, after the name of the file. Correct it, or "
+                "leave the line out."
+            )
+        if package and package[1] == "_global_":
+            raise UserError(f"{short(path)}: got `# @package _global_`, expected tasks.{name}. Leave the line out.")
+        return values
+
+
+class TasksOfRun(_TaskSource):
+    """The tasks in the configuration of a run, for a file that has vanished since the run began."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "run-tasks"
+
+    def _tasks(self) -> Any:
+        try:
+            return OmegaConf.select(OmegaConf.load(self.place / "config.yaml"), "tasks") or {}
+        except (OSError, ValueError, AttributeError, RecursionError, YAMLError, OmegaConfBaseException):
+            return {}  # open_run says what is wrong with it
+
+    def names(self) -> list[str]:
+        return sorted(map(str, self._tasks()))
+
+    def values(self, name: str) -> Any:
+        log.info("task: %s is taken from %s, because there is no file of it any more", name, self.place / "config.yaml")
+        return self._tasks()[name]
+
+
+def with_task_sources(overrides: list[str]) -> list[str]:
+    """The overrides, with a search path of Hydra on which own tasks are found as well.
+
+    Raises: UserError if task_dir is no folder, or holds a task under the name of one of conf/task that is asked for.
+    """
+    for source in (TaskFolder, TasksOfRun):
+        SourcesRegistry.instance().register(source)
+    given, asked = _searched(overrides), set(_names(_value(overrides, "task")))
+    folders = task_folders(overrides)
+    for folder in folders:
+        if same := sorted(asked & {path.stem for path in visible(folder, "*.yaml")} & set(_of_project())):
+            raise UserError(
+                f"{short(folder / same[0])}.yaml: got the name of a task of this project, expected another, because its results "
+                f"would be taken for {same[0]}'s. Rename the file and its `name:`."
+            )
+    sources = [f"{TaskFolder.scheme()}://{quote(str(folder.resolve()))}" for folder in folders]
+    sources.append(f"{TasksOfRun.scheme()}://{quote(str(_run_folder(overrides)))}")
+    kept = [override for override in overrides if not override.startswith("hydra.searchpath=")]
+    return [*kept, f"hydra.searchpath=[{','.join(map(_quoted, [*sources, *given]))}]"]
+
+
+def task_folders(overrides: list[str]) -> list[Path]:
+    """Folders with tasks of the user's own: task_dir, and `task` in folders of Hydra's search path.
+
+    Raises: UserError if task_dir is no folder.
+    """
+    named = _value(overrides, "task_dir")
+    folders = [Path(str(named)).expanduser()] if named is not None else []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(
+                f"task_dir: got {short(folder)}, which is no folder, expected one with <task>.yaml. Correct the path."
+            )
+    searched = (Path(entry.removeprefix("file://")) / GROUP for entry in _searched(overrides))
+    return [*folders, *(folder for folder in searched if folder.is_dir() and not folder.samefile(CONF / GROUP))]
+
+
+def unknown_task(err: Exception, overrides: list[str]) -> str | None:
+    """The message for Hydra's error about a task that no source has; None for its other errors."""
+    found = re.search(r"Could not (?:find|load) 'task/([^']*)'", str(err))
+    if found is None:
+        return None
+    folders = [CONF / GROUP, *task_folders(overrides)]
+    places = " or ".join("conf/task/" if folder == CONF / GROUP else f"{short(folder)}/" for folder in folders)
+    names = [path.stem for folder in folders for path in visible(folder, "*.yaml")]
+    own = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
+    return f"task: got {found[1]!r}, expected a file of {places}. {did_you_mean(found[1], names)}{own}"
+
+
+def _of_project() -> list[str]:
+    return [path.stem for path in visible(CONF / GROUP, "*.yaml")]
+
+
+def _searched(overrides: list[str]) -> list[str]:
+    entries = _value(overrides, "hydra.searchpath")
+    return [str(entry) for entry in entries] if isinstance(entries, list) else []
+
+
+def _run_folder(overrides: list[str]) -> Path:
+    """The run directory, as far as the overrides say it."""
+    experiment = next((item.partition("=")[2] for item in overrides if item.startswith("+experiment=")), "run")
+    named = _value(overrides, "run.dir") or f"outputs/{_value(overrides, 'name') or experiment}"
+    return Path(str(named)).expanduser()
+
+
+def _names(value: object) -> list[str]:
+    return [str(item) for item in (value if isinstance(value, list) else [value] if value is not None else [])]
+
+
+def _value(overrides: list[str], key: str) -> Any:
+    """The value of the last override of a key; None if there is none, or Hydra will refuse it."""
+    found = [override for override in overrides if re.match(rf"\+{{0,2}}{re.escape(key)}=", override)]
+    try:
+        return OverridesParser.create().parse_override(found[-1]).value() if found else None
+    except HydraException:
+        return None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,237 @@
+"""The complete specification of a task from the keys that its file has: what is left out follows from the rest.
+
+The smallest task has a description, labels with a line each, and fields. With `fields`, the prompts have defaults too
+(targen/tasks/default_prompts.py). A complete specification stays as it is, and so do the calls made from it.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
+from targen.tasks import default_prompts as prompts
+from targen.tasks.default_prompts import Shape, escaped, phrase, sentence, spelled
+from targen.tasks.task import Task
+
+SHORT_KEYS = ("fields",)  # of a file, that are no keys of a complete specification
+CHOICES = ("right", "wrong", "number")
+SHOWN = 60  # characters of a value in an error
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NOT_OFFERED = {
+    "multi_label": "several labels for one row",
+    "multilabel": "several labels for one row",
+    "multi": "several labels for one row",
+    **dict.fromkeys(("answer", "answers", "output", "target", "free_text", "completion"), "answers in free text"),
+}
+
+
+def completed(name: str, values: Any, where: str) -> Json:
+    """The specification with all keys; `where` names the file in errors. Raises: UserError with the first mistake."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: got {values!r}, expected the keys of a task. See docs/own_task.md.")
+    given = {str(key): value for key, value in values.items() if value is not None}
+    _check_keys(given, where)
+    found = str(given.setdefault("name", name))
+    if found != name or not _NAME.fullmatch(name):
+        what = "a name of letters, digits and underscores" if found == name else f"{name}, the name of its file"
+        raise UserError(f"{where}: name: got {found!r}, expected {what}. Rename one of them.")
+    short = given.pop("fields", None)
+    if short is None and "generation" in given:
+        return _with_simple_defaults(given, where)
+    shape = _shape(short, given.get("choices"), where)
+    given["labels"], lines = _labels(given, shape, where)
+    if "description" in given and lines and not isinstance(values.get("labels"), list):
+        given["description"] = _described(str(given["description"]), lines, bool(given.get("ordinal")))
+    if shape.alternatives:
+        given["choices"] = "texts"
+    given.setdefault("row", [*shape.fields, *(label["name"] for label in given["labels"] if shape.alternatives)])
+    return _with_simple_defaults(_with_prompts(given, shape), where)
+
+
+def _check_keys(given: Json, where: str) -> None:
+    known = {item.name for item in dataclasses.fields(Task)}
+    for key in given:
+        if key in known or key in SHORT_KEYS:
+            continue
+        if key in _NOT_OFFERED:
+            raise UserError(
+                f"{where}: {key}: got a task with {_NOT_OFFERED[key]}, expected one label per row, or one of several texts to choose "
+                "from. Neither several labels nor free text can be made or scored; ask about one label at a time."
+            )
+        close = difflib.get_close_matches(key, [*known, *SHORT_KEYS], n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "Remove it; docs/own_task.md has the keys."
+        raise UserError(f"{where}: {key}: no such key. {hint}")
+    if "description" not in given:
+        raise UserError(
+            f"{where}: description: got nothing, expected what a reader of a row decides. Write one or two sentences."
+        )
+
+
+def _shape(fields: Any, choices: Any, where: str) -> Shape:
+    """The texts of a row."""
+    if isinstance(fields, list) and all(isinstance(item, str) for item in fields):
+        fields = {item: f"the {spelled(item)}" for item in fields}
+    if not isinstance(fields, Mapping) or not fields:
+        raise UserError(
+            f"{where}: fields: got {_cut(fields)}, expected the texts of a row, each with what it is. Write, for one text: "
+            "fields: {text: a support ticket as a customer writes it}."
+        )
+    texts = {str(key): _text(value, f"{where}: fields.{key}", "what the text is") for key, value in fields.items()}
+    for key in texts:
+        if not _NAME.fullmatch(key) or key in ("label", "idx", prompts.GIST, "context"):
+            raise UserError(
+                f"{where}: fields.{key}: got a name that rows cannot have, expected letters, digits and _. Rename it."
+            )
+    if choices in (None, "labels"):
+        return Shape(texts)
+    if not isinstance(choices, Mapping) or not {"right", "wrong"} <= set(choices) <= set(CHOICES):
+        raise UserError(
+            f"{where}: choices: got {_cut(choices)}, expected what the texts to choose from are. Write, for two of them: "
+            "choices: {right: the sentence that comes next, wrong: a sentence that does not}; number: how many, if more."
+        )
+    number = choices.get("number", 2)
+    if type(number) is not int or not 2 <= number <= 10:
+        raise UserError(f"{where}: choices.number: got {number!r}, expected a whole number from 2 to 10. Correct it.")
+    right, wrong = (_text(choices[key], f"{where}: choices.{key}", "what it is") for key in ("right", "wrong"))
+    return Shape(texts, right, wrong, number)
+
+
+def _text(value: Any, where: str, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: got {_cut(value)}, expected a text: {what}. Write it.")
+    return value
+
+
+def _labels(given: Json, shape: Shape, where: str) -> tuple[list[Json], dict[str, str]]:
+    """The labels in full, and the line of each that has one."""
+    labels = given.get("labels")
+    if shape.alternatives:
+        if labels:
+            raise UserError(
+                f"{where}: labels: got some beside choices, expected none: what is right is a place. Remove them."
+            )
+        places = range(1, shape.alternatives + 1)
+        return [
+            {"value": place - 1, "name": f"choice{place}", "verbalizer": str(place), "constraint": ""}
+            for place in places
+        ], {}
+    if not isinstance(labels, (Mapping, list)) or len(labels) < 2:
+        raise UserError(
+            f"{where}: labels: got {_cut(labels)}, expected at least two, each with a line: labels: {{spam: what nobody asked for, "
+            "ham: anything else}. A task whose answers are free text, or several labels at once, can neither be made nor scored."
+        )
+    pairs = [(item, "") for item in labels] if isinstance(labels, list) else list(labels.items())
+    full, lines = [], {}
+    for item, line in pairs:
+        label, text = _label(item, line, f"{where}: labels")
+        full.append(label)
+        if text is not None:
+            lines[str(label["name"])] = text
+    return full, lines
+
+
+def _label(item: Any, line: Any, where: str) -> tuple[Json, str | None]:
+    """A label in full, and its line; no line where it is given in full."""
+    if isinstance(item, Mapping):
+        return dict(item), None
+    if isinstance(line, Mapping):
+        return {"value": item, "name": str(item), **line}, None
+    if isinstance(item, bool) or not isinstance(item, (str, int)):
+        raise UserError(f'{where}: got {item!r}, expected a name. Quote it: "{str(item).lower()}".')
+    if line is not None and not isinstance(line, str):
+        raise UserError(f"{where}.{item}: got {_cut(line)}, expected a line: what gets this label. Write it.")
+    text = phrase(line or "")
+    seed = escaped(text) or "what gets this label"
+    return {
+        "value": item,
+        "name": str(item),
+        "constraint": prompts.constraint(str(item), text),
+        "seed": sentence(seed),
+    }, text
+
+
+def _described(description: str, lines: Mapping[str, str], ordinal: bool) -> str:
+    """The description with the meaning of every label, which every step shows."""
+    order = ", from the lowest to the highest" if ordinal else ""
+    meanings = "; ".join(f"{name} – {line}" if line else name for name, line in lines.items())
+    return f"{sentence(description)} The labels{order}: {meanings}."
+
+
+def _with_prompts(given: Json, shape: Shape) -> Json:
+    """The specification with default prompts for the steps that it leaves out."""
+    own, generation = dict(given.get("variants") or {}), dict(given.get("generation") or {})
+    if "instruction" not in generation:
+        own = {**prompts.variants(shape), **own}
+    variants = {name: variant for name, variant in own.items() if variant}
+    drawn = [name for name, variant in variants.items() if not isinstance(variant, str)]
+    seed = {**prompts.instance_seed(shape, drawn), **(given.get("instance_seed") or {})}
+    generation = {**prompts.generation(shape, list(seed["fields"]), drawn), **generation}
+    defaults = {
+        "contexts": prompts.contexts(shape),
+        "whole": prompts.whole(shape, drawn),
+        "attributes": prompts.attributes(shape),
+    }
+    return {**defaults, **given, "variants": variants, "instance_seed": seed, "generation": generation}
+
+
+def _with_simple_defaults(given: Json, where: str) -> Json:
+    """The specification with the keys that need no prompt."""
+    name, row = given["name"], given.get("row")
+    if not isinstance(row, list) or not row:
+        raise UserError(
+            f"{where}: row: got {_cut(row)}, expected the names of the texts of a row. Write row, or fields."
+        )
+    is_choosing = given.get("choices") == "texts"
+    labels = [_full_label(label) for label in given.get("labels") or []]
+    places = [label["name"] for label in labels if isinstance(label, dict)] if is_choosing else []
+    texts = [str(text) for text in row if text not in places]
+    metrics = ["accuracy"] if is_choosing else ["accuracy", "f1_macro"]
+    defaults: Json = {
+        "folder": name,
+        "title": spelled(name).capitalize(),
+        "question": "Which of the texts fits?" if is_choosing else _question(texts),
+        "metrics": [*metrics, *(["quadratic_kappa", "mean_absolute_error"] if given.get("ordinal") else [])],
+        "sizes": {},
+        "eval_split": "val",
+        "instance": "\n".join(f"{_title(text, places)}: {{{text}}}" for text in row),
+        "long_field": texts[-1],
+        "encoder": _encoder(texts, is_choosing),
+    }
+    completed_labels = {"labels": labels} if "labels" in given else {}
+    return {**given, **completed_labels, **{key: value for key, value in defaults.items() if key not in given}}
+
+
+def _full_label(label: Any) -> Any:
+    """A label with its value, name and verbalizer; each follows from the others."""
+    if not isinstance(label, Mapping):
+        return label
+    name = label.get("name", label.get("value"))
+    return {"value": name, "name": str(name), "verbalizer": spelled(str(name)), **label}
+
+
+def _question(texts: list[str]) -> str:
+    return f"Which label does this {spelled(texts[0])} get?" if len(texts) == 1 else "Which label does this get?"
+
+
+def _title(text: str, places: list[str]) -> str:
+    return text if text in places else spelled(text).capitalize()
+
+
+def _encoder(texts: list[str], is_choosing: bool) -> Json:
+    """The texts as the two of an encoder: the first and the rest, or all of them and a choice."""
+    if is_choosing:
+        return {"first": "\n".join(f"{{{text}}}" for text in texts), "second": "{choice}", "truncate": "first"}
+    first, *rest = texts
+    return {
+        "first": f"{{{first}}}",
+        "second": "\n".join(f"{{{text}}}" for text in rest),
+        "truncate": "longest" if rest else "first",
+    }
+
+
+def _cut(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -1,0 +1,87 @@
+"""What is wrong with the specification of a task, beyond its types. Found before anything is asked, paid for or trained."""
+
+from collections.abc import Iterator
+from string import Formatter
+
+from targen.tasks.choosing import Choosing
+from targen.tasks.task import Label, Task
+
+
+def task_problems(task: Task) -> list[str]:
+    """A line for each mistake in the labels, and in the templates with which rows are shown."""
+    where = f"tasks.{task.name}"
+    return [
+        *_label_problems(task.labels, where),
+        *_silent_labels(task, where),
+        *_choice_problems(task, where),
+        *_view_problems(task, where),
+    ]
+
+
+def template_problems(key: str, text: str, fields: set[str]) -> list[str]:
+    """A line for each field of a template that nothing fills, or for a template that cannot be read."""
+    try:
+        names = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except ValueError as err:
+        return [f"{key}: {err}. Write a literal brace twice."]
+    unknown = sorted(names - fields)
+    return [f"{key}: got the field {{{name}}}, expected one of {', '.join(sorted(fields))}." for name in unknown]
+
+
+def _label_problems(labels: list[Label], where: str) -> Iterator[str]:
+    """Labels that rows, predictions or answers in words could not tell apart."""
+    for kind in ("name", "value", "verbalizer"):
+        seen: dict[object, str] = {}
+        for label in labels:
+            value = getattr(label, kind)
+            key = value.strip().casefold() if kind == "verbalizer" else (type(value), value)
+            if not str(value).strip():
+                yield f"{where}.labels.{label.name}.{kind}: got an empty text, expected one. Write it."
+            elif key in seen:
+                yield (
+                    f"{where}.labels.{label.name}.{kind}: got {value!r}, which the label {seen[key]} has too, expected one of its "
+                    "own. Change one."
+                )
+            seen.setdefault(key, label.name)
+
+
+def _silent_labels(task: Task, where: str) -> Iterator[str]:
+    """Labels of which no prompt says anything, so that nothing of a row would depend on them."""
+    if task.choices == "texts":
+        return
+    drawn = any(
+        isinstance(weights, dict)
+        for variant in task.variants.values()
+        if isinstance(variant, dict)
+        for weights in variant.values()
+    )
+    for label in task.labels:
+        if not label.constraint.strip() and not (task.instance_seed.per_label and label.seed.strip()) and not drawn:
+            yield (
+                f"{where}.labels.{label.name}.constraint: got an empty text, and no other prompt speaks of this label; expected what "
+                "holds for its rows. Write it."
+            )
+
+
+def _choice_problems(task: Task, where: str) -> Iterator[str]:
+    """With texts to choose from: which they are, and what step 3 writes for them."""
+    if not isinstance(task, Choosing):
+        return
+    if missing := [place for place in task.places if place not in task.row]:
+        yield f"{where}.row: got no {missing[0]}, expected every label's name, since they are the texts to choose from. Add it."
+    if len(task.generation.fields) != len(task.labels):
+        yield (
+            f"{where}.generation.fields: got {len(task.generation.fields)}, expected {len(task.labels)}: the right text first, then the "
+            "wrong ones. Correct them."
+        )
+
+
+def _view_problems(task: Task, where: str) -> Iterator[str]:
+    """Templates that show rows to models."""
+    view = {*task.row, *task.view_fields}
+    pair = view | ({"choice"} if task.choices == "texts" else set())
+    if task.long_field not in view:
+        yield f"{where}.long_field: got {task.long_field!r}, expected one of {', '.join(sorted(view))}."
+    yield from template_problems(f"{where}.instance", task.instance, view)
+    yield from template_problems(f"{where}.encoder.first", task.encoder.first, pair)
+    yield from template_problems(f"{where}.encoder.second", task.encoder.second, pair)
