@@ -4,6 +4,7 @@ An answer that could not be read (None) is wrong, never a default class. docs/ev
 from those of lm-evaluation-harness, and why.
 """
 
+import math
 import re
 import string
 from abc import ABC, abstractmethod
@@ -40,11 +41,17 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Per class, (..., classes): rows answered right, rows that were given this answer, rows with this gold label."""
+    """Per class, (..., classes): rows answered right, rows that were given this answer, rows with this gold label.
+
+    For labels that have an order also, (...,), how many places answers are off, summed over rows, and the squares of these. An
+    unreadable answer is as far off as an answer can be.
+    """
 
     right: "Floats"
     answered: "Floats"
     gold: "Floats"
+    off: "Floats"
+    off_squared: "Floats"
 
 
 @dataclass(frozen=True)
@@ -116,10 +123,13 @@ class ClassMetric(Metric):
 
         if not labels:
             raise UserError(f"metrics: {self.without_labels()}")
+        off = [places_off(labels, p.gold[0], p.prediction) for p in predictions]
         counts = [
             [float(sum(p.prediction == label and p.gold[0] == label for p in predictions)) for label in labels],
             [float(sum(p.prediction == label for p in predictions)) for label in labels],
             [float(sum(p.gold[0] == label for p in predictions)) for label in labels],
+            float(sum(off)),
+            float(sum(places**2 for places in off)),
         ]
         return float(self.of_counts(ClassCounts(*map(np.array, counts))))
 
@@ -141,6 +151,35 @@ def macro_f1(counts: ClassCounts) -> "Floats":
     of_classes: Floats = np.divide(2 * counts.right, both, out=np.zeros_like(both), where=both > 0)
     mean: Floats = of_classes.mean(axis=-1)
     return mean
+
+
+def places_off(labels: Sequence[str], gold: str, answer: str | None) -> int:
+    """How many labels lie between answer and gold, in the order of the labels; an unreadable answer is as far off as possible."""
+    place = labels.index(gold)
+    return abs(labels.index(answer) - place) if answer in labels else max(place, len(labels) - 1 - place)
+
+
+def mean_places_off(counts: ClassCounts) -> "Floats":
+    """Mean absolute error, in labels."""
+    mean: Floats = counts.off / counts.gold.sum(axis=-1)
+    return mean
+
+
+def quadratic_kappa(counts: ClassCounts) -> "Floats":
+    """Cohen's kappa with quadratic weights, 1 if all labels and answers are the same one. Source: Cohen, Psychol. Bull. 70 (1968).
+
+    The expected disagreement is that of the gold labels with the readable answers.
+    """
+    import numpy as np
+
+    places = np.arange(counts.gold.shape[-1], dtype=float)
+    squares = (places[:, None] - places) ** 2
+    by_chance = np.einsum("...i,ij,...j->...", counts.gold, squares, counts.answered)
+    readable = counts.answered.sum(axis=-1)
+    expected = np.divide(by_chance, readable, out=np.zeros_like(by_chance), where=readable > 0)
+    share = np.divide(counts.off_squared, expected, out=np.zeros_like(expected), where=expected > 0)
+    kappa: Floats = np.where((expected > 0) | (counts.off_squared == 0), 1 - share, 0.0)
+    return kappa
 
 
 def same_answer(first: Prediction, second: Prediction) -> float:
@@ -183,6 +222,15 @@ METRICS: dict[str, Metric] = {
         ClassMetric("f1_macro", "macro-F1", macro_f1),
         # a constant answer scores 1.0, so this is meaningless without accuracy
         PairMetric("gender_parity", "gender parity", same_answer, in_task_score=False),
+        # for labels that have an order; tables show a hundred times each value
+        ClassMetric("quadratic_kappa", "quadratic kappa", quadratic_kappa, lowest=-1.0, in_task_score=False),
+        ClassMetric(
+            "mean_absolute_error",
+            "error in labels x 100 (low is good)",
+            mean_places_off,
+            highest=math.inf,
+            in_task_score=False,
+        ),
         RowMetric("record_f1", "token F1", token_f1),
         RowMetric("record_em", "exact match", exact_match),
     )

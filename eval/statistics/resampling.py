@@ -63,7 +63,7 @@ def scores(answers: Answers, gold: Ints, labels: int, weights: Floats) -> dict[s
 
 
 def _class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> ClassCounts:
-    """Per draw, seed and class, (draws, seeds, labels): rows answered right, answered so, and gold."""
+    """Per draw, seed and class, (draws, seeds, labels): rows answered right, answered so, and gold; how far answers are off."""
     is_gold = gold[:, None, None] == np.arange(labels)  # (kinds, 1, labels)
     is_answered = answered[:, :, None] == np.arange(labels)  # (kinds, seeds, labels)
 
@@ -71,7 +71,11 @@ def _class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> C
         counts: Floats = weights @ is_counted.reshape(len(gold), -1).astype(float)
         return counts.reshape(len(weights), -1, labels)
 
-    return ClassCounts(counted(is_gold & is_answered), counted(is_answered), counted(is_gold))
+    farthest = np.maximum(gold, labels - 1 - gold)[:, None]
+    off = np.where(answered == NO_CLASS, farthest, np.abs(answered - gold[:, None])).astype(float)  # (kinds, seeds)
+    return ClassCounts(
+        counted(is_gold & is_answered), counted(is_answered), counted(is_gold), weights @ off, weights @ off**2
+    )
 
 
 def kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:

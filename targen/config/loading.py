@@ -83,9 +83,8 @@ def as_values(cfg: DictConfig, throw_on_missing: bool = False) -> Json:
         raise UserError("\n".join(lines)) from None
     except OmegaConfBaseException as err:
         key = getattr(err, "full_key", None) or "a value"
-        raise UserError(
-            f"{key}: got a dollar sign with a brace that names no other key, expected text. Write it as \\${{...}}, or without it."
-        ) from None
+        line = f"{key}: got a dollar sign with a brace that names no other key, expected text. Write \\${{...}}, or leave it out."
+        raise UserError(_by_file(line, cfg.get("task_dir"))) from None
     assert isinstance(values, dict)
     plain = {str(key): value for key, value in values.items() if key != "hydra"}
     if tasks := plain.get("tasks"):

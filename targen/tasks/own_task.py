@@ -17,6 +17,7 @@ from targen.tasks.default_prompts import Shape, escaped, phrase, sentence, spell
 from targen.tasks.task import Task
 
 SHORT_KEYS = ("fields",)  # of a file, that are no keys of a complete specification
+OF_PROGRAM = ("self_instruct",)  # modules of targen/tasks/formats that are no tasks of conf/task
 CHOICES = ("right", "wrong", "number")
 SHOWN = 60  # characters of a value in an error
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -34,10 +35,19 @@ def completed(name: str, values: Any, where: str) -> Json:
         raise UserError(f"{where}: got {values!r}, expected the keys of a task. See docs/own_task.md.")
     given = {str(key): value for key, value in values.items() if value is not None}
     _check_keys(given, where)
+    for key in ("variants", "instance_seed", "generation", "encoder"):
+        if not isinstance(given.get(key, {}), Mapping):
+            raise UserError(
+                f"{where}: {key}: got {_cut(given[key])}, expected keys and values. docs/own_task.md has them."
+            )
     found = str(given.setdefault("name", name))
     if found != name or not _NAME.fullmatch(name):
         what = "a name of letters, digits and underscores" if found == name else f"{name}, the name of its file"
         raise UserError(f"{where}: name: got {found!r}, expected {what}. Rename one of them.")
+    if name in OF_PROGRAM:
+        raise UserError(
+            f"{where}: name: got {name!r}, which this project uses itself, expected another. Rename the file."
+        )
     short = given.pop("fields", None)
     if short is None and "generation" in given:
         return _with_simple_defaults(given, where)
@@ -198,10 +208,15 @@ def _with_simple_defaults(given: Json, where: str) -> Json:
         "eval_split": "val",
         "instance": "\n".join(f"{_title(text, places)}: {{{text}}}" for text in row),
         "long_field": texts[-1],
-        "encoder": _encoder(texts, is_choosing),
     }
+    encoder = {"encoder": {**_encoder(texts, is_choosing), **(given.get("encoder") or {})}}
     completed_labels = {"labels": labels} if "labels" in given else {}
-    return {**given, **completed_labels, **{key: value for key, value in defaults.items() if key not in given}}
+    return {
+        **given,
+        **completed_labels,
+        **encoder,
+        **{key: value for key, value in defaults.items() if key not in given},
+    }
 
 
 def _full_label(label: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import lm_eval
 import pytest
 from lm_eval.api.metrics import exact_match_hf_evaluate
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 from transformers.data.metrics import squad_metrics
 
 from eval.scoring.baseline import gold_of, majority, options_of
@@ -510,3 +510,24 @@ def test_hostile_texts_are_scored_as_they_are(tmp_path: Path) -> None:
     found = evaluate_metric("record", tmp_path).compute(predictions=texts, references=[[text] for text in texts])
     # nothing is left of the last one: equal, but without a word in common
     assert found == {"record_f1": pytest.approx(7 / 8), "record_em": 1.0}
+
+
+def test_metrics_of_ordered_labels_agree_with_scikit_learn() -> None:
+    draws, labels = random.Random(0), ["bad", "fair", "good", "fine"]
+    for _ in range(20):
+        gold = draws.choices(range(4), k=30)
+        answers = [min(3, max(0, place + draws.choice((-2, -1, 0, 0, 0, 1)))) for place in gold]
+        made = [Prediction(n, (labels[g],), labels[a], {}) for n, (g, a) in enumerate(zip(gold, answers, strict=True))]
+        kappa = cohen_kappa_score(gold, answers, weights="quadratic")
+        assert METRICS["quadratic_kappa"](made, labels) == pytest.approx(kappa)
+        assert METRICS["mean_absolute_error"](made, labels) == pytest.approx(mean_absolute_error(gold, answers))
+
+
+def test_an_unreadable_answer_is_as_far_off_as_an_answer_can_be() -> None:
+    labels = ["1", "2", "3", "4", "5"]
+    made = [Prediction(0, ("2",), None, {}), Prediction(1, ("5",), None, {}), Prediction(2, ("3",), "3", {})]
+    assert METRICS["mean_absolute_error"](made, labels) == (3 + 4 + 0) / 3
+    assert METRICS["quadratic_kappa"](made, labels) < 0
+    same = [Prediction(n, ("4",), "4", {}) for n in range(3)]
+    assert METRICS["quadratic_kappa"](same, labels) == 1
+    assert METRICS["quadratic_kappa"]([Prediction(0, ("4",), None, {})], labels) == 0
