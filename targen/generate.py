@@ -155,22 +155,22 @@ def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows |
 
     Raises: UserError if the mode requires them and they are not available.
     """
-    mode, is_local = settings.synth.contamination, settings.data.source == "local"
-    if mode not in modes or (mode == "auto" and not is_local):
+    mode, source = settings.synth.contamination, settings.data.source_of(task)
+    if mode not in modes or (mode == "auto" and source != "local"):
         return None
     try:
-        split = eval_split(settings.data, task)
+        split = None if source == "none" else eval_split(settings.data, task)
     except UserError as err:
         if mode != "auto":
             raise
         log.warning("generate: the rows of %s are not compared with the evaluation split: %s", task.name, err)
         return None
-    if split.is_fixture and mode != "auto":
+    if split is None or split.is_fixture:
         raise UserError(
-            f"synth.contamination: got {mode} and no rows of {task.folder} with data.source={settings.data.source}, expected "
-            "its evaluation split. Set data.source=local data.dir=..., or synth.contamination=auto."
+            f"synth.contamination: got {mode} and no rows of {task.folder} with data.source={source}, expected its evaluation "
+            "split. Set data.dir=..., or synth.contamination=auto."
         )
-    return None if split.is_fixture else evaluation_rows(task, split)
+    return evaluation_rows(task, split)
 
 
 def _run_workflows(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:

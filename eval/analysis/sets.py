@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from targen.config.required_files import local_file
 from targen.config.settings import Settings
-from targen.data.original import Split, checked, eval_split, original_train_split, read_rows
+from targen.data.original import Split, eval_split, original_train_split, read_rows, unlabelled_split
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
@@ -148,28 +148,9 @@ def _run_splits(settings: Settings, task: Task, train: Split | None) -> list[tup
     scored = eval_split(settings.data, task)
     splits = [("train", train)] if train is not None and not task.original_train else []
     splits.append((task.eval_split, scored))
-    if task.eval_split != "test" and (test := _test_split(settings, task)) is not None:
+    if task.eval_split != "test" and (test := unlabelled_split(settings.data, task, "test")) is not None:
         splits.append(("test", test))
     return splits
-
-
-def _test_split(settings: Settings, task: Task) -> Split | None:
-    """The test split, whose labels may be hidden; None if it is not available."""
-    if settings.data.source == "local":
-        try:
-            path = local_file(Path(settings.data.dir or ""), task, "test")
-        except UserError:
-            return None
-        return Split(read_rows(path, task), "SuperGLUE test")
-    if settings.data.source == "fixture":
-        return None
-    from targen.data.hub import HubUnreachable, hub_rows
-
-    try:
-        rows = checked(task, enumerate(hub_rows(settings.data.hub, task, "test")), f"{settings.data.hub} test")
-    except HubUnreachable:
-        return None
-    return Split(rows, "SuperGLUE test")
 
 
 def folder_pair(a: Path, b: Path, task: Task, seed: int, at_most: int | None) -> SetPair | None:

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from eval.scoring.metrics import METRICS
 from targen.config.settings import Settings
+from targen.data.original import RowsSource
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.paths import RunPaths, visible
@@ -50,6 +51,9 @@ class Score:
     origin: str
     evaluated: str
     is_fixture: bool
+    source: RowsSource | None = None  # of the evaluation rows; None in rows of earlier versions, and of OpenLLM tasks
+    place: str = ""  # their file, or their data set on the Hub
+    split: str = ""  # what the split is called there
     tasks: list[Name] | None = None  # of the cell; None in rows of earlier versions
     harness: str | None = None
     task_version: str | float | None = None
@@ -57,6 +61,13 @@ class Score:
     cut_answers: Count = 0  # texts that reached eval.max_new_tokens, readable or not
     row: Json = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)  # file and line
+
+    @property
+    def is_superglue(self) -> bool:
+        """Whether it was scored on SuperGLUE's own rows of the task, not on a user's, synthetic ones or the fixture's."""
+        if self.source is None:
+            return self.benchmark == SUPERGLUE and not self.is_fixture
+        return self.source == "superglue"
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -40,6 +40,9 @@ TASK_KEYS = tuple(
         "cues",
         "label_counts",
         "ordinal",
+        "hub",
+        "columns",
+        "label_names",
     )
 )
 

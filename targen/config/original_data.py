@@ -2,6 +2,7 @@
 
 from targen.config.arms import ARMS
 from targen.config.group_files import task_from_file
+from targen.config.groups.data import Source
 from targen.config.settings import Settings
 from targen.tasks.task import Task
 
@@ -11,6 +12,22 @@ def original_train_task(settings: Settings, task: Task) -> Task:
     if task.original_train is None:
         return task
     return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
+
+
+def train_source(settings: Settings, task: Task) -> Source:
+    """Where the original training rows of the task, or of its stand-in, come from; fixture and none have none."""
+    return settings.data.source_of(original_train_task(settings, task))
+
+
+def without_original(settings: Settings) -> bool:
+    """Whether no task of the run has an original train split, as its data settings say."""
+    return all(train_source(settings, task) in ("fixture", "none") for task in settings.tasks.values())
+
+
+def source_words(settings: Settings) -> str:
+    """`data.source` as its errors name it: also where it follows from what else is set."""
+    sources = dict.fromkeys(settings.data.source_of(task) for task in settings.tasks.values())
+    return " and ".join(f"data.source={source}" for source in sources)
 
 
 def needs_original(settings: Settings) -> bool:

@@ -6,9 +6,13 @@ from targen.config.openllm import local_openllm_file, subtasks
 from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
+from targen.runtime.paths import visible
+from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Task
 
 MOST_NAMED = 3  # missing files of one task that an error names
+TABLES = (".csv", ".tsv")
+ENDINGS = (".jsonl", *TABLES)  # of data files
 
 
 def missing_files(settings: Settings) -> list[str]:
@@ -35,9 +39,9 @@ def _missing_instructions(settings: Settings) -> list[str]:
 def needed_splits(settings: Settings) -> list[tuple[Task, str]]:
     """The original splits that the phases train on, score or show, each once, if they are local files."""
     needed: list[tuple[Task, str]] = []
-    if settings.data.source != "local":
-        return needed
     for task in settings.tasks.values():
+        if settings.data.source_of(task) != "local":
+            continue
         if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
             if settings.eval.submission:
@@ -50,7 +54,13 @@ def needed_splits(settings: Settings) -> list[tuple[Task, str]]:
 
 
 def _missing_data(settings: Settings) -> list[str]:
-    problems = []
+    problems, folder = [], Path(settings.data.dir or "")
+    local = [name for name, task in settings.tasks.items() if settings.data.source_of(task) == "local"]
+    if folder.is_file() and len(local) > 1:
+        return [
+            f"data.dir: got the file {folder} with the tasks {', '.join(local)}, expected a folder with the files of each "
+            f"({folder.parent}/{local[0]}/val.jsonl, ...). Name the folder, or one task."
+        ]
     for task, split in needed_splits(settings):
         try:
             local_file(Path(settings.data.dir or ""), task, split)
@@ -59,24 +69,46 @@ def _missing_data(settings: Settings) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def local_file(folder: Path, task: Task, split: str) -> Path:
-    """`<folder>/CB/val.jsonl`; also `AX-g/AX-g.jsonl`, as the official archive has it, and `val_partial.jsonl` for a part.
+def find_file(folder: Path, task: Task, split: str) -> Path | None:
+    """The file of a task's split below data.dir; None if there is none. A data.dir that is a file is the evaluation split.
 
-    Raises: UserError naming what is missing.
+    `<folder>/CB/val.jsonl`, also as .csv or .tsv; `AX-g/AX-g.jsonl`, as the official archive has it; `val_partial.jsonl` for a
+    part. The files of a task of one's own may also lie in a folder of its name, or in `folder` itself.
     """
-    if not folder.is_dir():
+    if folder.is_file():
+        return folder if split == task.eval_split else None
+    stems = [split, *([task.folder] if split == "test" else []), f"{split}_partial"]
+    places = [folder / task.folder, *([] if task.name in PAPER_TASKS else [folder / task.name, folder])]
+    paths = (place / f"{stem}{ending}" for place in places for stem in stems for ending in ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def local_file(folder: Path, task: Task, split: str) -> Path:
+    """The file of a task's split below data.dir, as `find_file`. Raises: UserError naming what is missing."""
+    if not folder.is_dir() and not folder.is_file():
         raise UserError(
-            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl)."
+            f"data.dir: got {folder}, which is no folder, expected one in the official layout ({folder}/CB/val.jsonl), "
+            "or a .jsonl, .csv or .tsv file with the rows of one task."
         )
-    names = [f"{split}.jsonl", *([f"{task.folder}.jsonl"] if split == "test" else []), f"{split}_partial.jsonl"]
-    paths = [path for name in names if (path := folder / task.folder / name).is_file()]
-    if not paths:
+    if folder.is_file() and folder.suffix.lower() not in ENDINGS:
+        raise UserError(f"data.dir: got {folder}, expected a .jsonl, .csv or .tsv file. Save it as one of them.")
+    path = find_file(folder, task, split)
+    if path is None:
         without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
         other = without if split == "train" else f"leave {task.name} out"
         if split == "test" and task.eval_split != "test":
             other += ", or set eval.submission=false"
-        raise UserError(f"data.dir: {folder / task.folder / names[0]} is missing. Add the official file, or {other}.")
-    return paths[0]
+        official = "official " if task.name in PAPER_TASKS else ""
+        raise UserError(f"data.dir: {_missing(folder, task, split)} Add the {official}file, or {other}.")
+    return path
+
+
+def _missing(folder: Path, task: Task, split: str) -> str:
+    if folder.is_file():
+        return f"{folder} holds the {task.eval_split} split of {task.name}, and there is no {split} split."
+    there = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
+    beside = f", where there is {', '.join(there[:MOST_NAMED])}" if there and task.name not in PAPER_TASKS else ""
+    return f"{folder / task.folder / split}.jsonl is missing{beside}."
 
 
 def missing_openllm_files(settings: Settings) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Hugging Face mirror of SuperGLUE, converted to the official row format. Labels are converted by name."""
+"""Data sets on the Hugging Face Hub, such as the mirror of SuperGLUE, in the row format of their task. Labels are converted by name."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from targen.data.columns import LABEL, has_plain_rows, rows_of
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import visible
@@ -24,38 +25,61 @@ class HubUnreachable(Exception):
     """The data set is neither on a reachable Hub nor in the cache."""
 
 
-def hub_rows(name: str, task: Task, split: str) -> Iterator[Row]:
-    """The rows of a split (train, val, test), in the official format.
+def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterator[tuple[int, Row]]:
+    """(number, row) of a split (train, val, test), in the format of the task.
 
-    Raises: HubUnreachable; UserError if the mirror does not have the expected form.
+    Raises: HubUnreachable; UserError if the data set does not have the expected form.
     """
     if not Path(name).exists() and not _hub_answers():
         _go_offline()
-    from datasets import load_dataset
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
     try:
-        records = load_dataset(name, task.name, split=SPLITS[split])
+        records = _loaded(name, task, SPLITS[split])
     except Exception as err:  # without network and cache, or whatever a script or a torn file leads to
         said = " ".join(str(err).split())[:200]
         text = f"got {name}, whose {task.name} cannot be loaded ({said}). Correct it, or set data.source=local data.dir=..."
         if Path(name).exists() or _hub_answers():
             raise UserError(f"data.hub: {text}") from None
         raise HubUnreachable(text) from None
-    feature = records.features.get("label")
+    column = task.columns.get(LABEL, LABEL)
+    feature = records.features.get(column)
     names = getattr(feature, "names", None)
+    if has_plain_rows(task):
+        named = enumerate(_with_label_name(task, record, column, names) for record in records)
+        return rows_of(task, named, f"{name} {split}", labelled)
     if feature is not None and names is None:
         raise UserError(
             f"data.hub: {name} has labels without names, expected the names of {task.folder}. Use data.hub=aps/super_glue."
         )
     try:
-        return iter(list(official_rows(task, records, names)))
+        return enumerate(list(official_rows(task, records, names)))
     except (KeyError, TypeError, AttributeError, IndexError) as err:
         raise UserError(
             f"data.hub: got {name}, whose {task.name} has other columns than SuperGLUE's ({type(err).__name__}: {err}). Set "
             "data.hub=aps/super_glue, or data.source=local data.dir=..."
         ) from None
+
+
+def _loaded(name: str, task: Task, split: str) -> Any:
+    """The split of the configuration that has the task's name, or else of the only one, a `datasets.Dataset`."""
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, task.name, split=split)
+    except ValueError:
+        if not has_plain_rows(task):
+            raise
+        return load_dataset(name, split=split)
+
+
+def _with_label_name(task: Task, record: Json, column: str, names: list[str] | None) -> Json:
+    """The record with the name of its label instead of a number, unless the task maps the number; hidden (-1): without."""
+    label = record.get(column)
+    if names is None or type(label) is not int or label in task.label_names:
+        return record
+    return {**record, column: names[label] if label >= 0 else None}
 
 
 def records_of(name: str, config: str) -> Any:

@@ -109,14 +109,14 @@ def _instructions(settings: Settings) -> list[HubRequirement]:
 
 
 def _originals(settings: Settings) -> list[HubRequirement]:
-    if settings.data.source != "hub" or _is_local(settings.data.hub):
-        return []
     requirements, phases, train = [], set(settings.phases), settings.train
     scores = "evaluate" in phases and (settings.eval.superglue or settings.eval.submission)
     validates = "train" in phases and train.validate_every is not None and train.validate_on == "evaluation"
 
     def add(task: Task, needed_for: str) -> None:
-        requirements.append(HubRequirement("dataset", settings.data.hub, needed_for, config=task.name))
+        name = settings.data.hub_of(task)
+        if settings.data.source_of(task) == "hub" and name is not None and not _is_local(name):
+            requirements.append(HubRequirement("dataset", name, needed_for, config=task.name))
 
     for task in settings.tasks.values():
         compares = phases & {"generate", "merge"} and _looks_at_evaluation(settings)

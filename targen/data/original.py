@@ -1,31 +1,46 @@
-"""The original data: official files in a local folder, the mirror on the Hub, or this project's small fixture."""
+"""The original data: files in a folder, a data set on the Hub, or this project's small fixture."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from targen.config.groups.data import Data
-from targen.config.required_files import local_file
+from targen.config.required_files import TABLES, find_file, local_file
+from targen.data.columns import check_labels, has_plain_rows, read_records, rows_of
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
+from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Row, Task
 
 FIXTURE = PROJECT / "eval" / "fixture"
 FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
+RowsSource = Literal["superglue", "hub", "file", "fixture", "held_out"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows in the official format, with their origin in words for a table."""
+    """Rows in the format of their task, and where they come from: `origin` says it in words, for a table.
+
+    `source`: superglue, its official rows; hub, another data set there; file, the user's own; held_out, synthetic rows.
+    `place` is the id on the Hub or the path of the file, `name` what the split is called there.
+    """
 
     rows: tuple[Row, ...]
     origin: str
-    is_fixture: bool = False
+    source: RowsSource = "superglue"
+    place: str = ""
+    name: str = ""
+
+    @property
+    def is_fixture(self) -> bool:
+        """Whether they are the few rows written for this project."""
+        return self.source == "fixture"
 
 
 def eval_split(data: Data, task: Task) -> Split:
-    """The labelled rows on which the task is scored. Raises: UserError if they are not available."""
+    """The original labelled rows on which the task is scored. Raises: UserError if they are not available."""
     split = _original(data, task, task.eval_split) or _fixture(task)
     if len(split.rows) % task.rows_per_slot:
         raise UserError(
@@ -47,27 +62,45 @@ def leaderboard_split(data: Data, task: Task) -> Split:
 
 
 def original_train_split(data: Data, task: Task) -> Split | None:
-    """The original training rows; None if the run falls back to the fixture, which has none.
+    """The original training rows; None if the task has none, or the run falls back to the fixture, which has none.
 
     `task` is the owner of the split: RTE for AX-g.
     """
     return _original(data, task, "train")
 
 
-def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Split | None:
-    if data.source == "fixture":
+def unlabelled_split(data: Data, task: Task, split: str) -> Split | None:
+    """A split whose labels may be hidden; None if it is not available. Raises: UserError if its rows are damaged."""
+    if data.source_of(task) == "local" and find_file(Path(data.dir or ""), task, split) is None:
         return None
-    if data.source == "local":
+    try:
+        return _original(data, task, split, labelled=False)
+    except UserError:
+        if data.source_of(task) == "hub":  # cannot be reached, or has no such split
+            return None
+        raise
+
+
+def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Split | None:
+    source = data.source_of(task)
+    if source in ("fixture", "none"):
+        return None
+    if source == "local":
         return _local(data, task, split, labelled)
     from targen.data.hub import HubUnreachable, hub_rows
 
+    name = data.hub_of(task)
+    assert name is not None  # the settings' rules ensure it
+    where = f"{name} {task.name} {split}"
     try:
-        rows = checked(task, enumerate(hub_rows(data.hub, task, split)), f"{data.hub} {task.name} {split}", labelled)
+        rows = checked(task, hub_rows(name, task, split, labelled), where, labelled)
     except HubUnreachable as err:
         if data.fallback == "fixture":
             return None
         raise UserError(f"data.hub: {err}") from None
-    return Split(rows, f"SuperGLUE {split}")
+    if task.name in PAPER_TASKS:
+        return Split(rows, f"SuperGLUE {split}", "superglue", name, split)
+    return Split(rows, f"{name} {split}", "hub", name, split)
 
 
 def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:
@@ -75,10 +108,20 @@ def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]
     return checked(task, read_jsonl(path), str(path), labelled)
 
 
+def read_any_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:
+    """The rows of a user's file: JSONL, CSV or TSV, with the columns and labels that the task names.
+
+    Raises: UserError with file and line of what is wrong.
+    """
+    if path.suffix.lower() not in TABLES and not has_plain_rows(task):
+        return read_rows(path, task, labelled)
+    return checked(task, rows_of(task, read_records(path, task), str(path), labelled), str(path), labelled)
+
+
 def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
     """The rows, after a check of their format and, if `labelled`, of their labels.
 
-    Raises: UserError with `where` and the number of the first wrong row, or if there are no rows.
+    Raises: UserError with `where` and the number of the first wrong row, or if there are too few rows.
     """
     checked_rows = []
     for number, row in rows:
@@ -87,12 +130,13 @@ def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: b
             if labelled and not all(example.gold for example in task.examples(row)):
                 raise RowError("the label is hidden, expected a labelled row")
         except (RowError, KeyError, TypeError, AttributeError) as err:
-            raise UserError(
-                f"{where}:{number}: {err}. Expected a row of {task.folder} in the official SuperGLUE format."
-            ) from None
+            form = "" if has_plain_rows(task) else " in the official SuperGLUE format"
+            raise UserError(f"{where}:{number}: {err}. Expected a row of {task.folder}{form}.") from None
         checked_rows.append(row)
     if not checked_rows:
         raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
+    if labelled and has_plain_rows(task):
+        check_labels(task, checked_rows, where)
     return tuple(checked_rows)
 
 
@@ -106,11 +150,21 @@ def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Ro
 
 def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
     assert data.dir is not None
-    path = local_file(Path(data.dir), task, split)
+    folder = Path(data.dir)
+    path = local_file(folder, task, split)
+    rows = read_any_rows(path, task, labelled)
     part = ", a part of it" if path.stem.endswith("_partial") else ""
-    return Split(read_rows(path, task, labelled), f"SuperGLUE {split}{part}")
+    if task.name in PAPER_TASKS and folder.is_dir() and path.suffix == ".jsonl":
+        return Split(rows, f"SuperGLUE {split}{part}", "superglue", str(path), split)
+    shown = path.relative_to(folder) if folder.is_dir() else path.name
+    return Split(rows, f"{shown}{part}", "file", str(path), split)
 
 
 def _fixture(task: Task) -> Split:
-    path = local_file(FIXTURE, task, task.eval_split)
-    return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, is_fixture=True)
+    path = find_file(FIXTURE, task, task.eval_split)
+    if path is None:
+        raise UserError(
+            f"data.source: got fixture, of which {task.name} has no rows, expected rows to score. Set data.dir=..., or "
+            "data.source=none."
+        )
+    return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, "fixture", str(path), task.eval_split)

@@ -151,6 +151,9 @@ class Task:
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
     ordinal: bool = False  # whether the labels have an order: that of `labels`
+    hub: str | None = None  # its data set on the Hub, where data.hub names none
+    columns: dict[str, str] = field(default_factory=dict)  # of data files, by the name of the text, or label
+    label_names: dict[str | bool | int, str] = field(default_factory=dict)  # what data files call it: label
 
     @cached_property
     def crossed_variants(self) -> dict[str, list[str]]:

@@ -5,20 +5,36 @@ from typing import Literal
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.config.groups.bounds import STRICT, PathText
+from targen.tasks.task import Task
+
+Source = Literal["hub", "local", "fixture", "none"]
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Data:
     """Where the original data come from."""
 
-    source: Literal["hub", "local", "fixture"]
-    """hub: a data set on the Hub; local: a folder in the official layout; fixture: a few rows written for this project."""
+    source: Literal["auto", "hub", "local", "fixture", "none"]
+    """hub: a data set on the Hub; local: files of data.dir; fixture: a few rows written for this project; none: no original
+    data, so that held-out synthetic rows are scored; auto: local with data.dir, hub where a data set is named, else none."""
     dir: PathText | None
-    """local: the folder, with CB/val.jsonl and so on in it."""
-    hub: PathText
-    """hub: id of the data set, or the path of a local copy."""
+    """local: a folder with CB/val.jsonl and so on in it (also .csv, .tsv), or a single file with the rows to score."""
+    hub: PathText | None
+    """hub: id of the data set, or the path of a local copy; null: the one that the task names (SuperGLUE: aps/super_glue)."""
     fallback: Literal["fixture"] | None
     """fixture: score on this project's own rows, and say so, if the Hub cannot be reached; null: stop instead."""
     self_instruct: PathText | None = None
     """Rows of the arm self_instruct: a JSONL file of {instruction, input, output} or {prompt, completion}, or the id of a
     data set on the Hub (yizhongw/self_instruct)."""
+
+    def source_of(self, task: Task) -> Source:
+        """Where the original data of a task come from."""
+        if self.source != "auto":
+            return self.source
+        if self.dir is not None:
+            return "local"
+        return "none" if self.hub_of(task) is None else "hub"
+
+    def hub_of(self, task: Task) -> str | None:
+        """The task's data set on the Hub, or its local copy."""
+        return self.hub or task.hub

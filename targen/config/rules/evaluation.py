@@ -1,7 +1,7 @@
 """Rules for the settings of evaluation."""
 
 from targen.config.openllm import suite_from_file
-from targen.config.original_data import shows_original
+from targen.config.original_data import shows_original, source_words, without_original
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
@@ -46,9 +46,9 @@ PREDICTIONS = (
     ),
     Rule(
         _example_key,
-        lambda s: s.data.source == "fixture" and shows_original(s),
+        lambda s: without_original(s) and shows_original(s),
         got=lambda s: (
-            f"{_example_count(s)} for the arm none with data.source=fixture, which has no train split to show rows of"
+            f"{_example_count(s)} for the arm none with {source_words(s)}, which has no train split to show rows of"
         ),
         what_to_do=lambda s: f"Set {_example_key(s)}=0, or data.source=local data.dir=...",
     ),

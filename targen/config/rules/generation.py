@@ -90,6 +90,10 @@ def _with_label_unusable(settings: Settings) -> list[str]:
     return [name for name, task in settings.tasks.items() if any(label.name == UNUSABLE for label in task.labels)]
 
 
+def _without_hub(settings: Settings) -> list[str]:
+    return [name for name, task in settings.tasks.items() if settings.data.hub_of(task) is None]
+
+
 SYNTH = (
     Rule(
         "synth.correct_refuses",
@@ -166,7 +170,38 @@ RUN = (
     ),
 )
 
+
+def _wrong_columns(settings: Settings) -> list[tuple[str, str]]:
+    """(task, name) of each key of `columns` that is no text of the task's rows."""
+    return [
+        (name, key) for name, task in settings.tasks.items() for key in task.columns if key not in (*task.row, "label")
+    ]
+
+
+def _wrong_label_names(settings: Settings) -> list[tuple[str, str]]:
+    """(task, name) of each value of `label_names` that is no label of the task."""
+    labels = {name: {label.name for label in task.labels} for name, task in settings.tasks.items()}
+    return [
+        (n, said) for n, task in settings.tasks.items() for said in task.label_names.values() if said not in labels[n]
+    ]
+
+
 DATA = (
+    Rule(
+        lambda s: f"tasks.{_wrong_columns(s)[0][0]}.columns",
+        lambda s: bool(_wrong_columns(s)),
+        got=lambda s: f"{_wrong_columns(s)[0][1]!r}, which is no text of the task's rows",
+        expected=lambda s: (
+            f"{', '.join(s.tasks[_wrong_columns(s)[0][0]].row)} or label, each with the name of its column"
+        ),
+    ),
+    Rule(
+        lambda s: f"tasks.{_wrong_label_names(s)[0][0]}.label_names",
+        lambda s: bool(_wrong_label_names(s)),
+        got=lambda s: f"{_wrong_label_names(s)[0][1]!r}, which is no label of the task",
+        expected=lambda s: ", ".join(label.name for label in s.tasks[_wrong_label_names(s)[0][0]].labels),
+        what_to_do="Write `what the file calls it: label`.",
+    ),
     Rule(
         "data.dir",
         lambda s: s.data.source == "local" and not s.data.dir,
@@ -176,14 +211,28 @@ DATA = (
     ),
     Rule(
         "data.dir",
-        lambda s: s.data.source != "local" and bool(s.data.dir),
+        lambda s: s.data.source not in ("auto", "local") and bool(s.data.dir),
         got="{data.dir!r} with data.source={data.source}",
         what_to_do="Set data.source=local, or leave data.dir out.",
     ),
     Rule(
+        "data.hub",
+        lambda s: bool(s.data.hub) and s.data.source_of(next(iter(s.tasks.values()))) != "hub",
+        got=lambda s: f"{s.data.hub!r} with {'data.dir' if s.data.dir else f'data.source={s.data.source}'}",
+        expected="one of them",
+        what_to_do="Leave one out.",
+    ),
+    Rule(
+        "data.hub",
+        lambda s: s.data.source == "hub" and bool(_without_hub(s)),
+        got=lambda s: f"null with data.source=hub, and {', '.join(_without_hub(s))} names no data set",
+        expected="the id of one",
+        what_to_do="Set data.hub=NAME, `hub: NAME` in the task, or data.source=none.",
+    ),
+    Rule(
         "eval.submission",
-        lambda s: s.eval.submission and s.data.source == "fixture",
-        got="true with data.source=fixture, which has no test split",
+        lambda s: s.eval.submission and s.data.source in ("fixture", "none"),
+        got="true with data.source={data.source}, which has no test split",
         what_to_do="Set data.source=hub, or local with data.dir=...",
     ),
 )

@@ -6,6 +6,7 @@ import yaml
 
 from targen.config.arms import ARMS
 from targen.config.groups.training import launch_file
+from targen.config.original_data import source_words, without_original
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
@@ -36,14 +37,14 @@ def _has_instruction_data(settings: Settings) -> bool:
 TRAINING_DATA = (
     Rule(
         "arms",
-        lambda s: s.data.source == "fixture" and bool(_original_arms(s)),
-        got=lambda s: f"{' and '.join(_original_arms(s))} with data.source=fixture, which has no train split",
+        lambda s: without_original(s) and bool(_original_arms(s)),
+        got=lambda s: f"{' and '.join(_original_arms(s))} with {source_words(s)}, which has no train split",
         what_to_do="Set 'arms=[synthetic]'.",
     ),
     Rule(
         "train.loss",
-        lambda s: s.data.source == "fixture" and "original" in s.train.checkers,
-        got="{train.loss} with data.source=fixture, which has no train split for its checker",
+        lambda s: without_original(s) and "original" in s.train.checkers,
+        got=lambda s: f"{s.train.loss} with {source_words(s)}, which has no train split for its checker",
         what_to_do="Set train.loss=ce.",
     ),
     Rule(
