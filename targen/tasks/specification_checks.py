@@ -15,7 +15,24 @@ def task_problems(task: Task) -> list[str]:
         *_silent_labels(task, where),
         *_choice_problems(task, where),
         *_view_problems(task, where),
+        *_data_problems(task, where),
     ]
+
+
+def _data_problems(task: Task, where: str) -> Iterator[str]:
+    """How data files name texts and labels, where that is nothing of the task."""
+    for key in task.columns:
+        if key not in (*task.row, "label"):
+            yield (
+                f"{where}.columns: got {key!r}, expected {', '.join(task.row)} or label, each with the name of its column. Correct it."
+            )
+    names = [label.name for label in task.labels]
+    for said, name in task.label_names.items():
+        if name not in names:
+            yield (
+                f"{where}.label_names: got {name!r} for {said!r}, expected one of {', '.join(names)}. Write what the file says first: "
+                f"`label_names: {{{said}: {names[0] if names else 'label'}}}`."
+            )
 
 
 def template_problems(key: str, text: str, fields: set[str]) -> list[str]:

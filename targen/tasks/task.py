@@ -143,9 +143,7 @@ class Task:
     attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
     labels: list[Label] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)  # by name; see Variant
-    label_counts: dict[str, Count] = field(
-        default_factory=dict
-    )  # published, of the original train split, by label name
+    label_counts: dict[str, Count] = field(default_factory=dict)  # published, of the original train split
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label

@@ -171,37 +171,7 @@ RUN = (
 )
 
 
-def _wrong_columns(settings: Settings) -> list[tuple[str, str]]:
-    """(task, name) of each key of `columns` that is no text of the task's rows."""
-    return [
-        (name, key) for name, task in settings.tasks.items() for key in task.columns if key not in (*task.row, "label")
-    ]
-
-
-def _wrong_label_names(settings: Settings) -> list[tuple[str, str]]:
-    """(task, name) of each value of `label_names` that is no label of the task."""
-    labels = {name: {label.name for label in task.labels} for name, task in settings.tasks.items()}
-    return [
-        (n, said) for n, task in settings.tasks.items() for said in task.label_names.values() if said not in labels[n]
-    ]
-
-
 DATA = (
-    Rule(
-        lambda s: f"tasks.{_wrong_columns(s)[0][0]}.columns",
-        lambda s: bool(_wrong_columns(s)),
-        got=lambda s: f"{_wrong_columns(s)[0][1]!r}, which is no text of the task's rows",
-        expected=lambda s: (
-            f"{', '.join(s.tasks[_wrong_columns(s)[0][0]].row)} or label, each with the name of its column"
-        ),
-    ),
-    Rule(
-        lambda s: f"tasks.{_wrong_label_names(s)[0][0]}.label_names",
-        lambda s: bool(_wrong_label_names(s)),
-        got=lambda s: f"{_wrong_label_names(s)[0][1]!r}, which is no label of the task",
-        expected=lambda s: ", ".join(label.name for label in s.tasks[_wrong_label_names(s)[0][0]].labels),
-        what_to_do="Write `what the file calls it: label`.",
-    ),
     Rule(
         "data.dir",
         lambda s: s.data.source == "local" and not s.data.dir,

@@ -37,8 +37,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"shard.index": 2, "shard.count": 2}, "shard.index: got 2, expected 0 to 1 with shard.count=2."),
     ({"shard.count": 2, "generator.backend": "batch"}, "shard.count: got 2 with generator=batch"),
     ({"shard.count": 2, "synth.pilot": 48}, "synth.pilot: got 48 with shard.count=2"),
-    ({"tasks.cb.columns": {"premis": "Text"}}, "tasks.cb.columns: got 'premis', which is no text of the task's rows, expected premise, hypothesis or label"),
-    ({"tasks.cb.label_names": {0: "yes"}}, "tasks.cb.label_names: got 'yes', which is no label of the task, expected entailment, contradiction, neutral."),
     ({"data.source": "local"}, "data.dir: got null, expected a folder"),
     ({"data.source": "hub", "data.dir": "x"}, "data.dir: got 'x' with data.source=hub."),
     ({"data.source": "none", "data.hub": "x"}, "data.hub: got 'x' with data.source=none, expected one of them."),
