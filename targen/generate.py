@@ -210,10 +210,11 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
     """The phase that runs all checks and then `work`; with plan=true it only prints the plan."""
 
     def phase(cfg: Any, overrides: list[str]) -> int:
-        settings = open_run(cfg, recipes, write=not cfg.plan)
-        if settings.plan:
+        if cfg.plan:
+            settings = open_run(cfg, write=False)
             sys.stdout.write(plan_text(settings, recipes(settings)))
             return 0
+        settings = open_run(cfg, recipes)
         try:
             with StopRequest():
                 work(settings)

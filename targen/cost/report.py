@@ -33,7 +33,8 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
             for number, step in enumerate(asked)
         ]
         rows.append([])
-    for number, step in enumerate(STEPS):
+    steps_of_all = [step for step in STEPS if any(line[1] == step for line in rows if line)] if len(recipes) > 1 else []
+    for number, step in enumerate(steps_of_all):
         answered = sum(steps[step] for steps in planned.answered.values())
         total = _sum(steps[step] for steps in planned.tasks.values())
         rows.append(line("all" if not number else "", step, answered, total))
@@ -41,7 +42,7 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
     total = _sum(planned for steps in planned.tasks.values() for planned in steps.values())
     rows.append(line("total", "", answered, total))
     size = sum(settings.synth.size_of(recipe.task) for recipe in recipes)
-    name = f"{settings.method.name}, {settings.generator.model}, {len(planned.tasks)} tasks, {size:,} rows"
+    name = f"{settings.method.name}, {settings.generator.model}, {len(recipes)} task{'s' * (len(recipes) > 1)}, {size:,} rows"
     notes = "\n".join(f"- {note}" for note in _footer(settings, planned))
     return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left=2)}\n\n{notes}\n"
 

@@ -1,19 +1,21 @@
 """Estimates the calls of a task and their tokens: runs the task's real workflows for some instances, without a model.
 
-Their requests are answered from the shipped recording, by field name, so this works for any method, prompts and model.
+Their requests are answered from the shipped recording, by field name, so this works for any method, prompts and model. A task
+that it does not fit gets answers as long as its prompts ask for.
 """
 
 import itertools
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import Generator, Step
+from targen.cost.expected_answers import UNSAID, Length, any_answer, expected_lengths, expected_texts, filler
 from targen.llm.backends.recorded import SHIPPED
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
@@ -23,14 +25,14 @@ from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, TIMES_AT_ONCE, write_lists
 from targen.synthesis.prompts import SEED_NUMBER
-from targen.synthesis.recipe import Recipe
+from targen.synthesis.recipe import ItemLists, Recipe
 from targen.synthesis.slots import Deal, Slot
 from targen.synthesis.steps import make_instance
-from targen.tasks.task import Task
 
 CHARACTERS_PER_TOKEN = 4  # a rule of thumb for English prose
 ANY_LIST = "*"  # key of the texts for every list that has no texts under its own name
 SAMPLED_ROWS = 24  # of the recording
+MOST_SAMPLED = 48  # instances of a task that has no recording
 RECORDED_SEED = 0  # the master seed of the shipped recording, which decides the instance seed of a slot
 CountTokens = Callable[[str], float]  # text -> tokens
 
@@ -46,39 +48,66 @@ class StepEstimate:
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """The steps that the workflows reached; `recorded`: with recorded answers, not with filler of usual length."""
+    """Every step of the task. `expected`: the lengths that its prompts name, by field; None: those of recorded answers."""
 
     calls: dict[Step, StepEstimate]
-    recorded: bool
+    expected: dict[str, Length] | None = None
 
 
 def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
-    """Runs the workflows of a recipe for the recorded instances, or for one instance per label cell if none fit."""
-    calls: dict[Step, StepEstimate] = {}
+    """Runs the workflows of a recipe for recorded instances; if none fit, for instances as long as its prompts ask for."""
     written_lists, exchanges = _driven(write_lists(recipe), _lists(recipe.task.name))
-    item_lists = written_lists.lists
-    if exchanges:
-        prompts = sum(count(_text(request)) for request, _ in exchanges)
-        written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
-        written *= TIMES_AT_ONCE if recipe.few_rounds else 1
-        calls["contexts"] = StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))
-    samples = _recorded_samples(recipe)
-    recorded = bool(samples)
-    if not samples:
-        samples = [(Slot(0, cell.number), _described(recipe.task)) for cell in recipe.task.label_cells]
+    lists = _list_calls(recipe, written_lists.lists, exchanges, count)
+    samples, expected = _recorded_samples(recipe), None
+    recorded = replace(recipe, seed=RECORDED_SEED)
+    calls = lists | _instance_calls(recorded, written_lists.lists, samples, count)
+    if not _steps(recipe) <= set(calls):
+        slots = [recipe.slot(cell.number, number) for number in range(SAMPLED_ROWS) for cell in recipe.task.label_cells]
+        samples = [(slot, expected_texts(recipe, slot)) for slot in slots[:MOST_SAMPLED]]
+        unchecked = replace(recipe, task=any_answer(recipe.task))
+        calls = lists | _instance_calls(unchecked, written_lists.lists, samples, count)
+        expected = expected_lengths(recipe, slots[0])
+    return TaskEstimate(calls, expected)
+
+
+def _steps(recipe: Recipe) -> set[Step]:
+    """The steps that an instance takes."""
+    steps: set[Step] = {"generation"}
+    if recipe.method.instance_seed is not None and recipe.file_seeds is None:
+        steps.add("instance_seed")
+    if recipe.self_correct != "off":
+        steps.add("self_correction")
+    return steps
+
+
+def _list_calls(
+    recipe: Recipe, item_lists: ItemLists, exchanges: list[tuple[Request, str]], count: CountTokens
+) -> dict[Step, StepEstimate]:
+    if not exchanges:
+        return {}
+    prompts = sum(count(_text(request)) for request, _ in exchanges)
+    written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
+    written *= TIMES_AT_ONCE if recipe.few_rounds else 1
+    return {"contexts": StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))}
+
+
+def _instance_calls(
+    recipe: Recipe, item_lists: ItemLists, samples: Sequence[tuple[Slot, Json]], count: CountTokens
+) -> dict[Step, StepEstimate]:
+    """The steps of instances that are answered with these texts, up to the step whose answers are refused."""
     times: Counter[Step] = Counter()
     lengths: dict[Step, list[tuple[float, float]]] = defaultdict(list)
-    recipe = replace(recipe, seed=RECORDED_SEED)
     for slot, texts in samples:
         shown = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
         _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
         times |= Counter(request.step for request, _ in exchanges)
         for request, text in exchanges:
             lengths[request.step].append((count(_text(request)), count(text)))
+    calls: dict[Step, StepEstimate] = {}
     for step, pairs in lengths.items():
         prompts, written = (sum(column) for column in zip(*pairs, strict=True))
         calls[step] = StepEstimate(times[step], prompts / len(pairs), written / len(pairs))
-    return TaskEstimate(calls, recorded)
+    return calls
 
 
 def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
@@ -117,7 +146,7 @@ def _value(schema: Json, name: str, texts: Json) -> Any:
         return int(texts[name])
     if "enum" in schema:
         return texts.get(name) if texts.get(name) in schema["enum"] else schema["enum"][0]
-    return str(texts.get(name, _filler(name)))
+    return str(texts.get(name, filler(name, UNSAID)))
 
 
 def _text(request: Request) -> str:
@@ -160,30 +189,6 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
     if not all(texts.keys() >= set(task.generation.fields) for _, texts in samples):
         return []
     return sorted(samples, key=lambda sample: sample[0])[: SAMPLED_ROWS // task.rows_per_slot]
-
-
-def _described(task: Task) -> Json:
-    """Filler of usual length for every field of the task, made from its description."""
-    fields = {**task.instance_seed.fields, **task.generation.fields}
-    return {name: _filler(spec) if isinstance(spec, str) else [_filler(name)[:12]] * 3 for name, spec in fields.items()}
-
-
-def _filler(text: str) -> str:
-    return (f"{text} " * _usual_length())[: _usual_length()].strip()
-
-
-@lru_cache(maxsize=1)
-def _usual_length() -> int:
-    """Mean number of characters of a recorded field."""
-    lengths = [
-        len(value)
-        for path in visible(SHIPPED, "*.jsonl")
-        for answer in _recording(path.stem).values()
-        for part in answer.get("instance_seeds", [answer])
-        for name, value in part.items()
-        if isinstance(value, str) and name != "label"
-    ]
-    return round(sum(lengths) / len(lengths))
 
 
 def _recorded_contexts(task: str) -> list[str]:

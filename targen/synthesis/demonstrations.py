@@ -1,14 +1,17 @@
 """Rows of the original train split that a method shows in its prompts (in-context examples)."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
-from targen.data.original import original_train_split
+from targen.data.original import Split, eval_split, original_train_split
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.slots import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,15 @@ class TrainRows:
 
 
 def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
-    """The original training rows of a task, never those of a split on which it is scored.
+    """The original training rows of a task, never those of a split on which it is scored; for a plan without network rows
+    that are as long.
 
     Raises: UserError if they are not available, or a label cell has fewer than `count`.
     """
     source, method = original_train_task(settings, task), settings.method.name
-    split = original_train_split(settings.data, source)
+    split = _train_split(settings, source)
+    if split is not None and split.is_fixture:
+        return TrainRows(source, (split.rows * count,) * len(task.label_cells), count)
     if split is None:
         raise UserError(
             f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source} "
@@ -47,6 +53,22 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
                 f"({source.folder}) for {cell}. Lower it, or give the whole split."
             )
     return TrainRows(source, per_cell, count)
+
+
+def _train_split(settings: Settings, source: Task) -> Split | None:
+    """The original train split; for a plan that cannot reach the Hub, the fixture."""
+    if not settings.plan or settings.data.source != "hub":
+        return original_train_split(settings.data, source)
+    try:
+        split, reason = original_train_split(settings.data, source), ""
+    except UserError as err:
+        split, reason = None, f" ({err})"
+    if split is None:
+        log.warning(
+            "plan: missing: the train split of %s%s; the fixture's rows show their length", source.folder, reason
+        )
+        return eval_split(replace(settings.data, source="fixture"), source)
+    return split
 
 
 def _fits(source: Task, row: Row, cell: LabelCell) -> bool:

@@ -4,18 +4,22 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
+from targen.cost import token_estimate
+from targen.cost.expected_answers import said_length
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text
 from targen.generate import generate
 from targen.llm.backends.recorded import SHIPPED, Recorded
 from targen.llm.call_log import CallLog
 from targen.llm.messages import Answer, Request
+from targen.runtime.errors import UserError
 from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.engine import Engine
 from targen.synthesis.recipes import recipes
@@ -131,10 +135,52 @@ def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Pa
         tmp_path, serve(FakeModel()).url, "task=[rte,wsc]", *UNEVEN, "+tasks.rte.instance_seed.fields.source=its source"
     )
     estimate = planned(run)
-    assert any(note.startswith("rte: the recording has not all of its fields") for note in estimate.notes)
+    (note,) = [note for note in estimate.notes if note.startswith("rte: nothing is recorded that fits")]
+    assert "explanation one or two sentences" in note
     assert not any(note.startswith("wsc") for note in estimate.notes)
     assert calls(estimate)["rte"] == calls(planned(server(tmp_path, "http://x", "task=rte", *UNEVEN)))["rte"]
     assert all(entry.completion_tokens > 10 * entry.calls for entry in estimate.tasks["rte"].values())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Write a review in two to four sentences.", 3 * 17),
+        ("the product, in two to six words", 4),
+        ("one sentence of 12 to 20 words", 16),
+        ("two or three sentences, 40 to 60 words together", 50),
+        ("about 50 words", 50),
+        ("100-150 words", 125),
+        ("a few short sentences", 3 * 17),
+        ("one plain declarative sentence", 17),
+        ("at most 280 characters", 280 / 5.5),
+        ("a paragraph", 80),
+        ("the words of the song", None),
+        ("one of the words", None),
+        ("the message", None),
+    ],
+)
+def test_lengths_are_read_where_a_prompt_names_them(text: str, words: float | None) -> None:
+    length = said_length(text)
+    assert (length and length.words) == (words and pytest.approx(words))
+
+
+@pytest.mark.parametrize("method", ["targen", "zero_shot"])
+def test_answers_without_a_recording_are_as_long_as_the_prompts_ask_for(method: str, monkeypatch) -> None:
+    """The eight tasks as if they were new, beside what their recorded answers take: near, and rather too dear."""
+    run = settings(f"method={method}", "synth.size=120", "synth.self_correct=paper")
+    recorded = planned(run)
+    monkeypatch.setattr(token_estimate, "_recorded_samples", lambda recipe: [])
+    new = planned(run)
+    assert calls(new) == calls(recorded)
+    sums = {"prompt": [0, 0], "completion": [0, 0]}
+    for task in TASKS:
+        for number, found in enumerate((recorded, new)):
+            assert all(entry.completion_tokens for entry in found.tasks[task].values() if entry.calls)
+            sums["prompt"][number] += sum(entry.prompt_tokens for entry in found.tasks[task].values())
+            sums["completion"][number] += sum(entry.completion_tokens for entry in found.tasks[task].values())
+    assert 0.9 < sums["prompt"][1] / sums["prompt"][0] < 1.1
+    assert 1.2 < sums["completion"][1] / sums["completion"][0] < 2
 
 
 def test_answers_that_would_be_cut_are_warned_of() -> None:
@@ -181,6 +227,20 @@ def test_what_is_answered_is_subtracted(tmp_path: Path, serve) -> None:
     assert sum(torn.values()) == sum(calls(planned(run))["wic"].values()) - 25
 
 
+def test_the_lengths_so_far_are_used_for_what_is_left(tmp_path: Path, serve) -> None:
+    own = ("task=cb", *UNEVEN, "method.generation='Write. {instruction} {constraint} {format}'")
+    generate(server(tmp_path, serve(FakeModel()).url, *own))
+    larger = server(tmp_path, "http://127.0.0.1:9", *own, "synth.size=400")
+    stats = json.loads((tmp_path / "synthetic" / "cb" / "stats.json").read_text())["calls"]
+    estimate = planned(larger, resumed=True)
+    assert any("take as many tokens as the calls answered so far" in note for note in estimate.notes)
+    for step in ("instance_seed", "generation", "self_correction"):
+        for tokens in ("prompt_tokens", "completion_tokens"):
+            mean = stats[step][tokens] / stats[step]["calls"]
+            entry = estimate.tasks["cb"][step]
+            assert getattr(entry, tokens) == pytest.approx(mean * entry.calls, abs=1)
+
+
 def test_the_attempts_so_far_are_used_for_what_is_left(tmp_path: Path, serve) -> None:
     generate(server(tmp_path, serve(FakeModel(error_rate=0.3)).url, "task=rte", *UNEVEN, "synth.max_attempts=60"))
     larger = server(tmp_path, "http://127.0.0.1:9", "task=rte", *UNEVEN, "synth.max_attempts=60", "synth.size=114")
@@ -215,7 +275,7 @@ def test_the_command_prints_a_table_and_does_nothing_else(tmp_path: Path) -> Non
     assert "Assumes that no attempt is rejected" in done.stdout
     plain = command("targen.generate", "plan=true", "task=cb", f"run.dir={tmp_path / 'run'}")
     assert plain.returncode == 0
-    assert "USD" not in plain.stdout and "time" not in plain.stdout
+    assert "USD" not in plain.stdout and "time" not in plain.stdout and "\nall " not in plain.stdout
     assert files(tmp_path) == {}
 
 
@@ -278,3 +338,19 @@ def test_tokens_that_were_not_reported_are_null(tmp_path: Path) -> None:
     total = json.loads((tmp_path / "cost.json").read_text())["total"]
     assert total["actual"] == {"calls": 74, "prompt_tokens": None, "completion_tokens": None, "money": None}
     assert total["planned"]["calls"] == 74 and total["planned"]["money"] > 0
+
+
+def test_demonstrations_that_are_on_the_hub_are_planned_without_network(caplog) -> None:
+    run = settings("task=[cb,axg,copa]", "method=few_shot", "plan=true", "data.fallback=null", "synth.size=24")
+    estimate = planned(run)
+    assert {task: steps["generation"].calls for task, steps in estimate.tasks.items()} == {
+        "cb": 24,
+        "axg": 12,
+        "copa": 24,
+    }
+    zero = planned(settings("task=[cb,axg,copa]", "method=zero_shot", "synth.size=24"))
+    for task, steps in estimate.tasks.items():
+        assert steps["generation"].prompt_tokens > zero.tasks[task]["generation"].prompt_tokens + 24 * 50
+    assert "plan: missing: the train split of RTE" in caplog.text  # of AX-g's demonstrations
+    with pytest.raises(UserError, match=r"data.hub"):
+        recipes(replace(run, plan=False))
