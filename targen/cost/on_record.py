@@ -24,37 +24,48 @@ class Counted:
     completion: int = 0
 
 
+@dataclass
+class Attempt:
+    """The latest attempt of a slot: its number, from 0, and the steps that are answered."""
+
+    number: int = 0
+    steps: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class OnRecord:
     """What the log of a run holds of a task: enough to tell which calls are left, and how long they will be."""
 
-    calls: Counter[str] = field(default_factory=Counter)
-    slots: dict[str, frozenset[str]] = field(default_factory=dict)  # per step, the slots with an answer
-    shared: frozenset[str] = frozenset()  # answered calls for instance seeds that first attempts share
-    attempts: float = 1.0  # per slot
-    done: bool = False
+    calls: Counter[str] = field(default_factory=Counter)  # per step
+    latest: dict[str, Attempt] = field(default_factory=dict)  # per slot
+    shared: set[str] = field(default_factory=set)  # answered calls for instance seeds that first attempts share
     counted: dict[str, Counted] = field(default_factory=dict)  # per step
+    done: bool = False
+
+    @property
+    def attempts(self) -> float:
+        """Attempts of a slot so far."""
+        return sum(attempt.number + 1 for attempt in self.latest.values()) / len(self.latest) if self.latest else 1.0
 
 
 def on_record(run: RunPaths, task: str, size: int) -> OnRecord:
     """Reads the log without opening it for writing, and skips damaged lines."""
     calls: Counter[str] = Counter()
-    slots: dict[str, set[str]] = defaultdict(set)
+    latest: dict[str, Attempt] = defaultdict(Attempt)
     shared: set[str] = set()
-    attempts: Counter[str] = Counter()
     counted: dict[str, Counted] = defaultdict(Counted)
     for record in _records(run, task):
         id, step = str(record["id"]), str(record["step"])
         calls[step] += 1
         if (match := SLOT_CALL.search(id)) is not None:
-            slots[match[1]].add(match[2])
-            attempts[match[2]] = max(attempts[match[2]], int(match[3]) + 1)
+            if int(match[3]) > latest[match[2]].number:
+                latest[match[2]] = Attempt(int(match[3]))
+            if int(match[3]) == latest[match[2]].number:
+                latest[match[2]].steps.add(match[1])
         elif (match := SHARED_CALL.search(id)) is not None:
             shared.add(match[1])
         _count(counted[step], record.get("usage"))
-    each = attempts.total() / len(attempts) if attempts else 1.0
-    by_step = {step: frozenset(names) for step, names in slots.items()}
-    return OnRecord(calls, by_step, frozenset(shared), each, bool(calls) and _done(run, task, size), dict(counted))
+    return OnRecord(calls, dict(latest), shared, dict(counted), bool(calls) and _done(run, task, size))
 
 
 def _records(run: RunPaths, task: str) -> Iterator[Json]:

@@ -125,7 +125,7 @@ def _cut(recipe: Recipe, calls: dict[Step, StepEstimate]) -> list[str]:
 
 
 def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], found: OnRecord) -> dict[Step, int]:
-    """Calls left per step: every slot without an answer needs one for each attempt, as many attempts as slots took so far.
+    """Calls left per step: for every slot that is not answered to its end as many attempts as slots took so far.
 
     A later attempt makes its own call for an instance seed, assumed to be as long as a shared one.
     """
@@ -135,13 +135,16 @@ def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], found: OnR
     slots = first_slots(recipe, size)
     if "contexts" in each:
         left["contexts"] = max(0, each["contexts"].times - found.calls["contexts"])
-    without = {step: sum(str(slot) not in found.slots.get(step, ()) for slot in slots) for step in STEPS}
+    last = "self_correction" if "self_correction" in each else "generation"
+    answered = {str(slot): found.latest[str(slot)].steps for slot in slots if str(slot) in found.latest}
+    unfinished = len(slots) - sum(last in steps for steps in answered.values())
+    begun = sum("generation" in steps and last not in steps for steps in answered.values())
+    attempts = unfinished * found.attempts
+    left["generation"] = math.ceil(attempts - begun)
+    if "self_correction" in each:
+        left["self_correction"] = math.ceil(attempts * each["self_correction"].times)
     if "instance_seed" in each:
-        again = math.ceil((found.attempts - 1) * without["generation"])
-        left["instance_seed"] = len(_shared_calls(recipe, slots) - found.shared) + again
-    for step in ("generation", "self_correction"):
-        if step in each:
-            left[step] = math.ceil(without[step] * each[step].times * found.attempts)
+        left["instance_seed"] = len(_shared_calls(recipe, slots) - found.shared) + math.ceil(attempts - unfinished)
     return left
 
 
