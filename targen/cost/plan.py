@@ -42,7 +42,7 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
     notes = [f"{unit} What a chat template adds is not counted."]
     tasks: dict[str, dict[Step, Planned]] = {}
     answered: dict[str, dict[Step, int]] = {}
-    rounds = [(0, 0)]  # of request files for each task: if nothing is rejected, and usually
+    rounds: list[tuple[int, int]] = []  # of request files for each task: if nothing is rejected, and usually
     for recipe, size in recipes:
         task, estimate = recipe.task.name, estimate_task(recipe, count)
         found = on_record(run, task, size) if run is not None else OnRecord()
@@ -50,7 +50,8 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
         counts = _calls(recipe, size, calls, found)
         answered[task] = {step: found.calls[step] for step in STEPS}
         tasks[task] = {step: _planned(counts[step], calls.get(step)) for step in STEPS}
-        rounds.append((_rounds(recipe, size, counts, 0.0), _rounds(recipe, size, counts, USUALLY_REJECTED)))
+        if generator.backend == "batch":
+            rounds.append((_rounds(recipe, size, counts, 0.0), _rounds(recipe, size, counts, USUALLY_REJECTED)))
         left = {step for step in STEPS if counts[step]}
         if measured & left:
             notes.append(
@@ -67,7 +68,7 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
         notes.append(
             "Assumes that no attempt is rejected and no row flips or repeats; each that does costs further calls."
         )
-    if generator.backend == "batch":
+    if rounds:
         notes.append(_rounds_note(*map(max, zip(*rounds, strict=True))))
     return Plan(tasks, answered, tuple(dict.fromkeys(notes)))
 
