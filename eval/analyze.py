@@ -13,19 +13,19 @@ from eval.analysis.arguments import AnalyzeArguments, parse_arguments
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.config.loading import settings_from
 from targen.config.run_directory import open_run
-from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main
+from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main, program
 from targen.runtime.errors import UserError
 from targen.runtime.lock.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
-HELP = f"""python -m eval.analyze: measures difficulty, diversity, bias, correctness and contamination of data sets
+HELP = """{program}: measures difficulty, diversity, bias, correctness and contamination of data sets
 
-  python -m eval.analyze [+experiment=NAME] [key=value ...]             compares a run's original and synthetic rows
-  python -m eval.analyze a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  compares two data sets: DIR/CB/train.jsonl, or a run's synthetic/
-  python -m eval.analyze sheet=FILE [+experiment=NAME] ...              reads the filled-in sheet of the human check
+  {program} [+experiment=NAME] [key=value ...]             compares a run's original and synthetic rows
+  {program} a=DIR b=DIR [task=[cb,rte]] [run.dir=DIR] ...  compares two data sets: DIR/CB/train.jsonl, or a run's synthetic/
+  {program} sheet=FILE [+experiment=NAME] ...              reads the filled-in sheet of the human check
 
-  analysis.parts=[{",".join(ANALYSIS_PARTS)}]   all keys: conf/analysis/default.yaml
+  analysis.parts=[{parts}]   all keys: conf/analysis/default.yaml
 """
 
 
@@ -58,7 +58,8 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
 def command(arguments: list[str]) -> None:
     """Runs the command line, and exits. `a=`, `b=` and `sheet=` are mixed with Hydra's overrides, so argparse does not fit."""
     if {"-h", "--help"} & set(arguments):
-        print(HELP, end="")  # noqa: T201
+        told = HELP.format(program=program("python -m eval.analyze"), parts=",".join(ANALYSIS_PARTS))
+        print(told, end="")  # noqa: T201
         sys.exit(0)
     try:
         parsed, overrides = parse_arguments(arguments)

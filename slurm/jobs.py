@@ -49,10 +49,11 @@ class Job:
 
 @dataclass(frozen=True)
 class JobPaths:
-    """Where jobs run: absolute paths, and the interpreter. `folder` is that of the submission."""
+    """Where jobs run: absolute paths, and the interpreter. `folder` is that of the submission; `project` is None where the
+    interpreter finds the program by itself."""
 
     cwd: Path
-    project: Path
+    project: Path | None
     python: str
     folder: Path
 
@@ -145,8 +146,7 @@ def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
         "  exit 2",
         "fi",
     ]
-    python = paths.python if cluster.container is None else "python3"
-    command = [python, "-m", "slurm.worker", str(paths.folder), job.name]
+    command = [paths.python, "-m", "slurm.worker", str(paths.folder), job.name]
     lines.append(f'exec {shlex.join(command)} "${{SLURM_ARRAY_TASK_ID:-0}}"')
     return "\n".join(lines) + "\n"
 
@@ -178,8 +178,10 @@ def _exports(cluster: Cluster, resources: Resources, paths: JobPaths) -> list[st
     threads = max(1, resources.cpus // (resources.processes or max(resources.gpus, 1)))
     exports = [
         f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"',
-        f"export PYTHONPATH={shlex.quote(str(paths.project))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1  # no train.py or slurm.py of the current folder in our place",
     ]
+    if paths.project is not None:
+        exports.append(f"export PYTHONPATH={shlex.quote(str(paths.project))}${{PYTHONPATH:+:$PYTHONPATH}}")
     if cluster.offline:
         exports.append("export HF_HUB_OFFLINE=1  # many jobs that download into one cache at a time corrupt it")
     return exports

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slurm.status import submissions
 from slurm.submit import run
-from targen.runtime.cli import USER_ERROR
+from targen.runtime.cli import USER_ERROR, program
 from targen.runtime.errors import UserError
 from targen.runtime.paths import RunPaths
 
@@ -25,7 +25,7 @@ def submitted_overrides(root: str) -> list[str]:
     submitted = submissions(paths)
     if not submitted:
         raise UserError(
-            f"run.dir: nothing was submitted from {root}. Submit the grid: slurm/submit.sh ... run.dir={shlex.quote(str(root))}"
+            f"run.dir: nothing was submitted from {root}. Submit the grid: {program('slurm/submit.sh', 'submit')} ... run.dir={shlex.quote(str(root))}"
         )
     newest = submitted[-1].grid
     os.chdir(newest["cwd"])
@@ -35,7 +35,7 @@ def submitted_overrides(root: str) -> list[str]:
 def main() -> None:
     """Resubmits the grid that the command line names, and exits."""
     parser = argparse.ArgumentParser(
-        "slurm/resubmit.sh",
+        program("slurm/resubmit.sh"),
         description="Resubmits the missing and failed parts of a grid, and the jobs that depend on them.",
         epilog="Further key=value arguments are added to the overrides of the newest submission.",
         allow_abbrev=False,

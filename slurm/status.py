@@ -17,7 +17,7 @@ from slurm.jobs import GridWork, QueuedIds
 from slurm.worker import last_error
 from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
-from targen.runtime.cli import USER_ERROR
+from targen.runtime.cli import USER_ERROR, program
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths, visible
@@ -213,7 +213,7 @@ def status(root: Path) -> str:
     submitted = submissions(paths)
     if not submitted:
         raise UserError(
-            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: slurm/submit.sh ... run.dir={shlex.quote(str(root))}"
+            f"run.dir: nothing was submitted from {root}, expected a folder {paths.slurm}. Submit the grid: {program('slurm/submit.sh', 'submit')} ... run.dir={shlex.quote(str(root))}"
         )
     newest = submitted[-1]
     queue = scheduler.queue()
@@ -228,7 +228,9 @@ def status(root: Path) -> str:
             lines += [*(f"    {line}" for line in _tail(task.log)), f"    {task.log}"]
     if work_to_submit(tasks):
         lost = sum(task.state in ("missing", "failed") for task in tasks)
-        lines.append(f"To submit the {lost} that are missing or failed: slurm/resubmit.sh {shlex.quote(str(root))}")
+        lines.append(
+            f"To submit the {lost} that are missing or failed: {program('slurm/resubmit.sh', 'resubmit')} {shlex.quote(str(root))}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -262,7 +264,7 @@ def _line(text: str) -> str:
 def main(arguments: list[str]) -> None:
     """Prints the state of a grid; exits with 2 if nothing was submitted from the folder."""
     parser = argparse.ArgumentParser(
-        "slurm/status.sh", description="Shows the state of a grid that was submitted to SLURM."
+        program("slurm/status.sh"), description="Shows the state of a grid that was submitted to SLURM."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the run.dir of the grid")
     root = parser.parse_args(arguments).run_dir.removeprefix("run.dir=")

@@ -24,11 +24,11 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.pipeline.phases import check_local_rows
 from targen.runtime import scheduler
-from targen.runtime.cli import main
+from targen.runtime.cli import main, program
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, write_text
 from targen.runtime.lock.run_lock import locked
-from targen.runtime.paths import PROJECT, RunPaths
+from targen.runtime.paths import CHECKOUT, RunPaths
 from targen.synthesis.recipes import recipes
 from train.grid.cells import cells, check_trained
 
@@ -93,8 +93,10 @@ def plan(
             "generator: got batch, whose requests are answered elsewhere, expected a generator that answers at once. Generate first: "
             "python -m targen.generate ..., then submit the rest."
         )
-    python = grid["python"] if settings.cluster.container is None else "python3"
-    job_paths = JobPaths(Path.cwd(), PROJECT, python, _next_folder(paths))
+    python = grid["python"]
+    if settings.cluster.container is not None:  # the worker runs outside of it
+        python = sys.executable if CHECKOUT is None else "python3"
+    job_paths = JobPaths(Path.cwd(), CHECKOUT, python, _next_folder(paths))
     plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": list(job.array_tasks)} for job in planned]
     return PlannedSubmission(settings, job_paths, grid | {"jobs": plain_jobs}, planned)
 
@@ -161,7 +163,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
     for job in planned.jobs:
         count = len(job.array_tasks)
         log.info("slurm: %s: job %s, %d array task%s", job.name, ids[job.name], count, "s" * (count > 1))
-    log.info("slurm: check its state with slurm/status.sh %s", settings.run.dir)
+    log.info("slurm: check its state with %s %s", program("slurm/status.sh", "status"), settings.run.dir)
     return 0
 
 

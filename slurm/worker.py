@@ -21,7 +21,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.scheduler import requeue
 from targen.runtime.signals import StopRequest
-from targen.runtime.subprocesses import phase_environment, run_subprocess
+from targen.runtime.subprocesses import phase_environment, python_command, run_subprocess
 
 LAST_BYTES = 20_000  # of a log
 FAILED = 1  # exit code of an array task that failed for good
@@ -71,17 +71,18 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
         "evaluate": [f"cell={array_task}"],
         "report": [],
     }[job_name]
-    modules: dict[str, list[list[str]]] = {
-        "generate": [["targen.generate"]],
-        "merge": [["targen.merge"]],
-        "train": [["train.launch", grid["launch"]] if grid["launch"] else ["train.run"]],
-        "evaluate": [["eval.run"]],
-        "report": [["eval.scores"], *([["eval.analyze"]] if grid["analyze"] else []), ["eval.report"]],
+    verbs: dict[str, list[list[str]]] = {
+        "generate": [["generate"]],
+        "merge": [["merge"]],
+        "train": [["launch", grid["launch"]] if grid["launch"] else ["train"]],
+        "evaluate": [["evaluate"]],
+        "report": [["scores"], *([["analyze"]] if grid["analyze"] else []), ["report"]],
     }
     prefix = shlex.split(grid["container"] or "")
     if job_name == "train" and grid["nodes"] > 1:  # one per node; train.launch joins them
         prefix = ["srun", "--kill-on-bad-exit=0", *prefix]
-    return [[*prefix, grid["python"], "-m", *module, *grid["overrides"], *overrides] for module in modules[job_name]]
+    arguments = [*grid["overrides"], *overrides]
+    return [[*prefix, *python_command(*verb, *arguments, python=grid["python"])] for verb in verbs[job_name]]
 
 
 def _after_failure(path: Path, record: Json, grid: Json, stop: StopRequest, code: int) -> int:

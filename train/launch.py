@@ -8,7 +8,7 @@ import os
 import sys
 
 from targen.config.groups.training import launch_file
-from targen.runtime.cli import REQUEUE, USER_ERROR
+from targen.runtime.cli import REQUEUE, USER_ERROR, program
 from targen.runtime.errors import UserError
 
 # environment variables of a job: counts over all its nodes
@@ -25,7 +25,7 @@ def launch(name: str, overrides: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    arguments = ["--config_file", str(launch_file(name)), *_rendezvous(), "--module", "train.run", *overrides]
+    arguments = ["--config_file", str(launch_file(name)), *_rendezvous(), "--module", "targen", "train", *overrides]
     parsed = launch_command_parser().parse_args(arguments)
     checked, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
     if not (checked.multi_gpu or checked.use_fsdp or checked.use_deepspeed) or checked.cpu:
@@ -56,8 +56,12 @@ def _rendezvous() -> list[str]:
 
 
 if __name__ == "__main__":
+    name, *overrides = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(f"usage: {program('python -m train.launch')} NAME [key=value ...]\n\n{__doc__}", end="")  # noqa: T201
+        sys.exit(0)
     try:
-        sys.exit(launch(sys.argv[1], sys.argv[2:]))
+        sys.exit(launch(name, overrides))
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)  # noqa: T201
         sys.exit(USER_ERROR)

@@ -9,10 +9,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from eval.scoring.scores import Score
 from targen.config.validation import check
-from targen.runtime.paths import PROJECT
+from targen.runtime.paths import PAPER
 from targen.tasks.task import STRICT
-
-PAPER = PROJECT / "results" / "paper.yaml"
 
 
 @checked_dataclass(frozen=True, config=STRICT)

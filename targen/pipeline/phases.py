@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from targen import __version__
 from targen.config.group_files import task_from_file
 from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.run_directory import open_run, read_record
@@ -23,19 +23,12 @@ from targen.config.settings import Phase, Settings
 from targen.data.original import eval_split, leaderboard_split, original_train_split
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
 from targen.runtime.jsonl import Json, read_jsonl, write_text
-from targen.runtime.paths import CONF, PROJECT, visible
+from targen.runtime.paths import CHECKOUT, CONF, visible
 from targen.runtime.signals import StopRequest
-from targen.runtime.subprocesses import phase_environment, run_subprocess
+from targen.runtime.subprocesses import phase_environment, python_command, run_subprocess
 
 log = logging.getLogger(__name__)
-MODULES: dict[Phase, str] = {
-    "generate": "targen.generate",
-    "merge": "targen.merge",
-    "train": "train.run",
-    "evaluate": "eval.run",
-    "analyze": "eval.analyze",
-    "report": "eval.report",
-}
+ORDER: tuple[Phase, ...] = ("generate", "merge", "train", "evaluate", "analyze", "report")
 PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that print a plan for plan=true
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
@@ -55,8 +48,7 @@ def run(cfg: Any, overrides: list[str]) -> int:
 def _check_phases(settings: Settings, overrides: list[str], stop: StopRequest) -> int:
     """Lets training and evaluation check their settings before the first phase; the exit code of the first check that fails."""
     for name in _checked_phases(settings):
-        command = [sys.executable, "-m", MODULES[name], *overrides]
-        if code := run_subprocess(command, phase_environment() | {CHECK: "1"}, stop):
+        if code := run_subprocess(python_command(name, *overrides), phase_environment() | {CHECK: "1"}, stop):
             return code
     return 0
 
@@ -76,13 +68,11 @@ def _checked_phases(settings: Settings) -> list[Phase]:
 
 def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: StopRequest) -> int:
     """Runs the phases and records the seconds of each in run.json; the exit code of the first that fails."""
-    for name in (phase for phase in MODULES if phase in settings.phases):
+    for name in (phase for phase in ORDER if phase in settings.phases):
         started = time.monotonic()
         log.info("%s: starts", name)
         try:
-            code = run_subprocess(
-                [sys.executable, "-m", *_command(settings, name), *overrides], phase_environment(), stop
-            )
+            code = run_subprocess(python_command(*_verb(settings, name), *overrides), phase_environment(), stop)
         except KeyboardInterrupt:
             return INTERRUPTED  # the phase has printed a message
         record["seconds"][name] = round(time.monotonic() - started, 1)
@@ -113,21 +103,18 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
             ",".join(settings.phases),
             ", ".join(PLANNED),
         )
-    codes = {
-        name: subprocess.call([sys.executable, "-m", MODULES[name], *overrides], env=phase_environment())
-        for name in names
-    }
+    codes = {name: subprocess.call(python_command(name, *overrides), env=phase_environment()) for name in names}
     for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
         log.warning("plan: no plan for the %s phase; see the error above", name)  # its model may be on another machine
         codes[name] = 0
     return max(codes.values(), default=0)
 
 
-def _command(settings: Settings, name: Phase) -> list[str]:
-    """The module of a phase with its first arguments; training goes through accelerate if train.launch is set."""
+def _verb(settings: Settings, name: Phase) -> list[str]:
+    """What runs a phase, with its first arguments; training goes through accelerate if train.launch is set."""
     if name == "train" and settings.train.launch is not None:
-        return ["train.launch", settings.train.launch]
-    return [MODULES[name]]
+        return ["launch", settings.train.launch]
+    return [name]
 
 
 def check_local_rows(settings: Settings) -> None:
@@ -149,6 +136,7 @@ def _record(settings: Settings, overrides: list[str]) -> Json:
     return {
         "name": settings.name,
         "overrides": overrides,
+        "version": __version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
@@ -181,11 +169,13 @@ def _git_commit() -> str | None:
     """The commit of the checkout, with `+` if files have changed since; None outside a checkout."""
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(Path(PROJECT)), *arguments]
+        command = ["git", "-C", str(CHECKOUT), *arguments]
         try:
             return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return None
 
+    if CHECKOUT is None:
+        return None
     commit = git("rev-parse", "HEAD")
     return commit and commit + ("+" if git("status", "--porcelain") else "")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from targen.config.groups.training import Model
 from targen.runtime.jsonl import write_text
-from targen.runtime.paths import PROJECT
+from targen.runtime.subprocesses import python_path
 
 Numbers = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], Numbers]
@@ -100,8 +100,7 @@ def embed_in_subprocess(model: Model, texts: Sequence[str]) -> Numbers:
         write_text(asked, json.dumps(list(texts)))
         assert model.path is not None
         command = [sys.executable, "-m", "targen.quality.embed", model.path, str(asked), str(answered)]
-        python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": python_path}
+        environment = os.environ | python_path() | {"CUDA_VISIBLE_DEVICES": ""}
         process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if process.returncode:
             raise NoEncoder((process.stderr.strip().splitlines() or ["it was killed"])[-1][:300])

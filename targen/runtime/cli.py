@@ -26,9 +26,9 @@ CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
 OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
-HELP = """{command}: {summary}
+HELP = """{program}: {summary}
 
-  python -m {command} [+experiment=NAME] [key=value ...]
+  {program} [+experiment=NAME] [key=value ...]
 
   +experiment=   {experiments} (default: quickstart)
   task=          a list of {tasks}
@@ -253,12 +253,19 @@ def _settings_file(topic: str) -> str:
     return topics[topic].read_text(encoding="utf-8")
 
 
+def program(otherwise: str, verb: str | None = None) -> str:
+    """How this command, or another verb, is typed: `targen train`, or `otherwise` where this process is not started so."""
+    if not sys.argv[0].startswith("targen "):
+        return otherwise
+    return sys.argv[0] if verb is None else f"targen {verb}"
+
+
 def _help(command: str, summary: str) -> str:
     names = {
         f"{group}s": ", ".join(_options(group))
         for group in ("experiment", "task", "method", "generator", "model", "cluster")
     }
-    return HELP.format(command=command, summary=summary, **names)
+    return HELP.format(program=program(f"python -m {command}"), summary=summary, **names)
 
 
 def _log_to_stderr() -> None:

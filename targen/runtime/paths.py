@@ -1,10 +1,20 @@
-"""The paths of all files of a run."""
+"""The paths of all files of a run, and of what comes with the program."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
-CONF = PROJECT / "conf"
+PROJECT = Path(__file__).resolve().parents[2]  # the folder of our packages: that of a checkout, or site-packages
+
+
+def shipped(name: str) -> Path:
+    """A file or folder that comes with the program beside its packages: there in a checkout, inside `targen` in a wheel."""
+    in_wheel = PROJECT / "targen" / name
+    return in_wheel if in_wheel.exists() else PROJECT / name
+
+
+CONF = shipped("conf")
+PAPER = shipped("results/paper.yaml")
+CHECKOUT = PROJECT if CONF.parent == PROJECT else None  # None: installed from a wheel
 
 
 @dataclass(frozen=True)

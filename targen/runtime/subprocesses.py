@@ -2,9 +2,10 @@
 
 import os
 import subprocess
+import sys
 
 from targen.runtime.cli import CHILD, REQUEUE
-from targen.runtime.paths import PROJECT
+from targen.runtime.paths import CHECKOUT
 from targen.runtime.signals import StopRequest
 
 # By default glibc returns large tensors to the system and allocates them anew at each step: a third of the time on a CPU.
@@ -29,5 +30,16 @@ def run_subprocess(command: list[str], environment: dict[str, str], stop: StopRe
 
 def phase_environment() -> dict[str, str]:
     """The environment variables of a phase that is started as a subprocess."""
-    python_path = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    return MALLOC | os.environ | {CHILD: "1", "PYTHONPATH": os.pathsep.join([str(PROJECT), *python_path])}
+    return MALLOC | os.environ | python_path() | {CHILD: "1"}
+
+
+def python_command(verb: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    """The command `targen VERB ...` for a process that is started with `python_path()`."""
+    return [python, "-m", "targen", verb, *arguments]
+
+
+def python_path() -> dict[str, str]:
+    """Variables by which Python finds this program, and no file of the current folder in its place: train.py, eval.py, ..."""
+    given = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    ours = [] if CHECKOUT is None else [str(CHECKOUT)]  # an installed program is found without
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join([*ours, *given])}

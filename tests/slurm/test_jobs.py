@@ -14,6 +14,7 @@ from slurm.jobs import GridWork, JobPaths, QueuedIds, jobs, whole_grid
 from slurm.status import array_tasks, status, work_to_submit
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
+from targen.__main__ import VERBS
 from targen.config.groups.cluster import JOBS, seconds_of
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, PROJECT, command, settings
@@ -231,26 +232,26 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
 
 
 def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
-    for phases, modules in (
-        ("[report]", ["eval.scores", "eval.report"]),
-        ("[analyze,report]", ["eval.scores", "eval.analyze", "eval.report"]),
+    for phases, verbs in (
+        ("[report]", ["scores", "report"]),
+        ("[analyze,report]", ["scores", "analyze", "report"]),
     ):
         typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
         made = commands(grid_json(settings(*typed), typed), "report", "report")
-        assert [command[2] for command in made] == modules
+        assert [command[3] for command in made] == verbs
 
 
-def test_every_command_of_a_worker_is_a_module_that_exists(tmp_path: Path) -> None:
+def test_every_command_of_a_worker_is_a_verb_that_exists(tmp_path: Path) -> None:
     overrides = tiny_overrides(tmp_path, "phases=[generate,train,evaluate,analyze,report]")
     grid = grid_json(settings(*overrides), overrides)
-    modules = {
-        command[2]
+    verbs = {
+        command[3]
         for launch in (None, "ddp")
         for job_name in JOBS
         for command in commands(grid | {"launch": launch}, job_name, "0")
     }
-    assert len(modules) == 8
-    assert all(find_spec(module) is not None for module in modules)
+    assert len(verbs) == 8
+    assert all(find_spec(VERBS[verb][0]) is not None for verb in verbs)
 
 
 def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_passed_on(tmp_path: Path, fake) -> None:

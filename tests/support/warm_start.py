@@ -29,7 +29,7 @@ LIBRARIES = (
     "accelerate, aiohttp, datasets, hydra.core.plugins, jinja2, matplotlib.pyplot, pandas, peft, pydantic, scipy.stats,"
     " sklearn.feature_extraction.text, sklearn.linear_model, sklearn.metrics, spacy, torch, transformers.trainer"
 )
-COMMANDS = "targen.generate, targen.merge, targen.run, train.run, eval.run, eval.analyze, eval.report"
+COMMANDS = ("targen.generate", "targen.merge", "targen.run", "train.run", "eval.run", "eval.analyze", "eval.report")
 ENVIRONMENT = dict(os.environ)  # as the session found it, before any test changes it
 
 
@@ -102,7 +102,8 @@ def _become(command: dict[str, Any]) -> None:
 
 def _run(module: str) -> int:
     """The exit code of the module, as an interpreter would give it."""
-    sys.modules.pop(module, None)
+    for name in {module, *COMMANDS}:  # `targen VERB` runs another one than its own
+        sys.modules.pop(name, None)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
@@ -116,7 +117,7 @@ def _run(module: str) -> int:
 
 
 if __name__ == "__main__":
-    for name in f"{LIBRARIES}, {COMMANDS}".split(","):
+    for name in (*LIBRARIES.split(", "), *COMMANDS):
         __import__(name.strip())
     with parsed_once():
         compose(["+experiment=quickstart"])

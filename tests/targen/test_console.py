@@ -1,0 +1,108 @@
+"""The console command: each verb is its module, and what lies in the current folder stays out of it."""
+
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from targen import __version__
+from targen.__main__ import VERBS
+from targen.config.settings import Phase
+from targen.pipeline.phases import ORDER
+from targen.runtime.subprocesses import python_command, python_path
+from tests.support.commands import PROJECT, command
+from tests.support.small_data import python
+
+TYPED = [
+    "run",
+    "generate",
+    "merge",
+    "train",
+    "evaluate",
+    "analyze",
+    "report",
+    "plan",
+    "status",
+    "submit",
+    "publish",
+    "new-task",
+]
+LANDS_LATER = {"new-task"}
+
+
+def console(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    done = command("targen.__main__", *arguments, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_every_verb_is_a_module_that_exists() -> None:
+    assert set(TYPED) <= set(VERBS) and set(ORDER) == set(Phase.__args__) <= set(VERBS)
+    for verb, (module, words) in VERBS.items():
+        assert words and (verb in LANDS_LATER or find_spec(module) is not None), verb
+
+
+def test_the_help_names_every_verb_and_imports_nothing_heavy() -> None:
+    code, told, _ = console("--help")
+    assert code == 0 and all(f"\n  {verb:10}" in told for verb in VERBS)
+    assert console() == console("-h") == (0, told, "")
+    loaded = python("-c", "import sys, targen.__main__; print(sorted(sys.modules))", cwd=Path.cwd()).stdout
+    assert not {"numpy", "torch", "hydra", "omegaconf", "pydantic", "yaml"} & set(loaded.split("'"))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert console("--version") == (0, f"targen {__version__}\n", "")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+
+
+@pytest.mark.parametrize(("verb", "close"), [("rnu", "Did you mean 'run'?"), ("tarin", "Did you mean 'train'?")])
+def test_a_verb_that_does_not_exist_is_one_line_with_the_nearest(verb: str, close: str) -> None:
+    assert console(verb, "task=cb") == (2, "", f"error: targen: got {verb!r}, expected a verb. {close}\n")
+
+
+@pytest.mark.parametrize("verb", ["run", "analyze", "launch", "status", "publish", "fetch"])
+def test_the_help_of_a_verb_says_how_it_is_typed(verb: str) -> None:
+    code, told, _ = console(verb, "--help")
+    assert code == 0 and f"targen {verb}" in told.splitlines()[0]
+    module = "slurm/status.sh" if verb == "status" else f"python -m {VERBS[verb][0]}"
+    assert command(VERBS[verb][0], "--help").stdout.split() == told.replace(f"targen {verb}", module).split()
+
+
+def test_arguments_and_exit_codes_are_those_of_the_module(tmp_path: Path) -> None:
+    run = f"run.dir={tmp_path / 'run'}"
+    for verb, arguments in (("train", ("task=cbb", run)), ("report", ("task=cb", run)), ("status", (str(tmp_path),))):
+        ours = console(verb, *arguments)
+        theirs = command(VERBS[verb][0], *arguments)
+        assert ours == (theirs.returncode, theirs.stdout, theirs.stderr.replace("slurm/submit.sh", "targen submit"))
+        assert ours[0] == 2
+
+
+def test_plan_is_a_run_with_plan_true(tmp_path: Path) -> None:
+    words = ["+experiment=quickstart", "task=cb", "phases=[generate]", f"run.dir={tmp_path / 'run'}"]
+    code, told, _ = console("plan", *words)
+    assert (code, told) == (0, command("targen.run", *words, "plan=true").stdout) and "calls" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_the_current_folder_do_not_take_the_place_of_ours(tmp_path: Path) -> None:
+    for name in ("train", "eval", "slurm"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user was run')\n")
+    for path in ("", str(tmp_path), "."):  # the last two: people set it so
+        for given in ([*python_command("train", "task=cbb")][1:], [str(PROJECT / "targen"), "train", "task=cbb"]):
+            done = python(*given, cwd=tmp_path, **{**python_path(), "PYTHONPATH": f"{PROJECT}:{path}"})
+            assert (done.returncode, "Did you mean 'cb'?" in done.stderr) == (2, True), done.stderr
+
+
+def test_our_packages_come_before_others_of_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from targen.__main__ import _ours_first
+
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "__init__.py").touch()
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plain, ours = str(tmp_path / "plain"), str(PROJECT)
+    assert _ours_first(["", plain, ours]) == [plain, ours, ""]
+    assert _ours_first([str(tmp_path), plain]) == [plain, ours, str(tmp_path)]  # installed as editable
+    assert _ours_first([plain, ours, sys.prefix]) == [plain, ours, sys.prefix]
