@@ -155,11 +155,20 @@ def _text(request: Request) -> str:
 
 def _lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
-    tasks = [task, *(path.stem for path in visible(SHIPPED, "*.jsonl"))]
-    phrases = list(dict.fromkeys(phrase for name in tasks for phrase in _recorded_contexts(name)))
-    named = (f"{phrase} {turn}" if turn else phrase for turn in itertools.count() for phrase in phrases)
+    named = _phrases([task, *(path.stem for path in visible(SHIPPED, "*.jsonl"))])
     while True:
         yield {ANY_LIST: list(itertools.islice(named, CONTEXTS_PER_CALL))}
+
+
+def _phrases(tasks: list[str]) -> Iterator[str]:
+    """The recorded contexts of these tasks, then the same with numbers, without end. A recording is read when it is needed."""
+    phrases: dict[str, None] = {}
+    for phrase in (phrase for name in tasks for phrase in _recorded_contexts(name)):
+        if phrase not in phrases:
+            phrases[phrase] = None
+            yield phrase
+    for turn in itertools.count(1):
+        yield from (f"{phrase} {turn}" for phrase in phrases)
 
 
 def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:

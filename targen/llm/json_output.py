@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NoReturn
+
+import orjson
 
 from targen.runtime.jsonl import Json
 
@@ -25,6 +28,10 @@ def without_thoughts(text: str) -> str:
 
 def objects_in(text: str) -> Iterator[Json]:
     """The outermost JSON objects of a text, in order. In garbage the search ends when the effort reaches its bound."""
+    with suppress(ValueError):
+        if isinstance(whole := orjson.loads(text), dict):  # the usual case
+            yield whole
+            return
     decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
     effort, position = max(4 * len(text), 100_000), 0
     for _ in range(MOST_STARTS):

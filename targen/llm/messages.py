@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from targen.config.groups.generation import Sampling, Step
+from targen.llm.fast_json import decoded, encoded
 from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
@@ -176,13 +177,13 @@ def read_object(answer: Answer, schema: Json) -> Json:
         raise RowError(f"{why}: {answer.text}" if answer.finish_reason == ANY_REASON else why)
     if not answer.text.strip():
         raise RowError("answer is empty")
-    return _fitting(answer.text, answer.finish_reason == "stop", json.dumps(schema))
+    return _fitting(answer.text, answer.finish_reason == "stop", encoded(schema))
 
 
 @lru_cache(maxsize=64)
-def _fitting(text: str, finished: bool, schema_text: str) -> Json:
+def _fitting(text: str, finished: bool, schema_text: bytes) -> Json:
     """Cached for the slots that share a call."""
-    schema, problem = json.loads(schema_text), None
+    schema, problem = decoded(schema_text), None
     for candidate in _candidates(without_thoughts(text), finished):
         value = conformed(candidate, schema)
         wrong = _problem(value, schema_text)
@@ -205,7 +206,7 @@ def _candidates(text: str, finished: bool) -> Iterator[Json]:
 def is_object(text: str, schema: Json) -> bool:
     """Whether the whole text is an object with the required fields, as it is if the server enforces the schema."""
     try:
-        value = json.loads(text, strict=False)
+        value = decoded(text, strict=False)
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and all(name in value for name in schema["required"])
@@ -213,10 +214,10 @@ def is_object(text: str, schema: Json) -> bool:
 
 def schema_problem(value: Any, schema: Json) -> str | None:
     """The first place and rule at which a value breaks a JSON schema; None if it fits."""
-    return _problem(value, json.dumps(schema))
+    return _problem(value, encoded(schema))
 
 
-def _problem(value: Any, schema_text: str) -> str | None:
+def _problem(value: Any, schema_text: bytes) -> str | None:
     from fastjsonschema import JsonSchemaValueException
 
     try:
@@ -227,11 +228,11 @@ def _problem(value: Any, schema_text: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Callable[[Any], Any]:
+def _validator(schema: bytes) -> Callable[[Any], Any]:
     """Validators are expensive to make and few: one per schema of a run."""
     import fastjsonschema
 
-    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(schema))
+    check: Callable[[Any], Any] = fastjsonschema.compile(decoded(schema))
     return check
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from targen.llm.fast_json import decoded, encoded
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, dumps, parse_line, read_line
+from targen.runtime.jsonl import Json, read_line
 from targen.synthesis.recipe import Candidate, Reject
 from targen.synthesis.slots import Slot
 from targen.tasks.task import Row, Task
@@ -107,7 +108,7 @@ class CandidateStore:
         return place | self._get(refused.place)
 
     def _put(self, record: Json) -> int:
-        line, place = (dumps(record) + "\n").encode("ascii"), self._size
+        line, place = encoded(record) + b"\n", self._size
         try:
             self._size += os.write(self._file.fileno(), line)
         except OSError as err:
@@ -117,7 +118,8 @@ class CandidateStore:
         return place
 
     def _get(self, place: int) -> Json:
-        return parse_line(read_line(self._file.fileno(), place).decode("ascii"), "drafts")
+        record: Json = decoded(read_line(self._file.fileno(), place))
+        return record
 
     def close(self) -> None:
         """Closes the file, which has no name and so is gone."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from targen.config.groups.generation import Sampling, Step
 from targen.config.groups.method import Method
 from targen.llm.messages import Request, call_seed, make_request
 from targen.runtime.jsonl import Json
 from targen.synthesis.demonstrations import TrainRows
-from targen.synthesis.prompts import Prompt, seed_variant_keys
+from targen.synthesis.prompts import Prompt, SeedPurpose, instance_seed_prompt, seed_variant_keys
 from targen.synthesis.slots import (
     Deal,
     SeedGroup,
@@ -76,7 +76,7 @@ class Reject:
     rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
     """Everything that decides what is asked for one task."""
 
@@ -155,6 +155,10 @@ class Recipe:
         """The slot's variant: what is crossed with its label, and what was drawn for it."""
         return {**self.task.label_cells[slot.cell].fields, **drawn_variants(self.seed, self.task, slot)}
 
+    def purpose_of(self, slot: Slot) -> SeedPurpose:
+        """What the instance seed of a slot is for."""
+        return SeedPurpose(self.task.label_cells[slot.cell].label, self.variant_of(slot))
+
     def is_in(self, shard: Shard, slot: Slot) -> bool:
         """Whether a slot is this shard's to make."""
         group = self.group_of(slot)
@@ -167,6 +171,19 @@ class Recipe:
         number = call_seed(self.seed, self.task.name, step, place)
         sampling = sampling or self.sampling[step]
         return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
+
+
+@lru_cache(maxsize=1024)
+def shared_seed_request(recipe: Recipe, group: SeedGroup, call: int, context: str) -> tuple[int, Request]:
+    """The number of slots that a call of step 2 serves, and its request; cached for these slots, each of which waits for it."""
+    served = recipe.deal(group).slots(call)
+    return len(served), seed_request(recipe, f"g{group.number}-{call:05d}", context, served)
+
+
+def seed_request(recipe: Recipe, place: str, context: str, served: list[Slot]) -> Request:
+    """The request for the instance seeds of these slots."""
+    prompt = instance_seed_prompt(recipe.method, recipe.task, context, [recipe.purpose_of(slot) for slot in served])
+    return recipe.request("instance_seed", place, prompt)
 
 
 class StepError(Exception):

@@ -14,7 +14,6 @@ from targen.synthesis.prompts import (
 )
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.slots import Slot
-from targen.synthesis.steps import purpose_of
 from targen.tasks.task import LabelCell
 
 
@@ -30,7 +29,7 @@ def shortest_requests(recipe: Recipe) -> list[Request]:
 
 def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prompt]]:
     method, task = recipe.method, recipe.task
-    purpose = purpose_of(recipe, Slot(0, cell.number))
+    purpose = recipe.purpose_of(Slot(0, cell.number))
     for pool in list_specs(recipe):
         yield "contexts", pool.prompt(1, [])
     if method.instance_seed is None:

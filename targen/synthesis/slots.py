@@ -98,11 +98,9 @@ class Deal:
         """Indices that are dealt before a context is used again."""
         return max(1, self.contexts // len(self.group.cells))
 
-    def _order(self, round_: int) -> list[int]:
+    def _order(self, round_: int) -> tuple[int, ...]:
         """The cells in the order in which they take the first instance seeds of the calls of a round."""
-        order = list(self.group.cells)
-        rng(self.seed, self.task, "deal", self.group.number, round_).shuffle(order)
-        return order
+        return _cells_in_order(self.seed, self.task, self.group, round_)
 
     def place(self, slot: Slot) -> tuple[int, int]:
         """(call, position in its answer) of the instance seed of a slot's first attempt."""
@@ -141,11 +139,10 @@ def context_of_call(seed: int, task: str, contexts: Sequence[str], call: int) ->
 
 def drawn_variants(seed: int, task: Task, slot: Slot) -> dict[str, str]:
     """The values of the variants that are drawn for a slot: within a label cell in exact proportion to their weights."""
-    values = {}
-    for name, weights in task.drawn_variants(task.label_cells[slot.cell].label).items():
-        deck = [value for value, weight in weights.items() for _ in range(weight)]
-        values[name] = draw_evenly(seed, task.name, f"variant {name} {slot.cell}", deck, slot.index)[0]
-    return values
+    return {
+        name: draw_evenly(seed, task.name, f"variant {name} {slot.cell}", deck, slot.index)[0]
+        for name, deck in task.drawn_variants(task.label_cells[slot.cell].label).items()
+    }
 
 
 def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: int, count: int = 1) -> list[Item]:
@@ -181,9 +178,16 @@ def draw_items(
 
 def number_in_group(seed: int, task: str, group: SeedGroup, slot: Slot) -> int:
     """The number of a slot among all of its group: cells in shuffled order within an index."""
-    order = list(group.cells)
-    rng(seed, task, "deal", group.number, slot.index).shuffle(order)
+    order = _cells_in_order(seed, task, group, slot.index)
     return slot.index * len(order) + order.index(slot.cell)
+
+
+@lru_cache(maxsize=256)
+def _cells_in_order(seed: int, task: str, group: SeedGroup, number: int) -> tuple[int, ...]:
+    """The label cells of a group in the shuffled order of that number."""
+    order = list(group.cells)
+    rng(seed, task, "deal", group.number, number).shuffle(order)
+    return tuple(order)
 
 
 def interleaved(seed: int, task: str, groups: Sequence[Sequence[Slot]]) -> list[Slot]:

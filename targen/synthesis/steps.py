@@ -16,17 +16,25 @@ from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.prompts import (
     SEED_NUMBER,
-    SeedPurpose,
     attributes_text,
     demonstrations_text,
     generation_prompt,
-    instance_seed_prompt,
     lists_purposes,
     self_correction_prompt,
     whole_prompt,
     without_required_number,
 )
-from targen.synthesis.recipe import ATTRIBUTE, Candidate, InstanceSeed, ItemLists, Recipe, Reject, StepError
+from targen.synthesis.recipe import (
+    ATTRIBUTE,
+    Candidate,
+    InstanceSeed,
+    ItemLists,
+    Recipe,
+    Reject,
+    StepError,
+    seed_request,
+    shared_seed_request,
+)
 from targen.synthesis.slots import Slot, context_of_call, draw_items, number_in_group
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
@@ -81,21 +89,18 @@ def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt
         return _seed_of_file(recipe, slot, attempt)
     if attempt == 0:
         group = recipe.group_of(slot)
-        deal = recipe.deal(group)
-        call, position = deal.place(slot)
-        place, served = f"g{group.number}-{call:05d}", deal.slots(call)
+        call, position = recipe.deal(group).place(slot)
         context = context_of_call(recipe.seed, task.name, contexts, call)
+        count, request = shared_seed_request(recipe, group, call, context)
     else:
-        place, served, position = f"{slot}-a{attempt}", [slot], 0
+        count, position = 1, 0
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
-    purposes = [purpose_of(recipe, served_slot) for served_slot in served]
-    prompt = instance_seed_prompt(recipe.method, task, context, purposes)
-    request = recipe.request("instance_seed", place, prompt)
+        request = seed_request(recipe, f"{slot}-a{attempt}", context, [slot])
     answer: Answer = yield request
     calls = (answer.id,)
     try:
         seeds = read_object(answer, without_required_number(request.schema))["instance_seeds"]
-        seed = _seed_at(task, seeds, position, len(served))
+        seed = _seed_at(task, seeds, position, count)
         task.check_instance_seed(seed)
     except RowError as err:
         raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
@@ -115,11 +120,6 @@ def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Jso
     if position >= len(seeds):
         raise RowError(f"answer holds {len(seeds)} instance seeds, expected {expected}")
     return seeds[position]
-
-
-def purpose_of(recipe: Recipe, slot: Slot) -> SeedPurpose:
-    """What the instance seed of a slot is for."""
-    return SeedPurpose(recipe.task.label_cells[slot.cell].label, recipe.variant_of(slot))
 
 
 def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
@@ -166,7 +166,7 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
     task = recipe.task
     assert task.whole is not None
     texts, shown = _shown(recipe, pools, slot, attempt)
-    prompt = whole_prompt(recipe.method, task, purpose_of(recipe, slot), texts)
+    prompt = whole_prompt(recipe.method, task, recipe.purpose_of(slot), texts)
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     try:

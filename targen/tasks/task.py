@@ -163,24 +163,25 @@ class Task:
         """Variants that the model chooses in step 3, each with what it is to name."""
         return {name: variant for name, variant in self.variants.items() if isinstance(variant, str)}
 
-    def drawn_variants(self, label: str | None) -> dict[str, dict[str, int]]:
-        """Variants that are drawn for each slot, each with the weights of its values for this label."""
-        if label not in self._drawn:
-            self._drawn[label] = self._weights_of(label)
-        return self._drawn[label]
+    def drawn_variants(self, label: str | None) -> dict[str, list[str]]:
+        """Variants that are drawn for each slot, each as a deck: a value of weight 3 for this label is there three times."""
+        if label not in self._decks:
+            self._decks[label] = self._decks_of(label)
+        return self._decks[label]
 
     @cached_property
-    def _drawn(self) -> dict[str | None, dict[str, dict[str, int]]]:
+    def _decks(self) -> dict[str | None, dict[str, list[str]]]:
         return {}
 
-    def _weights_of(self, label: str | None) -> dict[str, dict[str, int]]:
-        drawn: dict[str, dict[str, int]] = {}
+    def _decks_of(self, label: str | None) -> dict[str, list[str]]:
+        decks: dict[str, list[str]] = {}
         for name, variant in self.variants.items():
             if isinstance(variant, dict):
                 of_label = variant.get(label) if label is not None else None
                 weights = of_label if isinstance(of_label, dict) else variant
-                drawn[name] = {value: weight for value, weight in weights.items() if isinstance(weight, int)}
-        return drawn
+                pairs = [(value, weight) for value, weight in weights.items() if isinstance(weight, int)]
+                decks[name] = [value for value, weight in pairs for _ in range(weight)]
+        return decks
 
     @cached_property
     def label_cells(self) -> list[LabelCell]:

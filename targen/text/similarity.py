@@ -56,7 +56,7 @@ def signature(text: str) -> bytes:
     if len(plain) < 3:
         return b""
     sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
-    sketch.update([plain[start : start + 3] for start in range(len(plain) - 2)])
+    sketch.update(list(map("".join, zip(plain, plain[1:], plain[2:], strict=False))))
     return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint16).tobytes()
 
 

@@ -1,7 +1,6 @@
 """Any OpenAI-compatible server: many calls at once, bounded retries, and one clear error if the run cannot continue."""
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.rate_limit import RateLimit
 from targen.llm.backends.openai.refusals import judged
 from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, outcome_of, words_of
+from targen.llm.fast_json import encoded
 from targen.llm.messages import Answer, Failure, Request
 from targen.llm.refused_fields import FieldRefused, refused_fields
 from targen.llm.server_errors import said
@@ -243,7 +243,7 @@ class OpenAIServer:
             if self._ending.is_set():
                 raise RetryableError(ENDING)
             raise_if_lost()
-            reply = await exchange(self._session, server, json.dumps(body), self._key, self._limits)
+            reply = await exchange(self._session, server, encoded(body), self._key, self._limits)
             otherwise = partial(outcome_of, id, reply, server.settings, self._key, server.reached)
             if fields := refused_fields(reply.status, reply.text):
                 raise FieldRefused(words_of(reply, self._key), fields, otherwise)

@@ -13,7 +13,7 @@ PROXY_AUTHENTICATION = 407
 
 
 async def exchange(
-    session: aiohttp.ClientSession, server: Server, payload: str, key: str | None, limits: Limits
+    session: aiohttp.ClientSession, server: Server, payload: bytes, key: str | None, limits: Limits
 ) -> Reply:
     """The reply to a payload; a streamed one is put together. Raises: RetryableError; FatalError if the proxy refuses."""
     try:

@@ -1,6 +1,5 @@
 """The meaning of a server's reply: an answer, a retry, a refusal of this call, or the end of the run."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
+from targen.llm.fast_json import decoded
 from targen.llm.messages import Answer
 from targen.llm.server_errors import OVERLOADED, ServerError, error_in, said, server_error
 
@@ -138,7 +138,7 @@ def wait(headers: Mapping[str, str]) -> float | None:
 def _parsed(text: str) -> Any:
     """The JSON of a reply; the text itself where it is none."""
     try:
-        return json.loads(text)
+        return decoded(text)
     except (ValueError, RecursionError):
         return text
 
