@@ -73,9 +73,19 @@ def differences(key: str, old: Any, new: Any) -> list[str]:
     """A text for each value at or below the key that differs: `key was 1 and is 2`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
-    return [f"{key} was {_short(old)} and is {_short(new)}"] if old != new else []
+    if old == new:
+        return []
+    start = _first_difference(old, new) if isinstance(old, str) and isinstance(new, str) else 0
+    return [f"{key} was {_short(old, start)} and is {_short(new, start)}"]
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _first_difference(old: str, new: str) -> int:
+    """Where two texts begin to differ, some words before it; 0 if that is near their beginnings."""
+    start = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), 0)
+    return max(0, start - 20) if start > 40 else 0
+
+
+def _short(value: Any, start: int = 0) -> str:
+    text = repr(value[start:] if start else value)
+    text = f"'...{text[1:]}" if start else text
     return text if len(text) <= 60 else text[:57] + "..."

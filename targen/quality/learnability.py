@@ -89,7 +89,8 @@ def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
         for number, label in enumerate(task.labels)
         if counts[number] < MIN_PER_LABEL
     ]
-    return f"{' and '.join(short)}, expected at least {MIN_PER_LABEL} rows per label" if short else None
+    more = f" and {len(short) - 3} labels more" if len(short) > 3 else ""
+    return f"{' and '.join(short[:3])}{more}, expected at least {MIN_PER_LABEL} rows per label" if short else None
 
 
 def _scores(task: Task, answered: Sequence[Answer], seed: int) -> Json:

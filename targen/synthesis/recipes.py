@@ -1,7 +1,7 @@
 """The recipes of a run, from its settings, after all checks that need no call."""
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -33,11 +33,30 @@ def recipes(settings: Settings) -> list[Recipe]:
     for task in settings.tasks.values():
         try:
             task_recipes.append(_recipe(settings, task))
+            _check_rows_of_labels(settings, task_recipes[-1])
         except UserError as err:
             problems.append(str(err))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     return task_recipes
+
+
+def _check_rows_of_labels(settings: Settings, recipe: Recipe) -> None:
+    """Raises: UserError if the size is too small for a row of each label. Published shares and pilots may leave one out."""
+    task, synth = recipe.task, settings.synth
+    if not task.labels or synth.label_share == "original" or synth.pilot is not None:
+        return
+    rows = Counter[str]()
+    for cell, count in zip(task.label_cells, recipe.quotas(synth.size_of(task)), strict=True):
+        rows[cell.label or ""] += count
+    if without := [label.name for label in task.labels if not rows[label.name]]:
+        key = "synth.size" if synth.label_share == "balanced" else "synth.label_share"
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        raise UserError(
+            f"{key}: got {synth.size_of(task)} rows of {task.name}, which leaves none for {', '.join(without[:3])}{more}, expected a "
+            f"row of each of its {len(task.labels)} labels. Set a larger synth.size"
+            f"{'' if key == 'synth.size' else ', or larger shares for these labels'}."
+        )
 
 
 def _recipe(settings: Settings, task: Task) -> Recipe:

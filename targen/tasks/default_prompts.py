@@ -92,10 +92,10 @@ def variants(shape: Shape) -> Json:
 
 def contexts(shape: Shape) -> str:
     """What the contexts of step 1 are."""
-    every_label = "" if shape.alternatives else " Each is wide enough for every label, and hints at none."
+    every_label = "" if shape.alternatives else "; it is wide enough for every label, and hints at none"
     return (
         f"settings in which the following comes up: {shape.noun}. A setting says who is concerned, on what occasion, at what kind of "
-        f"place or with what kind of thing.{every_label}"
+        f"place or with what kind of thing{every_label}"
     )
 
 
@@ -156,10 +156,15 @@ def _write(shape: Shape, rest: Mapping[str, str]) -> str:
 
 def _choices_instruction(shape: Shape, given: Sequence[str], drawn: Sequence[str]) -> str:
     names = " and ".join(spelled(name) for name in given)
+    wrong = escaped(phrase(shape.wrong))
+    wrong = (
+        f"a wrong one, {wrong}"
+        if shape.alternatives == 2
+        else f"{shape.alternatives - 1} wrong ones, each of them {wrong}"
+    )
     head = lines_of([*given, *(name for name in drawn if name not in OF_SEED)])
     return (
-        f"{head}\n\nWrite the right text, {escaped(phrase(shape.right))}, and {shape.alternatives - 1} wrong: "
-        f"{escaped(phrase(shape.wrong))}.\n"
+        f"{head}\n\nWrite the right text, {escaped(phrase(shape.right))}, and {wrong}.\n"
         f"Whoever sees the texts to choose from without the {names} must not be able to tell which is right. So all are of one kind and "
         "tone, about the same scene, plain and believable in themselves, and as detailed as one another; a wrong one is no idle detail, "
         "nothing absurd, no denial of the right one and nothing from elsewhere. None has to repeat words of what is given."

@@ -163,6 +163,12 @@ class Synth:
     def _from_bool(cls, value: object) -> object:
         return {True: "paper", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
+    @field_validator("label_share", mode="before")
+    @classmethod
+    def _names_as_texts(cls, value: object) -> object:
+        """Labels that are numbers: {1: 2, 5: 1}."""
+        return {str(name): share for name, share in value.items()} if isinstance(value, dict) else value
+
     def label_shares(self, task: Task) -> dict[str, float] | None:
         """The share of each label, up to a factor; None: balanced. Raises: UserError for labels that the task does not have."""
         if self.label_share == "balanced" or not task.labels:
@@ -170,10 +176,12 @@ class Synth:
         shares = dict(task.label_counts) if self.label_share == "original" else dict(self.label_share)
         names = [label.name for label in task.labels]
         if set(shares) != set(names):
-            found = f"no tasks.{task.name}.label_counts" if not shares else f"shares of {', '.join(sorted(shares))}"
+            unknown = sorted(set(shares) - set(names))
+            found = f"no label {unknown[0]}" if unknown else f"shares of {', '.join(sorted(shares))}"
+            found = found if shares else f"no tasks.{task.name}.label_counts"
             raise UserError(
                 f"synth.label_share: got {found}, expected one for each label of {task.name}: {', '.join(names)}. "
-                "Set synth.label_share=balanced, or name them all."
+                "Set synth.label_share=balanced, or name them all and no others."
             )
         return {name: float(shares[name]) for name in names}
 

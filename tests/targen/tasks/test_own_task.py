@@ -25,7 +25,7 @@ fields: {text: a support ticket as a customer writes it}
 """
 
 
-SERVER = ("generator=openai", "generator.model=m", "generator.base_url=http://localhost:1/v1")
+SERVER = ("generator=openai", "generator.model=m", "generator.base_url=http://localhost:1/v1", "arms=[synthetic]")
 
 
 def loaded(folder: Path, *overrides: str) -> Settings:
@@ -96,7 +96,7 @@ def test_the_tasks_of_the_project_are_complete_already() -> None:
 
 def test_a_run_keeps_a_task_whose_file_is_gone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SMALLEST, encoding="utf-8")
-    run = [f"task_dir={tmp_path}", "task=mine", f"run.dir={tmp_path / 'run'}", "synth.size=8"]
+    run = [f"task_dir={tmp_path}", "task=mine", f"run.dir={tmp_path / 'run'}", "synth.size=8", "arms=[synthetic]"]
     values = as_values(compose(run))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -109,7 +109,10 @@ def test_tasks_in_a_folder_of_hydras_search_path_are_found(tmp_path: Path) -> No
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text(SMALLEST, encoding="utf-8")
     searched = f"hydra.searchpath=['file://{tmp_path}']"
-    assert list(settings_from(compose([searched, "task=[mine,rte]", "synth.size=8"])).tasks) == ["mine", "rte"]
+    assert list(settings_from(compose([searched, "task=[mine,rte]", "synth.size=8", "arms=[synthetic]"])).tasks) == [
+        "mine",
+        "rte",
+    ]
 
 
 CHOOSING = """\
@@ -150,7 +153,7 @@ def test_ordinal_labels_keep_their_numbers_and_get_their_metrics(tmp_path: Path)
 def test_labels_may_be_many_and_have_any_name(tmp_path: Path) -> None:
     names = ["a, b", "[c]", "naïve", "{x}", "x = y", "50 %", *(f"label {number}" for number in range(44))]
     text = "description: Sort.\nfields: [text]\nlabels:\n" + "".join(f'  "{name}": kind {name}\n' for name in names)
-    task = task_of(tmp_path, text)
+    task = task_of(tmp_path, text, "mine", "synth.size=100")
     assert [label.name for label in task.labels] == names
     assert "{x}" in task.label("{x}").constraint.format()
 
