@@ -8,17 +8,16 @@
 """
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import datasets
 import evaluate
 
+from eval.scoring.answers import answer_of, plain, right_answers
 from eval.scoring.metrics import Prediction, score  # From: -e <the folder of this project>
 from targen.config.group_files import task_from_file
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF, visible
-from targen.tasks.task import Task, same_value
 
 log = logging.getLogger(__name__)
 DESCRIPTION = "The official metrics of eight SuperGLUE tasks, from 0 to 1."
@@ -57,8 +56,8 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Adds answers with the right ones."""
-        answers = [_answer(self.task, position, value) for position, value in enumerate(_plain(predictions))]
-        gold = [_gold(self.task, position, value) for position, value in enumerate(_plain(references))]
+        answers = [_listed(answer_of(self.task, position, value)) for position, value in enumerate(plain(predictions))]
+        gold = [right_answers(self.task, position, value) for position, value in enumerate(plain(references))]
         super().add_batch(predictions=answers, references=gold, **others)
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, float]:
@@ -71,34 +70,6 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
         return score(self.task, examples)
 
 
-def _plain(values: Iterable[Any]) -> list[Any]:
-    """The values of a list, an array or a tensor as Python objects."""
-    return list(values.tolist() if hasattr(values, "tolist") else values)
-
-
-def _answer(task: Task, position: int, value: object) -> list[str]:
-    """A list with the text or the label's name; empty if the answer is unreadable."""
-    if value is None or (task.labels and isinstance(value, str) and value not in {label.name for label in task.labels}):
-        return []
-    return [_name(task, f"predictions[{position}]", value)]
-
-
-def _gold(task: Task, position: int, value: object) -> list[str]:
-    where = f"references[{position}]"
-    if task.labels:
-        return [_name(task, where, value)]
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: got {value!r}, expected a list of the right texts.")
-    return [_name(task, where, text) for text in value]
-
-
-def _name(task: Task, where: str, value: object) -> str:
-    """The label's name for its name or official value; a text if the task has no labels. Raises: ValueError for anything else."""
-    if not task.labels and isinstance(value, str):
-        return value
-    for label in task.labels:
-        if value == label.name or same_value(value, label.value):
-            return label.name
-    known = dict.fromkeys(repr(value) for label in task.labels for value in (label.name, label.value))
-    expected = f"one of {', '.join(known)}. Convert numbers to the names of labels." if known else "a text."
-    raise ValueError(f"{where}: got {value!r}, expected {expected}")
+def _listed(answer: str | None) -> list[str]:
+    """A list with the answer; empty if it is unreadable."""
+    return [] if answer is None else [answer]

@@ -18,7 +18,10 @@ from targen.tasks.task import Task
 COMMENTED = {
     "config.yaml": "",
     **{f"{group}/default.yaml": group for group in ("analysis", "data", "eval", "synth", "train")},
-    **{f"generator/{name}.yaml": "generator" for name in ("batch", "openai", "recorded", "transformers", "vllm")},
+    **{
+        f"generator/{name}.yaml": "generator"
+        for name in ("batch", "openai", "python", "recorded", "transformers", "vllm")
+    },
     "cluster/small.yaml": "cluster",
     "model/minilm.yaml": "model",
 }

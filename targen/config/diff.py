@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from targen.config.validation import check
+from targen.runtime.errors import UserError
 from targen.tasks.task import Task
 
 # The keys that decide the answers of a run. If one changed in an existing run.dir, old and new rows would be mixed.
@@ -57,10 +59,18 @@ def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
         changes += differences(".".join(path), before, _at(new, path))
     both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
     for name in sorted(both):
+        before, now = _complete(old["tasks"][name], new["tasks"][name])
         for key in TASK_KEYS:
-            path = ("tasks", name, key)
-            changes += differences(".".join(path), _at(old, path), _at(new, path))
+            changes += differences(f"tasks.{name}.{key}", _at(before, (key,)), _at(now, (key,)))
     return changes
+
+
+def _complete(*specs: Any) -> list[Any]:
+    """The specifications of a task with all defaults: one that a file leaves out is no change. As they are if one is of another version."""
+    try:
+        return [dataclasses.asdict(check(Task, spec)) for spec in specs]
+    except UserError:
+        return list(specs)
 
 
 def _at(values: Any, path: tuple[str, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Progress display: a bar in a terminal, plain lines in a log."""
+"""Progress display: a bar in a terminal or a notebook, plain lines in a log."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, phase: str, unit: str, total: int | None = None) -> None:
         self._phase, self._unit, self._total = phase, unit, total
-        self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if sys.stderr.isatty() else None
+        self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if _shows_bars() else None
         self._lines = ExitStack()  # prints log lines above the bar
         self._count, self._start = 0, time.monotonic()
         self._said = self._start
@@ -52,3 +52,8 @@ class Progress:
             self._bar.close()
         elif self._total != 0:
             self._say()
+
+
+def _shows_bars() -> bool:
+    """Whether standard error is a terminal, or the output of a notebook's cell."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")

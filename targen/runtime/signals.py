@@ -2,6 +2,8 @@
 
 import signal
 import subprocess
+import threading
+from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,7 +18,7 @@ class Stopped(Exception):
 class StopRequest:
     """Records stop signals while the body runs, and restores the previous handlers afterwards.
 
-    The handler only records the signal and passes it on to the running subprocess. It does not raise: an event loop would
+    In a thread other than the main one, which cannot set handlers, it waits for whoever calls `note`. The handler only records the signal and passes it on to the running subprocess. It does not raise: an event loop would
     take the exception for its own, and training must save a checkpoint first.
     """
 
@@ -24,6 +26,7 @@ class StopRequest:
         self.signals: list[signal.Signals] = []  # in order of arrival
         self.subprocess: subprocess.Popen[bytes] | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._token: Token[tuple[StopRequest, ...]] | None = None
 
     @property
     def requested(self) -> bool:
@@ -37,23 +40,25 @@ class StopRequest:
             self.subprocess.send_signal(number)
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
-        _active.append(self)
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
+        self._token = _active.set((*_active.get(), self))
         return self
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _active.remove(self)
+        assert self._token is not None
+        _active.reset(self._token)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
 
-_active: list[StopRequest] = []
+_active: ContextVar[tuple[StopRequest, ...]] = ContextVar("_active", default=())  # those of this thread
 
 
 def raise_if_stopped() -> None:
     """Call this only at safe points. Raises: Stopped if a signal arrived within the body of a StopRequest."""
-    for request in _active:
+    for request in _active.get():
         if request.requested:
             raise Stopped(request.signals[0].name)

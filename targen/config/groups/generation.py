@@ -47,12 +47,14 @@ class Generator:
     path: PathText | None = None
     """vllm, transformers: local folder of the model, null: from the Hub by `model`. recorded: folder with <task>.jsonl files,
     null: the recording that comes with this project."""
+    function: str | None = None
+    """python: the function that answers, FILE.py:NAME. It gets the body of a chat completion and returns the text."""
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""
     """Address of the server, or of several that serve the same model: [http://a:8000/v1,http://b:8000/v1]."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key, if the server needs one."""
     concurrency: Count = 64
-    """Calls in flight per server at most; fewer while the server is overloaded."""
+    """Calls in flight per server at most; fewer while the server is overloaded. python: calls of the function at once."""
     max_retries: CountOrZero = 8
     """Retries per call; with the default pauses they survive a one-minute outage."""
     retry_pause: Positive = 0.5

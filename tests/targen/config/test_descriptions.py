@@ -51,7 +51,7 @@ def test_every_default_is_explained_in_conf() -> None:
 def test_comments_in_conf_are_the_descriptions() -> None:
     """Where this fails, change the text below the field, and run python -m targen.config.descriptions."""
     files = dict(commented_files())
-    assert len(files) == 13
+    assert len(files) == 14
     for path, text in files.items():
         assert path.read_text(encoding="utf-8") == text, path
 

@@ -75,6 +75,9 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
     if name == "openai":
         server = request.getfixturevalue("serve")(FakeModel())
         return inputs(tmp_path, "generator=openai", f"generator.base_url={server.url}")
+    if name == "python":
+        (tmp_path / "mine.py").write_text("def answer(body):\n    return '{}'\n")
+        return inputs(tmp_path / "run", "generator=python", f"generator.function='{tmp_path / 'mine.py'}:answer'")
     pytest.importorskip(name, reason=f"{name} is not installed")  # the model runs in this process
     model = write_tiny_llama(tmp_path / "model")
     return inputs(tmp_path / "run", f"generator={name}", f"generator.path={model}", "+generator.engine.dtype=float32")

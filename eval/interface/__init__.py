@@ -1,0 +1,1 @@
+"""What a notebook uses, by `import eval`: scores and runs."""

@@ -1,0 +1,1 @@
+"""What a notebook uses, by `import targen`: tasks, generation, rows."""
