@@ -282,6 +282,6 @@ def test_a_function_in_a_file_answers_the_command_line(tmp_path: Path, monkeypat
     rows = generate_rows("rte", answer, size=12, run_dir="run", settings={**FEW, "generator.model": "fake"})
     assert [row.row for row in rows] == lines(tmp_path / "run" / "synthetic" / "rte" / "train.jsonl")
     with pytest.raises(
-        UserError, match="^generator.function: got null, expected FILE.py:NAME"
+        UserError, match=r"^generator.function: got null, expected FILE.py:NAME"
     ):  # after a notebook's run
         phase_of(generate)(compose([*typed, "synth.size=20"]), typed)
