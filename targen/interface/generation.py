@@ -1,29 +1,26 @@
 """Rows of a task, generated as the command line does it: the same files, lock and resume."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from targen.config.run_directory import open_run
 from targen.generate import generate
+from targen.interface.composing import composed, written
 from targen.interface.in_thread import run_in_thread
 from targen.interface.rows import Rows, read_rows
 from targen.interface.tasks import load_task
 from targen.llm.backends.python import Function, FunctionLLM
 from targen.llm.messages import LLM, Answer, Failure, Request
 from targen.llm.registry import Backend
-from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
 from targen.runtime.paths import RunPaths
 from targen.synthesis.recipes import recipes
 from targen.tasks.task import Task
 
-_composing = Lock()  # of two threads, one at a time uses Hydra
 INSTEAD = {  # of a setting, what names it in Python
     "task": "the argument `task`",
     "tasks": "dataclasses.replace on the task",
@@ -55,8 +52,7 @@ def generate_rows(
     """
     task = task if isinstance(task, Task) else load_task(task)
     folder = Path(run_dir) if run_dir is not None else Path("outputs") / task.name
-    with _hydra_of_our_own():
-        cfg = compose([*_overrides(generator, folder, size, settings or {})])
+    cfg = composed([*_overrides(generator, folder, size, settings or {})])
     OmegaConf.update(cfg, "tasks", {task.name: _literal(asdict(task))}, force_add=True)
     checked = open_run(cfg, recipes)
     backend = _backend(generator, checked.generator.concurrency)
@@ -64,50 +60,23 @@ def generate_rows(
     return read_rows(RunPaths(folder), task)
 
 
-@contextmanager
-def _hydra_of_our_own() -> Iterator[None]:
-    """A process has one Hydra: that of a program which was started by it is put aside while the body runs."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    with _composing:
-        theirs = GlobalHydra.instance().hydra
-        GlobalHydra.instance().hydra = None
-        try:
-            yield
-        finally:
-            GlobalHydra.instance().hydra = theirs
-
-
 def _overrides(
     generator: str | Function | LLM, folder: Path, size: int | None, settings: Mapping[str, object]
 ) -> Iterator[str]:
     """The call as overrides of the command line. Raises: UserError for a setting that is an argument."""
-    yield from ("task=[]", "phases=[generate]", f"run.dir={_written(folder)}")
+    yield from ("task=[]", "phases=[generate]", f"run.dir={written(folder)}")
     if "experiment" in settings:
-        yield f"+experiment={_written(settings['experiment'])}"
+        yield f"+experiment={written(settings['experiment'])}"
     yield f"generator={generator if isinstance(generator, str) else 'python'}"
     if not isinstance(generator, str) and "generator.model" not in settings:
-        yield f"generator.model={_written(getattr(generator, '__name__', type(generator).__name__))}"
+        yield f"generator.model={written(getattr(generator, '__name__', type(generator).__name__))}"
     if size is not None:
         yield f"synth.size={size}"
     for key, value in settings.items():
         if key in INSTEAD or key.partition(".")[0] in ("tasks", "run", "shard"):
             raise UserError(f"settings: got {key}, expected another key. Use {INSTEAD[key.partition('.')[0]]} for it.")
         if key != "experiment":
-            yield f"{key}={_written(value)}"
-
-
-def _written(value: object) -> str:
-    """A value as Hydra reads it on the command line."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_written(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_written, value)) + "]"
-    return repr(value) if isinstance(value, (int, float)) else QuotedString(str(value), Quote.single).with_quotes()
+            yield f"{key}={written(value)}"
 
 
 def _literal(value: Any) -> Any:

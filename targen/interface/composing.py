@@ -1,0 +1,38 @@
+"""The configuration composed inside somebody else's program."""
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from targen.runtime.cli import compose
+
+_composing = Lock()  # a process has one Hydra
+
+
+def composed(overrides: list[str]) -> Any:
+    """The composed configuration. The Hydra of a program that was started by it is put aside meanwhile.
+
+    Raises: UserError for everything that Hydra refuses.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+
+    with _composing:
+        theirs = GlobalHydra.instance().hydra
+        GlobalHydra.instance().hydra = None
+        try:
+            return compose(overrides)
+        finally:
+            GlobalHydra.instance().hydra = theirs
+
+
+def written(value: object) -> str:
+    """A value as Hydra reads it on the command line."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{written(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(written, value)) + "]"
+    return repr(value) if isinstance(value, (int, float)) else QuotedString(str(value), Quote.single).with_quotes()
