@@ -70,6 +70,8 @@ def _overrides(
     yield f"generator={generator if isinstance(generator, str) else 'python'}"
     if not isinstance(generator, str) and "generator.model" not in settings:
         yield f"generator.model={written(getattr(generator, '__name__', type(generator).__name__))}"
+    if "arms" not in settings:
+        yield "arms=[synthetic]"  # nothing is trained here, and there may be no original rows
     if size is not None:
         yield f"synth.size={size}"
     for key, value in settings.items():
