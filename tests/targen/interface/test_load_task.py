@@ -41,7 +41,7 @@ def test_a_task_of_the_users_own_from_its_file(tmp_path: Path) -> None:
 
 def test_what_is_wrong_in_a_file_is_one_line_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "tickets.yaml").write_text(TICKETS + "colour: red\n")
-    with pytest.raises(UserError, match=r"^.*/tickets.yaml: colour: no such key. Remove it; docs") as told:
+    with pytest.raises(UserError, match=r"^.*/tickets.yaml: colour: no such key\.") as told:
         load_task(tmp_path / "tickets.yaml")
     assert "\n" not in str(told.value)
     with pytest.raises(UserError, match=r"^task: got 'ticket', expected a file of .*Did you mean 'tickets'\?"):
