@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from targen.runtime.jsonl import Json
 
 SIDES = ("a", "b")
+SHARE = "share"  # unit of numbers from 0 to 1, which people are shown in percent
 
 
 @dataclass(frozen=True)

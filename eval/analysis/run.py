@@ -9,10 +9,10 @@ from eval.analysis.figures.figures import draw_analyses
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput
-from eval.analysis.results import AnalysisResult, Missing, combined
+from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, combined
 from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
-from eval.analysis.summary import document, markdown, values
+from eval.analysis.summary import document, markdown, shown, values
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
@@ -159,6 +159,6 @@ def take_sheet(settings: Settings, arguments: AnalyzeArguments, sheet: Path) -> 
         if path.is_file():
             analysis = read_json(path)
             write_text(path, dumps(analysis | {"details": analysis["details"] | {"human": human}}) + "\n")
-        share = f"{human['value']:.3f} [{human['low']:.3f}, {human['high']:.3f}]"
-        lines.append(f"{name}: people agree with {human['agree']} of {human['judged']} labels: {share}")
+        share = shown(Interval(human["value"], human["low"], human["high"]), SHARE)
+        lines.append(f"{name}: people agree with {human['agree']} of {human['judged']} labels: {share} %")
     return "\n".join(lines) + "\n"

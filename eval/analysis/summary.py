@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from eval.analysis.intervals import LEVEL
-from eval.analysis.results import SIDES, AnalysisResult, Interval, Measure
+from eval.analysis.results import SHARE, SIDES, AnalysisResult, Interval, Measure
 from eval.analysis.sets import SetPair, digest, label_name
 from targen.runtime.jsonl import Json
 from targen.text.markdown import markdown_table
@@ -78,7 +78,7 @@ def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
     blocks += _fidelity(result.details.get("fidelity", {}))
     if human is not None:
         share = Interval(human["value"], human["low"], human["high"])
-        blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {shown(share)}.")
+        blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {shown(share, SHARE)} %.")
     if result.missing:
         blocks.append("\n".join(f"- missing: {missing.part}: {escaped(missing.why)}" for missing in result.missing))
     return "\n\n".join(blocks) + "\n"
@@ -88,7 +88,7 @@ def _fidelity(details: Json) -> list[str]:
     """The cues with the largest differences between both sets, and the words that tell them apart."""
     blocks = []
     for side, scores in details.get("baselines", {}).items():
-        named = ", ".join(f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items())
+        named = ", ".join(f"{name.replace('_', ' ')} {score:.1%}" for name, score in scores.items())
         blocks.append(f"Without a model, in {side}: {named}.")
     cues = details.get("cues", {"structures": {}, "words": {}})
     for label, structures in cues["structures"].items():
@@ -113,24 +113,30 @@ def _fidelity(details: Json) -> list[str]:
 
 def cue_text(values: Json, unit: str) -> str:
     """The share of rows with a structure, or mean and standard deviation of a number of words."""
-    return f"{values['mean']:.0%}" if unit == "share" else f"{values['mean']:.1f} ± {values['sd']:.1f}"
+    return f"{values['mean']:.0%}" if unit == SHARE else f"{values['mean']:.1f} ± {values['sd']:.1f}"
 
 
 def _cells(measure: Measure) -> tuple[str, ...]:
-    unit = f" ({measure.unit})" if measure.unit != "share" else ""
-    title = escaped(measure.title) + unit + (" [authors']" if measure.theirs else "")
+    title = f"{escaped(measure.title)} ({unit_text(measure.unit)})" + (" [authors']" if measure.theirs else "")
     sizes = "/".join(str(size) for size in dict.fromkeys(measure.size.values()))
-    return title, shown(measure.a), shown(measure.b), shown(measure.difference, sign=True), sizes
+    a, b = shown(measure.a, measure.unit), shown(measure.b, measure.unit)
+    return title, a, b, shown(measure.difference, measure.unit, sign=True), sizes
 
 
-def shown(interval: Interval | None, sign: bool = False) -> str:
-    """A number and its bounds, to three decimals, or to one if it is 10 or more."""
+def shown(interval: Interval | None, unit: str, sign: bool = False) -> str:
+    """A number and its bounds: shares in percent, other numbers to three decimals, or to one if they are 10 or more."""
     if interval is None:
         return ABSENT
-    value, low, high = interval.value, interval.low, interval.high
-    digits = 3 if max(abs(value), abs(low or 0.0), abs(high or 0.0)) < 10 else 1
+    factor = 100 if unit == SHARE else 1
+    value, *bounds = (factor * number for number in (interval.value, interval.low, interval.high) if number is not None)
+    digits = 1 if unit == SHARE or max(map(abs, (value, *bounds))) >= 10 else 3
     text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return text if low is None or high is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    return text if len(bounds) < 2 else f"{text} [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def unit_text(unit: str) -> str:
+    """The unit as tables show it."""
+    return "%" if unit == SHARE else unit
 
 
 def escaped(text: str) -> str:

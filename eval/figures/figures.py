@@ -36,6 +36,7 @@ CAPTIONS = {
     MIXING: "Scores by the number of original rows in the mix",
 }
 PER_ROW = 4  # panels of curves side by side
+FIRST_SEEN, SIGN = 58, 6  # characters: of the part of a figure that a phone shows; that a sign in a legend takes
 
 
 def draw(folder: Path, table: ComparisonTable | None, curves: Mapping[str, Sequence[Curve]]) -> list[str]:
@@ -67,7 +68,17 @@ def _by_group(
         ax.set_yticks(range(len(lines)), [_label(line) for line in lines])
         ax.set_ylim(len(lines) - 0.4, -0.6)
         ax.set_xlabel(unit)
+    _legend(figure, list(axes))
     return figure
+
+
+def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
+    """One legend for all panels, at the top left: what a phone shows of a figure first."""
+    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    columns = len(shown) if sum(len(label) + SIGN for label in shown) <= FIRST_SEEN else 1
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside upper left", ncols=columns, borderaxespad=0.2, alignment="left"
+    )
 
 
 def _height(line: Line) -> float:
@@ -90,7 +101,6 @@ def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     majorities = [(row, 100 * line.majority) for row, line in enumerate(lines) if line.majority is not None]
     for number, (row, value) in enumerate(majorities):
         ax.plot([value, value], [row - 0.4, row + 0.4], color=GREY, linewidth=1, label=None if number else "majority")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _points(
@@ -121,8 +131,6 @@ def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> N
             (row + shift(number, len(pairs)), comparison.difference, comparison.bounds) for row, comparison in compared
         ]
         _points(ax, points, level, number, short(f"{level} - {reference}"), size=4 if number else 5)
-    if pairs:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _curves(name: str, curves: Sequence[Curve]) -> "Figure":

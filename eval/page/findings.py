@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from eval.analysis.measures.bias import GENDERS
-from eval.analysis.results import SIDES, Interval
-from eval.analysis.summary import cue_text, shown
+from eval.analysis.results import SHARE, SIDES, Interval
+from eval.analysis.summary import cue_text, shown, unit_text
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.runtime.jsonl import Json
 
@@ -83,10 +83,10 @@ def _measure_text(measure: Json) -> MeasureText:
     sizes = dict.fromkeys(str(size) for size in measure["size"].values())
     return MeasureText(
         title=measure["title"],
-        unit="" if measure["unit"] == "share" else measure["unit"],
-        a=shown(a),
-        b=shown(b),
-        difference=shown(difference, sign=True),
+        unit=unit_text(measure["unit"]),
+        a=shown(a, measure["unit"]),
+        b=shown(b, measure["unit"]),
+        difference=shown(difference, measure["unit"], sign=True),
         differs=bounds[0] is not None and bounds[1] is not None and (bounds[0] > 0 or bounds[1] < 0),
         sizes="/".join(sizes),
         note=measure["note"],
@@ -127,7 +127,7 @@ def _disagreements(details: Json, names: Names) -> Iterator[Listing]:
     for key, agreement in details.items():
         if key.startswith("agreement "):
             rows = agreement["disagreements"][:MAX_ROWS]
-            lines = [(row["said"], f"{row['confidence']:.2f}", *_label_and_texts(row)) for row in rows]
+            lines = [(row["said"], f"{row['confidence']:.0%}", *_label_and_texts(row)) for row in rows]
             title = f"Rows on which {key.removeprefix('agreement ')} disagrees with the label"
             yield Listing(title, ("prediction", "probability", "label", "row"), tuple(lines))
 
@@ -212,10 +212,10 @@ def _giveaways(details: Json, names: Names) -> Iterator[Listing]:
 
 def _human(details: Json, names: Names) -> Iterator[Listing]:
     if (human := details.get("human")) is not None:
-        share = shown(Interval(human["value"], human["low"], human["high"]))
+        share = shown(Interval(human["value"], human["low"], human["high"]), SHARE)
         yield Listing(
             "Human check",
-            ("labels agreed with", "judged", "share"),
+            ("labels agreed with", "judged", "percent"),
             ((str(human["agree"]), str(human["judged"]), share),),
         )
 

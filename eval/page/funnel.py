@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eval.page.rows import REPEATS
 from eval.tables.formats import Table
+from eval.tables.sentences import percent
 from targen.quality.learnability import METRIC_NAMES
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json
@@ -98,14 +99,14 @@ def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
             continue
         metric = found["metric"]
         scores = [_with_bounds(found["students"].get(name, {}).get(metric)) for name in ("bag_of_words", "encoder")]
-        majority = f"{found['majority'][metric]:.2f}" if found["majority"] else "--"
+        majority = percent(found["majority"][metric]) if found["majority"] else "--"
         verdict = "above chance" if found["above_chance"] else "hardly above chance"
         measured = f"{METRIC_NAMES[metric]}, {found['questions']} questions: {verdict}"
-        lines.append((task_funnel.task.folder, *scores, f"{found['chance'][metric]:.2f}", majority, measured))
+        lines.append((task_funnel.task.folder, *scores, percent(found["chance"][metric]), majority, measured))
     header = ("task", "bag of words", "encoder", "chance", "majority", "measured")
     title = "Learnability: what small students learn from the rows about their own labels"
     return Table("learnability", title, (), header, tuple(lines), (), frozenset({1, 2, 3, 4})) if lines else None
 
 
 def _with_bounds(score: Json | None) -> str:
-    return "--" if score is None else f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    return "--" if score is None else f"{percent(score['value'])} ({percent(score['low'])} to {percent(score['high'])})"

@@ -22,7 +22,7 @@ class ComparisonAxis:
     level: Callable[[Score], str | None]
     labels: Callable[[Score], Labels]
     order: tuple[str, ...] = ()
-    always_shown: tuple[str, ...] = ()  # levels that have a column even if they were not run
+    all_tasks: bool = False  # whether tasks without scores have a line too
     references: tuple[str, ...] = ()  # the others are compared with the first of these that was run
     min_levels: int = 1  # how many kinds of levels a group needs
     synthesis: Callable[[Score], Labels] | None = None
@@ -76,7 +76,7 @@ AXES = (
         level=_superglue(arm_level),
         labels=model_labels,
         order=tuple(ARMS),
-        always_shown=("original", "synthetic"),
+        all_tasks=True,
         references=("original", "none"),
         synthesis=synthesis_labels,
     ),

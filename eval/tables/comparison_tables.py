@@ -58,8 +58,8 @@ class ComparisonTable:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The columns: levels in the order of the axis."""
-        return self.axis.ordered([*(level for group in self.groups for level in group.levels), *self.axis.always_shown])
+        """The columns: the levels that were run, in the order of the axis."""
+        return self.axis.ordered(level for group in self.groups for level in group.levels)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def _lines(
     axis: ComparisonAxis, group: ComparisonGroup, tasks: Mapping[str, Task], statistics: ScoreStatistics
 ) -> Iterator[Line]:
     comparisons = statistics.comparisons(axis, group)
-    for task in in_order([*(tasks if axis.always_shown else ()), *group.tasks], list(tasks)):
+    for task in in_order([*(tasks if axis.all_tasks else ()), *group.tasks], list(tasks)):
         levels = group.tasks.get(task, {})
         estimates = {level: statistics.estimates(scores) for level, scores in levels.items()}
         for metric in _metrics(task, levels, tasks):

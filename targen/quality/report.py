@@ -82,16 +82,16 @@ def _log(task: Task, found: Json) -> None:
         return
     metric = found["metric"]
     scores = ", ".join(
-        f"{name.replace('_', ' ')} {score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+        f"{name.replace('_', ' ')} {100 * score['value']:.1f} ({100 * score['low']:.1f} to {100 * score['high']:.1f})"
         for name, score in ((name, student[metric]) for name, student in found["students"].items())
     )
-    majority = f", majority {found['majority'][metric]:.2f}" if found["majority"] else ""
+    majority = f", majority {100 * found['majority'][metric]:.1f}" if found["majority"] else ""
     log.info(
-        "learnability: %s: %s of %s (chance %.2f%s)",
+        "learnability: %s: %s in percent of %s (chance %.1f%s)",
         task.name,
         METRIC_NAMES[metric],
         scores,
-        found["chance"][metric],
+        100 * found["chance"][metric],
         majority,
     )
     if found["above_chance"] is False:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from eval.analysis.figures.by_task import difficulty, projection
 from eval.analysis.figures.label_flips import flips
 from eval.analysis.figures.panels import (
+    ALONE,
     DOTS_MARGIN,
     HEAD,
     PER_ROW,
@@ -21,6 +22,7 @@ from eval.analysis.figures.panels import (
     grid_height,
     has_numbers,
     head,
+    is_alone,
     level_of,
     named_sets,
     sign,
@@ -28,7 +30,7 @@ from eval.analysis.figures.panels import (
     title_of,
     told_apart,
 )
-from eval.analysis.results import SIDES
+from eval.analysis.results import SHARE, SIDES
 from eval.analysis.sets import SPLITS
 from eval.figures.style import WIDTH, write_pictures
 from targen.runtime.jsonl import Json
@@ -96,10 +98,12 @@ def _panels(analyses: Sequence[Json], *parts: str) -> list[Panel]:
         for analysis in analyses
     ]
     panels: dict[str, Panel] = {}
+    one_set = len(named_sets(analyses)) == 1
     for measures in measures_of:
         for name, measure in measures.items():
             lines = tuple(measures.get(name) for measures in measures_of)
-            panels.setdefault(name, Panel(name, measure["title"], measure["unit"], lines))
+            axis, factor = ("percent", 100.0) if measure["unit"] == SHARE else (measure["unit"], 1.0)
+            panels.setdefault(name, Panel(name, measure["title"], axis, lines, factor, one_set=one_set))
     return [panel for panel in panels.values() if has_numbers(panel)]
 
 
@@ -118,9 +122,13 @@ def _dot_figure(analyses: Sequence[Json], panels: Sequence[Panel], title: str, c
 
 
 def _head_of_dots(figure: "Figure", analyses: Sequence[Json], panels: Sequence[Panel], title: str) -> None:
-    hollow = any(measure is not None and not told_apart(measure) for panel in panels for measure in panel.measures)
-    more = [sign("hollow: the two cannot be told apart", "o", hollow=True)] if hollow else []
-    head(figure, f"{title}; bars: {level_of(analyses)} intervals", named_sets(analyses), more)
+    names = named_sets(analyses)
+    shown = [measure for panel in panels for measure in panel.measures if measure is not None]
+    compared = [told_apart(measure) for measure in shown if measure["a"] and measure["b"]]
+    more = [sign("filled: the two differ", "o")] * any(compared)
+    more += [sign("hollow: the two cannot be told apart", "o", hollow=True)] * (not all(compared))
+    more += [sign("no value of the other set", ALONE)] * (len(names) > 1 and any(map(is_alone, shown)))
+    head(figure, f"{title}; bars: {level_of(analyses)} intervals", names, more)
 
 
 def _diversity(analyses: Sequence[Json]) -> Picture | None:

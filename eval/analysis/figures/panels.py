@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SET_COLOURS = {"a": COLOURS["original"], "b": COLOURS["synthetic"]}
 SET_MARKERS = {"a": "o", "b": "s"}
+ALONE = "x"  # marker of a value without one of the other set
 HEAD = 0.45  # inches above the panels, for title and legend
 PER_ROW = 3  # panels of dots side by side
 DOTS_LINE, DOTS_MARGIN = 0.21, 0.75  # inches: per line of a panel, around the panel
@@ -37,6 +38,7 @@ class Panel:
     end: float | None = None
     even: float | None = None  # position of a vertical line: equal shares
     counts: bool = False  # may be shown on a logarithmic axis
+    one_set: bool = False  # whether the whole figure shows one set, so that none is told from another
 
 
 def named_sets(analyses: Sequence[Json]) -> dict[str, str]:
@@ -62,10 +64,13 @@ def has_numbers(panel: Panel) -> bool:
     return any(measure is not None and any(measure[side] for side in SIDES) for measure in panel.measures)
 
 
+def is_alone(measure: Json) -> bool:
+    """Whether only one of the sets has a value, so that there is nothing to tell it from."""
+    return (measure["a"] is None) != (measure["b"] is None)
+
+
 def told_apart(measure: Json) -> bool:
-    """Whether the interval of the difference excludes 0; also true if one of the sets has no value."""
-    if measure["a"] is None or measure["b"] is None:
-        return True
+    """Whether the interval of the difference excludes 0."""
     difference = measure["difference"]
     return bool(difference and difference["low"] is not None and not difference["low"] <= 0 <= difference["high"])
 
@@ -86,7 +91,7 @@ def grid_height(panels: int, lines: int, columns: int = PER_ROW) -> float:
 
 
 def dots(ax: "Axes", panel: Panel) -> None:
-    """The values of both sets with their intervals, as hollow dots if the sets cannot be told apart."""
+    """The values of both sets with their intervals: filled dots where the sets can be told apart, crosses where one is alone."""
     for row, measure in enumerate(panel.measures):
         sides = [side for side in SIDES if measure is not None and measure[side] is not None]
         if measure is None or not sides:
@@ -94,7 +99,9 @@ def dots(ax: "Axes", panel: Panel) -> None:
             continue
         for side in sides:
             shift = 0.0 if len(sides) == 1 else -0.17 if side == "a" else 0.17
-            interval(ax, row + shift, measure[side], side, panel.factor, told_apart(measure))
+            marker = ALONE if is_alone(measure) and not panel.one_set else SET_MARKERS[side]
+            filled = panel.one_set or told_apart(measure)
+            interval(ax, row + shift, measure[side], side, panel.factor, filled, marker=marker)
     if panel.even is not None:
         ax.axvline(panel.even, color=GREY, linewidth=0.8)
     _scale(ax, panel)
@@ -102,15 +109,24 @@ def dots(ax: "Axes", panel: Panel) -> None:
     ax.set_xlabel(panel.axis)
 
 
-def interval(ax: "Axes", row: float, estimate: Json, side: str, factor: float, filled: bool, size: float = 4.0) -> None:
-    """A dot with its interval as a bar."""
+def interval(
+    ax: "Axes",
+    row: float,
+    estimate: Json,
+    side: str,
+    factor: float,
+    filled: bool,
+    size: float = 4.0,
+    marker: str | None = None,
+) -> None:
+    """A dot with its interval as a bar; by default with the marker of the set."""
     colour = SET_COLOURS[side]
     if estimate["low"] is not None:
         ax.plot([factor * estimate["low"], factor * estimate["high"]], [row, row], color=colour, linewidth=1.3)
     ax.plot(
         [factor * estimate["value"]],
         [row],
-        SET_MARKERS[side],
+        marker or SET_MARKERS[side],
         color=colour,
         markersize=size,
         markerfacecolor=colour if filled else "white",

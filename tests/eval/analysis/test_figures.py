@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -124,6 +125,48 @@ def test_what_the_figures_say(tmp_path: Path, drawn: dict[str, list[str]]) -> No
     assert {"Chad *", "Peru", " 18", " 0", " 2,468"} <= set(drawn["bias"])
     assert {"hollow: the two cannot be told apart"} <= set(drawn["bias"]) - set(drawn["diversity"])
     assert not any("WSC" in said for said in drawn.values())
+
+
+def faces(folder: Path, found: list[Json], monkeypatch: pytest.MonkeyPatch) -> dict[str, set[tuple[str, bool]]]:
+    """The markers of each figure's dots, each with whether it is filled."""
+    marks: dict[str, set[tuple[str, bool]]] = {}
+    save = Figure.savefig
+
+    def remember(figure: Figure, file: BytesIO, **keys: Any) -> None:
+        save(figure, file, **keys)
+        dots = [
+            line
+            for ax in figure.findobj(Axes)
+            for line in ax.get_lines()
+            if line.get_marker() not in ("None", None, "")
+        ]
+        marks[figure.get_label()] = {(line.get_marker(), line.get_markerfacecolor() != "white") for line in dots}
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    draw_analyses(folder, found)
+    return marks
+
+
+def test_a_dot_means_what_the_legend_says(
+    tmp_path: Path, drawn: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filled: both sets have a value and they differ; hollow: they cannot be told apart; a cross: one set has no value."""
+    found = analysis()
+    found["details"] = {name: found["details"][name] for name in ("points", "countries", "pvi")}
+    dotted = ("semantic", "bias", "contamination")
+    found["measures"] = [measure for measure in found["measures"] if measure["part"] in dotted]
+    of_both = faces(tmp_path, [found | {"details": {}}], monkeypatch)
+    filled, hollow, cross = (
+        "filled: the two differ",
+        "hollow: the two cannot be told apart",
+        "no value of the other set",
+    )
+    assert of_both["bias"] == {("o", False), ("s", False)} and hollow in drawn["bias"] and filled not in drawn["bias"]
+    assert of_both["diversity"] == {("o", True), ("s", True)} and filled in drawn["diversity"]
+    assert of_both["contamination"] == {("o", True), ("s", True), ("x", False)} and cross in drawn["contamination"]
+    of_one = faces(tmp_path, [only_synthetic(found) | {"details": {}}], monkeypatch)
+    assert of_one["diversity"] == of_one["contamination"] == {("s", True)}
+    assert not {filled, hollow, cross} & {*drawn["diversity"], *drawn["contamination"], *drawn["bias"]}
 
 
 def test_a_list_of_countries_that_ends_says_at_least(tmp_path: Path, drawn: dict[str, list[str]]) -> None:

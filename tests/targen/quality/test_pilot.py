@@ -29,7 +29,7 @@ def test_a_pilot_shows_the_hardest_rows_and_the_run_goes_on_from_it(
     assert pilot["rows"] == 42 and set(pilot["learnability"]["students"]) == {"bag_of_words", "encoder"}
     assert "CB, entailment: the rows whose label" in shown and "    premise: " in shown
     assert shown.endswith("This was a pilot of 42 rows. To go on: the same command without synth.pilot.\n")
-    assert "learnability: cb: macro-F1 of bag of words 0." in caplog.text
+    assert "learnability: cb: macro-F1 in percent of bag of words " in caplog.text
 
     whole = run(tmp_path / "a", server.url, "synth.size=60")
     assert whole["rows"] == 60 and whole["learnability"]["questions"] == 60
