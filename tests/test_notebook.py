@@ -40,12 +40,17 @@ def test_its_cells_still_give_what_it_shows(tmp_path: Path, monkeypatch: pytest.
     notebook = copy.deepcopy(committed)
     folder = tmp_path / "work"
     folder.mkdir()
+    mistake = nbformat.v4.new_code_cell("load_task('cpoa')", metadata={"tags": ["raises-exception"]})
+    notebook.cells.append(mistake)
     NotebookClient(
         notebook, timeout=LONGEST, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
     compared = 0
-    for before, now in zip(committed.cells, notebook.cells, strict=True):
+    for before, now in zip(committed.cells, notebook.cells[:-1], strict=True):
         if before.cell_type == "code" and VARIES not in before.metadata.get("tags", ()):
             assert shown(now) == shown(before), before.source
             compared += 1
     assert compared >= 8
+    assert mistake.outputs[0].traceback == [
+        "error: task: got 'cpoa', expected a task of this run or of conf/task. Did you mean 'copa'?"
+    ]

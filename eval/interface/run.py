@@ -13,6 +13,7 @@ from targen.interface.rows import (
     LearnabilityScore,
     Reject,
     Rows,
+    read_held_out,
     read_learnability,
     read_rejects,
     read_rows,
@@ -57,6 +58,10 @@ class Run:
     def rows(self, task: str | None = None) -> Rows:
         """The rows with their provenance. Raises: UserError if the task has none yet."""
         return read_rows(self._paths, self._task(task))
+
+    def held_out(self, task: str | None = None) -> Rows:
+        """The rows of contexts of their own that are kept out of training to score models on; empty if there are none."""
+        return read_held_out(self._paths, self._task(task))
 
     def rejects(self, task: str | None = None) -> Table[Reject]:
         """What was rejected, each with its step and reason."""

@@ -1,6 +1,7 @@
 """The rows of a finished data set with how each came about, and the rejects."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from targen.interface.tables import Table
@@ -91,17 +92,29 @@ def _columns(row: SyntheticRow) -> Json:
 
 
 def read_rows(paths: RunPaths, task: Task) -> Rows:
-    """The rows of a task. Raises: UserError if there are none yet, or the files do not match."""
+    """The rows that models are trained on. Raises: UserError if there are none yet, or the files do not match."""
     folder = paths.synthetic(task.name)
     if not (folder / "train.jsonl").is_file():
         raise UserError(
             f"{folder}: got no train.jsonl, expected a finished data set of {task.name}. Generate it, or wait for its end."
         )
-    rows = [row for _, row in read_jsonl(folder / "train.jsonl", halves=True)]
-    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl", halves=True)]
+    return _read(task, folder / "train.jsonl", folder / "provenance.jsonl")
+
+
+def read_held_out(paths: RunPaths, task: Task) -> Rows:
+    """The rows of other contexts that are held out to score models on; empty if there are none."""
+    folder = paths.synthetic(task.name)
+    if not (folder / "held_out.jsonl").is_file():
+        return Rows(task, [])
+    return _read(task, folder / "held_out.jsonl", folder / "held_out_provenance.jsonl")
+
+
+def _read(task: Task, rows_path: Path, stories_path: Path) -> Rows:
+    rows = [row for _, row in read_jsonl(rows_path, halves=True)]
+    stories = [story for _, story in read_jsonl(stories_path, halves=True)]
     if len(rows) != len(stories):
         raise UserError(
-            f"{folder / 'provenance.jsonl'}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."
+            f"{stories_path}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."
         )
     return Rows(task, [_row(task, row, story) for row, story in zip(rows, stories, strict=True)])
 

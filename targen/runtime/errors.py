@@ -20,6 +20,10 @@ _REMEDIES = {
 class UserError(Exception):
     """A mistake of the user. The text is ready to print: `where: got <value>, expected <what>. <what to do>`."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it, by a convention of IPython: the text alone, as on the command line."""
+        return [f"error: {line}" for line in str(self).splitlines()]
+
 
 class RowError(Exception):
     """A row, an instance seed or an answer that breaks a rule of its task; the text is the reason."""
