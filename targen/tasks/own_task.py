@@ -19,6 +19,7 @@ from targen.tasks.task import Task
 SHORT_KEYS = ("fields",)  # of a file, that are no keys of a complete specification
 OF_PROGRAM = ("self_instruct",)  # modules of targen/tasks/formats that are no tasks of conf/task
 CHOICES = ("right", "wrong", "number")
+_BY_LABEL = ("variants", "label_counts")  # have names of labels as keys
 SHOWN = 60  # characters of a value in an error
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NOT_OFFERED = {
@@ -34,6 +35,9 @@ def completed(name: str, values: Any, where: str) -> Json:
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: got {values!r}, expected the keys of a task. See docs/own_task.md.")
     given = {str(key): value for key, value in values.items() if value is not None}
+    for key in _BY_LABEL:
+        if key in given:
+            given[key] = _with_texts_as_keys(given[key])
     _check_keys(given, where)
     for key in ("variants", "instance_seed", "generation", "encoder"):
         if not isinstance(given.get(key, {}), Mapping):
@@ -41,8 +45,9 @@ def completed(name: str, values: Any, where: str) -> Json:
                 f"{where}: {key}: got {_cut(given[key])}, expected keys and values. docs/own_task.md has them."
             )
     found = str(given.setdefault("name", name))
-    if found != name or not _NAME.fullmatch(name):
-        what = "a name of letters, digits and underscores" if found == name else f"{name}, the name of its file"
+    if found != name or not is_task_name(name):
+        letters = "letters, digits and underscores, and no name that this project uses itself"
+        what = letters if found == name else f"{name}, the name of its file"
         raise UserError(f"{where}: name: got {found!r}, expected {what}. Rename one of them.")
     if name in OF_PROGRAM:
         raise UserError(
@@ -59,6 +64,16 @@ def completed(name: str, values: Any, where: str) -> Json:
         given["choices"] = "texts"
     given.setdefault("row", [*shape.fields, *(label["name"] for label in given["labels"] if shape.alternatives)])
     return _with_simple_defaults(_with_prompts(given, shape), where)
+
+
+def _with_texts_as_keys(value: Any) -> Any:
+    """Labels may be numbers; their names are texts."""
+    return {str(key): _with_texts_as_keys(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def is_task_name(name: str) -> bool:
+    """Whether a task can have this name: it is a key, and the name of a file."""
+    return bool(_NAME.fullmatch(name)) and name not in OF_PROGRAM
 
 
 def _check_keys(given: Json, where: str) -> None:

@@ -13,6 +13,7 @@ def task_problems(task: Task) -> list[str]:
     return [
         *_label_problems(task.labels, where),
         *_silent_labels(task, where),
+        *_variant_problems(task, where),
         *_choice_problems(task, where),
         *_view_problems(task, where),
         *_data_problems(task, where),
@@ -78,6 +79,17 @@ def _silent_labels(task: Task, where: str) -> Iterator[str]:
                 f"{where}.labels.{label.name}.constraint: got an empty text, and no other prompt speaks of this label; expected what "
                 "holds for its rows. Write it."
             )
+
+
+def _variant_problems(task: Task, where: str) -> Iterator[str]:
+    """Weights by label that do not name the labels, each once."""
+    names = [label.name for label in task.labels]
+    for name, variant in task.variants.items():
+        if isinstance(variant, dict) and any(isinstance(weights, dict) for weights in variant.values()):
+            if unknown := [key for key in variant if key not in names]:
+                yield f"{where}.variants.{name}: got {unknown[0]!r}, expected weights by label: {', '.join(names)}. Correct it."
+            elif missing := [label for label in names if label not in variant]:
+                yield f"{where}.variants.{name}: got no weights for {missing[0]}, expected some for every label. Add them."
 
 
 def _choice_problems(task: Task, where: str) -> Iterator[str]:

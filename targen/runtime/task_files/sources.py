@@ -133,15 +133,19 @@ def with_task_sources(overrides: list[str]) -> list[str]:
 def task_folders(overrides: list[str]) -> list[Path]:
     """Folders with tasks of the user's own: task_dir, and `task` in folders of Hydra's search path.
 
-    Raises: UserError if task_dir is no folder.
+    Raises: UserError if task_dir is no folder, unless a run has begun whose configuration has the tasks.
     """
     named = _value(overrides, "task_dir")
     folders = [Path(str(named)).expanduser()] if named is not None else []
     for folder in folders:
-        if not folder.is_dir():
+        if (
+            not folder.is_dir()
+            and not TasksOfRun("run", f"{TasksOfRun.scheme()}://{quote(str(_run_folder(overrides)))}").names()
+        ):
             raise UserError(
                 f"task_dir: got {short(folder)}, which is no folder, expected one with <task>.yaml. Correct the path."
             )
+    folders = [folder for folder in folders if folder.is_dir()]
     searched = (Path(entry.removeprefix("file://")) / GROUP for entry in _searched(overrides))
     return [*folders, *(folder for folder in searched if folder.is_dir() and not folder.samefile(CONF / GROUP))]
 

@@ -183,6 +183,8 @@ MISTAKES = [
     (SMALLEST + "encoder: {first: x, second: y, truncate: z}\n", "mine.yaml: encoder.truncate: got 'z', expected 'first'"),
     (SMALLEST + "generation: Write it.\n", "mine.yaml: generation: got 'Write it.', expected keys and values"),
     (SMALLEST + "instance_seed: {each: x, per_call: 0}\n", "mine.yaml: instance_seed.per_call: got 0, expected"),
+    (SMALLEST + "variants: {tone: {billing: {calm: 1}, oter: {calm: 1}}}\n", "mine.yaml: variants.tone: got 'oter', expected weights by label"),
+    (SMALLEST + "variants: {tone: {billing: {calm: 1}}}\n", "mine.yaml: variants.tone: got no weights for other"),
     (CHOOSING.replace("number: 3", "number: 1"), "mine.yaml: choices.number: got 1, expected a whole number from 2 to 10"),
     (CHOOSING.replace("right:", "best:"), "mine.yaml: choices: got {'best'"),
     (SMALLEST.replace("text:", "label:"), "mine.yaml: fields.label: got a name that rows cannot have"),
