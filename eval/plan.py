@@ -1,21 +1,32 @@
 """What the evaluation would do: `python -m eval.run plan=true`. Reads rows, loads no model and writes nothing."""
 
-from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
+from eval.scoring.evaluation_rows import evaluation_rows
 from eval.scoring.ready_cells import scoring_of
 from targen.config.settings import Settings
+from targen.runtime.errors import Unreachable
+from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done
 
 
 def lines(settings: Settings) -> list[str]:
-    """A line for each cell: whether it can be scored, and on what. Raises: UserError if evaluation rows are missing."""
+    """A line for each cell: whether it can be scored, and on what. Raises: UserError if local rows are missing."""
     if not settings.eval.superglue:
         return ["evaluate: eval.superglue=false, nothing to plan"]
-    rows = {name: evaluation_rows(settings, task) for name, task in settings.tasks.items()}
+    rows = {name: _rows_of(settings, task) for name, task in settings.tasks.items()}
     return [_line(settings, cell, rows) for cell in cells(settings)]
 
 
-def _line(settings: Settings, cell: Cell, rows: dict[str, EvaluationRows]) -> str:
-    scored_on = ", ".join(_rows(rows[name], settings.tasks[name].folder) for name in cell.tasks)
+def _rows_of(settings: Settings, task: Task) -> str:
+    """The rows on which a task is scored, in words."""
+    try:
+        rows = evaluation_rows(settings, task)
+    except Unreachable as err:
+        return f"rows of {task.folder} that are missing here ({err})"
+    return f"{len(rows.sample.rows)} of {len(rows.split.rows)} rows of {task.folder} ({rows.split.origin})"
+
+
+def _line(settings: Settings, cell: Cell, rows: dict[str, str]) -> str:
+    scored_on = ", ".join(rows[name] for name in cell.tasks)
     predicted = sum(settings.paths.predictions(cell.predictions_name(name)).is_file() for name in cell.tasks)
     state = f"{cell.name}: {_state(settings, cell)}, scored by {scoring_of(settings)} on {scored_on}"
     return f"{state}; {_predicted(predicted, len(cell.tasks))}"
@@ -25,10 +36,6 @@ def _state(settings: Settings, cell: Cell) -> str:
     if not cell.trained:
         return f"not finetuned, {settings.eval.shots} examples shown"
     return "trained" if done(settings.paths, cell) is not None else "skipped until it is trained"
-
-
-def _rows(rows: EvaluationRows, folder: str) -> str:
-    return f"{len(rows.sample.rows)} of {len(rows.split.rows)} rows of {folder} ({rows.split.origin})"
 
 
 def _predicted(count: int, tasks: int) -> str:

@@ -1,20 +1,25 @@
 """What training would do: `python -m train.run plan=true`. Reads rows and the model's configuration, writes nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 import yaml
 
-from targen.config.arms import ARMS
+from targen.config.arms import ARMS, ArmName
 from targen.config.groups.training import launch_file
+from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
+from targen.data.hub import stay_offline_without_network
+from targen.data.hub_requirements import hub_requirements
+from targen.runtime.errors import Unreachable, UserError
 from targen.tasks.task import Task
 from train.data.batches import MicroBatchSampler
 from train.families.base import IGNORED, Encoded
 from train.families.registry import family_named
-from train.grid.arms import mixed_count
+from train.grid.arms import arms_of_tasks, mixed_count
 from train.grid.cells import Cell, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.encoding import encode_for_training
@@ -25,38 +30,53 @@ from train.loop.saving import load_shapes
 from train.loop.trainer import batching_of
 from train.models.loading import Loaded
 
-NO_LIMIT = 1_000_000  # rows
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is, and what its training takes."""
+
+    parameters: int
+    trainable: int
+    memory: Memory
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One line of the plan. None: unknown before the rows are generated."""
+    """One line of the plan. None: unknown, since rows or the model are not on this machine or not generated yet."""
 
     cell: str
     state: str
-    parameters: int
-    trainable: int
-    rows: int
-    steps: int
-    tokens: int | None  # of all epochs, without padding
-    padding: float | None  # padding tokens for each token that is not
-    truncated: int | None
-    memory: Memory
+    rows: int | None = None
+    steps: int | None = None
+    size: Size | None = None
+    tokens: int | None = None  # of all epochs, without padding
+    padding: float | None = None  # padding tokens for each token that is not
+    truncated: int | None = None
+    missing: tuple[str, ...] = ()  # what the plan does without, and why
 
 
 def plan(settings: Settings) -> list[CellPlan]:
-    """The plan of every cell, checkers before the cells that they weigh.
-
-    Raises: UserError if the model's configuration or rows are not available.
-    """
+    """The plan of every cell, checkers before the cells that they weigh. Raises: UserError if local rows are damaged."""
+    if hub_requirements(settings):
+        stay_offline_without_network()
     plans: dict[str, CellPlan] = {}
     for cell in trained_cells(settings):
         if _awaits_rows(settings, cell):
-            plans[cell.name] = _plan_before_generation(settings, cell)
-        elif (job := training_job(settings, cell)) is not None:
-            for needed in (*job.checkers, job):
-                if needed.cell.name not in plans:
-                    plans[needed.cell.name] = _plan_of_job(needed)
+            plans[cell.name] = _plan_without_rows(settings, cell, "to train once its rows are generated")
+            continue
+        try:
+            job = training_job(settings, cell)
+        except Unreachable as err:
+            plans[cell.name] = _plan_without_rows(
+                settings, cell, "to train", (f"{err} Rows are counted as published.",)
+            )
+            continue
+        if job is None:
+            plans[cell.name] = CellPlan(cell.name, "skipped, for its original rows are not available")
+            continue
+        for needed in (*job.checkers, job):
+            if needed.cell.name not in plans:
+                plans[needed.cell.name] = _plan_of_job(needed)
     return list(plans.values())
 
 
@@ -70,39 +90,65 @@ def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
         f"{settings.train.precision}, batches of {settings.train.batch_size}"
     ]
     text += [_line(cell_plan) for cell_plan in plans]
+    text += [f"missing: {reason}" for reason in dict.fromkeys(reason for one in plans for reason in one.missing)]
     text.append(f"In addition, each process needs memory for its libraries, here {libraries:,.0f} MiB of main memory.")
     return text
 
 
 def _line(cell_plan: CellPlan) -> str:
-    tokens, memory = "tokens unknown before the rows are generated", cell_plan.memory
-    if cell_plan.tokens is not None:
-        tokens = f"{_short(cell_plan.tokens)} tokens (plus {cell_plan.padding:.0%} padding), {cell_plan.truncated} rows truncated"
+    if cell_plan.rows is None:
+        return f"{cell_plan.cell}: {cell_plan.state}"
+    parts = [f"{cell_plan.cell}: {cell_plan.state}", f"{cell_plan.rows} rows", f"{cell_plan.steps} steps"]
+    if cell_plan.tokens is None:
+        parts.append("tokens unknown")
+    else:
+        padding = f"plus {cell_plan.padding:.0%} padding"
+        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} rows truncated")
+    if (size := cell_plan.size) is None:
+        return ", ".join([*parts, "parameters and memory unknown"])
+    parts.insert(1, f"{_short(size.parameters)} parameters, {_short(size.trainable)} trained")
+    memory = size.memory
     return (
-        f"{cell_plan.cell}: {cell_plan.state}, {_short(cell_plan.parameters)} parameters, {_short(cell_plan.trainable)} trained, "
-        f"{cell_plan.rows} rows, {cell_plan.steps} steps, "
-        f"{tokens}; per device {_mib(memory.total)} = weights {_mib(memory.weights)} + gradients {_mib(memory.gradients)} + optimizer "
-        f"{_mib(memory.optimizer)} + activations {_mib(memory.activations)}"
+        f"{', '.join(parts)}; per device {_mib(memory.total)} = weights {_mib(memory.weights)} + gradients "
+        f"{_mib(memory.gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}"
     )
 
 
 def _plan_of_job(job: TrainingJob) -> CellPlan:
-    train, shapes = job.settings.train, load_shapes(job.settings, job.cell)
+    train, (shapes, missing) = job.settings.train, _shapes(job.settings, job.cell)
+    if shapes is None or shapes.tokenizer is None:
+        examples = Counter(source.task.name for source in job.rows for _ in source.examples())
+        count = steps(train, epoch_size(train, list(examples.values())))
+        size = None if shapes is None else _size(job.settings, shapes, _longest(job.settings, job.cell))
+        return CellPlan(job.cell.name, _state(job), job.row_count, count, size, missing=missing)
     by_source = encode_for_training(job.settings, job.cell, shapes, job.rows)
     encoded = epoch_of(job, by_source).encoded
     tokens, padded, largest = _count_tokens(shapes, job.settings, encoded)
     return CellPlan(
         cell=job.cell.name,
         state=_state(job),
-        parameters=_count_parameters(shapes),
-        trainable=_count_parameters(shapes, trained=True),
         rows=job.row_count,
         steps=steps(train, len(encoded)),
+        size=_size(job.settings, shapes, largest),
         tokens=int(tokens * train.epochs),
         padding=padded / tokens - 1,
         truncated=sum(example.truncated for source in by_source for example in source.encoded),
-        memory=_memory(job.settings, shapes, largest),
     )
+
+
+def _shapes(settings: Settings, cell: Cell) -> tuple[Loaded | None, tuple[str, ...]]:
+    """The shapes of the cell's model, and what is missing for them or for counting tokens."""
+    try:
+        shapes = load_shapes(settings, cell)
+    except UserError as err:
+        return None, (f"{err} Its config.json and tokenizer are enough for the plan.",)
+    name = settings.model.tokenizer or settings.model.path
+    return shapes, () if shapes.tokenizer is not None else (f"model.tokenizer: {name} has none on this machine.",)
+
+
+def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
+    count = _count_parameters(shapes), _count_parameters(shapes, trained=True)
+    return Size(*count, _memory(settings, shapes, largest))
 
 
 def _state(job: TrainingJob) -> str:
@@ -138,29 +184,43 @@ def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 
-def _plan_before_generation(settings: Settings, cell: Cell) -> CellPlan:
-    """The plan from the number of rows to be generated, each one example of train.max_length tokens."""
+def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tuple[str, ...] = ()) -> CellPlan:
+    """The plan from the number of rows there will be, each one example of train.max_length tokens."""
+    rows = [_expected_rows(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
+    known = [count for count in rows if count is not None]
+    shapes, further = _shapes(settings, cell)
+    plan = CellPlan(cell.name, state, missing=(*missing, *further))
+    if shapes is not None:
+        plan = replace(plan, size=_size(settings, shapes, _longest(settings, cell)))
+    if len(known) < len(rows):
+        return replace(plan, state=f"{state}, with an unknown number of rows")
+    return replace(plan, rows=sum(known), steps=steps(settings.train, epoch_size(settings.train, known)))
+
+
+def _longest(settings: Settings, cell: Cell) -> MicroBatchSize:
+    """A micro-batch of sequences of train.max_length tokens."""
     train, tasks = settings.train, [settings.tasks[name] for name in cell.tasks]
-    shapes, rows = load_shapes(settings, cell), [_rows_to_come(settings, cell, task) for task in tasks]
     by_choice = family_named(settings.model.family).scores_choices and any(task.choices == "texts" for task in tasks)
     sequences = min(train.device_batch_size, train.batch_size * (train.max_choices if by_choice else 1))
-    return CellPlan(
-        cell=cell.name,
-        state="to train once its rows are generated",
-        parameters=_count_parameters(shapes),
-        trainable=_count_parameters(shapes, trained=True),
-        rows=sum(rows),
-        steps=steps(train, epoch_size(train, rows)),
-        tokens=None,
-        padding=None,
-        truncated=None,
-        memory=_memory(settings, shapes, MicroBatchSize(sequences, train.max_length, 8)),
-    )
+    return MicroBatchSize(sequences, train.max_length, 8)
 
 
-def _rows_to_come(settings: Settings, cell: Cell, task: Task) -> int:
-    synthetic = min(settings.synth.size_of(task), settings.train.max_rows or NO_LIMIT)
-    return synthetic + (mixed_count(settings.train.mixed_original, synthetic) if ARMS[cell.arm].mixes else 0)
+def _expected_rows(settings: Settings, arm: ArmName, task: Task) -> int | None:
+    """The rows of an arm that are not on this machine: as many as are to be written, or were published. None: unknown."""
+    arms = arms_of_tasks(settings) if settings.train.equal_size else [arm]
+    counts = [count for arm in arms if (count := _rows_of_arm(settings, arm, task)) is not None]
+    return min(counts, default=None)
+
+
+def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
+    most = settings.train.max_rows
+    synthetic = min(filter(None, (settings.synth.size_of(task), most)))
+    if ARMS[arm].mixes:
+        return synthetic + mixed_count(settings.train.mixed_original, synthetic)
+    if ARMS[arm].uses_synthetic:
+        return synthetic
+    original = original_train_task(settings, task).sizes.get("train") if ARMS[arm].uses_original else None
+    return min(filter(None, (original, most))) if original else None
 
 
 def _memory(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Memory:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.data.columns import LABEL, has_plain_rows, rows_of
-from targen.runtime.errors import UserError
+from targen.runtime.errors import Unreachable, UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import visible
 from targen.tasks.task import Row, Task
@@ -30,8 +30,8 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
 
     Raises: HubUnreachable; UserError if the data set does not have the expected form.
     """
-    if not Path(name).exists() and not _hub_answers():
-        _go_offline()
+    if not Path(name).exists():
+        stay_offline_without_network()
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -84,8 +84,8 @@ def _with_label_name(task: Task, record: Json, column: str, names: list[str] | N
 
 def records_of(name: str, config: str) -> Any:
     """The train split of another data set, a `datasets.Dataset`. Raises: UserError if it cannot be loaded."""
-    if not Path(name).exists() and not _hub_answers():
-        _go_offline()
+    if not Path(name).exists():
+        stay_offline_without_network()
     from datasets.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -93,7 +93,7 @@ def records_of(name: str, config: str) -> Any:
         return _train_split(name, config)
     except Exception as err:
         said = " ".join(str(err).split())[:200]
-        raise UserError(
+        raise Unreachable(
             f"data.self_instruct: got {name}, which cannot be loaded ({said}). Download its file and set "
             "data.self_instruct=/path/to/file.jsonl."
         ) from None
@@ -113,6 +113,12 @@ def _train_split(name: str, config: str) -> Any:
             return Dataset.from_parquet([str(path) for path in visible(Path(folder), tables)])
         except Exception:
             raise err from None
+
+
+def stay_offline_without_network() -> None:
+    """Lets the Hub's clients look into their cache alone if the Hub does not answer; each would wait for half a minute."""
+    if not _hub_answers():
+        _go_offline()
 
 
 def _go_offline() -> None:

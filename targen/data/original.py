@@ -8,7 +8,7 @@ from typing import Literal
 from targen.config.groups.data import Data
 from targen.config.required_files import TABLES, find_file, local_file
 from targen.data.columns import check_labels, has_plain_rows, read_records, rows_of
-from targen.runtime.errors import RowError, UserError
+from targen.runtime.errors import RowError, Unreachable, UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
 from targen.tasks.registry import PAPER_TASKS
@@ -97,7 +97,7 @@ def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Spli
     except HubUnreachable as err:
         if data.fallback == "fixture":
             return None
-        raise UserError(f"data.hub: {err}") from None
+        raise Unreachable(f"data.hub: {err}") from None
     if task.name in PAPER_TASKS:
         return Split(rows, f"SuperGLUE {split}", "superglue", name, split)
     return Split(rows, f"{name} {split}", "hub", name, split)

@@ -103,11 +103,10 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
             ",".join(settings.phases),
             ", ".join(PLANNED),
         )
-    codes = {name: subprocess.call(python_command(name, *overrides), env=phase_environment()) for name in names}
-    for name in [name for name in names[1:] if codes[name] == USER_ERROR]:
-        log.warning("plan: no plan for the %s phase; see the error above", name)  # its model may be on another machine
-        codes[name] = 0
-    return max(codes.values(), default=0)
+    for name in names:
+        if code := subprocess.call(python_command(name, *overrides), env=phase_environment()):
+            return code
+    return 0
 
 
 def _verb(settings: Settings, name: Phase) -> list[str]:

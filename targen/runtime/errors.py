@@ -25,6 +25,10 @@ class UserError(Exception):
         return [f"error: {line}" for line in str(self).splitlines()]
 
 
+class Unreachable(UserError):
+    """Something on the Hub that is neither on this machine nor can be reached. A plan does without it."""
+
+
 class RowError(Exception):
     """A row, an instance seed or an answer that breaks a rule of its task; the text is the reason."""
 

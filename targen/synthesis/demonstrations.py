@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import Split, eval_split, original_train_split
-from targen.runtime.errors import UserError
+from targen.runtime.errors import Unreachable, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.slots import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
@@ -57,11 +57,11 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
 
 def _train_split(settings: Settings, source: Task) -> Split | None:
     """The original train split; for a plan that cannot reach the Hub, the fixture."""
-    if not settings.plan or settings.data.source != "hub":
+    if not settings.plan or settings.data.source_of(source) != "hub":
         return original_train_split(settings.data, source)
     try:
         split, reason = original_train_split(settings.data, source), ""
-    except UserError as err:
+    except Unreachable as err:
         split, reason = None, f" ({err})"
     if split is None:
         log.warning(

@@ -32,6 +32,12 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
     assert line.endswith("rows of RTE (SuperGLUE val); predictions of 2 of 2 tasks exist")
 
 
+def test_rows_that_are_on_the_hub_are_missing_without_network(tmp_path: Path) -> None:
+    run = settings("task=cb", "data.source=hub", "data.fallback=null", "arms=[synthetic]", f"run.dir={tmp_path}")
+    (line,) = lines(run)
+    assert "on rows of CB that are missing here (data.hub: got aps/super_glue" in line
+
+
 def test_from_the_command_line_it_only_prints(tmp_path: Path) -> None:
     arguments = small_overrides(tmp_path, "model=tiny_decoder", "arms=[synthetic]")
     before = files(tmp_path)

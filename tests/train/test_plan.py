@@ -12,6 +12,7 @@ from tests.support.small_data import model_of, small_overrides, tiny_overrides
 from train.grid.cells import cells
 from train.loop.memory import Memory, MicroBatchSize, peak
 from train.loop.saving import load_shapes
+from train.plan import lines as lines_of
 from train.plan import plan
 from train.run import train
 
@@ -38,7 +39,8 @@ def test_parameters_steps_and_tokens_are_those_of_the_training(model: str, tmp_p
     assert files(tmp_path) == before
     train(found)
     log = lines(model_of(found) / "train_log.jsonl")
-    assert planned.parameters == planned.trainable == parameters(model_of(found) / "model.safetensors")
+    assert planned.size is not None
+    assert planned.size.parameters == planned.size.trainable == parameters(model_of(found) / "model.safetensors")
     assert planned.rows == 10
     assert planned.steps == log[-1]["step"] == 6
     assert 0 < planned.truncated < 10
@@ -64,9 +66,11 @@ def test_adapters_of_a_weighted_mixture_are_planned_with_their_checkers(tmp_path
     assert [one.rows for one in planned] == [12, 20, 20]  # P', Q, and the cell
     for one in planned:
         marker = json.loads((made[one.cell] / "done.json").read_text())
-        assert (one.rows, one.steps, one.trainable) == (marker["rows"], marker["steps"], trainable(made[one.cell]))
-        assert one.memory.gradients == 4 * one.trainable and one.memory.optimizer == 8 * one.trainable
-        assert one.memory.weights == 4 * one.parameters > 100 * one.memory.gradients
+        assert one.size is not None
+        trained, memory = one.size.trainable, one.size.memory
+        assert (one.rows, one.steps, trained) == (marker["rows"], marker["steps"], trainable(made[one.cell]))
+        assert memory.gradients == 4 * trained and memory.optimizer == 8 * trained
+        assert memory.weights == 4 * one.size.parameters > 100 * memory.gradients
     assert cell.name == planned[-1].cell
 
 
@@ -99,9 +103,51 @@ def test_rows_that_are_not_generated_yet_are_planned_by_their_number(tmp_path: P
     done = command("train.run", *arguments, "plan=true", "synth.size=24", "train.epochs=2", "train.max_rows=null")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown", done.stdout
+        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown; per device",
+        done.stdout,
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_without_network_rows_are_those_published_and_a_configuration_gives_the_memory(tmp_path: Path) -> None:
+    hub = [
+        "task=[cb,axg]",
+        "data.source=hub",
+        "data.fallback=null",
+        "arms=[original,mixed,synthetic]",
+        "synth.size=100",
+    ]
+    hub += ["train.max_rows=null", "train.epochs=1", f"run.dir={tmp_path / 'run'}"]
+    nothing = plan(settings(*hub, "model=flan_t5_base"))
+    assert [(one.rows, one.steps, one.size) for one in nothing[:3]] == [
+        (250, 16, None),
+        (200, 13, None),
+        (100, 7, None),
+    ]
+    assert nothing[3].rows == 2490  # AX-g's original arm trains on RTE
+    text = "\n".join(lines_of(settings(*hub, "model=flan_t5_base"), nothing))
+    assert "cb-original-s0: to train, 250 rows, 16 steps, tokens unknown, parameters and memory unknown" in text
+    assert re.search(r"^missing: data.hub: got aps/super_glue, whose cb cannot be loaded", text, re.MULTILINE)
+    assert re.search(r"^missing: model.path: google/flan-t5-base cannot be loaded", text, re.MULTILINE)
+    sizes = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100, "hidden_size": 32}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(sizes))
+    found = plan(settings(*hub, "model=bert_large", f"model.path={tmp_path / 'model'}"))
+    assert all(one.size is not None and one.size.memory.weights == 4 * one.size.parameters > 0 for one in found)
+    assert found[0].missing[1] == f"model.tokenizer: {tmp_path / 'model'} has none on this machine."
+
+
+def test_cells_whose_original_rows_fall_back_to_the_fixture_are_skipped(tmp_path: Path) -> None:
+    run = settings(
+        "task=cb",
+        "data.source=hub",
+        "data.fallback=fixture",
+        "arms=[original]",
+        "model=tiny_encoder",
+        f"run.dir={tmp_path}",
+    )
+    assert [one.state for one in plan(run)] == ["skipped, for its original rows are not available"]
 
 
 @pytest.mark.slow
@@ -113,7 +159,9 @@ def test_the_estimate_is_near_what_a_process_takes(tmp_path: Path) -> None:
     (found,) = plan(settings(*arguments))
     done = command("train.run", *arguments)
     assert done.returncode == 0, done.stderr
+    assert found.size is not None
+    memory = found.size.memory.total / MIB
     measured = max(entry.get("peak_rss_mib", 0) for entry in lines(model_of(settings(*arguments)) / "train_log.jsonl"))
-    estimated = libraries + found.memory.total / MIB
-    assert measured / WITHIN < estimated < measured * WITHIN, (libraries, found.memory, measured)
-    assert (measured - libraries) / 2 < found.memory.total / MIB < (measured - libraries) * 2  # beside the libraries
+    estimated = libraries + memory
+    assert measured / WITHIN < estimated < measured * WITHIN, (libraries, memory, measured)
+    assert (measured - libraries) / 2 < memory < (measured - libraries) * 2  # beside the libraries

@@ -77,7 +77,7 @@ class EncoderFamily(Family):
         Raises: UserError if the model is missing or its checksum is wrong.
         """
         names = head_names(tasks)
-        old = _trained_head(model)
+        old = _trained_head(model, loading.weights)
         loaded = load(self.auto_class, model, self.traits, loading, **_labels(old or names))
         if old and old != names:
             _refit_head(loaded.model, old, names)
@@ -185,9 +185,9 @@ def _labels(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _trained_head(model: Model) -> list[str]:
+def _trained_head(model: Model, weights: bool) -> list[str]:
     """The labels of a checkpoint's classification head in its order; empty if it has none."""
-    config = config_of(model)
+    config = config_of(model, weights)
     if not any(str(name).endswith("ForSequenceClassification") for name in config.architectures or []):
         return []
     return [str(config.id2label[index]) for index in range(len(config.id2label))]

@@ -15,6 +15,7 @@ from train.models.weight_files import check_readable, from_files
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+SMALLEST_VOCABULARY = 256  # a tokenizer with fewer tokens that does not know "yes" was made up by transformers
 BYTES = "bytes"  # model.tokenizer: a token per byte, built here
 
 
@@ -58,22 +59,25 @@ def loading_of(train: Train) -> Loading:
 def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, **config: Any) -> Loaded:
     """The model of one of transformers' Auto classes with its tokenizer; `config` overrides entries of its configuration.
 
+    Without weights its config.json is enough, and the tokenizer may be None.
     Raises: UserError if it is missing, its checksum is wrong, or it needs something that was not allowed.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
     _quiet()
-    tokenizer = load_tokenizer(model, traits)
+    tokenizer = _tokenizer_for(model, traits, loading)
     options = _options(loading)
     try:
         if model.config is not None:
             sizes = {"vocab_size": len(tokenizer), **special_tokens(tokenizer), **model.config, **config}
             return Loaded(auto_class.from_config(AutoConfig.for_model(**sizes), **options), tokenizer)
-        path = resolve(model)
         if not loading.weights:
-            sizes = AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code, **config)
+            sizes = AutoConfig.from_pretrained(
+                in_package(model.path or ""), trust_remote_code=model.remote_code, **config
+            )
             return Loaded(auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options), tokenizer)
+        path = resolve(model)
         if loading.quantize is not None:
             config["quantization_config"] = _four_bits()
         # pickled weights can run code when they are read; transformers reads them with weights_only
@@ -89,6 +93,16 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
     except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
     return Loaded(weights, tokenizer)
+
+
+def _tokenizer_for(model: Model, traits: FamilyTraits, loading: Loading) -> Any:
+    """The tokenizer; None if only shapes are wanted and it is not on this machine."""
+    try:
+        return load_tokenizer(model, traits)
+    except UserError:
+        if loading.weights or model.config is not None:
+            raise
+        return None
 
 
 def load_folder(auto_class: Any, folder: Path, loading: Loading) -> Loaded:
@@ -123,14 +137,15 @@ def _options(loading: Loading) -> dict[str, Any]:
     return options | ({"attn_implementation": loading.attention} if loading.attention else {})
 
 
-def config_of(model: Model) -> "PretrainedConfig":
-    """The model's configuration. Raises: UserError if it is not available."""
+def config_of(model: Model, weights: bool = True) -> "PretrainedConfig":
+    """The model's configuration. Raises: UserError if it is not available, nor the `weights` beside it."""
     from transformers import AutoConfig
 
     try:
         if model.config is not None:
             return AutoConfig.for_model(**model.config)
-        return AutoConfig.from_pretrained(resolve(model), trust_remote_code=model.remote_code)
+        path = resolve(model) if weights else in_package(model.path or "")
+        return AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise not_loaded(model, err) from None
 
@@ -148,7 +163,10 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     except (OSError, ValueError, ImportError, KeyError) as err:
         raise not_loaded(model, err) from None
     _for_rows(tokenizer)
-    if not tokenizer("yes", add_special_tokens=False)["input_ids"]:
+    ids = tokenizer("yes", add_special_tokens=False)["input_ids"]
+    if not ids or (
+        len(tokenizer) < SMALLEST_VOCABULARY and tokenizer.unk_token_id in ids
+    ):  # made of its special tokens alone
         raise UserError(
             f"model.path: {source} has no tokenizer, expected a tokenizer.json or a vocabulary. Name one: model.tokenizer=..."
         )
