@@ -1,7 +1,6 @@
 """A run as it lies on disk: rows, rejects, scores, predictions. It only reads."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -77,7 +76,7 @@ class Run:
 
     def scores(self) -> Table[Score]:
         """The scores of all cells; empty before the evaluation."""
-        return Table(read_scores(self._paths.scores), lambda score: dict(score.row))
+        return Table(Score, read_scores(self._paths.scores), lambda score: dict(score.row))
 
     def predictions(self, cell: str) -> Table[Prediction]:
         """The answers of a cell, one of `cells`, beside the right ones. Raises: UserError with the line of one that is damaged."""
@@ -89,7 +88,7 @@ class Run:
             except ValidationError as err:
                 first = err.errors()[0]
                 raise UserError(f"{path}:{number}: {first['loc'][0]}: {first['msg']}. Evaluate again.") from None
-        return Table(predictions, asdict)
+        return Table(Prediction, predictions)
 
     def _task(self, name: str | None) -> Task:
         tasks = self.tasks

@@ -68,7 +68,7 @@ class Rows(Table[SyntheticRow]):
     """The rows of a task, in order."""
 
     def __init__(self, task: Task, rows: list[SyntheticRow]) -> None:
-        super().__init__(rows, _columns)
+        super().__init__(SyntheticRow, rows, _columns)
         self.task = task
 
     def to_datasets(self) -> "Dataset":
@@ -138,7 +138,7 @@ def _row(task: Task, row: Json, story: Json) -> SyntheticRow:
 def read_rejects(paths: RunPaths, task: Task) -> Table[Reject]:
     """The rejects of a task. Raises: UserError if there is no data set yet."""
     path = paths.synthetic(task.name) / "rejects.jsonl"
-    return Table([_reject(line) for _, line in read_jsonl(path, halves=True)], _reject_columns)
+    return Table(Reject, [_reject(line) for _, line in read_jsonl(path, halves=True)], _reject_columns)
 
 
 def _reject(line: Json) -> Reject:
@@ -172,9 +172,10 @@ def read_learnability(paths: RunPaths, task: Task) -> Table[LearnabilityScore]:
             f"learnability: {task.name} was not measured: {reason}. Make more rows, or set synth.learnability_rows."
         )
     majority = found["majority"] or {}
-    return Table(
+    scores = [
         LearnabilityScore(student, metric, **score, chance=found["chance"][metric], majority=majority.get(metric))
-        for student, scores in found["students"].items()
-        for metric, score in scores.items()
+        for student, of_student in found["students"].items()
+        for metric, score in of_student.items()
         if metric in found["chance"]
-    )
+    ]
+    return Table(LearnabilityScore, scores)

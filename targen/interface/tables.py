@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from targen.runtime.jsonl import Json
@@ -15,10 +15,10 @@ SHOWN = 10  # rows of a table in a notebook
 
 
 class Table(Sequence[Record], Generic[Record]):
-    """Dataclasses in order. `columns` gives those of a data frame for one of them."""
+    """Records of a dataclass, in order. `columns` gives those of a data frame for one of them."""
 
-    def __init__(self, records: Iterable[Record], columns: Callable[[Any], Json] = asdict) -> None:
-        self._records, self._columns = tuple(records), columns
+    def __init__(self, kind: type[Any], records: Iterable[Record], columns: Callable[[Any], Json] = asdict) -> None:
+        self._kind, self._records, self._columns = kind, tuple(records), columns
 
     def __len__(self) -> int:
         return len(self._records)
@@ -35,10 +35,11 @@ class Table(Sequence[Record], Generic[Record]):
         return part
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A data frame, a row for each record."""
+        """A data frame, a row for each record; an empty one has the columns of the records that it might have."""
         import pandas as pd
 
-        return pd.DataFrame([self._columns(record) for record in self])
+        names = None if self else [field.name for field in fields(self._kind)]
+        return pd.DataFrame([self._columns(record) for record in self], columns=names)
 
     def __repr__(self) -> str:
         return repr(self.to_pandas()) if self else "an empty table"

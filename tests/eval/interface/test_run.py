@@ -94,6 +94,7 @@ def test_a_set_that_was_not_measured_says_why(tmp_path: Path) -> None:
     ):
         Run(tmp_path).learnability()
     assert len(Run(tmp_path).scores()) == 0 and Run(tmp_path).cells == []
+    assert {"cell", "metric", "value"} <= set(Run(tmp_path).scores().to_pandas())
 
 
 def test_scores_of_lists() -> None:
