@@ -22,7 +22,7 @@ from targen.config.rules.rule import broken_rules
 from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
-from targen.pipeline.phases import check_local_rows
+from targen.data.checks import check_local_rows
 from targen.runtime import scheduler
 from targen.runtime.cli import main, program
 from targen.runtime.errors import UserError

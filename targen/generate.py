@@ -1,6 +1,7 @@
 """The generate phase: `python -m targen.generate +experiment=quickstart`."""
 
 import logging
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -8,17 +9,20 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from targen.config.groups.generation import STEPS
+from targen.config.original_data import rows_to_hold_out
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.cost.report import plan_text, write_cost
+from targen.data.checks import check_local_rows
 from targen.data.contamination import EvaluationRows, evaluation_rows
 from targen.data.original import eval_split
 from targen.dataset.card import write_card
+from targen.dataset.held_out import parted
 from targen.dataset.writer import write_data_set
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
-from targen.runtime.cli import AWAITING, main
+from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.lock.run_lock import locked
@@ -64,8 +68,9 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
             log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, len(calls))
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
-            write_data_set(settings.paths, state, result, usage.of(state.task.name), evaluation)
-            _log_result(state, result)
+            kept, held_out = parted(state, result, rows_to_hold_out(settings, state.task))
+            write_data_set(settings.paths, state, kept, usage.of(state.task.name), evaluation, held_out)
+            _log_result(state, kept, held_out)
         if finished:
             _measure_learnability(settings, [state.task for state, _ in finished])
             write_card(settings)
@@ -122,14 +127,16 @@ def _measure_learnability(settings: Settings, tasks: list[Task]) -> None:
         sys.stdout.write(pilot_text(settings, tasks))
 
 
-def _log_result(state: Synthesis, result: Selection) -> None:
+def _log_result(state: Synthesis, kept: Selection, held_out: Selection) -> None:
+    step, held = state.task.rows_per_slot, len(held_out.accepted)
     log.info(
-        "generate: %s has %d rows (%d attempts, %d rejects, %d labels corrected)",
+        "generate: %s has %d rows%s (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
-        len(result.accepted) * state.task.rows_per_slot,
+        len(kept.accepted) * step,
+        f", and {held * step} more are held out for evaluation" if held else "",
         state.attempts_made,
         len(state.rejects),
-        sum(state.candidates[slot].flipped for slot in (*result.accepted, *result.surplus)),
+        sum(state.candidates[slot].flipped for slot in (*kept.accepted, *held_out.accepted, *kept.surplus)),
     )
 
 
@@ -206,6 +213,13 @@ class _Usage:
         }
 
 
+def _check(settings: Settings) -> None:
+    """All that can be checked before the first call. A run and a grid of shards have read the rows of later phases already."""
+    recipes(settings)
+    if not os.environ.get(CHILD) and settings.shard.count == 1:
+        check_local_rows(settings)
+
+
 def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int]:
     """The phase that runs all checks and then `work`; with plan=true it only prints the plan."""
 
@@ -214,7 +228,7 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
             settings = open_run(cfg, write=False)
             sys.stdout.write(plan_text(settings, recipes(settings)))
             return 0
-        settings = open_run(cfg, recipes)
+        settings = open_run(cfg, _check)
         try:
             with StopRequest():
                 work(settings)

@@ -10,7 +10,7 @@ import yaml
 
 from targen.config.arms import ARMS, ArmName
 from targen.config.groups.training import launch_file
-from targen.config.original_data import original_train_task
+from targen.config.original_data import original_train_task, rows_to_hold_out
 from targen.config.settings import Settings
 from targen.data.hub import stay_offline_without_network
 from targen.data.hub_requirements import hub_requirements
@@ -214,7 +214,8 @@ def _expected_rows(settings: Settings, arm: ArmName, task: Task) -> int | None:
 
 def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
     most = settings.train.max_rows
-    synthetic = min(filter(None, (settings.synth.size_of(task), most)))
+    to_train_on = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
+    synthetic = min(filter(None, (to_train_on, most)))
     if ARMS[arm].mixes:
         return synthetic + mixed_count(settings.train.mixed_original, synthetic)
     if ARMS[arm].uses_synthetic:

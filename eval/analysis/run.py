@@ -80,11 +80,7 @@ def _not_comparable(pair: SetPair) -> AnalysisResult:
     """What limits the comparison of two sets."""
     missing = []
     if pair.a is None:
-        why = (
-            "the original rows are not available, so nothing is compared. Set data.source=local data.dir=..., or check the "
-            "network"
-        )
-        missing.append(Missing("a", why))
+        missing.append(Missing("a", pair.why_alone))
     missing += [
         Missing(side, f"{data_set.origin} has no row") for side, data_set in pair.sets.items() if not data_set.rows
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from targen.config.required_files import local_file
+from targen.config.required_files import has_original_train, local_file
 from targen.config.settings import Settings
 from targen.data.original import Split, eval_split, original_train_split, read_rows, unlabelled_split
 from targen.runtime.errors import RowError, UserError
@@ -46,6 +46,7 @@ class SetPair:
     seed: int
     at_most: int | None
     splits: tuple[tuple[str, Split], ...] = ()
+    why_alone: str = "there is only one set"  # where `a` is None
 
     @property
     def sets(self) -> dict[str, DataSet]:
@@ -126,13 +127,32 @@ def run_pair(settings: Settings, task: Task) -> SetPair | None:
     synthetic = synthetic_set(settings.paths, task)
     if synthetic is None:
         return None
-    split = eval_split(settings.data, task) if task.original_train else original_train_split(settings.data, task)
+    split = _original_rows(settings, task)
     original = None
     if split is not None and not split.is_fixture:
         original = DataSet("original", split.origin, split.rows)
-    return SetPair(
-        task, original, synthetic, settings.seed, settings.analysis.size, tuple(_run_splits(settings, task, split))
-    )
+    splits = tuple(_run_splits(settings, task, split))
+    why = _why_alone(settings, task) if original is None else ""
+    return SetPair(task, original, synthetic, settings.seed, settings.analysis.size, splits, why)
+
+
+def _original_rows(settings: Settings, task: Task) -> Split | None:
+    """The original rows that are compared with the synthetic ones; None if there are none."""
+    if settings.data.source_of(task) == "none":
+        return None
+    if task.original_train:
+        return eval_split(settings.data, task)
+    return original_train_split(settings.data, task) if has_original_train(settings, task) else None
+
+
+def _why_alone(settings: Settings, task: Task) -> str:
+    """Why there are no original rows to compare with, and what to do."""
+    source = settings.data.source_of(task)
+    if source == "none":
+        return f"{task.name} has no original data, so nothing is compared with it. Name some: data.dir=..."
+    if source == "local" and not has_original_train(settings, task):
+        return f"{settings.data.dir} has no training rows of {task.name}, so nothing is compared. Add train.jsonl or train.csv"
+    return "the original rows are not available, so nothing is compared. Set data.source=local data.dir=..., or check the network"
 
 
 def synthetic_set(paths: RunPaths, task: Task) -> DataSet | None:
@@ -145,6 +165,8 @@ def synthetic_set(paths: RunPaths, task: Task) -> DataSet | None:
 
 def _run_splits(settings: Settings, task: Task, train: Split | None) -> list[tuple[str, Split]]:
     """The original splits with which synthetic rows are compared."""
+    if settings.data.source_of(task) == "none":
+        return []
     scored = eval_split(settings.data, task)
     splits = [("train", train)] if train is not None and not task.original_train else []
     splits.append((task.eval_split, scored))

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
+from targen.config.required_files import has_original_train
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.table import RULES
 from targen.config.settings import Settings
@@ -28,12 +30,22 @@ def settings_from(cfg: DictConfig) -> Settings:
     if not values.get("tasks"):
         raise UserError(_NO_TASK)
     with mistakes_by_file(values.get("task_dir")):
-        settings = check(Settings, values)
+        settings = _with_arms(values)
         if problems := [problem for task in settings.tasks.values() for problem in task_problems(task)]:
             raise UserError("\n".join(problems))
     if problems := broken_rules(RULES, settings):
         raise UserError("\n".join(problems))
     return settings
+
+
+def _with_arms(values: Json) -> Settings:
+    """The checked settings; without `arms`, original and synthetic rows are compared where there are original ones."""
+    if values.get("arms") is not None:
+        return check(Settings, values)
+    settings = check(Settings, {**values, "arms": ["original", "synthetic"]})
+    if any(has_original_train(settings, task) for task in settings.tasks.values()):
+        return settings
+    return replace(settings, arms=["synthetic"])
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from targen.config.groups.data import Source
 from targen.config.settings import Settings
 from targen.tasks.task import Task
 
+HELD_OUT_SHARE = 0.2  # of the synthetic rows of a task without original data
+
 
 def original_train_task(settings: Settings, task: Task) -> Task:
     """The task itself, or the one whose train split stands in for it (AX-g: RTE, with the same labels)."""
@@ -22,6 +24,16 @@ def train_source(settings: Settings, task: Task) -> Source:
 def without_original(settings: Settings) -> bool:
     """Whether no task of the run has an original train split, as its data settings say."""
     return all(train_source(settings, task) in ("fixture", "none") for task in settings.tasks.values())
+
+
+def rows_to_hold_out(settings: Settings, task: Task) -> int:
+    """About how many synthetic rows of the task are held out for evaluation: none of a pilot, which a person judges."""
+    wanted = settings.synth.holdout
+    if settings.synth.pilot is not None:
+        return 0
+    if wanted is None:
+        wanted = HELD_OUT_SHARE if settings.data.source_of(task) == "none" else 0
+    return round(wanted * settings.synth.size_of(task)) if isinstance(wanted, float) else wanted
 
 
 def source_words(settings: Settings) -> str:

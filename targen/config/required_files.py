@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from targen.config.groups.data import Source
 from targen.config.openllm import local_openllm_file, subtasks
 from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
@@ -36,11 +37,11 @@ def _missing_instructions(settings: Settings) -> list[str]:
     return []
 
 
-def needed_splits(settings: Settings) -> list[tuple[Task, str]]:
-    """The original splits that the phases train on, score or show, each once, if they are local files."""
+def needed_splits(settings: Settings, source: Source = "local") -> list[tuple[Task, str]]:
+    """The original splits that the phases train on, score or show, each once, if they come from this source."""
     needed: list[tuple[Task, str]] = []
     for task in settings.tasks.values():
-        if settings.data.source_of(task) != "local":
+        if settings.data.source_of(task) != source:
             continue
         if "evaluate" in settings.phases and settings.eval.superglue:
             needed.append((task, task.eval_split))
@@ -51,6 +52,15 @@ def needed_splits(settings: Settings) -> list[tuple[Task, str]]:
         if "evaluate" in settings.phases and shows_original(settings):
             needed.append((original_train_task(settings, task), "train"))
     return list({(task.name, split): (task, split) for task, split in needed}.values())
+
+
+def has_original_train(settings: Settings, task: Task) -> bool:
+    """Whether the task, or its stand-in, has original training rows, as far as is known without the Hub."""
+    owner = original_train_task(settings, task)
+    source = settings.data.source_of(owner)
+    return source == "hub" or (
+        source == "local" and find_file(Path(settings.data.dir or ""), owner, "train") is not None
+    )
 
 
 def _missing_data(settings: Settings) -> list[str]:

@@ -34,7 +34,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
     settings = settings_from(cfg)
     if problems := missing_files(settings):
         raise UserError("\n".join(problems))
-    path, values = settings.paths.config, _with_template_hash(as_values(cfg))
+    path, values = settings.paths.config, _with_template_hash({**as_values(cfg), "arms": list(settings.arms)})
     if path.exists():
         old = read_config(path)
         changed = changed_answer_keys(old, values)

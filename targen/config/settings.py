@@ -50,7 +50,8 @@ class Settings:
     shard: ShardOf
     """The share of generation that this process makes; phases=[merge] joins all shards."""
     arms: Annotated[list[ArmName], Field(min_length=1)]
-    """What models are finetuned on: none (not finetuned), original, synthetic, mixed, self_instruct."""
+    """What models are finetuned on: none (not finetuned), original, synthetic, mixed, self_instruct; null: original and
+    synthetic, or synthetic alone where no task has original training rows."""
     cell: str | None
     """Name of the one cell of the grid to train and evaluate; null: all. Several cells may run at the same time."""
     method: Method

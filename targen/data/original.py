@@ -41,6 +41,8 @@ class Split:
 
 def eval_split(data: Data, task: Task) -> Split:
     """The original labelled rows on which the task is scored. Raises: UserError if they are not available."""
+    if data.source_of(task) == "none":
+        raise UserError(f"data.source: got none, expected original rows of {task.name}. Name some: data.dir=...")
     split = _original(data, task, task.eval_split) or _fixture(task)
     if len(split.rows) % task.rows_per_slot:
         raise UserError(

@@ -56,6 +56,10 @@ changed; the label counts are those after it.
 - `<task>/provenance.jsonl`: the story of each row: `idx`; `slot` and `attempt` (which instance it was to be, and at which try); \
 `context`, `instance_seed` and `variant` (from which it was written); `label_before` and `label_after` self-correction, with its \
 `explanation`; `call_ids` of the completions.
+{% if has_held_out %}
+- `<task>/held_out.jsonl`, `<task>/held_out_provenance.jsonl`: rows of other contexts, held out to score models on; they are not \
+counted above.
+{% endif %}
 - `<task>/stats.json`: counts per label, reason of rejection and step.
 
 ## Balance
@@ -126,10 +130,13 @@ def stats_of_tasks(folder: Path) -> dict[str, Json]:
 
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(TEMPLATE)
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True).from_string(
+        TEMPLATE
+    )
     return template.render(
         front_matter=_front_matter(settings, stats),
         rows=sum(counts["rows"] for counts in stats.values()),
+        has_held_out=any("held_out" in counts for counts in stats.values()),
         tasks=list(stats),
         method=inline_code(settings.method.name),
         settings_table=_settings_table(settings),
@@ -141,7 +148,11 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
     configs = [
-        {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train.jsonl"}]} for name in stats
+        {
+            "config_name": name,
+            "data_files": [{"split": split, "path": f"{name}/{split}.jsonl"} for split in _splits(stats[name])],
+        }
+        for name in stats
     ]
     data = DatasetCardData(
         pretty_name=f"{' '.join(settings.name.split())}: synthetic data in the form of SuperGLUE",
@@ -149,21 +160,29 @@ def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
         language=["en"],
         tags=["synthetic", "targen", "superglue"],
         configs=[{**configs[0], "default": True}, *configs[1:]],
-        dataset_info=[_dataset_info(settings, name, stats[name]["rows"]) for name in stats],
+        dataset_info=[_dataset_info(settings, name, _splits(stats[name])) for name in stats],
     )
     return str(data.to_yaml(original_order=["pretty_name", "license", "language"]))
 
 
-def _dataset_info(settings: Settings, name: str, rows: int) -> Json:
-    """The `dataset_info` of a task. `datasets` keys its cache by it, not by the file, so it includes the file's digest."""
-    with (settings.paths.synthetic(name) / "train.jsonl").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+def _splits(counts: Json) -> dict[str, int]:
+    """The rows of each split of a task."""
+    held_out = counts.get("held_out", {}).get("rows", 0)
+    return {"train": counts["rows"]} | ({"held_out": held_out} if held_out else {})
+
+
+def _dataset_info(settings: Settings, name: str, rows: Mapping[str, int]) -> Json:
+    """The `dataset_info` of a task. `datasets` keys its cache by it, not by the files, so it includes their digests."""
+    digests, splits = [], []
+    for split, count in rows.items():
+        with (settings.paths.synthetic(name) / f"{split}.jsonl").open("rb") as file:
+            digests.append(f"sha256 of {split}.jsonl: {hashlib.file_digest(file, 'sha256').hexdigest()}")
+            splits.append({"name": split, "num_bytes": file.tell(), "num_examples": count})
     return {
         "config_name": name,
-        "description": f"sha256 of train.jsonl: {digest}",
-        "splits": [{"name": "train", "num_bytes": size, "num_examples": rows}],
-        "download_size": size,
+        "description": "; ".join(digests),
+        "splits": splits,
+        "download_size": sum(split["num_bytes"] for split in splits),
     }
 
 

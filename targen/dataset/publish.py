@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+from targen.data.evaluation import HELD_OUT
+from targen.dataset.writer import HELD_OUT_STORY
 from targen.runtime.errors import UserError
 from targen.runtime.paths import RunPaths, visible
 
@@ -31,6 +33,8 @@ def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
         )
     names = (*PUBLISHED, *([REJECTS] if with_rejects else []))
     files = {"README.md": paths.card} | {f"{task.name}/{name}": task / name for task in tasks for name in names}
+    held_out = [task / name for task in tasks for name in (HELD_OUT, HELD_OUT_STORY) if (task / name).is_file()]
+    files |= {f"{path.parent.name}/{path.name}": path for path in held_out}
     for path in files.values():
         if not path.is_file():
             raise UserError(

@@ -8,6 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from targen.data.contamination import EvaluationRows
+from targen.data.evaluation import HELD_OUT
+from targen.dataset.held_out import names_of
 from targen.runtime.jsonl import Json, write_jsonl, write_text
 from targen.runtime.paths import RunPaths
 from targen.synthesis.candidate_store import LabelChange, rows_text
@@ -18,23 +20,41 @@ from targen.text.similarity import jaccard, trigrams
 
 CONTEXTS_COMPARED = 200  # at most, to bound the cost of their mean similarity
 PAIRS_SHOWN = 20  # of contaminated rows
+HELD_OUT_STORY = "held_out_provenance.jsonl"
+NOTHING = Selection((), ())
 
 
 def write_data_set(
-    paths: RunPaths, state: Synthesis, selection: Selection, usage: Json, evaluation: EvaluationRows | None
+    paths: RunPaths,
+    state: Synthesis,
+    selection: Selection,
+    usage: Json,
+    evaluation: EvaluationRows | None,
+    held_out: Selection = NOTHING,
 ) -> None:
     """Writes train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each complete or not at all.
 
-    `usage` holds calls and tokens per step; `evaluation`, the rows to compare with, None for no comparison.
+    `usage` holds calls and tokens per step; `evaluation`, the rows to compare with, None for no comparison. What is `held_out`
+    for evaluation has files of its own, held_out.jsonl and held_out_provenance.jsonl, and is in no other.
     """
     folder = paths.synthetic(state.task.name)
     (folder / "train.jsonl").unlink(missing_ok=True)
     write_jsonl(folder / "provenance.jsonl", _provenance(state, selection))
     write_jsonl(folder / "rejects.jsonl", _rejects(state, selection))
-    stats = _stats(state, selection) | {"contamination": _contamination(state, selection, evaluation), "calls": usage}
+    stats = _stats(state, selection, held_out)
+    stats |= {"contamination": _contamination(state, selection, evaluation), "calls": usage}
     write_text(folder / "stats.json", json.dumps(stats, indent=2) + "\n")
+    for name, records in ((HELD_OUT_STORY, _provenance(state, held_out)), (HELD_OUT, _official(state, held_out))):
+        if held_out.accepted:
+            write_jsonl(folder / name, records)
+        else:
+            (folder / name).unlink(missing_ok=True)
     # Last, because its presence marks the data set as finished.
-    write_jsonl(folder / "train.jsonl", (row for _, row in _rows(state, selection)))
+    write_jsonl(folder / "train.jsonl", _official(state, selection))
+
+
+def _official(state: Synthesis, selection: Selection) -> Iterator[Json]:
+    return (row for _, row in _rows(state, selection))
 
 
 def _rows(state: Synthesis, selection: Selection) -> Iterator[tuple[Candidate, Json]]:
@@ -99,11 +119,11 @@ def _label_change(labels: LabelChange | None) -> Json:
     return {} if labels is None else {"label_before": labels[0], "label_after": labels[1]}
 
 
-def _stats(state: Synthesis, selection: Selection) -> Json:
+def _stats(state: Synthesis, selection: Selection, held_out: Selection) -> Json:
     task, candidates = state.task, state.candidates
-    labels = Counter(candidates[slot].label_change[1] for slot in selection.accepted)
     cells = Counter(candidates[slot].cell for slot in selection.accepted)
-    label_changes = [candidates[slot].label_change for slot in (*selection.accepted, *selection.surplus)]
+    made = (*selection.accepted, *held_out.accepted, *selection.surplus)
+    label_changes = [candidates[slot].label_change for slot in made]
     label_changes += [reject.label_change for reject in state.rejects if reject.label_change is not None]
     flips = Counter(before for before, after in label_changes if before != after)
     corrected = label_changes if state.recipe.self_correct != "off" else []
@@ -111,9 +131,8 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
     return {
         "task": task.name,
         "rows": len(selection.accepted) * task.rows_per_slot,
-        "rows_per_label": {label: labels[label] * task.rows_per_slot for label in sorted(labels)}
-        if task.labels
-        else {},
+        "rows_per_label": _rows_per_label(state, selection),
+        **_held_out(state, held_out),
         "instances_per_label_cell": {str(cell): cells[cell.number] for cell in task.label_cells},
         "contexts": len(state.item_lists.get("context", [])),
         "contexts_mean_similarity": _mean_similarity(state.item_lists.get("context", [])),
@@ -131,6 +150,25 @@ def _stats(state: Synthesis, selection: Selection) -> Json:
         "flips": sum(flips.values()),
         "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
         "checked_per_label": dict(sorted(Counter(before for before, _ in corrected).items())) if task.labels else {},
+    }
+
+
+def _rows_per_label(state: Synthesis, selection: Selection) -> dict[str, int]:
+    """Rows of each label after self-correction; empty if the task has no labels."""
+    labels = Counter(state.candidates[slot].label_change[1] for slot in selection.accepted)
+    return {label: labels[label] * state.task.rows_per_slot for label in sorted(labels)} if state.task.labels else {}
+
+
+def _held_out(state: Synthesis, held_out: Selection) -> Json:
+    """The counts of the rows that are held out for evaluation, if there are any; the other counts are of those to train on."""
+    if not held_out.accepted:
+        return {}
+    return {
+        "held_out": {
+            "rows": len(held_out.accepted) * state.task.rows_per_slot,
+            "rows_per_label": _rows_per_label(state, held_out),
+            "contexts": len(names_of(state, held_out.accepted)),
+        }
     }
 
 

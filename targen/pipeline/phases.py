@@ -9,7 +9,6 @@ import os
 import platform
 import subprocess
 import time
-from collections import deque
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +16,11 @@ from typing import Any
 
 from targen import __version__
 from targen.config.group_files import task_from_file
-from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
-from targen.data.original import eval_split, leaderboard_split, original_train_split
+from targen.data.checks import check_rows, tell_evaluation
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
-from targen.runtime.jsonl import Json, read_jsonl, write_text
+from targen.runtime.jsonl import Json, write_text
 from targen.runtime.paths import CHECKOUT, CONF, visible
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import phase_environment, python_command, run_subprocess
@@ -35,9 +33,10 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 
 def run(cfg: Any, overrides: list[str]) -> int:
     """Runs the phases of the composed configuration, and returns the exit code."""
-    settings = open_run(cfg, check_local_rows, write=False)
+    settings = open_run(cfg, check_rows, write=False)
     if settings.plan:
         return _print_plans(settings, overrides)
+    tell_evaluation(settings)
     record = _record(settings, overrides)
     with StopRequest() as stop:
         if code := _check_phases(settings, overrides, stop):
@@ -114,20 +113,6 @@ def _verb(settings: Settings, name: Phase) -> list[str]:
     if name == "train" and settings.train.launch is not None:
         return ["launch", settings.train.launch]
     return [name]
-
-
-def check_local_rows(settings: Settings) -> None:
-    """Reads all local rows once, to find damaged lines before anything is asked or trained. Raises: UserError if there is one."""
-    for task, split in needed_splits(settings):
-        if split == task.eval_split:
-            eval_split(settings.data, task)
-        elif split == "train":
-            original_train_split(settings.data, task)
-        else:
-            leaderboard_split(settings.data, task)
-    source = settings.data.self_instruct
-    if "train" in settings.phases and "self_instruct" in settings.arms and source and is_instruction_file(source):
-        deque(read_jsonl(Path(source)), maxlen=0)
 
 
 def _record(settings: Settings, overrides: list[str]) -> Json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.pipeline.phases import check_local_rows
+from targen.data.checks import check_local_rows
 from targen.runtime.errors import UserError
 from tests.support.commands import settings
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from targen.config.settings import Settings
-from targen.data.original import eval_split, spread
+from targen.data.evaluation import evaluation_split
+from targen.data.original import spread
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from train.grid.cells import Cell
@@ -36,7 +37,7 @@ def hold_out(
 
 def _evaluation_rows(settings: Settings, name: str) -> TaskRows:
     task = settings.tasks[name]
-    rows = eval_split(settings.data, task).rows
+    rows = evaluation_split(settings, task).rows
     return TaskRows(task, spread(rows, settings.eval.max_rows, task.rows_per_slot), real=True)
 
 

@@ -159,6 +159,9 @@ class Synth:
     without this key goes on from there."""
     sampling: dict[Step, Sampling]
     """Sampling per step."""
+    holdout: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Rows held out for evaluation, about: a number or a share of size, from whole contexts. They are no training rows;
+    without original data models are scored on them. null: 0.2 without original data, else 0."""
 
     @field_validator("self_correct", mode="before")
     @classmethod

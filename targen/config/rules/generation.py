@@ -1,4 +1,4 @@
-"""Rules for the settings of generation, shards and the original data."""
+"""Rules for the settings of generation and shards."""
 
 import math
 from collections.abc import Sequence
@@ -90,10 +90,6 @@ def _with_label_unusable(settings: Settings) -> list[str]:
     return [name for name, task in settings.tasks.items() if any(label.name == UNUSABLE for label in task.labels)]
 
 
-def _without_hub(settings: Settings) -> list[str]:
-    return [name for name, task in settings.tasks.items() if settings.data.hub_of(task) is None]
-
-
 SYNTH = (
     Rule(
         "synth.correct_refuses",
@@ -170,42 +166,6 @@ RUN = (
     ),
 )
 
-
-DATA = (
-    Rule(
-        "data.dir",
-        lambda s: s.data.source == "local" and not s.data.dir,
-        got="{data.dir}",
-        expected="a folder with data.source=local",
-        what_to_do="Set data.dir=...",
-    ),
-    Rule(
-        "data.dir",
-        lambda s: s.data.source not in ("auto", "local") and bool(s.data.dir),
-        got="{data.dir!r} with data.source={data.source}",
-        what_to_do="Set data.source=local, or leave data.dir out.",
-    ),
-    Rule(
-        "data.hub",
-        lambda s: bool(s.data.hub) and s.data.source_of(next(iter(s.tasks.values()))) != "hub",
-        got=lambda s: f"{s.data.hub!r} with {'data.dir' if s.data.dir else f'data.source={s.data.source}'}",
-        expected="one of them",
-        what_to_do="Leave one out.",
-    ),
-    Rule(
-        "data.hub",
-        lambda s: s.data.source == "hub" and bool(_without_hub(s)),
-        got=lambda s: f"null with data.source=hub, and {', '.join(_without_hub(s))} names no data set",
-        expected="the id of one",
-        what_to_do="Set data.hub=NAME, `hub: NAME` in the task, or data.source=none.",
-    ),
-    Rule(
-        "eval.submission",
-        lambda s: s.eval.submission and s.data.source in ("fixture", "none"),
-        got="true with data.source={data.source}, which has no test split",
-        what_to_do="Set data.source=hub, or local with data.dir=...",
-    ),
-)
 
 GENERATOR = (
     Rule(

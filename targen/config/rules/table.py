@@ -4,13 +4,15 @@ All of them are checked before anything is asked, paid for or trained. Those of 
 for runs on a cluster and are checked when they are submitted.
 """
 
+from targen.config.rules.data import DATA, HOLD_OUT
 from targen.config.rules.evaluation import OPENLLM, PREDICTIONS
-from targen.config.rules.generation import DATA, GENERATOR, REPEATS, RUN, SHARDS, SYNTH
+from targen.config.rules.generation import GENERATOR, REPEATS, RUN, SHARDS, SYNTH
 from targen.config.rules.training import INSTRUCTION_DATA, LOSSES, MODEL, TRAINING_DATA, TRAINING_RUN
 
 RULES = (
     *RUN,
     *SYNTH,
+    *HOLD_OUT,
     *SHARDS,
     *DATA,
     *TRAINING_DATA,
