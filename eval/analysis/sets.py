@@ -46,7 +46,7 @@ class SetPair:
     seed: int
     at_most: int | None
     splits: tuple[tuple[str, Split], ...] = ()
-    why_alone: str = "there is only one set"  # where `a` is None
+    why_alone: str = "no original split is available. Name one: data.dir=..."  # why `a` is None
 
     @property
     def sets(self) -> dict[str, DataSet]:

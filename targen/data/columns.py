@@ -137,7 +137,9 @@ def _records(path: Path, delimiter: str) -> Records:
                 yield line, record
     except UnicodeDecodeError as err:
         raise UserError(f"{path}: not UTF-8 ({err.reason} after line {line}). Save the file as UTF-8.") from None
-    except (csv.Error, RowError) as err:
+    except csv.Error as err:
+        raise UserError(f"{path}:{line + 1}: {err}. Repair the line: a quote may not be closed.") from None
+    except RowError as err:
         raise UserError(
             f"{path}:{line}: {err}. Repair the line; a text with {delimiter!r} or a line break needs quotes."
         ) from None

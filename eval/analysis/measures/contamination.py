@@ -36,7 +36,7 @@ class Repeat:
 def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
     """The share of rows of each set that repeat each split; `a` is not compared with the split it comes from."""
     if not pair.splits:
-        return not_measured(PART, "no original split is available. Name one: data.source=local data.dir=...")
+        return not_measured(PART, pair.why_alone)
     samples = pair.samples()  # shares are of the samples; repeats are listed for all synthetic rows
     measures: list[Measure] = []
     pairs: list[Json] = []

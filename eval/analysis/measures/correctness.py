@@ -82,6 +82,8 @@ def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
     ready = [cell for cell in classifiers if done(settings.paths, cell) is not None]
     rows = pair.samples()["b"]
     labelled = [row for row in rows if label_name(pair.task, row) is not None]
+    if not ready and pair.a is None:
+        return not_measured(f"{PART}.agreement", pair.why_alone)
     if not ready or not labelled:
         why = (
             "no cell of the arm original is trained. Run phases=[train] 'arms=[original]'"

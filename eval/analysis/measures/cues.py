@@ -92,7 +92,7 @@ def check_cues(tasks: Iterable[Task]) -> None:
 def cues(pair: SetPair, rows: Mapping[str, Sequence[Row]], top: int) -> AnalysisResult:
     """The structures and words of both sets by label, the largest differences first."""
     if len(rows) < 2:
-        return AnalysisResult(missing=(Missing(PART, "there is only one set"),))
+        return AnalysisResult(missing=(Missing(PART, pair.why_alone),))
     by_label: dict[str, dict[str, list[Row]]] = {side: defaultdict(list) for side in rows}
     for side, sample in rows.items():
         for row in sample:
