@@ -151,7 +151,8 @@ def _why_alone(settings: Settings, task: Task) -> str:
     if source == "none":
         return f"{task.name} has no original data, so nothing is compared with it. Name some: data.dir=..."
     if source == "local" and not has_original_train(settings, task):
-        return f"{settings.data.dir} has no training rows of {task.name}, so nothing is compared. Add train.jsonl or train.csv"
+        place = settings.data.dir
+        return f"{place} has no training rows of {task.name}, so nothing is compared. Name a folder that has train.jsonl or train.csv"
     return "the original rows are not available, so nothing is compared. Set data.source=local data.dir=..., or check the network"
 
 

@@ -115,7 +115,7 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
 
 def _missing(folder: Path, task: Task, split: str) -> str:
     if folder.is_file():
-        return f"{folder} holds the {task.eval_split} split of {task.name}, and there is no {split} split."
+        return f"{folder} holds the rows on which {task.name} is scored, and there is no {split} split."
     there = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
     beside = f", where there is {', '.join(there[:MOST_NAMED])}" if there and task.name not in PAPER_TASKS else ""
     return f"{folder / task.folder / split}.jsonl is missing{beside}."

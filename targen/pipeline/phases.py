@@ -11,7 +11,6 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from targen import __version__

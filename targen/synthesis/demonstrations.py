@@ -42,8 +42,8 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
         return TrainRows(source, (split.rows * count,) * len(task.label_cells), count)
     if split is None:
         raise UserError(
-            f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source} "
-            "has none here. Set data.source=local data.dir=..., or take a method without demonstrations (method=targen)."
+            f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source_of(source)} "
+            "has none here. Set data.dir=..., or take a method without demonstrations (method=targen)."
         )
     per_cell = tuple(tuple(row for row in split.rows if _fits(source, row, cell)) for cell in task.label_cells)
     for cell, rows in zip(task.label_cells, per_cell, strict=True):

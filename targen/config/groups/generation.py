@@ -140,7 +140,7 @@ class Synth:
     does with an earlier seed (at most twice per slot); null: only identical rows are replaced."""
     contamination: Literal["off", "auto", "measure", "filter"]
     """Rows that share a run of 8 words with the evaluation split, or nearly repeat a row of it. off; auto: counted in
-    stats.json if data.source=local; measure: always counted; filter: replaced."""
+    stats.json with data.dir; measure: always counted; filter: replaced."""
     max_attempts: Count
     """Attempts per slot, one after the other, before another slot is opened in its place."""
     max_slots: Count
