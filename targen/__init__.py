@@ -6,6 +6,8 @@ For notebooks and scripts, docs/python.md: `targen.load_task`, `targen.generate_
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from targen.runtime.command_line.version import __version__
+
 if TYPE_CHECKING:
     from targen.interface.generation import generate_rows
     from targen.interface.rows import Reject, Rows, SyntheticRow
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from targen.runtime.errors import UserError
     from targen.tasks.task import Task
 
-__version__ = "0.1.0"
 __all__ = [
     "LLM",
     "Answer",
@@ -28,6 +29,7 @@ __all__ = [
     "Table",
     "Task",
     "UserError",
+    "__version__",
     "generate_rows",
     "load_task",
 ]

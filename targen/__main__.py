@@ -7,29 +7,13 @@ import runpy
 import sys
 from pathlib import Path
 
-from targen import __version__
 from targen.runtime.cli import USER_ERROR, use_utf8
-from targen.runtime.errors import did_you_mean
+from targen.runtime.command_line.completion import completion_script
+from targen.runtime.command_line.verbs import VERBS
+from targen.runtime.command_line.version import __version__
+from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import PROJECT
 
-VERBS = {  # verb: its module, and what it does
-    "run": ("targen.run", "the whole run: generate, train, evaluate, report"),
-    "plan": ("targen.run", "what a run would ask, train and cost; calls nothing (plan=true)"),
-    "new-task": ("targen.new_task", "a commented file for a task of your own"),
-    "generate": ("targen.generate", "writes the synthetic data set of every task"),
-    "merge": ("targen.merge", "joins the shards of a generation"),
-    "train": ("train.run", "finetunes every cell of the grid"),
-    "launch": ("train.launch", "the same in several processes: targen launch ddp ..."),
-    "evaluate": ("eval.run", "scores every trained cell on the evaluation data"),
-    "scores": ("eval.scores", "merges scores that were made one cell at a time"),
-    "analyze": ("eval.analyze", "measures properties of data sets"),
-    "report": ("eval.report", "the tables, the figures and the page of a run, or of several"),
-    "fetch": ("eval.fetch", "downloads what a run needs into the Hub's cache"),
-    "submit": ("slurm.submit", "submits a grid to SLURM; --dry-run only prints the jobs"),
-    "status": ("slurm.status", "the state of a submitted grid"),
-    "resubmit": ("slurm.resubmit", "submits again what is missing or has failed"),
-    "publish": ("targen.publish", "uploads a synthetic data set to the Hugging Face Hub"),
-}
 PACKAGES = ("targen", "train", "eval", "slurm")
 HELP = """targen {version}: synthetic training data from a description of a task, models trained on them, and their scores
 
@@ -38,6 +22,7 @@ HELP = """targen {version}: synthetic training data from a description of a task
 {verbs}
 
 targen VERB --help says more. The verbs are also modules: targen train is python -m train.run.
+Completion in bash: eval "$(targen -sc install=bash)"
 """
 
 
@@ -50,6 +35,8 @@ def main() -> None:
         sys.exit(sys.stdout.write(HELP.format(version=__version__, verbs=verbs)) and 0)
     if verb == "--version":
         sys.exit(sys.stdout.write(f"targen {__version__}\n") and 0)
+    if verb in ("-sc", "--shell-completion"):
+        sys.exit(_completion(arguments))
     if verb not in VERBS:
         sys.stderr.write(f"error: targen: got {verb!r}, expected a verb. {did_you_mean(verb, VERBS)}\n")
         sys.exit(USER_ERROR)
@@ -57,6 +44,15 @@ def main() -> None:
     sys.path[:] = _ours_first(sys.path)
     sys.argv = [f"targen {verb}", *arguments, *(["plan=true"] if verb == "plan" else [])]
     runpy.run_module(module, run_name="__main__")
+
+
+def _completion(arguments: list[str]) -> int:
+    try:
+        sys.stdout.write(completion_script(arguments))
+    except UserError as err:
+        sys.stderr.write(f"error: {err}\n")
+        return USER_ERROR
+    return 0
 
 
 def _ours_first(path: list[str]) -> list[str]:

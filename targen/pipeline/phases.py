@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from targen import __version__
 from targen.config.group_files import task_from_file
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
 from targen.data.checks import check_rows, tell_evaluation
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
+from targen.runtime.command_line.version import __version__
 from targen.runtime.jsonl import Json, write_text
 from targen.runtime.paths import CHECKOUT, CONF, visible
 from targen.runtime.signals import StopRequest

@@ -5,14 +5,29 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from targen.runtime.command_line.completion import completion_script
+from targen.runtime.command_line.flags import (
+    CONFIG_NAME,
+    SHOWN,
+    flags_and_overrides,
+    words_for_hydra,
+)
+from targen.runtime.command_line.hydra_errors import one_line, options
+from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_overrides, swept_jobs
+from targen.runtime.command_line.version import __version__
 from targen.runtime.credentials import holds_credentials, without_credentials
-from targen.runtime.errors import UserError, did_you_mean, disk_error, short
+from targen.runtime.errors import UserError, did_you_mean, disk_error
 from targen.runtime.paths import CONF, visible
 from targen.runtime.signals import Stopped
 from targen.runtime.task_files.config_dir import without_config_dir
+
+if TYPE_CHECKING:
+    from targen.runtime.command_line.primary_config import PrimaryConfig
 
 Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides it came from -> exit code
 Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
@@ -25,7 +40,6 @@ REQUEUE = 85  # exit code of a run that was told to stop and saved its progress:
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
-OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 HELP = """{program}: {summary}
 
   {program} [+experiment=NAME] [key=value ...]
@@ -62,38 +76,48 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
         print(_help(command, summary), end="")
         sys.exit(0)
     if topics := [argument.partition("=")[2] for argument in arguments if argument.startswith("--help=")]:
-        try:
-            print("\n".join(map(_settings_file, topics)), end="")
-            sys.exit(0)
-        except UserError as err:
-            _die(err)
+        sys.exit(_outcome(lambda: print("\n".join(map(_settings_file, topics)), end="") or 0))
+    if "--version" in arguments:
+        print(f"targen {__version__}")
+        sys.exit(0)
     _log_to_stderr()
+    sys.exit(_outcome(lambda: _run(command, arguments, phase, direct)))
+
+
+def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None) -> int:
+    """The exit code of what the arguments ask for: the phase, jobs of a sweep, or something that Hydra shows."""
     arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
+    flags, given = flags_and_overrides(without_config_dir(arguments))
+    if flags.shell_completion and given == ["query=bash"]:
+        return _show(command, flags, given)
+    if flags.shell_completion:
+        print(completion_script(given), end="")
+        return 0
+    _refuse_credentials(given)
+    shows = any(getattr(flags, name) for name in SHOWN)
+    if direct is not None and not shows and (code := direct(given)) is not None:
+        return code
+    overrides = [as_override(argument) for argument in given]
+    if not any(override.startswith("+experiment=") for override in overrides):
+        overrides.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
+    if flags.multirun:
+        return _sweep(command, phase, flags, overrides)
+    cfg = compose(overrides)
+    return _show(command, flags, overrides) if shows else phase(cfg, job_overrides(cfg, overrides))
+
+
+def _outcome(work: Callable[[], int]) -> int:
+    """The exit code of the work. A mistake of the user and a stop are told in one line."""
     try:
-        arguments = without_config_dir(arguments)
-        given = list(arguments)
-        if not any(argument.startswith("+experiment=") for argument in arguments):
-            arguments.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
-        _refuse_credentials(arguments)
-        if direct is not None and (code := direct(given)) is not None:
-            sys.exit(code)
-        arguments = [as_override(argument) for argument in arguments]
-        flags = [a for a in arguments if a.startswith("-") or not re.search(r"^~|=", a)]
-        if any(flag.startswith("-") for flag in flags):
-            overrides = [argument for argument in arguments if argument not in flags]
-            if not {"-m", "--multirun"} & set(flags):
-                compose(overrides)  # for its errors
-            _hydra_main(command, phase, flags, overrides)
-        else:
-            sys.exit(phase(compose(arguments), arguments))
+        return work()
     except (UserError, OSError) as err:
-        _die(err)
+        return _tell(err)
     except Stopped as told:
         print(f"{told}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
-        sys.exit(REQUEUE)
+        return REQUEUE
     except KeyboardInterrupt:
         print("Interrupted. Progress is saved; rerun the command to resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
 
 
 def _refuse_credentials(arguments: list[str]) -> None:
@@ -135,111 +159,86 @@ def as_override(argument: str) -> str:
 def compose(overrides: list[str]) -> Any:
     """The composed configuration. Raises: UserError for everything that Hydra refuses."""
     from hydra import compose as hydra_compose
+
+    with _hydra(overrides) as primary:
+        return hydra_compose(primary.name, overrides=primary.overrides)
+
+
+@contextmanager
+def _hydra(overrides: list[str]) -> Iterator["PrimaryConfig"]:
+    """Hydra with the files of conf/. Raises: UserError for everything that it refuses."""
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from targen.runtime.task_files.sources import unknown_task, with_task_sources
+    from targen.runtime.command_line.primary_config import primary_config
+    from targen.runtime.task_files.sources import unknown_task
 
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return hydra_compose("config", overrides=with_task_sources(overrides))
+        primary = primary_config(overrides)
+        with initialize_config_dir(version_base="1.3", config_dir=primary.folder):
+            yield primary
     except (HydraException, OmegaConfBaseException) as err:
-        raise UserError(unknown_task(err, overrides) or _one_line(err)) from None
+        raise UserError(unknown_task(err, overrides) or one_line(err)) from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as err:
         raise UserError(f"conf: a file or a value cannot be read ({' '.join(str(err).split())}). Repair it.") from None
 
 
-def _hydra_main(command: str, phase: Phase, flags: list[str], overrides: list[str]) -> None:
-    """Passes flags of Hydra (--cfg, --multirun, ...) to Hydra."""
-    import hydra
+def _sweep(command: str, phase: Phase, flags: Namespace, overrides: list[str]) -> int:
+    """Runs a job for each point of a sweep (-m), also after one that failed; the exit code of the first that failed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from targen.runtime.task_files.sources import with_task_sources
+    with _hydra(overrides):
+        jobs = swept_jobs(overrides)
+    check_run_dirs(jobs, compose)
+    names = job_names(jobs)
+    lasting = [override for override in overrides if override.startswith((CONFIG_NAME, "hydra.searchpath="))]
+    failed: list[tuple[int, str]] = []
 
-    searched = [override for override in overrides if override.startswith("hydra.searchpath=")]
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def entry(cfg: object) -> None:
-        try:
-            code = phase(cfg, [*HydraConfig.get().overrides.task, *searched])
-        except (UserError, OSError) as err:
-            _die(err)
-        if code:
+    def job(cfg: Any) -> None:
+        hydra = HydraConfig.get()
+        code = _outcome(lambda: phase(cfg, [*lasting, *job_overrides(cfg, hydra.overrides.task)]))
+        if code in (REQUEUE, INTERRUPTED) or (code and hydra.runtime.choices["hydra/launcher"] != "basic"):
             sys.exit(code)
+        if code:
+            failed.append((code, names[hydra.job.num] if names else f"job {hydra.job.num}"))
 
-    sys.argv = [command, *flags, *with_task_sources(overrides)]
-    entry()
+    _hydra_main(command, flags, overrides, job)
+    for code, name in failed:
+        print(f"sweep: {name} ended with exit code {code}", file=sys.stderr)
+    return next((code for code, _ in failed if code != AWAITING), AWAITING if failed else 0)
 
 
-def _die(err: UserError | OSError) -> None:
-    """Ends with the one line of a mistake, or of a disk that failed. Raises: any other error again."""
+def _show(command: str, flags: Namespace, overrides: list[str]) -> int:
+    """What a flag of Hydra prints; 0."""
+    logging.getLogger().handlers.clear()  # --info is logged to stdout
+    _hydra_main(command, flags, overrides, lambda _: None)
+    return 0
+
+
+def _hydra_main(command: str, flags: Namespace, overrides: list[str], job: Callable[[Any], None]) -> None:
+    """Hydra with its flags and our overrides; it runs the job for a sweep alone."""
+    import hydra
+
+    from targen.runtime.command_line.primary_config import primary_config
+
+    primary = primary_config([] if flags.hydra_help or flags.shell_completion else overrides)
+    given = overrides if flags.shell_completion else [] if flags.hydra_help else primary.overrides
+    sys.argv = [program(f"python -m {command}"), *words_for_hydra(flags), *given]
+    hydra.main(version_base="1.3", config_path=primary.folder, config_name=primary.name)(job)()
+
+
+def _tell(err: UserError | OSError) -> int:
+    """Prints the one line of a mistake, or of a disk that failed; the exit code. Raises: any other error again."""
     if isinstance(err, BrokenPipeError):
-        sys.exit(1)
+        return 1
     told = disk_error(err) if isinstance(err, OSError) else err
     if told is None:
         raise err
     for line in without_credentials(str(told)).splitlines():
         print(f"error: {line}", file=sys.stderr)
-    sys.exit(USER_ERROR)
-
-
-def _one_line(err: Exception) -> str:
-    """Hydra's message in the form of this project's messages."""
-    from hydra.errors import OverrideParseException
-
-    text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
-    if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
-        group, got = str(match[1]), str(match[2])
-        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, _options(group))}"
-    if match := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\s", str(err)):
-        key, got = match[1], match[2]
-        return f"{key}: got {got}, expected one value. Write a list as '{key}=[{got}]', a text with a comma as '{key}=\"{got}\"'."
-    if isinstance(err, OverrideParseException):
-        reason = " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'")
-        return (
-            f"{short(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
-            "with spaces or brackets: 'key=\"...\"'."
-        )
-    key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(
-        r"Could not override '([^']+)'", str(err)
-    )
-    if key is not None:
-        if key[1].startswith(OPEN_KEYS):
-            return f"{key[1]}: got a key that is not there yet, expected a plus before a new one: +{key[1]}=..."
-        known = _known_keys()
-        if key[1] in known:
-            group = key[1].partition(".")[0]
-            return f"{key[1]}: the chosen {group} has no such key. Remove it, or choose another {group}: {group}=..."
-        return f"{key[1]}: no such key. {did_you_mean(key[1], known)}"
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return " ".join(lines[:3]) + ". See --help."
-
-
-def _options(group: str) -> list[str]:
-    return [path.stem for path in visible(CONF / group, "*.yaml")]
-
-
-def _known_keys() -> list[str]:
-    from omegaconf import DictConfig, OmegaConf
-
-    def walk(node: object, prefix: str) -> list[str]:
-        if not isinstance(node, DictConfig):
-            return []
-        keys = []
-        for key in map(str, node):
-            keys += [prefix + key, *walk(node._get_node(key), f"{prefix}{key}.")]
-        return keys
-
-    config = OmegaConf.load(CONF / "config.yaml")
-    groups = [str(group) for default in config.defaults if isinstance(default, DictConfig) for group in default]
-    keys = walk(config, "")
-    for group in groups:
-        for name in _options(group):
-            prefix = f"tasks.{name}." if group == "task" else f"{group}."
-            keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
-    return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(groups))
+    return USER_ERROR
 
 
 def _settings_file(topic: str) -> str:
@@ -262,7 +261,7 @@ def program(otherwise: str, verb: str | None = None) -> str:
 
 def _help(command: str, summary: str) -> str:
     names = {
-        f"{group}s": ", ".join(_options(group))
+        f"{group}s": ", ".join(options(group))
         for group in ("experiment", "task", "method", "generator", "model", "cluster")
     }
     return HELP.format(program=program(f"python -m {command}"), summary=summary, **names)

@@ -14,8 +14,8 @@ from slurm.jobs import GridWork, JobPaths, QueuedIds, jobs, whole_grid
 from slurm.status import array_tasks, status, work_to_submit
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
-from targen.__main__ import VERBS
 from targen.config.groups.cluster import JOBS, seconds_of
+from targen.runtime.command_line.verbs import VERBS
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, PROJECT, command, settings
 from tests.support.small_data import tiny_overrides

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from targen import __version__
-from targen.__main__ import VERBS
 from targen.config.settings import Phase
 from targen.pipeline.phases import ORDER
+from targen.runtime.command_line.verbs import VERBS
 from targen.runtime.subprocesses import python_command, python_path
 from tests.support.commands import PROJECT, command
 from tests.support.small_data import python
@@ -88,10 +88,10 @@ def test_plan_is_a_run_with_plan_true(tmp_path: Path) -> None:
 def test_files_of_the_current_folder_do_not_take_the_place_of_ours(tmp_path: Path) -> None:
     for name in ("train", "eval", "slurm"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user was run')\n")
-    for path in ("", str(tmp_path), "."):  # the last two: people set it so
-        for given in ([*python_command("train", "task=cbb")][1:], [str(PROJECT / "targen"), "train", "task=cbb"]):
-            done = python(*given, cwd=tmp_path, **{**python_path(), "PYTHONPATH": f"{PROJECT}:{path}"})
-            assert (done.returncode, "Did you mean 'cb'?" in done.stderr) == (2, True), done.stderr
+    variables = {**python_path(), "PYTHONPATH": f"{PROJECT}:."}  # as people set it
+    for given in (python_command("train", "task=cbb")[1:], [str(PROJECT / "targen"), "train", "task=cbb"]):
+        done = python(*given, cwd=tmp_path, **variables)
+        assert (done.returncode, "Did you mean 'cb'?" in done.stderr) == (2, True), done.stderr
 
 
 def test_our_packages_come_before_others_of_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     """
     for source in (TaskFolder, TasksOfRun):
         SourcesRegistry.instance().register(source)
-    given, asked = _searched(overrides), set(_names(_value(overrides, "task")))
+    given, asked = search_path(overrides), set(_names(_value(overrides, "task")))
     folders = task_folders(overrides)
     for folder in folders:
         if same := sorted(asked & {path.stem for path in visible(folder, "*.yaml")} & set(_of_project())):
@@ -126,8 +126,13 @@ def with_task_sources(overrides: list[str]) -> list[str]:
             )
     sources = [f"{TaskFolder.scheme()}://{quote(str(folder.resolve()))}" for folder in folders]
     sources.append(f"{TasksOfRun.scheme()}://{quote(str(_run_folder(overrides)))}")
+    return with_search_path(overrides, [*sources, *given])
+
+
+def with_search_path(overrides: list[str], entries: list[str]) -> list[str]:
+    """The overrides with another search path of Hydra."""
     kept = [override for override in overrides if not override.startswith("hydra.searchpath=")]
-    return [*kept, f"hydra.searchpath=[{','.join(map(_quoted, [*sources, *given]))}]"]
+    return [*kept, f"hydra.searchpath=[{','.join(map(_quoted, entries))}]"]
 
 
 def task_folders(overrides: list[str]) -> list[Path]:
@@ -146,7 +151,7 @@ def task_folders(overrides: list[str]) -> list[Path]:
                 f"task_dir: got {short(folder)}, which is no folder, expected one with <task>.yaml. Correct the path."
             )
     folders = [folder for folder in folders if folder.is_dir()]
-    searched = (Path(entry.removeprefix("file://")) / GROUP for entry in _searched(overrides))
+    searched = (Path(entry.removeprefix("file://")) / GROUP for entry in search_path(overrides))
     return [*folders, *(folder for folder in searched if folder.is_dir() and not folder.samefile(CONF / GROUP))]
 
 
@@ -166,7 +171,8 @@ def _of_project() -> list[str]:
     return [path.stem for path in visible(CONF / GROUP, "*.yaml")]
 
 
-def _searched(overrides: list[str]) -> list[str]:
+def search_path(overrides: list[str]) -> list[str]:
+    """The search path of Hydra that the overrides give: `file://` and a folder, each."""
     entries = _value(overrides, "hydra.searchpath")
     return [str(entry) for entry in entries] if isinstance(entries, list) else []
 
