@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from eval.analysis.figures.figures import FIGURES as ANALYSIS_FIGURES
 from eval.figures.figures import CAPTIONS as CAPTIONS_OF_SCORES
+from eval.page.answers import Answers
 from eval.page.arm_colours import arm_colours
 from eval.page.findings import Findings
 from eval.page.funnel import Funnel, counts_table, learnability_table
@@ -50,6 +51,9 @@ class Start:
 class Page:
     """Everything that the page shows. Any text may come from a model; all text is escaped when the page is written."""
 
+    answer: Sequence[str]  # sentences on the scores
+    taught: Sequence[str]  # and on what the rows teach small students
+    has_real_rows: bool  # whether models were scored on rows that the generator did not write
     title: str
     note: str | None
     warning: str | None
@@ -64,6 +68,7 @@ class Page:
     analyses: Sequence[Findings]
     not_measured: Mapping[str, Sequence[str]]  # the tasks, by what could not be measured and why
     browser: Browser | None
+    answers: Answers | None
     starts: Sequence[Start]
     config: str
 
@@ -84,7 +89,7 @@ def _start(record: Json) -> Start:
 
 
 def html(page: Page) -> str:
-    """The page as text. Its content security policy allows one script, named by its hash."""
+    """The page as text. Its content security policy allows its two scripts alone, named by their hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -92,19 +97,25 @@ def html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    script, answers_script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "answers.js"))
     text = environment.get_template("page.html.j2").render(
         vars(page),
         style=Markup((HERE / "page.css").read_text(encoding="utf-8") + arm_colours()),
         script=Markup(script),
-        script_hash=f"sha256-{digest}",
+        answers_script=Markup(answers_script),
+        script_hashes=Markup(" ".join(map(_hash, (script, answers_script)))),
+        answer_entries=Markup(page.answers.data) if page.answers is not None else "",
         entries=Markup(page.browser.data) if page.browser is not None else "",
         counts=counts_table(page.funnels),
         learnability=learnability_table(page.funnels),
         arm_name=arm_name,
     )
     return re.sub("[\ud800-\udfff]", "\ufffd", text)  # lone surrogates cannot be encoded
+
+
+def _hash(script: str) -> str:
+    """A script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
 
 
 def arm_name(level: str) -> str:

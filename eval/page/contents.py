@@ -1,16 +1,20 @@
 """The synthetic rows of a run, gathered for the page: funnels, analyses, rows with all their steps, and what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from eval.analysis.sets import digest
 from eval.analysis.summary import VERSION
 from eval.page.funnel import Funnel, funnel
-from eval.page.rows import Browser, TaskEntries, browser, task_entries
+from eval.page.prompts import Prompts
+from eval.page.rows import Ask, Browser, TaskEntries, browser, script_json, task_entries
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths
+from targen.synthesis.recipe import Recipe
+from targen.synthesis.recipes import recipe_of
 from targen.tasks.task import Task
 
 MEGABYTE = 1_000_000
@@ -26,14 +30,16 @@ class Contents:
     missing: tuple[str, ...]
 
 
-def contents(settings: Settings) -> Contents:
-    """Everything that can be read; a damaged file affects its own task only."""
+def contents(settings: Settings, taken: int = 0) -> Contents:
+    """Everything that can be read; a damaged file affects its own task only. `taken` bytes of the page's rows are others'."""
     funnels: list[Funnel] = []
     analyses: list[Json] = []
     entries: list[TaskEntries] = []
     missing: list[str] = []
     not_made: list[str] = []
     not_analysed: list[str] = []
+    left = budget(settings) - taken
+    prompts = Prompts(left)
     has_seeds = settings.method.instance_seed is not None
     for task in settings.tasks.values():
         if not is_made(settings.paths, task):
@@ -49,7 +55,11 @@ def contents(settings: Settings) -> Contents:
         try:
             task_funnel = funnel(task, settings.paths.synthetic(task.name) / "stats.json", has_seeds)
             is_checked = bool(task_funnel.stats["checked"])
-            entries.append(task_entries(settings.paths, task, len(entries), analysis, has_seeds, is_checked))
+            recipe = _recipe(settings, task)
+            ask: Ask = partial(prompts.of, recipe) if recipe is not None else (lambda *_: [])
+            firsts = prompts.of_lists(recipe) if recipe is not None else []
+            found = task_entries(settings.paths, task, len(entries), analysis, has_seeds, is_checked, ask)
+            entries.append(replace(found, list_prompts=firsts))
             funnels.append(task_funnel)
         except UserError as err:
             missing.append(f"rows of {task.folder}: {err}")
@@ -59,8 +69,22 @@ def contents(settings: Settings) -> Contents:
         missing.append(f"synthetic rows of {', '.join(not_made)}: not generated. Run the phase generate")
     if not_analysed:
         missing.append(f"analysis of {', '.join(not_analysed)}: not done. Run the phase analyze")
-    shown = browser(entries, int(settings.report.rows_megabytes * MEGABYTE)) if entries else None
+    size = len(script_json(prompts.lines).encode())
+    shown = browser(entries, left - size, prompts.lines) if entries else None
     return Contents(tuple(funnels), tuple(analyses), shown, tuple(missing))
+
+
+def _recipe(settings: Settings, task: Task) -> Recipe | None:
+    """The recipe that prompts are rebuilt from; None where what they show cannot be read any more."""
+    try:
+        return recipe_of(settings, task)
+    except UserError:
+        return None
+
+
+def budget(settings: Settings) -> int:
+    """Bytes that the rows on the page may take."""
+    return int(settings.report.rows_megabytes * MEGABYTE)
 
 
 def is_made(paths: RunPaths, task: Task) -> bool:

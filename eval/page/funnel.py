@@ -87,6 +87,15 @@ def counts_table(funnels: Sequence[Funnel]) -> Table:
     return Table("generation", "From contexts to rows", (), header, tuple(lines), (), numeric)
 
 
+def learnability(funnels: Sequence[Funnel]) -> dict[str, Json]:
+    """What was measured of each task, by its title."""
+    return {
+        task_funnel.task.folder: task_funnel.stats["learnability"]
+        for task_funnel in funnels
+        if task_funnel.stats.get("learnability") is not None
+    }
+
+
 def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
     """What small students learn from each set beside chance; None if it was measured for none."""
     lines: list[tuple[str, ...]] = []

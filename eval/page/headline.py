@@ -22,10 +22,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference in points; `detail` is its interval and p-value."""
+    """A difference in points; `details` are its interval and its p-value."""
 
     text: str
-    detail: str
+    details: tuple[str, ...]
     is_significant: bool
 
 
@@ -105,8 +105,10 @@ def _difference(line: Line, first: str, second: str) -> Difference | None:
     bounds = (
         [] if comparison.bounds is None else [f"{percent(comparison.bounds[0])} to {percent(comparison.bounds[1])}"]
     )
-    p = [] if comparison.corrected is None else [f"p {p_text(comparison.corrected)}"]
-    return Difference(f"{100 * comparison.difference:+.1f}", ", ".join(bounds + p), comparison.is_significant)
+    p = [] if comparison.corrected is None else [f"{'Holm ' * (comparison.tests > 1)}p {p_text(comparison.corrected)}"]
+    decides = ["; p decides"] * comparison.disagrees
+    details = (*bounds, *("".join(p + decides),) * bool(p))
+    return Difference(f"{100 * comparison.difference:+.1f}", details, comparison.is_significant)
 
 
 def paper_lines(levels: Sequence[str]) -> list[PaperLine]:

@@ -9,7 +9,7 @@
   const hasPvi = data.entries.some((entry) => "pvi" in entry);
   const isRow = (entry) => !("step" in entry);
   const isFlipped = (entry) => "label" in entry && entry.before !== entry.label;
-  const labelOf = (entry) => ("label" in entry ? entry.label : entry.asked); // null if no label was asked for
+  const labelOf = (entry) => ("label" in entry ? entry.label : entry.label_asked); // null if no label was asked for
   const spaced = (text) => text.replaceAll("_", " ");
   let matches = [];
   let shown = 0;
@@ -120,17 +120,27 @@
     };
     const sayAll = (pairs) => pairs.forEach(([name, text]) => say(name, typeof text === "number" ? entry.texts[text][1] : text));
     const sayVariant = () => entry.variant.forEach(([name, text]) => say(spaced(name), text));
-    const label = isRow(entry) ? entry.before : entry.asked;
+    const label = isRow(entry) ? entry.before : entry.label_asked;
+    const prompts = new Map([...(entry.shown.length ? (data.tasks[entry.task].first ?? []) : []), ...(entry.asked ?? [])]);
+    const own = [entry.texts ?? [], ...(entry.rows ?? []), entry.seed, entry.shown, entry.variant].flat().map(([, text]) => text);
+    const prompt = (name) => {
+      if (!prompts.has(name)) return;
+      const text = prompts.get(name).map((part) => (part < 0 ? own[-1 - part] : data.lines[part])).join("");
+      const made = node("details", "prompt", node("summary", "", `Prompt: ${spaced(name)}`), node("pre", "", text));
+      prompts.delete(name);
+      whole.append(made);
+    };
     const rows = isRow(entry) ? [entry.texts] : (entry.rows ?? []);
-    if (entry.shown.length) (step("Context"), sayAll(entry.shown));
-    if (seeds && entry.seed.length) (step("Instance seed"), sayAll(entry.seed));
-    if (rows.length) (step(`Generated${label ? ` for the label ${label}` : ""}`), sayVariant(), rows.forEach(sayAll));
+    if (entry.shown.length) (step("Context"), sayAll(entry.shown), [...prompts.keys()].filter((name) => name.endsWith("first round")).forEach(prompt));
+    if (seeds && entry.seed.length) (step("Instance seed"), sayAll(entry.seed), prompt("instance_seed"));
+    if (rows.length) (step(`Generated${label ? ` for the label ${label}` : ""}`), sayVariant(), rows.forEach(sayAll), prompt("generation"));
     if (checked && "label" in entry) {
       step("Self-correction");
       say("label", isFlipped(entry) ? `${entry.before} → ${entry.label}` : `${entry.label}, kept`);
       if (entry.explanation) say("explanation", entry.explanation);
       if (entry.votes) say("votes", entry.votes.map(([name, count]) => `${name} ${count}`).join(", "));
     }
+    prompt("self_correction");
     step(isRow(entry) ? "Accepted" : entry.step === "balance" ? "Held back" : `Rejected at ${spaced(entry.step)}${label ? `, asked for ${label}` : ""}`);
     if (!rows.length) sayVariant();
     if (!isRow(entry)) say("reason", entry.reason);
@@ -142,6 +152,7 @@
     const slot = entry.slot === null ? [] : [`slot ${entry.slot}`]; // an unreadable list answer belongs to no slot
     const position = isRow(entry) ? [`row ${entry.idx}`, ...slot] : slot;
     if (position.length) say("position", position.join(", "));
+    for (const name of [...prompts.keys()]) prompt(name);
     return whole;
   }
 

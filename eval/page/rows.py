@@ -2,18 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
-from targen.tasks.task import Task
+from targen.tasks.task import Row, Task
 
 REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that reject repetitions
 # in a script element: markup, line ends of JavaScript, lone surrogates
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
+
+
+Ask = Callable[
+    [Json, Sequence[Row], Sequence[object]], list[object]
+]  # (story, rows, own texts): prompts as in prompts.py
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class TaskEntries:
     groups: tuple["Group", ...]
     has_seeds: bool
     is_checked: bool
+    list_prompts: Sequence[object] = ()
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,25 @@ class Browser:
 
 
 def task_entries(
-    paths: RunPaths, task: Task, number: int, analysis: Json | None, has_seeds: bool, is_checked: bool
+    paths: RunPaths,
+    task: Task,
+    number: int,
+    analysis: Json | None,
+    has_seeds: bool,
+    is_checked: bool,
+    ask: Ask = lambda *_: [],
 ) -> TaskEntries:
-    """The entries of a task; `number` is its index on the page. Raises: UserError if its files do not match."""
-    groups = tuple(_groups(paths, number, task, _row_findings(analysis or {})))
+    """The entries of a task; `number` is its index on the page, `ask` gives the prompts of an attempt.
+
+    Raises: UserError if its files do not match.
+    """
+    groups = tuple(_groups(paths, number, task, _row_findings(analysis or {}), ask))
     return TaskEntries(task, groups, has_seeds, is_checked)
 
 
-def browser(tasks: Sequence[TaskEntries], budget: int) -> Browser:
-    """The entries of all tasks; if they exceed `budget` bytes, a uniform sample in which pairs stay complete."""
-    kept = _within([group for entries in tasks for group in entries.groups], budget)
+def browser(tasks: Sequence[TaskEntries], budget: int, prompt_lines: Sequence[str] = ()) -> Browser:
+    """The entries of all tasks, and the lines of their prompts; if they exceed `budget` bytes, a uniform sample in which pairs stay complete."""
+    kept = within([group for entries in tasks for group in entries.groups], budget)
     samples = []
     for entries in tasks:
         counts = [
@@ -91,15 +106,19 @@ def browser(tasks: Sequence[TaskEntries], budget: int) -> Browser:
             "labels": [label.name for label in entries.task.labels],
             "seeds": entries.has_seeds,
             "checked": entries.is_checked,
+            "first": entries.list_prompts,
         }
         for entries in tasks
     ]
     groups = [group for entries in tasks for group in entries.groups if id(group) in kept]
     lines = ",\n".join(text for group in groups for text in group.entries)
-    return Browser(f'{{"tasks": {_script_json(heads)}, "entries": [\n{lines}\n]}}', tuple(samples))
+    return Browser(
+        f'{{"tasks": {script_json(heads)}, "lines": {script_json(list(prompt_lines))}, "entries": [\n{lines}\n]}}',
+        tuple(samples),
+    )
 
 
-def _within(groups: Sequence[Group], budget: int) -> set[int]:
+def within(groups: Sequence[Group], budget: int) -> set[int]:
     """The ids of as many groups as fit, drawn by their keys alone."""
     sizes = [sum(len(text.encode()) + 2 for text in group.entries) for group in groups]
     if sum(sizes) <= budget:
@@ -113,7 +132,7 @@ def _within(groups: Sequence[Group], budget: int) -> set[int]:
     return kept
 
 
-def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Json]) -> Iterator[Group]:
+def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Json], ask: Ask) -> Iterator[Group]:
     folder = paths.synthetic(task.name)
     rows = [row for _, row in read_jsonl(folder / "train.jsonl", halves=True)]
     stories = [story for _, story in read_jsonl(folder / "provenance.jsonl", halves=True)]
@@ -124,11 +143,21 @@ def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Jso
     for start in range(0, len(rows), task.rows_per_slot):
         pairs = zip(rows[start : start + task.rows_per_slot], stories[start : start + task.rows_per_slot], strict=True)
         entries = [{"task": number, **_row(task, row, story), **findings.get(row["idx"], {})} for row, story in pairs]
-        yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(_script_json, entries)))
+        entries[0] |= _asked(ask, stories[start], rows[start : start + task.rows_per_slot], entries[0])
+        yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(script_json, entries)))
     for line, reject in read_jsonl(folder / "rejects.jsonl", halves=True):
         slot = reject.get("slot")  # an answer with a list of contexts or instance seeds belongs to no slot
         key = f"{task.name} reject {line}" if slot is None else f"{task.name} {slot} {reject['attempt']}"
-        yield Group(True, key, (_script_json({"task": number, **_reject(task, reject)}),))
+        entry = {"task": number, **_reject(task, reject)}
+        yield Group(True, key, (script_json(entry | _asked(ask, reject, reject.get("rows") or (), entry)),))
+
+
+def _asked(ask: Ask, story: Json, rows: Sequence[Row], entry: Json) -> Json:
+    """The prompts of an entry, whose own texts are numbered as page.js does it."""
+    named = [*entry.get("texts", ()), *(pair for row in entry.get("rows", ()) for pair in row)]
+    named += [*entry["seed"], *entry["shown"], *entry["variant"]]
+    found = ask(story, rows, [text for _, text in named])
+    return {"asked": found} if found else {}
 
 
 def _row(task: Task, row: Json, story: Json) -> Json:
@@ -158,7 +187,7 @@ def _reject(task: Task, reject: Json) -> Json:
         "slot": reject.get("slot"),
         "step": reject["step"],
         "reason": reject["reason"],
-        "asked": reject.get("label"),
+        "label_asked": reject.get("label"),
         "variant": plain_fields(reject.get("variant") or {}),
         "shown": _shown(reject),
         "seed": plain_fields(reject.get("instance_seed") or {}),
@@ -203,6 +232,6 @@ def _row_findings(analysis: Json) -> dict[int, Json]:
     return findings
 
 
-def _script_json(value: object) -> str:
+def script_json(value: object) -> str:
     """JSON that cannot end its script element or become markup, whatever its texts contain."""
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

@@ -2,19 +2,23 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from eval.analysis.figures.figures import draw_analyses
+from eval.page.answers import Answers, answers
 from eval.page.build import Page, figure, html, starts
-from eval.page.contents import Contents, contents, missing_scores
+from eval.page.contents import Contents, budget, contents, missing_scores
 from eval.page.findings import findings, not_measured
-from eval.page.funnel import counts_table
+from eval.page.funnel import counts_table, learnability
 from eval.page.headline import headlines
+from eval.reporting.ending import ending
 from eval.reporting.paper_report import PaperReport, paper_report, write_figures, write_tables
 from eval.reporting.wandb_report import log_report
 from eval.scoring.runs import Run, RunScore, read_runs, tasks_of
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import MAIN
+from eval.tables.answer import answer, taught
 from eval.tables.score_tables import fixture_warning, markdown, score_lines
 from targen.config.run_directory import read_record
 from targen.config.settings import Settings
@@ -26,24 +30,45 @@ from train.grid.cells import cells
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Report:
+    """The page that was written, and what is said at the end."""
+
+    page: Path
+    ending: str
+
+
 def report(settings: Settings) -> Path:
     """Writes the page, tables/ and figures/; the page's path. Raises: UserError if there is nothing to show."""
+    return write_report(settings).page
+
+
+def write_report(settings: Settings) -> Report:
+    """The same, with what is said at the end."""
     (run,) = read_runs([settings.paths.root])
-    run_scores, made = _chosen(settings, run), contents(settings)
+    run_scores = _chosen(settings, run)
+    tasks = {name: run.tasks.get(name, task) for name, task in settings.tasks.items()}
+    given, unknown = answers(settings, tasks, run_scores, budget(settings))
+    made = contents(settings, len(given.data) if given is not None else 0)
     if not run_scores and made.browser is None:
         raise UserError(
             "\n".join(made.missing[:-1])
             or f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
         )
-    tasks = {name: run.tasks.get(name, task) for name, task in settings.tasks.items()}
     folder, paper = settings.report_folder, paper_report(run_scores, tasks)
     write_text(folder / "tables" / "scores.md", _scores(settings, tasks, run_scores))
     figures = _write(folder, paper)
     figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", made.analyses)]
     page = folder / "index.html"
-    write_text(page, html(_page(settings, tasks, run_scores, paper, made, figures)))
+    write_text(page, html(_page(settings, tasks, run_scores, paper, made, given, unknown, figures)))
     log_report(settings, [*paper.tables(), counts_table(made.funnels)], figures, made.analyses)
-    return page
+    said = [*answer(paper.main), *([] if _has_real_rows(run_scores) else taught(learnability(made.funnels)))]
+    return Report(page, ending(settings, said, run_scores, made, page))
+
+
+def _has_real_rows(run_scores: Sequence[RunScore]) -> bool:
+    """Whether a score is on rows that were not written by the generator."""
+    return any(run_score.score.source != "held_out" for run_score in run_scores)
 
 
 def report_runs(roots: Sequence[Path], folder: Path) -> None:
@@ -92,15 +117,20 @@ def _page(
     run_scores: Sequence[RunScore],
     paper: PaperReport,
     made: Contents,
+    given: Answers | None,
+    unknown: Sequence[str],
     figures: Sequence[Path],
 ) -> Page:
     scores = _superglue_scores(run_scores)
     missing = missing_scores(list(tasks.values()), {score.task for score in scores}) if scores else []
     return Page(
+        answer=answer(paper.main),
+        taught=taught(learnability(made.funnels)),
+        has_real_rows=_has_real_rows(run_scores),
         title=settings.report.title,
         note=settings.report.note,
         warning=fixture_warning((tasks[score.task].folder, score.is_fixture) for score in scores),
-        missing=[*missing, *made.missing],
+        missing=[*missing, *made.missing, *unknown],
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,
         headlines=headlines(paper.main) if paper.main is not None else [],
@@ -111,6 +141,7 @@ def _page(
         analyses=[findings(analysis) for analysis in made.analyses],
         not_measured=not_measured(made.analyses),
         browser=made.browser,
+        answers=given,
         starts=starts(read_record(settings.paths.record)),
         config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",
     )

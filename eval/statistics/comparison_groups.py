@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from eval.scoring.metrics import METRICS
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import ComparisonAxis, Labels
@@ -194,6 +195,8 @@ def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
 def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
     """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight if there are more.
 
+    That of a single task is the mean of its metrics.
+
     There are none if the group has an average of its own, or if some tasks were scored on the fixture and others on original data.
     """
     if AVERAGE in group.tasks:
@@ -201,7 +204,17 @@ def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
     averages = {AVERAGE: tuple(group.tasks)}
     if set(PAPER_TASKS) < set(group.tasks):
         averages[PAPER_AVERAGE] = tuple(task for task in group.tasks if task in PAPER_TASKS)
-    return {name: tasks for name, tasks in averages.items() if len(tasks) > 1 and not _mixes_fixture(group, tasks)}
+    return {
+        name: tasks
+        for name, tasks in averages.items()
+        if _counted(group, tasks) > 1 and not _mixes_fixture(group, tasks)
+    }
+
+
+def _counted(group: ComparisonGroup, tasks: Iterable[str]) -> int:
+    """How many numbers an average has: the metrics that count in the scores of these tasks."""
+    metrics = {(task, metric) for task in tasks for level in group.tasks[task].values() for metric in level.metrics}
+    return sum(metric not in METRICS or METRICS[metric].in_task_score for _, metric in metrics)
 
 
 def _mixes_fixture(group: ComparisonGroup, tasks: Iterable[str]) -> bool:

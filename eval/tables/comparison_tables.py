@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.scoring.metrics import metric_title
+from eval.scoring.metrics import METRICS, metric_title
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import Score
 from eval.statistics.axes import AXES, ComparisonAxis
@@ -139,8 +139,7 @@ def _average_line(
     return Line(
         group=group,
         task=name,
-        title=f"average of {'the ' * (name == PAPER_AVERAGE)}{len(averaged)} tasks"
-        + " of the paper" * (name == PAPER_AVERAGE),
+        title=_average_title(name, averaged, tasks),
         metric="task score",
         majority=None,
         levels=estimates,
@@ -149,6 +148,16 @@ def _average_line(
         published=_published(axis, first, AVERAGE) if is_of_paper else {},
         evaluated_on="; ".join(dict.fromkeys(scores.first.origin for levels in tasks for scores in levels.values())),
     )
+
+
+def _average_title(name: str, averaged: Sequence[str], tasks: Sequence[Mapping[str, SeedScores]]) -> str:
+    """`average of 8 tasks`, or the metrics of a single one: `mean of accuracy and macro-F1`."""
+    if len(averaged) > 1:
+        of_paper = name == PAPER_AVERAGE
+        return f"average of {'the ' * of_paper}{len(averaged)} tasks" + " of the paper" * of_paper
+    metrics = dict.fromkeys(metric for scores in tasks[0].values() for metric in scores.metrics)
+    counted = [metric_title(metric) for metric in metrics if metric not in METRICS or METRICS[metric].in_task_score]
+    return f"mean of {' and '.join(counted)}"
 
 
 def _majority(levels: Mapping[str, SeedScores], metric: str) -> float | None:

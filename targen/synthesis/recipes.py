@@ -32,7 +32,7 @@ def recipes(settings: Settings) -> list[Recipe]:
     task_recipes, problems = [], []
     for task in settings.tasks.values():
         try:
-            task_recipes.append(_recipe(settings, task))
+            task_recipes.append(recipe_of(settings, task))
             _check_rows_of_labels(settings, task_recipes[-1])
         except UserError as err:
             problems.append(str(err))
@@ -59,7 +59,7 @@ def _check_rows_of_labels(settings: Settings, recipe: Recipe) -> None:
         )
 
 
-def _recipe(settings: Settings, task: Task) -> Recipe:
+def recipe_of(settings: Settings, task: Task) -> Recipe:
     synth, demonstrations = settings.synth, settings.method.demonstrations
     return Recipe(
         task=task,

@@ -1,0 +1,61 @@
+"""The prompts of rows in little space: a line that many prompts share is kept once, and a text of the row itself is referred to."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from targen.synthesis.asked import asked
+from targen.synthesis.item_lists import list_specs
+from targen.synthesis.recipe import Recipe
+from targen.tasks.task import Row
+
+SHORT = 12  # characters; shorter texts of a row are not looked for in its prompts
+SHARE = 0.125  # of the bytes for rows that lines of prompts may take
+MOST = 2000  # attempts whose prompts are shown; rebuilding them takes some milliseconds each
+
+
+class Prompts:
+    """The lines of the prompts so far. `full`: no further prompts are taken up."""
+
+    def __init__(self, budget: int) -> None:
+        self._ids: dict[str, int] = {}
+        self._left = int(SHARE * budget)
+        self._attempts = 0
+        self.full = False
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines by their numbers."""
+        return list(self._ids)
+
+    def of(self, recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row], own: Sequence[object]) -> list[Any]:
+        """[step, parts] of every prompt of a line of provenance or of rejects; nothing once there is no more room.
+
+        A part is the number of a line, or -1 - i for the `own` text i.
+        """
+        self.full = self.full or self._attempts >= MOST
+        if self.full:
+            return []
+        self._attempts += 1
+        return [[step, self._parts(prompt, own)] for step, prompt in asked(recipe, story, rows)]
+
+    def of_lists(self, recipe: Recipe) -> list[Any]:
+        """[name, parts] of the first prompt for contexts, and for what else was listed before the rows."""
+        if self.full:
+            return []
+        firsts = [(spec.name, spec.prompt(min(spec.per_call, spec.size), [])) for spec in list_specs(recipe)]
+        return [[f"{name}, first round", self._parts(messages[-1]["content"], ())] for name, (messages, _) in firsts]
+
+    def _parts(self, prompt: str, own: Sequence[object]) -> list[int]:
+        place = {text: -1 - number for number, text in enumerate(own) if isinstance(text, str) and len(text) >= SHORT}
+        texts = "|".join(map(re.escape, sorted(place, key=len, reverse=True)))
+        pieces = re.split(f"({texts})", prompt) if texts else [prompt]
+        return [number for piece in pieces for number in ([place[piece]] if piece in place else self._numbers(piece))]
+
+    def _numbers(self, piece: str) -> list[int]:
+        for line in piece.splitlines(keepends=True):
+            if line not in self._ids:
+                self._left -= len(line.encode(errors="replace")) + 3
+                self._ids[line] = len(self._ids)
+        self.full = self.full or self._left < 0
+        return [self._ids[line] for line in piece.splitlines(keepends=True)]

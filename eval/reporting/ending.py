@@ -1,0 +1,38 @@
+"""What a report says at its end in the terminal: the answer, where the page is, and what to do next."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.page.contents import Contents
+from eval.scoring.runs import RunScore
+from targen.config.settings import Settings
+
+
+def ending(settings: Settings, said: Sequence[str], run_scores: Sequence[RunScore], made: Contents, page: Path) -> str:
+    """The lines, ready to be printed."""
+    steps = next_steps(settings, run_scores, made)
+    return "\n".join(["", *said, f"The page: {page.resolve()}", *(f"Next: {step}" for step in steps)])
+
+
+def next_steps(settings: Settings, run_scores: Sequence[RunScore], made: Contents) -> list[str]:
+    """What helps most after this run, three things at most."""
+    folder = shlex.quote(f"run.dir={settings.run.dir}")
+    steps = []
+    if any(funnel.stats.get("learnability", {}).get("above_chance") is False for funnel in made.funnels):
+        steps.append("the rows hardly teach their labels: read the hardest ones on the page, and docs/task_design.md")
+    if not run_scores:
+        steps.append(
+            f"train on the rows and score the models: the same command with {folder} and phases=[train,evaluate,report]"
+        )
+    elif any(run_score.score.source == "held_out" for run_score in run_scores):
+        steps.append("score it on real rows: a few of them in a file, and the same command with data.dir=FILE")
+    if run_scores:
+        steps.append("see on the page, below Answers, which rows the models get wrong")
+    if (size := _size(settings)) is not None:
+        steps.append(f"more rows: synth.size={4 * size} in the same run.dir keeps these and adds to them")
+    return [*steps[:2], f"publish the rows: python scripts/publish.py {shlex.quote(settings.run.dir)} --repo USER/NAME"]
+
+
+def _size(settings: Settings) -> int | None:
+    return settings.synth.size if isinstance(settings.synth.size, int) else None

@@ -1,0 +1,58 @@
+"""What was asked for a row, rebuilt from its provenance: the prompts themselves are not stored, only a hash of each."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from targen.llm.messages import Request
+from targen.runtime.errors import RowError
+from targen.synthesis.recipe import InstanceSeed, Recipe, StepError
+from targen.synthesis.slots import Slot
+from targen.synthesis.steps import generate, self_correct, write_instance_seed, write_whole
+from targen.tasks.task import Row
+
+
+def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(step, prompt) of every call of a line of provenance.jsonl or rejects.jsonl that can be rebuilt, in order.
+
+    `rows`: what the attempt came to. A prompt is one only if its request has the id of a call of the line, which has a hash of
+    everything that was sent.
+    """
+    if story.get("slot") is None or not (ids := set(story.get("call_ids") or ())):
+        return []
+    cell, _, index = str(story["slot"])[1:].partition("-")
+    slot, attempt, context = Slot(int(index), int(cell)), int(story["attempt"]), story.get("context") or ""
+    seed = InstanceSeed(story.get("instance_seed") or {}, context, ())
+    label = story.get("label_before") or story.get("label") or ""
+    jobs: list[Callable[[], Generator[Any, Any, Any]]] = []
+    if recipe.method.instance_seed is not None:
+        # an instance that is written once more keeps the instance seed of the attempt before
+        jobs += [
+            partial(write_instance_seed, recipe, [context], slot, tried) for tried in {attempt, max(0, attempt - 1)}
+        ]
+        jobs += [partial(generate, recipe, slot, attempt, seed)] if seed.seed else []
+    else:
+        jobs += [partial(write_whole, recipe, _lists(story), slot, attempt)]
+    if rows:
+        jobs += [partial(self_correct, recipe, slot, attempt, rows[0], seed, label, ())]
+    requests = [request for job in jobs if (request := _first_request(job)) is not None]
+    prompts = {request.id: (request.step, request.body["messages"][-1]["content"]) for request in requests}
+    return [prompts[call] for call in prompts if call in ids]
+
+
+def _lists(story: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The lists that the prompt of a whole instance drew from, with what it drew alone."""
+    lists = {f"attributes.{name}": [value] for name, value in (story.get("attributes") or {}).items()}
+    lists |= {"context": [story["context"]]} if story.get("context") else {}
+    return lists | ({"task_instruction": [story["task_instruction"]]} if "task_instruction" in story else {})
+
+
+def _first_request(job: Callable[[], Generator[Any, Any, Any]]) -> Request | None:
+    """The first call of a job; None if it cannot be made from what is known."""
+    try:
+        first = next(job())
+        while not isinstance(first, Request):  # several jobs at once
+            first = next(first[0])
+    except (StopIteration, StepError, RowError, KeyError, IndexError, ValueError):
+        return None
+    return first
