@@ -46,6 +46,7 @@ HELP = """{program}: {summary}
 
   +experiment=   {experiments} (default: quickstart)
   task=          a list of {tasks}
+  task_dir=      a folder with tasks of your own: docs/own_task.md; targen.new_task NAME writes a file for one
   method=        {methods}
   generator=     {generators}
   model=         {models}
