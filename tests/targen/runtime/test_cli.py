@@ -33,7 +33,7 @@ MISTAKES = [
     (["data.dir=/nowhere"], "data.dir: got /nowhere, which is no folder"),
     (["data.source=local"], "data.dir: got null, expected a folder with data.source=local."),
     (["data.source=local", "data.dir=/nowhere"], "data.dir: got /nowhere, which is no folder"),
-    (["data.source=fixture"], "arms: got original with data.source=fixture"),
+    (["data.source=fixture", "arms=[original]"], "arms: got original with data.source=fixture"),
     (["synth.seed_source=file"], "synth.seed_dir: got null, expected a folder"),
     (["generator=openai"], "generator.model: got nothing, expected a value."),
     (
