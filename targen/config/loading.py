@@ -18,7 +18,9 @@ from targen.config.validation import check
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, check_unicode
 from targen.tasks.own_task import completed
+from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.specification_checks import task_problems
+from targen.tasks.task import Task
 
 _NO_TASK = "task: got an empty list, expected at least one task. Name tasks, as in 'task=[cb,copa]'."
 
@@ -43,9 +45,15 @@ def _with_arms(values: Json) -> Settings:
     if values.get("arms") is not None:
         return check(Settings, values)
     settings = check(Settings, {**values, "arms": ["original", "synthetic"]})
-    if any(has_original_train(settings, task) for task in settings.tasks.values()):
+    if any(_expects_original(settings, task) for task in settings.tasks.values()):
         return settings
     return replace(settings, arms=["synthetic"])
+
+
+def _expects_original(settings: Settings, task: Task) -> bool:
+    """Whether there are original training rows, or should be: official files that are missing are named later on."""
+    is_official = task.name in PAPER_TASKS and settings.data.source_of(task) == "local"
+    return is_official or has_original_train(settings, task)
 
 
 @contextmanager
