@@ -8,6 +8,7 @@
 A block without such a comment fails. CONTRIBUTING.md's additions are run by tests/test_additions.py.
 """
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -169,3 +170,36 @@ def test_the_commands_of_a_document_run_one_after_the_other(document: Path, tmp_
             done = command(module, *kept, *(more if module in COMPOSED else []), cwd=tmp_path)
             assert done.returncode == 0, f"{module} {arguments}\n{done.stderr}"
         write_files(document, tmp_path)  # what the reader edits, over what a command wrote
+
+
+QUOTED = re.compile(r"^\| (.*?) \| ", re.MULTILINE)
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    """Their fixed parts, between dots, are in texts of the code. Messages of other programs stand with a word of whose they are."""
+    page = (PROJECT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = [cell for cell in QUOTED.findall(page) if re.fullmatch(r"`[^`]+`", cell)]
+    assert len(cells) >= 24
+    texts = code_texts()
+    unknown = [
+        f"{part!r} of {cell}"
+        for cell in cells
+        for part in re.split(r"\.\.\.", cell.strip("`"))
+        if len(part.strip()) > 3 and not any(part.strip() in text for text in texts)
+    ]
+    assert unknown == []
+
+
+def code_texts() -> list[str]:
+    """The texts in the code, what they are filled with left out; scripts as they are."""
+    texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "scripts").glob("*.sh")]
+    for path in (
+        path for package in ("targen", "train", "eval", "slurm") for path in (PROJECT / package).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
