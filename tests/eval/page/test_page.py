@@ -167,9 +167,9 @@ def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Pat
     view = opened(chromium, page_of(run))
     page = view.page
     assert view.leaves(24, 2)
-    for row in page.locator("#list details").all():
+    for row in page.locator("#list > details").all():
         row.locator("summary").click()
-    sync_api.expect(page.locator("#list details:has(dl)")).to_have_count(26, timeout=PATIENCE)
+    sync_api.expect(page.locator("#list > details:has(dl)")).to_have_count(26, timeout=PATIENCE)
     texts = page.locator("#list dd").all_text_contents()
     assert texts.count(HOSTILE) >= 24 * 5
     assert page.locator("#list img, #list script, #list style, main img, main script").count() == 0
@@ -209,3 +209,14 @@ def test_five_thousand_long_rows_stay_smooth(chromium: Any, tmp_path: Path) -> N
     # the best of five: other work on the machine is not the page's
     assert min(first_paint(chromium, page) for _ in range(5)) < 2_000
     assert max(filter_times(chromium, page, tries=5).values()) < 200
+
+
+def test_prompts_and_answers_can_be_read(chromium: Any, run: Settings, tmp_path: Path) -> None:
+    view = opened(chromium, page_of(run), "#rows?task=RTE&kind=row")
+    assert view.leaves(24, 0)
+    view.story()
+    prompts = view.page.locator("#list .prompt")
+    sync_api.expect(prompts).to_have_count(4, timeout=PATIENCE)
+    prompts.last.locator("summary").click()
+    row = lines(run.paths.synthetic("rte") / "train.jsonl")[0]
+    assert row["hypothesis"] in prompts.last.inner_text() and not view.errors
