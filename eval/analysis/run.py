@@ -56,7 +56,7 @@ def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest |
         sections.append(markdown(pair, result, task_human))
     for missing, tasks in tasks_missing.items():
         log.warning("analyze: missing: %s (%s): %s", missing.part, ", ".join(tasks), missing.why)
-    text = document(sections, f"What is in the data: {settings.report.title}" if in_run else "Two data sets")
+    text = document(sections, f"What is in the data: {settings.title}" if in_run else "Two data sets")
     write_text(settings.paths.analysis / "summary.md", text)
     return text
 

@@ -89,7 +89,7 @@ def _height(line: Line) -> float:
 def _label(line: Line) -> str:
     if line.is_average:
         return line.title
-    return f"{plain(line.title)} {line.metric}" + ("\n(NOT SuperGLUE)" if line.is_fixture else "")
+    return f"{plain(line.title)} {line.metric}" + (f"\n({line.fixture_mark})" if line.fixture_mark else "")
 
 
 def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:

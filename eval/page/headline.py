@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eval.scoring.scores import SUPERGLUE
 from eval.statistics.comparisons import AVERAGE, Estimate
-from eval.tables.comparison_tables import ComparisonTable, Line
+from eval.tables.comparison_tables import ComparisonTable, Line, is_as_in_paper
 from eval.tables.published import paper
 from eval.tables.sentences import p_text, percent
 
@@ -62,7 +62,7 @@ class Headline:
     levels: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     lines: tuple[HeadlineRow, ...]
-    paper_lines: tuple[PaperLine, ...]
+    paper_lines: tuple[PaperLine, ...]  # empty unless the eight tasks of the paper were scored on SuperGLUE
 
 
 def headlines(table: ComparisonTable) -> list[Headline]:
@@ -73,7 +73,15 @@ def headlines(table: ComparisonTable) -> list[Headline]:
         lines = [line for line in table.lines if line.group is group and line.levels]
         pairs = list(dict.fromkeys((c.level, c.reference) for line in lines for c in line.comparisons.values()))
         rows = tuple(_row(line, levels, pairs) for line in lines)
-        made.append(Headline(group.name, tuple(levels), tuple(pairs), rows, tuple(paper_lines(levels))))
+        made.append(
+            Headline(
+                group.name,
+                tuple(levels),
+                tuple(pairs),
+                rows,
+                tuple(paper_lines(levels)) if is_as_in_paper(group) else (),
+            )
+        )
     return made
 
 

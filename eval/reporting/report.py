@@ -28,6 +28,7 @@ from targen.tasks.task import Task
 from train.grid.cells import cells
 
 log = logging.getLogger(__name__)
+FEW = 100  # training rows; below it nothing but the path is shown
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,20 @@ def _scores(settings: Settings, tasks: Mapping[str, Task], run_scores: Sequence[
     scored_arms = {score.arm for score in scores}
     arms = [arm for arm in settings.arms if arm in scored_arms] or list(settings.arms)
     lines = score_lines(list(tasks.values()), arms, scores)
-    warning = fixture_warning((line.title, line.is_fixture) for line in lines)
-    return markdown(settings.report.title, warning, settings.report.note, arms, lines)
+    warning = fixture_warning((line.title, line.fixture_mark) for line in lines)
+    return markdown(settings.title, warning, _note(settings, scores), arms, lines)
+
+
+def _note(settings: Settings, scores: Sequence[Score]) -> str | None:
+    """The sentence below the title: the user's, and a caution if a model was finetuned on few rows."""
+    sizes = [score.train_rows for score in scores if score.train_rows is not None]
+    caution = (
+        f"Trained on as few as {min(sizes)} rows: so small a set shows that every step works, and scores near the baseline "
+        "are to be expected."
+        if sizes and min(sizes) < FEW
+        else None
+    )
+    return " ".join(filter(None, (settings.report.note, caution))) or None
 
 
 def _superglue_scores(run_scores: Sequence[RunScore]) -> list[Score]:
@@ -127,9 +140,9 @@ def _page(
         answer=answer(paper.main),
         taught=taught(learnability(made.funnels)),
         has_real_rows=_has_real_rows(run_scores),
-        title=settings.report.title,
-        note=settings.report.note,
-        warning=fixture_warning((tasks[score.task].folder, score.is_fixture) for score in scores),
+        title=settings.title,
+        note=_note(settings, scores),
+        warning=fixture_warning((tasks[score.task].folder, score.fixture_mark) for score in scores),
         missing=[*missing, *made.missing, *unknown],
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,

@@ -14,6 +14,7 @@ from targen.data.original import RowsSource
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.paths import RunPaths, visible
+from targen.tasks.registry import PAPER_TASKS
 
 SUPERGLUE = "superglue"
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -73,6 +74,13 @@ class Score:
     def key(self) -> tuple[str, str, str, str]:
         """Unique within a file of scores."""
         return self.benchmark, self.cell, self.task, self.metric
+
+    @property
+    def fixture_mark(self) -> str:
+        """What tables say of a score on this project's own few rows; empty for any other score."""
+        if not self.is_fixture:
+            return ""
+        return "NOT SuperGLUE" if self.task in PAPER_TASKS else "FIXTURE ONLY"
 
 
 def as_score(row: Json, where: str) -> Score:

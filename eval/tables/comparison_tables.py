@@ -43,9 +43,9 @@ class Line:
         return self.task in (AVERAGE, PAPER_AVERAGE) and not self.scores
 
     @property
-    def is_fixture(self) -> bool:
-        """Whether the score was measured on fixture rows instead of the original data."""
-        return any(scores.first.is_fixture for scores in self.scores.values())
+    def fixture_mark(self) -> str:
+        """What is said of a score on a fixture; empty if it is on other rows."""
+        return next((scores.first.fixture_mark for scores in self.scores.values()), "")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ class ComparisonTable:
         return list(dict.fromkeys((comparison.level, comparison.reference) for comparison in comparisons))
 
     @property
-    def fixture_tasks(self) -> list[str]:
-        """The titles of tasks that were scored on this project's own rows, sorted."""
-        return sorted({line.title for line in self.lines if line.is_fixture})
+    def fixture_tasks(self) -> dict[str, list[str]]:
+        """The titles of tasks that were scored on a fixture, sorted, by what is said of them."""
+        marked = sorted({(line.fixture_mark, line.title) for line in self.lines if line.fixture_mark})
+        return {mark: [title for each, title in marked if each == mark] for mark, _ in marked}
 
 
 def comparison_tables(
@@ -134,7 +135,7 @@ def _average_line(
         level: [levels[level] for levels in tasks] for level in group.levels if all(level in levels for levels in tasks)
     }
     estimates = {level: estimate for level, scores in complete.items() if (estimate := statistics.average(scores))}
-    is_of_paper = set(averaged) == set(PAPER_TASKS)
+    is_of_paper = set(averaged) == set(PAPER_TASKS) and is_as_in_paper(group)
     first = {level: scores[0].first for level, scores in complete.items()}
     return Line(
         group=group,
@@ -158,6 +159,12 @@ def _average_title(name: str, averaged: Sequence[str], tasks: Sequence[Mapping[s
     metrics = dict.fromkeys(metric for scores in tasks[0].values() for metric in scores.metrics)
     counted = [metric_title(metric) for metric in metrics if metric not in METRICS or METRICS[metric].in_task_score]
     return f"mean of {' and '.join(counted)}"
+
+
+def is_as_in_paper(group: ComparisonGroup) -> bool:
+    """Whether the group has the paper's eight tasks, scored on SuperGLUE, so that the paper's numbers may stand beside it."""
+    levels = [scores.first for task in PAPER_TASKS for scores in group.tasks.get(task, {}).values()]
+    return set(PAPER_TASKS) <= set(group.tasks) and all(score.is_superglue for score in levels)
 
 
 def _majority(levels: Mapping[str, SeedScores], metric: str) -> float | None:

@@ -24,7 +24,10 @@ DIFFERENCES = (
 def layout(table: ComparisonTable) -> Table:
     """The table, ready to be written; labels that are equal in all lines become a note."""
     shown, notes = _label_columns(table)
-    levels, pairs, papers = table.levels, table.pairs, published_columns(table.axis.name)
+    levels, pairs = table.levels, table.pairs
+    papers = [
+        name for name in published_columns(table.axis.name) if any(name in line.published for line in table.lines)
+    ]
     has_majority = any(line.majority is not None for line in table.lines)
     header = [*shown, "task", "metric", *["majority"] * has_majority, *levels]
     header += [f"{level} - {reference}" for level, reference in pairs]
@@ -73,10 +76,8 @@ def _difference(line: Line, level: str, reference: str) -> str:
 def _notes(table: ComparisonTable) -> list[str]:
     """What a reader must know about these numbers."""
     notes = []
-    if table.fixture_tasks:
-        notes.append(
-            f"NOT SuperGLUE: {', '.join(table.fixture_tasks)} scored on this project's own few hand-written rows."
-        )
+    for mark, titles in table.fixture_tasks.items():
+        notes.append(f"{mark}: {', '.join(titles)} scored on this project's own few hand-written rows.")
     sources = dict.fromkeys(number.source for line in table.lines for number in line.published.values())
     notes += [f"Paper: {source}." for source in sources]
     if any(scores.first.benchmark != SUPERGLUE for line in table.lines for scores in line.scores.values()):
@@ -99,7 +100,7 @@ def sentences(table: ComparisonTable) -> Iterator[str]:
         comparisons.sort(key=lambda pair: (levels.index(pair[1].level), not pair[0].is_average))
         for line, comparison in comparisons:
             title = f"{prefix}: {line.title}" if prefix else line.title
-            yield sentence(comparison, f"{title} (NOT SuperGLUE)" if line.is_fixture else title)
+            yield sentence(comparison, f"{title} ({line.fixture_mark})" if line.fixture_mark else title)
 
 
 def _records(table: ComparisonTable) -> Iterator[Record]:

@@ -68,7 +68,7 @@ class Number:
     source: str
 
 
-COLUMNS = {  # of published numbers by table; they are shown even if all their cells are empty
+COLUMNS = {  # of published numbers by table
     "original_vs_synthetic": ("original", "synthetic"),
     "instructions": ("without", "with instructions"),
     "openllm": ("synthetic - self_instruct",),

@@ -34,7 +34,7 @@ class ScoreLine:
     arms: dict[str, ArmScore | None]  # None: not run
     examples: int
     evaluated_on: str
-    is_fixture: bool
+    fixture_mark: str  # empty: not on a fixture
 
 
 def score_lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Score]) -> list[ScoreLine]:
@@ -67,7 +67,7 @@ def _line(task: Task, metric: str, arms: Sequence[str], scores: list[Score]) -> 
         arms={arm: _arm_score([score for score in scores if score.arm == arm]) for arm in arms},
         examples=first.n,
         evaluated_on=evaluated_on(first),
-        is_fixture=first.is_fixture,
+        fixture_mark=first.fixture_mark,
     )
 
 
@@ -105,11 +105,13 @@ def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[s
     return "\n\n".join([*parts, markdown_table(header, escaped, range(2, len(header) - 1))]) + "\n"
 
 
-def fixture_warning(scored: Iterable[tuple[str, bool]]) -> str | None:
-    """A warning if scores are not on SuperGLUE; `scored` has each score's task and whether its rows are the fixture's."""
-    titles = list(scored)
-    fixture = [title for title, is_fixture in titles if is_fixture]
-    if not fixture:
-        return None
-    where = "all tasks" if len(fixture) == len(titles) else ", ".join(dict.fromkeys(fixture))
-    return f"NOT SuperGLUE ({where}: scored on this project's own few hand-written rows)"
+def fixture_warning(scored: Iterable[tuple[str, str]]) -> str | None:
+    """A warning if scores are on a fixture; `scored` has each score's task and its mark, see `Score.fixture_mark`."""
+    by_mark: dict[str, list[str]] = {}
+    for title, mark in scored:
+        by_mark.setdefault(mark, []).append(title)
+    warnings = []
+    for mark, titles in by_mark.items():
+        where = "all tasks" if len(by_mark) == 1 else ", ".join(dict.fromkeys(titles))
+        warnings += [f"{mark} ({where}: scored on this project's own few hand-written rows)"] * bool(mark)
+    return "; ".join(warnings) or None

@@ -17,9 +17,10 @@ from targen.config.groups.method import Method
 from targen.config.groups.report import Report, Wandb
 from targen.config.groups.training import Model, Train, file_name
 from targen.runtime.paths import RunPaths
-from targen.tasks.registry import with_format
+from targen.tasks.registry import PAPER_TASKS, with_format
 from targen.tasks.task import Task
 
+MOST_TITLES = 3  # of tasks that a title names
 Phase = Literal["generate", "merge", "train", "evaluate", "analyze", "report"]
 
 
@@ -97,6 +98,16 @@ class Settings:
     def paths(self) -> RunPaths:
         """Where the files of the run are."""
         return RunPaths(Path(self.run.dir))
+
+    @property
+    def title(self) -> str:
+        """Title of the report: `report.title`, or else what the run is about."""
+        if self.report.title is not None:
+            return self.report.title
+        if set(self.tasks) == set(PAPER_TASKS) and self.method.name == "targen":
+            return "TarGEN, reproduced"
+        titles = [task.title for task in self.tasks.values()]
+        return f"{', '.join(titles) if len(titles) <= MOST_TITLES else f'{len(titles)} tasks'}: synthetic data"
 
     @property
     def report_folder(self) -> Path:

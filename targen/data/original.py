@@ -15,7 +15,6 @@ from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Row, Task
 
 FIXTURE = PROJECT / "eval" / "fixture"
-FIXTURE_WORDS = "this project's own fixture, NOT SuperGLUE"
 RowsSource = Literal["superglue", "hub", "file", "fixture", "held_out"]
 
 
@@ -100,7 +99,7 @@ def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Spli
         if data.fallback == "fixture":
             return None
         raise Unreachable(f"data.hub: {err}") from None
-    if task.name in PAPER_TASKS:
+    if _is_published(task, split, rows):
         return Split(rows, f"SuperGLUE {split}", "superglue", name, split)
     return Split(rows, f"{name} {split}", "hub", name, split)
 
@@ -132,8 +131,7 @@ def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: b
             if labelled and not all(example.gold for example in task.examples(row)):
                 raise RowError("the label is hidden, expected a labelled row")
         except (RowError, KeyError, TypeError, AttributeError) as err:
-            form = "" if has_plain_rows(task) else " in the official SuperGLUE format"
-            raise UserError(f"{where}:{number}: {err}. Expected a row of {task.folder}{form}.") from None
+            raise UserError(f"{where}:{number}: {err}. Expected a row in the format of {task.folder}.") from None
         checked_rows.append(row)
     if not checked_rows:
         raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
@@ -155,11 +153,15 @@ def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
     folder = Path(data.dir)
     path = local_file(folder, task, split)
     rows = read_any_rows(path, task, labelled)
-    part = ", a part of it" if path.stem.endswith("_partial") else ""
-    if task.name in PAPER_TASKS and folder.is_dir() and path.suffix == ".jsonl":
-        return Split(rows, f"SuperGLUE {split}{part}", "superglue", str(path), split)
+    if _is_published(task, split, rows):
+        return Split(rows, f"SuperGLUE {split}", "superglue", str(path), split)
     shown = path.relative_to(folder) if folder.is_dir() else path.name
-    return Split(rows, f"{shown}{part}", "file", str(path), split)
+    return Split(rows, str(shown), "file", str(path), split)
+
+
+def _is_published(task: Task, split: str, rows: Sequence[Row]) -> bool:
+    """Whether these are all rows of a split of SuperGLUE: as many as were published."""
+    return task.name in PAPER_TASKS and len(rows) == task.sizes[split]
 
 
 def _fixture(task: Task) -> Split:
@@ -169,4 +171,5 @@ def _fixture(task: Task) -> Split:
             f"data.source: got fixture, of which {task.name} has no rows, expected rows to score. Set data.dir=..., or "
             "data.source=none."
         )
-    return Split(read_rows(path, task, labelled=True), FIXTURE_WORDS, "fixture", str(path), task.eval_split)
+    words = "this project's own fixture" + ", NOT SuperGLUE" * (task.name in PAPER_TASKS)
+    return Split(read_rows(path, task, labelled=True), words, "fixture", str(path), task.eval_split)

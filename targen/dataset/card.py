@@ -15,6 +15,7 @@ from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF, visible
+from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Task
 from targen.text.markdown import inline_code, markdown_table
 
@@ -23,11 +24,9 @@ TEMPLATE = """\
 {{ front_matter }}
 ---
 
-# Synthetic data in the form of SuperGLUE
+# {{ title }}
 
-{{ "{:,}".format(rows) }} rows for {{ tasks | length }} task(s), written and labelled by a language model with the method {{ method }} of \
-[TarGEN](https://arxiv.org/abs/2310.17876), reproduced. Rows have the official format of [SuperGLUE](https://arxiv.org/abs/1905.00537) \
-and are no part of it.
+{{ "{:,}".format(rows) }} rows for {{ tasks | length }} task(s), written and labelled by a language model with {{ method }}.{{ format }}
 
 ```python
 from datasets import load_dataset
@@ -52,7 +51,7 @@ changed; the label counts are those after it.
 
 {{ fields_table }}
 
-- `<task>/train.jsonl`: the rows, in the official format: labels, offsets and spans as in SuperGLUE's own files.
+- `<task>/train.jsonl`: the rows.
 - `<task>/provenance.jsonl`: the story of each row: `idx`; `slot` and `attempt` (which instance it was to be, and at which try); \
 `context`, `instance_seed` and `variant` (from which it was written); `label_before` and `label_after` self-correction, with its \
 `explanation`; `call_ids` of the completions.
@@ -64,10 +63,11 @@ counted above.
 
 ## Balance
 
-Every row was asked for with a given label (and variant, such as cause or effect), equally many of each. What was rejected, was a \
-duplicate or changed its label was replaced from the same label, and what was too many then was held back. The position of COPA's \
-right alternative was drawn by the program, never by the model. Tasks whose answer is a text (ReCoRD) have no labels to balance.
-
+Every row was asked for with a given label (and variant, where the task has any), {{ share }}. What was rejected, was \
+a duplicate or changed its label was replaced from the same label, and what was too many then was held back.\
+{% if "copa" in tasks %} The position of COPA's right alternative was drawn by the program, never by the model.{% endif +%}
+{% if "record" in tasks %}The answers of ReCoRD are texts: it has no labels to balance.
+{% endif %}
 ## Known limits
 
 - The text is a language model's. What it states may be false, dated or invented, and persons in it need not exist; it may carry the \
@@ -81,26 +81,32 @@ biases of the model.
 
 Left to whoever made this set, hence `license: other`: the terms of the model that wrote the text apply to it. Name them where you \
 share it.
+{% if citations %}
 
 ## Citation
 
 ```bibtex
+{{ citations }}
+```
+{% endif %}
+"""
+FOUR_STEPS = "the four steps of [TarGEN](https://arxiv.org/abs/2310.17876)"
+TARGEN = """\
 @article{targen,
   title  = {TarGEN: Targeted Data Generation with Large Language Models},
   author = {Gupta, Himanshu and others},
   year   = {2023},
   eprint = {2310.17876},
   archivePrefix = {arXiv}
-}
+}"""
+SUPERGLUE = """\
 @article{superglue,
   title  = {SuperGLUE: A Stickier Benchmark for General-Purpose Language Understanding Systems},
   author = {Wang, Alex and others},
   year   = {2019},
   eprint = {1905.00537},
   archivePrefix = {arXiv}
-}
-```
-"""
+}"""
 SELF_CORRECTION = {
     "off": "off: the label that was asked for stands, unchecked",
     "paper": "paper: one pass; the model keeps or corrects the label, the corrected label is final",
@@ -108,7 +114,7 @@ SELF_CORRECTION = {
     "vote": "vote: several passes; the label of the majority is final",
 }
 CONTAMINATION = {
-    "off": "off: rows were not held against the evaluation split of SuperGLUE",
+    "off": "off: rows were not held against the evaluation split",
     "auto": "auto: rows that repeat the evaluation split are counted in stats.json where that split was at hand, and were kept",
     "measure": "measure: rows that repeat the evaluation split are counted in stats.json, and were kept",
     "filter": "filter: rows were held against the evaluation split; those that repeat it were replaced. So this set **has seen** it",
@@ -130,20 +136,39 @@ def stats_of_tasks(folder: Path) -> dict[str, Json]:
 
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True).from_string(
-        TEMPLATE
-    )
+    options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
+    template = Environment(**options).from_string(TEMPLATE)
+    superglue, is_targen = _of_superglue(stats), settings.method.name == "targen"
     return template.render(
         front_matter=_front_matter(settings, stats),
+        title="Synthetic data in the form of SuperGLUE" if superglue == list(stats) else "Synthetic data",
         rows=sum(counts["rows"] for counts in stats.values()),
         has_held_out=any("held_out" in counts for counts in stats.values()),
         tasks=list(stats),
-        method=inline_code(settings.method.name),
-        settings_table=_settings_table(settings),
+        method=FOUR_STEPS if is_targen else f"the method {inline_code(settings.method.name)}",
+        format=_format(stats),
+        share="as many of each" if settings.synth.label_share == "balanced" else "in the shares that the settings name",
+        citations="\n".join([*[TARGEN] * is_targen, *[SUPERGLUE] * bool(superglue)]),
+        settings_table=_settings_table(settings, stats),
         steps_table=_steps_table(settings, stats),
         counts_table=_counts_table(stats),
         fields_table=_fields_table(settings, stats),
     )
+
+
+def _of_superglue(stats: Mapping[str, Json]) -> list[str]:
+    """The tasks of the set that are SuperGLUE's."""
+    return [name for name in stats if name in PAPER_TASKS]
+
+
+def _format(stats: Mapping[str, Json]) -> str:
+    """A sentence on the rows of SuperGLUE's tasks; empty if there are none."""
+    superglue = _of_superglue(stats)
+    if not superglue:
+        return ""
+    which = "Rows" if superglue == list(stats) else f"Rows of {', '.join(map(inline_code, superglue))}"
+    form = "the official format of [SuperGLUE](https://arxiv.org/abs/1905.00537)"
+    return f" {which} have {form}, with its labels, offsets and spans, and are no part of it."
 
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
@@ -154,11 +179,13 @@ def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
         }
         for name in stats
     ]
+    superglue = _of_superglue(stats)
+    form = " in the form of SuperGLUE" if superglue == list(stats) else ""
     data = DatasetCardData(
-        pretty_name=f"{' '.join(settings.name.split())}: synthetic data in the form of SuperGLUE",
+        pretty_name=f"{' '.join(settings.name.split())}: synthetic data{form}",
         license="other",
-        language=["en"],
-        tags=["synthetic", "targen", "superglue"],
+        language=["en"] if superglue == list(stats) else None,
+        tags=["synthetic", *["targen"] * (settings.method.name == "targen"), *["superglue"] * bool(superglue)],
         configs=[{**configs[0], "default": True}, *configs[1:]],
         dataset_info=[_dataset_info(settings, name, _splits(stats[name])) for name in stats],
     )
@@ -186,7 +213,7 @@ def _dataset_info(settings: Settings, name: str, rows: Mapping[str, int]) -> Jso
     }
 
 
-def _settings_table(settings: Settings) -> str:
+def _settings_table(settings: Settings, stats: Mapping[str, Json]) -> str:
     synth = settings.synth
     rows = [
         ("run", inline_code(settings.name)),
@@ -199,7 +226,7 @@ def _settings_table(settings: Settings) -> str:
         *([("corrections of a row", inline_code(synth.votes))] if synth.self_correct == "vote" else []),
         ("near-duplicates", _near_duplicates(synth.near_duplicates)),
         ("contamination", CONTAMINATION[synth.contamination]),
-        ("language", "English, the language that the prompts ask for"),
+        *([("language", "English, the language that the prompts ask for")] * (_of_superglue(stats) == list(stats))),
         ("real examples", _real_examples(settings)),
     ]
     return markdown_table(("setting", "value"), rows)
@@ -245,7 +272,7 @@ def _fields_table(settings: Settings, names: Mapping[str, Json]) -> str:
         task = _task(settings, name)
         title = f"{task.title} ({task.folder})" if task else "--"
         rows.append((inline_code(name), title, ", ".join(inline_code(key) for key in first_row)))
-    return markdown_table(("task", "in SuperGLUE", "fields of a row"), rows)
+    return markdown_table(("task", "title", "fields of a row"), rows)
 
 
 def _task(settings: Settings, name: str) -> Task | None:

@@ -14,7 +14,9 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
     arguments = small_overrides(tmp_path, *small, "arms=[none,synthetic]", tasks=("cb", "rte"))
     run = settings(*arguments)
     before = files(tmp_path)
-    asked = {name: f"scored by rank on 4 of 10 rows of {name.upper()} (SuperGLUE val)" for name in ("cb", "rte")}
+    asked = {
+        name: f"scored by rank on 4 of 10 rows of {name.upper()} ({name.upper()}/val.jsonl)" for name in ("cb", "rte")
+    }
     assert lines(run) == [
         line
         for name in ("cb", "rte")
@@ -29,7 +31,7 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
     evaluate(multi)
     (line,) = lines(multi)
     assert line.startswith("tiny_decoder-multi-cb_rte-synthetic-s0: trained, scored by rank on 4 of 10 rows of CB ")
-    assert line.endswith("rows of RTE (SuperGLUE val); predictions of 2 of 2 tasks exist")
+    assert line.endswith("rows of RTE (RTE/val.jsonl); predictions of 2 of 2 tasks exist")
 
 
 def test_rows_that_are_on_the_hub_are_missing_without_network(tmp_path: Path) -> None:

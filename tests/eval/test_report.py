@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from eval.scoring.scores import Score, as_score
 from eval.tables.score_tables import ScoreLine, fixture_warning, markdown, score_lines
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE
+from targen.dataset.card import write_card
 from targen.generate import generate
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_jsonl
-from tests.support.commands import lines, settings
+from tests.support.commands import files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 from tests.support.page_runs import HOSTILE, hostile_run
+from tests.support.scored_runs import write_tasks
 
 
 class Elements(HTMLParser):
@@ -224,8 +227,8 @@ def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> Non
     assert not any("near" in entry and "texts" in entry for entry in page.entries)
 
 
-def fixtures(table: list[ScoreLine]) -> list[tuple[str, bool]]:
-    return [(line.title, line.is_fixture) for line in table]
+def fixtures(table: list[ScoreLine]) -> list[tuple[str, str]]:
+    return [(line.title, line.fixture_mark) for line in table]
 
 
 def test_the_table_as_markdown() -> None:
@@ -252,6 +255,29 @@ def test_the_title_says_that_it_is_not_superglue() -> None:
     some = [score_of("rte", "synthetic", 0.5, **fixture), score_of("copa", "synthetic", 0.5)]
     assert "NOT SuperGLUE (RTE:" in str(fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some))))
     assert fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some[1:]))) is None
+
+
+def test_a_task_of_ones_own_is_said_to_be_no_other(tmp_path: Path) -> None:
+    """Neither SuperGLUE nor the paper's numbers stand on the page, in tables or on the card of a task that is not theirs."""
+    recorded = settings(f"run.dir={tmp_path}", "task=rte", "arms=[synthetic]")
+    generate(recorded)
+    recorded.paths.synthetic("rte").rename(recorded.paths.synthetic("tickets"))
+    task = replace(recorded.tasks["rte"], name="tickets", folder="Tickets", title="Ticket routing")
+    own = replace(recorded, name="tickets", tasks={"tickets": task})
+    fixture = {"origin": "this project's own fixture", "is_fixture": True}
+    score = score_of("tickets", "synthetic", 0.5, train_rows=24, real_rows=0, method="targen", **fixture)
+    write_jsonl(own.paths.scores, [score.row])
+    write_tasks(tmp_path, own.tasks)
+    write_card(own)
+    page = Elements(report(own)).text
+    written = {name: text.decode() for name, text in files(tmp_path).items() if name.endswith((".md", ".tex", ".csv"))}
+    assert {"synthetic/README.md", "report/tables/scores.md", "report/tables/original_vs_synthetic.tex"} <= set(written)
+    for text in (page, *written.values()):
+        assert not [
+            claim for claim in ("SuperGLUE", "81.12", "82.84", "paper: original", "reproduced") if claim in text
+        ]
+    assert "Ticket routing: synthetic data" in page and "FIXTURE ONLY (all tasks" in page
+    assert "Trained on as few as 24 rows" in page
 
 
 def test_scores_on_different_rows_never_share_a_line() -> None:

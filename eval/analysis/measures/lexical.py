@@ -157,7 +157,13 @@ def _mean_score(ready: SelfBleu, step: int, half: Ints) -> float:
 
 
 def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisResult:
-    """The authors' "vocabulary": the number of distinct tokens of each row, summed. It measures length times size."""
+    """The authors' "vocabulary": the number of distinct tokens of each row, summed. It measures length times size.
+
+    Only of the tasks for which they published it.
+    """
+    published = paper().token_sums.tasks.get(pair.task.name)
+    if published is None:
+        return AnalysisResult()
     tokens = _authors_tokens()
     if tokens is None:
         why = "the authors' token sums need spaCy's English tokenizer. Run pip install -e '.[analysis]'"
@@ -169,7 +175,6 @@ def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisRe
     sums = {side: sum(counts[side][id(row)] for row in sample) for side, sample in rows.items()}
     sides = {side: Estimate(float(value), np.empty(0), len(rows[side])) for side, value in sums.items()}
     of_all_rows = {side: sum(by_row.values()) for side, by_row in counts.items()}
-    published = paper().token_sums.tasks.get(pair.task.name, {})
     note = "the authors' measure: it grows with length and size and does not measure diversity"
     authors_sum = measure(PART, "authors_sum", "sum of distinct tokens per row", "tokens", sides, note, theirs=True)
     return AnalysisResult((authors_sum,), {"authors_sum_of_all_rows": of_all_rows, "authors_sum_published": published})

@@ -11,8 +11,8 @@ from targen.config.groups.bounds import STRICT, PathText, Positive
 class Report:
     """What the report phase writes."""
 
-    title: str
-    """Title of the page."""
+    title: str | None
+    """Title of the page; null: the titles of the tasks."""
     note: str | None
     """A sentence below the title; null: none."""
     dir: PathText | None

@@ -177,7 +177,7 @@ def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Pat
     page.fill("#search", "<script>document")
     sync_api.expect(page.locator("#list mark").first).to_have_text("<script>document", timeout=PATIENCE)
     page.wait_for_timeout(200)  # an image that failed to load would have run by now
-    assert page.title() == run.report.title
+    assert page.title() == run.title
     assert view.errors == []
     assert view.asked == [page_of(run).as_uri()]
 

@@ -542,7 +542,7 @@ def test_a_train_split_that_is_not_at_hand_or_too_small_is_told_before_a_model_i
         evaluate(hub)
     local = small_run(tmp_path, *few, "eval.shots=10")
     with pytest.raises(
-        UserError, match=r"eval\.shots: got 10, expected less than 10, the rows of SuperGLUE train \(CB\)"
+        UserError, match=r"eval\.shots: got 10, expected less than 10, the rows of CB/train\.jsonl \(CB\)"
     ):
         evaluate(local)
     assert FIXTURE.is_dir()

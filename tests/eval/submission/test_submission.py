@@ -181,7 +181,7 @@ def test_a_row_that_stands_twice_in_a_test_split_is_told(tmp_path: Path) -> None
     run = with_test_splits(tmp_path, tasks=("cb",))
     path = tmp_path / "data" / "CB" / "test.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[3])
-    with pytest.raises(UserError, match="SuperGLUE test: idx 3 of CB occurs more than once"):
+    with pytest.raises(UserError, match=r"CB/test\.jsonl: idx 3 of CB occurs more than once"):
         archived(run)
 
 
@@ -202,7 +202,7 @@ def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Pat
         "---\nconfigs:\n- config_name: cb\n  data_files:\n  - split: test\n    path: cb/test-*\n---\n"
     )
     split = leaderboard_split(Data("hub", None, str(tmp_path), None), SPECS["cb"])
-    assert list(split.rows) == rows and split.origin == "SuperGLUE test"
+    assert list(split.rows) == rows and split.origin == f"{tmp_path} test"
 
 
 def whole_splits(folder: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     test_file = tmp_path / "data" / "RTE" / "test.jsonl"
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
     evaluate(run)
-    assert "was predicted on SuperGLUE test before and is predicted again" in caplog.text
+    assert "was predicted on RTE/test.jsonl before and is predicted again" in caplog.text
     assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
     (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
     run.paths.scores.unlink()

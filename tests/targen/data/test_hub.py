@@ -91,7 +91,7 @@ def write_mirror(folder: Path) -> None:
 def test_a_local_copy_of_the_mirror_is_loaded_by_datasets(tmp_path: Path) -> None:
     write_mirror(tmp_path)
     split = eval_split(Data("hub", None, str(tmp_path), None), SPECS["rte"])
-    assert (split.origin, split.is_fixture, len(split.rows)) == ("SuperGLUE val", False, 10)
+    assert (split.origin, split.is_fixture, len(split.rows)) == (f"{tmp_path} val", False, 10)
     assert split.rows == read_rows(FIXTURE / "RTE" / "val.jsonl", SPECS["rte"])
 
 

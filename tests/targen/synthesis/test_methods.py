@@ -249,7 +249,7 @@ def test_a_missing_train_split_is_refused_in_one_line_before_any_call(tmp_path: 
             tmp_path / "run", server, originals, "one_shot", "task=axg",
             "data.source=fixture", "data.dir=null", "arms=[synthetic]",
         )  # fmt: skip
-    with pytest.raises(UserError, match=r"demonstrations.count: got 500, expected at most \d+, the rows of SuperGLUE"):
+    with pytest.raises(UserError, match=r"demonstrations.count: got 500, expected at most \d+, the rows of CB"):
         run(tmp_path / "run", server, originals, "few_shot", "task=cb", "method.demonstrations.count=500")
     assert not server.bodies
     assert not (tmp_path / "run").exists()
