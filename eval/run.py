@@ -16,6 +16,7 @@ from targen.config.original_data import original_train_task, shows_original
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.data.original import original_train_split
+from targen.pipeline.start import log_start
 from targen.runtime.cli import CHECK, main
 from targen.runtime.errors import UserError
 from targen.runtime.progress import Progress
@@ -138,6 +139,8 @@ def phase(cfg: Any, overrides: list[str]) -> int:
         print("\n".join(lines(open_run(cfg, check, write=False))))  # noqa: T201
     else:
         with open_run_together(cfg, check) as (settings, processes):
+            if processes.first:
+                log_start(settings, ["evaluate"])
             evaluate(settings, processes)
     return 0
 

@@ -23,6 +23,7 @@ from targen.config.rules.submission import SUBMISSION_RULES
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.data.checks import check_local_rows
+from targen.pipeline.start import log_start
 from targen.runtime import scheduler
 from targen.runtime.cli import main, program
 from targen.runtime.errors import UserError
@@ -157,6 +158,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
         sys.stdout.write(dry_run_text(planned))
         return 0
     check_shared(settings, planned.paths.folder)
+    log_start(settings, settings.phases)
     with locked(settings.paths.slurm, "submit"):
         open_run(cfg)  # writes config.yaml, once for all array tasks
         ids = submit(planned)

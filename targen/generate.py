@@ -22,6 +22,7 @@ from targen.dataset.writer import write_data_set
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
+from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
@@ -226,9 +227,11 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
     def phase(cfg: Any, overrides: list[str]) -> int:
         if cfg.plan:
             settings = open_run(cfg, write=False)
+            log_start(settings, ["generate"])
             sys.stdout.write(plan_text(settings, recipes(settings)))
             return 0
         settings = open_run(cfg, _check)
+        log_start(settings, ["generate"])
         try:
             with StopRequest():
                 work(settings)

@@ -12,6 +12,7 @@ from typing import Any
 
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
+from targen.pipeline.start import log_start
 from targen.runtime.cli import CHECK, REQUEUE, main
 from targen.runtime.lock.run_lock import locked
 from targen.runtime.progress import Progress
@@ -98,6 +99,8 @@ def phase(cfg: Any, overrides: list[str]) -> int:
         print("\n".join(lines(settings, plan(settings))))  # noqa: T201
         return 0
     with StopRequest() as stop, open_run_together(cfg, check_trained) as (settings, processes):
+        if processes.first:
+            log_start(settings, ["train"])
         try:
             train(settings, processes, stop)
         except Stopped:

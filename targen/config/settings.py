@@ -37,7 +37,7 @@ class Settings:
     """A whole run."""
 
     name: str
-    """Set by the experiment; names the default run.dir."""
+    """Names the default run.dir; an experiment has its own, otherwise the names of the tasks."""
     phases: Annotated[list[Phase], Field(min_length=1)]
     """Phases that run, also merge (after shards) and analyze (before report)."""
     task_dir: PathText | None

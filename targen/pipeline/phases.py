@@ -18,6 +18,7 @@ from targen.config.group_files import task_from_file
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
 from targen.data.checks import check_rows, tell_evaluation
+from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
 from targen.runtime.command_line.version import __version__
 from targen.runtime.jsonl import Json, write_text
@@ -34,6 +35,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 def run(cfg: Any, overrides: list[str]) -> int:
     """Runs the phases of the composed configuration, and returns the exit code."""
     settings = open_run(cfg, check_rows, write=False)
+    log_start(settings, settings.phases)
     if settings.plan:
         return _print_plans(settings, overrides)
     tell_evaluation(settings)

@@ -44,7 +44,7 @@ HELP = """{program}: {summary}
 
   {program} [+experiment=NAME] [key=value ...]
 
-  +experiment=   {experiments} (default: quickstart)
+  +experiment=   {experiments}; without it and without task=: quickstart
   task=          a list of {tasks}
   task_dir=      a folder with tasks of your own: docs/own_task.md; targen.new_task NAME writes a file for one
   method=        {methods}
@@ -99,7 +99,7 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
     if direct is not None and not shows and (code := direct(given)) is not None:
         return code
     overrides = [as_override(argument) for argument in given]
-    if not any(override.startswith("+experiment=") for override in overrides):
+    if not any(override.startswith(("+experiment=", "task=")) for override in overrides):
         overrides.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     if flags.multirun:
         return _sweep(command, phase, flags, overrides)
@@ -176,6 +176,7 @@ def _hydra(overrides: list[str]) -> Iterator["PrimaryConfig"]:
     from targen.runtime.command_line.primary_config import primary_config
     from targen.runtime.task_files.sources import unknown_task
 
+    _add_resolver()
     try:
         primary = primary_config(overrides)
         with initialize_config_dir(version_base="1.3", config_dir=primary.folder):
@@ -184,6 +185,13 @@ def _hydra(overrides: list[str]) -> Iterator["PrimaryConfig"]:
         raise UserError(unknown_task(err, overrides) or one_line(err)) from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as err:
         raise UserError(f"conf: a file or a value cannot be read ({' '.join(str(err).split())}). Repair it.") from None
+
+
+def _add_resolver() -> None:
+    """Lets conf/config.yaml name a run after its tasks: ${joined:${tasks}}."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("joined", "_".join, replace=True)
 
 
 def _sweep(command: str, phase: Phase, flags: Namespace, overrides: list[str]) -> int:

@@ -47,7 +47,13 @@ def settings(*overrides: str) -> Settings:
 def command(
     module: str, *overrides: str, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """A command as a user types it. Variables of Python itself cost it an interpreter of its own, which takes seconds."""
+    """A command as a user types it, small: the quickstart unless an experiment is named. Variables of Python itself cost it an
+    interpreter of its own, which takes seconds."""
+    is_small = any(each.startswith("task=") for each in overrides) and not any(
+        "experiment=" in each for each in overrides
+    )
+    if is_small and module != "eval.report" and "--cfg" not in overrides:
+        overrides = ("+experiment=quickstart", *overrides)
     variables = os.environ | environment
     if not any(name.startswith("PYTHON") for name in environment):
         return WARM_START.run(module, list(overrides), cwd or Path.cwd(), variables, LONGEST)

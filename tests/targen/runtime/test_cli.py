@@ -140,7 +140,14 @@ def test_the_server_path_of_generation_does_not_import_torch(tmp_path: Path) -> 
 
 
 def test_hydra_shows_the_composed_configuration() -> None:
-    done = command("targen.run", "--cfg", "job", "task=cb")
+    done = command("targen.run", "--cfg", "job")
     assert done.returncode == 0
     assert "name: quickstart" in done.stdout
-    assert "folder: CB" in done.stdout
+
+
+def test_a_task_without_an_experiment_inherits_nothing_of_the_quickstart() -> None:
+    done = command("targen.run", "--cfg", "job", "--resolve", "task=[rte,cb]")
+    assert done.returncode == 0
+    assert "name: rte_cb" in done.stdout and "dir: outputs/rte_cb" in done.stdout and "folder: CB" in done.stdout
+    assert "  size: 200" in done.stdout and done.stdout.count("max_rows: null") == 2
+    assert "fallback: null" in done.stdout and "quickstart" not in done.stdout

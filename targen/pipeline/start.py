@@ -1,0 +1,53 @@
+"""What a run is about to do, in a line, and a line for each setting that makes it use fewer rows than there are."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+from targen.config.settings import Phase, Settings
+from targen.runtime.cli import CHILD
+
+log = logging.getLogger(__name__)
+
+
+def log_start(settings: Settings, phases: Iterable[Phase]) -> None:
+    """Logs what these phases do. A phase that `targen.run` started is silent, because the run has said it."""
+    if not os.environ.get(CHILD):
+        for line in start_lines(settings, phases):
+            log.info("%s", line)
+
+
+def start_lines(settings: Settings, phases: Iterable[Phase]) -> list[str]:
+    """The size of the data set and what is trained, then the limits that take effect."""
+    named = set(phases)
+    done = []
+    if "generate" in named:
+        sizes = ", ".join(f"{settings.synth.size_of(task):,} of {task.name}" for task in settings.tasks.values())
+        done.append(f"synthetic rows (synth.size): {sizes}, by {settings.generator.model}")
+    if "train" in named:
+        done.append(f"{settings.model.name} finetuned on {' and on '.join(settings.arms)} rows")
+    first = [f"run: {settings.run.dir}: {'; '.join(done)}"] if done else []
+    return [*first, *limits(settings, named)]
+
+
+def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
+    """A line for each limit on rows that takes effect, or may where the number of rows is not known yet."""
+    tasks, synth = list(settings.tasks.values()), settings.synth
+    if "generate" in phases and synth.size == "original":
+        sizes = {task.name: task.sizes.get("train", 0) for task in tasks}
+        yield from _limit("synth.max_size", synth.max_size, sizes, "rows")
+    if "train" in phases:
+        sizes = {task.name: max(synth.size_of(task), task.sizes.get("train", 0)) for task in tasks}
+        yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training rows")
+    if "evaluate" in phases and settings.eval.superglue:
+        sizes = {task.name: task.sizes.get(task.eval_split, 0) for task in tasks}
+        yield from _limit("eval.max_rows", settings.eval.max_rows, sizes, "evaluation rows")
+
+
+def _limit(key: str, most: int | None, sizes: Mapping[str, int], done: str) -> Iterator[str]:
+    """The line of a limit; `sizes` are the rows of each task, 0 where they are not known."""
+    if most is None:
+        return
+    cut = [f"{task} {size:,}" if size else f"perhaps {task}" for task, size in sizes.items() if not size or size > most]
+    if cut:
+        yield f"limit: {key}={most}: at most {most:,} {done} a task, of which there would be more ({', '.join(cut)})"

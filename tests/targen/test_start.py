@@ -1,0 +1,20 @@
+"""What a run says at its start: its size, and each limit that takes effect."""
+
+from targen.pipeline.start import start_lines
+from tests.support.commands import settings
+
+
+def test_the_start_names_the_size_and_the_limits_that_take_effect() -> None:
+    small = settings("task=[cb,copa]", "synth.size=400", "eval.max_rows=64", "run.dir=a")
+    (first, *limits) = start_lines(small, small.phases)
+    assert first.startswith("run: a: synthetic rows (synth.size): 400 of cb, 400 of copa, by ")
+    assert first.endswith("; minilm finetuned on original and on synthetic rows")
+    assert limits == [
+        "limit: train.max_rows=24: at most 24 training rows a task, of which there would be more (cb 400, copa 400)",
+        "limit: eval.max_rows=64: at most 64 evaluation rows a task, of which there would be more (copa 100)",
+    ]
+    whole = settings("+experiment=superglue_flant5", "task=[record,cb]", "run.dir=a")
+    assert start_lines(whole, ["generate"])[1:] == [
+        "limit: synth.max_size=10000: at most 10,000 rows a task, of which there would be more (record 65,709)"
+    ]
+    assert start_lines(settings("+experiment=superglue_recorded", "task=cb"), ["evaluate"]) == []
