@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.scoring.scores import SUPERGLUE
-from eval.statistics.comparisons import AVERAGE, Estimate
+from eval.statistics.comparisons import AVERAGE
 from eval.tables.comparison_tables import ComparisonTable, Line, is_as_in_paper
 from eval.tables.published import paper
 from eval.tables.sentences import p_text, percent
@@ -18,6 +18,7 @@ class Score:
     text: str
     value: float
     interval: tuple[float, float] | None
+    train_rows: str  # of the model; empty if it was not finetuned
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def headlines(table: ComparisonTable) -> list[Headline]:
 
 
 def _row(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> HeadlineRow:
-    scores = tuple(_score(level, line.levels[level]) if level in line.levels else None for level in levels)
+    scores = tuple(_score(line, level) if level in line.levels else None for level in levels)
     return HeadlineRow(
         title=line.title,
         metric=line.metric,
@@ -100,10 +101,11 @@ def _row(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) ->
     )
 
 
-def _score(level: str, estimate: Estimate) -> Score:
+def _score(line: Line, level: str) -> Score:
+    estimate = line.levels[level]
     spread = f" ± {percent(estimate.spread)}" if estimate.spread is not None else ""
     bounds = None if estimate.bounds is None else (100 * estimate.bounds[0], 100 * estimate.bounds[1])
-    return Score(level, percent(estimate.value) + spread, 100 * estimate.value, bounds)
+    return Score(level, percent(estimate.value) + spread, 100 * estimate.value, bounds, line.train_rows.get(level, ""))
 
 
 def _difference(line: Line, first: str, second: str) -> Difference | None:

@@ -36,6 +36,7 @@ class Line:
     comparisons: Mapping[str, Comparison]  # by level
     published: Mapping[str, Number]  # by level, or by `level - reference` for a difference
     evaluated_on: str
+    train_rows: Mapping[str, str]  # by level, of the levels that were finetuned: `250`, or `24 to 250` over tasks
 
     @property
     def is_average(self) -> bool:
@@ -107,6 +108,7 @@ def _lines(
                 comparisons={each.level: each for each in comparisons if (each.task, each.metric) == (task, metric)},
                 published=_published(axis, {level: of_level.first for level, of_level in scores.items()}, task),
                 evaluated_on=next((evaluated_on(of_level.first) for of_level in scores.values()), NOT_RUN),
+                train_rows=_train_rows({level: [of_level] for level, of_level in scores.items()}),
             )
     for average, averaged in averaged_tasks(group).items():
         yield _average_line(axis, group, average, averaged, comparisons, statistics)
@@ -148,6 +150,7 @@ def _average_line(
         comparisons={each.level: each for each in comparisons if each.task == name},
         published=_published(axis, first, AVERAGE) if is_of_paper else {},
         evaluated_on="; ".join(dict.fromkeys(scores.first.origin for levels in tasks for scores in levels.values())),
+        train_rows=_train_rows(complete),
     )
 
 
@@ -165,6 +168,16 @@ def is_as_in_paper(group: ComparisonGroup) -> bool:
     """Whether the group has the paper's eight tasks, scored on SuperGLUE, so that the paper's numbers may stand beside it."""
     levels = [scores.first for task in PAPER_TASKS for scores in group.tasks.get(task, {}).values()]
     return set(PAPER_TASKS) <= set(group.tasks) and all(score.is_superglue for score in levels)
+
+
+def _train_rows(levels: Mapping[str, Sequence[SeedScores]]) -> dict[str, str]:
+    """The number of training rows of each level, or its range over tasks."""
+    texts = {}
+    for level, of_level in levels.items():
+        sizes = sorted({rows for scores in of_level if (rows := scores.first.train_rows) is not None})
+        if sizes:
+            texts[level] = " to ".join(f"{rows:,}" for rows in dict.fromkeys((sizes[0], sizes[-1])))
+    return texts
 
 
 def _majority(levels: Mapping[str, SeedScores], metric: str) -> float | None:

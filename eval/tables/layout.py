@@ -8,7 +8,7 @@ from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.formats import Table
 from eval.tables.published import published_columns
 from eval.tables.records import Record, of_comparison, of_estimate, of_published, record
-from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text, sentence
+from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text, sentence, trained_on
 
 SCORES = (
     "Percent: mean ± standard deviation over seeds (95 % interval over evaluation rows), evaluation rows × seeds, and the "
@@ -29,7 +29,7 @@ def layout(table: ComparisonTable) -> Table:
         name for name in published_columns(table.axis.name) if any(name in line.published for line in table.lines)
     ]
     has_majority = any(line.majority is not None for line in table.lines)
-    header = [*shown, "task", "metric", *["majority"] * has_majority, *levels]
+    header = [*shown, "task", "metric", *["majority"] * has_majority, *levels, "training rows"]
     header += [f"{level} - {reference}" for level, reference in pairs]
     header += [*(f"paper: {name}" for name in papers), "evaluated on"]
     rows = []
@@ -38,6 +38,7 @@ def layout(table: ComparisonTable) -> Table:
         row = [*(labels.get(name, NOT_RUN) for name in shown), line.title, line.metric]
         row += [NOT_RUN if line.majority is None else percent(line.majority)] * has_majority
         row += [_score(line, level) for level in levels]
+        row.append(trained_on(line.train_rows))
         row += [_difference(line, level, reference) for level, reference in pairs]
         row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in papers]
         rows.append((*row, line.evaluated_on))

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 from eval.scoring.metrics import metric_title
 from eval.scoring.scores import Score
-from eval.tables.sentences import NOT_RUN, evaluated_on
+from eval.tables.sentences import NOT_RUN, evaluated_on, trained_on
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task
 from targen.text.markdown import markdown_table
@@ -19,6 +19,7 @@ class ArmScore:
     mean: float
     spread: float | None
     unparsed: int
+    train_rows: int | None = None  # None: not finetuned
 
     def __str__(self) -> str:
         return f"{self.mean:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
@@ -35,6 +36,11 @@ class ScoreLine:
     examples: int
     evaluated_on: str
     fixture_mark: str  # empty: not on a fixture
+
+    @property
+    def train_rows(self) -> dict[str, str]:
+        """The number of training rows of each arm that was finetuned."""
+        return {arm: f"{one.train_rows:,}" for arm, one in self.arms.items() if one and one.train_rows is not None}
 
 
 def score_lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Score]) -> list[ScoreLine]:
@@ -80,7 +86,7 @@ def _arm_score(scores: list[Score]) -> ArmScore | None:
         return None
     values = [100 * score.value for score in scores]
     spread = stdev(values) if len(values) > 1 else None
-    return ArmScore(fmean(values), spread, sum(score.unparsed for score in scores))
+    return ArmScore(fmean(values), spread, sum(score.unparsed for score in scores), scores[0].train_rows)
 
 
 def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[str], lines: Sequence[ScoreLine]) -> str:
@@ -88,13 +94,14 @@ def markdown(title: str, warning: str | None, note: str | None, arms: Sequence[s
     parts = [f"# {title}" + (f": {warning}" if warning else "")]
     if note:
         parts.append(note.strip())
-    header = ["task", "metric", "majority", *arms, "examples", "unreadable", "evaluated on"]
+    header = ["task", "metric", "majority", *arms, "training rows", "examples", "unreadable", "evaluated on"]
     rows = [
         [
             line.title,
             line.metric,
             f"{line.majority:.1f}",
             *(str(score) if (score := line.arms[arm]) else NOT_RUN for arm in arms),
+            trained_on(line.train_rows),
             str(line.examples),
             str(sum(score.unparsed for score in line.arms.values() if score)),
             line.evaluated_on,

@@ -1,5 +1,7 @@
 """Scores and comparisons in words, as tables and pages print them."""
 
+from collections.abc import Mapping
+
 from eval.scoring.metrics import metric_title
 from eval.scoring.scores import Score
 from eval.statistics.comparison_groups import SeedScores
@@ -69,6 +71,11 @@ def difference_text(comparison: Comparison) -> str:
         bounds = f" ({percent(comparison.bounds[0])} to {percent(comparison.bounds[1])})"
     p = f", p {p_text(comparison.corrected)}" if comparison.corrected is not None else ""
     return f"{100 * comparison.difference:+.1f}{bounds}{p}"
+
+
+def trained_on(rows: Mapping[str, str]) -> str:
+    """`original 250, synthetic 24`: the number of training rows by level; -- if no model was finetuned."""
+    return ", ".join(f"{level} {count}" for level, count in rows.items()) or NOT_RUN
 
 
 def evaluated_on(score: Score) -> str:

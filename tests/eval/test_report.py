@@ -233,14 +233,14 @@ def fixtures(table: list[ScoreLine]) -> list[tuple[str, str]]:
 
 def test_the_table_as_markdown() -> None:
     tasks = list(settings("task=[rte,cb]").tasks.values())
-    scores = [score_of("rte", "original", 0.6), score_of("rte", "original", 0.7, seed=1, cell="other")]
+    scores = [score_of("rte", "original", 0.6, train_rows=250), score_of("rte", "original", 0.7, seed=1, cell="other")]
     table = score_lines(tasks, ["original", "synthetic"], scores)
     assert markdown("Title", fixture_warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
         "# Title",
         "",
-        "| task | metric | majority | original | synthetic | examples | unreadable | evaluated on |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
-        "| RTE | accuracy | 50.0 | 65.0 ± 7.1 | -- | 10 | 2 | SuperGLUE val, 10 of 20 rows |",
+        "| task | metric | majority | original | synthetic | training rows | examples | unreadable | evaluated on |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| RTE | accuracy | 50.0 | 65.0 ± 7.1 | -- | original 250 | 10 | 2 | SuperGLUE val, 10 of 20 rows |",
     ]
 
 
@@ -277,7 +277,10 @@ def test_a_task_of_ones_own_is_said_to_be_no_other(tmp_path: Path) -> None:
             claim for claim in ("SuperGLUE", "81.12", "82.84", "paper: original", "reproduced") if claim in text
         ]
     assert "Ticket routing: synthetic data" in page and "FIXTURE ONLY (all tasks" in page
-    assert "Trained on as few as 24 rows" in page
+    assert "Trained on as few as 24 rows" in page and "24 training rows" in page
+    assert all(
+        "synthetic 24" in written[f"report/tables/{name}"] for name in ("scores.md", "original_vs_synthetic.tex")
+    )
 
 
 def test_scores_on_different_rows_never_share_a_line() -> None:
