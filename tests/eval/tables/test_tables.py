@@ -141,7 +141,7 @@ def test_the_papers_numbers_stand_beside_the_average_of_all_eight_tasks_alone(tm
     few = write_run(tmp_path / "few", [made for made in EVERY if made.task != "wsc"], SMALL)
     assert "81.12" not in tables(tmp_path / "few_out", few)[MAIN]
     elsewhere = write_run(
-        tmp_path / "elsewhere", [made for made in EVERY if made.seed == 0], SMALL, origin="CB/val.jsonl"
+        tmp_path / "elsewhere", [made for made in EVERY if made.seed == 0], SMALL, origin="CB/val.jsonl", source="file"
     )
     assert "81.12" not in tables(tmp_path / "elsewhere_out", elsewhere)[MAIN]
     other = write_run(tmp_path / "other", [replace(made, model="t5_large") for made in EVERY], SMALL)
