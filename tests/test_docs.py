@@ -45,6 +45,7 @@ class Block:
     kind: str | None
     words: str
     text: str
+    start: int  # in the document
 
     def __str__(self) -> str:
         return f"{self.document.name}-{self.number}"
@@ -91,8 +92,9 @@ def blocks() -> list[Block]:
     found = []
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        for number, (kind, words, _, block) in enumerate(BLOCK.findall(text), start=1):
-            found.append(Block(document, number, kind or None, words, block))
+        for number, match in enumerate(BLOCK.finditer(text), start=1):
+            kind, words, _, block = match.groups()
+            found.append(Block(document, number, kind, words or "", block, match.start()))
     return found
 
 
@@ -136,7 +138,7 @@ def overrides_of(arguments: list[str], more: list[str], folder: Path) -> list[st
 def test_what_a_command_asks_for_can_be_composed_and_planned(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_files(block.document, tmp_path)
+    write_files(block, tmp_path)
     monkeypatch.chdir(tmp_path)
     more = [word for word in block.overrides if "URL" not in word]
     for module, *arguments in block.commands:
@@ -147,12 +149,12 @@ def test_what_a_command_asks_for_can_be_composed_and_planned(
             assert "plan of the generate phase" in plan_text(settings, recipes(settings))
 
 
-def write_files(document: Path, folder: Path) -> None:
-    """The files that a document shows, each above its block as `name`:."""
-    for name, text in FILE.findall(document.read_text(encoding="utf-8")):
-        path = folder / name
+def write_files(block: Block, folder: Path) -> None:
+    """The files that the document shows above the block, each above its text as `name`:."""
+    for match in FILE.finditer(block.document.read_text(encoding="utf-8"), 0, block.start):
+        path = folder / match[1]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(match[2], encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -163,13 +165,13 @@ def test_the_commands_of_a_document_run_one_after_the_other(document: Path, tmp_
     if not mine:
         pytest.skip("nothing in it is run")
     for block in mine:
+        write_files(block, tmp_path)  # what the reader edits, over what a command wrote
         for module, *arguments in block.commands:
             more = [word.replace("URL", url) for word in block.overrides]
             keys = {word.partition("=")[0] for word in more}
             kept = [word for word in arguments if word.partition("=")[0] not in keys]
             done = command(module, *kept, *(more if module in COMPOSED else []), cwd=tmp_path)
             assert done.returncode == 0, f"{module} {arguments}\n{done.stderr}"
-        write_files(document, tmp_path)  # what the reader edits, over what a command wrote
 
 
 QUOTED = re.compile(r"^\| (.*?) \| ", re.MULTILINE)
