@@ -2,7 +2,9 @@
 
 from eval.scoring.evaluation_rows import evaluation_rows
 from eval.scoring.ready_cells import scoring_of
+from targen.config.original_data import rows_to_hold_out
 from targen.config.settings import Settings
+from targen.data.evaluation import HELD_OUT, HELD_OUT_WORDS
 from targen.runtime.errors import Unreachable
 from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done
@@ -18,6 +20,9 @@ def lines(settings: Settings) -> list[str]:
 
 def _rows_of(settings: Settings, task: Task) -> str:
     """The rows on which a task is scored, in words."""
+    held_out = settings.paths.synthetic(task.name) / HELD_OUT
+    if settings.data.source_of(task) == "none" and not held_out.is_file():
+        return f"about {rows_to_hold_out(settings, task)} {HELD_OUT_WORDS} of {task.folder}, once they are generated"
     try:
         rows = evaluation_rows(settings, task)
     except Unreachable as err:

@@ -86,7 +86,7 @@ def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     libraries = psutil.Process().memory_info().rss / MIB
     text = [
-        f"train: {len(plans)} cells of {settings.model.name} on {processes} x {device}, sharding {sharding}, "
+        f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {processes} x {device}, sharding {sharding}, "
         f"{settings.train.precision}, batches of {settings.train.batch_size}"
     ]
     text += [_line(cell_plan) for cell_plan in plans]

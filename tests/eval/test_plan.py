@@ -40,6 +40,13 @@ def test_rows_that_are_on_the_hub_are_missing_without_network(tmp_path: Path) ->
     assert "on rows of CB that are missing here (data.hub: got aps/super_glue" in line
 
 
+def test_held_out_rows_are_planned_before_they_are_generated(tmp_path: Path) -> None:
+    (line,) = lines(
+        settings("task=cb", "data.source=none", "arms=[synthetic]", "synth.size=100", f"run.dir={tmp_path}")
+    )
+    assert "on about 20 held-out synthetic rows of CB, once they are generated; no predictions yet" in line
+
+
 def test_from_the_command_line_it_only_prints(tmp_path: Path) -> None:
     arguments = small_overrides(tmp_path, "model=tiny_decoder", "arms=[synthetic]")
     before = files(tmp_path)
