@@ -56,6 +56,8 @@ def _train(settings: Settings, processes: Processes, stop: StopRequest, checkers
     """Trains what is not done; closes `checkers_lock`, for which other processes may wait, once the checkers are trained."""
     jobs = pending_jobs(settings, processes)
     _check_models(jobs)
+    if processes.first:
+        log_start(settings, ["train"])
     steps = steps_left(jobs) if processes.first else 0
     processes.wait()  # nothing is written while another process still reads
     with Progress("train", "steps", steps) as progress:
@@ -99,8 +101,6 @@ def phase(cfg: Any, overrides: list[str]) -> int:
         print("\n".join(lines(settings, plan(settings))))  # noqa: T201
         return 0
     with StopRequest() as stop, open_run_together(cfg, check_trained) as (settings, processes):
-        if processes.first:
-            log_start(settings, ["train"])
         try:
             train(settings, processes, stop)
         except Stopped:

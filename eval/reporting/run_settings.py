@@ -9,6 +9,7 @@ from targen.config.run_directory import NOT_OF_THE_RUN, read_config
 from targen.config.settings import Settings
 from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
 from targen.runtime.paths import RunPaths
 
 
@@ -25,9 +26,19 @@ def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
             raise UserError(f"{config}: {section}: got {values[section]!r}, expected its keys. Repair it.")
     # the file leaves out the shard that a process made and the cluster that it ran on
     values = {**{key: defaults[key] for key in NOT_OF_THE_RUN if key in defaults}, **values, "run": {"dir": str(root)}}
+    values = _with_new_keys(values, defaults)
     if "generator" in values:  # a record that open_run adds, not a setting
         values["generator"] = {
             key: value for key, value in values["generator"].items() if key != "chat_template_sha256"
         }
     values["report"] = {**defaults["report"], **values.get("report", {}), **report}
     return checked(Settings, values, config)
+
+
+def _with_new_keys(values: Json, defaults: Json) -> Json:
+    """The values of an earlier version, with the defaults of keys that were added to their sections since."""
+    filled = {key: value for key, value in defaults.items() if not isinstance(value, dict)} | values
+    for section, keys in defaults.items():
+        if section != "tasks" and isinstance(keys, dict) and isinstance(filled.get(section), dict):
+            filled[section] = keys | filled[section]
+    return filled

@@ -35,14 +35,15 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "v
 def run(cfg: Any, overrides: list[str]) -> int:
     """Runs the phases of the composed configuration, and returns the exit code."""
     settings = open_run(cfg, check_rows, write=False)
-    log_start(settings, settings.phases)
     if settings.plan:
+        log_start(settings, settings.phases)
         return _print_plans(settings, overrides)
-    tell_evaluation(settings)
     record = _record(settings, overrides)
     with StopRequest() as stop:
         if code := _check_phases(settings, overrides, stop):
             return REQUEUE if stop.requested and code != USER_ERROR else code
+        log_start(settings, settings.phases)
+        tell_evaluation(settings)
         return _run_phases(settings, overrides, record, stop)
 
 

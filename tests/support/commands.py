@@ -52,7 +52,7 @@ def command(
     is_small = any(each.startswith("task=") for each in overrides) and not any(
         "experiment=" in each for each in overrides
     )
-    if is_small and module != "eval.report" and "--cfg" not in overrides:
+    if is_small and module not in ("eval.report", "targen.__main__") and "--cfg" not in overrides:
         overrides = ("+experiment=quickstart", *overrides)
     variables = os.environ | environment
     if not any(name.startswith("PYTHON") for name in environment):

@@ -158,7 +158,7 @@ def test_a_configuration_of_endless_lists_is_one_line(tmp_path: Path) -> None:
 
 
 def test_only_other_keys_are_called_another_version(tmp_path: Path) -> None:
-    values = as_values(compose(["+experiment=quickstart", f"run.dir={tmp_path}"]))
+    values = as_values(compose(["+experiment=quickstart", "arms=[original,synthetic]", f"run.dir={tmp_path}"]))
     path = tmp_path / "config.yaml"
 
     def message(**changes: Any) -> str:
@@ -174,6 +174,16 @@ def test_only_other_keys_are_called_another_version(tmp_path: Path) -> None:
     assert "missing: synth" in message(synth=...)
     path.write_text(yaml.safe_dump(values))
     assert settings_of_run(tmp_path, {"title": "Mine"}).report.title == "Mine"
+
+
+def test_a_run_from_before_a_key_was_added_is_read_with_its_default(tmp_path: Path) -> None:
+    values = as_values(compose(["+experiment=quickstart", "arms=[original]", f"run.dir={tmp_path}"]))
+    for section, key in (("synth", "holdout"), ("synth", "few_rounds"), ("train", "max_rows"), ("data", "hub")):
+        del values[section][key]
+    del values["task_dir"], values["cell"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    found = settings_of_run(tmp_path, {})
+    assert (found.synth.size, found.synth.few_rounds, found.cell) == (24, False, None)
 
 
 def test_a_task_of_the_run_that_does_not_fit_is_named(tmp_path: Path) -> None:

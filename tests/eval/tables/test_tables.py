@@ -201,7 +201,13 @@ def test_every_table_has_its_comparison(tmp_path: Path) -> None:
     assert [row["train_rows"] for row in records(tmp_path / "out", "sizes")] == ["250", "1000"]
     assert [row["real_rows"] for row in records(tmp_path / "out", "mixing")] == ["0", "50", "100"]
     board = cells_of(found["openllm"], "average")
-    assert board[2:6] == ["50.0 (48.0 to 52.0) 2×1", "46.0 (44.0 to 48.0) 2×1", "+4.0", "4.14"]
+    assert board[2:7] == [
+        "50.0 (48.0 to 52.0) 2×1",
+        "46.0 (44.0 to 48.0) 2×1",
+        "synthetic 250, self_instruct 250",
+        "+4.0",
+        "4.14",
+    ]
     rows = {row["level"]: row["train_rows"] for row in records(tmp_path / "out", "methods") if row["kind"] == "score"}
     assert set(rows.values()) == {"250"}  # the largest that all have, though one has 1000
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}

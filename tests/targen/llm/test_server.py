@@ -71,7 +71,8 @@ def test_nothing_is_downloaded_and_no_tokenizer_is_loaded(tmp_path: Path, serve,
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
     variables = {name: value for name, value in variables.items() if not name.lower().endswith("_proxy")}
-    arguments = [sys.executable, "-m", "targen.generate", *overrides(tmp_path / "run", serve(FakeModel()))]
+    typed = ["+experiment=quickstart", *overrides(tmp_path / "run", serve(FakeModel()))]
+    arguments = [sys.executable, "-m", "targen.generate", *typed]
     done = subprocess.run(arguments, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     assert "HEAVY set()" in done.stdout
