@@ -106,7 +106,7 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the same sums in the same order
     server, root = serve(FakeModel(error_rate=0.1)), tmp_path / "a run, 100%"
-    usual = small_overrides(tmp_path, tasks=TASKS)
+    usual = ["+experiment=quickstart", *small_overrides(tmp_path, tasks=TASKS)]
     usual = [one for one in usual if not one.startswith(("run.dir=", "train.epochs="))]
     usual += ["generator=openai", "generator.model=fake", "generator.concurrency=2", f"generator.base_url={server.url}"]
     usual += [
@@ -193,7 +193,13 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
 
 
 def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) -> None:
-    grid = [*small_overrides(tmp_path), "arms=[synthetic]", "model=tiny_encoder", "cluster=tiny"]
+    grid = [
+        "+experiment=quickstart",
+        *small_overrides(tmp_path),
+        "arms=[synthetic]",
+        "model=tiny_encoder",
+        "cluster=tiny",
+    ]
     wrong = {
         "cluster.partition=nowhere": "invalid partition",
         "cluster.report.partition=nowhere": "invalid partition",
@@ -209,6 +215,7 @@ def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) ->
 def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     grid = [
+        "+experiment=quickstart",
         *small_overrides(tmp_path),
         "arms=[synthetic]",
         "model=tiny_encoder",

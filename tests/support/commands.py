@@ -53,7 +53,7 @@ def command(
         "experiment=" in each for each in overrides
     )
     if is_small and module not in ("eval.report", "targen.__main__") and "--cfg" not in overrides:
-        overrides = ("+experiment=quickstart", *overrides)
+        overrides = (*overrides, "+experiment=quickstart")  # last: before it `accelerate launch` has its own
     variables = os.environ | environment
     if not any(name.startswith("PYTHON") for name in environment):
         return WARM_START.run(module, list(overrides), cwd or Path.cwd(), variables, LONGEST)

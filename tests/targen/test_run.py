@@ -16,7 +16,8 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
     run = tmp_path / "run"
     first = command("targen.run", *SMALL, f"run.dir={run}")
     assert first.returncode == 0, first.stderr
-    assert str(run / "report" / "index.html") in first.stderr.splitlines()[-1]
+    ending = first.stderr.splitlines()[-8:]
+    assert f"The page: {run / 'report' / 'index.html'}" in ending and ending[-1].startswith("Time of all phases: ")
     table = (run / "report" / "tables" / "scores.md").read_text()
     assert "NOT SuperGLUE" in table.splitlines()[0]
     header = next(line for line in table.splitlines() if line.startswith("|"))

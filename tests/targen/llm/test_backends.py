@@ -5,9 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,17 +102,6 @@ def test_every_request_is_answered_exactly_once(given: BackendInputs) -> None:
     assert sorted(answer.id for answer in answers) == sorted(request.id for request in asked)
     assert {answer.model for answer in answers} == {"m"}
     assert all(answer.finish_reason in ("stop", "length") for answer in answers)
-
-
-def test_calls_go_out_while_further_requests_are_made(tmp_path: Path, serve) -> None:
-    server, request = serve(FakeModel()), requests()[0]
-    given = inputs(tmp_path, "generator=openai", f"generator.base_url={server.url}")
-    with closing(given.calls), closing(backend_named("openai").make(given)) as llm:
-        for number in range(1000):
-            if not server.bodies:
-                llm.submit(replace(request, id=f"{request.id}-{number}"))
-                time.sleep(0.002)
-    assert server.bodies
 
 
 def test_every_backend_has_a_configuration_and_is_found_without_heavy_imports() -> None:

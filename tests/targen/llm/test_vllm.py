@@ -189,7 +189,7 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
     ]
     arguments = in_process(tiny, tmp_path, *more, "synth.size=40", "synth.max_attempts=200", "synth.max_slots=200")
     process = subprocess.Popen(
-        [sys.executable, "-m", "targen.generate", *arguments],
+        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments],
         env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

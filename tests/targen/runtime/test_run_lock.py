@@ -261,7 +261,9 @@ def test_a_run_whose_container_is_suspended_is_finished_by_another_and_not_paid_
     overrides = server_overrides(tmp_path / "run", server.url, "task=rte", "generator.concurrency=2")
     server.hold_from = 20
     first = subprocess.Popen(
-        [*container, sys.executable, "-m", "targen.generate", *overrides], stderr=subprocess.PIPE, text=True
+        [*container, sys.executable, "-m", "targen.generate", "+experiment=quickstart", *overrides],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     server.wait_for(21, first)
     second = command("targen.generate", *overrides)

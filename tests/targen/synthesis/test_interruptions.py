@@ -28,7 +28,7 @@ def overrides(folder: Path, url: str, *more: str) -> list[str]:
 
 
 def start(arguments: list[str], module: str = "targen.generate") -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-m", module, "+experiment=quickstart", *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -70,7 +70,7 @@ def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, whole, modul
     _, said = process.communicate(timeout=LONGEST)
     slow.hold_from = math.inf
     assert process.returncode == INTERRUPTED
-    told = [line for line in said.splitlines() if not line.startswith("generate: ")]
+    told = [line for line in said.splitlines() if not line.startswith(("run: ", "generate: "))]
     assert told == ["Interrupted. Progress is saved; rerun the command to resume."]
     assert asked_again(slow, arguments) < len(slow.bodies)
     assert files(tmp_path / "synthetic") == whole
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
     full = subprocess.run(
-        [sys.executable, "-m", "targen.generate", *arguments],
+        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments],
         capture_output=True, text=True, preexec_fn=at_most_40_kb, timeout=LONGEST,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},  # it would be cut at the limit, and read so by others
     )  # fmt: skip

@@ -150,7 +150,9 @@ def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(tmp_path: Path, 
     for _ in range(kills):
         target = len(server.bodies) + chance.randrange(20, 120)
         server.hold_from, server.go_on = target + 30, threading.Event()
-        process = subprocess.Popen([sys.executable, "-m", "targen.generate", *overrides], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *overrides], stderr=subprocess.DEVNULL
+        )
         server.wait_for(target, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -167,7 +169,9 @@ def test_a_second_process_on_one_run_is_refused_and_a_dead_ones_lock_is_taken_ov
     server = serve(FakeModel())
     server.hold_from = 3
     overrides = server_overrides(tmp_path, server.url, "task=rte", "generator.concurrency=1")
-    first = subprocess.Popen([sys.executable, "-m", "targen.generate", *overrides], stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *overrides], stderr=subprocess.DEVNULL
+    )
     server.wait_for(3, first)
     second = command("targen.generate", *overrides)
     assert second.returncode == 2

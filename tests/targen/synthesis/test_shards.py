@@ -96,7 +96,9 @@ def test_shards_run_at_once_and_may_be_killed(tmp_path: Path, serve) -> None:
     def start(index: int, key: str = "") -> "subprocess.Popen[bytes]":
         arguments = overrides(tmp_path / "shards", server.url, f"shard.index={index}", "shard.count=3")
         environment = os.environ | {"OPENAI_API_KEY": key}
-        return subprocess.Popen([sys.executable, "-m", "targen.generate", *arguments], env=environment)
+        return subprocess.Popen(
+            [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments], env=environment
+        )
 
     processes = [start(index, "to-be-killed" * (index == 1)) for index in range(3)]
     server.wait_for(alone // 3, processes[1])
