@@ -33,9 +33,9 @@ from targen.synthesis.candidate_store import CandidateStore
 from targen.synthesis.engine import Engine, Workflow, few_collections
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.recipes import recipes
-from targen.synthesis.shards import shard_name, write_done
 from targen.synthesis.shortest_requests import shortest_requests
-from targen.synthesis.slots import Shard
+from targen.synthesis.slots.assignment import Shard
+from targen.synthesis.slots.shards import shard_name, write_done
 from targen.synthesis.synthesis import Selection, Synthesis, synthesise, synthesise_shard, write_item_lists
 from targen.tasks.task import Task
 

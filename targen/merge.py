@@ -6,7 +6,7 @@ from targen.config.groups.generation import ShardOf
 from targen.config.settings import Settings
 from targen.generate import generate, phase_of
 from targen.runtime.cli import main
-from targen.synthesis.shards import check_complete
+from targen.synthesis.slots.shards import check_complete
 
 
 def merge(settings: Settings) -> None:

@@ -1,14 +1,11 @@
 "use strict";
-// What each arm answered to the evaluation rows. Every text enters the page as text content, never as markup.
+// What each arm answered to the evaluation rows.
 (() => {
-  const PAGE_SIZE = 40; // entries that are added to the list at once
   const data = JSON.parse(document.getElementById("answer-entries").textContent);
   const element = (id) => document.getElementById(`answers-${id}`);
   const [form, list, more, found, search, task, show] = ["filters", "list", "more", "found", "search", "task", "show"].map(element);
-  let matches = [];
-  let shown = 0;
+  const showEntries = pagedList(list, more, shownEntry);
 
-  const plain = (text) => text.normalize("NFC").toLowerCase();
   const isRight = (entry, given) => given !== null && entry.gold.includes(given[0]);
   const right = (entry) => entry.given.map((given) => isRight(entry, given));
   const shows = {
@@ -18,32 +15,15 @@
     differ: (entry) => new Set(right(entry)).size > 1,
   };
 
-  function node(name, className, ...children) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  }
-
   const textOf = (entry) => plain([...entry.texts.map(([, text]) => text), ...entry.gold, String(entry.idx)].join("\n"));
 
   function filter() {
     const words = plain(search.value).split(/\s+/).filter(Boolean);
     const number = data.tasks.findIndex(({ title }) => title === task.value);
     const passes = (entry) => (number < 0 || entry.task === number) && shows[show.value](entry) && words.every((word) => textOf(entry).includes(word));
-    matches = data.entries.filter(passes);
-    list.replaceChildren();
-    shown = 0;
-    addEntries();
+    const matches = data.entries.filter(passes);
+    showEntries(matches);
     found.textContent = `${matches.length} of ${data.entries.length} evaluation rows`;
-  }
-
-  function addEntries() {
-    const next = matches.slice(shown, shown + PAGE_SIZE).map(shownEntry);
-    list.append(...next);
-    shown += next.length;
-    more.hidden = shown >= matches.length;
-    return next;
   }
 
   function said(given) {
@@ -85,7 +65,6 @@
   form.addEventListener("input", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
-  more.addEventListener("click", () => addEntries()[0].querySelector("summary").focus());
   form.hidden = false;
   filter();
 })();

@@ -89,7 +89,7 @@ def _start(record: Json) -> Start:
 
 
 def html(page: Page) -> str:
-    """The page as text. Its content security policy allows its two scripts alone, named by their hashes."""
+    """The page as text. Its content security policy allows its own scripts alone, named by their hashes."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -97,13 +97,12 @@ def html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script, answers_script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "answers.js"))
+    scripts = {name: (HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("list", "page", "answers")}
     text = environment.get_template("page.html.j2").render(
         vars(page),
         style=Markup((HERE / "page.css").read_text(encoding="utf-8") + arm_colours()),
-        script=Markup(script),
-        answers_script=Markup(answers_script),
-        script_hashes=Markup(" ".join(map(_hash, (script, answers_script)))),
+        scripts={name: Markup(script) for name, script in scripts.items()},
+        script_hashes=Markup(" ".join(map(_hash, scripts.values()))),
         answer_entries=Markup(page.answers.data) if page.answers is not None else "",
         entries=Markup(page.browser.data) if page.browser is not None else "",
         counts=counts_table(page.funnels),

@@ -1,7 +1,6 @@
 "use strict";
-// The browser of rows. Every text enters the page as text content, so that nothing a model wrote becomes markup.
+// The browser of rows.
 (() => {
-  const PAGE_SIZE = 40; // entries that are added to the list at once
   const data = JSON.parse(document.getElementById("entries").textContent);
   const element = (id) => document.getElementById(id);
   const [form, list, more, found] = ["filters", "list", "more", "found"].map(element);
@@ -11,12 +10,10 @@
   const isFlipped = (entry) => "label" in entry && entry.before !== entry.label;
   const labelOf = (entry) => ("label" in entry ? entry.label : entry.label_asked); // null if no label was asked for
   const spaced = (text) => text.replaceAll("_", " ");
-  let matches = [];
-  let shown = 0;
+  const showEntries = pagedList(list, more, shownEntry);
 
   /** The words of the search; an entry matches if it contains all of them. */
   const words = () => plain(control.search.value).split(/\s+/).filter(Boolean);
-  const plain = (text) => text.normalize("NFC").toLowerCase();
 
   /** All texts of an entry, those of the row itself first. */
   function textsOf(entry) {
@@ -42,28 +39,11 @@
       (!control.flipped.checked || isFlipped(entry)) &&
       (!control.near.checked || "near" in entry) &&
       searchWords.every((word) => textOf(entry).includes(word));
-    matches = data.entries.filter(passes);
+    let matches = data.entries.filter(passes);
     if (hasPvi && control.order.value) matches = matches.filter((entry) => "pvi" in entry).sort((a, b) => a.pvi - b.pvi);
-    list.replaceChildren();
-    shown = 0;
-    addEntries();
+    showEntries(matches);
     const rows = matches.filter(isRow).length;
     found.textContent = `${rows} of ${data.entries.filter(isRow).length} rows, ${matches.length - rows} rejected or held back`;
-  }
-
-  function addEntries() {
-    const next = matches.slice(shown, shown + PAGE_SIZE).map(shownEntry);
-    list.append(...next);
-    shown += next.length;
-    more.hidden = shown >= matches.length;
-    return next;
-  }
-
-  function node(name, className, ...children) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
   }
 
   /** The text with the search words highlighted. */
@@ -209,7 +189,6 @@
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => (offerLabels(), filter(), writeAddress())));
-  more.addEventListener("click", () => addEntries()[0].querySelector("summary").focus());
   addEventListener("hashchange", readAddress);
   options(control.task, "all", data.tasks.map(({ title }) => title));
   offerLabels();

@@ -14,8 +14,8 @@ from targen.config.settings import Settings
 from targen.generate import generate
 from targen.llm.call_log import call_files
 from targen.merge import merge
-from targen.synthesis.shards import shard_name, write_done
-from targen.synthesis.slots import Shard
+from targen.synthesis.slots.assignment import Shard
+from targen.synthesis.slots.shards import shard_name, write_done
 from targen.text.similarity import candidate_pairs, signature, similarity
 from tests.support.fake_model import FakeModel
 

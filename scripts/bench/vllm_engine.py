@@ -15,7 +15,7 @@ from targen.config.loading import settings_from
 from targen.llm.messages import LLM as LanguageModel
 from targen.llm.messages import Answer, Request, make_request
 from targen.runtime.cli import compose
-from targen.synthesis.prompts import generation_prompt
+from targen.synthesis.prompts.step_prompts import generation_prompt
 from targen.synthesis.recipes import recipes
 
 

@@ -11,7 +11,7 @@ from string import Formatter
 
 from targen.runtime.jsonl import Json
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 WORD = 5.5  # characters with the space, as in the shipped recording

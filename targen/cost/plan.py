@@ -11,7 +11,7 @@ from targen.cost.token_estimate import StepEstimate, estimate_task, token_counte
 from targen.runtime.paths import RunPaths
 from targen.synthesis.item_lists import list_rounds
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.synthesis import MOST_AHEAD, first_slots
 
 USUALLY_REJECTED = 0.1  # of the attempts, for the number of rounds

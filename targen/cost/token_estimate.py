@@ -24,9 +24,9 @@ from targen.runtime.paths import visible
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, TIMES_AT_ONCE, write_lists
-from targen.synthesis.prompts import SEED_NUMBER
+from targen.synthesis.prompts.step_prompts import SEED_NUMBER
 from targen.synthesis.recipe import ItemLists, Recipe
-from targen.synthesis.slots import Deal, Slot
+from targen.synthesis.slots.assignment import Deal, Slot
 from targen.synthesis.steps import make_instance
 
 CHARACTERS_PER_TOKEN = 4  # a rule of thumb for English prose

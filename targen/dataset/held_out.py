@@ -12,7 +12,7 @@ from dataclasses import replace
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.recipe import Candidate
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.synthesis import Selection, Synthesis
 
 Labels = Mapping[str, float]

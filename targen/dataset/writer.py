@@ -14,7 +14,7 @@ from targen.runtime.jsonl import Json, write_jsonl, write_text
 from targen.runtime.paths import RunPaths
 from targen.synthesis.candidate_store import LabelChange, rows_text
 from targen.synthesis.recipe import Candidate, Recipe
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.synthesis import Selection, Synthesis
 from targen.text.similarity import jaccard, trigrams
 

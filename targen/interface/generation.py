@@ -44,8 +44,8 @@ def generate_rows(
     """The synthetic rows of a task, written into `run_dir` (default: outputs/<task>), where the same call resumes.
 
     `generator` is the name of a file in conf/generator, or a function that takes the body of an OpenAI chat completion and
-    returns the text of the answer, or an object with the methods of `LLM`, which is not closed. `size` counts rows; None: as
-    many as the original train split has. `settings` has any other key of the command line: {"generator.model": "..."}.
+    returns the text of the answer, or an object with the methods of `LLM`, which is not closed. `size` counts rows; None: the
+    default of synth.size. `settings` has any other key of the command line: {"generator.model": "..."}.
 
     It works inside a running event loop. An interrupt stops it; the answers so far are kept.
     Raises: UserError with one line per mistake; AwaitingAnswers (generator "batch"); what a function of yours raised.

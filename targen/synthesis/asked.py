@@ -7,7 +7,7 @@ from typing import Any
 from targen.llm.messages import Request
 from targen.runtime.errors import RowError
 from targen.synthesis.recipe import InstanceSeed, Recipe, StepError
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.steps import generate, self_correct, write_instance_seed, write_whole
 from targen.tasks.task import Row
 

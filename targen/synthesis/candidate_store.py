@@ -12,7 +12,7 @@ from targen.llm.fast_json import decoded, encoded
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_line
 from targen.synthesis.recipe import Candidate, Reject
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.tasks.task import Row, Task
 
 _NO_ROOM = (

@@ -8,7 +8,7 @@ from targen.config.settings import Settings
 from targen.data.original import Split, eval_split, original_train_split
 from targen.runtime.errors import Unreachable, UserError
 from targen.runtime.randomness import rng
-from targen.synthesis.slots import Slot, draw_evenly
+from targen.synthesis.slots.assignment import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
 
 log = logging.getLogger(__name__)

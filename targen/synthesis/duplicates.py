@@ -7,7 +7,7 @@ from heapq import merge
 
 from targen.synthesis.candidate_store import StoredCandidate, row_text, seed_text
 from targen.synthesis.recipe import Candidate
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.tasks.task import Task
 from targen.text.similarity import candidate_pairs, similarity
 

@@ -11,7 +11,7 @@ from targen.llm.messages import REMEDIES, Answer, Request, read_object, shortene
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
-from targen.synthesis.prompts import Prompt, contexts_prompt, instructions_prompt, values_prompt
+from targen.synthesis.prompts.step_prompts import Prompt, contexts_prompt, instructions_prompt, values_prompt
 from targen.synthesis.recipe import ATTRIBUTE, InstanceSeed, ItemLists, Recipe, Reject
 from targen.text.normalise import rouge_l, words
 from targen.text.similarity import trigrams

@@ -9,8 +9,8 @@ from targen.config.groups.method import Method
 from targen.llm.messages import Request, call_seed, make_request
 from targen.runtime.jsonl import Json
 from targen.synthesis.demonstrations import TrainRows
-from targen.synthesis.prompts import Prompt, SeedPurpose, instance_seed_prompt, seed_variant_keys
-from targen.synthesis.slots import (
+from targen.synthesis.prompts.step_prompts import Prompt, SeedPurpose, instance_seed_prompt, seed_variant_keys
+from targen.synthesis.slots.assignment import (
     Deal,
     SeedGroup,
     Shard,

@@ -12,10 +12,10 @@ from targen.llm.registry import backend_named
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, without_halves
 from targen.synthesis.demonstrations import train_rows
-from targen.synthesis.prompts import file_seed_schema, seed_variant_keys
+from targen.synthesis.prompts.step_prompts import file_seed_schema, seed_variant_keys
+from targen.synthesis.prompts.template_checks import checked_templates
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import seed_groups
-from targen.synthesis.template_checks import checked_templates
+from targen.synthesis.slots.assignment import seed_groups
 from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from targen.config.groups.generation import Step
 from targen.llm.messages import Request
 from targen.synthesis.item_lists import list_specs
-from targen.synthesis.prompts import (
+from targen.synthesis.prompts.step_prompts import (
     Prompt,
     generation_prompt,
     instance_seed_prompt,
@@ -13,7 +13,7 @@ from targen.synthesis.prompts import (
     whole_prompt,
 )
 from targen.synthesis.recipe import Recipe
-from targen.synthesis.slots import Slot
+from targen.synthesis.slots.assignment import Slot
 from targen.tasks.task import LabelCell
 
 

@@ -14,7 +14,7 @@ from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
-from targen.synthesis.prompts import (
+from targen.synthesis.prompts.step_prompts import (
     SEED_NUMBER,
     attributes_text,
     demonstrations_text,
@@ -35,7 +35,7 @@ from targen.synthesis.recipe import (
     seed_request,
     shared_seed_request,
 )
-from targen.synthesis.slots import Slot, context_of_call, draw_items, number_in_group
+from targen.synthesis.slots.assignment import Slot, context_of_call, draw_items, number_in_group
 from targen.tasks.task import Fields, LabelCell, Row, Task
 
 

@@ -22,7 +22,7 @@ from targen.synthesis.duplicates import find_repeats
 from targen.synthesis.engine import Detachable, Workflow
 from targen.synthesis.item_lists import write_lists
 from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
-from targen.synthesis.slots import Shard, Slot, interleaved
+from targen.synthesis.slots.assignment import Shard, Slot, interleaved
 from targen.synthesis.steps import final_cell, make_instance
 from targen.tasks.task import Task
 from targen.text.similarity import signature

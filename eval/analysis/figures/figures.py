@@ -250,9 +250,7 @@ def _bars(ax: "Axes", countries: Mapping[str, Mapping[str, Count]], tasks: int) 
 
 FIGURES = {
     "diversity": AnalysisFigure("Lexical and semantic diversity", _diversity),
-    "projection": AnalysisFigure(
-        "Both data sets on their first two principal components, fitted to both together", projection
-    ),
+    "projection": AnalysisFigure("The rows on the first two principal components of all of them", projection),
     "difficulty": AnalysisFigure("Difficulty: pointwise V-information of the rows", difficulty),
     "flips": AnalysisFigure("Labels that self-correction changed", flips),
     "bias": AnalysisFigure("Whom and what the rows mention", _bias),

@@ -5,6 +5,7 @@ A folder of tasks holds `tickets.yaml` and so on, directly. Its tasks need no `#
 
 import logging
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -34,13 +35,13 @@ class _TaskSource(ConfigSource):
         super().__init__(provider, path)
         self.place = Path(unquote(self.path))
 
+    @abstractmethod
     def names(self) -> list[str]:
         """The tasks that it has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, name: str) -> Any:
         """The specification of one."""
-        raise NotImplementedError
 
     def available(self) -> bool:
         return True

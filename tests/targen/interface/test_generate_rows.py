@@ -86,7 +86,9 @@ def test_it_works_inside_a_running_event_loop_with_a_server(tmp_path: Path, serv
     )
 
 
-def test_an_interrupt_keeps_what_was_answered_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_what_was_answered_and_the_same_call_goes_on(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     asked: list[dict[str, Any]] = []
 
     def interrupting(body: dict[str, Any]) -> str:
@@ -98,6 +100,8 @@ def test_an_interrupt_keeps_what_was_answered_and_the_same_call_goes_on(tmp_path
     def call() -> targen.Rows:
         return generate_rows("rte", interrupting, size=12, run_dir=tmp_path, settings=FEW)
 
+    at_start = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, at_start))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match="Progress is saved"):
         call()

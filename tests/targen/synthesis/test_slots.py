@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from targen.synthesis.slots import Deal, SeedGroup, Slot, cell_weights, drawn_variants, nth_slot, quotas
+from targen.synthesis.slots.assignment import Deal, SeedGroup, Slot, cell_weights, drawn_variants, nth_slot, quotas
 from tests.support.commands import settings
 
 GROUP = SeedGroup(0, (0, 1, 2))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import read_json, write_text
 from targen.runtime.paths import RunPaths
-from targen.synthesis.slots import Shard
+from targen.synthesis.slots.assignment import Shard
 
 NAMES_SHOWN = 20
 

@@ -4,7 +4,7 @@ from string import Formatter
 
 from targen.config.groups.method import Method
 from targen.runtime.errors import UserError
-from targen.synthesis.prompts import common_fields, whole_fields
+from targen.synthesis.prompts.step_prompts import common_fields, whole_fields
 from targen.tasks.specification_checks import template_problems
 from targen.tasks.task import Task
 

@@ -1,0 +1,1 @@
+"""The prompts of the four steps, and the checks of their templates."""
