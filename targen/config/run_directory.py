@@ -12,7 +12,6 @@ from targen.config.diff import changed_answer_keys
 from targen.config.loading import as_values, settings_from
 from targen.config.required_files import missing_files
 from targen.config.settings import Settings
-from targen.runtime.cli import DEFAULT_EXPERIMENT
 from targen.runtime.errors import UserError, short
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.lock.run_lock import refuse_if_locked
@@ -38,7 +37,6 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
     path, values = settings.paths.config, _with_template_hash({**as_values(cfg), "arms": list(settings.arms)})
     if path.exists():
         old = read_config(path)
-        _refuse_forgotten_tasks(settings, old)
         changed = changed_answer_keys(old, values)
         if changed and _has_answers(settings):
             raise UserError(
@@ -51,16 +49,6 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
     if write and not (settings.cell and path.exists()):  # other cells may be running on it
         _write(path, values)
     return settings
-
-
-def _refuse_forgotten_tasks(settings: Settings, old: Json) -> None:
-    """A command without experiment and tasks is the quickstart, which nobody means in the folder of another run."""
-    if settings.name == DEFAULT_EXPERIMENT and old.get("name", settings.name) != settings.name:
-        tasks = ",".join(map(str, old.get("tasks") or {}))
-        raise UserError(
-            f"run.dir: got {settings.run.dir}, which is the run {old['name']} of {tasks}, for a command that names neither its "
-            f"experiment nor its tasks, which is the quickstart. Name them, with the run's other settings: 'task=[{tasks}]'."
-        )
 
 
 def _has_answers(settings: Settings) -> bool:

@@ -17,6 +17,7 @@ from targen.runtime.command_line.flags import (
     flags_and_overrides,
     words_for_hydra,
 )
+from targen.runtime.command_line.forgotten_tasks import refuse_forgotten_tasks
 from targen.runtime.command_line.hydra_errors import one_line, options
 from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_overrides, swept_jobs
 from targen.runtime.command_line.version import __version__
@@ -99,11 +100,14 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
     if direct is not None and not shows and (code := direct(given)) is not None:
         return code
     overrides = [as_override(argument) for argument in given]
-    if not any(override.startswith(("+experiment=", "task=")) for override in overrides):
+    names_tasks = any(override.startswith(("+experiment=", "task=")) for override in overrides)
+    if not names_tasks:
         overrides.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
     if flags.multirun:
         return _sweep(command, phase, flags, overrides)
     cfg = compose(overrides)
+    if not (names_tasks or shows):
+        refuse_forgotten_tasks(cfg, DEFAULT_EXPERIMENT)
     return _show(command, flags, overrides) if shows else phase(cfg, job_overrides(cfg, overrides))
 
 

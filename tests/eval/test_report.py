@@ -39,7 +39,8 @@ class Elements(HTMLParser):
         self.text = ""
         self.scripts: list[str] = []
         self.feed(page.read_text(encoding="utf-8"))
-        self.entries: list[dict[str, Any]] = json.loads(self.scripts[0])["entries"] if self.scripts else []
+        self.data = next((script for script in self.scripts if script.startswith("{")), "")
+        self.entries: list[dict[str, Any]] = json.loads(self.data)["entries"] if self.data else []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -83,7 +84,7 @@ def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
     page = Elements(hostile_run(tmp_path).paths.report / "index.html")
     assert not {"img", "iframe", "link"} & set(page.tags)
     assert page.tags.count("style") == 1
-    assert page.tags.count("script") == len(page.scripts) == 2  # the rows and the program
+    assert page.tags.count("script") == len(page.scripts) == 3  # the rows, and the program in two parts
     assert page.handlers == []
     assert "<script>document.title='owned'</script>" in page.text and "{{ 7*7 }}" in page.text  # a reason
     assert all(dict(entry["texts"])["premise"] == HOSTILE for entry in page.entries if "texts" in entry)
@@ -120,7 +121,7 @@ def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> No
     found = settings(f"run.dir={tmp_path}", "task=[axg,wsc]", "report.rows_megabytes=0.01")
     generate(found)
     page = Elements(report(found))
-    assert len(page.scripts[0]) < 11_000
+    assert len(page.data) < 11_000
     kept = [(entry["task"], entry["slot"]) for entry in page.entries if "texts" in entry]
     counts = Counter(kept)
     assert {count for (task, _), count in counts.items() if task == 0} == {2}  # pairs are whole
@@ -180,7 +181,7 @@ def test_steps_that_were_not_taken_are_not_told(tmp_path: Path) -> None:
     found = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
     generate(found)
     page = Elements(report(found))
-    assert '"checked": false' in page.scripts[0] and "pass self-correction" not in page.text
+    assert '"checked": false' in page.data and "pass self-correction" not in page.text
 
 
 def test_every_start_of_the_run_is_told(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def model_of(found: Settings) -> Path:
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     """A command as a user types it, running; the quickstart unless an experiment is named."""
     if not any("experiment=" in argument for argument in arguments):
-        arguments = ("+experiment=quickstart", *arguments)
+        arguments = (*arguments, "+experiment=quickstart")  # last: before it `accelerate launch` has its own
     variables = os.environ | {"PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
