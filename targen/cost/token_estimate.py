@@ -16,7 +16,7 @@ from typing import Any
 
 from targen.config.groups.generation import Generator, Step
 from targen.cost.expected_answers import UNSAID, Length, any_answer, expected_lengths, expected_texts, filler
-from targen.llm.backends.recorded import SHIPPED
+from targen.llm.backends.recorded import RECORDINGS
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -33,6 +33,7 @@ CHARACTERS_PER_TOKEN = 4  # a rule of thumb for English prose
 ANY_LIST = "*"  # key of the texts for every list that has no texts under its own name
 SAMPLED_ROWS = 24  # of the recording
 MOST_SAMPLED = 48  # instances of a task that has no recording
+SUPERGLUE = RECORDINGS / "superglue"
 RECORDED_SEED = 0  # the master seed of the shipped recording, which decides the instance seed of a slot
 CountTokens = Callable[[str], float]  # text -> tokens
 
@@ -155,7 +156,7 @@ def _text(request: Request) -> str:
 
 def _lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
-    named = _phrases([task, *(path.stem for path in visible(SHIPPED, "*.jsonl"))])
+    named = _phrases([task, *(path.stem for path in visible(SUPERGLUE, "*.jsonl"))])
     while True:
         yield {ANY_LIST: list(itertools.islice(named, CONTEXTS_PER_CALL))}
 
@@ -212,7 +213,7 @@ def _recorded_contexts(task: str) -> list[str]:
 @lru_cache(maxsize=64)
 def _recording(task: str) -> dict[str, Json]:
     """The shipped answers of a task as objects, by position (`generation-c0-00003-a0`); empty for other tasks."""
-    path = SHIPPED / f"{task}.jsonl"
+    path = SUPERGLUE / f"{task}.jsonl"
     if not path.is_file():
         return {}
     records = (record for _, record in read_jsonl(path))

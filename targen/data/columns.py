@@ -6,7 +6,7 @@ A task says so in its YAML: `columns: {text: Ticket body, label: Queue}` and `la
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from targen.config.required_files import TABLES
@@ -43,8 +43,8 @@ def rows_of(task: Task, records: Records, where: str, labelled: bool = True) -> 
     for place, (number, record) in enumerate(records):
         if place == 0:
             _check_columns(task, list(record), where, labelled)
-        row: Row = {name: record.get(task.columns.get(name, name)) for name in task.row}
-        said = record.get(task.columns.get(LABEL, LABEL))
+        row: Row = {name: record.get(column_of(task, name, record)) for name in task.row}
+        said = record.get(column_of(task, LABEL, record))
         if said is not None and said != "":
             value = value_of(values, said)
             if value is None:
@@ -83,11 +83,20 @@ def check_labels(task: Task, rows: Sequence[Row], where: str) -> None:
         )
 
 
+def column_of(task: Task, name: str, present: Container[str]) -> str:
+    """What a file calls a text of the row, or its label: as the task says in `columns`, else by the task's own name.
+
+    So one task reads the Hub's set and a file that has been written with the task's names.
+    """
+    said = task.columns.get(name, name)
+    return said if said in present or name not in present else name
+
+
 def _check_columns(task: Task, present: Sequence[str], where: str, labelled: bool) -> None:
     needed = [*task.row, *([LABEL] if task.labels and labelled else [])]
-    missing = [task.columns.get(name, name) for name in needed if task.columns.get(name, name) not in present]
+    missing = [column for name in needed if (column := column_of(task, name, present)) not in present]
     if missing:
-        example = ", ".join(f"{name}: ..." for name in needed if task.columns.get(name, name) in missing)
+        example = ", ".join(f"{name}: ..." for name in needed if column_of(task, name, present) in missing)
         raise UserError(
             f"{where}: got the columns {_listed([repr(name) for name in present if name != 'idx'])}, expected also "
             f"{', '.join(map(repr, missing))} for {task.name}. Rename them, or name them in the task: `columns: {{{example}}}`."
@@ -109,9 +118,16 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _read_table(path: Path, task: Task) -> Records:
-    needed = {task.columns.get(name, name) for name in task.row}
     delimiters = DELIMITERS[path.suffix.lower()]
-    chosen = next((delimiter for delimiter in delimiters if needed <= set(_header(path, delimiter))), delimiters[0])
+    headers = {delimiter: _header(path, delimiter) for delimiter in delimiters}
+    chosen = next(
+        (
+            sign
+            for sign, header in headers.items()
+            if {column_of(task, name, header) for name in task.row} <= set(header)
+        ),
+        delimiters[0],
+    )
     return _records(path, chosen)
 
 

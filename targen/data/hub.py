@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from targen.data.columns import LABEL, has_plain_rows, rows_of
+from targen.data.columns import LABEL, column_of, has_plain_rows, rows_of
 from targen.runtime.errors import Unreachable, UserError
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import visible
@@ -43,7 +43,7 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
         if Path(name).exists() or _hub_answers():
             raise UserError(f"data.hub: {text}") from None
         raise HubUnreachable(text) from None
-    column = task.columns.get(LABEL, LABEL)
+    column = column_of(task, LABEL, records.features)
     feature = records.features.get(column)
     names = getattr(feature, "names", None)
     if has_plain_rows(task):

@@ -1,10 +1,12 @@
 """JSON Lines on disk: errors name file and line, writes are complete or absent."""
 
+import gzip
 import json
 import logging
 import os
 import platform
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,12 +79,13 @@ def _is_deep(value: Any) -> bool:
 
 
 def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
-    """(line number, object) of every non-blank line of a file. Raises: UserError with file and line of any damage.
+    """(line number, object) of every non-blank line of a file, which may be packed (.gz). Raises: UserError with file and line
+    of any damage.
 
     That includes half characters (lone surrogates), unless `halves`: in what a model wrote they only spoil one answer.
     """
     try:
-        with path.open("rb") as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
@@ -93,8 +96,8 @@ def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
                     if not halves and _HALF.search(text):
                         check_unicode(record, f"{path}:{number}")
                     yield number, record
-    except OSError as err:
-        raise UserError(f"{path}: cannot be read ({err.strerror}). Check the path.") from None
+    except (OSError, EOFError, zlib.error) as err:  # the last two: a packed file that is torn
+        raise UserError(f"{path}: cannot be read ({getattr(err, 'strerror', None) or err}). Check the path.") from None
 
 
 def read_json(path: Path) -> Json:

@@ -22,6 +22,7 @@ from targen.synthesis.prompts.step_prompts import (
     lists_purposes,
     self_correction_prompt,
     whole_prompt,
+    whole_seed_fields,
     without_required_number,
 )
 from targen.synthesis.recipe import (
@@ -173,7 +174,7 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
         fields = read_object(answer, request.schema)
         seed, drawn, rest = (
             {name: fields[name] for name in part}
-            for part in (task.instance_seed.fields, task.whole.fields, task.generation.fields)
+            for part in (whole_seed_fields(task), task.whole.fields, task.generation.fields)
         )
         task.check_instance_seed(seed)
         rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)

@@ -73,14 +73,14 @@ class Synthesis:
     def keep(self, candidate: Candidate) -> None:
         """Takes a candidate that passed all checks."""
         task, weighed = self.task, self.recipe.near_duplicates is not None
-        from_llm = self.recipe.file_seeds is None
+        seed = seed_text(candidate.instance_seed) if self.recipe.file_seeds is None else ""
         self.candidates[candidate.slot] = StoredCandidate(
             candidate.attempt,
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
             tuple(_digest(task.duplicate_key(row)) for row in candidate.rows),
             signature(row_text(task, candidate.rows[0])) if weighed else b"",
-            signature(seed_text(candidate.instance_seed)) if weighed and from_llm else b"",
+            signature(seed) if weighed and seed else b"",
             self.store.put_candidate(candidate),
         )
 

@@ -177,10 +177,8 @@ class Task:
         decks: dict[str, list[str]] = {}
         for name, variant in self.variants.items():
             if isinstance(variant, dict):
-                of_label = variant.get(label) if label is not None else None
-                weights = of_label if isinstance(of_label, dict) else variant
-                pairs = [(value, weight) for value, weight in weights.items() if isinstance(weight, int)]
-                decks[name] = [value for value, weight in pairs for _ in range(weight)]
+                weights = next(each for each in (variant.get(label or ""), variant) if isinstance(each, dict))
+                decks[name] = [text for text, times in weights.items() if isinstance(times, int) for _ in range(times)]
         return decks
 
     @cached_property
@@ -209,6 +207,8 @@ class Task:
     """Names of the fields that `draw_fields` gives: the prompt of step 3 may use them."""
     built_fields: ClassVar[tuple[str, ...]] = ()
     """The drawn fields that `build_rows` reads: methods that draw nothing must ask the model for them (`whole.fields`)."""
+    reads_seed: ClassVar[bool] = False
+    """Whether the format reads fields of the instance seed that are not in `row`."""
     view_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the texts that `view` gives in addition to `row`: `instance` and `encoder` may use them."""
     pointer_fields: ClassVar[tuple[str, ...]] = ()

@@ -16,32 +16,35 @@ from targen.llm.messages import LLM, Answer, Failure, Request, call_seed, make_r
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
-from targen.runtime.paths import CONF, PROJECT
+from targen.runtime.paths import CONF, PROJECT, visible
 
-SHIPPED = PROJECT / "targen" / "recordings" / "superglue"
+RECORDINGS = PROJECT / "targen" / "recordings"  # that come with the project, a folder each
 USUAL_SEEDS = range(10)  # with which a recording may have been made
 
 
 class Recorded:
-    """Answers from the calls/ folder of a run. Raises: UserError if a task has no file there.
+    """Answers from the calls/ folder of a run, or (None) from the recordings that come with this project; files may be packed
+    with gzip. Raises: UserError if a task has no file there.
 
     `settings` are those of the replaying run, to say what differs where a request is not in the recording.
     """
 
     window = 1024
 
-    def __init__(self, folder: Path, tasks: list[str], settings: Settings | None = None) -> None:
+    def __init__(self, folder: Path | None, tasks: list[str], settings: Settings | None = None) -> None:
         self._folder, self._settings = folder, settings
         self._answers: dict[str, Answer] = {}
         self._submitted: list[Request] = []
+        self._files: dict[str, list[Path]] = {}
+        folders = [folder] if folder is not None else visible(RECORDINGS, "*")
         for task in tasks:
-            paths = call_files(folder, task)
-            if not paths:
+            self._files[task] = [path for each in folders for path in _recorded_files(each, task)]
+            if not self._files[task]:
                 raise UserError(
-                    f"generator.path: got {folder}, which has no {task}.jsonl, expected recorded calls of every task. "
+                    f"generator.path: got {folder or RECORDINGS}, which has no {task}.jsonl, expected recorded calls of every task. "
                     "Name a folder of recorded calls, or choose another generator."
                 )
-            for path in paths:
+            for path in self._files[task]:
                 for number, record in read_jsonl(path, halves=True):
                     answer = answer_of(record, f"{path}:{number}")
                     if why_unfinished(answer) is None:
@@ -57,8 +60,8 @@ class Recorded:
         for request in requests:
             if request.id not in self._answers:
                 raise UserError(
-                    f"generator=recorded: got the request {request.id}, which {self._folder / (request.task + '.jsonl')} "
-                    f"does not answer, expected a recorded request. {self._what_differs(request)} Restore it, or choose "
+                    f"generator=recorded: got the request {request.id}, which {self._files[request.task][0]} does "
+                    f"not answer, expected a recorded request. {self._what_differs(request)} Restore it, or choose "
                     "another generator."
                 )
             yield self._answers[request.id]
@@ -82,8 +85,12 @@ class Recorded:
         """The settings that differ: by the configuration of the recorded run, or by trying what would give a recorded id."""
         if self._settings is None:
             return []
-        config = self._folder.parent / "config.yaml"
-        if config.is_file() and (changed := changed_answer_keys(_part(read_config(config)), _chosen(self._settings))):
+        config = self._folder.parent / "config.yaml" if self._folder else None
+        if (
+            config
+            and config.is_file()
+            and (changed := changed_answer_keys(_part(read_config(config)), _chosen(self._settings)))
+        ):
             return changed
         step, body, place = request.step, request.body, request.id.rpartition("-")[0]
         place = place.removeprefix(f"{request.task}-{step}-")
@@ -104,6 +111,10 @@ class Recorded:
         """Nothing to free: the recording is in memory."""
 
 
+def _recorded_files(folder: Path, task: str) -> list[Path]:
+    return [*call_files(folder, task), *visible(folder, f"{task}.jsonl.gz")]
+
+
 def _part(config: Json) -> Json:
     """The settings of a recorded run, in the form of `_chosen`."""
     return {
@@ -122,7 +133,7 @@ def _chosen(settings: Settings) -> Json:
 
 
 def _recording(settings: Settings) -> LLM:
-    folder = Path(settings.generator.path) if settings.generator.path else SHIPPED
+    folder = Path(settings.generator.path) if settings.generator.path else None
     return Recorded(folder, list(settings.tasks), settings)
 
 

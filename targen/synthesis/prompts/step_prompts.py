@@ -132,7 +132,13 @@ def whole_prompt(method: Method, task: Task, purpose: SeedPurpose, shown: Fields
 def whole_fields(task: Task) -> Json:
     """The fields of an answer that is a whole instance, in the order in which they are to be written."""
     assert task.whole is not None
-    return {**task.instance_seed.fields, **task.whole.fields, **task.generation.fields}
+    return {**whole_seed_fields(task), **task.whole.fields, **task.generation.fields}
+
+
+def whole_seed_fields(task: Task) -> Json:
+    """The fields of the instance seed that a whole instance is asked for; those that only plan a row are left out."""
+    fields = task.instance_seed.fields
+    return {name: spec for name, spec in fields.items() if task.reads_seed or name in task.row}
 
 
 def attributes_text(values: Fields) -> str:

@@ -7,6 +7,7 @@ Rows 2k and 2k+1 differ only in the gender of the pronoun and share the label: o
 import re
 from collections.abc import Iterable, Iterator
 from random import Random
+from typing import ClassVar
 
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
@@ -20,6 +21,8 @@ _TOKEN = re.compile(r"\w+|\W")
 
 class AXg(Task):
     """Rows in pairs that differ only in the pronoun's gender."""
+
+    reads_seed: ClassVar[bool] = True
 
     def check_instance_seed(self, seed: Json) -> None:
         feminine, masculine = _TOKEN.findall(seed["feminine"]), _TOKEN.findall(seed["masculine"])

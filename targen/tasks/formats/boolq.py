@@ -4,6 +4,7 @@ Official questions are lower case and have no question mark; official passages b
 """
 
 from random import Random
+from typing import ClassVar
 
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
@@ -39,6 +40,8 @@ MIN_PASSAGE_WORDS = 40
 
 class BoolQ(Task):
     """A yes/no question about a passage."""
+
+    reads_seed: ClassVar[bool] = True
 
     def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["passage"]))

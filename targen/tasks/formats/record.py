@@ -25,6 +25,7 @@ MIN_ARTICLE_WORDS = 60
 class ReCoRD(Task):
     """A query about an article, answered by one of its entities."""
 
+    reads_seed: ClassVar[bool] = True
     drawn_fields: ClassVar[tuple[str, ...]] = ("answer",)
     built_fields: ClassVar[tuple[str, ...]] = ("answer",)
     view_fields: ClassVar[tuple[str, ...]] = ("entities",)

@@ -25,6 +25,7 @@ _CLITIC = re.compile(r"n['’]t\b")
 class WiC(Task):
     """Whether a word has one sense in two sentences."""
 
+    reads_seed: ClassVar[bool] = True
     drawn_fields: ClassVar[tuple[str, ...]] = ("first_sense", "second_sense")
     view_fields: ClassVar[tuple[str, ...]] = ("marked1", "marked2")
     pointer_fields: ClassVar[tuple[str, ...]] = ("word",)

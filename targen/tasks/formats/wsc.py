@@ -68,6 +68,7 @@ def _bare(token: str) -> str:
 class WSC(Task):
     """Whether a pronoun refers to a noun phrase."""
 
+    reads_seed: ClassVar[bool] = True
     view_fields: ClassVar[tuple[str, ...]] = ("marked",)
     pointer_fields: ClassVar[tuple[str, ...]] = ("span1", "span2")
 

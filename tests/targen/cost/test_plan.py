@@ -16,7 +16,7 @@ from targen.cost.expected_answers import said_length
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text
 from targen.generate import generate
-from targen.llm.backends.recorded import SHIPPED, Recorded
+from targen.llm.backends.recorded import Recorded
 from targen.llm.call_log import CallLog
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
@@ -101,7 +101,7 @@ def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None
 
     log = CallLog(run.paths.calls, run.tasks)
     states = [Synthesis(recipe, 24, CandidateStore(tmp_path)) for recipe in recipes(run)]
-    Engine(Recorded(SHIPPED, list(run.tasks)), log, observe).run([synthesise(state) for state in states])
+    Engine(Recorded(None, list(run.tasks)), log, observe).run([synthesise(state) for state in states])
     log.close()
     estimate = planned(run)
     assert len(characters) == 12

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from targen.generate import generate
-from targen.llm.backends.recorded import SHIPPED
+from targen.llm.backends.recorded import RECORDINGS
 from tests.support.commands import TASKS, lines, settings
 
+SUPERGLUE = RECORDINGS / "superglue"
 QUICKSTART = settings()
 
 
@@ -87,7 +88,7 @@ def test_pairs_of_axg_differ_in_the_pronoun_only(made: Path) -> None:
 def test_recorded_calls_are_those_of_the_experiment(whole: Path) -> None:
     """CB has those of other corrections, label shares and methods too."""
     for name in TASKS:
-        recorded = {call["id"] for call in lines(SHIPPED / f"{name}.jsonl")}
+        recorded = {call["id"] for call in lines(SUPERGLUE / f"{name}.jsonl")}
         used = {call["id"] for call in lines(whole / "calls" / f"{name}.jsonl")}
         assert used < recorded if name == "cb" else used == recorded
 
@@ -108,6 +109,6 @@ def test_cb_has_other_corrections_shares_and_methods(tmp_path: Path, overrides: 
 
 
 def test_the_card_says_what_it_is() -> None:
-    card = (SHIPPED / "CARD.md").read_text(encoding="utf-8")
+    card = (SUPERGLUE / "CARD.md").read_text(encoding="utf-8")
     for words in ("Answers of a large language model", "No writer looked at an\noriginal row", "Limits"):
         assert words in card
