@@ -7,6 +7,7 @@ from pathlib import Path
 from eval.page.contents import Contents
 from eval.scoring.runs import RunScore
 from targen.config.settings import Settings
+from targen.runtime.cli import program
 
 
 def ending(settings: Settings, said: Sequence[str], run_scores: Sequence[RunScore], made: Contents, page: Path) -> str:
@@ -29,6 +30,8 @@ def next_steps(settings: Settings, run_scores: Sequence[RunScore], made: Content
         steps.append("score it on real rows: a few of them in a file, and the same command with data.dir=FILE")
     if run_scores:
         steps.append("see on the page, below Answers, which rows the models get wrong")
+    if settings.generator.backend == "recorded":  # has no more rows, and they are public
+        return [*steps[:2], f"rows for a task of your own: {program('python -m targen.new_task', 'new-task')} NAME, then docs/own_task.md"]
     if (size := _size(settings)) is not None:
         steps.append(f"more rows: synth.size={4 * size} in the same run.dir keeps these and adds to them")
     return [*steps[:2], f"publish the rows: python scripts/publish.py {shlex.quote(settings.run.dir)} --repo USER/NAME"]

@@ -39,9 +39,14 @@ def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
     if "train" in phases:
         sizes = {task.name: max(synth.size_of(task), task.sizes.get("train", 0)) for task in tasks}
         yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training rows")
+        if settings.train.setting == "multi":
+            yield from _limit("train.mixture_cap", settings.train.mixture_cap, sizes, "rows in the mixture")
     if "evaluate" in phases and settings.eval.superglue:
         sizes = {task.name: task.sizes.get(task.eval_split, 0) for task in tasks}
         yield from _limit("eval.max_rows", settings.eval.max_rows, sizes, "evaluation rows")
+    if "evaluate" in phases and settings.eval.openllm.suite is not None and settings.eval.openllm.limit is not None:
+        most = settings.eval.openllm.limit
+        yield f"limit: eval.openllm.limit={most}: at most {most:,} documents of each OpenLLM task, so no score is comparable"
 
 
 def _limit(key: str, most: int | None, sizes: Mapping[str, int], done: str) -> Iterator[str]:

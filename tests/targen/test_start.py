@@ -18,3 +18,17 @@ def test_the_start_names_the_size_and_the_limits_that_take_effect() -> None:
         "limit: synth.max_size=10000: at most 10,000 rows a task, of which there would be more (record 65,709)"
     ]
     assert start_lines(settings("+experiment=superglue_recorded", "task=cb"), ["evaluate"]) == []
+
+
+def test_limits_on_mixtures_and_documents_are_said_where_they_take_effect() -> None:
+    many = (
+        "model=flan_t5_base",
+        "train.setting=multi",
+        "train.mixture_cap=100",
+        "eval.openllm.suite=openllm_4",
+        "eval.openllm.limit=5",
+    )
+    lines = start_lines(settings("+experiment=superglue_recorded", "task=[cb,axg]", *many), ["train", "evaluate"])
+    assert [line.split(":")[1].strip() for line in lines[1:]] == ["train.mixture_cap=100", "eval.openllm.limit=5"]
+    single = settings("+experiment=superglue_recorded", "task=[cb,axg]", "train.mixture_cap=100")
+    assert len(start_lines(single, ["train"])) == 1
