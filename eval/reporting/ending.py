@@ -31,7 +31,10 @@ def next_steps(settings: Settings, run_scores: Sequence[RunScore], made: Content
     if run_scores:
         steps.append("see on the page, below Answers, which rows the models get wrong")
     if settings.generator.backend == "recorded":  # has no more rows, and they are public
-        return [*steps[:2], f"rows for a task of your own: {program('python -m targen.new_task', 'new-task')} NAME, then docs/own_task.md"]
+        return [
+            *steps[:2],
+            f"rows for a task of your own: {program('python -m targen.new_task', 'new-task')} NAME, then docs/own_task.md",
+        ]
     if (size := _size(settings)) is not None:
         steps.append(f"more rows: synth.size={4 * size} in the same run.dir keeps these and adds to them")
     return [*steps[:2], f"publish the rows: python scripts/publish.py {shlex.quote(settings.run.dir)} --repo USER/NAME"]
