@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# The first study: what MiniLM learns from the recorded synthetic SuperGLUE, beside the original rows. Needs no language model and no GPU.
-# Usage: bash scripts/study.sh DATA [PART ...]    DATA: folder with the official files (DATA/CB/train.jsonl, ...)
-# A part whose name begins with PART is run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
-# OVERRIDES="model=... train.epochs=..." changes all runs. Progress is saved: rerun the command to resume.
-# One cell of CB takes some seven minutes of one core, all parts most of a day.
+# Two studies of what MiniLM learns from recorded synthetic rows, beside original ones. They need no language model and no GPU.
+# Usage: bash scripts/study.sh DATA [PART ...]    DATA: folder with the original files (DATA/CB/train.jsonl, ...)
+# STUDY=superglue_recorded (default) or text_classification, an experiment of conf/experiment. A part whose name begins with PART is
+# run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
+# OVERRIDES="train.freeze=true ..." changes all runs. Progress is saved: rerun the command to resume.
+# One cell of CB takes some seven minutes of one core, one of a text classification task one minute; all parts take most of a day, or two hours.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-[ $# -gt 0 ] || { sed -n 2,6p "${BASH_SOURCE[0]}"; exit 2; }
+[ $# -gt 0 ] || { sed -n 2,7p "${BASH_SOURCE[0]}"; exit 2; }
 data="$(realpath "$1")"
 shift
-export OUT="${OUT:-outputs/study}" OVERRIDES="${OVERRIDES:-}" PYTHON="${PYTHON:-$root/.venv/bin/python}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export STUDY="${STUDY:-superglue_recorded}" OUT="${OUT:-outputs/study}" OVERRIDES="${OVERRIDES:-}" PYTHON="${PYTHON:-$root/.venv/bin/python}"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 mkdir -p "$OUT"
 
-parts() {  # name, then what it adds to the common overrides
-  local task
+superglue_recorded() {  # a line for each part: its name, then what it adds to the common overrides
+  local task rows mode method
   for task in cb copa rte wic wsc axg boolq record; do
     echo "main_$task task=[$task] arms=[original,synthetic,mixed] train.equal_size=true"
   done
@@ -28,12 +30,27 @@ parts() {  # name, then what it adds to the common overrides
   done
 }
 
+text_classification() {
+  local rows method
+  for rows in 200 100 48 24; do echo "curve_$rows arms=[original,synthetic] train.max_rows=$rows"; done
+  for method in zero_shot zero_shot_topic few_shot; do echo "method_$method arms=[synthetic] method=$method"; done
+  for method in one_shot attrprompt; do echo "method_$method task=[sst2,trec] arms=[synthetic] method=$method"; done
+  for rows in 8 24 48 100; do echo "mixed_$rows arms=[mixed] train.mixed_original=$rows"; done
+  echo "curve_400 task=[sst2,trec] arms=[original,synthetic] synth.size=400 train.max_rows=400"
+}
+
+case "$STUDY" in
+  superglue_recorded) export COMMON="train.epochs=10 train.learning_rate=5e-5 train.max_length=128 train.save_every=null" ;;
+  text_classification) export COMMON="" ;;  # the experiment says all
+  *) echo "error: STUDY: got $STUDY, expected superglue_recorded or text_classification" >&2; exit 2 ;;
+esac
+parts() { "$STUDY"; }
+
 one() {  # one NAME OVERRIDE...
   local name="$1"
   shift
   echo "study: $name" >&2
-  "$PYTHON" -m targen.run +experiment=superglue_recorded phases=[generate,train,evaluate,report] run.dir="$OUT/$name" \
-    train.epochs=10 train.learning_rate=5e-5 train.max_length=128 train.save_every=null "$@" $OVERRIDES >"$OUT/$name.log" 2>&1 ||
+  "$PYTHON" -m targen.run +experiment="$STUDY" phases=[generate,train,evaluate,report] run.dir="$OUT/$name" $COMMON "$@" $OVERRIDES >"$OUT/$name.log" 2>&1 ||
     { echo "study: $name failed: $(tail -n 1 "$OUT/$name.log")" >&2; return 1; }
 }
 export -f one

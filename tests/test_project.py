@@ -135,16 +135,23 @@ def test_every_experiment_composes() -> None:
         assert settings(f"+experiment={name}").name == name
 
 
-def test_every_part_of_the_study_composes() -> None:
+@pytest.mark.parametrize(("study", "count"), [("superglue_recorded", 24), ("text_classification", 14)])
+def test_every_part_of_a_study_composes(study: str, count: int) -> None:
     script = (PROJECT / "scripts" / "study.sh").read_text(encoding="utf-8")
-    function = re.search(r"^parts\(\) \{.*?^\}\n", script, re.MULTILINE | re.DOTALL)
+    function = re.search(rf"^{study}\(\) \{{.*?^\}}\n", script, re.MULTILINE | re.DOTALL)
     assert function is not None
-    listed = subprocess.run(["bash", "-c", f"{function[0]}parts"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["bash", "-c", f"{function[0]}{study}"], capture_output=True, text=True, check=True).stdout
     parts = [line.split() for line in listed.splitlines()]
-    assert len({name for name, *_ in parts}) == len(parts) == 24
+    assert len({name for name, *_ in parts}) == len(parts) == count
     for _, *overrides in parts:
-        study = settings("+experiment=superglue_recorded", *overrides)
-        assert study.train.equal_size == (len(study.arms) > 1)
+        settings(f"+experiment={study}", *overrides)
+
+
+def test_a_study_compares_sets_of_equal_size() -> None:
+    script = (PROJECT / "scripts" / "study.sh").read_text(encoding="utf-8")
+    lines = re.findall(r"arms=\[original,synthetic[^\]]*\].*", script)
+    assert len(lines) == 4
+    assert all("train.equal_size=true" in line or "train.max_rows=" in line for line in lines)
 
 
 def test_every_choice_of_every_group_composes() -> None:
