@@ -52,7 +52,8 @@ def _with_arms(values: Json) -> Settings:
 
 def _expects_original(settings: Settings, task: Task) -> bool:
     """Whether there are original training rows, or should be: official files that are missing are named later on."""
-    is_official = task.name in PAPER_TASKS and settings.data.source_of(task) == "local"
+    is_one_file = Path(settings.data.dir or "").is_file()  # of evaluation rows
+    is_official = task.name in PAPER_TASKS and settings.data.source_of(task) == "local" and not is_one_file
     return is_official or has_original_train(settings, task)
 
 
