@@ -14,5 +14,5 @@ def test_a_file_of_evaluation_rows_leaves_no_original_arm(tmp_path: Path, folder
     (tmp_path / "CB").mkdir()
     (tmp_path / "CB" / "val.jsonl").write_bytes(rows)
     given = tmp_path if folder else tmp_path / "CB" / "val.jsonl"
-    found = settings("+experiment=superglue_recorded", "task=cb", "arms=null", f"data.dir={given}")
+    found = settings("task=cb", f"data.dir={given}")
     assert list(found.arms) == (["original", "synthetic"] if folder else ["synthetic"])
