@@ -18,7 +18,7 @@ from targen.runtime.errors import Unreachable, UserError
 from targen.tasks.task import Task
 from train.data.batches import MicroBatchSampler
 from train.families.base import IGNORED, Encoded
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.arms import arms_of_tasks, mixed_count
 from train.grid.cells import Cell, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
@@ -53,6 +53,7 @@ class CellPlan:
     padding: float | None = None  # padding tokens for each token that is not
     truncated: int | None = None
     missing: tuple[str, ...] = ()  # what the plan does without, and why
+    frozen: bool = False  # only a linear layer is fitted
 
 
 def plan(settings: Settings) -> list[CellPlan]:
@@ -83,11 +84,12 @@ def plan(settings: Settings) -> list[CellPlan]:
 def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
     """The plan as text."""
     processes, sharding = _launched(settings)
+    how = "only a linear layer" if settings.train.freeze else f"batches of {settings.train.batch_size}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     libraries = psutil.Process().memory_info().rss / MIB
     text = [
         f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {processes} x {device}, sharding {sharding}, "
-        f"{settings.train.precision}, batches of {settings.train.batch_size}"
+        f"{settings.train.precision}, {how}"
     ]
     text += [_line(cell_plan) for cell_plan in plans]
     text += [f"missing: {reason}" for reason in dict.fromkeys(reason for one in plans for reason in one.missing)]
@@ -99,6 +101,8 @@ def _line(cell_plan: CellPlan) -> str:
     if cell_plan.rows is None:
         return f"{cell_plan.cell}: {cell_plan.state}"
     parts = [f"{cell_plan.cell}: {cell_plan.state}", f"{cell_plan.rows} rows", f"{cell_plan.steps} steps"]
+    if cell_plan.frozen:
+        return ", ".join([*parts[:2], "a linear layer on kept embeddings"])
     if cell_plan.tokens is None:
         parts.append("tokens unknown")
     else:
@@ -116,6 +120,8 @@ def _line(cell_plan: CellPlan) -> str:
 
 def _plan_of_job(job: TrainingJob) -> CellPlan:
     train, (shapes, missing) = job.settings.train, _shapes(job.settings, job.cell)
+    if train.freeze:
+        return CellPlan(job.cell.name, _state(job), job.row_count, 1, frozen=True, missing=missing)
     if shapes is None or shapes.tokenizer is None:
         examples = Counter(source.task.name for source in job.rows for _ in source.examples())
         count = steps(train, epoch_size(train, list(examples.values())))
@@ -142,8 +148,10 @@ def _shapes(settings: Settings, cell: Cell) -> tuple[Loaded | None, tuple[str, .
         shapes = load_shapes(settings, cell)
     except UserError as err:
         return None, (f"{err} Its config.json and tokenizer are enough for the plan.",)
+    if settings.train.freeze or shapes.tokenizer is not None:
+        return shapes, ()
     name = settings.model.tokenizer or settings.model.path
-    return shapes, () if shapes.tokenizer is not None else (f"model.tokenizer: {name} has none on this machine.",)
+    return shapes, (f"model.tokenizer: {name} has none on this machine.",)
 
 
 def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
@@ -161,7 +169,7 @@ def _state(job: TrainingJob) -> str:
 def _count_tokens(shapes: Loaded, settings: Settings, encoded: Sequence[Encoded]) -> tuple[int, int, MicroBatchSize]:
     """(tokens, tokens with padding, the largest micro-batch) of the first epoch."""
     processes, _ = _launched(settings)
-    collate = family_named(settings.model.family).collator(shapes)
+    collate = family_of(settings).collator(shapes)
     batching, lengths = batching_of(settings, encoded, processes), [example.length for example in encoded]
     tokens = padded = 0
     largest = MicroBatchSize(0, 0)
@@ -189,8 +197,8 @@ def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tupl
     rows = [_expected_rows(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
     known = [count for count in rows if count is not None]
     shapes, further = _shapes(settings, cell)
-    plan = CellPlan(cell.name, state, missing=(*missing, *further))
-    if shapes is not None:
+    plan = CellPlan(cell.name, state, missing=(*missing, *further), frozen=settings.train.freeze)
+    if shapes is not None and not settings.train.freeze:
         plan = replace(plan, size=_size(settings, shapes, _longest(settings, cell)))
     if len(known) < len(rows):
         return replace(plan, state=f"{state}, with an unknown number of rows")
@@ -200,7 +208,7 @@ def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tupl
 def _longest(settings: Settings, cell: Cell) -> MicroBatchSize:
     """A micro-batch of sequences of train.max_length tokens."""
     train, tasks = settings.train, [settings.tasks[name] for name in cell.tasks]
-    by_choice = family_named(settings.model.family).scores_choices and any(task.choices == "texts" for task in tasks)
+    by_choice = family_of(settings).scores_choices and any(task.choices == "texts" for task in tasks)
     sequences = min(train.device_batch_size, train.batch_size * (train.max_choices if by_choice else 1))
     return MicroBatchSize(sequences, train.max_length, 8)
 

@@ -20,7 +20,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.tasks.task import Example, Task
 from train.data.rendering import read_answer
-from train.families.registry import family_named, text_family_named
+from train.families.registry import family_of, text_family_named
 from train.grid.arms import training_rows
 from train.grid.cells import Cell
 from train.grid.encoding import encode_for_prediction
@@ -173,7 +173,7 @@ def predict_cell(
         rank = text_family_named(name).predict
         scores = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
     else:
-        scores = predict_scores(family_named(name), loaded, encoded, batch_size, processes)
+        scores = predict_scores(family_of(settings), loaded, encoded, batch_size, processes)
     return [_ranked(settings, cell, task, example, options) for example, options in zip(examples, scores, strict=True)]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from targen.config.groups.training import Model
 from targen.runtime.jsonl import write_text
+from targen.runtime.paths import visible
 from targen.runtime.subprocesses import python_path
 
 Numbers = NDArray[np.float64]
@@ -25,6 +26,7 @@ Embed = Callable[[Sequence[str]], Numbers]
 BATCH = 32  # texts
 MAX_TOKENS = 256  # as sentence-transformers truncates for MiniLM
 DIGITS = 4  # of a kept embedding
+KEPT_AT_ONCE = 2048  # new texts after which embeddings are kept, so that a killed process loses little
 
 
 class NoEncoder(Exception):
@@ -61,7 +63,7 @@ class EmbeddingCache:
     """The embeddings of one encoder in one file; `compute` embeds the texts that it lacks."""
 
     def __init__(self, folder: Path, model: Model, compute: Embed) -> None:
-        identity = hashlib.sha256(json.dumps([model.path, model.sha256]).encode()).hexdigest()[:12]
+        identity = hashlib.sha256(json.dumps(_identity(model)).encode()).hexdigest()[:12]
         self.path = folder / f"{model.name.replace('/', '_')}-{identity}.npz"
         self._compute = compute
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -72,10 +74,12 @@ class EmbeddingCache:
     def embed(self, texts: Sequence[str]) -> Numbers:
         """The embeddings `(texts, dimensions)`; new ones are computed and kept. Raises: NoEncoder if that is impossible."""
         keys = [_key(text) for text in texts]
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._vectors}
-        if new:
-            vectors = np.round(self._compute(list(new.values())), DIGITS).astype(np.float32)
-            self._vectors |= dict(zip(new, vectors, strict=True))
+        new = list({key: text for key, text in zip(keys, texts, strict=True) if key not in self._vectors}.items())
+        while new:
+            count = max(KEPT_AT_ONCE, len(self._vectors) // 4)  # a growing part, as the whole file is written each time
+            part, new = dict(new[:count]), new[count:]
+            vectors = np.round(self._compute(list(part.values())), DIGITS).astype(np.float32)
+            self._vectors |= dict(zip(part, vectors, strict=True))
             self._save()
         return np.stack([self._vectors[key] for key in keys]).astype(np.float64)
 
@@ -84,6 +88,17 @@ class EmbeddingCache:
         with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".npz", delete=False) as file:
             np.savez(file, keys=np.array(list(self._vectors)), vectors=np.stack(list(self._vectors.values())))
         Path(file.name).replace(self.path)
+
+
+def _identity(model: Model) -> list[Any]:
+    """What embeddings depend on. A local folder without a checksum is known by the size and time of its weights."""
+    values: list[Any] = [model.path, model.sha256]
+    if model.config is not None or model.tokenizer is not None:
+        values += [model.config, model.tokenizer]
+    if model.path is not None and model.sha256 is None:
+        found = ((path.name, path.stat()) for path in visible(Path(model.path), "*.safetensors"))
+        values += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
+    return values
 
 
 def _key(text: str) -> str:

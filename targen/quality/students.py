@@ -93,9 +93,13 @@ class LinearOnEncoder:
         return (taught - mean) / spread, (tested - mean) / spread
 
     def _of(self, rows: Sequence[Texts]) -> Numbers:
-        embedded = [self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))]
-        crossed = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
-        return np.hstack([*embedded, *crossed])
+        return crossed([self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))])
+
+
+def crossed(embedded: Sequence[Numbers]) -> Numbers:
+    """Features of rows from the embeddings of their texts, a matrix for each text: for two texts [u, v, |u - v|, u * v]."""
+    pairs = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
+    return np.hstack([*embedded, *pairs])
 
 
 def classifier(strength: float, intercept: bool = True) -> Any:

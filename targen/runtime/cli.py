@@ -56,7 +56,8 @@ HELP = """{program}: {summary}
   shard.index= shard.count=   generates one share of the rows; python -m targen.merge joins all shares
   plan=true      prints the number of calls and tokens, and cost and time with price.prompt= price.completion=
                  price.tokens_per_second=; calls nothing
-  train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default train.init_from=
+  train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default
+                 train.freeze=true train.init_from=
   data.source=   hub, local (with data.dir=), fixture, none; data.dir= a folder or a .jsonl, .csv or .tsv file
   cell=          trains and scores only this cell of the grid; on SLURM use slurm/submit.sh with cluster={clusters}
 

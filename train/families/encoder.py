@@ -20,11 +20,11 @@ from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
 from train.families.base import Batch, Encoded, ExampleLosses, Family, of_type
 from train.inference.batching import ItemSize, length_batches
-from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, config_of, load
+from train.models.embeddings import TRAITS
+from train.models.loading import PLAIN, Loaded, Loading, config_of, load
 
 log = logging.getLogger(__name__)
 TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longest_first"}
-TRAITS = FamilyTraits(special_tokens=("pad",), has_new_head=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class EncoderFamily(Family):
         """
         names = head_names(tasks)
         old = _trained_head(model, loading.weights)
-        loaded = load(self.auto_class, model, self.traits, loading, **_labels(old or names))
+        loaded = load(self.auto_class, model, self.traits, loading, **head_labels(old or names))
         if old and old != names:
             _refit_head(loaded.model, old, names)
         return loaded
@@ -177,7 +177,8 @@ def _head(task: Task) -> str:
     return task.original_train or task.name
 
 
-def _labels(names: Sequence[str]) -> dict[str, Any]:
+def head_labels(names: Sequence[str]) -> dict[str, Any]:
+    """The labels as entries of a model's configuration."""
     return {
         "num_labels": len(names),
         "id2label": dict(enumerate(names)),
@@ -211,7 +212,7 @@ def _refit_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) 
             if layer.bias is not None:
                 fresh.bias[row] = layer.bias[old_row]
     model.set_submodule(name, fresh)
-    for key, value in _labels(new).items():
+    for key, value in head_labels(new).items():
         setattr(model.config, key, value)
     model.num_labels = len(new)
     log.info(

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from targen.config.groups.training import HEAD_FAMILIES
+from targen.config.settings import Settings
 from targen.runtime.errors import UserError, did_you_mean
 from train import families
 from train.families.base import Family
@@ -12,7 +13,7 @@ from train.families.base import Family
 if TYPE_CHECKING:
     from train.families.text import TextFamily
 
-SHARED = {"base", "checks", "registry", "text"}  # the modules of this folder that are not families
+SHARED = {"base", "checks", "frozen", "registry", "text"}  # the modules of this folder that are not families
 
 
 def family_names() -> list[str]:
@@ -34,6 +35,15 @@ def family_named(name: str) -> Family:
             "targen/config/groups/training.py, not both"
         )
     return family
+
+
+def family_of(settings: Settings) -> Family:
+    """The family of the settings' model; with train.freeze the linear layer on its embeddings."""
+    if not settings.train.freeze:
+        return family_named(settings.model.family)
+    from train.families.frozen import FrozenFamily
+
+    return FrozenFamily(settings.model, settings.paths.embeddings)
 
 
 def _answers_in_words(family: Family) -> bool:

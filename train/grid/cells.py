@@ -26,6 +26,20 @@ ALL = "all"  # the mixture of the paper's tasks in cell names
 RUNNING_KEYS = frozenset(
     {"device_batch_size", "gradient_checkpointing", "attention", "merge_export", "save_every", "launch"}
 )
+# Keys that play no part where train.freeze fits a linear layer.
+FITTED_IDLE = frozenset(
+    {
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "warmup_ratio",
+        "weight_decay",
+        "precision",
+        "max_length",
+        "group_by_length",
+        "select",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,8 @@ def setting_name(train: Train) -> str:
     """How a cell was trained, as its name says it: settings that one run may hold side by side."""
     adapters = {None: "lora", "4bit": "qlora"}[train.quantize] if train.lora else ""
     loss = train.loss if train.loss != "ce" else ""
-    suffixes = ["instruct" if train.instruct else "", adapters, loss, "init" if train.init_from else ""]
+    frozen = "frozen" if train.freeze else ""
+    suffixes = ["instruct" if train.instruct else "", adapters, frozen, loss, "init" if train.init_from else ""]
     return "-".join([train.setting, *filter(None, suffixes)])
 
 
@@ -169,6 +184,7 @@ def _learning_settings(settings: Settings, cell: Cell) -> dict[str, Any]:
         idle |= {"mixed_original"}
     if not train.checkers:
         idle |= {"checker_rows", "checker_model"}
+    idle |= FITTED_IDLE if train.freeze else {"freeze"}  # markers from before there was the key lack it
     if train.validate_every is None:
         idle |= {"validate_on", "hold_out"}
     return {key: value for key, value in asdict(train).items() if key not in idle}
@@ -184,6 +200,11 @@ def _initial_fingerprint(settings: Settings) -> Json:
             "this run, or the folder models/<cell> of another one; train it first."
         )
     initial: Json = read_json(marker).get("fingerprint", {})
+    if initial.get("train", {}).get("freeze"):
+        raise UserError(
+            f"train.init_from: {folder} was trained with train.freeze=true and has a linear layer only, expected whole "
+            "weights. Choose another cell."
+        )
     trained, model = initial.get("model", {}), settings.model
     if (trained.get("family"), trained.get("name")) != (model.family, model.name):
         raise UserError(

@@ -12,7 +12,7 @@ from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices
 from train.families.base import Encoded
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.grid.rows import TaskRows
 from train.models.loading import Loaded
@@ -32,7 +32,7 @@ def encode_for_training(
     settings: Settings, cell: Cell, loaded: Loaded, rows: Sequence[TaskRows]
 ) -> list[EncodedExamples]:
     """The examples of every source, as the cell is trained on them."""
-    train, family = settings.train, family_named(settings.model.family)
+    train, family = settings.train, family_of(settings)
     draws = rng(cell.seed, cell.task, cell.arm, "choices")
     encoded = []
     for source in rows:
@@ -51,7 +51,7 @@ def encode_for_prediction(
     """Examples with all their choices; the examples shown before them are drawn from `rows`."""
     positive = positive_examples(settings, cell, rows, task, examples, training=False)
     shots = demonstrations(settings, cell, rows, task, examples)
-    family, length = family_named(settings.model.family), settings.train.max_length
+    family, length = family_of(settings), settings.train.max_length
     encoded = family.encode(loaded, task, examples, length, positive, shots)
     if truncated := sum(example.truncated for example in encoded):
         log.info(
@@ -96,7 +96,7 @@ def check_answer_room(settings: Settings, rows: Sequence[TaskRows]) -> None:
 
     Of every source only the example with the longest answers, in characters, is encoded.
     """
-    family = family_named(settings.model.family)
+    family = family_of(settings)
     if family.scores_choices:
         return
     loaded = Loaded(None, family.load_tokenizer(settings.model))

@@ -68,8 +68,8 @@ def newest_checkpoint(job: TrainingJob) -> Checkpoint | None:
 
 
 def steps(train: Train, examples: int) -> int:
-    """Optimizer steps in all for so many examples an epoch."""
-    return math.ceil(train.epochs * -(-examples // train.batch_size))
+    """Optimizer steps in all for so many examples an epoch; a linear layer that is fitted counts as one."""
+    return 1 if train.freeze else math.ceil(train.epochs * -(-examples // train.batch_size))
 
 
 def steps_left(jobs: Sequence[TrainingJob]) -> int:

@@ -1,18 +1,21 @@
 """Trains one cell from its rows to models/<cell>/, resuming where an earlier start was stopped."""
 
 import json
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 from transformers import set_seed
 
-from targen.runtime.jsonl import write_text
+from targen.runtime.jsonl import write_jsonl, write_text
 from targen.runtime.signals import Stopped
 from train.grid.cells import DONE
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
+from train.loop.fit import fit
 from train.loop.preparation import prepare
-from train.loop.trainer import CellTrainer
+from train.loop.saving import save_weights
+from train.loop.trainer import LOG, CellTrainer
 from train.models.adapters import BASE
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
 from train.runtime.wandb_run import WANDB, wandb_run
@@ -36,6 +39,8 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
     folder = settings.paths.model(cell.name)
     if processes.first:
         keep_only_checkpoints(folder, BASE, WANDB)
+    if settings.train.freeze:
+        return _fit(context, job)
     checkpoints = processes.broadcast(complete(folder))
     prepared = prepare(job, processes)
     with wandb_run(settings, folder, cell.name) if processes.first else nullcontext():
@@ -49,24 +54,45 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
             trainer.load_best()
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    _write(context, job, trainer)
-    return Outcome(result.metrics["train_runtime"], trainer.state.global_step, losses[-1])
-
-
-def _write(context: TrainContext, job: TrainingJob, trainer: CellTrainer) -> None:
-    """Writes the model, the tokenizer and the done marker, then removes the checkpoints."""
-    folder = job.settings.paths.model(job.cell.name)
+    steps = trainer.state.global_step
     with writing(folder):
         trainer.save_model(str(folder))  # all processes take part in gathering sharded weights
+        if processes.first:
+            prepared.loaded.tokenizer.save_pretrained(folder)
+    _mark_as_done(context, job, steps)
+    return Outcome(result.metrics["train_runtime"], steps, losses[-1])
+
+
+def _fit(context: TrainContext, job: TrainingJob) -> Outcome:
+    """The linear layer of train.freeze. It takes seconds, so that there are no checkpoints: a killed fit starts anew."""
+    folder, start = job.settings.paths.model(job.cell.name), time.monotonic()
+    prepared = prepare(job, context.processes)
+    fitted = fit(prepared)
+    outcome = Outcome(time.monotonic() - start, fitted.steps, fitted.loss)
+    if context.processes.first:
+        entry = {"step": fitted.steps, "loss": fitted.loss, "train_runtime": round(outcome.seconds, 3)}
+        with writing(folder), wandb_run(job.settings, folder, job.cell.name) as run:
+            save_weights(prepared.loaded.model, folder)
+            write_jsonl(folder / LOG, [entry])
+            if run is not None:
+                run.log({f"train/{name}": value for name, value in entry.items()})
+        context.progress.advance(f"{job.cell.name}, loss {fitted.loss:.3f}")
+    _mark_as_done(context, job, fitted.steps)
+    return outcome
+
+
+def _mark_as_done(context: TrainContext, job: TrainingJob, steps: int) -> None:
+    """Writes the done marker, then removes the checkpoints."""
+    folder = job.settings.paths.model(job.cell.name)
+    with writing(folder):
         if context.processes.first:
-            trainer.prepared.loaded.tokenizer.save_pretrained(folder)
             marker = {
                 "cell": job.cell.name,
                 "rows": job.row_count,
                 "real_rows": job.real_row_count,
                 "checkers": [checker.cell.name for checker in job.checkers],
                 "init_from": job.settings.train.init_from,
-                "steps": trainer.state.global_step,
+                "steps": steps,
                 "fingerprint": job.fingerprint,
             }
             write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")

@@ -11,7 +11,7 @@ from targen.config.losses import LOSSES
 from targen.runtime.randomness import rng
 from targen.tasks.task import Example
 from train.families.base import Batch, Encoded, of_type
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import EncodedExamples, encode_for_prediction, encode_for_training, log_truncated
 from train.grid.mixture import epoch_examples
@@ -71,7 +71,7 @@ class CheckedExample:
 
 def prepare(job: TrainingJob, processes: Processes = SINGLE) -> PreparedCell:
     """The cell ready to be trained; its seed decides everything that is drawn."""
-    train, family = job.settings.train, family_named(job.settings.model.family)
+    train, family = job.settings.train, family_of(job.settings)
     checkers = _ask_checkers(job, processes)  # loads other models, so before the seed is set
     set_seed(job.cell.seed)
     loaded = load_initial_model(job.settings, job.cell, processes)
@@ -153,7 +153,7 @@ def _ask_checkers(job: TrainingJob, processes: Processes) -> list[list[float]] |
 def _checker_log_probabilities(checker: TrainingJob, job: TrainingJob, processes: Processes) -> list[list[float]]:
     settings = checker.settings
     loaded = load_cell_to_device(settings, checker.cell)
-    family = family_named(settings.model.family)
+    family = family_of(settings)
     by_source = []
     for source, examples in zip(job.rows, encode_for_training(settings, checker.cell, loaded, job.rows), strict=True):
         most_sequences = max(example.sequence_count for example in examples.encoded)

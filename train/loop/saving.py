@@ -7,7 +7,7 @@ from typing import Any
 from targen.config.groups.training import Model
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.models import adapters
 from train.models.checkpoints import writing
@@ -41,7 +41,7 @@ def _with_adapters(settings: Settings, loaded: Loaded) -> Loaded:
     train = settings.train
     if train.lora is None:
         return loaded
-    task = family_named(settings.model.family).lora_task
+    task = family_of(settings).lora_task
     return replace(loaded, model=adapters.add_adapters(loaded.model, train.lora, task, train.quantize is not None))
 
 
@@ -65,7 +65,7 @@ def _initial_model(settings: Settings) -> Model:
 
 def _pretrained(settings: Settings, cell: Cell, model: Model, loading: Loading | None = None) -> Loaded:
     tasks = [settings.tasks[name] for name in cell.tasks]
-    return family_named(model.family).load_pretrained(model, *tasks, loading=loading or loading_of(settings.train))
+    return family_of(settings).load_pretrained(model, *tasks, loading=loading or loading_of(settings.train))
 
 
 def save_weights(
@@ -87,7 +87,7 @@ def load_cell(settings: Settings, cell: Cell) -> Loaded:
 
         set_seed(cell.seed)  # for the weights of a model that is built from its sizes
         return _pretrained(settings, cell, settings.model)
-    folder, family = settings.paths.model(cell.name), family_named(settings.model.family)
+    folder, family = settings.paths.model(cell.name), family_of(settings)
     if not adapters.has_adapter(folder):
         return family.load_trained(folder, loading=loading_of(settings.train))
     base = _adapted_base(settings, cell)

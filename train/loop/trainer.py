@@ -16,7 +16,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import dumps, write_jsonl
 from train.data.batches import Batching, MicroBatchSampler
 from train.families.base import IGNORED, Batch, Encoded
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
@@ -145,7 +145,7 @@ class CellTrainer(WeightedLossTrainer):
         """Accuracy and log-loss on the held-out rows; with train.select=best a new best is saved."""
         settings, held_out = self._job.settings, self.prepared.held_out
         assert held_out is not None
-        family, batch_size = family_named(settings.model.family), settings.eval.batch_size
+        family, batch_size = family_of(settings), settings.eval.batch_size
         scores = predict_scores(family, self.prepared.loaded, held_out.encoded, batch_size, self._context.processes)
         measured = validation_scores(held_out.examples, scores)
         self.log(measured)

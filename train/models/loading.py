@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from targen.config.groups.training import Model, Precision, Train
+from targen.quality.encoder import EmbeddingCache
 from targen.runtime.errors import UserError
 from targen.runtime.packages import in_package
 from targen.runtime.paths import visible
@@ -49,6 +50,7 @@ class Loaded:
 
     model: Any
     tokenizer: Any
+    embeddings: EmbeddingCache | None = None  # below the linear layer of train.freeze, which has no tokenizer
 
 
 def loading_of(train: Train) -> Loading:
@@ -65,7 +67,7 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
-    _quiet()
+    quiet()
     tokenizer = _tokenizer_for(model, traits, loading)
     options = _options(loading)
     try:
@@ -105,14 +107,14 @@ def _tokenizer_for(model: Model, traits: FamilyTraits, loading: Loading) -> Any:
         return None
 
 
-def load_folder(auto_class: Any, folder: Path, loading: Loading) -> Loaded:
-    """A model that was trained here, with its tokenizer. Raises: UserError if it cannot be read."""
+def load_folder(auto_class: Any, folder: Path, loading: Loading, has_tokenizer: bool = True) -> Loaded:
+    """A model that was trained here, with its tokenizer if it has one. Raises: UserError if it cannot be read."""
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
-    _quiet()
+    quiet()
     try:
-        tokenizer = _for_rows(AutoTokenizer.from_pretrained(folder))
+        tokenizer = _for_rows(AutoTokenizer.from_pretrained(folder)) if has_tokenizer else None
         return Loaded(
             from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer
         )
@@ -122,7 +124,8 @@ def load_folder(auto_class: Any, folder: Path, loading: Loading) -> Loaded:
         ) from None
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Without progress bars and warnings of transformers."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # a new head is expected, not worth a warning

@@ -30,7 +30,7 @@ from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from targen.tasks.task import Example, Row, Task
 from train.families.checks import check_loadable
-from train.families.registry import family_named
+from train.families.registry import family_of
 from train.grid.cells import Cell, done, fingerprint
 from train.grid.checkers import TrainingJob, checker_settings
 from train.grid.encoding import encode_for_prediction
@@ -230,7 +230,7 @@ def _gold_probabilities(
     loaded = load_cell_to_device(settings, job.cell)
     examples = replace(part, rows=held).examples()
     encoded = encode_for_prediction(settings, job.cell, loaded, (), task, examples)
-    family = family_named(settings.model.family)
+    family = family_of(settings)
     scores = predict_scores(family, loaded, encoded, settings.eval.batch_size, context.processes)
     lines = [_line(example, choice_scores) for example, choice_scores in zip(examples, scores, strict=True)]
     write_jsonl(path, lines)

@@ -18,7 +18,7 @@ import numpy as np
 
 from eval.analysis.intervals import Estimate, measure
 from eval.analysis.measures.cues import cues
-from eval.analysis.measures.semantic import embedder_of, embeddings
+from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
 from eval.analysis.sets import DataSet, SetPair, label_name
 from targen.config.settings import Settings
@@ -37,6 +37,7 @@ from targen.quality.scores import (
 from targen.quality.students import BagOfWords, LinearOnEncoder, Student, classifier, vectorizer_of
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.tasks.task import Row, Task
+from train.models.embeddings import embeddings
 
 PART = "fidelity"
 MIN_QUESTIONS = 20  # in each set

@@ -20,10 +20,10 @@ from eval.analysis.sets import SetPair, texts
 from targen.config.group_files import model_from_file
 from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
-from targen.quality.encoder import mean_embeddings
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF, visible
 from targen.tasks.task import Row, Task
+from train.models.embeddings import embeddings
 
 log = logging.getLogger(__name__)
 PART = "semantic"
@@ -123,17 +123,3 @@ def embedder_of(name: str) -> Model:
             f"{did_you_mean(name, known)}"
         )
     return Model(name=name, family="encoder", path=name, sha256=None, learning_rate=1e-4, precision="fp32")
-
-
-def embeddings(model: Model, sentences: Sequence[str]) -> Vectors:
-    """Vectors of length 1, `(sentences, dimensions)`: the mean of the last layer over tokens, as in sentence-transformers."""
-    import torch
-    from transformers import AutoModel
-
-    from train.families.encoder import TRAITS
-    from train.models.loading import PLAIN, load
-
-    loaded = load(AutoModel, model, TRAITS, PLAIN)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = loaded.model.to(device).eval()
-    return mean_embeddings(network, loaded.tokenizer, sentences, device)

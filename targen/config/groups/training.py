@@ -129,6 +129,9 @@ class Train:
     """Positive examples per prompt: other training rows of the same task."""
     init_from: PathText | None
     """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
+    freeze: bool
+    """true: only a linear layer is trained, on kept embeddings of the texts by the model as it is: seconds without a GPU; for
+    encoders."""
     loss: LossName
     """ce: cross-entropy; imp, dimp: a checker trained on original rows weights synthetic ones (arXiv 2410.21526)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]

@@ -158,6 +158,53 @@ MODEL = (
     ),
 )
 
+FREEZE = (
+    Rule(
+        "train.freeze",
+        lambda s: s.train.freeze and not s.model.has_head,
+        got="true with {model.name} ({model.family}), which answers in words and has no head to train",
+        expected="an encoder",
+        what_to_do="Set model=minilm, or train.freeze=false.",
+    ),
+    Rule(
+        "train.lora.r",
+        lambda s: s.train.freeze and s.train.lora is not None,
+        got="{train.lora.r} with train.freeze=true, which trains nothing inside the model",
+        what_to_do="Leave train.lora out, or set train.freeze=false.",
+    ),
+    Rule(
+        "train.loss",
+        lambda s: s.train.freeze and bool(s.train.checkers),
+        got="{train.loss} with train.freeze=true, whose weights would change while the layer is fitted",
+        expected="ce",
+        what_to_do="Set train.loss=ce.",
+    ),
+    Rule(
+        "train.init_from",
+        lambda s: s.train.freeze and s.train.init_from is not None,
+        got="{train.init_from} with train.freeze=true, which starts from the model as it was pretrained",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "train.validate_every",
+        lambda s: s.train.freeze and s.train.validate_every is not None,
+        got="{train.validate_every} with train.freeze=true, whose layer has one best fit and no steps to choose from",
+        what_to_do="Set train.validate_every=null.",
+    ),
+    Rule(
+        "train.gradient_checkpointing",
+        lambda s: s.train.freeze and s.train.gradient_checkpointing,
+        got="true with train.freeze=true, which computes no gradients inside the model",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "train.launch",
+        lambda s: s.train.freeze and s.train.launch is not None,
+        got="{train.launch!r} with train.freeze=true, whose layer one process fits in seconds",
+        what_to_do="Leave it out.",
+    ),
+)
+
 LOSSES = (
     Rule(
         "train.loss",

@@ -21,6 +21,8 @@ INSTRUCTED = {
     "arms": ["synthetic", "self_instruct"], "data.self_instruct": "a/b", "train.setting": "multi", "tasks": "all",
 }  # fmt: skip
 
+FROZEN = {"train.freeze": True, "model.family": "encoder"}
+
 LABELS = [
     {"value": name, "name": name, "verbalizer": name, "constraint": "It is."} for name in ("fit", "unusable")
 ]  # fmt: skip
@@ -64,6 +66,13 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"train.instruct": True, "model.family": "encoder"}, "train.instruct: got true with the encoder minilm"),
     ({"train.quantize": "4bit"}, "train.quantize: got 4bit without train.lora"),
     ({"train.merge_export": True}, "train.merge_export: got true without train.lora"),
+    ({"train.freeze": True}, "train.freeze: got true with minilm (decoder), which answers in words and has no head to train, expected an encoder."),
+    (FROZEN | {"train.lora": "default"}, "train.lora.r: got 16 with train.freeze=true"),
+    (FROZEN | {"train.loss": "imp"}, "train.loss: got imp with train.freeze=true"),
+    (FROZEN | {"train.init_from": "a/b"}, "train.init_from: got a/b with train.freeze=true"),
+    (FROZEN | {"train.validate_every": 5}, "train.validate_every: got 5 with train.freeze=true"),
+    (FROZEN | {"train.gradient_checkpointing": True}, "train.gradient_checkpointing: got true with train.freeze=true"),
+    (FROZEN | {"train.launch": "ddp"}, "train.launch: got 'ddp' with train.freeze=true"),
     ({"train.loss": "imp", "arms": ["original"]}, "train.loss: got imp with the arm original"),
     ({"train.checker_model": "minilm"}, "train.checker_model: got 'minilm' with train.loss=ce"),
     ({"train.loss": "imp", "train.checker_model": "minilmm"}, "train.checker_model: got 'minilmm', expected a file of conf/model/. Did you mean 'minilm'?"),
@@ -134,6 +143,7 @@ def changed(changes: dict[str, Any]) -> Settings:
 def test_the_settings_that_the_cases_change_break_no_rule() -> None:
     assert broken_rules((*RULES, *SUBMISSION_RULES), changed({})) == []
     assert broken_rules(RULES, changed(INSTRUCTED)) == []
+    assert broken_rules(RULES, changed(FROZEN)) == []
 
 
 PAIRS = [*zip(RULES, CASES, strict=True), *zip(SUBMISSION_RULES, ON_CLUSTER, strict=True)]

@@ -1,6 +1,7 @@
 """What small students learn: worked by hand, and on sets whose labels can or cannot be learnt."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from targen.config.group_files import model_from_file
+from targen.config.groups.training import Model
+from targen.quality import encoder
 from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
 from targen.quality.learnability import MadeRow, learnability
 from targen.quality.students import BagOfWords, LinearOnEncoder
@@ -85,8 +88,38 @@ def test_embeddings_are_computed_once_and_kept(tmp_path: Path) -> None:
     assert train.shape == (2, 8)
 
 
-def test_an_encoder_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_killed_embedding_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "KEPT_AT_ONCE", 2)
+    asked: list[str] = []
 
+    def compute(texts: Sequence[str]) -> np.ndarray:
+        if "killed" in texts:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return np.array([[len(text)] for text in texts])
+
+    model = model_from_file("minilm")
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddingCache(tmp_path, model, compute).embed(["a", "bb", "ccc", "killed"])
+    assert EmbeddingCache(tmp_path, model, compute).embed(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
+    assert asked == ["a", "bb", "ccc"]
+
+
+def test_other_weights_or_sizes_are_another_encoder(tmp_path: Path) -> None:
+    def path_of(model: Model) -> Path:
+        return EmbeddingCache(tmp_path, model, lambda texts: np.zeros((len(texts), 1))).path
+
+    tiny, folder = model_from_file("tiny_encoder"), tmp_path / "encoder"
+    assert path_of(tiny) != path_of(replace(tiny, config={**(tiny.config or {}), "hidden_size": 64}))
+    folder.mkdir()
+    local = replace(model_from_file("minilm"), path=str(folder), sha256=None)
+    paths = {path_of(local)}
+    for weights in (b"first", b"second"):
+        (folder / "model.safetensors").write_bytes(weights)
+        paths.add(path_of(local))
+    assert len(paths) == 3
+
+
+def test_an_encoder_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
     with pytest.raises(NoEncoder, match="nowhere"):
         embed_in_subprocess(replace(model_from_file("minilm"), path="package:nowhere/model"), ["a"])

@@ -1,0 +1,161 @@
+"""Frozen encoders (train.freeze): a linear layer on the embeddings of an example's two texts, by an encoder that stays as it is.
+
+The features of the embeddings u and v are [u, v, |u - v|, u * v], as those of the small students: on MiniLM and 250 rows
+of six tasks they were no worse than the embedding of both texts as one sequence, and a text is embedded once, whatever it is
+paired with. An empty text is a zero vector.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from targen.config.groups.training import Model
+from targen.quality.encoder import EmbeddingCache, Numbers
+from targen.quality.students import crossed
+from targen.tasks.encoder_texts import encoder_texts
+from targen.tasks.task import Example, Task
+from train.families.base import Batch, Encoded, of_type
+from train.families.encoder import EncoderFamily, example_logits, head_columns, head_labels, head_names
+from train.models.embeddings import embeddings
+from train.models.loading import PLAIN, Loaded, Loading, config_of, load_folder, quiet
+
+log = logging.getLogger(__name__)
+BLOCKS = 4  # of the features, each as wide as an embedding
+CHUNK = 1024  # examples that are predicted at once
+
+
+@dataclass(frozen=True)
+class EmbeddedPairs:
+    """One example as features (sequences, width); the rest as in EncodedPairs."""
+
+    features: NDArray[np.float32]
+    gold: int
+    first_column: int
+    column_count: int
+    truncated: bool = False  # not known: the encoder reads the beginning of a long text
+    length: int = 1
+
+    @property
+    def has_equal_options(self) -> bool:
+        """Whether two choices have the same features."""
+        return len(np.unique(self.features, axis=0)) < len(self.features)
+
+    @property
+    def sequence_count(self) -> int:
+        """Pairs of texts of the example."""
+        return len(self.features)
+
+    @property
+    def score_count(self) -> int:
+        """Labels or choices that it has scores for."""
+        return self.column_count if self.column_count > 1 else len(self.features)
+
+
+class LinearConfig(PretrainedConfig):  # type: ignore[misc]
+    """`width` is the number of features; the labels are named as in any classification head."""
+
+    model_type = "targen_linear"
+    width: int = 0
+
+
+class LinearHead(PreTrainedModel):  # type: ignore[misc]
+    """A linear layer, saved and loaded as transformers does with its models."""
+
+    config_class = LinearConfig
+
+    def __init__(self, config: LinearConfig) -> None:
+        super().__init__(config)
+        self.classifier = nn.Linear(config.width, config.num_labels)
+        self.post_init()
+
+    def forward(self, features: Tensor) -> SequenceClassifierOutput:
+        """Logits (sequences, columns) of features (sequences, width)."""
+        return SequenceClassifierOutput(logits=self.classifier(features))
+
+
+class FrozenFamily(EncoderFamily):
+    """Linear layers on embeddings by `body`, which are kept in `folder`."""
+
+    auto_class = LinearHead
+
+    def __init__(self, body: Model, folder: Path) -> None:
+        self._body, self._folder = body, folder
+
+    def load_pretrained(self, model: Model, *tasks: Task, loading: Loading = PLAIN) -> Loaded:
+        """A new layer for these tasks. Raises: UserError if the encoder is missing or its checksum is wrong."""
+        quiet()
+        width = BLOCKS * config_of(model, loading.weights).hidden_size
+        return Loaded(LinearHead(LinearConfig(width=width, **head_labels(head_names(tasks)))), None, self._cache())
+
+    def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded:
+        """A layer that was trained here. Raises: UserError if it cannot be read."""
+        return Loaded(load_folder(LinearHead, folder, PLAIN, has_tokenizer=False).model, None, self._cache())
+
+    def _cache(self) -> EmbeddingCache:
+        return EmbeddingCache(self._folder, self._body, self._embedded)
+
+    def _embedded(self, texts: Sequence[str]) -> Numbers:
+        log.info("%s: embedding %d texts, once", self._body.name, len(texts))
+        return embeddings(self._body, texts)
+
+    def encode(  # type: ignore[override]
+        self,
+        loaded: Loaded,
+        task: Task,
+        examples: Sequence[Example],
+        max_length: int,
+        positive_examples: Sequence[Sequence[Example]] | None = None,
+        demonstrations: Sequence[Sequence[Example]] | None = None,
+    ) -> list[EmbeddedPairs]:
+        """The features of the examples; of each text the encoder reads its first 256 tokens, whatever `max_length` is."""
+        assert loaded.embeddings is not None
+        columns = head_columns(loaded.model, task)
+        groups = [encoder_texts(task, example) for example in examples]
+        features = _features([pair for group in groups for pair in group], loaded.embeddings, loaded.model.config.width)
+        ends = np.cumsum([len(group) for group in groups])[:-1]
+        return [
+            EmbeddedPairs(part, example.gold[0] if example.gold else -1, *columns)
+            for part, example in zip(np.split(features, ends), examples, strict=True)
+        ]
+
+    def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:
+        """Batches of the `features` (sequences, width) of all examples; `labels` as those of encoders."""
+
+        def collate(batch: Sequence[Encoded]) -> Batch:
+            examples = of_type(EmbeddedPairs, batch)
+            labels = [[one.gold, one.sequence_count, one.first_column, one.column_count] for one in examples]
+            features = np.concatenate([example.features for example in examples])
+            return {"features": torch.from_numpy(features), "labels": torch.tensor(labels)}
+
+        return collate
+
+    def predict(self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
+        """(index, log-probability of each label or choice), in their order."""
+        collate, examples = self.collator(loaded), of_type(EmbeddedPairs, encoded)
+        for start in range(0, len(examples), CHUNK):
+            chunk = examples[start : start + CHUNK]
+            batch = collate(chunk)
+            with torch.inference_mode():
+                logits = loaded.model(batch["features"].to(loaded.model.device)).logits.cpu()
+            scores = example_logits(logits, batch["labels"]).log_softmax(dim=1)
+            for row, example in enumerate(chunk):
+                yield start + row, scores[row, : example.score_count].tolist()
+
+
+def _features(pairs: Sequence[tuple[str, str]], cache: EmbeddingCache, width: int) -> NDArray[np.float32]:
+    """The features (pairs, width). All texts are embedded together, since a start of the encoder takes a second."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair if text))
+    rows = {text: row for row, text in enumerate(texts)}
+    vectors = np.zeros((len(texts) + 1, width // BLOCKS))  # the last row stands for empty texts
+    if texts:
+        vectors[:-1] = cache.embed(texts)
+    first, second = (vectors[[rows.get(pair[number], -1) for pair in pairs]] for number in range(2))
+    return crossed([first, second]).astype(np.float32)
