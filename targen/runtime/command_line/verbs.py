@@ -11,6 +11,7 @@ VERBS = {  # verb: its module, and what it does
     "evaluate": ("eval.run", "scores every trained cell on the evaluation data"),
     "scores": ("eval.scores", "merges scores that were made one cell at a time"),
     "analyze": ("eval.analyze", "measures properties of data sets"),
+    "study": ("eval.study", "what makes synthetic data good: small students taught several sets"),
     "report": ("eval.report", "the tables, the figures and the page of a run, or of several"),
     "fetch": ("eval.fetch", "downloads what a run needs into the Hub's cache"),
     "submit": ("slurm.submit", "submits a grid to SLURM; --dry-run only prints the jobs"),

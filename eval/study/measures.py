@@ -1,0 +1,180 @@
+"""Measures of the sets themselves, and how they go with what students learn from the sets.
+
+Measures and scores are centred within each task, so that a task's difficulty does not count. Spearman's rank correlation is over
+all sets; its interval is a bootstrap over the sets of each task.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from eval.analysis.measures.fidelity import fidelity
+from eval.analysis.measures.lexical import lexical
+from eval.analysis.measures.semantic import row_text, vendi
+from eval.analysis.results import AnalysisResult, Missing
+from eval.analysis.sets import DataSet, SetPair, row_units
+from eval.statistics.comparisons import Interval
+from eval.statistics.resampling import Floats, generator, interval
+from eval.study.cells import rows_key
+from eval.study.rows.levels import METHODS, at, drawn, of_original
+from eval.study.rows.material import Material, Pool
+from eval.study.statistics import MAIN, Scored
+from targen.config.settings import Settings
+from targen.quality.students import LinearOnEncoder, Student
+from targen.runtime.jsonl import AppendLog, read_jsonl
+from targen.runtime.signals import raise_if_stopped
+
+PART = "measures"
+REPLICATES = 20  # of intervals that are not used
+RESAMPLES = 2000
+FEWEST_SETS = 5
+TITLES = {
+    "words_per_row": "words per row",
+    "distinct_2": "distinct-2",
+    "self_bleu": "Self-BLEU",
+    "vendi": "Vendi score",
+    "told_apart": "two-sample test: rows told apart from original ones",
+    "transfer_accuracy": "transfer: accuracy on original training rows",
+    "own_accuracy": "learnability: cross-validated accuracy on the set itself",
+}
+WITHOUT_ORIGINAL = ("words_per_row", "distinct_2", "self_bleu", "vendi", "own_accuracy")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measures of one set by name; those of students have the student's name behind a dot."""
+
+    task: str
+    method: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Of one measure with the score of one student."""
+
+    measure: str
+    student: str
+    value: float
+    bounds: Interval
+    sets: int
+    tasks: int
+
+
+def measured_sets(
+    path: Path, settings: Settings, materials: Sequence[Material], students: Sequence[Student]
+) -> list[Measured]:
+    """The measures of every set, at as many rows as are compared; they are kept in a file, so that none is computed twice."""
+    log = AppendLog(path)
+    try:
+        known = {str(record["key"]): dict(record["values"]) for _, record in read_jsonl(path)}
+        found = []
+        for given in materials:
+            sets = {method: _drawn(settings, given, pool) for method, pool in given.sets.items()}
+            shortest = min(sets.values(), key=lambda one: _words(given, one), default=None)
+            for method, one in sets.items():
+                raise_if_stopped()
+                original = of_original(given, given.size)(settings.seeds[0], students[0]).rows
+                hashes = [
+                    rows_key(given.task, rows) for rows in (one.rows, original, shortest.rows if shortest else ())
+                ]
+                names = [given.task.name, method, *hashes, *(student.name for student in students)]
+                key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:24]
+                if key not in known:
+                    assert shortest is not None
+                    a = DataSet("original", "train", original)
+                    values = _values(
+                        settings, given, SetPair(given.task, a, one, settings.seed, None), shortest, students
+                    )
+                    log.append({"key": key, "task": given.task.name, "method": method, "values": values})
+                    known[key] = values
+                found.append(Measured(given.task.name, method, known[key]))
+    finally:
+        log.close()
+    return found
+
+
+def _drawn(settings: Settings, given: Material, pool: Pool) -> DataSet:
+    rows = at(pool, drawn(given, pool, given.size, settings.seeds[0])).rows
+    return DataSet(pool.source, pool.source, rows, pool.made.folder if pool.made is not None else None)
+
+
+def _words(given: Material, data_set: DataSet) -> int:
+    return sum(len(text) for row in row_units(given.task, data_set.rows) for text in row)
+
+
+def _values(
+    settings: Settings, given: Material, pair: SetPair, shortest: DataSet, students: Sequence[Student]
+) -> dict[str, float]:
+    """Lexical measures are taken at as many words as the shortest set of the task has, for longer texts repeat more words."""
+    few = replace(settings.analysis, replicates=REPLICATES)
+    values = _of_b(lexical(replace(pair, a=shortest), few), "words_per_row", "distinct_2", "self_bleu")
+    for student in students:
+        if isinstance(student, LinearOnEncoder):
+            values["vendi"] = vendi(student.embed([row_text(given.task, row) for row in pair.b.rows]))
+    result = fidelity(settings, pair)
+    for student in students:
+        name = student.name.replace(" ", "_")
+        values |= _of_b(result, f"told_apart.{name}", f"own_accuracy.{name}")
+        for measure in result.measures:
+            if measure.name == f"transfer_accuracy.{name}" and measure.a is not None:
+                values[measure.name] = measure.a.value  # students of the set answer original questions
+    return {name: round(value, 6) for name, value in values.items()}
+
+
+def _of_b(result: AnalysisResult, *names: str) -> dict[str, float]:
+    return {
+        measure.name: measure.b.value for measure in result.measures if measure.name in names and measure.b is not None
+    }
+
+
+def correlations(
+    measured: Sequence[Measured], found: Sequence[Scored], students: Sequence[Student]
+) -> tuple[list[Correlation], list[Missing]]:
+    """Every measure with the accuracy of every student; that of a student's own measure with that student's alone."""
+    scores = {(one.task, one.level, one.student): one.estimates[MAIN].value for one in found if one.part == METHODS}
+    result, missing = [], list[Missing]()
+    for student in students:
+        suffix = student.name.replace(" ", "_")
+        for measure in TITLES:
+            by_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
+            for one in measured:
+                value = one.values.get(measure, one.values.get(f"{measure}.{suffix}"))
+                score = scores.get((one.task, one.method, student.name))
+                if value is not None and score is not None:
+                    by_task[one.task].append((value, score))
+            pairs = [np.array(of_task) for of_task in by_task.values() if len(of_task) > 1]
+            sets = sum(map(len, pairs))
+            if sets < FEWEST_SETS:
+                missing.append(
+                    Missing(PART, f"{measure}, {student.name}: {sets} sets, expected at least {FEWEST_SETS}")
+                )
+                continue
+            draws = generator("study", "correlation", measure, student.name, sets)
+            bounds = interval(_resampled(pairs, draws))
+            result.append(Correlation(measure, student.name, spearman(pairs), bounds, sets, len(pairs)))
+    return result, missing
+
+
+def spearman(pairs: Sequence[Floats]) -> float:
+    """Spearman's rank correlation of (measure, score) pairs of several tasks, (sets, 2) each, after centring; 0 if one is constant."""
+    from scipy.stats import rankdata
+
+    centred = np.concatenate([of_task - of_task.mean(axis=0) for of_task in pairs]).round(12)
+    ranks = np.stack([rankdata(centred[:, 0]), rankdata(centred[:, 1])])
+    deviations = ranks - ranks.mean(axis=1, keepdims=True)
+    spread = float(np.sqrt(np.prod(np.square(deviations).sum(axis=1))))
+    return float((deviations[0] * deviations[1]).sum() / spread) if spread else 0.0
+
+
+def _resampled(pairs: Sequence[Floats], draws: np.random.Generator) -> Floats:
+    values = [
+        spearman([of_task[draws.integers(0, len(of_task), len(of_task))] for of_task in pairs])
+        for _ in range(RESAMPLES)
+    ]
+    return np.array(values)

@@ -1,0 +1,1 @@
+"""Which rows the students of a study are taught."""

@@ -1,0 +1,135 @@
+"""The parts that change what is in the rows of the reference: their labels, which of them are kept, how diverse they are."""
+
+from collections.abc import Iterator, Sequence
+
+from eval.analysis.results import Missing
+from eval.study.rows.draws import natural, with_broken_labels, without_lowest
+from eval.study.rows.levels import DIVERSITY, QUALITY, Level, Taught, Teach, at, drawn, draws, of_original, of_set
+from eval.study.rows.material import ORIGINAL, Material, Pool
+from eval.study.rows.selection import by_itself, by_original
+from eval.study.rows.sets import REFERENCE
+from targen.quality.students import Student
+
+BROKEN = (0.1, 0.2, 0.3)
+LEFT_OUT = 0.25
+CHECKER_ROWS = 48  # original rows that teach a checker
+CONTEXTS = (5, 10, 20, 40)
+CORRECTED, UNCORRECTED = "labels after self-correction", "labels before self-correction"
+
+
+def quality(given: Material) -> Iterator[Level | Missing]:
+    """Self-correction, broken labels, and rows left out by a checker."""
+    pool = given.reference
+    if pool is None:
+        yield Missing(QUALITY, f"{given.task.name}: there is no set of {REFERENCE}")
+        return
+    yield Level(QUALITY, UNCORRECTED, None, _uncorrected(given, pool))
+    yield Level(QUALITY, CORRECTED, UNCORRECTED, of_set(given, pool, given.size))
+    for share in BROKEN:
+        yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(given, pool, share))
+    less = f"{LEFT_OUT:.0%} left out"
+    yield Level(QUALITY, f"{less} at random", CORRECTED, _left_out_at_random(given, pool))
+    yield Level(QUALITY, f"{less} by the set itself", f"{less} at random", _left_out_by_itself(given, pool))
+    if given.original.size >= CHECKER_ROWS:
+        checked = _left_out_by_original(given, pool)
+        yield Level(QUALITY, f"{less} by {CHECKER_ROWS} {ORIGINAL} rows", f"{less} at random", checked)
+    else:
+        yield Missing(QUALITY, f"{given.task.name}: {given.original.size} original rows, expected {CHECKER_ROWS}")
+
+
+def _uncorrected(given: Material, pool: Pool) -> Teach:
+    def taught(seed: int, _: Student) -> Taught:
+        places = drawn(given, pool, given.size, seed)
+        rows = tuple(given.task.relabel(pool.rows[place], pool.labels_before[place]) for place in places)
+        return Taught(rows, {pool.source: len(rows)})
+
+    return taught
+
+
+def _broken(given: Material, pool: Pool, share: float) -> Teach:
+    def taught(seed: int, _: Student) -> Taught:
+        rows = at(pool, drawn(given, pool, given.size, seed)).rows
+        broken = with_broken_labels(given.task, rows, share, draws(given, seed, "broken labels"))
+        return Taught(tuple(broken), {pool.source: len(broken)})
+
+    return taught
+
+
+def _left_out_at_random(given: Material, pool: Pool) -> Teach:
+    def taught(seed: int, _: Student) -> Taught:
+        places, random = drawn(given, pool, given.size, seed), draws(given, seed, "left out at random")
+        return at(pool, without_lowest(places, [random.random() for _ in places], LEFT_OUT))
+
+    return taught
+
+
+def _left_out_by_itself(given: Material, pool: Pool) -> Teach:
+    def taught(seed: int, student: Student) -> Taught:
+        places = drawn(given, pool, given.size, seed)
+        rows, contexts = at(pool, places).rows, [pool.contexts[place] for place in places]
+        values = by_itself(given.task, rows, contexts, student, draws(given, seed, "folds"))
+        return at(pool, without_lowest(places, values, LEFT_OUT))
+
+    return taught
+
+
+def _left_out_by_original(given: Material, pool: Pool) -> Teach:
+    def taught(seed: int, student: Student) -> Taught:
+        places = drawn(given, pool, given.size, seed)
+        original = of_original(given, CHECKER_ROWS)(seed, student).rows
+        values = by_original(given.task, original, at(pool, places).rows, student)
+        return at(pool, without_lowest(places, values, LEFT_OUT))
+
+    return taught
+
+
+def diversity(given: Material) -> Iterator[Level | Missing]:
+    """Equally many rows from few and from many contexts, and rows that are there twice."""
+    pool = given.reference
+    if pool is None:
+        yield Missing(DIVERSITY, f"{given.task.name}: there is no set of {REFERENCE}")
+        return
+    contexts = sorted(set(pool.contexts) - {""})
+    numbers = [number for number in CONTEXTS if number <= len(contexts)]
+    if len(numbers) > 1:
+        for number in numbers:
+            reference = None if number == numbers[-1] else _contexts(numbers[-1])
+            teach = _from_contexts(given, pool, contexts, number, numbers[0])
+            yield Level(DIVERSITY, _contexts(number), reference, teach)
+    else:
+        yield Missing(DIVERSITY, f"{given.task.name}: {len(contexts)} contexts, expected {CONTEXTS[1]}")
+    half = given.size // 4
+    distinct = f"{2 * half} distinct rows"
+    yield Level(DIVERSITY, distinct, None, of_set(given, pool, 2 * half))
+    yield Level(DIVERSITY, f"{half} rows, each twice", distinct, _twice(given, pool, half))
+
+
+def _contexts(number: int) -> str:
+    return f"{number} contexts"
+
+
+def _from_contexts(given: Material, pool: Pool, contexts: Sequence[str], number: int, fewest: int) -> Teach:
+    """As many rows of each label as the seed's first `fewest` contexts have of the rarest label, one at least."""
+    names = [label.name for label in given.task.labels]
+
+    def taught(seed: int, _: Student) -> Taught:
+        order = list(contexts)
+        draws(given, seed, "contexts").shuffle(order)
+        count = max(1, min(len(_places(pool, order[:fewest], name)) for name in names))
+        found: list[int] = []
+        for name in names:
+            found += natural(_places(pool, order[:number], name), count, draws(given, seed, "rows of contexts", name))
+        return at(pool, sorted(found))
+
+    return taught
+
+
+def _places(pool: Pool, contexts: Sequence[str], label: str) -> list[int]:
+    """The positions of the rows that have this label and one of these contexts."""
+    kept = set(contexts)
+    pairs = zip(pool.contexts, pool.labels, strict=True)
+    return [place for place, pair in enumerate(pairs) if pair[0] in kept and pair[1] == label]
+
+
+def _twice(given: Material, pool: Pool, count: int) -> Teach:
+    return lambda seed, _: at(pool, drawn(given, pool, count, seed) * 2)

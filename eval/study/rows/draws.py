@@ -1,0 +1,47 @@
+"""Which rows a seed draws. A smaller draw of the same seed is a part of a larger one, so that curves compare sizes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from random import Random
+from typing import TypeVar
+
+from targen.tasks.task import Row, Task
+from train.grid.rows import apportion
+
+Item = TypeVar("Item")
+
+
+def natural(items: Sequence[Item], count: int, draws: Random) -> list[Item]:
+    """`count` items, in the shares that chance gives."""
+    order = list(range(len(items)))
+    draws.shuffle(order)
+    return [items[index] for index in sorted(order[:count])]
+
+
+def balanced(labels: Sequence[str], count: int, draws: Random) -> list[int]:
+    """The indices of `count` items, each label in proportion by largest remainder; all if there are fewer."""
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_label[label].append(index)
+    names = sorted(by_label)
+    for name in names:
+        draws.shuffle(by_label[name])
+    quotas = apportion([len(by_label[name]) for name in names], min(count, len(labels)))
+    return sorted(index for name, quota in zip(names, quotas, strict=True) for index in by_label[name][:quota])
+
+
+def with_broken_labels(task: Task, rows: Sequence[Row], share: float, draws: Random) -> list[Row]:
+    """The rows, of which this share, rounded, got another label. Those of a smaller share are among those of a larger one."""
+    order = list(range(len(rows)))
+    draws.shuffle(order)
+    names = [label.name for label in task.labels]
+    others = [draws.choice([name for name in names if name != task.gold_option(row)]) for row in rows]
+    broken = set(order[: round(share * len(rows))])
+    return [task.relabel(row, others[index]) if index in broken else row for index, row in enumerate(rows)]
+
+
+def without_lowest(items: Sequence[Item], values: Sequence[float], share: float) -> list[Item]:
+    """The items without this share of them, rounded, that have the lowest values; of equal ones the first go."""
+    order = sorted(range(len(items)), key=lambda index: (values[index], index))
+    left_out = set(order[: round(share * len(items))])
+    return [item for index, item in enumerate(items) if index not in left_out]

@@ -1,0 +1,134 @@
+"""What a study has of a task: the rows it is scored on, original training rows, and synthetic sets."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
+from eval.study.rows.sets import REFERENCE, MadeSet
+from targen.config.required_files import has_original_train
+from targen.config.settings import Settings
+from targen.data.original import original_train_split
+from targen.quality.instances import Instance, instances_of
+from targen.runtime.errors import UserError
+from targen.tasks.task import Row, Task
+
+ROWS = 200  # of a set that is compared with others, or as many as the smallest has
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The rows of a source that may be drawn. Those that equal an evaluation row are left out, and counted."""
+
+    source: str
+    rows: tuple[Row, ...]
+    labels: tuple[str, ...]
+    contexts: tuple[str, ...]  # empty texts where there are none
+    labels_before: tuple[str, ...]  # self-correction
+    left_out: int
+    made: MadeSet | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of rows that were made, or that the split has."""
+        return len(self.rows) + self.left_out
+
+
+@dataclass(frozen=True)
+class Material:
+    """One task of a study. `seed` is the run's master seed."""
+
+    task: Task
+    evaluation: EvaluationRows
+    asked: tuple[Instance, ...]
+    original: Pool
+    sets: Mapping[str, Pool]
+    seed: int
+
+    @property
+    def reference(self) -> Pool | None:
+        """The set whose rows are cut, mixed, broken and selected; None if it could not be made."""
+        return self.sets.get(REFERENCE)
+
+    @property
+    def size(self) -> int:
+        """The rows of a draw that is compared with others."""
+        return min(ROWS, self.original.size, *(pool.size for pool in self.sets.values()))
+
+
+def check_supported(settings: Settings) -> None:
+    """Raises: UserError for a task that cannot be studied, before anything is made."""
+    problems = []
+    for task in settings.tasks.values():
+        if task.choices != "labels" or not task.labels:
+            what = "chooses among texts" if task.choices == "texts" else "has no labels"
+            problems.append(
+                f"task: got {task.name}, which {what}, expected tasks with labels. Leave it out: task=[...]."
+            )
+        elif task.rows_per_slot > 1:
+            problems.append(
+                f"task: got {task.name}, whose rows belong together, expected tasks of single rows. Leave it out: task=[...]."
+            )
+        elif not has_original_train(settings, task):
+            problems.append(
+                f"data.source: got {settings.data.source_of(task)}, which has no training rows of {task.name}, expected original "
+                f"rows to compare with. Name a folder that has {task.folder}/train.jsonl: data.source=local data.dir=..."
+            )
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def materials(settings: Settings, sets: Mapping[str, Mapping[str, MadeSet]]) -> list[Material]:
+    """The tasks of the study. Raises: UserError if original rows are missing, or a label has none."""
+    return [_material(settings, task, sets[task.name]) for task in settings.tasks.values()]
+
+
+def _material(settings: Settings, task: Task, sets: Mapping[str, MadeSet]) -> Material:
+    evaluation = evaluation_rows(settings, task)
+    split = original_train_split(settings.data, task)
+    if split is None:
+        raise UserError(
+            f"data.source: got no training rows of {task.name}, expected original rows to compare with. Set data.source=local "
+            "data.dir=..."
+        )
+    scored = {task.duplicate_key(row) for row in evaluation.split.rows}
+    pools = {method: _synthetic(task, made, scored) for method, made in sets.items()}
+    original = _pool(task, ORIGINAL, split.rows, scored)
+    for pool in (original, *pools.values()):
+        _check_labels(task, pool)
+    return Material(task, evaluation, tuple(instances_of(task, evaluation.sample.rows)), original, pools, settings.seed)
+
+
+def _pool(task: Task, source: str, rows: Sequence[Row], scored: Collection[str]) -> Pool:
+    kept = tuple(row for row in rows if task.duplicate_key(row) not in scored)
+    labels = tuple(task.gold_option(row) for row in kept)
+    return Pool(source, kept, labels, ("",) * len(kept), labels, len(rows) - len(kept))
+
+
+def _synthetic(task: Task, made: MadeSet, scored: Collection[str]) -> Pool:
+    pairs = [
+        (row, story)
+        for row, story in zip(made.rows, made.stories, strict=True)
+        if task.duplicate_key(row) not in scored
+    ]
+    rows = tuple(row for row, _ in pairs)
+    return Pool(
+        made.method,
+        rows,
+        tuple(task.gold_option(row) for row in rows),
+        tuple(story.get("context") or "" for _, story in pairs),
+        tuple(story["label_before"] for _, story in pairs),
+        len(made.rows) - len(rows),
+        made,
+    )
+
+
+def _check_labels(task: Task, pool: Pool) -> None:
+    counts = Counter(pool.labels)
+    if lacking := [label.name for label in task.labels if not counts[label.name]]:
+        where = "data.dir: the train split" if pool.made is None else f"method={pool.source}: the set"
+        raise UserError(
+            f"{where} of {task.name}: got no row of {', '.join(lacking)}, expected rows of every label. Add some, or leave the "
+            "task out: task=[...]."
+        )

@@ -1,0 +1,157 @@
+"""The tables of a study, and the document that joins them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from eval.analysis.results import Missing
+from eval.statistics.comparisons import Comparison, Estimate
+from eval.study.rows.amounts import BUDGET_ROWS
+from eval.study.rows.contents import CHECKER_ROWS, LEFT_OUT
+from eval.study.rows.levels import DIVERSITY, METHODS, MIXING, PARTS, QUALITY, QUANTITY, TOKENS
+from eval.study.rows.material import Material
+from eval.study.rows.sets import REFERENCE
+from eval.study.statistics import MAIN, Scored
+from eval.tables.formats import Table, Value, markdown, plain
+from eval.tables.sentences import NOT_RUN, difference_text, p_text, percent, score_text
+
+Record = dict[str, Value]
+SCORES = "Percent: mean ± standard deviation over seeds (95 % interval over evaluation rows and seeds), evaluation rows × seeds."
+DIFFERENCES = (
+    "Differences of accuracy in points (95 % interval over evaluation rows and seeds); p of a paired permutation test over "
+    "evaluation rows, after Holm's correction over all comparisons of single tasks in this table, and over those of averages. Better or worse is "
+    "said where p is below 0.05 and the interval excludes 0. A set that is used whole is the same for every seed, and every set was made once: "
+    "intervals do not say how another set of the same method would do."
+)
+NOTES = {
+    METHODS: ("Every set and the original rows at the same number of rows.",),
+    TOKENS: (
+        f"Every set is cut to the rows that the cost of {BUDGET_ROWS} rows of {REFERENCE} buys, at the mean cost of a row of the set: rejected "
+        "attempts and lists of contexts are paid for.",
+    ),
+    QUANTITY: ("A smaller draw of a seed is a part of a larger one.",),
+    MIXING: (f"Original rows alone, and beside the rows of {REFERENCE}.",),
+    QUALITY: (
+        f"Rows of {REFERENCE}. A checker leaves out the {LEFT_OUT:.0%} of the rows whose label is least likely: cross-validated on the "
+        f"set itself, which needs no original row, or taught {CHECKER_ROWS} original rows. The checker is of the same kind as the student.",
+    ),
+    DIVERSITY: (
+        f"Rows of {REFERENCE}. From few or many contexts: as many rows of each label as the fewest contexts have of the rarest.",
+    ),
+}
+
+
+def part_table(part: str, found: Sequence[Scored], materials: Sequence[Material]) -> Table:
+    """The levels of a part, by task and student, the averages last."""
+    members = [one for one in found if one.part == part]
+    shown = {
+        (given.task.name, method): pool.made.real_rows_shown
+        for given in materials
+        for method, pool in given.sets.items()
+        if pool.made is not None
+    }
+    titles = titles_of(materials)
+    lines = [
+        (
+            titles.get(one.task, one.task),
+            one.student,
+            one.level,
+            _taught(one, shown),
+            score_text(one.estimates[MAIN], None),
+            score_text(one.estimates["f1_macro"], None),
+            NOT_RUN if one.comparison is None else one.comparison.reference,
+            NOT_RUN if one.comparison is None else difference_text(one.comparison),
+        )
+        for one in members
+    ]
+    header = ("task", "student", "level", "taught", "accuracy", "macro-F1", "compared with", "difference")
+    notes = (*NOTES[part], SCORES, DIFFERENCES)
+    records = tuple(record for one in members for record in _records(one))
+    return Table(
+        part,
+        PARTS[part],
+        notes,
+        header,
+        tuple(lines),
+        records,
+        frozenset({4, 5, 7}),
+        tuple(_sentences(members, titles)),
+    )
+
+
+def titles_of(materials: Sequence[Material]) -> dict[str, str]:
+    return {given.task.name: given.task.folder for given in materials}
+
+
+def _taught(one: Scored, shown: Mapping[tuple[str, str], int]) -> str:
+    texts = []
+    for source, count in one.sources.items():
+        real = shown.get((one.task, source), 0)
+        texts.append(f"{count:g} {source}" + (f" (prompts showed {real} original rows)" if real else ""))
+    return ", ".join(texts)
+
+
+def _records(one: Scored) -> Iterator[Record]:
+    sources = ", ".join(f"{source} {count:g}" for source, count in one.sources.items())
+    start: Record = {"part": one.part, "task": one.task, "student": one.student, "level": one.level, "taught": sources}
+    for score, estimate in one.estimates.items():
+        yield {**start, "kind": "score", "score": score, "reference": None, **_numbers(estimate), "p": None}
+    if (comparison := one.comparison) is not None:
+        low, high = comparison.bounds or (None, None)
+        yield {
+            **start,
+            "kind": "difference",
+            "score": comparison.metric,
+            "reference": comparison.reference,
+            "value": comparison.difference,
+            "low": low,
+            "high": high,
+            "spread": None,
+            "seeds": comparison.seeds,
+            "n": comparison.n,
+            "p": comparison.corrected,
+        }
+
+
+def _numbers(estimate: Estimate) -> Record:
+    low, high = estimate.bounds or (None, None)
+    return {
+        "value": estimate.value, "low": low, "high": high, "spread": estimate.spread, "seeds": estimate.seeds, "n": estimate.n,
+    }  # fmt: skip
+
+
+def _sentences(members: Sequence[Scored], titles: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each comparison of an average, and for each of a level that only one task has."""
+    for one in members:
+        of_level = [each for each in members if (each.student, each.level) == (one.student, one.level)]
+        of_tasks = [each.comparison for each in of_level if each.tasks == 1 and each.comparison is not None]
+        comparison = one.comparison
+        if comparison is None or (one.tasks == 1 and len(of_tasks) > 1):
+            continue
+        low, high = comparison.bounds or (0.0, 0.0)
+        first, second = (percent(value) for value in comparison.values)
+        text = (
+            f"{one.student}, {titles.get(one.task, one.task)}: {one.level} {first}, {comparison.reference} {second}: "
+        )
+        text += f"{100 * comparison.difference:+.1f} points (95 % interval {percent(low)} to {percent(high)}"
+        text += f", p {p_text(comparison.corrected)})" if comparison.corrected is not None else ")"
+        better, worse = (sum(_differs(each, sign) for each in of_tasks) for sign in (1, -1))
+        rest = len(of_tasks) - better - worse
+        if one.tasks == 1:
+            told = "better" if better else "worse" if worse else "not distinguishable"
+        else:
+            told = f"better on {better}, worse on {worse}, not distinguishable on {rest} of {len(of_tasks)} tasks"
+        yield f"{text}; {told}."
+
+
+def _differs(comparison: Comparison, sign: int) -> bool:
+    """Whether p and the interval both say that the level is better (1) or worse (-1)."""
+    return sign * comparison.difference > 0 and comparison.is_significant and not comparison.disagrees
+
+
+def document(title: str, tables: Sequence[Table], figures: Sequence[str], missing: Sequence[Missing]) -> str:
+    """All tables, the figures and what is missing."""
+    parts = [f"# {plain(title)}\n", *(f"![{name}]({name}.png)\n" for name in figures)]
+    parts += [f"#{markdown(table)}" for table in tables if table.lines]
+    if missing:
+        listed = "\n".join(f"- {one.part}: {plain(one.why)}" for one in missing)
+        parts.append(f"## Missing\n\n{listed}\n")
+    return "\n".join(parts)

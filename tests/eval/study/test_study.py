@@ -1,0 +1,358 @@
+"""The study of synthetic data: draws, cells that are computed once, numbers that can be recomputed, and errors in one line."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from eval.scoring.metrics import METRICS, ClassMetric
+from eval.study import cells as cells_module
+from eval.study.cells import Cell
+from eval.study.measures import spearman
+from eval.study.rows.cost import Cost
+from eval.study.rows.draws import balanced, natural, with_broken_labels, without_lowest
+from eval.study.rows.material import materials
+from eval.study.rows.parts import levels
+from eval.study.rows.sets import METHODS, made_sets
+from eval.study.run import study
+from eval.study.statistics import class_counts, scored
+from eval.study.worth import crossing
+from targen.config.group_files import task_from_file
+from targen.config.settings import Settings
+from targen.interface.generation import generate_rows
+from targen.quality.students import BagOfWords
+from targen.runtime.errors import UserError
+from targen.tasks.task import Row
+from tests.support.commands import command, files, lines, settings
+from tests.support.fake_model import FakeModel
+
+SST2 = task_from_file("sst2")
+GOOD = ("warm", "funny", "moving", "tender", "bright")
+BAD = ("dull", "clumsy", "tired", "empty", "loud")
+THINGS = ("plot", "cast", "score", "ending", "script", "opening", "humour", "pace")
+VALUES = {label.name: label.value for label in SST2.labels}
+
+
+def made_rows(count: int, seed: int) -> list[Row]:
+    """Balanced reviews: a third of their words go with the label, and every fifth has a word of the other one."""
+    draws = Random(seed)
+    found = []
+    for idx in range(count):
+        label = ("positive", "negative")[idx % 2]
+        words = GOOD if (label == "positive") != (draws.random() < 0.2) else BAD
+        text = f"a {draws.choice(words)} {draws.choice(THINGS)} and {draws.choice(THINGS)} in part {draws.randrange(10**6)}"
+        found.append({"sentence": text, "label": VALUES[label], "idx": idx})
+    return [{**{name: row["sentence"] for name in SST2.row}, "label": row["label"], "idx": row["idx"]} for row in found]
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_set(folder: Path, method: str, rows: list[Row]) -> None:
+    names = {value: name for name, value in VALUES.items()}
+    stories = [
+        {
+            "idx": row["idx"],
+            "context": f"context {row['idx'] % 10}",
+            "label_before": "positive" if row["idx"] == 1 else names[row["label"]],
+            "label_after": names[row["label"]],
+            "demonstrations": {"idx": [row["idx"], row["idx"] % 7]} if method == "few_shot" else None,
+        }
+        for row in rows
+    ]
+    write(folder / "sets" / method / "synthetic" / "sst2" / "train.jsonl", rows)
+    write(folder / "sets" / method / "synthetic" / "sst2" / "provenance.jsonl", stories)
+
+
+def overrides_of(folder: Path, *more: str) -> list[str]:
+    """A study of SST-2 with sets of every method but one, of 40 rows each."""
+    text = SST2.row[0]
+    scored = made_rows(30, 1)
+    same = [{**scored[number], text: scored[number][text].upper() + "!", "idx": 60 + number} for number in range(5)]
+    write(folder / "data" / "SST-2" / "val.jsonl", scored)
+    write(folder / "data" / "SST-2" / "train.jsonl", [*made_rows(60, 2), *same])
+    for number, method in enumerate(METHODS[:-1]):
+        rows = made_rows(40, 10 + number)
+        rows[3] = {**rows[3], text: scored[1][text]} if method == "zero_shot" else rows[3]
+        write_set(folder / "run", method, rows)
+    return [
+        "+experiment=text_classification", "task=[sst2]", "data.source=local", f"data.dir={folder / 'data'}",
+        f"run.dir={folder / 'run'}", f"generator.path={folder}", "seeds=[0,1]", "analysis.students=[bag_of_words]", *more,
+    ]  # fmt: skip
+
+
+def settings_of(overrides: list[str]) -> Settings:
+    return settings(*overrides)
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "run" / "study" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str]:
+    folder = tmp_path_factory.mktemp("study")
+    overrides = overrides_of(folder)
+    return folder, overrides, study(settings_of(overrides), overrides)
+
+
+def test_a_study_writes_every_table_and_says_what_is_missing(done: tuple[Path, list[str], str]) -> None:
+    folder, _, text = done
+    names = {path.name for path in (folder / "run" / "study").iterdir()}
+    for name in (
+        "sets",
+        "methods",
+        "tokens",
+        "quantity",
+        "worth",
+        "mixing",
+        "quality",
+        "diversity",
+        "measures",
+        "complexity",
+    ):
+        assert {f"{name}.md", f"{name}.csv", f"{name}.tex"} <= names
+    assert {"sizes.png", "sizes.pdf", "methods.png", "methods.pdf", "study.md", "cells.jsonl"} <= names
+    missing = text.partition("## Missing")[2]
+    assert "sets: attrprompt, sst2: generator.path" in missing
+    assert "tokens: sst2: the cost of targen is not known" in missing
+    assert "bag of words, SST-2: targen" in text and "few_shot (prompts showed 40 original rows)" in text
+
+
+def test_the_numbers_of_the_tables_follow_from_the_cells(done: tuple[Path, list[str], str]) -> None:
+    folder, _, _ = done
+    (asked,) = lines(folder / "run" / "study" / "evaluation.jsonl")
+    by_level: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in lines(folder / "run" / "study" / "cells.jsonl"):
+        right = [answer == gold for answer, gold in zip(cell["predictions"], asked["gold"], strict=True)]
+        assert cell["accuracy"] == pytest.approx(fmean(right))
+        assert cell["f1_macro"] == pytest.approx(f1_score(asked["gold"], cell["predictions"], average="macro"))
+        by_level.setdefault((cell["part"], cell["level"]), []).append(cell)
+    compared = 0
+    for part in ("methods", "quantity", "mixing", "quality", "diversity"):
+        for record in table(folder, part):
+            of_level = by_level[part, record["level"]]
+            assert [cell["seed"] for cell in of_level] == [0, 1]
+            assert (
+                float(record["low"]) <= float(record["value"]) + 1e-4
+                and float(record["value"]) <= float(record["high"]) + 1e-4
+            )
+            value = fmean(cell[record["score"]] for cell in of_level)
+            if record["kind"] == "difference":
+                value -= fmean(cell["accuracy"] for cell in by_level[part, record["reference"]])
+                compared += 1
+            assert float(record["value"]) == pytest.approx(value, abs=1e-4)
+    assert compared >= 15
+
+
+def test_a_study_that_was_killed_goes_on_with_the_cell_it_lost(
+    done: tuple[Path, list[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, overrides, text = done
+    path = folder / "run" / "study" / "cells.jsonl"
+    before, whole = files(folder / "run" / "study"), path.read_bytes()
+    asked = []
+    answered = cells_module.answered
+    monkeypatch.setattr(cells_module, "answered", lambda *given: asked.append(given) or answered(*given))
+    path.write_bytes(whole[: whole.rstrip().rfind(b"\n") + 40])
+    assert study(settings_of(overrides), overrides) == text
+    assert len(asked) <= 1 and files(folder / "run" / "study") == before
+    assert len({cell["key"] for cell in lines(path)}) == len(lines(path))
+
+
+def test_no_student_is_taught_an_evaluation_row(done: tuple[Path, list[str], str]) -> None:
+    _, overrides, _ = done
+    given_settings = settings_of(overrides)
+    sets, _ = made_sets(given_settings, overrides)
+    (given,) = materials(given_settings, sets)
+    held = {SST2.duplicate_key(row) for row in given.evaluation.split.rows}
+    assert (given.original.left_out, given.sets["zero_shot"].left_out, given.sets["targen"].left_out) == (5, 1, 0)
+    found, _ = levels(given)
+    assert len(found) >= 25
+    for level in found:
+        for seed in (0, 1):
+            taught = level.taught(seed, BagOfWords())
+            assert taught.rows and not held & {SST2.duplicate_key(row) for row in taught.rows}
+            assert sum(taught.sources.values()) == len(taught.rows)
+
+
+def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
+    _, overrides, _ = done
+    given_settings = settings_of(overrides)
+    (given,) = materials(given_settings, made_sets(given_settings, overrides)[0])
+    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+
+    def taught(part: str, name: str) -> list[Row]:
+        return list(by_name[part, name].taught(0, BagOfWords()).rows)
+
+    whole, before = (
+        taught("quality", "labels after self-correction"),
+        taught("quality", "labels before self-correction"),
+    )
+    assert [row["idx"] for row, other in zip(whole, before, strict=True) if row["label"] != other["label"]] == [1]
+    for share, count in ((10, 4), (20, 8), (30, 12)):
+        broken = taught("quality", f"{share}% of labels broken")
+        assert sum(row["label"] != other["label"] for row, other in zip(whole, broken, strict=True)) == count
+    for how in ("at random", "by the set itself", "by 48 original rows"):
+        kept = [row["idx"] for row in taught("quality", f"25% left out {how}")]
+        assert len(kept) == 30 and set(kept) < {row["idx"] for row in whole}
+    twice = Counter(row["idx"] for row in taught("diversity", "10 rows, each twice"))
+    assert len(twice) == 10 and set(twice.values()) == {2}
+    few, many = taught("diversity", "5 contexts"), taught("diversity", "10 contexts")
+    assert len(few) == len(many) and len({row["idx"] % 10 for row in few}) <= 5
+    assert Counter(row["label"] for row in few) == Counter(row["label"] for row in many)
+    mixed = by_name["mixing", "8 original + targen"].taught(0, BagOfWords())
+    assert mixed.sources == {"original": 8, "targen": 40}
+
+
+def test_averages_are_over_the_tasks_that_have_a_level(done: tuple[Path, list[str], str]) -> None:
+    folder, overrides, _ = done
+    given_settings = settings_of(overrides)
+    (given,) = materials(given_settings, made_sets(given_settings, overrides)[0])
+    other = replace(given, task=replace(given.task, name="other"))
+    names = ("original", "targen", "few_shot")
+    cells = [_cell_of(cell) for cell in lines(folder / "run" / "study" / "cells.jsonl") if cell["part"] == "methods"]
+    cells = [cell for cell in cells if cell.level in names]
+    worse = [replace(cell, task="other", accuracy=0.5, predictions=("positive",) * 30) for cell in cells]
+    found = scored(
+        [*cells, *(cell for cell in worse if cell.level != "few_shot")],
+        {task: [level for level in levels(given)[0] if level.part == "methods"] for task in ("sst2", "other")},
+        [given, other],
+    )
+    by_name = {(one.task, one.level): one for one in found}
+    assert set(by_name) == {
+        *(("sst2", name) for name in names), ("other", "original"), ("other", "targen"),
+        ("average of 2 tasks", "original"), ("average of 2 tasks", "targen"),
+    }  # fmt: skip
+    average = by_name["average of 2 tasks", "targen"]
+    accuracy = by_name["sst2", "targen"].estimates["accuracy"].value
+    assert average.estimates["accuracy"].value == pytest.approx((accuracy + 0.5) / 2)
+    assert average.comparison is not None and by_name["sst2", "targen"].comparison is not None
+    assert average.comparison.difference == pytest.approx(by_name["sst2", "targen"].comparison.difference / 2)
+    flat = by_name["other", "targen"].comparison
+    assert flat is not None and (flat.difference, flat.corrected, flat.tests) == (0.0, 1.0, 3)
+
+
+def _cell_of(record: dict[str, Any]) -> Cell:
+    return Cell(**{**record, "predictions": tuple(record["predictions"])})
+
+
+def test_a_resample_counts_as_if_its_rows_were_there_as_often() -> None:
+    gold, answered, times = np.array([0, 1, 2, 1]), np.array([[0, 2], [1, 1], [0, 2], [2, 1]]), np.array([3, 1, 0, 2])
+    counts = class_counts(gold, answered, 3, times[None].astype(float))
+    metric = METRICS["f1_macro"]
+    assert isinstance(metric, ClassMetric)
+    expected = [
+        f1_score(
+            np.repeat(gold, times),
+            np.repeat(answered[:, seed], times),
+            average="macro",
+            labels=[0, 1, 2],
+            zero_division=0,
+        )
+        for seed in (0, 1)
+    ]
+    assert metric.of_counts(counts).tolist() == [pytest.approx(expected)]
+    assert (counts.right.sum(axis=-1) / 6).tolist() == [pytest.approx([4 / 6, 3 / 6])]
+
+
+def test_draws_are_balanced_and_grow() -> None:
+    labels = ["a"] * 100 + ["b"] * 50 + ["c"] * 50
+    for count in (4, 24, 100, 200):
+        chosen = balanced(labels, count, Random(3))
+        assert Counter(labels[index] for index in chosen) == {"a": count // 2, "b": count // 4, "c": count // 4}
+        assert len(set(chosen)) == count
+    assert set(balanced(labels, 24, Random(3))) < set(balanced(labels, 100, Random(3)))
+    assert set(natural(range(50), 8, Random(4))) < set(natural(range(50), 24, Random(4)))
+    assert balanced(labels, 24, Random(3)) != balanced(labels, 24, Random(4))
+
+
+def test_broken_labels_are_exactly_the_share_and_never_the_same_label() -> None:
+    rows = made_rows(50, 5)
+    few, more = (with_broken_labels(SST2, rows, share, Random(6)) for share in (0.1, 0.3))
+    changed = [
+        {row["idx"] for row, old in zip(new, rows, strict=True) if row["label"] != old["label"]} for new in (few, more)
+    ]
+    assert [len(each) for each in changed] == [5, 15] and changed[0] < changed[1]
+    assert without_lowest("abcd", [0.4, 0.1, 0.3, 0.2], 0.5) == ["a", "c"]
+
+
+def test_the_size_at_which_a_curve_reaches_a_score_worked_by_hand() -> None:
+    """Half way from 0.5 at 25 to 0.7 at 100 is reached at the geometric mean, 50."""
+    scores = np.array([[0.5, 0.7]] * 4 + [[0.7, 0.5]])
+    assert crossing([25, 100], scores, np.array([0.6, 0.7, 0.8, 0.4, 0.6])).tolist() == pytest.approx(
+        [50, 100, float("inf"), 0, 0]
+    )
+
+
+def test_correlations_are_of_what_differs_within_a_task() -> None:
+    """Each task for itself goes up with the measure; without centring the second task's level would turn it round."""
+    easy, hard = np.array([[1.0, 0.90], [2.0, 0.92]]), np.array([[11.0, 0.30], [12.0, 0.32]])
+    assert spearman([easy, hard]) == pytest.approx(1.0)
+    assert spearman([easy * [1, -1], hard * [1, -1]]) == pytest.approx(-1.0)
+    assert spearman([easy * [0, 1]]) == 0.0
+
+
+def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Path) -> None:
+    small = {"synth.contexts": 4, "synth.seeds_per_context": 2, "method": "zero_shot", "generator.model": "fake"}
+    made = generate_rows(SST2, fake_answer, size=6, run_dir=tmp_path / "made", settings=small)
+    overrides = overrides_of(
+        tmp_path, "generator.model=fake", "synth.size=6", "synth.contexts=4", "synth.seeds_per_context=2"
+    )
+    overrides = [each for each in overrides if not each.startswith("generator.path=")]
+    overrides.append(f"generator.path={tmp_path / 'made' / 'calls'}")
+    for path in (tmp_path / "run" / "sets" / "zero_shot").rglob("*.jsonl"):
+        path.unlink()
+    sets, missing = made_sets(settings_of(overrides), overrides)
+    replayed = sets["sst2"]["zero_shot"]
+    assert [row.row for row in made] == list(replayed.rows)
+    assert replayed.cost is not None and replayed.cost.calls == 6 and replayed.cost.tokens is None
+    answers = sum(len(line["text"]) for line in lines(tmp_path / "made" / "calls" / "sst2.jsonl"))
+    assert replayed.cost.characters > answers
+    assert [each.why.split(":")[0] for each in missing] == ["attrprompt, sst2"]
+    assert Cost(2, 30, 99).paid(True) == 30 and Cost(2, None, 99).paid(True) == 99
+
+
+def fake_answer(body: dict[str, Any]) -> str:
+    return str(FakeModel().complete(body)["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("copa", "task: got copa, which chooses among texts, expected tasks with labels"),
+        ("axg", "task: got axg, whose rows belong together, expected tasks of single rows"),
+        ("sst2", "data.source: got local, which has no training rows of sst2, expected original rows"),
+    ],
+)
+def test_what_cannot_be_studied_is_said_in_one_line(tmp_path: Path, task: str, said: str) -> None:
+    overrides = [each for each in overrides_of(tmp_path) if not each.startswith("task=")]
+    (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()
+    ended = command("eval.study", *overrides, f"task=[{task}]")
+    error = ended.stderr.decode() if isinstance(ended.stderr, bytes) else ended.stderr
+    assert ended.returncode == 2 and error.startswith(f"error: {said}") and error.count("\n") == 1
+
+
+def test_a_label_without_rows_is_named(tmp_path: Path) -> None:
+    overrides = overrides_of(tmp_path)
+    scored = [row for row in made_rows(30, 1) if row["label"] == VALUES["negative"]]
+    good = [row for row in made_rows(40, 3) if row["label"] == VALUES["positive"]]
+    write(tmp_path / "data" / "SST-2" / "train.jsonl", [*good, *scored])
+    with pytest.raises(
+        UserError, match=r"data.dir: the train split of sst2: got no row of negative, expected rows of every"
+    ):
+        study(settings_of(overrides), overrides)
+    write_set(tmp_path / "run", "targen", good)
+    with pytest.raises(UserError, match=r"sets/targen/synthetic/sst2/train.jsonl: got 0 of 'negative'"):
+        study(settings_of(overrides), overrides)
