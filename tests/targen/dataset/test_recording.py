@@ -112,3 +112,13 @@ def test_the_card_says_what_it_is() -> None:
     card = (SUPERGLUE / "CARD.md").read_text(encoding="utf-8")
     for words in ("Answers of a large language model", "No writer looked at an\noriginal row", "Limits"):
         assert words in card
+
+
+@pytest.mark.parametrize("name", ["sst2", "trec", "ag_news", "emotion"])
+def test_text_classification_is_replayed_from_its_packed_recording(tmp_path: Path, name: str) -> None:
+    run = ("arms=[synthetic]", "synth.learnability_rows=0", f"task={name}", f"run.dir={tmp_path}")
+    generate(settings("+experiment=text_classification", *run))
+    labels = Counter(row["label"] for row in lines(tmp_path / "synthetic" / name / "train.jsonl"))
+    assert sum(labels.values()) == 200 and max(labels.values()) - min(labels.values()) <= 1
+    generate(settings("+experiment=text_classification", "method=zero_shot", *run[:3], f"run.dir={tmp_path}-zero"))
+    assert len(lines(Path(f"{tmp_path}-zero", "synthetic", name, "train.jsonl"))) == 200
