@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -122,6 +123,8 @@ def _outcome(work: Callable[[], int]) -> int:
         print(f"{told}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return REQUEUE
     except KeyboardInterrupt:
+        # An interrupt between a coroutine and its start leaves it unawaited, which Python would tell at exit.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print("Interrupted. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return INTERRUPTED
 
