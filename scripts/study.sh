@@ -4,7 +4,7 @@
 # STUDY=superglue_recorded (default) or text_classification, an experiment of conf/experiment. A part whose name begins with PART is
 # run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
 # OVERRIDES="train.freeze=true ..." changes all runs. Progress is saved: rerun the command to resume.
-# One cell of CB takes some seven minutes of one core, one of a text classification task one minute; all parts take most of a day, or two hours.
+# One cell of CB takes some seven minutes of one core, one of a text classification task one minute; all parts take most of a day, or some hours.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 [ $# -gt 0 ] || { sed -n 2,7p "${BASH_SOURCE[0]}"; exit 2; }

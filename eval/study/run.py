@@ -9,7 +9,7 @@ from eval.study.figures import draw
 from eval.study.measures import correlations, measured_sets
 from eval.study.rows.amounts import SIZES
 from eval.study.rows.levels import PARTS, QUANTITY, Level, of_original
-from eval.study.rows.material import ORIGINAL, ROWS, Material, check_supported, materials
+from eval.study.rows.material import ORIGINAL, ROWS, Material, check_supported, originals, with_sets
 from eval.study.rows.parts import levels
 from eval.study.rows.sets import REFERENCE, made_sets
 from eval.study.set_tables import complexity_table, measures_table, set_measures_table, sets_table, worth_table
@@ -33,8 +33,9 @@ def study(settings: Settings, overrides: Sequence[str]) -> str:
     """
     check_supported(settings)
     folder = settings.paths.root / "study"
+    without_sets = originals(settings)  # before anything is paid for
     sets, missing = made_sets(settings, overrides)
-    tasks = materials(settings, sets)
+    tasks = [with_sets(given, sets[given.task.name]) for given in without_sets]
     write_jsonl(folder / "evaluation.jsonl", (_evaluated(given) for given in tasks))
     by_task: dict[str, list[Level]] = {}
     for given in tasks:

@@ -12,7 +12,7 @@ from targen.runtime.signals import Stopped
 from train.grid.cells import DONE
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
-from train.loop.fit import fit
+from train.loop.logistic_regression import fit
 from train.loop.preparation import prepare
 from train.loop.saving import save_weights
 from train.loop.trainer import LOG, CellTrainer

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
 from eval.study.rows.sets import REFERENCE, MadeSet
@@ -79,12 +79,12 @@ def check_supported(settings: Settings) -> None:
         raise UserError("\n".join(problems))
 
 
-def materials(settings: Settings, sets: Mapping[str, Mapping[str, MadeSet]]) -> list[Material]:
-    """The tasks of the study. Raises: UserError if original rows are missing, or a label has none."""
-    return [_material(settings, task, sets[task.name]) for task in settings.tasks.values()]
+def originals(settings: Settings) -> list[Material]:
+    """The tasks of the study, without sets yet. Raises: UserError if original rows are missing, or a label has none."""
+    return [_original(settings, task) for task in settings.tasks.values()]
 
 
-def _material(settings: Settings, task: Task, sets: Mapping[str, MadeSet]) -> Material:
+def _original(settings: Settings, task: Task) -> Material:
     evaluation = evaluation_rows(settings, task)
     split = original_train_split(settings.data, task)
     if split is None:
@@ -92,12 +92,22 @@ def _material(settings: Settings, task: Task, sets: Mapping[str, MadeSet]) -> Ma
             f"data.source: got no training rows of {task.name}, expected original rows to compare with. Set data.source=local "
             "data.dir=..."
         )
-    scored = {task.duplicate_key(row) for row in evaluation.split.rows}
-    pools = {method: _synthetic(task, made, scored) for method, made in sets.items()}
-    original = _pool(task, ORIGINAL, split.rows, scored)
-    for pool in (original, *pools.values()):
-        _check_labels(task, pool)
-    return Material(task, evaluation, tuple(instances_of(task, evaluation.sample.rows)), original, pools, settings.seed)
+    original = _pool(task, ORIGINAL, split.rows, _scored(task, evaluation))
+    _check_labels(task, original)
+    return Material(task, evaluation, tuple(instances_of(task, evaluation.sample.rows)), original, {}, settings.seed)
+
+
+def with_sets(given: Material, sets: Mapping[str, MadeSet]) -> Material:
+    """The task with its synthetic sets, by method. Raises: UserError if a label has no rows in one."""
+    scored = _scored(given.task, given.evaluation)
+    pools = {method: _synthetic(given.task, made, scored) for method, made in sets.items()}
+    for pool in pools.values():
+        _check_labels(given.task, pool)
+    return replace(given, sets=pools)
+
+
+def _scored(task: Task, evaluation: EvaluationRows) -> set[str]:
+    return {task.duplicate_key(row) for row in evaluation.split.rows}
 
 
 def _pool(task: Task, source: str, rows: Sequence[Row], scored: Collection[str]) -> Pool:

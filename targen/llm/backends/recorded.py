@@ -78,7 +78,7 @@ class Recorded:
             )
         return (
             f"No call {place} is recorded: this run makes more rows, other shares of labels or other steps than the recorded one "
-            "(synth.size, synth.label_share, synth.self_correct, synth.few_rounds), or rejects other answers."
+            "(synth.size, synth.contexts, synth.label_share, synth.self_correct, synth.few_rounds), or rejects other answers."
         )
 
     def _differences(self, request: Request) -> list[str]:

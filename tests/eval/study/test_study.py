@@ -14,12 +14,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from eval.scoring.metrics import METRICS, ClassMetric
-from eval.study import cells as cells_module
 from eval.study.cells import Cell
 from eval.study.measures import spearman
 from eval.study.rows.cost import Cost
 from eval.study.rows.draws import balanced, natural, with_broken_labels, without_lowest
-from eval.study.rows.material import materials
+from eval.study.rows.material import Material, originals, with_sets
 from eval.study.rows.parts import levels
 from eval.study.rows.sets import METHODS, made_sets
 from eval.study.run import study
@@ -95,6 +94,12 @@ def settings_of(overrides: list[str]) -> Settings:
     return settings(*overrides)
 
 
+def material_of(given: Settings, overrides: list[str]) -> Material:
+    sets, _ = made_sets(given, overrides)
+    (original,) = originals(given)
+    return with_sets(original, sets["sst2"])
+
+
 def table(folder: Path, name: str) -> list[dict[str, str]]:
     with (folder / "run" / "study" / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -156,26 +161,36 @@ def test_the_numbers_of_the_tables_follow_from_the_cells(done: tuple[Path, list[
     assert compared >= 15
 
 
-def test_a_study_that_was_killed_goes_on_with_the_cell_it_lost(
-    done: tuple[Path, list[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_that_was_killed_goes_on_with_the_cell_it_lost(done: tuple[Path, list[str], str]) -> None:
     folder, overrides, text = done
     path = folder / "run" / "study" / "cells.jsonl"
     before, whole = files(folder / "run" / "study"), path.read_bytes()
-    asked = []
-    answered = cells_module.answered
-    monkeypatch.setattr(cells_module, "answered", lambda *given: asked.append(given) or answered(*given))
     path.write_bytes(whole[: whole.rstrip().rfind(b"\n") + 40])
     assert study(settings_of(overrides), overrides) == text
-    assert len(asked) <= 1 and files(folder / "run" / "study") == before
-    assert len({cell["key"] for cell in lines(path)}) == len(lines(path))
+    assert files(folder / "run" / "study") == before
+    first, *others = lines(path)
+    marked = [{**first, "accuracy": 0.125}, *others]  # a cell that was computed again would have its own score
+    write(path, marked)
+    study(settings_of(overrides), overrides)
+    assert lines(path) == marked
+    path.write_bytes(whole)
+    assert study(settings_of(overrides), overrides) == text
+
+
+def test_original_rows_that_are_missing_are_found_before_a_set_is_made(tmp_path: Path) -> None:
+    overrides = overrides_of(tmp_path)
+    for path in (tmp_path / "run" / "sets").rglob("*.jsonl"):
+        path.unlink()
+    (tmp_path / "data" / "SST-2" / "val.jsonl").unlink()
+    with pytest.raises(UserError, match=r"val.jsonl is missing"):
+        study(settings_of(overrides), overrides)
+    assert not list((tmp_path / "run").rglob("*.jsonl"))
 
 
 def test_no_student_is_taught_an_evaluation_row(done: tuple[Path, list[str], str]) -> None:
     _, overrides, _ = done
     given_settings = settings_of(overrides)
-    sets, _ = made_sets(given_settings, overrides)
-    (given,) = materials(given_settings, sets)
+    given = material_of(given_settings, overrides)
     held = {SST2.duplicate_key(row) for row in given.evaluation.split.rows}
     assert (given.original.left_out, given.sets["zero_shot"].left_out, given.sets["targen"].left_out) == (5, 1, 0)
     found, _ = levels(given)
@@ -190,7 +205,7 @@ def test_no_student_is_taught_an_evaluation_row(done: tuple[Path, list[str], str
 def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
     _, overrides, _ = done
     given_settings = settings_of(overrides)
-    (given,) = materials(given_settings, made_sets(given_settings, overrides)[0])
+    given = material_of(given_settings, overrides)
     by_name = {(level.part, level.name): level for level in levels(given)[0]}
 
     def taught(part: str, name: str) -> list[Row]:
@@ -219,7 +234,7 @@ def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
 def test_averages_are_over_the_tasks_that_have_a_level(done: tuple[Path, list[str], str]) -> None:
     folder, overrides, _ = done
     given_settings = settings_of(overrides)
-    (given,) = materials(given_settings, made_sets(given_settings, overrides)[0])
+    given = material_of(given_settings, overrides)
     other = replace(given, task=replace(given.task, name="other"))
     names = ("original", "targen", "few_shot")
     cells = [_cell_of(cell) for cell in lines(folder / "run" / "study" / "cells.jsonl") if cell["part"] == "methods"]
@@ -353,6 +368,7 @@ def test_a_label_without_rows_is_named(tmp_path: Path) -> None:
         UserError, match=r"data.dir: the train split of sst2: got no row of negative, expected rows of every"
     ):
         study(settings_of(overrides), overrides)
+    write(tmp_path / "data" / "SST-2" / "train.jsonl", made_rows(60, 2))
     write_set(tmp_path / "run", "targen", good)
     with pytest.raises(UserError, match=r"sets/targen/synthetic/sst2/train.jsonl: got 0 of 'negative'"):
         study(settings_of(overrides), overrides)

@@ -22,7 +22,7 @@ from train.families import frozen
 from train.families.frozen import BLOCKS, EmbeddedPairs
 from train.families.registry import family_of
 from train.grid.cells import cells
-from train.loop.fit import STRENGTH
+from train.loop.logistic_regression import STRENGTH
 from train.loop.saving import load_cell
 from train.plan import lines as lines_of
 from train.plan import plan
