@@ -1,7 +1,8 @@
 """A frozen encoder: only a linear layer is trained, to the one best fit, on embeddings that are computed once."""
 
 import json
-from collections.abc import Sequence
+import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from eval.run import evaluate
 from eval.scoring.scores import read_scores
 from targen.config.settings import Settings
-from targen.quality.encoder import Numbers
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example
 from tests.support.commands import lines, settings
 from tests.support.small_data import SPECS, examples_of, model_of, small_run, tiny_overrides
-from train.families import frozen
 from train.families.frozen import BLOCKS, EmbeddedPairs
 from train.families.registry import family_of
 from train.grid.cells import cells
@@ -29,18 +28,10 @@ from train.plan import plan
 from train.run import train
 
 
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All texts that the encoder was asked for."""
-    texts: list[str] = []
-    embed = frozen.embeddings
-
-    def counted(model: object, asked: Sequence[str]) -> Numbers:
-        texts.extend(asked)
-        return embed(model, asked)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(frozen, "embeddings", counted)
-    return texts
+def embedded(caplog: pytest.LogCaptureFixture) -> int:
+    """How many texts the encoder was asked for, as the log says."""
+    found = (re.search(r"embedding (\d+) texts, once", record.getMessage()) for record in caplog.records)
+    return sum(int(match[1]) for match in found if match)
 
 
 def frozen_run(folder: Path, *overrides: str, tasks: tuple[str, ...] = ("cb",)) -> Settings:
@@ -105,22 +96,22 @@ def _with_fields(example: Example, **fields: str) -> Example:
     return replace(example, fields=example.fields | fields)
 
 
-def test_arms_seeds_and_evaluation_share_the_embeddings(tmp_path: Path, embedded: list[str]) -> None:
+def test_arms_seeds_and_evaluation_share_the_embeddings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     run = frozen_run(tmp_path, "arms=[original,synthetic,mixed]", "seeds=[0,1]", "train.max_rows=8")
     train(run)
     evaluate(run)
-    assert len(embedded) == len(set(embedded)) == 2 * len(examples_of("cb"))
+    assert embedded(caplog) == 2 * len(examples_of("cb"))  # each text once
     assert len(list(run.paths.embeddings.iterdir())) == 1
     assert {(score.arm, score.seed) for score in read_scores(run.paths.scores)} == {
         (arm, seed) for arm in ("original", "synthetic", "mixed") for seed in (0, 1)
     }
-    before = len(embedded)
     for path in run.paths.root.glob("models/*/done.json"):
         path.unlink()  # as after a kill
     weights = {path: path.read_bytes() for path in run.paths.root.glob("models/*/model.safetensors")}
     train(run)
     assert {path: path.read_bytes() for path in weights} == weights
-    assert len(embedded) == before
+    assert embedded(caplog) == 2 * len(examples_of("cb"))
 
 
 def test_where_no_row_is_drawn_seeds_give_the_same_layer(tmp_path: Path) -> None:
