@@ -14,7 +14,8 @@ from typing import Any
 from lm_eval.api.metrics import aggregate_subtask_metrics
 from lm_eval.evaluator import evaluate
 
-from eval.openllm.model import check_vllm, harness_model, max_length, quiet
+from eval.openllm.harness_output import quiet, warnings_once
+from eval.openllm.model import check_vllm, harness_model, max_length
 from eval.openllm.tasks import SEED, HarnessTask, harness_tasks, hashed
 from eval.scoring.ready_cells import ReadyCell, cell_columns
 from targen.config.openllm import Subtask, Suite, SuiteTask, subtasks, suite_from_file
@@ -29,6 +30,7 @@ from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
 HARNESS = f"lm-eval {metadata.version('lm-eval')}"
+NAMED = 3  # parts of a task that are named where some are missing
 INVALID = "[invalid]"  # what the harness's filters make of an answer without a number
 
 
@@ -44,6 +46,8 @@ def score(
     distinct_cells = list(_without_repeats(ready_cells))
     check_vllm(settings, [ready.cell for ready in distinct_cells])
     tasks = harness_tasks(subtasks(openllm), openllm.data_dir, openllm.limit)
+    if processes.first:
+        _tell_missing_parts(tasks)
     for task in tasks:
         if (count := min(task.documents, openllm.limit or task.documents)) < processes.count:
             raise UserError(
@@ -56,6 +60,20 @@ def score(
             results = _results(settings, processes, ready, tasks, load, progress)
             rows += _rows(settings, ready, tasks, results)
     return rows
+
+
+def _tell_missing_parts(tasks: Sequence[HarnessTask]) -> None:
+    by_task: dict[str, list[HarnessTask]] = {}
+    for task in tasks:
+        by_task.setdefault(task.subtask.task, []).append(task)
+    for name, parts in by_task.items():
+        spec = parts[0].subtask.spec
+        if len(parts) < len(spec.parts):
+            log.warning(
+                "openllm: %s is scored on %s, since there are no files of the others; no average",
+                name,
+                _parts_named(spec, parts),
+            )
 
 
 def _without_repeats(ready_cells: Sequence[ReadyCell]) -> Iterator[ReadyCell]:
@@ -115,7 +133,7 @@ def _evaluated(settings: Settings, processes: Processes, model: Any, task: Harne
     openllm, name = settings.eval.openllm, task.task.task_name
     task.task.set_fewshot_seed(SEED)  # the same examples for every cell, however often the run was stopped
     try:
-        with quiet():
+        with quiet(), warnings_once(task.subtask.name):
             output = evaluate(model, {"tasks": {name: task.task}}, limit=openllm.limit)
     except AssertionError as err:
         if openllm.max_length is None:
@@ -153,13 +171,14 @@ def _result(subtask: Subtask, results: Json, samples: Sequence[Json]) -> Json:
 
 
 def _rows(settings: Settings, ready: ReadyCell, tasks: Sequence[HarnessTask], results: dict[str, Json]) -> list[Json]:
-    """A row for each task, and one for the average if the whole suite was run with its own numbers of examples."""
+    """A row for each task, and one for the average if the whole suite was run, all parts with its own numbers of examples."""
     openllm = settings.eval.openllm
     assert openllm.suite is not None
     suite = suite_from_file(openllm.suite)
     by_name = {name: [task for task in tasks if task.subtask.task == name] for name in suite.tasks}
     rows = [_row(name, suite.tasks[name], parts, results, openllm.limit) for name, parts in by_name.items() if parts]
-    if openllm.tasks is None and openllm.num_fewshot is None:
+    whole = all(len(parts) == max(1, len(suite.tasks[name].parts)) for name, parts in by_name.items())
+    if openllm.tasks is None and openllm.num_fewshot is None and whole:
         rows.append(_average(suite, rows))
     how: Json = {"scoring": "harness", "harness": HARNESS, "backend": openllm.backend, "is_fixture": False}
     return [{"benchmark": openllm.suite, **cell_columns(settings, ready), **how, **row} for row in rows]
@@ -173,7 +192,7 @@ def _row(
     sizes = [result["n"] for result in results]
     weights = sizes if spec.combine == "by_size" else [1] * len(sizes)
     value = aggregate_subtask_metrics(values, weights)
-    several = f"{len(parts)} parts, " if len(parts) > 1 else ""
+    several = f"{_parts_named(spec, parts)}, " if spec.parts else ""
     limited = f", first {limit} documents{' of each' if several else ''}" if limit else ""
     return {
         "task": name,
@@ -193,6 +212,15 @@ def _row(
         "evaluated": first.evaluated if len(parts) == 1 else hashed(part.evaluated for part in parts),
         "task_version": first.version,
     }
+
+
+def _parts_named(spec: SuiteTask, parts: Sequence[HarnessTask]) -> str:
+    """How many parts a score is of: `57 parts`, `2 of 57 parts (anatomy, virology)`."""
+    names = [part.subtask.part for part in parts]
+    if len(names) == len(spec.parts):
+        return f"{len(names)} parts"
+    listed = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"{len(names)} of {len(spec.parts)} parts ({listed})"
 
 
 def _normalised(spec: SuiteTask, parts: Sequence[HarnessTask], values: Sequence[float], value: float) -> float:

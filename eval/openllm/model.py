@@ -1,15 +1,13 @@
 """A cell's model as lm-evaluation-harness prompts it."""
 
-import contextlib
 import importlib.util
-import io
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from eval.openllm.harness_output import quiet
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from train.grid.cells import Cell
@@ -116,13 +114,3 @@ def _vllm(settings: Settings, cell: Cell) -> Any:
         batch_size=openllm.batch_size,
         trust_remote_code=model.remote_code,
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides the harness's progress bars and prints unless stderr is a terminal; warnings and errors are logged as usual."""
-    if sys.stderr.isatty():
-        yield
-        return
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ import lm_eval.tasks
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from eval.openllm.harness_output import warnings_once
+from eval.openllm.local_files import rows_of
 from targen.config.openllm import Subtask, local_openllm_file
 from targen.data.hub_requirements import HubRequirement
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl
 
 TASKS = Path(lm_eval.tasks.__file__).parent
 SEED = 1234  # the harness's own; GPQA's answers are shuffled when its task is made
@@ -55,8 +55,8 @@ class HarnessTask:
 def harness_tasks(subtasks: Sequence[Subtask], data_dir: str | None, limit: int | None) -> list[HarnessTask]:
     """All tasks with their documents. Raises: UserError for the first whose documents are not available."""
     datasets.disable_progress_bars()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns once per document
-    return [_harness_task(subtask, data_dir, limit) for subtask in subtasks]
+    with warnings_once("documents"):
+        return [_harness_task(subtask, data_dir, limit) for subtask in subtasks]
 
 
 def data_sets(subtasks: Sequence[Subtask]) -> list[HubRequirement]:
@@ -129,85 +129,3 @@ def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
                 "Hub. Repair it."
             ) from None
     return datasets.DatasetDict(splits), "local files" + (" (converted)" if converted else "")
-
-
-def rows_of(path: Path, subtask: Subtask) -> tuple[list[Json], bool]:
-    """(the rows of a local file with the Hub's fields, whether they were converted). Raises: UserError with file and line."""
-    convert = SHAPES.get(subtask.task)
-    rows, changed = [], False
-    for number, row in _read(path):
-        try:
-            converted = convert(row) if convert is not None else row
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
-            raise UserError(
-                f"{path}:{number}: got a row that cannot be read ({err!r}), expected one of {subtask.name} with the fields as on the Hub. Repair it."
-            ) from None
-        lacking = [name for name in subtask.spec.fields if name not in converted]
-        if lacking:
-            raise UserError(
-                f"{path}:{number}: lacks {', '.join(lacking)}, expected a row of {subtask.name} with the fields as on the Hub. "
-                "Repair it."
-            )
-        changed |= converted is not row
-        rows.append(converted)
-    if not rows:
-        raise UserError(f"{path}: got no row, expected rows of {subtask.name}. Replace it.")
-    return rows, changed
-
-
-def _read(path: Path) -> list[tuple[int, Json]]:
-    """(number, row) of a JSONL file, or of a file with a single JSON list."""
-    if path.suffix == ".jsonl":
-        return list(read_jsonl(path))
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise UserError(f"{path}: cannot be read ({err}). Repair or replace it.") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: got no list of objects, expected a JSON list of rows. Replace it.")
-    return list(enumerate(rows, start=1))
-
-
-def _arc(row: Json) -> Json:
-    """{query: "Question: ...", choices: [...], gold}, as llm-foundry ships it."""
-    if "query" not in row:
-        return row
-    letters = "ABCDEFGH"[: len(row["choices"])]
-    choices = {"text": row["choices"], "label": list(letters)}
-    return {
-        "question": row["query"].removeprefix("Question: "),
-        "choices": choices,
-        "answerKey": letters[row["gold"]],
-    }
-
-
-def _hellaswag(row: Json) -> Json:
-    """{query: "activity: context", choices: [...], gold}: the harness's own text, except that it capitalises the last words."""
-    if "query" not in row:
-        return row
-    activity, _, context = row["query"].partition(": ")
-    return {
-        "activity_label": activity,
-        "ctx_a": context,
-        "ctx_b": "",
-        "endings": row["choices"],
-        "label": str(row["gold"]),
-    }
-
-
-def _truthfulqa(row: Json) -> Json:
-    """{question, mc2_targets: {answer: 1 or 0}}, as in the authors' mc_task.json."""
-    targets = {name: row[name] for name in ("mc1_targets", "mc2_targets") if name in row}
-    if all("choices" in choices and "labels" in choices for choices in targets.values()):
-        return row
-    listed: Json = {
-        name: {"choices": list(choices), "labels": list(choices.values())} for name, choices in targets.items()
-    }
-    return {"question": row["question"], **listed}
-
-
-SHAPES: dict[str, Callable[[Json], Json]] = {
-    "arc_challenge": _arc,
-    "hellaswag": _hellaswag,
-    "truthfulqa_mc2": _truthfulqa,
-}

@@ -15,7 +15,6 @@ from targen.runtime.paths import CONF
 from targen.tasks.task import STRICT
 
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
-RELEASED_NAMES = {"truthfulqa/validation": "mc_task.json"}  # official files with a different name
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -38,6 +37,8 @@ class SuiteTask:
     """The split that examples are drawn from; null: none are drawn, since the prompt has its own or none."""
     fields: list[str]
     """The fields that a row of a local file must have."""
+    released: dict[str, list[str]] = field(default_factory=dict)
+    """Files of a split as the authors name them, relative to eval.openllm.data_dir; {part} stands for a part."""
     filter: str = "none"
     """The harness's filter of answers whose results are read."""
     read: list[str] = field(default_factory=list)
@@ -120,7 +121,10 @@ def suite_from_file(name: str) -> Suite:
 
 
 def subtasks(settings: OpenLLM) -> list[Subtask]:
-    """The subtasks to evaluate, in the order of the suite. Tasks that show no examples ignore num_fewshot."""
+    """The subtasks to evaluate, in the order of the suite. Tasks that show no examples ignore num_fewshot.
+
+    Of a task with parts, those with a local file, if there is one for any: whoever has some subjects of MMLU is scored on them.
+    """
     if settings.suite is None:
         return []
     selected = []
@@ -128,12 +132,17 @@ def subtasks(settings: OpenLLM) -> list[Subtask]:
         if settings.tasks is not None and name not in settings.tasks:
             continue
         shots = task.shots if settings.num_fewshot is None or task.shots == 0 else settings.num_fewshot
-        selected += [Subtask(name, part, task, shots) for part in task.parts or [""]]
+        parts = [Subtask(name, part, task, shots) for part in task.parts or [""]]
+        if settings.data_dir is not None:
+            folder = Path(settings.data_dir)
+            parts = [part for part in parts if local_openllm_file(folder, part, part.split) is not None] or parts
+        selected += parts
     return selected
 
 
 def local_openllm_file(folder: Path, subtask: Subtask, split: str) -> Path | None:
-    """The path of `<folder>/hellaswag/validation.jsonl`, or of val.jsonl instead; None if it is missing."""
-    released = RELEASED_NAMES.get(f"{subtask.folder}/{split}")
-    names = [f"{split}.jsonl", *(["val.jsonl"] if split == "validation" else []), *([released] if released else [])]
-    return next((path for name in names if (path := folder / subtask.folder / name).is_file()), None)
+    """The path of `<folder>/hellaswag/validation.jsonl`, of val.jsonl instead, or of the authors' file; None if it is missing."""
+    names = [f"{split}.jsonl", *(["val.jsonl"] if split == "validation" else [])]
+    released = [folder / name.format(part=subtask.part) for name in subtask.spec.released.get(split, [])]
+    paths = [*(folder / subtask.folder / name for name in names), *released]
+    return next((path for path in paths if path.is_file()), None)

@@ -126,6 +126,10 @@ def missing_openllm_files(settings: Settings) -> list[str]:
     openllm = settings.eval.openllm
     if openllm.suite is None or openllm.data_dir is None:
         return []
+    if not Path(openllm.data_dir).is_dir():
+        return [
+            f"eval.openllm.data_dir: got {openllm.data_dir}, which is no folder, expected one with a folder for each task. Correct the path."
+        ]
     tasks = dict.fromkeys(subtask.task for subtask in subtasks(openllm))
     missing: dict[str, list[str]] = {}
     unscorable = set()

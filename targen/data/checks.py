@@ -1,14 +1,13 @@
 """What can be known of the original data before the first call: damaged or missing rows, and which rows models are scored on."""
 
 import logging
-from collections import deque
 from pathlib import Path
 
 from targen.config.original_data import rows_to_hold_out
 from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.settings import Settings
 from targen.data.original import eval_split, leaderboard_split, original_train_split
-from targen.runtime.jsonl import read_jsonl
+from targen.runtime.jsonl import read_rows
 from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Task
 
@@ -33,7 +32,7 @@ def check_local_rows(settings: Settings) -> None:
         _read(settings, task, split)
     source = settings.data.self_instruct
     if "train" in settings.phases and "self_instruct" in settings.arms and source and is_instruction_file(source):
-        deque(read_jsonl(Path(source)), maxlen=0)
+        read_rows(Path(source))
 
 
 def _read(settings: Settings, task: Task, split: str) -> None:

@@ -100,6 +100,23 @@ def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
         raise UserError(f"{path}: cannot be read ({getattr(err, 'strerror', None) or err}). Check the path.") from None
 
 
+def read_rows(path: Path) -> list[tuple[int, Json]]:
+    """(line or number, object) of a JSONL file, or of one with a single JSON list, whatever its ending. Raises: UserError as read_jsonl."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            is_list = file.read(BLOCK).lstrip().startswith("[")
+        rows = parse_json(path.read_text(encoding="utf-8-sig"), str(path)) if is_list else None
+    except (OSError, UnicodeDecodeError) as err:
+        raise UserError(f"{path}: cannot be read ({err}). Repair or replace it.") from None
+    if rows is None:
+        return list(read_jsonl(path))
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: got {type(row).__name__}, expected a JSON object. Repair or remove it.")
+    check_unicode(rows, str(path))
+    return list(enumerate(rows, start=1))
+
+
 def read_json(path: Path) -> Json:
     """The object of a JSON file. Raises: UserError if it is missing or damaged."""
     try:

@@ -10,10 +10,10 @@ from targen.config.settings import Settings
 from targen.config.validation import check
 from targen.data.hub import records_of
 from targen.runtime.errors import RowError, UserError
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json, read_rows
 from targen.runtime.paths import CONF
 from targen.runtime.randomness import rng
-from targen.tasks.formats.self_instruct import row_of
+from targen.tasks.formats.self_instruct import SHAPES, row_of
 from targen.tasks.registry import with_format
 from targen.tasks.task import Row, Task
 from train.families.registry import family_named
@@ -59,9 +59,7 @@ def _read(source: str) -> list[Row]:
         try:
             rows.append(row_of(record, len(rows)))
         except RowError as err:
-            raise UserError(
-                f"{where}:{number}: {err}. Expected {{instruction, input, output}} or {{prompt, completion}}, all of them texts."
-            ) from None
+            raise UserError(f"{where}:{number}: {err}. Expected {SHAPES}.") from None
     if not rows:
         raise UserError(f"{where}: got no row, expected instruction data.")
     return rows
@@ -69,7 +67,7 @@ def _read(source: str) -> list[Row]:
 
 def _records(source: str) -> list[tuple[int, Json]]:
     if is_instruction_file(source):
-        return list(read_jsonl(Path(source)))
+        return read_rows(Path(source))
     return list(enumerate(records_of(source, CONFIG), start=1))
 
 

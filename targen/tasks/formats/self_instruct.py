@@ -11,14 +11,28 @@ from targen.tasks.task import Example, Row, Task
 ASKS, ENDS = "Output:", "<|endoftext|>"  # how a prompt and a completion of the authors' release end
 
 
-def row_of(record: Json, idx: int) -> Row:
-    """A row of `{instruction, input, output}`, or of the release's `{prompt, completion}`.
+ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "bing": "assistant",
+    "chatgpt": "assistant",
+}  # ShareGPT's names of OpenAI's
+SHAPES = (
+    "{instruction, input, output}, the same with response for output, {prompt, completion}, {messages: [{role, content}]} or "
+    "{conversations: [{from, value}]}, all of them texts"
+)
 
-    Raises: RowError where it is neither.
+
+def row_of(record: Json, idx: int) -> Row:
+    """A row of instruction data in one of SHAPES. Of a conversation, the first question and its answer.
+
+    Raises: RowError that names what was found where it is of another shape.
     """
-    if "prompt" in record and "completion" in record:
-        record = {"instruction": record["prompt"], "output": record["completion"]}
-    row = {name: record.get(name, "" if name == "input" else None) for name in ("instruction", "input", "output")}
+    parts = _parts(record)
+    row = {
+        name: "" if parts.get(name) is None and name == "input" else parts.get(name)
+        for name in ("instruction", "input", "output")
+    }
     for name, value in row.items():
         if not isinstance(value, str):
             raise RowError(f"{name}: got {value!r}, expected a text")
@@ -27,6 +41,42 @@ def row_of(record: Json, idx: int) -> Row:
     texts["output"] = texts["output"].removesuffix(ENDS).rstrip()
     check_text(texts, "instruction")
     return {**texts, "idx": idx}
+
+
+def _parts(record: Json) -> Json:
+    """{instruction, input, output}, whatever the names in the record."""
+    for turns, role, content in (("messages", "role", "content"), ("conversations", "from", "value")):
+        if turns in record:
+            return _first_exchange(turns, record[turns], role, content)
+    if "prompt" in record and "completion" in record:
+        return {"instruction": record["prompt"], "output": record["completion"]}
+    if "instruction" not in record or not {"output", "response"} & set(record):
+        raise RowError(f"got the fields {', '.join(record) or '(none)'}")
+    return {
+        "instruction": record["instruction"],
+        "input": record.get("input", record.get("context")),
+        "output": record.get("output", record.get("response")),
+    }
+
+
+def _first_exchange(name: str, turns: object, role: str, content: str) -> Json:
+    """The first user turn and the answer to it, after what a system turn says."""
+    shape = f"[{{{role}, {content}}}, ...]"
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, dict) and {role, content} <= set(turn) for turn in turns
+    ):
+        first = turns[0] if isinstance(turns, list) and turns else turns
+        raise RowError(f"{name}: got {str(first)[:80]!r}, expected {shape}")
+    said = [(ROLES.get(turn[role], turn[role]), turn[content]) for turn in turns]
+    begin = next((number for number, (speaker, _) in enumerate(said) if speaker == "user"), None)
+    if begin is None or [speaker for speaker, _ in said[begin : begin + 2]] != ["user", "assistant"]:
+        raise RowError(
+            f"{name}: got turns of {', '.join(str(speaker) for speaker, _ in said[:4]) or 'nobody'}, expected user, assistant"
+        )
+    before = [text for speaker, text in said[:begin] if speaker == "system" and isinstance(text, str) and text.strip()]
+    question = said[begin][1]
+    instruction = "\n\n".join([*before, question]) if isinstance(question, str) else question
+    return {"instruction": instruction, "output": said[begin + 1][1]}
 
 
 class SelfInstruct(Task):

@@ -134,7 +134,21 @@ def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
         f"data.self_instruct: {tmp_path / 'none.jsonl'} is missing. Correct the path."
     ]
     for row, words in (
-        ({"instruction": "Name a river."}, r"instructions\.jsonl:2: output: got None, expected a text"),
+        (
+            {"instruction": "Name a river."},
+            r"instructions\.jsonl:2: got the fields instruction\. Expected \{instruction, input",
+        ),
+        ({"instruction": "Name a river.", "output": None}, r":2: output: got None, expected a text"),
+        ({"text": "A river."}, r"instructions\.jsonl:2: got the fields text\. Expected"),
+        ({"messages": ["hello"]}, r":2: messages: got 'hello', expected \[\{role, content\}, \.\.\.\]"),
+        (
+            {"messages": [{"role": "assistant", "content": "Hi"}]},
+            r":2: messages: got turns of assistant, expected user, assistant",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": 3}, {"from": "gpt", "value": "x"}]},
+            r":2: instruction: got 3, expected a text",
+        ),
         ({"instruction": " ", "output": "x"}, r"instructions\.jsonl:2: instruction: got '', expected a text"),
         ({"prompt": "Name", "completion": 3}, r"instructions\.jsonl:2: output: got 3, expected a text"),
     ):
@@ -144,6 +158,42 @@ def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
     too_long = run(tmp_path, rows=[ROWS[-1]])
     with pytest.raises(UserError, match=r"has no row whose answer fits\. Set a larger train\.max_length"):
         train(too_long)
+
+
+COMMON = [
+    {"instruction": "Name a river.", "input": None, "output": "The Rhine"},
+    {"instruction": "Name a river.", "context": "", "response": "The Rhine", "category": "open_qa"},
+    {"messages": [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Rhine"}]},
+    {"id": "x", "conversations": [
+        {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Name a river."}, {"from": "gpt", "value": "The Rhine"},
+        {"from": "human", "value": "Another."}, {"from": "gpt", "value": "The Rhone"},
+    ]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_common_shapes_of_instruction_data_are_read(tmp_path: Path, as_list: bool) -> None:
+    found = run(tmp_path, rows=COMMON)
+    if as_list:  # in a file that is called .jsonl
+        (tmp_path / "instructions.jsonl").write_text(json.dumps(COMMON, indent=1))
+    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    assert part.rows == tuple(
+        {"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": n} for n in range(4)
+    )
+
+
+def test_a_system_turn_stands_before_the_question(tmp_path: Path) -> None:
+    turns = [("system", "Be brief."), ("user", "Name a river."), ("assistant", "The Rhine")]
+    found = run(tmp_path, rows=[{"messages": [{"role": role, "content": text} for role, text in turns]}])
+    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    assert part.rows[0]["instruction"] == "Be brief.\n\nName a river."
+
+
+def test_a_list_with_something_else_in_it_is_told(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    (tmp_path / "instructions.jsonl").write_text(json.dumps([COMMON[0], "Name a river."]))
+    with pytest.raises(UserError, match=r"instructions\.jsonl:2: got str, expected a JSON object"):
+        train(found)
 
 
 def test_a_data_set_of_the_hubs_form_is_read(tmp_path: Path) -> None:

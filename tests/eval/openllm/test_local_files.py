@@ -1,0 +1,143 @@
+"""Local files of the OpenLLM tasks as people have them: parts, authors' releases, numbers as texts."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.openllm.harness_output import warnings_once
+from targen.runtime.errors import UserError
+from tests.eval.openllm.test_openllm import asked, scored
+from tests.support.commands import command
+from tests.support.openllm_data import arc, gsm8k, hellaswag, mmlu, openllm_files, winogrande, write
+
+NO_EXAMPLES = "eval.openllm.num_fewshot=0"
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], header: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        if header:
+            writer.writerow(["question", "A", "B", "C", "D", "answer"])
+        writer.writerows([row["question"], *row["choices"], "ABCD"[row["answer"]]] for row in rows)
+
+
+def test_some_subjects_of_mmlu_are_scored_and_called_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    openllm_files(tmp_path)
+    for folder in (tmp_path / "mmlu").iterdir():
+        if folder.name not in ("anatomy", "virology"):
+            for file in folder.iterdir():
+                file.unlink()
+    with caplog.at_level(logging.WARNING):
+        rows = scored(asked(tmp_path, suite="openllm_4"))
+    assert "average" not in rows  # the suite's average is that of all subjects
+    assert rows["mmlu"]["origin"] == "MMLU, 2 of 57 parts (anatomy, virology), test, local files"
+    assert (rows["mmlu"]["n"], rows["mmlu"]["rows_in_split"]) == (2, 2)
+    assert "mmlu is scored on 2 of 57 parts (anatomy, virology), since there are no files of the others" in caplog.text
+    (tmp_path / "mmlu" / "anatomy" / "dev.jsonl").unlink()  # its examples
+    with pytest.raises(UserError, match=r"lacks mmlu/anatomy/dev\.jsonl\. Add them"):
+        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]"))
+
+
+@pytest.mark.parametrize("layout", ["test/anatomy_test.csv", "data/test/anatomy_test.csv", "anatomy/test.csv"])
+def test_mmlus_own_csv_files(tmp_path: Path, layout: str) -> None:
+    rows = [{**row, "question": f'{row["question"]}\n"Or, so," which'} for row in mmlu("anatomy", 3)]
+    write(tmp_path / "jsonl" / "mmlu" / "anatomy" / "test.jsonl", rows)
+    write(tmp_path / "jsonl" / "mmlu" / "anatomy" / "dev.jsonl", mmlu("anatomy", 5))
+    write_csv(tmp_path / "csv" / "mmlu" / layout, rows)
+    write_csv(tmp_path / "csv" / "mmlu" / layout.replace("test", "dev"), mmlu("anatomy", 5), header=True)
+    one, other = (scored(asked(tmp_path / name, "eval.openllm.tasks=[mmlu]"))["mmlu"] for name in ("jsonl", "csv"))
+    assert (one["value"], one["evaluated"], one["n"]) == (other["value"], other["evaluated"], 3)
+    assert other["origin"].endswith("test, local files (converted)")
+
+
+def test_authors_files_of_arc_hellaswag_and_winogrande(tmp_path: Path) -> None:
+    hub, released = openllm_files(tmp_path / "hub"), tmp_path / "released"
+    questions = [
+        {
+            "id": f"q{number}",
+            "question": {
+                "stem": row["question"],
+                "choices": [
+                    {"text": text, "label": label}
+                    for text, label in zip(row["choices"]["text"], row["choices"]["label"], strict=True)
+                ],
+            },
+            "answerKey": row["answerKey"],
+        }
+        for number, row in enumerate(arc(6))
+    ]
+    write(released / "arc_challenge" / "ARC-Challenge-Test.jsonl", questions)
+    write(released / "hellaswag" / "hellaswag_val.jsonl", [{**row, "label": int(row["label"])} for row in hellaswag(6)])
+    write(released / "winogrande" / "dev.jsonl", [{**row, "qID": "x", "answer": 1} for row in winogrande(4)])
+    chosen = ["eval.openllm.tasks=[arc_challenge,hellaswag,winogrande]", NO_EXAMPLES]
+    one, other = scored(asked(hub, *chosen)), scored(asked(released, *chosen))
+    assert [row["value"] for row in one.values()] == [row["value"] for row in other.values()]
+    assert one["hellaswag"]["evaluated"] == other["hellaswag"]["evaluated"]
+
+
+@pytest.mark.parametrize("spelled", [str, lambda answer: "ABCD"[answer], lambda answer: "abcd"[answer]])
+def test_an_answer_of_mmlu_as_digits_or_a_letter(tmp_path: Path, spelled: Any) -> None:
+    """It was compared as a text with a number before, so that every answer counted as wrong."""
+    rows = mmlu("anatomy", 4)
+    write(tmp_path / "one" / "mmlu" / "anatomy" / "test.jsonl", rows)
+    texts = [{**row, "answer": spelled(row["answer"])} for row in rows]
+    write(tmp_path / "other" / "mmlu" / "anatomy" / "test.jsonl", texts)
+    chosen = ["eval.openllm.tasks=[mmlu]", NO_EXAMPLES]
+    one, other = (scored(asked(tmp_path / name, *chosen))["mmlu"] for name in ("one", "other"))
+    assert one["value"] == other["value"] > 0
+
+
+REFUSED = [
+    ("mmlu/anatomy/test", {**mmlu("anatomy", 1)[0], "answer": "4"}, r"answer: got '4', expected 0 to 3 or A to D"),
+    ("mmlu/anatomy/test", {**mmlu("anatomy", 1)[0], "choices": ["a", "b"]}, r"choices: got 2, expected 4"),
+    ("winogrande/validation", {**winogrande(1)[0], "answer": ""}, r"answer: got '', expected 1 or 2"),
+    ("winogrande/validation", {**winogrande(1)[0], "sentence": "No gap."}, r"sentence: got no _"),
+    ("hellaswag/validation", {**hellaswag(1)[0], "label": ""}, r"answer: got '', expected 0 to 3"),
+    ("arc_challenge/test", {**arc(1)[0], "answerKey": "E"}, r"answerKey: got 'E', expected one of A, B, C, D"),
+    ("gsm8k/test", {**gsm8k(1)[0], "answer": "18"}, r"answer: got '18', expected a solution that ends with ####"),
+]
+
+
+@pytest.mark.parametrize(("file", "row", "words"), REFUSED)
+def test_an_answer_that_no_model_could_give_is_refused(
+    tmp_path: Path, file: str, row: dict[str, Any], words: str
+) -> None:
+    write(tmp_path / f"{file}.jsonl", [row])
+    task = file.partition("/")[0]
+    with pytest.raises(UserError, match=rf"\.jsonl:1: got a row that cannot be read \({words}"):
+        scored(asked(tmp_path, f"eval.openllm.tasks=[{task}]", NO_EXAMPLES))
+
+
+def test_garbled_csv_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mmlu" / "test" / "anatomy_test.csv"
+    write_csv(path, mmlu("anatomy", 2))
+    path.write_text(path.read_text() + "only,three,cells\n")
+    with pytest.raises(UserError, match=r"anatomy_test\.csv:3: got 3 columns, expected 6"):
+        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+
+
+def test_a_folder_that_does_not_exist_is_called_that(tmp_path: Path) -> None:
+    done = command(
+        "eval.run", "model=tiny_decoder", "arms=[none]", "task=cb", "eval.superglue=false",
+        "eval.openllm.suite=openllm_4", f"eval.openllm.data_dir={tmp_path / 'none'}", f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert f"eval.openllm.data_dir: got {tmp_path / 'none'}, which is no folder" in done.stderr
+
+
+def test_a_warning_of_the_harness_is_shown_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), warnings_once("gsm8k"):
+        for number in range(5):
+            logging.getLogger("lm_eval.models.huggingface").warning(f"Prompt of {number} tokens is too long")
+        logging.getLogger("lm_eval.api.task").warning("No filter defined")
+        logging.getLogger("lm_eval.api.task").info("not shown")
+    assert [record.getMessage() for record in caplog.records] == [
+        "openllm: the harness says: Prompt of 0 tokens is too long",
+        "openllm: the harness says: No filter defined",
+        "openllm: gsm8k: 4 more of the harness's warnings were like these",
+    ]
+    assert {record.name for record in caplog.records} == {"eval.openllm.harness_output"}
