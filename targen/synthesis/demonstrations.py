@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import Split, eval_split, original_train_split
-from targen.runtime.errors import Unreachable, UserError
+from targen.runtime.errors import RowError, Unreachable, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.slots.assignment import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
@@ -29,6 +29,16 @@ class TrainRows:
             return draw_evenly(seed, task.name, f"demonstrations {slot.cell}", rows, slot.index, self.count)
         return rng(seed, task.name, slot, attempt, "demonstrations").sample(rows, self.count)
 
+    def check_no_copy(self, seed: int, task: Task, slot: Slot, attempt: int, rows: list[Row]) -> None:
+        """Raises: RowError if one of the rows that were written repeats one that its prompt showed, but for case and blanks."""
+        shown = {_texts(self.task, row) for row in self.of(seed, task, slot, attempt)}
+        if any(_texts(task, row) in shown for row in rows):
+            raise RowError("repeats a row that its prompt showed")
+
+
+def _texts(task: Task, row: Row) -> tuple[str, ...]:
+    return tuple(" ".join(text.lower().split()) for text in task.view(row).values())
+
 
 def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
     """The original training rows of a task, never those of a split on which it is scored; for a plan without network rows
@@ -37,6 +47,12 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
     Raises: UserError if they are not available, or a label cell has fewer than `count`.
     """
     source, method = original_train_task(settings, task), settings.method.name
+    assert settings.method.demonstrations is not None
+    if source.name != task.name and settings.method.demonstrations.stand_in is None:
+        raise UserError(
+            f"method: got {method} with the task {task.name}, which has no train split of its own ({source.folder}'s rows are of another "
+            f"task). Leave {task.name} out, or take another method."
+        )
     split = _train_split(settings, source)
     if split is not None and split.is_fixture:
         return TrainRows(source, (split.rows * count,) * len(task.label_cells), count)

@@ -178,6 +178,8 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
         )
         task.check_instance_seed(seed)
         rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
+        if recipe.train_rows is not None:
+            recipe.train_rows.check_no_copy(recipe.seed, task, slot, attempt, rows)
     except RowError as err:
         unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
         raise StepError("generation", str(err), answer.text, (answer.id,), unmade) from None

@@ -46,8 +46,8 @@ class Demonstrations:
     """Template of one row."""
     intro: str
     """Text before the rows."""
-    stand_in: str
-    """Text before rows that come from another task (AX-g: from RTE)."""
+    stand_in: str | None
+    """Text before rows that come from another task (AX-g: from RTE); null: such tasks are refused."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -150,7 +150,7 @@ def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row
     """Rows of `source` as readers see them, each with its label."""
     step = method.demonstrations
     assert step is not None
-    head = step.intro if source.name == task.name else step.stand_in
+    head = step.intro if source.name == task.name else step.stand_in or ""  # tasks without are refused
     texts = [
         step.row.format(instance=source.instance.format(**source.view(row)), label=source.gold_option(row))
         for row in rows

@@ -78,7 +78,7 @@ def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str
     if method.demonstrations is not None:
         known["method.demonstrations.row"] = (method.demonstrations.row, {"instance", "label"})
         known["method.demonstrations.intro"] = (method.demonstrations.intro, common)
-        known["method.demonstrations.stand_in"] = (method.demonstrations.stand_in, common)
+        known["method.demonstrations.stand_in"] = (method.demonstrations.stand_in or "", common)
     if task.whole is not None:
         known[f"{where}.whole.instruction"] = (task.whole.instruction, variant)
         known |= {f"{where}.whole.fields.{name}": (text, variant) for name, text in task.whole.fields.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from tests.support.fake_model import FakeModel, served_by
 SPECS = settings().tasks
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
 SMALL = ("synth.contexts=24", "synth.seeds_per_context=2", "synth.size=24")
+WITHOUT_STEPS = ("zero_shot", "one_shot", "few_shot", "paraphrase")  # before the one answer
 OWN = {"attrprompt": "attributes", "self_instruct": "task_instruction", "one_shot": "demonstrations"}
 
 
@@ -54,10 +56,16 @@ def _changed(row: Any, number: int) -> Any:
     return row | {longest: f"{row[longest]} Train {number}."}
 
 
+def specs_of(method: str) -> dict[str, Any]:
+    """The tasks of a method: AX-g has no row of its own to rewrite."""
+    return {name: task for name, task in SPECS.items() if (method, name) != ("paraphrase", "axg")}
+
+
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
     base = served_by(server.url, folder)
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
-    generate(settings(*base, *data, *SMALL, *overrides))
+    tasks = f"task=[{','.join(specs_of(method))}]"
+    generate(settings(*base, *data, tasks, *SMALL, *overrides))
 
 
 def prompts(server: Server, step: str) -> list[str]:
@@ -76,15 +84,24 @@ def made(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> di
     return runs
 
 
-def test_there_are_seven_methods() -> None:
-    known = {"targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct"}
+def test_the_methods() -> None:
+    known = {
+        "targen",
+        "zero_shot",
+        "zero_shot_topic",
+        "one_shot",
+        "few_shot",
+        "attrprompt",
+        "self_instruct",
+        "paraphrase",
+    }
     assert set(METHODS) == known
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None:
     folder, _ = made[method]
-    for name, task in SPECS.items():
+    for name, task in specs_of(method).items():
         rows = lines(folder / "synthetic" / name / "train.jsonl")
         stories = lines(folder / "synthetic" / name / "provenance.jsonl")
         assert [row["idx"] for row in rows] == list(range(24))
@@ -103,13 +120,13 @@ def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(m
     folder, server = made[method]
     asked, before = len(server.bodies), files(folder)
     usage: Counter[str] = Counter()
-    for name in TASKS:
+    for name in specs_of(method):
         stats = json.loads((folder / "synthetic" / name / "stats.json").read_text())
         usage.update({step: counts["calls"] for step, counts in stats["calls"].items()})
         assert stats["calls"]["generation"]["completion_tokens"] > 0
         assert stats["checked"] == 0 or method == "targen"
     steps = {"generation"}
-    steps |= {"contexts"} if method not in ("zero_shot", "one_shot", "few_shot") else set()
+    steps |= {"contexts"} if method not in WITHOUT_STEPS else set()
     steps |= {"instance_seed", "self_correction"} if method == "targen" else set()
     assert {step for step, count in usage.items() if count} == steps
     assert sum(usage.values()) == asked
@@ -123,7 +140,7 @@ def test_no_two_prompts_are_the_same(made, method: str) -> None:
     """But for later attempts, which draw anew."""
     folder, server = made[method]
     shown = prompts(server, "generation")
-    calls = [call["id"] for name in TASKS for call in lines(folder / "calls" / f"{name}.jsonl")]
+    calls = [call["id"] for name in specs_of(method) for call in lines(folder / "calls" / f"{name}.jsonl")]
     retried = sum("-generation-" in call and "-a0-" not in call for call in calls)
     assert len(shown) >= 180
     assert len(set(shown)) >= len(shown) - retried >= 150
@@ -206,13 +223,13 @@ def test_rouge_l() -> None:
     assert rouge_l([], []) == 0.0
 
 
-@pytest.mark.parametrize(("method", "count"), [("one_shot", 1), ("few_shot", 5)])
+@pytest.mark.parametrize(("method", "count"), [("one_shot", 1), ("few_shot", 5), ("paraphrase", 1)])
 def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked_for(
     made, originals: Path, method: str, count: int
 ) -> None:
     folder, server = made[method]
     shown = prompts(server, "generation")
-    for name, task in SPECS.items():
+    for name, task in specs_of(method).items():
         source = SPECS["rte"] if name == "axg" else task
         train = read_rows(local_file(originals, source, "train"), source)
         held_out = read_rows(local_file(originals, task, task.eval_split), task)
@@ -229,8 +246,48 @@ def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked
         for row in held_out:
             text = task.instance.format(**task.view(row))
             assert not any(f"{text}\nLabel: " in prompt for prompt in shown)
+    if method == "paraphrase":
+        return
     stand_ins = [prompt for prompt in shown if "Task: Winogender" in prompt]
     assert stand_ins and all("for a related task with the same labels, Recognizing" in prompt for prompt in stand_ins)
+
+
+def test_paraphrase_takes_each_row_once_before_any_twice_and_refuses_copies(
+    tmp_path: Path, serve, originals: Path
+) -> None:
+    """A model that hands half of the rows back as they are."""
+    train = {
+        task.instance.format(**task.view(row)): row
+        for task in [SPECS["rte"]]
+        for row in read_rows(local_file(originals, task, "train"), task)
+    }
+
+    class Copies(FakeModel):
+        def _answer(self, body: Mapping[str, Any], rng: Random) -> Any:
+            prompt = body["messages"][-1]["content"]
+            shown = next((row for text, row in train.items() if f"{text}\nLabel: " in prompt), None)
+            if shown is None:  # the request with which a run tries its server
+                return super()._answer(body, rng)
+            copy = {"premise": shown["premise"].upper(), "hypothesis": shown["hypothesis"]}
+            return copy if rng.random() < 0.5 else super()._answer(body, rng)
+
+    server = serve(Copies())
+    run(tmp_path, server, originals, "paraphrase", "task=rte", "synth.size=24")
+    stories = lines(tmp_path / "synthetic" / "rte" / "provenance.jsonl")
+    rejects = Counter(row["reason"] for row in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl"))
+    assert rejects["repeats a row that its prompt showed"] > 5
+    assert len(stories) == 24
+    first = [story["demonstrations"]["idx"][0] for story in stories if "-a0-" in story["call_ids"][0]]
+    assert len(set(first)) == len(first) > 0
+
+
+def test_paraphrase_refuses_a_task_without_rows_of_its_own(tmp_path: Path, serve, originals: Path) -> None:
+    server = serve(FakeModel())
+    with pytest.raises(
+        UserError, match=r"method: got paraphrase with the task axg, which has no train split of its own"
+    ):
+        run(tmp_path / "run", server, originals, "paraphrase", "task=[axg,rte]")
+    assert not server.bodies
 
 
 def test_a_missing_train_split_is_refused_in_one_line_before_any_call(tmp_path: Path, serve, originals: Path) -> None:
