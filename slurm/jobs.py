@@ -1,27 +1,31 @@
 """The grid of a run as SLURM jobs: the tasks of each array, the dependencies, and the sbatch scripts. No I/O.
 
-Five kinds of jobs: an array over the shards of the generation, the merge, an array over the cells to train, one over the
-cells to score, and the report. The merge and the report are single jobs and count as arrays of one task. An array longer
-than the cluster's MaxArraySize is split into several.
+Six kinds of jobs: the contexts that all shards share, an array over the shards of the generation, the merge, an array over the
+cells to train, one over the cells to score, and the report. Contexts, merge and report are single jobs and count as arrays of
+one task. An array task may run several shards or cells side by side (cluster.per_node). An array longer than the cluster's
+MaxArraySize is split into several.
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from targen.config.groups.cluster import Cluster, JobName, Resources
+from targen.config.groups.cluster import Cluster, JobName, Resources, part_of
+from targen.config.rules.submission import shard_count
 from targen.config.settings import Settings
 from train.grid.cells import cells
 
 # (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
 Dependency = tuple[str, str]
+SINGLE: tuple[JobName, ...] = ("contexts", "merge", "report")
 
 
 @dataclass(frozen=True)
 class GridWork:
-    """Array tasks of a grid by name, in the order of the grid: all of them, or those to be submitted."""
+    """The parts of a grid by name, in the order of the grid: all of them, or those to be submitted."""
 
+    contexts: bool
     shards: tuple[str, ...]
     merge: bool
     train: tuple[str, ...]
@@ -29,22 +33,27 @@ class GridWork:
     report: bool
 
     def __bool__(self) -> bool:
-        return bool(self.shards or self.merge or self.train or self.evaluate or self.report)
+        return bool(self.contexts or self.shards or self.merge or self.train or self.evaluate or self.report)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of sbatch: an array whose task with index i is `array_tasks[i]`."""
+    """One call of sbatch: an array whose task with index i runs the parts `array_tasks[i]` side by side."""
 
     name: str
     job_name: JobName
-    array_tasks: tuple[str, ...]
+    array_tasks: tuple[tuple[str, ...], ...]
     after: tuple[Dependency, ...] = ()
 
     @property
     def is_single(self) -> bool:
-        """Whether it is a single job instead of an array: the merge or the report."""
-        return self.job_name in ("merge", "report")
+        """Whether it is a single job instead of an array."""
+        return self.job_name in SINGLE
+
+    @property
+    def side_by_side(self) -> int:
+        """The parts that an array task runs at the same time, at most."""
+        return max(map(len, self.array_tasks))
 
 
 @dataclass(frozen=True)
@@ -62,22 +71,19 @@ class JobPaths:
 class QueuedIds:
     """Ids of jobs of earlier submissions that are still queued: one per array task, but one per array for `evaluate`."""
 
+    contexts: tuple[str, ...] = ()
     generate: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()
 
 
-def shard_count(settings: Settings) -> int:
-    """Number of shards into which generation on the cluster is split."""
-    return settings.cluster.shards if settings.shard.count == 1 else settings.shard.count
-
-
 def whole_grid(settings: Settings) -> GridWork:
-    """All array tasks of the phases of the run."""
+    """All parts of the phases of the run."""
     phases = settings.phases
     shards = shard_count(settings)
     grid = cells(settings)
     return GridWork(
+        contexts="generate" in phases and shards > 1,
         shards=tuple(str(index) for index in range(shards)) if "generate" in phases else (),
         merge=shards > 1 and bool({"generate", "merge"} & set(phases)),
         train=tuple(cell.name for cell in grid if cell.trained) if "train" in phases else (),
@@ -86,42 +92,74 @@ def whole_grid(settings: Settings) -> GridWork:
     )
 
 
-def jobs(work: GridWork, longest: int, queued: QueuedIds | None = None) -> list[Job]:
-    """The jobs in order of submission; no array is longer than `longest`."""
+def jobs(
+    work: GridWork,
+    longest: int,
+    queued: QueuedIds | None = None,
+    side_by_side: Callable[[JobName], int] = lambda _: 1,
+) -> list[Job]:
+    """The jobs in order of submission; no array is longer than `longest`, and no array task runs more than `side_by_side`."""
     queued = queued or QueuedIds()
-    generation = _arrays("generate", "generate", work.shards, longest)
+
+    def arrays(name: str, job_name: JobName, parts: Sequence[str], after: tuple[Dependency, ...]) -> list[Job]:
+        return _arrays(name, job_name, _chunks(parts, side_by_side(job_name)), longest, after)
+
+    contexts = [Job("contexts", "contexts", (("contexts",),))] if work.contexts else []
+    after_contexts = (*_each("afterok", contexts), *(("afterok", id) for id in queued.contexts))
+    generation = arrays("generate", "generate", work.shards, after_contexts)
     after_shards = (*_each("afterok", generation), *(("afterok", id) for id in queued.generate))
-    merge = [Job("merge", "merge", ("merge",), after_shards)] if work.merge else []
+    merge = [Job("merge", "merge", (("merge",),), after_shards)] if work.merge else []
     after_rows = _each("afterok", merge) if merge else (*after_shards, *(("afterok", id) for id in queued.merge))
-    training = _arrays("train", "train", work.train, longest, after_rows)
+    training = arrays("train", "train", work.train, after_rows)
     scoring = []
     for job in training:  # a cell is scored as soon as it is trained
-        scored = tuple(name for name in job.array_tasks if name in set(work.evaluate))
-        dependency = "aftercorr" if scored == job.array_tasks else "afterok"
+        trained = [name for names in job.array_tasks for name in names]
+        scored = tuple(name for name in trained if name in set(work.evaluate))
         if scored:
+            array_tasks = _chunks(scored, side_by_side("evaluate"))
+            dependency = "aftercorr" if array_tasks == job.array_tasks else "afterok"
+            # of cells that were trained side by side, those that succeeded are scored even if another failed
+            dependency = "afterany" if job.side_by_side > 1 else dependency
             name = job.name.replace("train", "evaluate")
-            scoring.append(Job(name, "evaluate", scored, ((dependency, job.name),)))
+            scoring.append(Job(name, "evaluate", array_tasks, ((dependency, job.name),)))
     untrained = [name for name in work.evaluate if name not in set(work.train)]
-    scoring += _arrays("evaluate-only" if scoring else "evaluate", "evaluate", untrained, longest, after_rows)
-    before_report = [*generation, *merge, *training, *scoring]
+    scoring += arrays("evaluate-only" if scoring else "evaluate", "evaluate", untrained, after_rows)
+    before_report = [*contexts, *generation, *merge, *training, *scoring]
     if not work.report:
         return before_report
     last = scoring or training or before_report[-1:]
     # afterany: the report shows the cells that exist, even if others failed
     after_all = (*_each("afterany", last), *(("afterany", id) for id in queued.evaluate))
-    return [*before_report, Job("report", "report", ("report",), after_all)]
+    return [*before_report, Job("report", "report", (("report",),), after_all)]
 
 
 def _each(dependency: str, jobs: Iterable[Job]) -> tuple[Dependency, ...]:
     return tuple((dependency, job.name) for job in jobs)
 
 
+def _chunks(parts: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(parts[start : start + size]) for start in range(0, len(parts), size))
+
+
 def _arrays(
-    name: str, job_name: JobName, array_tasks: Sequence[str], longest: int, after: tuple[Dependency, ...] = ()
+    name: str,
+    job_name: JobName,
+    array_tasks: Sequence[tuple[str, ...]],
+    longest: int,
+    after: tuple[Dependency, ...],
 ) -> list[Job]:
     parts = [tuple(array_tasks[start : start + longest]) for start in range(0, len(array_tasks), longest)]
     names = [name] if len(parts) == 1 else [f"{name}-{number}" for number in range(1, len(parts) + 1)]
     return [Job(part_name, job_name, part, after) for part_name, part in zip(names, parts, strict=True)]
+
+
+# Compiled kernels and graphs: file systems that nodes share are slow for many small files, and engines that write the same
+# ones at a time disturb each other.
+CACHES = (
+    'caches="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/targen-caches-$(id -u)/gpu-${SLURM_JOB_GPUS:-none}"  # on this node',
+    'export VLLM_CACHE_ROOT="${VLLM_CACHE_ROOT:-$caches/vllm}" TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$caches/triton}"',
+    'export FLASHINFER_WORKSPACE_BASE="${FLASHINFER_WORKSPACE_BASE:-$caches}" TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$caches/inductor}"',
+)
 
 
 def log_pattern(job: Job) -> str:
@@ -133,11 +171,11 @@ def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
     """The script of one job. Every value that comes from the user is quoted."""
     cluster, resources = settings.cluster, settings.cluster.of(job.job_name)
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job, paths)), ""]
-    lines += [*cluster.setup, *_exports(cluster, resources, paths)]
+    lines += [*cluster.setup, *_exports(cluster, resources, paths), *CACHES]
     if job.job_name == "train" and resources.nodes > 1:
         lines += [
             'export MASTER_ADDR="$(hostname)"  # this script runs on the first node',
-            'export MASTER_PORT="$((20000 + SLURM_JOB_ID % 40000))"',
+            'export MASTER_PORT="$((10000 + SLURM_JOB_ID % 20000))"  # below the ports that the system gives out by itself',
         ]
     grid_file = shlex.quote(str(paths.folder / "grid.json"))
     lines += [
@@ -152,7 +190,7 @@ def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
 
 
 def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
-    cluster, resources = settings.cluster, settings.cluster.of(job.job_name)
+    cluster, resources = settings.cluster, _request(settings.cluster, job)
     options = [f"--job-name={_word(settings.name)}-{job.name}", *_array(job, resources)]
     partition = resources.partition or cluster.partition
     named = (("partition", partition), ("account", cluster.account), ("qos", cluster.qos))
@@ -167,6 +205,13 @@ def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
     return [*options, *cluster.options, *resources.options]
 
 
+def _request(cluster: Cluster, job: Job) -> Resources:
+    """What an array task asks for: the sum of what its shards or cells do."""
+    one, count = cluster.of(job.job_name), job.side_by_side
+    memory = one.memory and part_of(one.memory, count)
+    return replace(one, cpus=one.cpus and one.cpus * count, memory=memory, gpus=one.gpus * count)
+
+
 def _array(job: Job, resources: Resources) -> list[str]:
     if job.is_single:
         return []
@@ -175,7 +220,7 @@ def _array(job: Job, resources: Resources) -> list[str]:
 
 
 def _exports(cluster: Cluster, resources: Resources, paths: JobPaths) -> list[str]:
-    threads = max(1, resources.cpus // (resources.processes or max(resources.gpus, 1)))
+    threads = max(1, (resources.cpus or 1) // (resources.processes or max(resources.gpus, 1)))
     exports = [
         f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"',
         "export PYTHONSAFEPATH=1  # no train.py or slurm.py of the current folder in our place",
@@ -207,5 +252,10 @@ def _in_double_quotes(path: Path) -> str:
 
 
 def index_map(made: Sequence[Job]) -> str:
-    """Lines `train[0]<tab>name`: which array task has which index."""
-    return "".join(f"{job.name}[{index}]\t{name}\n" for job in made for index, name in enumerate(job.array_tasks))
+    """Lines `train[0]<tab>name`: what the array task with this index runs."""
+    return "".join(
+        f"{job.name}[{index}]\t{name}\n"
+        for job in made
+        for index, names in enumerate(job.array_tasks)
+        for name in names
+    )

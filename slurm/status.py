@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slurm.jobs import GridWork, QueuedIds
-from slurm.worker import last_error
+from slurm.jobs import SINGLE, GridWork, QueuedIds
 from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
 from targen.runtime.cli import USER_ERROR, program
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths, visible
+from targen.runtime.subprocesses import last_error
+from targen.synthesis.slots.assignment import Shard
+from targen.synthesis.slots.shards import done_marker, shard_name
 
 State = Literal["done", "running", "queued", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "queued", "failed", "missing")
@@ -42,7 +44,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class ArrayTask:
-    """A shard, the merge, a cell to train or to score, or the report; `id` and `log` are those of its latest job."""
+    """The contexts, a shard, the merge, a cell to train or to score, or the report; `id` and `log` are those of its latest job."""
 
     job_name: JobName
     name: str
@@ -60,6 +62,7 @@ class _LatestJob:
     name: str
     is_single: bool
     index: int
+    slot: int | None  # among the parts that the array task runs side by side
 
     @property
     def array_id(self) -> str:
@@ -71,7 +74,8 @@ class _LatestJob:
 
     @property
     def log(self) -> Path:
-        return self.submission.folder / f"{self.name}-{self.index}.log"
+        slot = "" if self.slot is None else f"-{self.slot}"
+        return self.submission.folder / f"{self.name}-{self.index}{slot}.log"
 
     def record(self) -> Json:
         path = self.log.with_suffix(".json")
@@ -96,7 +100,13 @@ def is_done(paths: RunPaths, grid: Json, job_name: JobName, name: str) -> bool:
         return _is_page_current(paths)
     if _has_rows(paths, grid["sizes"]):
         return True
-    return job_name == "generate" and grid["shards"] > 1 and _is_shard_done(paths, grid, int(name))
+    if job_name == "contexts":
+        return _is_marked(paths, grid, "contexts") or all(
+            _is_marked(paths, grid, shard_name(Shard(index, grid["shards"]))) for index in range(grid["shards"])
+        )
+    if job_name == "generate" and grid["shards"] > 1:
+        return _is_marked(paths, grid, shard_name(Shard(int(name), grid["shards"])))
+    return False
 
 
 def _is_scored(paths: RunPaths, grid: Json, cell: str) -> bool:
@@ -121,8 +131,9 @@ def _has_rows(paths: RunPaths, sizes: Mapping[str, int]) -> bool:
     return complete and all(read_json(folder / "stats.json").get("rows") == rows for folder, rows in folders.items())
 
 
-def _is_shard_done(paths: RunPaths, grid: Json, index: int) -> bool:
-    path = paths.calls / f"shard-{index:05d}-of-{grid['shards']:05d}.json"
+def _is_marked(paths: RunPaths, grid: Json, name: str) -> bool:
+    """Whether a shard, or the contexts, left the marker of enough rows."""
+    path = done_marker(paths, name)
     rows = read_json(path).get("rows", {}) if path.is_file() else {}
     return all(rows.get(task, -1) >= size for task, size in grid["sizes"].items())
 
@@ -133,7 +144,7 @@ def array_tasks(paths: RunPaths, grid: Json, queue: Sequence[scheduler.QueuedJob
     latest = _latest_jobs(paths)
     tasks = []
     for job_name in JOBS:
-        for name in grid["whole"][job_name]:
+        for name in grid["whole"].get(job_name, []):
             if is_done(paths, grid, job_name, name):
                 tasks.append(ArrayTask(job_name, name, "done"))
             elif (job := latest.get((job_name, name))) is None:
@@ -149,15 +160,19 @@ def _latest_jobs(paths: RunPaths) -> dict[tuple[str, str], _LatestJob]:
     for submission in submissions(paths):
         for job in submission.grid["jobs"]:
             if job["name"] in submission.ids:
-                for index, name in enumerate(job["elements"]):
-                    is_single = job["kind"] in ("merge", "report")
-                    latest[job["kind"], name] = _LatestJob(submission, job["name"], is_single, index)
+                is_single = job["kind"] in SINGLE
+                for index, element in enumerate(job["elements"]):
+                    slots = {element: None} if isinstance(element, str) else {name: i for i, name in enumerate(element)}
+                    for name, slot in slots.items():
+                        latest[job["kind"], name] = _LatestJob(submission, job["name"], is_single, index, slot)
     return latest
 
 
 def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, slurm_answers: bool) -> tuple[State, str]:
     """The state of an array task that was submitted and is not done, and the reason for it."""
     record = job.record()
+    if job.slot is not None and record.get("outcome") == "failed":  # its array task goes on with the others
+        return "failed", str(record.get("error"))
     if queued is not None and queued.state not in ENDED_STATES:
         if queued.state == "PENDING":
             return "queued", _pending_reason(record, queued.reason)
@@ -191,7 +206,9 @@ def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
     is_report_queued = any(task.state in ("running", "queued") for task in reports)
     has_more = any(task.job_name != "report" for task in lost)
     report = bool(reports) and (bool(names("report")) or (has_more and not is_report_queued))
-    return GridWork(names("generate"), bool(names("merge")), names("train"), names("evaluate"), report)
+    return GridWork(
+        bool(names("contexts")), names("generate"), bool(names("merge")), names("train"), names("evaluate"), report
+    )
 
 
 def ids_in_queue(tasks: Sequence[ArrayTask]) -> QueuedIds:
@@ -203,7 +220,10 @@ def ids_in_queue(tasks: Sequence[ArrayTask]) -> QueuedIds:
         )
 
     return QueuedIds(
-        ids("generate"), ids("merge"), tuple(dict.fromkeys(id.partition("_")[0] for id in ids("evaluate")))
+        ids("contexts"),
+        ids("generate"),
+        ids("merge"),
+        tuple(dict.fromkeys(id.partition("_")[0] for id in ids("evaluate"))),
     )
 
 

@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, shard_count, whole_grid
+from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, whole_grid
 from slurm.shared_files import check_shared
 from slurm.status import array_tasks, ids_in_queue, work_to_submit
+from targen.config.groups.cluster import PACKED
 from targen.config.rules.rule import broken_rules
-from targen.config.rules.submission import SUBMISSION_RULES
+from targen.config.rules.submission import SUBMISSION_RULES, shard_count
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.data.checks import check_local_rows
@@ -52,7 +53,7 @@ class PlannedSubmission:
 
 def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
     """The contents of grid.json without the jobs: everything about the run that a worker needs."""
-    cluster, train = settings.cluster, settings.cluster.train
+    cluster, train, evaluate = settings.cluster, settings.cluster.of("train"), settings.cluster.of("evaluate")
     work = whole_grid(settings)
     suite = settings.eval.openllm.suite
     return {
@@ -63,14 +64,19 @@ def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
         "sizes": {task.name: settings.synth.size_of(task) for task in settings.tasks.values()},
         "benchmarks": ["superglue"] * settings.eval.superglue + [suite] * (suite is not None),
         "launch": settings.train.launch,
+        "launch_evaluate": settings.eval.launch,
         "analyze": "analyze" in settings.phases,
         "nodes": train.nodes,
         "processes": train.nodes * (train.processes or max(train.gpus, 1)),
+        "evaluate_processes": evaluate.processes or max(evaluate.gpus, 1),
+        "cpus": train.cpus,
+        "gpus": {job: cluster.of(job).gpus for job in PACKED},
         "container": cluster.container,
         "python": cluster.python or (sys.executable if cluster.container is None else "python"),
         "max_failures": cluster.max_failures,
         "max_restarts": cluster.max_restarts,
         "whole": {
+            "contexts": ["contexts"] * work.contexts,
             "generate": list(work.shards),
             "merge": ["merge"] * work.merge,
             "train": list(work.train),
@@ -88,7 +94,7 @@ def plan(
     grid = grid_json(settings, overrides)
     tasks = array_tasks(paths, grid, queue)
     work = work_to_submit(tasks)
-    planned = jobs(work, longest, ids_in_queue(tasks))
+    planned = jobs(work, longest, ids_in_queue(tasks), settings.cluster.side_by_side)
     if work.shards and settings.generator.backend == "batch":
         raise UserError(
             "generator: got batch, whose requests are answered elsewhere, expected a generator that answers at once. Generate first: "
@@ -98,8 +104,15 @@ def plan(
     if settings.cluster.container is not None:  # the worker runs outside of it
         python = sys.executable if CHECKOUT is None else "python3"
     job_paths = JobPaths(Path.cwd(), CHECKOUT, python, _next_folder(paths))
-    plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": list(job.array_tasks)} for job in planned]
+    plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": _elements(job)} for job in planned]
     return PlannedSubmission(settings, job_paths, grid | {"jobs": plain_jobs}, planned)
+
+
+def _elements(job: Job) -> list[str] | list[list[str]]:
+    """What each array task runs: one part, or several side by side."""
+    if job.side_by_side > 1:
+        return [list(names) for names in job.array_tasks]
+    return [name for (name,) in job.array_tasks]
 
 
 def _next_folder(paths: RunPaths) -> Path:

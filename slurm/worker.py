@@ -4,6 +4,9 @@ It runs the phase, forwards SLURM's signals, and decides what happens if the pha
 is requeued. After a failure it is requeued up to cluster.max_failures times; a user error ends it at once. The outcome is
 written to `<job>-<index>.json` beside the log, where `slurm.status` reads it. The worker needs only the standard library,
 because it may run outside the container of the phase.
+
+With cluster.per_node an array task has several parts, shards or cells, that run side by side, each on its own GPUs, with its own
+`<job>-<index>-<slot>.json` and log. A part that fails is started again at once, while the others go on.
 """
 
 import argparse
@@ -14,57 +17,138 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.scheduler import requeue
 from targen.runtime.signals import StopRequest
-from targen.runtime.subprocesses import phase_environment, python_command, run_subprocess
+from targen.runtime.subprocesses import last_error, own_devices, phase_environment, python_command, run_subprocess
 
-LAST_BYTES = 20_000  # of a log
 FAILED = 1  # exit code of an array task that failed for good
+Outcome = Literal["done", "stopped", "failed", "failed, requeued"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard, a cell, the merge ...: all that an array task runs, or one of several. Its record and log have the same name."""
+
+    grid: Json
+    job_name: str
+    name: str
+    path: Path
+    slot: int | None = None
+
+    @property
+    def earlier(self) -> Json:
+        """What an earlier start of the job recorded."""
+        return read_json(self.path) if self.path.is_file() else {}
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment of its commands."""
+        grid, variables = self.grid, phase_environment()
+        evaluates = self.job_name == "evaluate"
+        if grid["launch"] if not evaluates else grid.get("launch_evaluate"):
+            processes = grid["evaluate_processes"] if evaluates else grid["processes"]
+            nodes = 1 if evaluates else grid["nodes"]
+            variables |= {"TARGEN_PROCESSES": str(processes), "TARGEN_MACHINES": str(nodes)}
+        if self.slot is not None:
+            variables |= own_devices(self.slot, grid["gpus"][self.job_name])
+            if "VLLM_CACHE_ROOT" in variables:  # engines that compile the same model would write the same files
+                variables["VLLM_CACHE_ROOT"] += f"/{self.slot}"
+        return variables
+
+    def start(self) -> Json:
+        """The record of this start, written."""
+        earlier = self.earlier
+        record = {
+            "element": self.name,
+            "job": _job_id(),
+            "restart": _restart(),
+            "host": platform.node(),
+            "started": round(time.time(), 3),
+            "ended": None,
+            "outcome": "running",
+            "failures": int(earlier.get("failures", 0)),
+            "error": earlier.get("error"),
+        }
+        _write(self.path, record)
+        return record
+
+    def run(self, stop: StopRequest) -> tuple[Outcome, Json]:
+        """Runs its commands once; the outcome and its record, written."""
+        record, code = self.start(), 0
+        log = None if self.slot is None else self.path.with_suffix(".log")
+        for command in commands(self.grid, self.job_name, self.name):
+            if code := run_subprocess(command, self.variables, stop, log):
+                break
+        outcome, ended = _ending(self, record, stop, code)
+        _write(self.path, ended | {"outcome": outcome})
+        return outcome, ended
 
 
 def run(folder: Path, name: str, index: int) -> int:
     """The exit code of the job."""
     grid = read_json(folder / "grid.json")
     job = next(job for job in grid["jobs"] if job["name"] == name)
-    array_task = job["elements"][index]
-    record_path = folder / f"{name}-{index}.json"
-    earlier = read_json(record_path) if record_path.is_file() else {}
-    restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    record = {
-        "element": array_task,
-        "job": _job_id(),
-        "restart": restart,
-        "host": platform.node(),
-        "started": round(time.time(), 3),
-        "ended": None,
-        "outcome": "running",
-        "failures": int(earlier.get("failures", 0)),
-        "error": earlier.get("error"),
-    }
-    if restart > grid["max_restarts"]:
-        return _give_up(record_path, record, f"{restart} restarts (cluster.max_restarts={grid['max_restarts']})")
-    _write(record_path, record)
-    variables = phase_environment()
-    if grid["launch"]:
-        variables |= {"TARGEN_PROCESSES": str(grid["processes"]), "TARGEN_MACHINES": str(grid["nodes"])}
+    element, path = job["elements"][index], folder / f"{name}-{index}.json"
+    if isinstance(element, str):
+        parts = [Part(grid, job["kind"], element, path)]
+    else:
+        paths = [path.with_name(f"{name}-{index}-{slot}.json") for slot in range(len(element))]
+        parts = [
+            Part(grid, job["kind"], part, at, slot) for slot, (part, at) in enumerate(zip(element, paths, strict=True))
+        ]
+    if _restart() > grid["max_restarts"]:
+        reason = f"{_restart()} restarts (cluster.max_restarts={grid['max_restarts']})"
+        for part in parts:
+            if part.slot is None or part.earlier.get("outcome") not in ("done", "failed"):
+                _give_up(part, part.start(), reason)
+        return FAILED
     with StopRequest() as stop:
-        for command in commands(grid, job["kind"], array_task):
-            code = run_subprocess(command, variables, stop)
-            if code:
-                return _after_failure(record_path, record, grid, stop, code)
-    _write(record_path, record | {"outcome": "done", "ended": round(time.time(), 3), "error": None})
-    return 0
+        return _run_alone(parts[0], stop) if parts[0].slot is None else _run_side_by_side(parts, stop)
+
+
+def _run_alone(part: Part, stop: StopRequest) -> int:
+    outcome, record = part.run(stop)
+    if outcome == "stopped":
+        return _stopped([(part, record)], stop)
+    if outcome == "failed, requeued":
+        return _requeue([(part, record)], outcome, f"after failure {record['failures']}", FAILED)
+    return 0 if outcome == "done" else FAILED
+
+
+def _run_side_by_side(parts: list[Part], stop: StopRequest) -> int:
+    """The exit code of the job, once every part has ended: 1 if one failed for good, that of a stop if one was stopped."""
+
+    def run_until_decided(part: Part) -> tuple[Outcome, Json]:
+        if (before := part.earlier.get("outcome")) in ("done", "failed"):  # at an earlier start of this job
+            return before, part.earlier
+        while True:
+            outcome, record = part.run(stop)
+            _tell(f"{part.name}: {outcome.partition(',')[0]}; its log: {part.path.with_suffix('.log').name}")
+            if outcome != "failed, requeued":
+                return outcome, record
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        ended = list(pool.map(run_until_decided, parts))
+    stopped = [(part, record) for part, (outcome, record) in zip(parts, ended, strict=True) if outcome == "stopped"]
+    if stopped:
+        return _stopped(stopped, stop)
+    return FAILED if any(outcome == "failed" for outcome, _ in ended) else 0
 
 
 def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
     """The commands of an array task, to be run one after the other."""
     shards = grid["shards"]
     overrides = {
+        "contexts": [f"shard.count={shards}"],
         "generate": [f"shard.index={array_task}", f"shard.count={shards}"] if shards > 1 else [],
         "merge": [f"shard.count={shards}"],
         "train": [f"cell={array_task}"],
@@ -72,67 +156,68 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
         "report": [],
     }[job_name]
     verbs: dict[str, list[list[str]]] = {
+        "contexts": [["contexts"]],
         "generate": [["generate"]],
         "merge": [["merge"]],
         "train": [["launch", grid["launch"]] if grid["launch"] else ["train"]],
-        "evaluate": [["evaluate"]],
+        "evaluate": [["launch", launch, "evaluate"] if (launch := grid.get("launch_evaluate")) else ["evaluate"]],
         "report": [["scores"], *([["analyze"]] if grid["analyze"] else []), ["report"]],
     }
     prefix = shlex.split(grid["container"] or "")
     if job_name == "train" and grid["nodes"] > 1:  # one per node; train.launch joins them
-        prefix = ["srun", "--kill-on-bad-exit=0", *prefix]
+        prefix = ["srun", "--kill-on-bad-exit=0", f"--cpus-per-task={grid['cpus']}", *prefix]  # srun inherits no CPUs
     arguments = [*grid["overrides"], *overrides]
     return [[*prefix, *python_command(*verb, *arguments, python=grid["python"])] for verb in verbs[job_name]]
 
 
-def _after_failure(path: Path, record: Json, grid: Json, stop: StopRequest, code: int) -> int:
-    """The exit code of the job after a command ended with a code other than 0."""
-    error = last_error(path.with_suffix(".log"))
-    ended = record | {"ended": round(time.time(), 3), "code": code}
+def _ending(part: Part, record: Json, stop: StopRequest, code: int) -> tuple[Outcome, Json]:
+    """The outcome of a start whose last command ended with this code, and its record."""
+    ended = record | {"ended": round(time.time(), 3)}
+    if code == 0:
+        return "done", ended | {"error": None}
+    error, grid = last_error(part.path.with_suffix(".log")), part.grid
+    ended |= {"code": code}
     if code == REQUEUE or (stop.requested and code != USER_ERROR):
-        _write(path, ended | {"outcome": "stopped"})
-        if signal.SIGTERM in stop.signals or not stop.signals:
-            return REQUEUE  # SLURM itself ends the job and requeues it if it was preempted, but not if it was cancelled
-        return _requeue(path, ended, "stopped", "before its time limit", REQUEUE)
+        return "stopped", ended
     if code == AWAITING:
         error = "the answers of a batch are awaited (generator=batch)"
     ended |= {"failures": record["failures"] + 1, "error": error or f"exit code {code}"}
     if code in (USER_ERROR, AWAITING):  # the same command would fail again
-        return _give_up(path, ended, "an error that a restart cannot fix")
+        return "failed", _give_up(part, ended, "an error that a restart cannot fix")
     if ended["failures"] >= grid["max_failures"]:
-        return _give_up(path, ended, f"{ended['failures']} failures (cluster.max_failures={grid['max_failures']})")
-    return _requeue(path, ended, "failed, requeued", f"after failure {ended['failures']}", FAILED)
+        reason = f"{ended['failures']} failures (cluster.max_failures={grid['max_failures']})"
+        return "failed", _give_up(part, ended, reason)
+    return "failed, requeued", ended
 
 
-def _requeue(path: Path, record: Json, outcome: str, reason: str, code: int) -> int:
-    _write(path, record | {"outcome": outcome})
+def _stopped(ended: list[tuple[Part, Json]], stop: StopRequest) -> int:
+    if signal.SIGTERM in stop.signals or not stop.signals:
+        return REQUEUE  # SLURM itself ends the job and requeues it if it was preempted, but not if it was cancelled
+    return _requeue(ended, "stopped", "before its time limit", REQUEUE)
+
+
+def _requeue(ended: list[tuple[Part, Json]], outcome: Outcome, reason: str, code: int) -> int:
     _tell(f"requeued {reason}")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM ends this process with it
     if (refusal := requeue(_job_id())) is not None:
-        _write(path, record | {"outcome": "failed", "error": f"could not be requeued: {refusal}"})
+        for part, record in ended:
+            _write(part.path, record | {"outcome": "failed", "error": f"could not be requeued: {refusal}"})
         _tell(f"could not be requeued ({refusal})")
         return code
     time.sleep(60)  # SLURM kills this process; if it exited by itself, SLURM might count the job as failed
     return code
 
 
-def _give_up(path: Path, record: Json, reason: str) -> int:
-    _write(path, record | {"outcome": "failed", "ended": round(time.time(), 3)})
-    _tell(f"gave up after {reason}; the last error: {record['error']}")
-    return FAILED
+def _give_up(part: Part, record: Json, reason: str) -> Json:
+    ended = record | {"outcome": "failed", "ended": round(time.time(), 3)}
+    _write(part.path, ended)
+    of = "" if part.slot is None else f"{part.name}: "
+    _tell(f"{of}gave up after {reason}; the last error: {record['error']}")
+    return ended
 
 
-def last_error(log: Path) -> str | None:
-    """The last line of a log that reports an error, else its last line; None if there is no log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LAST_BYTES))
-            stripped = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines()]
-    except OSError:
-        return None
-    lines = [line for line in stripped if line and not line.startswith("slurm: ")]
-    errors = [line for line in lines if line.startswith(("error:", "slurmstepd")) or "Error: " in line[:60]]
-    return next(reversed(errors or lines), None)
+def _restart() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _job_id() -> str:

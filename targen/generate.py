@@ -22,11 +22,12 @@ from targen.dataset.writer import write_data_set
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
+from targen.pipeline.copies import generate_shards
 from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import locked, refuse_if_locked
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import CandidateStore
@@ -92,13 +93,10 @@ def generate_shard(settings: Settings, backend: Backend | None = None) -> None:
         )
     with locked(paths.root, name), ExitStack() as stack:
         states = _states(settings, task_recipes, stack)
-        with locked(paths.root, "contexts", wait=True):
-            shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
-            llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}", backend)))
-            _raise_together(_run_workflows([write_item_lists(state) for state in states], _Usage(), shared, llm))
+        llm = _shared_lists(settings, states, stack, name, backend)
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
         _raise_together(_run_workflows([synthesise_shard(state, shard) for state in states], _Usage(), calls, llm))
-        write_done(paths, shard, {state.task.name: state.size for state in states})
+        write_done(paths, name, {state.task.name: state.size for state in states})
         log.info(
             "generate: shard %d of %d is done (%d instances, %d rejects). Once all shards are, run phases=[merge]",
             shard.index,
@@ -106,6 +104,31 @@ def generate_shard(settings: Settings, backend: Backend | None = None) -> None:
             sum(len(state.candidates) for state in states),
             sum(len(state.rejects) for state in states),
         )
+
+
+def generate_contexts(settings: Settings) -> None:
+    """Makes the calls for the contexts, and other lists, that all shards share, so that no shard waits for them with its GPUs.
+
+    Raises: UserError as `generate` does.
+    """
+    refuse_if_locked(settings.paths.root)
+    with ExitStack() as stack:
+        states = _states(settings, recipes(settings), stack)
+        _shared_lists(settings, states, stack, "contexts")
+        write_done(settings.paths, "contexts", {state.task.name: state.size for state in states})
+
+
+def _shared_lists(
+    settings: Settings, states: list[Synthesis], stack: ExitStack, name: str, backend: Backend | None = None
+) -> LazyLLM:
+    """The backend, after the calls for what all shards share: made by the first process that comes, while others wait."""
+    paths = settings.paths
+    with locked(paths.root, "contexts", wait=True):
+        shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
+        task_recipes = [state.recipe for state in states]
+        llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}", backend)))
+        _raise_together(_run_workflows([write_item_lists(state) for state in states], _Usage(), shared, llm))
+    return llm
 
 
 def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str, backend: Backend | None) -> LazyLLM:
@@ -233,7 +256,9 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
         settings = open_run(cfg, _check)
         log_start(settings, ["generate"])
         try:
-            with StopRequest():
+            with StopRequest() as stop:
+                if settings.generator.copies > 1 and settings.synth.pilot is None and work is generate:
+                    generate_shards(settings, overrides, stop)
                 work(settings)
         except AwaitingAnswers as waiting:
             log.info("generate: %s", waiting)

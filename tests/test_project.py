@@ -20,7 +20,7 @@ from tests.support.composed import composed
 
 PACKAGES = ("targen", "train", "eval", "slurm")  # each imports itself and those before it
 COMMANDS = {
-    "targen": {"__main__", "run", "generate", "merge", "new_task", "publish"},
+    "targen": {"__main__", "run", "generate", "contexts", "merge", "new_task", "publish"},
     "train": {"run", "launch", "plan"},
     "eval": {"run", "analyze", "fetch", "report", "plan", "scores", "superglue"},
 }

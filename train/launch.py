@@ -1,11 +1,15 @@
-"""The train phase in several processes: `python -m train.launch ddp +experiment=quickstart`.
+"""The train phase in several processes: `python -m train.launch ddp +experiment=quickstart`; `ddp evaluate ...`: that phase.
 
-Like `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...`, with two additions: SIGUSR1 and SIGTERM
-reach the processes, which get time to save, and the launcher exits with their exit code.
+Like `accelerate launch --config_file conf/accelerate/ddp.yaml -m train.run ...`, with three additions: there is a process for
+each GPU that is visible, SIGUSR1 and SIGTERM reach the processes, which get time to save, and the launcher exits with their exit
+code.
 """
 
 import os
 import sys
+from collections.abc import Mapping
+
+import yaml
 
 from targen.config.groups.training import launch_file
 from targen.runtime.cli import REQUEUE, USER_ERROR, program
@@ -16,16 +20,19 @@ PROCESSES, MACHINES = "TARGEN_PROCESSES", "TARGEN_MACHINES"
 SECONDS_TO_SAVE = "1800"  # before torch kills a process that was told to stop
 
 
-def launch(name: str, overrides: list[str]) -> int:
-    """The exit code of the processes."""
+def launch(name: str, overrides: list[str], verb: str = "train") -> int:
+    """The exit code of the processes, which run this verb."""
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGUSR1,SIGINT,SIGHUP,SIGQUIT")  # read by torchrun
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SECONDS_TO_SAVE)
+    import torch
     from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_simple_launcher_cmd_env
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    arguments = ["--config_file", str(launch_file(name)), *_rendezvous(), "--module", "targen", "train", *overrides]
+    gpus = torch.accelerator.device_count()
+    options = ["--config_file", str(launch_file(name)), *process_options(name, os.environ, gpus)]
+    arguments = [*options, "--module", "targen", verb, *overrides]
     parsed = launch_command_parser().parse_args(arguments)
     checked, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
     if not (checked.multi_gpu or checked.use_fsdp or checked.use_deepspeed) or checked.cpu:
@@ -43,16 +50,26 @@ def launch(name: str, overrides: list[str]) -> int:
     return 0
 
 
-def _rendezvous() -> list[str]:
-    """Options from a job's environment: the number of processes over all nodes, which node this is, and where they meet."""
+def process_options(name: str, environment: Mapping[str, str], gpus: int) -> list[str]:
+    """The number of processes over all nodes, which node this is, and where they meet: from a job's environment.
+
+    Outside a job, a file of conf/accelerate/ for several processes takes all GPUs of the machine; a file of your own says how many.
+    """
     options = []
-    if processes := os.environ.get(PROCESSES):
+    if processes := environment.get(PROCESSES):
         options = ["--num_processes", processes]
-    machines = int(os.environ.get(MACHINES, "1"))
+    elif gpus > 1 and not name.endswith(".yaml") and _is_for_several(name):
+        options = ["--num_processes", str(gpus)]
+    machines = int(environment.get(MACHINES, "1"))
     if machines > 1:
-        options += ["--num_machines", str(machines), "--machine_rank", os.environ["SLURM_NODEID"]]
-        options += ["--main_process_ip", os.environ["MASTER_ADDR"], "--main_process_port", os.environ["MASTER_PORT"]]
+        options += ["--num_machines", str(machines), "--machine_rank", environment["SLURM_NODEID"]]
+        options += ["--main_process_ip", environment["MASTER_ADDR"], "--main_process_port", environment["MASTER_PORT"]]
     return options
+
+
+def _is_for_several(name: str) -> bool:
+    values = yaml.safe_load(launch_file(name).read_text(encoding="utf-8"))
+    return int(values["num_processes"]) > 1
 
 
 if __name__ == "__main__":
@@ -61,7 +78,8 @@ if __name__ == "__main__":
         print(f"usage: {program('python -m train.launch')} NAME [key=value ...]\n\n{__doc__}", end="")  # noqa: T201
         sys.exit(0)
     try:
-        sys.exit(launch(name, overrides))
+        verb = overrides.pop(0) if overrides[:1] == ["evaluate"] else "train"
+        sys.exit(launch(name, overrides, verb))
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)  # noqa: T201
         sys.exit(USER_ERROR)

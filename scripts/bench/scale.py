@@ -94,7 +94,7 @@ def into_shards(settings: Settings) -> None:
         file.close()
     whole.unlink()
     for index in range(SHARDS):
-        write_done(paths, Shard(index, SHARDS), {task: ROWS})
+        write_done(paths, shard_name(Shard(index, SHARDS)), {task: ROWS})
 
 
 def put_together(settings: Settings, before: str) -> None:

@@ -118,9 +118,11 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
 
 
 def _verb(settings: Settings, name: Phase) -> list[str]:
-    """What runs a phase, with its first arguments; training goes through accelerate if train.launch is set."""
+    """What runs a phase, with its first arguments; train.launch and eval.launch go through accelerate."""
     if name == "train" and settings.train.launch is not None:
         return ["launch", settings.train.launch]
+    if name == "evaluate" and settings.eval.launch is not None:
+        return ["launch", settings.eval.launch, "evaluate"]
     return [name]
 
 

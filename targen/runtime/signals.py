@@ -18,13 +18,13 @@ class Stopped(Exception):
 class StopRequest:
     """Records stop signals while the body runs, and restores the previous handlers afterwards.
 
-    In a thread other than the main one, which cannot set handlers, it waits for whoever calls `note`. The handler only records the signal and passes it on to the running subprocess. It does not raise: an event loop would
+    In a thread other than the main one, which cannot set handlers, it waits for whoever calls `note`. The handler only records the signal and passes it on to the running subprocesses. It does not raise: an event loop would
     take the exception for its own, and training must save a checkpoint first.
     """
 
     def __init__(self) -> None:
         self.signals: list[signal.Signals] = []  # in order of arrival
-        self.subprocess: subprocess.Popen[bytes] | None = None
+        self.subprocesses: list[subprocess.Popen[bytes]] = []
         self._previous: dict[signal.Signals, Any] = {}
         self._token: Token[tuple[StopRequest, ...]] | None = None
 
@@ -36,8 +36,8 @@ class StopRequest:
     def note(self, number: int, frame: FrameType | None = None) -> None:  # noqa: ARG002
         """The signal handler."""
         self.signals.append(signal.Signals(number))
-        if self.subprocess is not None:
-            self.subprocess.send_signal(number)
+        for process in list(self.subprocesses):
+            process.send_signal(number)
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():

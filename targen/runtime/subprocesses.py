@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 
 from targen.runtime.cli import CHILD, REQUEUE
 from targen.runtime.paths import CHECKOUT
@@ -10,22 +13,50 @@ from targen.runtime.signals import StopRequest
 
 # By default glibc returns large tensors to the system and allocates them anew at each step: a third of the time on a CPU.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
+LAST_BYTES = 20_000  # of a log
 
 
-def run_subprocess(command: list[str], environment: dict[str, str], stop: StopRequest) -> int:
-    """The exit code; REQUEUE without a start if a stop was already requested. `stop` passes its signals on to the subprocess."""
+def run_subprocess(
+    command: list[str], environment: Mapping[str, str], stop: StopRequest, log: Path | None = None
+) -> int:
+    """The exit code; REQUEUE without a start if a stop was already requested. `stop` passes its signals on to the subprocess.
+
+    What it says is appended to `log`, or goes where this process's own words go.
+    """
     if stop.requested:
         return REQUEUE
-    stop.subprocess = process = subprocess.Popen(command, env=environment)
+    with log.open("ab") if log is not None else nullcontext() as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        stop.subprocesses.append(process)
+        try:
+            if stop.requested:  # a signal arrived during the start
+                process.terminate()
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal interrupts it too
+            raise
+        finally:
+            stop.subprocesses.remove(process)
+
+
+def own_devices(slot: int, gpus: int) -> dict[str, str]:
+    """The variable by which the process with this number, of several on a node, sees its own GPUs and no others."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    visible = visible or [str(number) for number in range((slot + 1) * gpus)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[slot * gpus : (slot + 1) * gpus])} if gpus else {}
+
+
+def last_error(log: Path) -> str | None:
+    """The last line of a log that reports an error, else its last line; None if there is no log."""
     try:
-        if stop.requested:  # a signal arrived during the start
-            process.terminate()
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # the terminal interrupts it too
-        raise
-    finally:
-        stop.subprocess = None
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_BYTES))
+            stripped = [line.strip() for line in file.read().decode("utf-8", errors="replace").splitlines()]
+    except OSError:
+        return None
+    lines = [line for line in stripped if line and not line.startswith("slurm: ")]
+    errors = [line for line in lines if line.startswith(("error:", "slurmstepd")) or "Error: " in line[:60]]
+    return next(reversed(errors or lines), None)
 
 
 def phase_environment() -> dict[str, str]:

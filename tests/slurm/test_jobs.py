@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from slurm.jobs import GridWork, JobPaths, QueuedIds, jobs, whole_grid
+from slurm.jobs import GridWork, Job, JobPaths, QueuedIds, jobs, whole_grid
 from slurm.status import array_tasks, status, work_to_submit
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
-from targen.config.groups.cluster import JOBS, seconds_of
+from targen.config.groups.cluster import JOBS, part_of, seconds_of
+from targen.config.rules.rule import broken_rules
+from targen.config.rules.submission import SUBMISSION_RULES
 from targen.runtime.command_line.verbs import VERBS
 from targen.runtime.errors import UserError
 from tests.support.commands import LONGEST, PROJECT, command, settings
@@ -39,13 +41,22 @@ GRIDS = {
         "cluster.container='apptainer exec --nv /images/targen.sif'",
         "cluster.train.options=['--constraint=a100']",
     ),
+    "whole_nodes": (
+        "+experiment=superglue_flant5",
+        "task=[cb,copa]",
+        "seeds=[0,1,2]",
+        "cluster=large",
+        "cluster.per_node=8",
+        "cluster.evaluate.gpus=2",
+        "eval.launch=ddp",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_texts_and_the_map_are_those_of_the_golden_file(name: str) -> None:
     run = settings(*GRIDS[name])
-    made = jobs(whole_grid(run), 1001)
+    made = jobs(whole_grid(run), 1001, None, run.cluster.side_by_side)
     text = dry_run_text(
         PlannedSubmission(run, PATHS if run.cluster.container is None else replace(PATHS, python="python3"), {}, made)
     )
@@ -58,7 +69,7 @@ def test_the_texts_and_the_map_are_those_of_the_golden_file(name: str) -> None:
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_text_is_one_that_bash_reads(name: str) -> None:
     parts = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").split("\n# ")[:-1]
-    assert len(parts) == {"small": 5, "large": 5}[name]
+    assert len(parts) == {"small": 6, "large": 5, "whole_nodes": 6}[name]
     for part in parts:
         script = part.split("\n", 1)[1]
         assert script.startswith("#!/bin/bash\n#SBATCH --job-name=")
@@ -66,10 +77,15 @@ def test_every_text_is_one_that_bash_reads(name: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def parts(job: Job) -> tuple[str, ...]:
+    """What the array tasks of a job run, one part each."""
+    return tuple(name for (name,) in job.array_tasks)
+
+
 def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells() -> None:
     cells = tuple(f"cell{number}" for number in range(7))
-    made = jobs(GridWork(("0",), False, cells, (*cells, "as-it-is"), True), 3)
-    assert [(job.name, job.array_tasks) for job in made] == [
+    made = jobs(GridWork(False, ("0",), False, cells, (*cells, "as-it-is"), True), 3)
+    assert [(job.name, parts(job)) for job in made] == [
         ("generate", ("0",)),
         ("train-1", cells[:3]), ("train-2", cells[3:6]), ("train-3", cells[6:]),
         ("evaluate-1", cells[:3]), ("evaluate-2", cells[3:6]), ("evaluate-3", cells[6:]),
@@ -83,13 +99,14 @@ def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells
 
 
 def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
-    queued = QueuedIds(generate=("100_0",), evaluate=("300",))
-    made = {job.name: job for job in jobs(GridWork(("1",), True, ("a",), ("a", "b"), True), 1001, queued)}
+    queued = QueuedIds(contexts=("99",), generate=("100_0",), evaluate=("300",))
+    made = {job.name: job for job in jobs(GridWork(False, ("1",), True, ("a",), ("a", "b"), True), 1001, queued)}
+    assert made["generate"].after == (("afterok", "99"),)
     assert made["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
     assert made["train"].after == (("afterok", "merge"),)
-    assert made["evaluate"].array_tasks == ("a",) and made["evaluate-only"].array_tasks == ("b",)
+    assert parts(made["evaluate"]) == ("a",) and parts(made["evaluate-only"]) == ("b",)
     assert made["report"].after[-1] == ("afterany", "300")
-    alone = jobs(GridWork((), False, (), ("a",), False), 1001)
+    alone = jobs(GridWork(False, (), False, (), ("a",), False), 1001)
     assert [(job.name, job.after) for job in alone] == [("evaluate", ())]
 
 
@@ -105,8 +122,12 @@ WRONG = {
     "time": (["cluster.train.time=15"], "cluster.train.time: got 15, expected more than one checkpoint interval"),
     "warn": (["cluster.report.time=2"], "cluster.report.time: got 2, expected more than the 180 s of cluster.warn"),
     "gpus": (
-        ["generator=llama31_70b", "cluster.generate.gpus=2"],
+        ["generator=llama31_70b", "cluster.generate.gpus=2", "cluster.merge.gpus=4"],
         "cluster.generate.gpus: got 2, expected 4, over which generator.engine spreads",
+    ),
+    "merge": (
+        ["generator=llama31_8b", "cluster.merge.gpus=0"],
+        "cluster.merge.gpus: got 0, expected 1, since the merge asks the generator for replacements",
     ),
     "nodes": (["cluster.train.nodes=2"], "cluster.train.nodes: got 2 without train.launch, expected 1"),
     "cell": (["cell=minilm-single-cb-original-s0"], "cell: got minilm-single-cb-original-s0 for a whole grid"),
@@ -119,6 +140,38 @@ def test_what_cannot_go_well_on_a_cluster_is_said_before_it_is_submitted(which: 
     with pytest.raises(UserError) as caught:
         check(settings("task=[cb]", *overrides))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_one_that_of_all_its_cells() -> None:
+    run = settings("task=[cb]", "cluster=large", "cluster.train.gpus=4", "train.launch=ddp", "cluster.per_node=8")
+    assert [(run.cluster.of(job).cpus, run.cluster.of(job).memory) for job in ("train", "report")] == [
+        (64, "480G"), (4, "16G"),
+    ]  # fmt: skip
+    assert [run.cluster.side_by_side(job) for job in JOBS] == [1, 8, 1, 2, 8, 1]
+    assert settings("cluster=large", "cluster.merge.cpus=3").cluster.of("merge").cpus == 3
+    assert [part_of("1000G", 3, 8), part_of("960G", 3, 8), part_of("1200M", 2), part_of("0", 8)] == [
+        "375G", "360G", "2400M", "0",
+    ]  # fmt: skip
+    assert [part_of("100G", 1, 8), part_of("1T", 1, 8), part_of("7", 1, 2)] == ["12800M", "131072M", "3"]
+
+
+def test_cells_that_are_trained_side_by_side_are_scored_even_if_one_of_them_fails() -> None:
+    cells = tuple(f"cell{number}" for number in range(5))
+    made = jobs(
+        GridWork(True, ("0", "1"), True, cells, cells, False), 1001, None, lambda job: 2 if job != "merge" else 1
+    )
+    assert [(job.name, job.array_tasks) for job in made] == [
+        ("contexts", (("contexts",),)), ("generate", (("0", "1"),)), ("merge", (("merge",),)),
+        ("train", (cells[:2], cells[2:4], cells[4:])), ("evaluate", (cells[:2], cells[2:4], cells[4:])),
+    ]  # fmt: skip
+    assert [job.after for job in made] == [
+        (), (("afterok", "contexts"),), (("afterok", "generate"),), (("afterok", "merge"),), (("afterany", "train"),),
+    ]  # fmt: skip
+
+
+def test_where_nothing_is_merged_or_asked_of_a_gpu_the_merge_needs_none() -> None:
+    for more in ("cluster.shards=1", "phases=[train]", "generator=recorded"):
+        assert broken_rules(SUBMISSION_RULES, settings("generator=llama31_8b", "cluster.merge.gpus=0", more)) == []
 
 
 def test_a_step_or_no_interval_needs_no_longer_time() -> None:
@@ -151,7 +204,7 @@ def test_a_grid_is_planned_around_what_is_done(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "done.json").write_text("{}")
     planned = plan(run, ["x"], 1001, None)
-    assert [(job.name, job.array_tasks) for job in planned.jobs] == [
+    assert [(job.name, parts(job)) for job in planned.jobs] == [
         ("train", (second,)), ("evaluate", (second,)), ("evaluate-only", (first,)), ("report", ("report",)),
     ]  # fmt: skip
     assert planned.grid["whole"]["train"] == [first, second]
@@ -250,7 +303,7 @@ def test_every_command_of_a_worker_is_a_verb_that_exists(tmp_path: Path) -> None
         for job_name in JOBS
         for command in commands(grid | {"launch": launch}, job_name, "0")
     }
-    assert len(verbs) == 8
+    assert len(verbs) == 9
     assert all(find_spec(VERBS[verb][0]) is not None for verb in verbs)
 
 

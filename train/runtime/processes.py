@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Thread
 from typing import TypeVar
 
@@ -17,13 +18,16 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.runtime.cli import INTERRUPTED, REQUEUE
 from targen.runtime.errors import UserError
-from targen.runtime.lock.run_lock import lock_of, locked
+from targen.runtime.lock.run_lock import LONGEST_WAIT, lock_of, locked
 from targen.runtime.signals import STOP_SIGNALS
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables that a launcher sets
+# For which the processes wait for one of them: it may wait for a lock, or read, encode or save for all. NCCL's own limit is ten
+# minutes.
+LONGEST_SILENCE = timedelta(seconds=2 * LONGEST_WAIT)
 SECONDS_BEFORE_A_LINE = 10.0  # of waiting for other processes
 
 
@@ -98,7 +102,7 @@ def join_processes() -> Processes:
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         with _watched(f"the other {size - 1} of {size} processes (WORLD_SIZE) at {address} (MASTER_ADDR, MASTER_PORT)"):
-            state = PartialState(cpu=not torch.accelerator.is_available())
+            state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_SILENCE)
     except (RuntimeError, ValueError) as err:
         said = " ".join(str(err).split())[:200]
         raise UserError(

@@ -1,5 +1,7 @@
 """The settings of a SLURM cluster: what the jobs of each phase ask for."""
 
+import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -14,26 +16,41 @@ Time = Annotated[
     Field(pattern=r"^(\d+-)?\d+(:\d{1,2}){0,2}$"),
     BeforeValidator(lambda value: str(value) if type(value) is int else value),
 ]
-JobName = Literal["generate", "merge", "train", "evaluate", "report"]
-JOBS: tuple[JobName, ...] = ("generate", "merge", "train", "evaluate", "report")
+Memory = Annotated[str, Field(pattern=r"^\d+([KMGTkmgt][Bb]?)?$")]
+JobName = Literal["contexts", "generate", "merge", "train", "evaluate", "report"]
+JOBS: tuple[JobName, ...] = ("contexts", "generate", "merge", "train", "evaluate", "report")
+OWN_RESOURCES = JOBS[1:]  # the contexts are made with those of a shard
+PACKED: tuple[JobName, ...] = ("generate", "train", "evaluate")  # jobs whose array tasks may fill a node
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Node:
+    """What a node with GPUs has."""
+
+    gpus: Count
+    """GPUs of a node."""
+    cpus: Count
+    """CPUs of a node."""
+    memory: Memory
+    """Memory of a node that jobs may ask for."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Resources:
-    """What one job, or one task of an array, asks for."""
+    """What the merge, the report, each shard and each cell ask for."""
 
     time: Time
     """Time limit as sbatch --time takes it: minutes, h:m:s, d-h, ..."""
-    cpus: Count
-    """CPUs per node."""
-    memory: Word | None
-    """Memory per node as sbatch --mem takes it; null: the cluster's default."""
+    cpus: Count | None
+    """CPUs per node; null: the share of cluster.node that goes with its GPUs."""
+    memory: Memory | None
+    """Memory per node as sbatch --mem takes it; null: the share of cluster.node, or the cluster's default."""
     gpus: CountOrZero
     """GPUs per node."""
     nodes: Count = 1
     """Nodes; only training spans several."""
     processes: Count | None = None
-    """Processes per node that train together with train.launch; null: one per GPU."""
+    """Processes per node that work together with train.launch or eval.launch; null: one per GPU."""
     partition: Word | None = None
     """Partition; null: cluster.partition."""
     at_once: Count | None = None
@@ -62,7 +79,7 @@ class Cluster:
     options: list[Line]
     """Further options of sbatch for every job, such as [--mail-type=FAIL]."""
     setup: list[Line]
-    """Lines that run before each job, such as [module load cuda/12.8]."""
+    """Lines that run before each job, such as [module load apptainer]."""
     container: Line | None
     """Words before python, such as: apptainer exec --nv /images/targen.sif."""
     python: Word | None
@@ -72,7 +89,7 @@ class Cluster:
     shared: bool | None
     """true: compute nodes see run.dir although it looks like a local disk; null: checked."""
     shards: Count
-    """Processes that generate at the same time, each on GPUs of its own."""
+    """Processes that generate at the same time, each on GPUs of its own. 4 are enough below an hour of one GPU."""
     warn: Annotated[int, Field(ge=10)]
     """Seconds before the time limit at which a job saves and goes back into the queue."""
     max_failures: Count
@@ -82,18 +99,39 @@ class Cluster:
     generate: Resources
     """Resources of each shard of the generation."""
     merge: Resources
-    """Resources of the merge, which asks the generator again if rows repeat."""
+    """Resources of the merge, which asks the generator again if rows repeat, and so needs its GPUs."""
     train: Resources
     """Resources of the training of each cell."""
     evaluate: Resources
     """Resources of the evaluation of each cell."""
     report: Resources
     """Resources of the report."""
+    node: Node | None = None
+    """What a node with GPUs has: {gpus: 8, cpus: 128, memory: 960G}; null: each job says what it asks for."""
+    per_node: Count = 1
+    """GPUs of a node that one array task fills with cells or shards, side by side: 8 where whole nodes are given out. Without
+    GPUs, the number of cells."""
 
     def of(self, job: JobName) -> Resources:
-        """The resources of a kind of job."""
-        resources: Resources = getattr(self, job)
-        return resources
+        """The resources of a job, or of one shard or cell, with its share of the node."""
+        resources: Resources = self.generate if job == "contexts" else getattr(self, job)
+        if self.node is None or not resources.gpus:
+            return resources
+        gpus, total = resources.gpus, self.node.gpus
+        cpus = resources.cpus or max(1, self.node.cpus * gpus // total)
+        return replace(resources, cpus=cpus, memory=resources.memory or part_of(self.node.memory, gpus, total))
+
+    def side_by_side(self, job: JobName) -> int:
+        """How many shards or cells one array task runs at the same time."""
+        return max(1, self.per_node // max(1, self.of(job).gpus)) if job in PACKED else 1
+
+
+def part_of(memory: str, parts: int, of: int = 1) -> str:
+    """`parts` / `of` of an amount of memory, rounded down to MB where its unit does not divide."""
+    number, unit = re.fullmatch(r"(\d+)(.*)", memory).groups()  # type: ignore[union-attr]
+    whole, rest = divmod(int(number) * parts, of)
+    larger = {"T": 1024**2, "G": 1024}.get(unit[:1].upper())
+    return f"{int(number) * parts * larger // of}M" if rest and larger else f"{whole}{unit}"
 
 
 def seconds_of(time: str) -> int:

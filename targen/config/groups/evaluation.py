@@ -49,5 +49,7 @@ class Evaluation:
     """Tokens per answer at most with eval.scoring=generate."""
     submission: bool
     """true: write submission/<cell>.zip for the official leaderboard, which reads the test splits."""
+    launch: Literal["ddp"] | None
+    """ddp: the rows are shared out over all GPUs, each with a copy of the model; null: one process."""
     openllm: OpenLLM
     """Tasks of the Open LLM Leaderboard, scored with lm-evaluation-harness."""

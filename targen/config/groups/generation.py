@@ -1,5 +1,6 @@
 """The settings of generation: the backend, the knobs of the four steps, shards, prices."""
 
+import math
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
 BodyField = Literal["model", "temperature", "top_p", "max_tokens", "seed", "response_format"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
+COPIES = "data_parallel_size"  # of generator.engine
 UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 
 
@@ -98,6 +100,16 @@ class Generator:
     def _from_null(cls, value: object) -> object:
         """null in conf/, because Hydra adds keys to null without a plus: generator.rename={seed: random_seed}."""
         return {} if value is None else value
+
+    @property
+    def copies(self) -> int:
+        """Engines that generate side by side, each with its own copy of the model."""
+        return int(self.engine.get(COPIES) or 1) if self.backend == "vllm" else 1
+
+    @property
+    def gpus(self) -> int:
+        """GPUs over which one engine spreads the model."""
+        return math.prod(int(self.engine.get(f"{kind}_parallel_size") or 1) for kind in ("tensor", "pipeline"))
 
     @property
     def base_urls(self) -> list[str]:

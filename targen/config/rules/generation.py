@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import get_args
 from urllib.parse import urlsplit
 
-from targen.config.groups.generation import STEPS, UNUSABLE, BodyField
+from targen.config.groups.generation import COPIES, STEPS, UNUSABLE, BodyField
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.credentials import holds_credentials, without_credentials
@@ -147,6 +147,13 @@ SHARDS = (
         lambda s: s.shard.count > 1 and s.generator.backend == "batch",
         got="{shard.count} with generator=batch, whose files hold all requests",
         what_to_do="Leave it out.",
+    ),
+    Rule(
+        f"generator.engine.{COPIES}",
+        lambda s: s.generator.copies > 1 and s.shard.count > 1,
+        got=lambda s: f"{s.generator.copies} with shard.count={s.shard.count}",
+        expected="one of them, as each copy makes a shard",
+        what_to_do="Leave out shard.count for the copies of one machine.",
     ),
     Rule(
         "synth.pilot",

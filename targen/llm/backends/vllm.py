@@ -9,7 +9,7 @@ from dataclasses import fields
 from threading import Thread
 from typing import Any
 
-from targen.config.groups.generation import Generator
+from targen.config.groups.generation import COPIES, Generator
 from targen.config.settings import Settings
 from targen.llm.chat_template import Chat
 from targen.llm.context_check import require_room
@@ -30,14 +30,7 @@ WHOLE_PROMPTS: dict[str, Any] = {"enable_chunked_prefill": False}
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError if vLLM is not installed, or a setting works only with a vLLM server."""
-    generator = settings.generator
-    copies = generator.engine.get("data_parallel_size")
-    if copies not in (None, 1):
-        raise UserError(
-            f"generator.engine.data_parallel_size: got {copies}, expected 1: in one process vLLM runs one copy of the model. "
-            f"Start `vllm serve {generator.path or generator.model} --data-parallel-size {copies}` and set generator=openai."
-        )
+    """Raises: UserError if vLLM is not installed."""
     if not settings.plan and importlib.util.find_spec("vllm") is None:
         raise UserError(
             "generator=vllm: the package vllm is not installed. Install it (pip install -e '.[vllm]'), or serve the model "
@@ -170,7 +163,9 @@ def _arguments(settings: Generator, path: str) -> Any:
     try:
         structured = StructuredOutputsConfig(**NO_BLANKS)
         defaults = QUIET | (WHOLE_PROMPTS if current_platform.is_cpu() else {})
-        return EngineArgs(model=path, structured_outputs_config=structured, **defaults | settings.engine)
+        # targen.pipeline.copies runs several engines; without a value, vLLM decides by the GPU
+        given = {key: value for key, value in settings.engine.items() if key != COPIES and value is not None}
+        return EngineArgs(model=path, structured_outputs_config=structured, **defaults | given)
     except (OSError, ValueError) as err:
         raise UserError(_cannot_load(path, err)) from None
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import read_json, write_text
@@ -17,9 +18,14 @@ def shard_name(shard: Shard) -> str:
     return f"shard-{shard.index:05d}-of-{shard.count:05d}"
 
 
-def write_done(paths: RunPaths, shard: Shard, sizes: Mapping[str, int]) -> None:
-    """Says that a shard has all its calls for so many rows of each task."""
-    path = paths.calls / f"{shard_name(shard)}.json"
+def done_marker(paths: RunPaths, name: str) -> Path:
+    """The file which says that a shard, or the `contexts` that all share, has all its calls."""
+    return paths.calls / f"{name}.json"
+
+
+def write_done(paths: RunPaths, name: str, sizes: Mapping[str, int]) -> None:
+    """Says that a shard, or the `contexts`, has all its calls for so many rows of each task."""
+    path = done_marker(paths, name)
     rows = read_json(path)["rows"] if path.exists() else {}
     write_text(path, json.dumps({"rows": {**rows, **sizes}}, indent=2) + "\n")
 
@@ -50,7 +56,7 @@ _COUNT = re.compile(r"shard-\d+-of-(\d+)\.json")
 
 
 def _is_done(paths: RunPaths, shard: Shard, sizes: Mapping[str, int]) -> bool:
-    path = paths.calls / f"{shard_name(shard)}.json"
+    path = done_marker(paths, shard_name(shard))
     if not path.exists():
         return False
     rows = read_json(path).get("rows", {})

@@ -42,6 +42,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"synth.holdout": 0.2, "synth.contexts": 1}, "synth.contexts: got 1, with rows held out for evaluation, expected at least two contexts"),
     ({"shard.index": 2, "shard.count": 2}, "shard.index: got 2, expected 0 to 1 with shard.count=2."),
     ({"shard.count": 2, "generator.backend": "batch"}, "shard.count: got 2 with generator=batch"),
+    ({"generator.backend": "vllm", "generator.engine": {"data_parallel_size": 2}, "shard.count": 2}, "generator.engine.data_parallel_size: got 2 with shard.count=2, expected one of them"),
     ({"shard.count": 2, "synth.pilot": 48}, "synth.pilot: got 48 with shard.count=2"),
     ({"data.source": "local"}, "data.dir: got null, expected a folder"),
     ({"data.source": "hub", "data.dir": "x"}, "data.dir: got 'x' with data.source=hub."),
@@ -101,6 +102,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"phases": ["train", "train"]}, "phases: got ['train', 'train'], expected each exactly once."),
 ]  # fmt: skip
 
+NODE = {"gpus": 4, "cpus": 64, "memory": "400G"}
 ON_CLUSTER: list[tuple[dict[str, Any], str]] = [
     *(
         ({f"cluster.{job}.time": "3"}, f"cluster.{job}.time: got 3, expected more than the 180 s of cluster.warn")
@@ -108,12 +110,25 @@ ON_CLUSTER: list[tuple[dict[str, Any], str]] = [
     ),
     ({"cluster.train.time": "16"}, "cluster.train.time: got 16, expected more than one checkpoint interval (train.save_every=15m) and the 180 s of cluster.warn."),
     ({"generator.backend": "vllm", "generator.engine": {"tensor_parallel_size": 4}}, "cluster.generate.gpus: got 1, expected 4, over which generator.engine spreads the model."),
+    ({"generator.backend": "vllm", "generator.engine": {"tensor_parallel_size": 4}}, "cluster.merge.gpus: got 1, expected 4, since the merge asks the generator for replacements"),
+    *(
+        ({f"cluster.{job}.cpus": None}, f"cluster.{job}.cpus: got null, expected a number")
+        for job in ("generate", "merge", "train", "evaluate", "report")
+    ),
+    *(
+        ({f"cluster.{job}.gpus": 5, "cluster.node": NODE}, f"cluster.{job}.gpus: got 5, expected at most 4, which a node has")
+        for job in ("generate", "merge", "train", "evaluate", "report")
+    ),
+    ({"cluster.per_node": 8, "cluster.node": NODE}, "cluster.per_node: got 8, expected at most 4, the GPUs of a node"),
+    ({"cluster.per_node": 2, "cluster.train.nodes": 2}, "cluster.per_node: got 2 with cluster.train.nodes=2, expected 1"),
     ({"cluster.train.processes": 2}, "cluster.train.processes: got 2 without train.launch"),
+    ({"cluster.evaluate.gpus": 2}, "cluster.evaluate.gpus: got 2 without eval.launch"),
     ({"cluster.train.nodes": 2}, "cluster.train.nodes: got 2 without train.launch, expected 1."),
     *(
         ({f"cluster.{job}.nodes": 2}, f"cluster.{job}.nodes: got 2, expected 1")
         for job in ("generate", "merge", "evaluate", "report")
     ),
+    ({"generator.backend": "vllm", "generator.engine": {"data_parallel_size": 2}}, "generator.engine.data_parallel_size: got 2 with cluster.shards=2, expected one of them"),
     ({"shard.index": 1, "shard.count": 2}, "shard.index: got 1 for a whole grid"),
     ({"cell": "a"}, "cell: got a for a whole grid."),
 ]  # fmt: skip

@@ -41,8 +41,8 @@ MISTAKES = [
         "generator.path: the chosen generator has no such key.",
     ),
     (
-        ["generator=llama31_8b", "+generator.engine.data_parallel_size=2", "phases=[generate]"],
-        "Start `vllm serve meta-llama/Llama-3.1-8B-Instruct --data-parallel-size 2` and set generator=openai.",
+        ["generator=llama31_8b", "generator.engine.data_parallel_size=2", "shard.count=2"],
+        "generator.engine.data_parallel_size: got 2 with shard.count=2, expected one of them",
     ),
     (["foo"], "foo: not an override"),
     (["task=[copa"], "task=[copa: not an override"),
