@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# A real SLURM on this machine, to test with: two nodes n1 and n2 of one CPU each. As root, on Debian.
+# A real SLURM on this machine, to test with: two nodes n1 and n2 of one CPU each, and in a partition of its own, `whole`, a node
+# n3 of two CPUs. As root, on Debian.
 # Usage: bash scripts/slurm_test_cluster.sh start|stop|status [FOLDER]     (default: /tmp/targen-slurm)
 # Then: source FOLDER/env, which sets SLURM_CONF. Only processes that it started itself are ended by stop.
 set -euo pipefail
 command="${1:-status}"
 base="${2:-/tmp/targen-slurm}"
 conf="$base/slurm.conf"
-nodes=(n1 n2)
+nodes=(n1 n2 n3)
 
 die() { echo "error: $1" >&2; exit 2; }
 alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
@@ -59,15 +60,17 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$2 CPUs=1 RealMemory=3000 State=UNKNOWN
 NodeName=n2 NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$3 CPUs=1 RealMemory=3000 State=UNKNOWN
+NodeName=n3 NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$4 CPUs=2 RealMemory=3000 State=UNKNOWN
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=2
+PartitionName=whole Nodes=n3 MaxTime=INFINITE State=UP PriorityTier=1
 CONF
 }
 
 free_ports() {
   python3 - <<'PY'
 import socket
-held = [socket.socket() for _ in range(3)]
+held = [socket.socket() for _ in range(4)]
 for one in held:
     one.bind(("127.0.0.1", 0))
 print(*(one.getsockname()[1] for one in held))
@@ -82,12 +85,12 @@ wait_for() {  # what, seconds, command ...
   done
 }
 
-all_idle() { [ "$(ask sinfo -h -N -p main -o '%N %t' | grep -c ' idle$')" -eq "${#nodes[@]}" ]; }
+all_idle() { [ "$(ask sinfo -h -N -p main,whole -o '%N %t' | grep -c ' idle$')" -eq "${#nodes[@]}" ]; }
 
 start() {
   [ "$(id -u)" -eq 0 ] || die "slurm: got user $(id -un), expected root, who may start SLURM's daemons."
   if alive "$base/slurmctld.pid"; then echo "already running: $base"; return; fi
-  mkdir -p "$base/state" "$base/spool-n1" "$base/spool-n2"
+  mkdir -p "$base/state" "${nodes[@]/#/$base/spool-}"
   install_slurm
   [ -s "$base/munge.key" ] || { head -c 128 /dev/urandom >"$base/munge.key"; chmod 400 "$base/munge.key"; }
   chmod 755 "$base"
@@ -99,16 +102,16 @@ start() {
   slurmctld -c -f "$conf"
   for node in "${nodes[@]}"; do slurmd -f "$conf" -N "$node"; done
   wait_for "slurmctld" 60 ask scontrol ping
-  wait_for "both nodes" 60 all_idle
+  wait_for "all nodes" 60 all_idle
   status
 }
 
 stop() {
   ask scancel --user "$(id -u)" 2>/dev/null || true
-  for name in slurmd-n1 slurmd-n2 slurmctld munged; do
+  for name in "${nodes[@]/#/slurmd-}" slurmctld munged; do
     if alive "$base/$name.pid"; then kill "$(cat "$base/$name.pid")"; fi
   done
-  for name in slurmd-n1 slurmd-n2 slurmctld munged; do
+  for name in "${nodes[@]/#/slurmd-}" slurmctld munged; do
     for _ in $(seq 60); do alive "$base/$name.pid" || break; sleep 0.5; done
     rm -f "$base/$name.pid"
   done

@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import threading
+import time
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SECONDS_BETWEEN_CHECKS = 0.5  # while waiting, how often to check for a stop request
+SECONDS_TO_BE_TOLD = 3.0  # between the first and the last process of a job that is stopped
 
 
 class Stopped(Exception):
@@ -62,3 +64,15 @@ def raise_if_stopped() -> None:
     for request in _active.get():
         if request.requested:
             raise Stopped(request.signals[0].name)
+
+
+def raise_if_being_stopped() -> None:
+    """For a process of ours that ended: a scheduler tells all processes of a job to stop, and this one may be told last.
+
+    Raises: Stopped if a signal arrives within SECONDS_TO_BE_TOLD.
+    """
+    end = time.monotonic() + SECONDS_TO_BE_TOLD
+    while time.monotonic() < end:
+        raise_if_stopped()
+        time.sleep(SECONDS_BETWEEN_CHECKS / 10)
+    raise_if_stopped()

@@ -95,6 +95,7 @@ class Engine:
                     if not self._look_ahead():
                         raise
         if self._failures:
+            raise_if_stopped()  # calls that broke off because the engine was told to stop, too
             raise UserError(self._why_ended())
         return top.results
 

@@ -1,4 +1,4 @@
-"""A grid on a real SLURM of two nodes, with requeues, a node that goes down and a job that always fails.
+"""A grid on a real SLURM of two nodes, and of one that is filled with cells, with requeues, a node that goes down and a job that always fails.
 
 Starts scripts/slurm_test_cluster.sh where CI is set (as root); skipped elsewhere. Waits for what files and squeue say.
 """
@@ -230,3 +230,52 @@ def test_two_nodes_train_one_cell_together(tmp_path: Path, slurm, monkeypatch) -
     assert record(root, "train-0")["outcome"] == "done", (root / "slurm" / "001" / "train-0.log").read_text()
     (cell,) = cells(settings(*grid))
     assert (root / "models" / cell.name / "done.json").is_file()
+
+
+def test_a_node_is_filled_with_cells_and_goes_on_after_a_requeue(tmp_path: Path, slurm, monkeypatch) -> None:
+    """Two shards, then two cells at a time on the one node of two CPUs. One cell fails for good: the others go on."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root = tmp_path / "run"
+    grid = [one for one in ["+experiment=quickstart", *small_overrides(tmp_path, tasks=("cb",))] if "epochs" not in one]
+    grid += ["generator=recorded", "synth.size=12", "arms=[synthetic]", "seeds=[0,1,2]", "model=tiny_encoder"]
+    grid += ["train.batch_size=4", f"train.epochs={STEPS // 3}", "train.save_every=10"]
+    grid += ["cluster=tiny", "cluster.partition=whole", "cluster.per_node=2"]
+    trained = [cell.name for cell in cells(settings(*grid))]
+    trap = root / "models" / trained[1]
+    trap.parent.mkdir(parents=True)
+    trap.touch()  # where a folder is to be made
+    submitted = script("submit.sh", *grid, cwd=tmp_path)
+    assert submitted.returncode == 0, submitted.stderr
+    training = job_of(root, "train")
+    assert "NumCPUs=2" in slurm("scontrol", "show", "job", "--oneliner", training)
+
+    wait_for("a checkpoint", lambda: list((root / "models" / trained[0]).glob("checkpoint-*/complete.json")))
+    wait_for("the failure", lambda: record(root, "train-0-1").get("outcome") == "failed")
+    slurm("scancel", "--batch", "--signal=USR1", f"{training}_0")
+    wait_for("the end", lambda: ended(slurm))
+    assert restarts(slurm, f"{training}_0") == 1
+    assert [record(root, f"train-{element}")["outcome"] for element in ("0-0", "0-1", "1-0")] == [
+        "done",
+        "failed",
+        "done",
+    ]
+    assert record(root, "train-0-0")["failures"] == 0
+    both = [record(root, f"generate-0-{slot}") for slot in (0, 1)]
+    assert both[0]["started"] < both[1]["ended"] and both[1]["started"] < both[0]["ended"]  # at the same time
+    for name, is_trained in zip(trained, (True, False, True), strict=True):
+        assert (root / "models" / name / "done.json").is_file() == is_trained
+        assert (root / "scores" / f"{name}.jsonl").is_file() == is_trained
+    assert "File exists" in (root / "slurm" / "001" / "train-0-1.log").read_text()
+    said = script("status.sh", str(root), cwd=tmp_path).stdout
+    assert f"failed: train {trained[1]} ({training}_0): " in said
+    assert (root / "report" / "index.html").is_file()
+
+    trap.unlink()
+    assert script("resubmit.sh", str(root), cwd=Path("/")).returncode == 0
+    made = json.loads((root / "slurm" / "002" / "grid.json").read_text())["jobs"]
+    assert [(job["name"], job["elements"]) for job in made] == [
+        ("train", [trained[1]]), ("evaluate", [trained[1]]), ("report", ["report"]),
+    ]  # fmt: skip
+    wait_for("the end", lambda: ended(slurm))
+    assert "failed: " not in script("status.sh", str(root), cwd=tmp_path).stdout
+    assert (root / "scores" / f"{trained[1]}.jsonl").is_file()

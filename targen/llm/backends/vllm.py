@@ -17,6 +17,7 @@ from targen.llm.messages import LLM, Answer, Failure, Request
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json
+from targen.runtime.signals import raise_if_being_stopped, raise_if_stopped
 
 log = logging.getLogger(__name__)
 # JSON allows blanks anywhere, and a weak model fills its answer with them. Only the engine's setting forbids this: vLLM
@@ -76,13 +77,14 @@ class VLLM:
         try:
             self._engine: Any = LLMEngine.from_vllm_config(config, disable_log_stats=arguments.disable_log_stats)
         except (OSError, ValueError, RuntimeError) as err:
+            raise_if_being_stopped()
             raise UserError(_cannot_load(path, err)) from None
         _wake_when_dead(self._engine.engine_core)
         self.window = 2 * int(config.scheduler_config.max_num_seqs)
         self._done: deque[Answer] = deque()
 
     def submit(self, request: Request) -> None:
-        """Adds a request to the engine. Raises: UserError if the engine has ended."""
+        """Adds a request to the engine. Raises: Stopped or UserError if the engine has ended."""
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -98,16 +100,24 @@ class VLLM:
                 self._say_unguided(request, err)
                 self._engine.add_request(request.id, prompt, _sampling(request, body, guided=False))
         except EngineDeadError:
+            raise_if_being_stopped()  # a stop ends the engine's processes too
             raise UserError(DEAD) from None
 
     def collect(self) -> Iterator[Answer | Failure]:
-        """Runs the engine until a request is done, then yields all that are. Raises: UserError if the engine has ended."""
+        """Runs the engine until a request is done, then yields all that are.
+
+        Raises: Stopped after a signal; UserError if the engine has ended by itself.
+        """
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             while not self._done:
+                raise_if_stopped()
                 self._done.extend(self._answer(output) for output in self._engine.step() if output.finished)
+            if any(answer.finish_reason == "abort" for answer in self._done):
+                raise_if_being_stopped()
         except EngineDeadError:
+            raise_if_being_stopped()  # a stop ends the engine's processes too
             raise UserError(DEAD) from None
         while self._done:
             yield self._done.popleft()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import LONGEST, command, lines, settings
+from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.tiny_llama import write_tiny_llama
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4000)]
@@ -213,8 +214,49 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
     assert "copa instance_seed to its" not in said
 
 
+def test_a_stop_that_reaches_the_workers_too_is_a_stop_and_leaves_no_cut_answers(tiny: Path, tmp_path: Path) -> None:
+    """As SLURM stops a job: all processes at once. Two workers, which end before the process that asks them."""
+    arguments = in_process(tiny, tmp_path, "method=zero_shot", "synth.size=40", "synth.max_attempts=200")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments, "generator.engine.tensor_parallel_size=2"],
+        env=os.environ | ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + START
+        log = tmp_path / "calls" / "copa.jsonl"
+        while not (log.exists() and log.read_text().count("\n") > 3):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=LONGEST)
+    finally:
+        process.kill()
+    assert process.returncode == 85, said[-3000:]
+    assert "SIGTERM: stopped. Progress is saved" in said and "error: " not in said
+    assert {call["finish_reason"] for call in calls_of(tmp_path)} <= {"stop", "length"}
+
+
 def _title(pid: str) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_copies_of_the_model_make_a_shard_each_and_the_same_set_as_one_process(tmp_path: Path) -> None:
+    """All answers are on record, so that no engine starts."""
+    shape = ["task=copa", "synth.size=8", "synth.seeds_per_context=2", "synth.learnability_rows=0"]
+    one = command("targen.generate", "generator=recorded", *shape, f"run.dir={tmp_path / 'one'}")
+    assert one.returncode == 0, one.stderr
+    (tmp_path / "two" / "calls").mkdir(parents=True)
+    shutil.copy(tmp_path / "one" / "calls" / "copa.jsonl", tmp_path / "two" / "calls")
+    copies = ["generator=vllm", "generator.model=large-language-model", "generator.engine.data_parallel_size=2"]
+    two = command("targen.generate", *copies, *shape, f"run.dir={tmp_path / 'two'}")
+    assert two.returncode == 0, two.stderr
+    assert files(tmp_path / "two" / "synthetic" / "copa") == files(tmp_path / "one" / "synthetic" / "copa")
+    for index in (0, 1):
+        log = tmp_path / "two" / "calls" / f"shard-{index:05d}-of-00002.log"
+        assert f"shard {index} of 2 is done" in log.read_text()
+    wrong = command("targen.generate", *copies, *shape, f"run.dir={tmp_path / 'three'}", "generator.path=/nowhere")
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
 
 
 # --- a server ---
