@@ -1,6 +1,13 @@
-"""How many processes a launch starts, and where they meet."""
+"""How many processes a launch starts, where they meet, and what they give."""
 
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import command, lines, settings
+from tests.support.small_data import tiny_overrides
 from train.launch import process_options
+from train.run import train
 
 
 def test_a_launch_takes_the_processes_of_the_job_or_all_gpus() -> None:
@@ -12,3 +19,19 @@ def test_a_launch_takes_the_processes_of_the_job_or_all_gpus() -> None:
     assert process_options("ddp", job, 4)[2:] == [
         "--num_machines", "2", "--machine_rank", "1", "--main_process_ip", "a", "--main_process_port", "9",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_model_is_scored_by_several_processes_as_by_one(tmp_path: Path) -> None:
+    arguments = tiny_overrides(tmp_path, "seeds=[0]")
+    run = settings(*arguments)
+    train(run)
+    found = []
+    for more in ([], ["eval.launch=ddp"]):
+        done = command("targen.run", *arguments, "phases=[evaluate]", *more)
+        assert done.returncode == 0, done.stderr
+        found.append([row["value"] for row in lines(run.paths.scores)])
+        run.paths.scores.unlink()
+        for path in run.paths.root.glob("predictions/*"):
+            path.unlink()
+    assert found[0] == found[1]
