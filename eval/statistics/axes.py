@@ -66,7 +66,16 @@ def _method_level(score: Score) -> str | None:
     return None if score.method is None else f"{score.method} (self-correction {score.self_correct})"
 
 
-METHODS = ("targen", "zero_shot", "zero_shot_topic", "one_shot", "few_shot", "attrprompt", "self_instruct", "paraphrase")
+METHODS = (
+    "targen",
+    "zero_shot",
+    "zero_shot_topic",
+    "one_shot",
+    "few_shot",
+    "attrprompt",
+    "self_instruct",
+    "paraphrase",
+)
 CORRECTIONS = ("paper", "drop", "vote", "off")
 MAIN = "original_vs_synthetic"  # the table in the figures and at the top of the page
 AXES = (
