@@ -62,14 +62,14 @@ def _csv_records(path: Path) -> list[tuple[int, Json]]:
     return records
 
 
-def _position(value: object, count: int) -> int:
+def _position(row: Json, name: str, count: int) -> int:
     """The position from 0 of an answer given as a number, as its digits or as a letter. Raises: ValueError for any other."""
-    given = str(value).strip()
-    position = (
-        LETTERS.find(given.upper()) if len(given) == 1 and given.isalpha() else int(given) if given.isdecimal() else -1
-    )
-    if isinstance(value, bool) or not 0 <= position < count:
-        raise ValueError(f"answer: got {value!r}, expected 0 to {count - 1} or {LETTERS[0]} to {LETTERS[count - 1]}")
+    given = str(row[name]).strip().upper()
+    position = int(given) if given.isdecimal() else LETTERS.find(given) if len(given) == 1 else -1
+    if not 0 <= position < count:
+        raise ValueError(
+            f"{name}: got {row[name]!r}, expected 0 to {count - 1} or {LETTERS[0]} to {LETTERS[count - 1]}"
+        )
     return position
 
 
@@ -79,7 +79,7 @@ def _arc(row: Json) -> Json:
         labels = list(LETTERS[: len(row["choices"])])
         choices = {"text": row["choices"], "label": labels}
         question = row["query"].removeprefix("Question: ")
-        return {"question": question, "choices": choices, "answerKey": labels[_position(row["gold"], len(labels))]}
+        return {"question": question, "choices": choices, "answerKey": labels[_position(row, "gold", len(labels))]}
     if isinstance(row.get("question"), dict):
         listed = row["question"]["choices"]
         choices = {name: [choice[name] for choice in listed] for name in ("text", "label")}
@@ -97,16 +97,11 @@ def _hellaswag(row: Json) -> Json:
     """{query: "activity: context", choices: [...], gold}: the harness's own text, except that it capitalises the last words."""
     if "query" in row:
         activity, _, context = row["query"].partition(": ")
-        row = {
-            "activity_label": activity,
-            "ctx_a": context,
-            "ctx_b": "",
-            "endings": row["choices"],
-            "label": row["gold"],
-        }
+        texts = {"activity_label": activity, "ctx_a": context, "ctx_b": "", "endings": row["choices"]}
+        return {**texts, "label": str(_position(row, "gold", len(row["choices"])))}
     if "endings" not in row or "label" not in row:
         return row
-    return {**row, "label": str(_position(row["label"], len(row["endings"])))}
+    return {**row, "label": str(_position(row, "label", len(row["endings"])))}
 
 
 def _mmlu(row: Json) -> Json:
@@ -115,7 +110,7 @@ def _mmlu(row: Json) -> Json:
         return row
     if len(row["choices"]) != 4:
         raise ValueError(f"choices: got {len(row['choices'])}, expected 4")
-    return {**row, "answer": _position(row["answer"], 4)}
+    return {**row, "answer": _position(row, "answer", 4)}
 
 
 def _truthfulqa(row: Json) -> Json:

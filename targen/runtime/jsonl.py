@@ -113,7 +113,7 @@ def read_rows(path: Path) -> list[tuple[int, Json]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: got {type(row).__name__}, expected a JSON object. Repair or remove it.")
-    check_unicode(rows, str(path))
+        check_unicode(row, f"{path}:{number}")
     return list(enumerate(rows, start=1))
 
 

@@ -96,7 +96,8 @@ REFUSED = [
     ("mmlu/anatomy/test", {**mmlu("anatomy", 1)[0], "choices": ["a", "b"]}, r"choices: got 2, expected 4"),
     ("winogrande/validation", {**winogrande(1)[0], "answer": ""}, r"answer: got '', expected 1 or 2"),
     ("winogrande/validation", {**winogrande(1)[0], "sentence": "No gap."}, r"sentence: got no _"),
-    ("hellaswag/validation", {**hellaswag(1)[0], "label": ""}, r"answer: got '', expected 0 to 3"),
+    ("hellaswag/validation", {**hellaswag(1)[0], "label": ""}, r"label: got '', expected 0 to 3"),
+    ("mmlu/anatomy/test", {**mmlu("anatomy", 1)[0], "answer": True}, r"answer: got True, expected 0 to 3"),
     ("arc_challenge/test", {**arc(1)[0], "answerKey": "E"}, r"answerKey: got 'E', expected one of A, B, C, D"),
     ("gsm8k/test", {**gsm8k(1)[0], "answer": "18"}, r"answer: got '18', expected a solution that ends with ####"),
 ]

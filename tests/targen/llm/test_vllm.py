@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -189,23 +190,12 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
         "tasks.copa.generation.fields={probable: {type: array, items: {type: string}, uniqueItems: true}, improbable: one}"
     ]
     arguments = in_process(tiny, tmp_path, *more, "synth.size=40", "synth.max_attempts=200", "synth.max_slots=200")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments],
-        env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        end = time.monotonic() + START
-        log = tmp_path / "calls" / "copa.jsonl"
-        while not (log.exists() and log.read_text().count("\n") > 3):
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.2)
+    with _generating(tmp_path, *arguments) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         cores = [pid for pid in children if "EngineCore" in Path(f"/proc/{pid}/comm").read_text() + _title(pid)]
         assert cores, children
         os.kill(int(cores[0]), signal.SIGKILL)
         _, said = process.communicate(timeout=LONGEST)
-    finally:
-        process.kill()
     assert process.returncode == 2, said[-3000:]
     told = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(told) == 1 and told[0].startswith("error: generator: vLLM's engine ended unexpectedly"), said[-3000:]
@@ -217,24 +207,30 @@ def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny:
 def test_a_stop_that_reaches_the_workers_too_is_a_stop_and_leaves_no_cut_answers(tiny: Path, tmp_path: Path) -> None:
     """As SLURM stops a job: all processes at once. Two workers, which end before the process that asks them."""
     arguments = in_process(tiny, tmp_path, "method=zero_shot", "synth.size=40", "synth.max_attempts=200")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments, "generator.engine.tensor_parallel_size=2"],
-        env=os.environ | ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        end = time.monotonic() + START
-        log = tmp_path / "calls" / "copa.jsonl"
-        while not (log.exists() and log.read_text().count("\n") > 3):
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.2)
+    two = "generator.engine.tensor_parallel_size=2"
+    with _generating(tmp_path, *arguments, two, VLLM_CPU_OMP_THREADS_BIND="0|1") as process:
         os.killpg(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=LONGEST)
-    finally:
-        process.kill()
     assert process.returncode == 85, said[-3000:]
     assert "SIGTERM: stopped. Progress is saved" in said and "error: " not in said
     assert {call["finish_reason"] for call in calls_of(tmp_path)} <= {"stop", "length"}
+
+
+@contextmanager
+def _generating(folder: Path, *arguments: str, **variables: str) -> "Iterator[subprocess.Popen[str]]":
+    """A generation in a session of its own, once some answers are on disk; killed at the end."""
+    command_line = [sys.executable, "-m", "targen.generate", "+experiment=quickstart", *arguments]
+    environment = os.environ | ENVIRONMENT | variables
+    process = subprocess.Popen(command_line, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        end = time.monotonic() + START
+        log = folder / "calls" / "copa.jsonl"
+        while not (log.exists() and log.read_text().count("\n") > 3):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()
 
 
 def _title(pid: str) -> str:
