@@ -71,7 +71,7 @@ def harness_model(settings: Settings, cell: Cell, processes: Processes, load: Ca
             backend="seq2seq" if settings.model.family == "seq2seq" else "causal",
             batch_size=CPU_BATCH if automatic else openllm.batch_size,
             max_length=max_length(settings),
-            mixed_precision_dtype=torch.bfloat16 if settings.train.precision == "bf16" else None,
+            mixed_precision_dtype=None if loaded.precision == "fp32" else torch.bfloat16,
         )
 
 

@@ -98,6 +98,8 @@ def _told(
 def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
     """Everything about the prompts that affects the answers."""
     prompting: Json = {"scoring": scoring_of(settings), "shots": shots_of(settings, cell)}
+    if settings.train.precision != "fp32":
+        prompting["arithmetic"] = "bf16"
     if settings.eval.scoring == "generate":
         prompting["max_new_tokens"] = settings.eval.max_new_tokens
     for part in originals if not cell.trained else ():

@@ -75,12 +75,19 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
         "arm": cell.arm,
         "seed": cell.seed,
         "instruct": settings.train.instruct,
+        "precision": settings.train.precision,
         "train_rows": ready.train_rows,
         "real_rows": ready.real_rows,
         "method": settings.method.name if is_synthetic else None,
         "self_correct": settings.synth.self_correct if is_synthetic else None,
         "generator": settings.generator.model if is_synthetic else None,
     }
+
+
+def _is_tie(prediction: Prediction) -> bool:
+    """Whether two options have the best score, of which the first is taken: in bf16 differences can vanish."""
+    best, *others = sorted(prediction.scores.values(), reverse=True) or [0.0]
+    return others[:1] == [best]
 
 
 def scores_of(
@@ -104,6 +111,7 @@ def scores_of(
                 "rows": len(rows.sample.rows),
                 "rows_in_split": len(rows.split.rows),
                 "unparsed": sum(prediction.prediction is None for prediction in predictions),
+                "ties": sum(map(_is_tie, predictions)),
                 "cut_answers": sum(prediction.cut for prediction in predictions),
                 "source": rows.split.source,
                 "place": rows.split.place,

@@ -93,11 +93,13 @@ class FrozenFamily(EncoderFamily):
         """A new layer for these tasks. Raises: UserError if the encoder is missing or its checksum is wrong."""
         quiet()
         width = BLOCKS * config_of(model, loading.weights).hidden_size
-        return Loaded(LinearHead(LinearConfig(width=width, **head_labels(head_names(tasks)))), None, self._cache())
+        return Loaded(
+            LinearHead(LinearConfig(width=width, **head_labels(head_names(tasks)))), None, embeddings=self._cache()
+        )
 
     def load_trained(self, folder: Path, loading: Loading = PLAIN) -> Loaded:
         """A layer that was trained here. Raises: UserError if it cannot be read."""
-        return Loaded(load_folder(LinearHead, folder, PLAIN, has_tokenizer=False).model, None, self._cache())
+        return Loaded(load_folder(LinearHead, folder, PLAIN, has_tokenizer=False).model, None, embeddings=self._cache())
 
     def _cache(self) -> EmbeddingCache:
         return EmbeddingCache(self._folder, self._body, self._embedded)

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from targen.tasks.task import Example
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family, of_type
+from train.inference.arithmetic import computing
 from train.inference.generation import Written
 from train.inference.ranking import rank_answers
 from train.models.loading import Loaded
@@ -71,7 +71,11 @@ class TextFamily(Family):
         `by_token`: answers are ranked by the mean over their tokens, not by the sum.
         """
         loaded.model.eval()
-        score = partial(self.answer_scores, loaded)
+
+        def score(prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]) -> tuple[Tensor, ...]:
+            with computing(loaded):
+                return self.answer_scores(loaded, prompts, answers)
+
         return rank_answers(score, of_type(EncodedText, encoded), batch_size, device_of(loaded), by_token)
 
     @abstractmethod

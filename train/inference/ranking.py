@@ -60,7 +60,7 @@ def log_likelihoods(
     sizes = [ItemSize(len(examples[index].prompt), 1, len(answers)) for index, answers in requests]
     for numbers in length_batches(sizes, batch_size, device):
         batch = [requests[number] for number in numbers]
-        with torch.inference_mode():
+        with torch.no_grad():
             batch_sums = score([examples[index].prompt for index, _ in batch], [answers for _, answers in batch])
         for (index, _), sums in zip(batch, batch_sums, strict=True):
             partial_sums[index].append(sums)

@@ -15,6 +15,7 @@ from train.grid.pending_jobs import TrainContext
 from train.loop.logistic_regression import fit
 from train.loop.preparation import prepare
 from train.loop.saving import save_weights
+from train.loop.sharding import forget_deepspeed
 from train.loop.trainer import LOG, CellTrainer
 from train.models.adapters import BASE
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
@@ -59,6 +60,7 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
         trainer.save_model(str(folder))  # all processes take part in gathering sharded weights
         if processes.first:
             prepared.loaded.tokenizer.save_pretrained(folder)
+    forget_deepspeed(processes)
     _mark_as_done(context, job, steps)
     return Outcome(result.metrics["train_runtime"], steps, losses[-1])
 

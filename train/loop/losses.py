@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import Trainer
 
 from targen.config.losses import LogWeights, Loss
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family
+from train.inference.arithmetic import computing
 from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
@@ -90,7 +90,7 @@ def log_probabilities(family: Family, loaded: Loaded, encoded: Sequence[Encoded]
         batch = collate([encoded[index] for index in indices])
         inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
         labels = inputs.pop("labels")
-        with torch.inference_mode():
+        with computing(loaded):
             losses = family.example_losses(loaded.model(**inputs), labels, 0.0)
         by_index |= zip(indices, losses.log_probability.cpu().tolist(), strict=True)
     return [by_index[index] for index in range(len(encoded))]

@@ -9,6 +9,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from train.families.registry import family_of
 from train.grid.cells import Cell
+from train.loop.sharding import dividing_while_loading, loads_once, send_buffers, to_fill
 from train.models import adapters
 from train.models.checkpoints import writing
 from train.models.loading import Loaded, Loading, loading_of
@@ -17,7 +18,15 @@ from train.runtime.processes import Processes
 
 def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> Loaded:
     """The model that a cell's training starts from, with new adapters if it trains adapters."""
-    loaded = _adapted_base(settings, cell)
+    if processes.sharding == "fsdp" and loads_once(settings, processes):
+        whole = processes.first
+        loaded = (
+            _with_adapters(settings, _adapted_base(settings, cell)) if whole else to_fill(load_shapes(settings, cell))
+        )
+        send_buffers(loaded.model, processes)
+        return loaded
+    with dividing_while_loading(settings, processes):
+        loaded = _adapted_base(settings, cell)
     base = settings.paths.model(cell.name) / adapters.BASE
     if settings.train.lora is not None and _initial_model(settings).config is not None and not base.is_dir():
         processes.wait()  # all processes have drawn the weights, which are saved nowhere else
@@ -96,9 +105,17 @@ def load_cell(settings: Settings, cell: Cell) -> Loaded:
 
 
 def load_cell_to_device(settings: Settings, cell: Cell) -> Loaded:
-    """The cell of `load_cell` on the available device; 4-bit weights stay where they were loaded."""
+    """The cell of `load_cell` on the available device; 4-bit weights stay where they were loaded.
+
+    Products of fp32 values are made in TF32 on GPUs that have it, as the Trainer makes them.
+    """
     import torch
     from accelerate import PartialState
+    from transformers.utils import is_torch_tf32_available
+    from transformers.utils.import_utils import enable_tf32
+
+    if is_torch_tf32_available():
+        enable_tf32(True)
 
     loaded = load_cell(settings, cell)
     if settings.train.quantize is None:

@@ -43,13 +43,18 @@ def matmul_parameters(model: Any) -> tuple[int, int]:
     looked_up = tables - {id(head.weight)} if head is not None else tables
 
     def count(part: nn.Module) -> int:
-        return sum(weight.numel() for weight in part.parameters() if id(weight) not in looked_up)
+        return sum(_count(weight) for weight in part.parameters() if id(weight) not in looked_up)
 
     if not getattr(model.config, "is_encoder_decoder", False):
         return count(model), 0
     encoder: Any = model.get_encoder()
-    of_encoder = sum(weight.numel() for weight in encoder.parameters() if id(weight) not in tables)
+    of_encoder = sum(_count(weight) for weight in encoder.parameters() if id(weight) not in tables)
     return of_encoder, count(model) - of_encoder
+
+
+def _count(weight: Tensor) -> int:
+    """Its values, also of a weight that ZeRO-3 has divided."""
+    return int(getattr(weight, "ds_numel", weight.numel()))
 
 
 def peak_rss() -> float:

@@ -24,6 +24,7 @@ from train.loop.losses import WeightedLossTrainer
 from train.loop.predictions import best_step, predict_scores, validation_scores
 from train.loop.preparation import PreparedCell
 from train.loop.saving import save_weights
+from train.loop.sharding import divided_by_blocks, gathered_weights, loads_once, root_gathered, set_precision
 from train.loop.throughput import Throughput
 from train.models.checkpoints import PREFIX, keep, seal, writing
 
@@ -43,7 +44,9 @@ def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) 
     return Batching(train.batch_size, min(room, -(-train.batch_size // processes)), processes, train.group_by_length)
 
 
-def training_arguments(settings: Settings, cell: Cell, batching: Batching, examples: int) -> TrainingArguments:
+def training_arguments(
+    settings: Settings, cell: Cell, batching: Batching, examples: int, sharding: str
+) -> TrainingArguments:
     """The Trainer's arguments for so many examples."""
     train = settings.train
     steps = batching.steps(examples) * train.epochs
@@ -55,7 +58,8 @@ def training_arguments(settings: Settings, cell: Cell, batching: Batching, examp
         learning_rate=train.learning_rate,
         warmup_steps=int(train.warmup_ratio * steps),
         weight_decay=train.weight_decay,
-        bf16=train.precision != "fp32",
+        # DeepSpeed would make the weights bf16, too: see set_precision
+        bf16=train.precision == "bf16_weights" or (train.precision == "bf16" and sharding != "deepspeed"),
         gradient_checkpointing=train.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if train.gradient_checkpointing else None,
         use_cpu=not torch.accelerator.is_available(),
@@ -88,7 +92,7 @@ class CellTrainer(WeightedLossTrainer):
         self._sampler = MicroBatchSampler(lengths, batching, cell.seed, cell.name, processes.index)
         super().__init__(
             model=prepared.loaded.model,
-            args=training_arguments(settings, cell, batching, len(lengths)),
+            args=training_arguments(settings, cell, batching, len(lengths), processes.sharding),
             train_dataset=_Indices(len(lengths)),
             eval_dataset=None if prepared.held_out is None else _Indices(len(prepared.held_out.examples)),
             data_collator=self._batch,
@@ -97,6 +101,13 @@ class CellTrainer(WeightedLossTrainer):
         )
         self.pop_callback(PrinterCallback)  # it prints every line of the log, which train_log.jsonl has
         self._throughput = Throughput(prepared.loaded.model, processes, settings.train.precision != "fp32")
+        set_precision(self, settings.train.precision)
+        if self.is_fsdp_enabled:
+            self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = loads_once(settings, processes)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        with divided_by_blocks(self):
+            return super()._prepare_for_training(*args, **kwargs)
 
     def get_train_dataloader(self) -> "DataLoader[int]":
         """The micro-batches of this process; the Trainer's own step moves them to the device."""
@@ -146,7 +157,8 @@ class CellTrainer(WeightedLossTrainer):
         settings, held_out = self._job.settings, self.prepared.held_out
         assert held_out is not None
         family, batch_size = family_of(settings), settings.eval.batch_size
-        scores = predict_scores(family, self.prepared.loaded, held_out.encoded, batch_size, self._context.processes)
+        with root_gathered(self.model):
+            scores = predict_scores(family, self.prepared.loaded, held_out.encoded, batch_size, self._context.processes)
         measured = validation_scores(held_out.examples, scores)
         self.log(measured)
         if settings.train.select == "best" and best_step(self.state.log_history) == self.state.global_step:
@@ -157,6 +169,16 @@ class CellTrainer(WeightedLossTrainer):
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Logs the figures, those of a training step with throughput and memory."""
         super().log(logs | self._throughput.take() if "loss" in logs else logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The Trainer's, and of sharded weights those of the optimizer. A checkpoint has its shards, and no second copy."""
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            super().save_model(output_dir, _internal_call)
+        elif not _internal_call:
+            weights = gathered_weights(self, self._context.processes.first)
+            if self._job.settings.train.precision == "bf16_weights" and self._job.settings.train.lora is None:
+                weights = {name: value.bfloat16() for name, value in weights.items()}
+            self._save(output_dir, weights)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Only the weights, not the Trainer's arguments, an unused pickle."""

@@ -50,6 +50,7 @@ class Loaded:
 
     model: Any
     tokenizer: Any
+    precision: Precision = "fp32"  # of its arithmetic
     embeddings: EmbeddingCache | None = None  # below the linear layer of train.freeze, which has no tokenizer
 
 
@@ -73,12 +74,14 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
     try:
         if model.config is not None:
             sizes = {"vocab_size": len(tokenizer), **special_tokens(tokenizer), **model.config, **config}
-            return Loaded(auto_class.from_config(AutoConfig.for_model(**sizes), **options), tokenizer)
+            new = auto_class.from_config(AutoConfig.for_model(**sizes), **options)
+            return Loaded(new, tokenizer, loading.precision)
         if not loading.weights:
             sizes = AutoConfig.from_pretrained(
                 in_package(model.path or ""), trust_remote_code=model.remote_code, **config
             )
-            return Loaded(auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options), tokenizer)
+            new = auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options)
+            return Loaded(new, tokenizer, loading.precision)
         path = resolve(model)
         if loading.quantize is not None:
             config["quantization_config"] = _four_bits()
@@ -94,7 +97,7 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
         )
     except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
-    return Loaded(weights, tokenizer)
+    return Loaded(weights, tokenizer, loading.precision)
 
 
 def _tokenizer_for(model: Model, traits: FamilyTraits, loading: Loading) -> Any:
@@ -115,9 +118,8 @@ def load_folder(auto_class: Any, folder: Path, loading: Loading, has_tokenizer: 
     quiet()
     try:
         tokenizer = _for_rows(AutoTokenizer.from_pretrained(folder)) if has_tokenizer else None
-        return Loaded(
-            from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading)), tokenizer
-        )
+        weights = from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading))
+        return Loaded(weights, tokenizer, loading.precision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise UserError(
             f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train again."

@@ -93,6 +93,8 @@ def join_processes() -> Processes:
     sharding = next(
         (name for name in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{name.upper()}") == "true"), "none"
     )
+    if sharding == "fsdp":
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # see train/loop/sharding.py instead
     size = _world_size()
     if size == 1:
         return Processes(sharding=sharding)

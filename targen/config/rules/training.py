@@ -151,6 +151,12 @@ MODEL = (
         what_to_do="Set train.lora.r=16.",
     ),
     Rule(
+        "train.attention",
+        lambda s: s.train.attention == "flash_attention_2" and s.train.precision == "fp32",
+        got="flash_attention_2 with train.precision=fp32, but it computes with 16 bits",
+        what_to_do="Set train.precision=bf16, or train.attention=sdpa.",
+    ),
+    Rule(
         "train.merge_export",
         lambda s: s.train.merge_export and s.train.lora is None,
         got="true without train.lora, so there is nothing to merge",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
 from eval.run import evaluate, original_parts
@@ -239,6 +240,35 @@ def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
     predictions = lines(run.paths.predictions(cells(run)[0].name))
     assert {line["text"].strip() for line in predictions} <= {"true", "false", "neither"}
     assert {line["prediction"] for line in predictions} <= {"entailment", "contradiction", "neutral"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16_weights"])
+@pytest.mark.parametrize("family", ["encoder", *WRITERS])
+def test_models_are_scored_in_the_arithmetic_of_their_validation(family: str, precision: str, tmp_path: Path) -> None:
+    watched = ["train.validate_every=3", "train.validate_on=evaluation", "train.save_every=null"]
+    run = settings(*tiny_overrides(tmp_path, f"train.precision={precision}", *watched, model=f"tiny_{family}"))
+    train(run)
+    evaluate(run)
+    (cell,) = cells(run)
+    predictions = lines(run.paths.predictions(cell.name))
+    losses = [-line["scores"][line["gold"][0]] for line in predictions]
+    validated = lines(run.paths.model(cell.name) / "train_log.jsonl")[-2]
+    assert validated["eval_loss"] == pytest.approx(sum(losses) / len(losses), abs=2e-6)
+    (row,) = lines(run.paths.scores)
+    assert row["precision"] == precision
+    assert row["ties"] == sum(len(set(line["scores"].values())) == 1 for line in predictions)  # of two labels each
+
+
+def test_rows_whose_options_have_the_same_score_are_counted(tmp_path: Path) -> None:
+    """A head of zeros cannot tell them apart."""
+    run = settings(*tiny_overrides(tmp_path))
+    train(run)
+    path = run.paths.model(cells(run)[0].name) / "model.safetensors"
+    weights = {name: value * (not name.startswith("classifier")) for name, value in load_file(path).items()}
+    save_file(weights, path, {"format": "pt"})
+    evaluate(run)
+    (row,) = lines(run.paths.scores)
+    assert (row["ties"], row["n"], row["precision"]) == (10, 10, "fp32")
 
 
 def asked(run: Settings, name: str, examples: Sequence[Example], number: int = 0) -> list[str]:

@@ -279,7 +279,7 @@ def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
 
 def test_more_tokens_than_positions_and_what_needs_a_gpu() -> None:
     found = settings("model=tiny_encoder", "train.max_length=600", "train.lora.r=4", "train.quantize=4bit",
-                     "train.attention=flash_attention_2")  # fmt: skip
+                     "train.attention=flash_attention_2", "train.precision=bf16")  # fmt: skip
     with pytest.raises(UserError) as err:
         check_loadable(found.model, found.train)
     lines = str(err.value).splitlines()
@@ -293,6 +293,7 @@ MISTAKES = [
     (["train.quantize=4bit"], "train.quantize: got 4bit without train.lora"),
     (["train.merge_export=true"], "train.merge_export: got true without train.lora"),
     (["model.path=null"], "model.path: got neither of model.path and model.config, expected one of them."),
+    (["train.attention=flash_attention_2"], "train.attention: got flash_attention_2 with train.precision=fp32, but it"),
     (["train.attention=fast"], "train.attention: got 'fast', expected 'sdpa', 'eager' or 'flash_attention_2'"),
     (["train.lora.r=0"], "train.lora.r: got 0, expected greater than or equal to 1."),
     (["train.lora.rank=4"], "train.lora.rank: no such key."),
