@@ -66,6 +66,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"arms": ["none"], "model.family": "encoder"}, "arms: got none with the encoder minilm"),
     ({"train.instruct": True, "model.family": "encoder"}, "train.instruct: got true with the encoder minilm"),
     ({"train.quantize": "4bit"}, "train.quantize: got 4bit without train.lora"),
+    ({"train.attention": "flash_attention_2"}, "train.attention: got flash_attention_2 with train.precision=fp32"),
     ({"train.merge_export": True}, "train.merge_export: got true without train.lora"),
     ({"train.freeze": True}, "train.freeze: got true with minilm (decoder), which answers in words and has no head to train, expected an encoder."),
     (FROZEN | {"train.lora": "default"}, "train.lora.r: got 16 with train.freeze=true"),
