@@ -5,9 +5,13 @@ from eval.scoring.ready_cells import scoring_of
 from targen.config.original_data import rows_to_hold_out
 from targen.config.settings import Settings
 from targen.data.evaluation import HELD_OUT, HELD_OUT_WORDS
-from targen.runtime.errors import Unreachable
+from targen.runtime.errors import Unreachable, UserError
 from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done
+from train.loop.saving import load_shapes
+from train.planning.gpu_hours import gpu_hours, matmul_parameters
+
+ANSWER_TOKENS = 8  # of each possible answer, for models that answer in words
 
 
 def lines(settings: Settings) -> list[str]:
@@ -15,7 +19,38 @@ def lines(settings: Settings) -> list[str]:
     if not settings.eval.superglue:
         return ["evaluate: eval.superglue=false, nothing to plan"]
     rows = {name: _rows_of(settings, task) for name, task in settings.tasks.items()}
-    return [_line(settings, cell, rows) for cell in cells(settings)]
+    return [*(_line(settings, cell, rows) for cell in cells(settings)), *_hours(settings)]
+
+
+def _hours(settings: Settings) -> list[str]:
+    """The GPU-hours of what is not predicted yet, if price.gpu names a GPU."""
+    if settings.price.gpu is None:
+        return []
+    grid = cells(settings)
+    try:
+        model = load_shapes(settings, grid[0]).model
+    except UserError:
+        return gpu_hours(settings, "evaluate", 0.0, False, f"unknown: {settings.model.name} is not on this machine")
+    of_input, of_answer = matmul_parameters(model)
+    flops, scored = 0.0, 0
+    for cell, name in ((one, name) for one in grid for name in one.tasks):
+        if settings.paths.predictions(cell.predictions_name(name)).is_file():
+            continue
+        task, count = settings.tasks[name], _count(settings, settings.tasks[name])
+        answer_tokens = ANSWER_TOKENS * max(1, len(task.labels))
+        flops += 2 * count * (of_input * settings.train.max_length + of_answer * answer_tokens)
+        scored += count
+    what = f"{scored:,} rows of train.max_length tokens, 2 operations for each parameter and token"
+    return gpu_hours(settings, "evaluate", flops, True, what)
+
+
+def _count(settings: Settings, task: Task) -> int:
+    """The rows on which a task is scored, as published if they are not on this machine."""
+    try:
+        return len(evaluation_rows(settings, task).examples)
+    except UserError:
+        published = task.sizes.get(task.eval_split) or rows_to_hold_out(settings, task)
+        return min(published, settings.eval.max_rows or published)
 
 
 def _rows_of(settings: Settings, task: Task) -> str:

@@ -67,9 +67,10 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
         for ready_cell in ready:
             # loaded once for all tasks of a mixture, and only if it is needed
             model = cache(partial(load_cell_to_device, settings, ready_cell.cell))
-            for task in (settings.tasks[name] for name in ready_cell.cell.tasks):
-                predictions = predictions_of(settings, processes, ready_cell, task, rows[task.name], model, originals)
-                scores += scores_of(settings, ready_cell, task, rows[task.name], predictions)
+            of_cell = {name: rows[name] for name in ready_cell.cell.tasks}
+            predicted = predictions_of(settings, processes, ready_cell, of_cell, model, originals)
+            for name, predictions in predicted.items():
+                scores += scores_of(settings, ready_cell, settings.tasks[name], rows[name], predictions)
             if processes.first:
                 progress.advance(ready_cell.cell.name)
     return scores
@@ -91,9 +92,9 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     loaded = lru_cache(maxsize=1)(partial(load_cell_to_device, settings))  # once for all tasks of a mixture
 
     def predict(ready_cell: ReadyCell, task: Task, rows: EvaluationRows) -> list[Prediction]:
-        path = settings.paths.submitted(ready_cell.cell.predictions_name(task.name))
-        model = partial(loaded, ready_cell.cell)
-        return predictions_of(settings, processes, ready_cell, task, rows, model, originals, path)
+        model, submitted = partial(loaded, ready_cell.cell), settings.paths.submitted
+        of_task = {task.name: rows}
+        return predictions_of(settings, processes, ready_cell, of_task, model, originals, submitted)[task.name]
 
     write_archives(settings, processes, ready, predict)
     return []

@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import psutil
 import torch
-import yaml
 
 from targen.config.arms import ARMS, ArmName
-from targen.config.groups.training import launch_file
 from targen.config.original_data import original_train_task, rows_to_hold_out
 from targen.config.settings import Settings
 from targen.data.hub import stay_offline_without_network
@@ -24,36 +22,23 @@ from train.grid.cells import Cell, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.encoding import encode_for_training
 from train.grid.pending_jobs import epoch_size, newest_checkpoint, steps
-from train.loop.memory import MIB, Memory, MicroBatchSize, peak
 from train.loop.preparation import epoch_of
 from train.loop.saving import load_shapes
 from train.loop.trainer import batching_of
 from train.models.loading import Loaded
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a model is, and what its training takes."""
-
-    parameters: int
-    trainable: int
-    memory: Memory
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """One line of the plan. None: unknown, since rows or the model are not on this machine or not generated yet."""
-
-    cell: str
-    state: str
-    rows: int | None = None
-    steps: int | None = None
-    size: Size | None = None
-    tokens: int | None = None  # of all epochs, without padding
-    padding: float | None = None  # padding tokens for each token that is not
-    truncated: int | None = None
-    missing: tuple[str, ...] = ()  # what the plan does without, and why
-    frozen: bool = False  # only a linear layer is fitted
+from train.planning.cell_plan import GIB, CellPlan, Size, line
+from train.planning.fitting import (
+    NOT_COUNTED,
+    launched,
+    longest,
+    memory_of,
+    planned_device,
+    planned_gpu,
+    size_of,
+    with_device_batch,
+)
+from train.planning.gpu_hours import gpu_hours, operations
+from train.planning.memory import MIB, MicroBatchSize, disk
 
 
 def plan(settings: Settings) -> list[CellPlan]:
@@ -83,39 +68,39 @@ def plan(settings: Settings) -> list[CellPlan]:
 
 def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
     """The plan as text."""
-    processes, sharding = _launched(settings)
+    planned, gpu = planned_device(settings), planned_gpu(settings)
     how = "only a linear layer" if settings.train.freeze else f"batches of {settings.train.batch_size}"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    device = gpu.title if gpu is not None else torch.cuda.get_device_name() if planned.on_gpu else "CPU"
     libraries = psutil.Process().memory_info().rss / MIB
     text = [
-        f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {processes} x {device}, sharding {sharding}, "
+        f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {planned.processes} x {device}, sharding {planned.sharding}, "
         f"{settings.train.precision}, {how}"
     ]
-    text += [_line(cell_plan) for cell_plan in plans]
+    text += [line(cell_plan, planned) for cell_plan in plans]
     text += [f"missing: {reason}" for reason in dict.fromkeys(reason for one in plans for reason in one.missing)]
     text.append(f"In addition, each process needs memory for its libraries, here {libraries:,.0f} MiB of main memory.")
-    return text
+    return [*text, *_disk_lines(settings, plans), *_hours_lines(settings, plans)]
 
 
-def _line(cell_plan: CellPlan) -> str:
-    if cell_plan.rows is None:
-        return f"{cell_plan.cell}: {cell_plan.state}"
-    parts = [f"{cell_plan.cell}: {cell_plan.state}", f"{cell_plan.rows} rows", f"{cell_plan.steps} steps"]
-    if cell_plan.frozen:
-        return ", ".join([*parts[:2], "a linear layer on kept embeddings"])
-    if cell_plan.tokens is None:
-        parts.append("tokens unknown")
-    else:
-        padding = f"plus {cell_plan.padding:.0%} padding"
-        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} rows truncated")
-    if (size := cell_plan.size) is None:
-        return ", ".join([*parts, "parameters and memory unknown"])
-    parts.insert(1, f"{_short(size.parameters)} parameters, {_short(size.trainable)} trained")
-    memory = size.memory
-    return (
-        f"{', '.join(parts)}; per device {_mib(memory.total)} = weights {_mib(memory.weights)} + gradients "
-        f"{_mib(memory.gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}"
-    )
+def _disk_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
+    sizes = [one.size.disk for one in plans if one.size is not None and one.state != "done"]
+    if not sizes:
+        return []
+    free = psutil.disk_usage(
+        str(next(path for path in (settings.paths.root, *settings.paths.root.resolve().parents) if path.exists()))
+    ).free
+    kept, most = sum(size.kept for size in sizes), max(size.most - size.kept for size in sizes)
+    told = f"disk: {kept / GIB:,.1f} GiB for the models, and {most / GIB:,.1f} GiB for the checkpoints of each cell that is trained"
+    return [f"{told}; {free / GIB:,.1f} GiB are free in run.dir"]
+
+
+def _hours_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
+    left = [one for one in plans if one.state != "done"]
+    unknown = sum(not one.flops and not one.frozen for one in left)
+    at_most = any(one.tokens is None and one.flops for one in left)
+    what = f"{sum(one.flops for one in left):.2g} operations" + (f", {unknown} cells unknown" if unknown else "")
+    what += ", rows that are not here as train.max_length tokens each" if at_most else ""
+    return gpu_hours(settings, "train", sum(one.flops for one in left), at_most, what)
 
 
 def _plan_of_job(job: TrainingJob) -> CellPlan:
@@ -124,21 +109,25 @@ def _plan_of_job(job: TrainingJob) -> CellPlan:
         return CellPlan(job.cell.name, _state(job), job.row_count, 1, frozen=True, missing=missing)
     if shapes is None or shapes.tokenizer is None:
         examples = Counter(source.task.name for source in job.rows for _ in source.examples())
-        count = steps(train, epoch_size(train, list(examples.values())))
-        size = None if shapes is None else _size(job.settings, shapes, _longest(job.settings, job.cell))
-        return CellPlan(job.cell.name, _state(job), job.row_count, count, size, missing=missing)
+        epoch = epoch_size(train, list(examples.values()))
+        plan = CellPlan(job.cell.name, _state(job), job.row_count, steps(train, epoch), missing=missing)
+        return plan if shapes is None else _sized(plan, job.settings, job.cell, shapes, epoch)
     by_source = encode_for_training(job.settings, job.cell, shapes, job.rows)
     encoded = epoch_of(job, by_source).encoded
-    tokens, padded, largest = _count_tokens(shapes, job.settings, encoded)
+    device, collate = planned_device(job.settings), family_of(job.settings).collator(shapes)
+    settings = with_device_batch(job.settings, shapes, size_of(collate([longest(encoded)])), device)
+    inputs, answers, padded, largest = _count_tokens(shapes, settings, encoded)
+    size = _size(settings, shapes, largest)
     return CellPlan(
         cell=job.cell.name,
         state=_state(job),
         rows=job.row_count,
         steps=steps(train, len(encoded)),
-        size=_size(job.settings, shapes, largest),
-        tokens=int(tokens * train.epochs),
-        padding=padded / tokens - 1,
+        size=size,
+        tokens=int((inputs + answers) * train.epochs),
+        padding=padded / (inputs + answers) - 1,
         truncated=sum(example.truncated for source in by_source for example in source.encoded),
+        flops=(size.operations[0] * inputs + size.operations[1] * answers) * train.epochs,
     )
 
 
@@ -155,8 +144,19 @@ def _shapes(settings: Settings, cell: Cell) -> tuple[Loaded | None, tuple[str, .
 
 
 def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
-    count = _count_parameters(shapes), _count_parameters(shapes, trained=True)
-    return Size(*count, _memory(settings, shapes, largest))
+    try:
+        memory = memory_of(settings, shapes, largest, planned_device(settings))
+    except NOT_COUNTED:
+        memory = None
+    weights = list(shapes.model.parameters())
+    return Size(
+        sum(weight.numel() for weight in weights),
+        sum(weight.numel() for weight in weights if weight.requires_grad),
+        memory,
+        disk(shapes.model, settings.train),
+        largest.sequences,
+        operations(shapes.model, settings.train),
+    )
 
 
 def _state(job: TrainingJob) -> str:
@@ -166,23 +166,24 @@ def _state(job: TrainingJob) -> str:
     return "to train" if checkpoint is None else f"to resume from step {checkpoint.step}"
 
 
-def _count_tokens(shapes: Loaded, settings: Settings, encoded: Sequence[Encoded]) -> tuple[int, int, MicroBatchSize]:
-    """(tokens, tokens with padding, the largest micro-batch) of the first epoch."""
-    processes, _ = _launched(settings)
+def _count_tokens(
+    shapes: Loaded, settings: Settings, encoded: Sequence[Encoded]
+) -> tuple[int, int, int, MicroBatchSize]:
+    """(input tokens, tokens of answers beside them, tokens with padding, the largest micro-batch) of the first epoch."""
+    processes, _ = launched(settings)
     collate = family_of(settings).collator(shapes)
     batching, lengths = batching_of(settings, encoded, processes), [example.length for example in encoded]
-    tokens = padded = 0
+    tokens = answers = padded = 0
     largest = MicroBatchSize(0, 0)
     for process in range(processes):
         for indices in MicroBatchSampler(lengths, batching, 0, "plan", process):
             batch = collate([encoded[index] for index in indices if index >= 0] or [encoded[~indices[0]]])
-            mask, decoder = batch["attention_mask"], batch.get("decoder_input_ids")
-            answers = batch.get("logits_to_keep", 0) if decoder is None else decoder.shape[1]
-            tokens += int(mask.sum()) + (int((batch["labels"] != IGNORED).sum()) if decoder is not None else 0)
+            mask, decoder, size = batch["attention_mask"], batch.get("decoder_input_ids"), size_of(batch)
+            tokens += int(mask.sum())
+            answers += int((batch["labels"] != IGNORED).sum()) if decoder is not None else 0
             padded += mask.numel() + (decoder.numel() if decoder is not None else 0)
-            size = MicroBatchSize(mask.shape[0], mask.shape[1], answers)
             largest = max(largest, size, key=lambda size: size.sequences * size.tokens)
-    return tokens, padded, largest
+    return tokens, answers, padded, largest
 
 
 def _awaits_rows(settings: Settings, cell: Cell) -> bool:
@@ -198,19 +199,30 @@ def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tupl
     known = [count for count in rows if count is not None]
     shapes, further = _shapes(settings, cell)
     plan = CellPlan(cell.name, state, missing=(*missing, *further), frozen=settings.train.freeze)
+    epoch = epoch_size(settings.train, known) if len(known) == len(rows) else 0
     if shapes is not None and not settings.train.freeze:
-        plan = replace(plan, size=_size(settings, shapes, _longest(settings, cell)))
+        plan = _sized(plan, settings, cell, shapes, epoch)
     if len(known) < len(rows):
         return replace(plan, state=f"{state}, with an unknown number of rows")
-    return replace(plan, rows=sum(known), steps=steps(settings.train, epoch_size(settings.train, known)))
+    return replace(plan, rows=sum(known), steps=steps(settings.train, epoch))
+
+
+def _sized(plan: CellPlan, settings: Settings, cell: Cell, shapes: Loaded, epoch: int) -> CellPlan:
+    """The plan with the size of its model, for an epoch of so many examples of train.max_length tokens."""
+    one = _longest(settings, cell)
+    settings = with_device_batch(settings, shapes, one, planned_device(settings))
+    most = (settings.train.device_batch_size or 1) // one.sequences
+    examples = max(1, min(most, -(-settings.train.batch_size // planned_device(settings).processes)))
+    size = _size(settings, shapes, replace(one, sequences=examples * one.sequences))
+    of_example = size.operations[0] * one.sequences * one.tokens + size.operations[1] * one.answer_tokens
+    return replace(plan, size=size, flops=of_example * epoch * settings.train.epochs)
 
 
 def _longest(settings: Settings, cell: Cell) -> MicroBatchSize:
-    """A micro-batch of sequences of train.max_length tokens."""
-    train, tasks = settings.train, [settings.tasks[name] for name in cell.tasks]
-    by_choice = family_of(settings).scores_choices and any(task.choices == "texts" for task in tasks)
-    sequences = min(train.device_batch_size, train.batch_size * (train.max_choices if by_choice else 1))
-    return MicroBatchSize(sequences, train.max_length, 8)
+    """An example whose sequences have train.max_length tokens."""
+    train, tasks, family = settings.train, [settings.tasks[name] for name in cell.tasks], family_of(settings)
+    by_choice = family.scores_choices and any(task.choices == "texts" for task in tasks)
+    return MicroBatchSize(train.max_choices if by_choice else 1, train.max_length, 0 if settings.model.has_head else 8)
 
 
 def _expected_rows(settings: Settings, arm: ArmName, task: Task) -> int | None:
@@ -232,33 +244,5 @@ def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
     return min(filter(None, (original, most))) if original else None
 
 
-def _memory(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Memory:
-    processes, sharding = _launched(settings)
-    # fused GPU kernels do not keep the attention matrix; T5, which adds a bias to it, always does
-    keeps = not torch.cuda.is_available() or shapes.model.config._attn_implementation == "eager"
-    return peak(shapes.model, largest, settings.train, processes=processes, sharding=sharding, keeps_attention=keeps)
-
-
-def _launched(settings: Settings) -> tuple[int, str]:
-    """(processes, sharding) of train.launch: none, zero2, zero3 or fsdp."""
-    if settings.train.launch is None:
-        return 1, "none"
-    values = yaml.safe_load(launch_file(settings.train.launch).read_text(encoding="utf-8"))
-    shardings = {"FSDP": "fsdp", "DEEPSPEED": f"zero{values.get('deepspeed_config', {}).get('zero_stage')}"}
-    return int(values["num_processes"]), shardings.get(values["distributed_type"], "none")
-
-
 def _count_parameters(shapes: Loaded, trained: bool = False) -> int:
     return sum(weight.numel() for weight in shapes.model.parameters() if weight.requires_grad or not trained)
-
-
-def _short(count: int) -> str:
-    """12345678 as 12.3M."""
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return str(count)
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.{1 if size < 10 * MIB else 0}f} MiB"

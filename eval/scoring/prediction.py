@@ -4,8 +4,10 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +22,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_jsonl, write_text
 from targen.tasks.task import Example, Task
 from train.data.rendering import read_answer
+from train.families.base import Encoded
 from train.families.registry import family_of, text_family_named
 from train.grid.arms import training_rows
 from train.grid.cells import Cell
@@ -34,6 +37,7 @@ from train.runtime.processes import Processes
 log = logging.getLogger(__name__)
 SINGLE_PROCESS = Processes()
 LINE = TypeAdapter(Prediction)
+MARK = ".mark.json"
 WRITTEN = ("text", "cut")  # keys of a line with eval.scoring=generate only
 
 
@@ -41,41 +45,57 @@ def predictions_of(
     settings: Settings,
     processes: Processes,
     ready: ReadyCell,
-    task: Task,
-    rows: EvaluationRows,
+    rows: Mapping[str, EvaluationRows],
     model: Callable[[], Loaded],
     originals: Sequence[TaskRows] = (),
-    path: Path | None = None,
-) -> list[Prediction]:
-    """The cell's predictions, from disk if this model made them on these rows, prompted in the same way.
+    path_of: Callable[[str], Path] | None = None,
+) -> dict[str, list[Prediction]]:
+    """The cell's predictions by task: from disk if this model made them on these rows, prompted in the same way; the others are
+    made together.
 
-    `originals` are the rows from which examples for a model without finetuning are drawn. `path` is where the predictions are
+    `originals` are the rows from which examples for a model without finetuning are drawn. `path_of` says where predictions are
     stored: by default among those that are scored.
-    Raises: UserError if the file on disk was changed.
+    Raises: UserError if a file on disk was changed.
     """
-    path = path or settings.paths.predictions(ready.cell.predictions_name(task.name))
-    mark_path = path.with_suffix(".mark.json")
-    fingerprint = {"model": ready.fingerprint, "rows": rows.hash, "origin": rows.split.origin}
-    fingerprint |= {"asked": _prompting(settings, ready.cell, task, originals)}
-    old = processes.broadcast(read_json(mark_path) if path.is_file() and mark_path.is_file() else None)
-    if old == fingerprint:
-        return _told(settings, processes, ready, task, read_predictions(path, task, rows.examples))
-    if old is not None and processes.first:
-        changed = [line for key, value in fingerprint.items() for line in differences(key, old.get(key), value)]
-        log.warning(
-            "evaluate: %s was predicted on %s before and is predicted again on %s (%s)",
-            ready.cell.name,
-            old.get("origin"),
-            rows.split.origin,
-            "; ".join(changed),
-        )
-    predictions = predict_cell(settings, ready.cell, task, rows.examples, processes, model, originals)
-    if not processes.first:
-        return predictions
-    mark_path.unlink(missing_ok=True)  # first, so that a killed process cannot leave an old mark beside new predictions
-    write_jsonl(path, map(_line, predictions))
-    write_text(mark_path, json.dumps(fingerprint, indent=2) + "\n")
-    return _told(settings, processes, ready, task, predictions)
+    path_of = path_of or settings.paths.predictions
+    paths = {name: path_of(ready.cell.predictions_name(name)) for name in rows}
+    marks = {name: _mark(settings, ready, settings.tasks[name], rows[name], originals) for name in rows}
+    found: dict[str, list[Prediction]] = {}
+    for name, mark in marks.items():
+        old = processes.broadcast(_old_mark(paths[name]))
+        if old == mark:
+            found[name] = read_predictions(paths[name], settings.tasks[name], rows[name].examples)
+        elif old is not None and processes.first:
+            changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
+            log.warning(
+                "evaluate: %s was predicted on %s before and is predicted again on %s (%s)",
+                ready.cell.name,
+                old.get("origin"),
+                rows[name].split.origin,
+                "; ".join(changed),
+            )
+    examples = {name: of_task.examples for name, of_task in rows.items() if name not in found}
+    made = predict_tasks(settings, ready.cell, examples, processes, model, originals) if examples else {}
+    for name, predictions in made.items() if processes.first else ():
+        mark_path = paths[name].with_suffix(MARK)
+        mark_path.unlink(
+            missing_ok=True
+        )  # first, so that a killed process cannot leave an old mark beside new predictions
+        write_jsonl(paths[name], map(_line, predictions))
+        write_text(mark_path, json.dumps(marks[name], indent=2) + "\n")
+    return {name: _told(settings, processes, ready, settings.tasks[name], {**found, **made}[name]) for name in rows}
+
+
+def _mark(
+    settings: Settings, ready: ReadyCell, task: Task, rows: EvaluationRows, originals: Sequence[TaskRows]
+) -> Json:
+    mark: Json = {"model": ready.fingerprint, "rows": rows.hash, "origin": rows.split.origin}
+    return mark | {"asked": _prompting(settings, ready.cell, task, originals)}
+
+
+def _old_mark(path: Path) -> Json | None:
+    mark_path = path.with_suffix(MARK)
+    return read_json(mark_path) if path.is_file() and mark_path.is_file() else None
 
 
 def _told(
@@ -151,32 +171,59 @@ def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[
     return None
 
 
-def predict_cell(
+def predict_cell(settings: Settings, cell: Cell, task: Task, examples: Sequence[Example]) -> list[Prediction]:
+    """The cell's answers to the examples of one task, in their order."""
+    return predict_tasks(settings, cell, {task.name: examples})[task.name]
+
+
+def predict_tasks(
     settings: Settings,
     cell: Cell,
-    task: Task,
-    examples: Sequence[Example],
+    examples: Mapping[str, Sequence[Example]],
     processes: Processes = SINGLE_PROCESS,
     model: Callable[[], Loaded] | None = None,
     originals: Sequence[TaskRows] = (),
-) -> list[Prediction]:
-    """The cell's answers to the examples, in their order."""
+) -> dict[str, list[Prediction]]:
+    """The cell's answers to the examples of each task, in their order. All go through the model together, by their length."""
     loaded = load_cell_to_device(settings, cell) if model is None else model()
     parts = originals
     if cell.trained:
         parts = (training_rows(settings, cell) or ()) if settings.train.instruct else ()
-    encoded = encode_for_prediction(settings, cell, loaded, parts, task, examples)
+    asked = [(settings.tasks[name], example) for name, of_task in examples.items() for example in of_task]
+    encoded = [
+        one
+        for name, of_task in examples.items()
+        for one in encode_for_prediction(settings, cell, loaded, parts, settings.tasks[name], of_task)
+    ]
+    answers = _answers(settings, cell, loaded, asked, encoded, processes)
+    ends = list(accumulate(map(len, examples.values())))
+    return {
+        name: answers[end - len(of_task) : end] for end, (name, of_task) in zip(ends, examples.items(), strict=True)
+    }
+
+
+def _answers(
+    settings: Settings,
+    cell: Cell,
+    loaded: Loaded,
+    asked: Sequence[tuple[Task, Example]],
+    encoded: Sequence[Encoded],
+    processes: Processes,
+) -> list[Prediction]:
     name, batch_size, scoring = settings.model.family, settings.eval.batch_size, scoring_of(settings)
     if scoring == "generate":
-        generate, limit = text_family_named(name).generate, settings.eval.max_new_tokens
-        written = predict_distributed(lambda share: generate(loaded, share, batch_size, limit), encoded, processes)
-        return [_written(task, example, answer) for example, answer in zip(examples, written, strict=True)]
+        limit = settings.eval.max_new_tokens
+        write = partial(text_family_named(name).generate, loaded, max_new_tokens=limit)
+        written = predict_distributed(write, encoded, batch_size, processes)
+        return [_written(task, example, answer) for (task, example), answer in zip(asked, written, strict=True)]
     if scoring == "rank_normalised":
-        rank = text_family_named(name).predict
-        scores = predict_distributed(lambda share: rank(loaded, share, batch_size, by_token=True), encoded, processes)
+        rank = partial(text_family_named(name).predict, loaded, by_token=True)
+        scores = predict_distributed(rank, encoded, batch_size, processes)
     else:
         scores = predict_scores(family_of(settings), loaded, encoded, batch_size, processes)
-    return [_ranked(settings, cell, task, example, options) for example, options in zip(examples, scores, strict=True)]
+    return [
+        _ranked(settings, cell, task, example, options) for (task, example), options in zip(asked, scores, strict=True)
+    ]
 
 
 def _written(task: Task, example: Example, answer: Written) -> Prediction:

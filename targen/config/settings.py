@@ -82,7 +82,7 @@ class Settings:
     plan: bool
     """true: print what would be asked and trained, and what it would cost, then stop. Nothing is called or written."""
     price: Price
-    """Prices per million tokens, and speed; null: not shown."""
+    """Prices per million tokens, speed, and the GPU that a plan is for; null: not shown."""
 
     @field_validator("tasks")
     @classmethod

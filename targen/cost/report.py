@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from targen.config.groups.generation import STEPS, Price
 from targen.config.settings import Settings
+from targen.cost.gpu_hours import generation_hours
 from targen.cost.plan import Plan, Planned, plan
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.synthesis.recipe import Recipe
@@ -43,7 +44,7 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
     rows.append(line("total", "", answered, total))
     size = sum(settings.synth.size_of(recipe.task) for recipe in recipes)
     name = f"{settings.method.name}, {settings.generator.model}, {len(recipes)} task{'s' * (len(recipes) > 1)}, {size:,} rows"
-    notes = "\n".join(f"- {note}" for note in _footer(settings, planned))
+    notes = "\n".join([*(f"- {note}" for note in _footer(settings, planned)), *generation_hours(settings, total)])
     return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left=2)}\n\n{notes}\n"
 
 

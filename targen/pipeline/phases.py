@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Any
 from targen.config.group_files import task_from_file
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
+from targen.cost.gpu_hours import PREFIX, total_line
 from targen.data.checks import check_rows, tell_evaluation
 from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
@@ -29,6 +31,7 @@ from targen.runtime.subprocesses import phase_environment, python_command, run_s
 log = logging.getLogger(__name__)
 ORDER: tuple[Phase, ...] = ("generate", "merge", "train", "evaluate", "analyze", "report")
 PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that print a plan for plan=true
+WITH_HOURS: tuple[Phase, ...] = (*PLANNED, "evaluate")  # those that do with price.gpu
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
 
@@ -104,16 +107,26 @@ def _spent(seconds: Mapping[str, float]) -> str:
 
 def _print_plans(settings: Settings, overrides: list[str]) -> int:
     """Prints what each phase would do and cost; nothing is called or written."""
-    names = [name for name in PLANNED if name in settings.phases]
+    names = [name for name in (WITH_HOURS if settings.price.gpu else PLANNED) if name in settings.phases]
     if not names:
         log.info(
             "plan: phases=[%s] has nothing to plan; only these phases do: %s",
             ",".join(settings.phases),
             ", ".join(PLANNED),
         )
+    hours: list[str] = []
     for name in names:
-        if code := subprocess.call(python_command(name, *overrides), env=phase_environment()):
-            return code
+        done = subprocess.run(
+            python_command(name, *overrides), env=phase_environment(), stdout=subprocess.PIPE, text=True, check=False
+        )
+        found = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]
+        sys.stdout.writelines(line for line in done.stdout.splitlines(keepends=True) if not line.startswith(PREFIX))
+        sys.stdout.flush()
+        if done.returncode:
+            return done.returncode
+        hours += found
+    if hours:
+        sys.stdout.write("\n".join(["", *hours, total_line(hours), ""]))
     return 0
 
 

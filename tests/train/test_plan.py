@@ -10,8 +10,6 @@ from safetensors import safe_open
 from tests.support.commands import command, files, lines, settings
 from tests.support.small_data import model_of, small_overrides, tiny_overrides
 from train.grid.cells import cells
-from train.loop.memory import Memory, MicroBatchSize, peak
-from train.loop.saving import load_shapes
 from train.plan import lines as lines_of
 from train.plan import plan
 from train.run import train
@@ -74,36 +72,12 @@ def test_adapters_of_a_weighted_mixture_are_planned_with_their_checkers(tmp_path
     assert cell.name == planned[-1].cell
 
 
-def test_memory_by_hand(tmp_path: Path) -> None:
-    """Two layers of hidden size 32, inner size 64, 4 heads; 3 sequences of 10 tokens."""
-
-    def found(part: MicroBatchSize, *overrides: str, processes: int = 1, sharding: str = "none") -> tuple[Memory, int]:
-        run = settings(*tiny_overrides(tmp_path, *overrides))
-        model = load_shapes(run, cells(run)[0]).model
-        count = sum(weight.numel() for weight in model.parameters())
-        return peak(model, part, run.train, processes=processes, sharding=sharding, keeps_attention=True), count
-
-    part, values = MicroBatchSize(3, 10), 3 * 10 * (8 * 32 + 2 * 64)
-    masks = 3 * 10 * 2 * 32
-    kept = 2 * (4 * values + masks + 9 * 4 * 3 * 100)
-    own, count = found(part)
-    assert own == Memory(4 * count, 4 * count, 8 * count, kept)
-    assert found(part, processes=4)[0] == Memory(4 * count, 8 * count, 8 * count, kept)
-    assert found(part, processes=4, sharding="zero2")[0] == Memory(4 * count, count, 2 * count, kept)
-    assert found(part, processes=4, sharding="fsdp")[0].total < own.total
-    half = 2 * (2 * values + masks + 5 * 4 * 3 * 100)
-    assert found(part, "train.precision=bf16")[0] == Memory(6 * count, 4 * count, 8 * count, half)
-    assert found(part, "train.precision=bf16_weights")[0] == Memory(2 * count, 2 * count, 4 * count, half)
-    recomputed = 2 * 4 * 3 * 10 * 32 + kept // 2  # the input of both layers, and all of one
-    assert found(part, "train.gradient_checkpointing=true")[0].activations == recomputed
-
-
 def test_rows_that_are_not_generated_yet_are_planned_by_their_number(tmp_path: Path) -> None:
     arguments = ["task=cb", "arms=[synthetic]", "data.source=fixture", f"run.dir={tmp_path / 'run'}"]
     done = command("train.run", *arguments, "plan=true", "synth.size=24", "train.epochs=2", "train.max_rows=null")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown; per device",
+        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown, 8 sequences at once; per device",
         done.stdout,
     )
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ DONE = "done.json"
 ALL = "all"  # the mixture of the paper's tasks in cell names
 # Keys of conf/train that say how a model is trained, not what it learns.
 RUNNING_KEYS = frozenset(
-    {"device_batch_size", "gradient_checkpointing", "attention", "merge_export", "save_every", "launch"}
+    {"device_batch_size", "gradient_checkpointing", "attention", "compile", "merge_export", "save_every", "launch"}
 )
 # Keys that play no part where train.freeze fits a linear layer.
 FITTED_IDLE = frozenset(

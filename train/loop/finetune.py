@@ -1,10 +1,13 @@
 """Trains one cell from its rows to models/<cell>/, resuming where an earlier start was stopped."""
 
+import gc
 import json
+import logging
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from transformers import set_seed
 
 from targen.runtime.jsonl import write_jsonl, write_text
@@ -12,14 +15,26 @@ from targen.runtime.signals import Stopped
 from train.grid.cells import DONE
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
+from train.loop.checkpoint_callback import LOG
 from train.loop.logistic_regression import fit
-from train.loop.preparation import prepare
-from train.loop.saving import save_weights
+from train.loop.preparation import PreparedCell, prepare
+from train.loop.saving import load_shapes, save_weights
 from train.loop.sharding import forget_deepspeed
-from train.loop.trainer import LOG, CellTrainer
+from train.loop.trainer import CellTrainer, DeviceFull
 from train.models.adapters import BASE
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
+from train.planning.fitting import (
+    ON_CPU,
+    check_fits,
+    longest,
+    size_of,
+    this_device,
+    with_device_batch,
+    with_sequences,
+)
 from train.runtime.wandb_run import WANDB, wandb_run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,14 +51,49 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
 
     Raises: Stopped after a signal, once a checkpoint is on disk.
     """
-    settings, cell, processes = job.settings, job.cell, context.processes
-    folder = settings.paths.model(cell.name)
+    settings, processes = job.settings, context.processes
+    folder = settings.paths.model(job.cell.name)
     if processes.first:
         keep_only_checkpoints(folder, BASE, WANDB)
     if settings.train.freeze:
         return _fit(context, job)
+    found = job.settings.train.device_batch_size is None and processes.count == 1
+    while True:
+        prepared = prepare(job, processes)
+        job = _with_device_batch(context, job, prepared)
+        try:
+            return _train(context, job, prepared)
+        except DeviceFull as err:
+            fewer = (job.settings.train.device_batch_size or ON_CPU) // 2
+            if not found or not fewer:
+                raise
+            log.warning("%s Going on with train.device_batch_size=%d.", str(err).partition(".")[0], fewer)
+            job = replace(job, settings=with_sequences(job.settings, fewer))
+        del prepared
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> TrainingJob:
+    """The job with train.device_batch_size, the same in all processes. Raises: UserError if a batch cannot fit."""
+    processes, settings = context.processes, job.settings
+    device = this_device(settings, processes)
+    if device.memory is None:
+        return job
+    one = size_of(prepared.collate([longest(prepared.epoch.encoded)]))
+    shapes = load_shapes(settings, job.cell)
+    sequences = with_device_batch(settings, shapes, one, device).train.device_batch_size or ON_CPU
+    settings = with_sequences(settings, -processes.largest(-sequences))
+    check_fits(settings, shapes, one, device)
+    if processes.first and job.settings.train.device_batch_size is None:
+        log.info("train: %s: %d sequences at once", job.cell.name, settings.train.device_batch_size)
+    return replace(job, settings=settings)
+
+
+def _train(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> Outcome:
+    settings, cell, processes = job.settings, job.cell, context.processes
+    folder = settings.paths.model(cell.name)
     checkpoints = processes.broadcast(complete(folder))
-    prepared = prepare(job, processes)
     with wandb_run(settings, folder, cell.name) if processes.first else nullcontext():
         trainer = CellTrainer(context, job, prepared)
         if processes.count > 1:

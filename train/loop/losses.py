@@ -13,6 +13,7 @@ from train.inference.arithmetic import computing
 from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
+COUNTS = "counts"  # of a batch: False if its examples only keep a process in step with others
 UNWEIGHTED = float("nan")  # of an example from a real row: weights correct towards the distribution of real rows
 MAX_LOG_WEIGHT = (
     20.0  # larger weights are meaningless, and overflow fp32 if P_theta gives an answer almost no probability
@@ -33,13 +34,14 @@ def batch_loss(
     smoothing: float = 0.0,
     log_weights: LogWeights | None = None,
     checkers: Tensor | None = None,
+    counts: bool = True,
 ) -> Tensor:
     """Cross-entropy averaged over the items of the whole batch: examples of an encoder, answer tokens of other families.
 
     `num_items_in_batch` counts the labels of all micro-batches of the batch, so that loss and gradient of a batch do not
-    depend on how it is split. A micro-batch whose labels are all IGNORED counts nothing.
+    depend on how it is split. A micro-batch that does not count has labels that are all IGNORED.
     """
-    if (labels == IGNORED).all():
+    if not counts:
         nothing: Tensor = outputs.logits.sum() * 0.0
         return nothing
     losses = family.example_losses(outputs, labels, smoothing)
@@ -51,26 +53,30 @@ def batch_loss(
 
 
 def cell_loss(family: Family, loss: Loss, smoothing: float) -> Callable[..., Tensor]:
-    """The loss as the Trainer calls it: (outputs, labels, num_items_in_batch, checkers)."""
+    """The loss as the Trainer calls it: (outputs, labels, num_items_in_batch, checkers, counts)."""
 
     def compute(
-        outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None, checkers: Tensor | None = None
+        outputs: Any,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+        checkers: Tensor | None = None,
+        counts: bool = True,
     ) -> Tensor:
-        return batch_loss(family, outputs, labels, num_items_in_batch, smoothing, loss.log_weights, checkers)
+        return batch_loss(family, outputs, labels, num_items_in_batch, smoothing, loss.log_weights, checkers, counts)
 
     return compute
 
 
 class WeightedLossTrainer(Trainer):  # type: ignore[misc]
-    """Passes a batch's `checkers` to the loss; the model does not see them."""
+    """Passes a batch's `checkers`, and whether it counts, to the loss; the model does not see them."""
 
     compute_loss_func: Any
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The Trainer's loss; a batch without `checkers` is not weighted."""
-        checkers = inputs.pop(CHECKERS, None)
+        checkers, counts = inputs.pop(CHECKERS, None), inputs.pop(COUNTS, True)
         unweighted: Any = self.compute_loss_func
-        self.compute_loss_func = partial(unweighted, checkers=checkers)
+        self.compute_loss_func = partial(unweighted, checkers=checkers, counts=counts)
         try:
             return super().compute_loss(model, inputs, *args, **kwargs)
         finally:

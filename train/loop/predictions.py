@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from targen.tasks.task import Example
 from train.families.base import Encoded, Family
+from train.inference.batching import in_batches
 from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
@@ -13,25 +15,26 @@ Value = TypeVar("Value")
 
 
 def predict_scores(
-    family: Family, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, processes: Processes
+    family: Family, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int | None, processes: Processes
 ) -> list[list[float]]:
     """Log-probabilities of the possible answers, in the order of the examples, the same in every process."""
-    return predict_distributed(lambda share: family.predict(loaded, share, batch_size), encoded, processes)
+    return predict_distributed(partial(family.predict, loaded), encoded, batch_size, processes)
 
 
 def predict_distributed(
-    predict: Callable[[Sequence[Encoded]], Iterable[tuple[int, Value]]],
+    predict: Callable[[Sequence[Encoded], int], Iterable[tuple[int, Value]]],
     encoded: Sequence[Encoded],
+    batch_size: int | None,
     processes: Processes,
 ) -> list[Value]:
-    """What `predict` yields for each example by its index, in their order, the same in every process.
+    """What `predict` yields for each example by its index, in their order, the same in every process; batch_size: eval's.
 
     Each example is computed once. If the weights are sharded every process computes all, since a forward pass needs all
     processes.
     """
 
     def compute(share: Sequence[Encoded]) -> list[Value]:
-        return [value for _, value in sorted(predict(share), key=lambda pair: pair[0])]
+        return in_batches(predict, share, batch_size)
 
     return compute(encoded) if processes.sharding != "none" else processes.distribute(encoded, compute)
 

@@ -19,6 +19,7 @@ from train.grid.rows import stratified_sample
 from train.loop.losses import CHECKERS, UNWEIGHTED, cell_loss, log_probabilities
 from train.loop.saving import load_cell_to_device, load_initial_model
 from train.models.loading import Loaded
+from train.planning.fitting import ON_CPU
 from train.runtime.processes import Processes
 
 SINGLE = Processes()
@@ -157,7 +158,7 @@ def _checker_log_probabilities(checker: TrainingJob, job: TrainingJob, processes
     by_source = []
     for source, examples in zip(job.rows, encode_for_training(settings, checker.cell, loaded, job.rows), strict=True):
         most_sequences = max(example.sequence_count for example in examples.encoded)
-        batch_size = max(1, settings.train.device_batch_size // most_sequences)
+        batch_size = max(1, (settings.train.device_batch_size or ON_CPU) // most_sequences)
 
         def ask(share: list[Encoded], batch_size: int = batch_size) -> list[float]:
             return log_probabilities(family, loaded, share, batch_size)

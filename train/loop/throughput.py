@@ -7,54 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from targen.config.groups.gpus import gpu_reported_as
 from train.families.base import IGNORED
+from train.planning.gpu_hours import matmul_parameters
 from train.runtime.processes import Processes
 
 MIB = 2**20
-# Dense bf16 operations a second, without sparsity. Source: the makers' data sheets.
-PEAK_FLOPS = {
-    "A100": 312e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "B200": 2250e12,
-    "L4": 121e12,
-    "L40S": 362e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-}
-
-
-def peak_flops(device_name: str) -> float | None:
-    """The bf16 peak (operations a second) of a GPU by the name it reports; None if it is not known here."""
-    words = device_name.replace("-", " ").split()
-    return next((peak for name, peak in PEAK_FLOPS.items() if all(word in words for word in name.split())), None)
-
-
-def matmul_parameters(model: Any) -> tuple[int, int]:
-    """(parameters that take part in matrix products for every input token, those for every decoder token).
-
-    A table of embeddings is looked up, not multiplied, unless it is also the head. The second number is 0 for models that
-    are not encoder-decoders.
-    """
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    head: Any = model.get_output_embeddings()
-    looked_up = tables - {id(head.weight)} if head is not None else tables
-
-    def count(part: nn.Module) -> int:
-        return sum(_count(weight) for weight in part.parameters() if id(weight) not in looked_up)
-
-    if not getattr(model.config, "is_encoder_decoder", False):
-        return count(model), 0
-    encoder: Any = model.get_encoder()
-    of_encoder = sum(_count(weight) for weight in encoder.parameters() if id(weight) not in tables)
-    return of_encoder, count(model) - of_encoder
-
-
-def _count(weight: Tensor) -> int:
-    """Its values, also of a weight that ZeRO-3 has divided."""
-    return int(getattr(weight, "ds_numel", weight.numel()))
 
 
 def peak_rss() -> float:
@@ -80,7 +40,8 @@ class Throughput:
     def __init__(self, model: Any, processes: Processes, bf16: bool) -> None:
         self._parameters, self._processes = matmul_parameters(model), processes
         on_gpu = torch.cuda.is_available()
-        self._peak = peak_flops(torch.cuda.get_device_name()) if on_gpu and bf16 else None
+        gpu = gpu_reported_as(torch.cuda.get_device_name()) if on_gpu and bf16 else None
+        self._peak = gpu.flops if gpu else None
         self.start()
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
-"""The transformers Trainer with this project's batches, checkpoints, validation and log."""
+"""The transformers Trainer with this project's batches, checkpoints and validation."""
 
+import math
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import dumps, write_jsonl
 from train.data.batches import Batching, MicroBatchSampler
 from train.families.base import IGNORED, Batch, Encoded
 from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
-from train.loop.losses import WeightedLossTrainer
+from train.loop.checkpoint_callback import CheckpointCallback
+from train.loop.losses import COUNTS, WeightedLossTrainer
 from train.loop.predictions import best_step, predict_scores, validation_scores
 from train.loop.preparation import PreparedCell
 from train.loop.saving import save_weights
 from train.loop.sharding import divided_by_blocks, gathered_weights, loads_once, root_gathered, set_precision
 from train.loop.throughput import Throughput
 from train.models.checkpoints import PREFIX, keep, seal, writing
+from train.planning.fitting import ON_CPU
 
-LOG = "train_log.jsonl"
-GO_ON, SAVE, STOP = range(3)  # what a process asks for after a step; all do what the most demanding one asks
+LOOKED_AT = 64  # losses on a GPU that are looked at together: each look waits for the GPU
 
 
 def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) -> Batching:
@@ -40,7 +40,7 @@ def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) 
             f"train.batch_size: got {train.batch_size} with {processes} processes, expected at least one example for "
             f"each. Set train.batch_size={processes}, or use fewer processes."
         )
-    room = max(1, train.device_batch_size // max(example.sequence_count for example in encoded))
+    room = max(1, (train.device_batch_size or ON_CPU) // max(example.sequence_count for example in encoded))
     return Batching(train.batch_size, min(room, -(-train.batch_size // processes)), processes, train.group_by_length)
 
 
@@ -73,12 +73,17 @@ def training_arguments(
         run_name=cell.name,
         remove_unused_columns=False,
         disable_tqdm=True,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False,  # _Loader does
+        torch_compile=train.compile,
         ddp_find_unused_parameters=False,  # every micro-batch uses all parameters
         log_level="error",
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # a process trains on one device: DataParallel would multiply the batch
     return arguments
+
+
+class DeviceFull(UserError):
+    """A batch does not fit into the memory of the device."""
 
 
 class CellTrainer(WeightedLossTrainer):
@@ -101,6 +106,7 @@ class CellTrainer(WeightedLossTrainer):
         )
         self.pop_callback(PrinterCallback)  # it prints every line of the log, which train_log.jsonl has
         self._throughput = Throughput(prepared.loaded.model, processes, settings.train.precision != "fp32")
+        self._unchecked: list[tuple[int, list[int], Tensor]] = []  # step, indices and loss of micro-batches
         set_precision(self, settings.train.precision)
         if self.is_fsdp_enabled:
             self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = loads_once(settings, processes)
@@ -111,7 +117,22 @@ class CellTrainer(WeightedLossTrainer):
 
     def get_train_dataloader(self) -> "DataLoader[int]":
         """The micro-batches of this process; the Trainer's own step moves them to the device."""
-        return _Loader(_Indices(len(self.prepared.epoch.encoded)), batch_sampler=self._sampler, collate_fn=self._batch)
+        examples = _Indices(len(self.prepared.epoch.encoded))
+        pinned = torch.cuda.is_available()
+        return _Loader(examples, batch_sampler=self._sampler, collate_fn=self._batch, pin_memory=pinned)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """As the Trainer's, without waiting for the GPU."""
+        if isinstance(data, Tensor) and data.is_pinned():
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
+        """As the Trainer's; a single process counts labels where they are, on the CPU."""
+        if self._context.processes.count > 1:
+            of_all: Tensor | int | None = super()._get_num_items_in_batch(batch_samples, device)
+            return of_all
+        return sum(int((batch["labels"] != IGNORED).sum()) for batch in batch_samples)
 
     def _batch(self, indices: list[int]) -> Batch:
         """The tensors of a micro-batch, and the `indices` of its examples for error messages."""
@@ -120,7 +141,7 @@ class CellTrainer(WeightedLossTrainer):
         batch = self.prepared.collate([self.prepared.epoch.encoded[index] for index in chosen])
         if not counts:
             batch["labels"] = torch.full_like(batch["labels"], IGNORED)
-        return {**batch, "indices": chosen}
+        return {**batch, COUNTS: counts, "indices": chosen}
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -132,21 +153,33 @@ class CellTrainer(WeightedLossTrainer):
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         except torch.OutOfMemoryError:
             train = self._job.settings.train
-            raise UserError(
+            raise DeviceFull(
                 f"train.device_batch_size: got {train.device_batch_size}, and a batch does not fit into the memory of the "
                 f"device at step {self.state.global_step + 1}. Set it smaller, or train.max_length below {train.max_length}."
             ) from None
-        if not torch.isfinite(loss):
+        self._unchecked.append((self.state.global_step + 1, indices, loss.detach()))
+        if loss.device.type == "cpu" or len(self._unchecked) >= LOOKED_AT:
+            self._check_losses()
+        return loss
+
+    def _check_losses(self) -> None:
+        """Raises: UserError for the first loss since the last look that is not finite."""
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked:
+            return
+        for (step, indices, _), loss in zip(
+            unchecked, torch.stack([loss for *_, loss in unchecked]).tolist(), strict=True
+        ):
+            if math.isfinite(loss):
+                continue
             ids = ", ".join(str(self.prepared.epoch.examples[index].id) for index in indices)
-            first = self.state.global_step == 0
-            advice = "Check the weights of the model" if first else "Lower train.learning_rate"
+            advice = "Check the weights of the model" if step == 1 else "Lower train.learning_rate"
             precision = self._job.settings.train.precision
             more = "" if precision == "fp32" else ", or set train.precision=fp32"
             raise UserError(
-                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}, on the rows with idx {ids} "
+                f"train: the loss is {loss} at step {step}, on the rows with idx {ids} "
                 f"(train.precision={precision}). {advice}{more}."
             )
-        return loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """0: Throughput counts them. The Trainer's count visits all modules for each micro-batch, a tenth of a small step."""
@@ -167,7 +200,8 @@ class CellTrainer(WeightedLossTrainer):
         return measured
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Logs the figures, those of a training step with throughput and memory."""
+        """Logs the figures, those of a training step with throughput and memory. Raises: UserError as _check_losses."""
+        self._check_losses()
         super().log(logs | self._throughput.take() if "loss" in logs else logs, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -195,6 +229,7 @@ class CellTrainer(WeightedLossTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Writes the Trainer's checkpoint, marks it as complete, then removes the ones before it."""
+        self._check_losses()
         root, processes = Path(self.args.output_dir), self._context.processes
         folder = root / f"{PREFIX}{self.state.global_step}"
         try:
@@ -217,47 +252,6 @@ class CellTrainer(WeightedLossTrainer):
         if best != self.state.global_step:
             self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"{PREFIX}{best}")
             self._load_best_model()
-
-
-class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
-    """Decides after each step whether to save or stop, the same in all processes; writes train_log.jsonl."""
-
-    def __init__(self, context: TrainContext, job: TrainingJob) -> None:
-        self._context, self._cell, self._train = context, job.cell, job.settings.train
-        self._path = job.settings.paths.model(job.cell.name) / LOG
-        self._saved = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Writes the log up to the checkpoint that training resumes from; empty for a new cell."""
-        if self._context.processes.first:
-            with writing(self._path):
-                write_jsonl(self._path, state.log_history)
-
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Appends the newest entry to the log."""
-        if self._context.processes.first:
-            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
-                file.write(dumps(state.log_history[-1]) + "\n")
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Reports progress, and sets in `control` what all processes do next: validate, save or stop."""
-        if self._context.processes.first:
-            losses = [entry["loss"] for entry in state.log_history[-2:] if "loss" in entry]
-            self._context.progress.advance(f"{self._cell.name}{f', loss {losses[-1]:.3f}' if losses else ''}")
-        last = state.global_step >= state.max_steps
-        request = STOP if self._context.stop.requested else SAVE if self._due(state.global_step) else GO_ON
-        agreed = self._context.processes.largest(request)
-        control.should_evaluate |= last and self._train.validate_every is not None
-        if agreed != GO_ON and not last:  # the weights of the last step are the model
-            control.should_save = True
-            self._saved = time.monotonic()
-        control.should_training_stop |= agreed == STOP
-
-    def _due(self, step: int) -> bool:
-        interval = self._train.save_every  # steps, or "15m"
-        if isinstance(interval, str):
-            return time.monotonic() - self._saved >= 60 * int(interval.removesuffix("m"))
-        return interval is not None and step % interval == 0
 
 
 class _Indices(Dataset[int]):

@@ -34,8 +34,8 @@ class OpenLLM:
 class Evaluation:
     """How models are scored."""
 
-    batch_size: Count
-    """Sequences per batch."""
+    batch_size: Count | None
+    """Sequences per batch; null: on a GPU 256, or half as many until they fit, else 64."""
     max_rows: Count | None
     """Evaluation rows per task at most, spread evenly over the split; null: all."""
     superglue: bool

@@ -250,3 +250,6 @@ class Price:
     """Currency of the prices."""
     tokens_per_second: Positive | None
     """Completion tokens per second, all calls together; null: times are not shown."""
+    gpu: Literal["a100", "h100", "h200", "b200", "l4", "l40s", "a10g", "rtx4090"] | None = None
+    """The GPU that the plan is for, with GPU-hours by phase: a100, h100, h200, b200, l4, l40s, a10g or rtx4090; null: this
+    machine."""

@@ -93,8 +93,9 @@ class Train:
     """Passes over the training rows."""
     batch_size: Count
     """Examples per optimizer step."""
-    device_batch_size: Count
-    """Sequences in memory at once (an example of COPA has 2); larger batches are accumulated."""
+    device_batch_size: Count | None
+    """Sequences in memory at once (an example of COPA has 2); larger batches are accumulated. null: on a GPU as many as fit,
+    else 16."""
     learning_rate: Positive
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)]
@@ -151,6 +152,8 @@ class Train:
     """true: less memory, about a third more time."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None
     """sdpa, eager, or flash_attention_2 (needs CUDA and flash-attn); null: the model's default."""
+    compile: bool
+    """true: torch.compile, which takes minutes at the start and at new lengths; for long trainings on a GPU."""
     group_by_length: bool
     """true: batch examples of similar length, drawn again each epoch, for less padding."""
     save_every: Annotated[str, Field(pattern=r"^[1-9]\d*m$")] | Count | None

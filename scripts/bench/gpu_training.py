@@ -1,0 +1,238 @@
+"""Training on one device, by this project's own loop: speed, memory beside the plan, a profile, a stop and a resume, sharding."""
+
+import importlib.util
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from targen.runtime.cli import REQUEUE
+from targen.runtime.progress import Progress
+from targen.runtime.signals import StopRequest
+from train.grid.cells import cells
+from train.grid.checkers import training_job
+from train.grid.pending_jobs import TrainContext
+from train.loop.preparation import prepare
+from train.loop.trainer import CellTrainer
+from train.plan import plan
+from train.run import train
+from train.runtime.processes import Processes
+
+GIB = 2**30
+TOKENS = 300  # of a row
+LOGGED = 20  # steps between lines of a log of at least 100 steps
+
+
+def training(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """Flan-T5-large by sequences at once."""
+    found: Json = {}
+    for at_once in ("8", "16", "32", "null"):
+        name = "auto" if at_once == "null" else at_once
+        found[name] = trained(cpu, scratch / "training", "flan_t5_large", f"train.device_batch_size={at_once}")
+        yield found
+
+
+def checkpointing(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """Flan-T5-large with gradient checkpointing."""
+    more = ("train.device_batch_size=32", "train.gradient_checkpointing=true")
+    yield trained(cpu, scratch / "checkpointing", "flan_t5_large", *more)
+
+
+def compile(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """Flan-T5-large with torch.compile."""
+    if cpu:
+        yield {"skipped": "takes minutes on a CPU, where nothing is known from it"}
+        return
+    yield trained(cpu, scratch / "compile", "flan_t5_large", "train.device_batch_size=32", "train.compile=true")
+
+
+def t5_3b(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """T5-3B at 4 x 512, and what its checkpoint takes."""
+    more = ("train.device_batch_size=4", f"train.save_every={2 if cpu else 12}")
+    yield trained(cpu, scratch / "t5_3b", "t5_3b", *more, tokens=512, steps=24, batch=16)
+
+
+def trained(
+    cpu: bool, folder: Path, model: str, *more: str, tokens: int = TOKENS, steps: int | None = None, batch: int = 32
+) -> Json:
+    """A training of rows of equal length in bf16, by its own log; the memory beside the plan."""
+    if cpu:
+        tokens, steps, batch = 24, 4, 8
+    steps = steps or 120
+    shape = [f"train.batch_size={batch}", f"train.max_length={tokens}", f"train.precision={'fp32' if cpu else 'bf16'}"]
+    rows = boolq_rows([3 * tokens] * (batch * steps))  # cut at train.max_length
+    arguments = overrides(fresh(folder), model, cpu, rows)
+    found = settings([*arguments, *shape, *more])
+    (planned,) = plan(found)
+    assert planned.size is not None
+    assert planned.size.memory is not None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    begun = time.monotonic()
+    train(found)
+    log = [entry for entry in log_of(found) if "tokens_per_second" in entry]
+    settled = log[1:-1] or log  # the first line has the start, the last may have fewer steps
+    per_second = statistics.median(entry["padded_tokens_per_second"] for entry in settled)
+    peaks = [entry["peak_cuda_mib"] for entry in log if entry.get("peak_cuda_mib")]
+    utilisation = [entry["mfu"] for entry in settled if entry.get("mfu")]
+    padded = (planned.tokens or 0) * (1 + (planned.padding or 0))
+    result: Json = {
+        "steps": planned.steps,
+        "tokens_a_row": tokens,
+        "planned_sequences_at_once": planned.size.at_once,
+        "tokens_per_second": round(per_second, 1),
+        "seconds_a_step": round(padded / log[-1]["step"] / per_second, 4),
+        "rows_per_second": round(batch * log[-1]["step"] * per_second / padded, 2),
+        "mfu": round(statistics.median(utilisation), 4) if utilisation else None,
+        "peak_gib": round(max(peaks) * 2**20 / GIB, 2) if peaks else None,
+        "planned_gib": round(planned.size.memory.total / GIB, 2),
+        "last_loss": [entry["loss"] for entry in log][-1],
+        "seconds_in_all": round(time.monotonic() - begun, 1),
+    }
+    result["planned_of_peak"] = round(result["planned_gib"] / result["peak_gib"], 3) if peaks else None
+    return result
+
+
+def profile(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """Two steps of Flan-T5-large after some that warm up."""
+    from torch.profiler import ProfilerActivity, schedule
+    from torch.profiler import profile as profiler
+
+    tokens, at_once = (24, 4) if cpu else (TOKENS, 32)
+    rows = boolq_rows([3 * tokens] * at_once * 8)
+    arguments = overrides(fresh(scratch / "profile"), "flan_t5_large", cpu, rows)
+    shape = [f"train.max_length={tokens}", f"train.batch_size={at_once}", f"train.device_batch_size={at_once}"]
+    found = settings([*arguments, *shape, f"train.precision={'fp32' if cpu else 'bf16'}"])
+    job = training_job(found, cells(found)[0])
+    assert job is not None
+    found.paths.model(job.cell.name).mkdir(parents=True)
+    activities = [ProfilerActivity.CPU, *([] if cpu else [ProfilerActivity.CUDA])]
+    with Progress("bench", "steps", 0) as progress:
+        trainer = CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, prepare(job))
+        with profiler(activities=activities, schedule=schedule(wait=4, warmup=1, active=2)) as recorded:
+            trainer.add_callback(_Steps(recorded))
+            trainer.train()
+    yield _summary(recorded, cpu)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Tells the profiler where steps end."""
+
+    def __init__(self, recorded: Any) -> None:
+        self._recorded = recorded
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._recorded.step()
+
+
+def _summary(recorded: Any, cpu: bool) -> Json:
+    device = torch.autograd.DeviceType.CPU if cpu else torch.autograd.DeviceType.CUDA
+    events = [event for event in recorded.events() if event.device_type == device and "ProfilerStep" not in event.name]
+    spent: dict[str, float] = {}
+    for event in events:
+        own = event.self_cpu_time_total if cpu else event.time_range.end - event.time_range.start
+        spent[event.name] = spent.get(event.name, 0.0) + own
+    busy = ends = 0.0
+    for event in sorted(events, key=lambda event: event.time_range.start):  # kernels of several streams may overlap
+        busy += max(0.0, event.time_range.end - max(event.time_range.start, ends))
+        ends = max(ends, event.time_range.end)
+    span = ends - min(event.time_range.start for event in events)
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda pair: -pair[1])
+    attention = [
+        name for name, _ in largest if any(word in name.lower() for word in ("flash", "fmha", "attention", "softmax"))
+    ]
+    return {
+        "kernels_a_step" if not cpu else "operators_a_step": len(events) // 2,
+        "busy_share": None if cpu else round(busy / span, 4),
+        "largest": [[name[:90], round(value / total, 4)] for name, value in largest[:12]],
+        "attention": [name[:90] for name in attention[:4]],
+    }
+
+
+def resume(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """SIGTERM at step 20, the same command again, and a run that is never stopped: the distance of weights and losses."""
+    tokens, steps, rows_a_step = (16, 25, 2) if cpu else (TOKENS, 40, 32)
+    rows = boolq_rows([3 * tokens] * rows_a_step * steps)
+    shape = [f"train.max_length={tokens}", f"train.batch_size={rows_a_step}", "train.device_batch_size=32"]
+    shape += [f"train.precision={'fp32' if cpu else 'bf16'}"]
+    runs = {
+        name: [*overrides(fresh(scratch / "resume" / name), "flan_t5_large", cpu, rows), *shape]
+        for name in ("whole", "stopped")
+    }
+    result: Json = {"stopped_at": None}
+    stopped, first = settings(runs["stopped"]), command("train", runs["stopped"])
+    log = stopped.paths.model(cells(stopped)[0].name) / "train_log.jsonl"
+    while first.poll() is None and not (log.is_file() and log.read_text(encoding="utf-8").count('"loss"') >= 20):
+        time.sleep(0.02)
+    signalled = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    said, _ = first.communicate()
+    result |= {"exit_code": first.returncode, "seconds_to_save": round(time.monotonic() - signalled, 2)}
+    if first.returncode != REQUEUE:
+        raise RuntimeError(f"expected exit code {REQUEUE}, got {first.returncode}: {said[-2000:]}")
+    result["stopped_at"] = log_of(stopped)[-1]["step"]
+    yield result
+    for name in ("stopped", "whole"):
+        again = command("train", runs[name])
+        said, _ = again.communicate()
+        if again.returncode:
+            raise RuntimeError(said[-2000:])
+    whole = settings(runs["whole"])
+    paths = [found.paths.model(cells(found)[0].name) / "model.safetensors" for found in (whole, stopped)]
+    weights = [load_file(path) for path in paths]
+    result["same_bytes"] = paths[0].read_bytes() == paths[1].read_bytes()
+    result["weights_apart"] = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
+    losses = [[entry["loss"] for entry in log_of(found) if "loss" in entry] for found in (whole, stopped)]
+    result["losses_apart"] = max(abs(a - b) for a, b in zip(*losses, strict=True))
+    yield result
+
+
+def fsdp(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """FSDP with one process."""
+    yield _launched(cpu, scratch, "fsdp")
+
+
+def zero2(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """ZeRO-2 with one process."""
+    yield _launched(cpu, scratch, "deepspeed_zero2")
+
+
+def zero3(cpu: bool, scratch: Path) -> Iterator[Json]:
+    """ZeRO-3 with one process."""
+    yield _launched(cpu, scratch, "deepspeed_zero3")
+
+
+def _launched(cpu: bool, scratch: Path, launch: str) -> Json:
+    """A decoder of half a billion parameters, trained by `train.launch` with one process; its losses, its files."""
+    if launch.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        return {"skipped": "deepspeed is not installed"}
+    if cpu:
+        return {"skipped": "accelerate makes plain DDP of it on a CPU; tests rehearse the real one"}
+    rows = boolq_rows([3 * TOKENS] * 32 * 20)
+    half = ["++model.config.num_hidden_layers=2", f"train.max_length={TOKENS}", "train.device_batch_size=32"]
+    arguments = [*overrides(fresh(scratch / launch), "llama2_7b", cpu, rows), *half, "train.precision=bf16"]
+    words = [sys.executable, "-m", "train.launch", launch, *arguments]
+    done = subprocess.run(words, env=environment_of_one(), text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr)[-4000:])
+    found = settings(arguments)
+    log = [entry for entry in log_of(found) if "loss" in entry]
+    files = {path.name: path.stat().st_size for path in found.paths.model(cells(found)[0].name).glob("*.safetensors")}
+    return {
+        "losses": [log[0]["loss"], log[-1]["loss"]],
+        "tokens_per_second": log[-1]["tokens_per_second"],
+        "peak_gib": round(max(entry["peak_cuda_mib"] or 0 for entry in log) / 1024, 2),
+        "mfu": log[-1]["mfu"],
+        "files": files,
+    }

@@ -1,0 +1,1 @@
+"""What training takes: memory, disk, sequences at once, GPU-hours."""

@@ -1,0 +1,80 @@
+"""Operations of a model, and the GPU-hours that they take."""
+
+import json
+from typing import Any
+
+from torch import nn
+
+from targen.config.groups.gpus import Gpu
+from targen.config.groups.training import Train
+from targen.config.settings import Settings
+from targen.cost.gpu_hours import hours_line
+from train.planning.fitting import planned_gpu
+
+ASSUMED = 0.35  # share of the bf16 peak that training and scoring reach, until a run has measured its own
+TF32 = 0.5  # of the bf16 peak. Source: NVIDIA's data sheets of A100, H100 and H200
+
+
+def matmul_parameters(model: Any) -> tuple[int, int]:
+    """(parameters that take part in matrix products for every input token, those for every decoder token).
+
+    A table of embeddings is looked up, not multiplied, unless it is also the head. The second number is 0 for models that
+    are not encoder-decoders.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head: Any = model.get_output_embeddings()
+    looked_up = tables - {id(head.weight)} if head is not None else tables
+
+    def count(part: nn.Module) -> int:
+        return sum(_count(weight) for weight in part.parameters() if id(weight) not in looked_up)
+
+    if not getattr(model.config, "is_encoder_decoder", False):
+        return count(model), 0
+    encoder: Any = model.get_encoder()
+    of_encoder = sum(_count(weight) for weight in encoder.parameters() if id(weight) not in tables)
+    return of_encoder, count(model) - of_encoder
+
+
+def _count(weight: Any) -> int:
+    """Its values, also of a weight that ZeRO-3 has divided."""
+    return int(getattr(weight, "ds_numel", weight.numel()))
+
+
+def operations(model: Any, train: Train) -> tuple[float, float]:
+    """Operations of a training step for each input token and for each decoder token: 2 a parameter forward, 2 for the gradients
+    of its inputs, 2 for its own if it is trained, 2 more if the forward pass is computed again.
+
+    Source: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1; the products of attention itself are left out.
+    """
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad) / sum(
+        weight.numel() for weight in weights
+    )
+    each = 4 + 2 * trained + 2 * train.gradient_checkpointing
+    of_input, of_answer = matmul_parameters(model)
+    return each * of_input, each * of_answer
+
+
+def gpu_hours(settings: Settings, phase: str, flops: float, at_most: bool, what: str) -> list[str]:
+    """The line of a phase, with what it rests on; none unless price.gpu names a GPU."""
+    gpu = planned_gpu(settings) if settings.price.gpu is not None else None
+    if gpu is None:
+        return []
+    share, said = _share(settings, gpu)
+    rests_on = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {said}"
+    return [hours_line(phase, flops / (share * gpu.flops) / 3600, at_most, rests_on)]
+
+
+def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:
+    """(the share of the bf16 peak, where it comes from): of this run's finished steps on GPUs, else assumed."""
+    measured = [
+        entry["mfu"]
+        for path in settings.paths.model("x").parent.glob("*/train_log.jsonl")
+        for entry in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        if entry.get("mfu")
+    ]
+    if measured:
+        return sum(measured) / len(measured), "as this run's train_log.jsonl has measured"
+    if settings.train.precision == "fp32":
+        return ASSUMED * TF32, f"assumed, not measured, for TF32 on an {gpu.title}"
+    return ASSUMED, "assumed, not measured"

@@ -1,0 +1,133 @@
+"""The peak memory of training on one device, and the disk that it takes: counted, not estimated by a formula."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from targen.config.groups.training import Train
+from train.planning.kept_tensors import Kept, kept_tensors
+
+MIB = 2**20
+FP32, BF16 = 4, 2  # bytes of a value
+FOUR_BITS = 0.516  # of a weight with its share of the doubly quantised constants. Source: arXiv 2305.14314, section 3
+
+
+@dataclass(frozen=True)
+class MicroBatchSize:
+    """What goes through the model at once: sequences, tokens of each, and tokens of each answer."""
+
+    sequences: int
+    tokens: int
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. `accumulates`: a batch has several micro-batches, so that gradients lie beside all activations."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    accumulates: bool = False
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak: without accumulation, activations are freed as gradients are made."""
+        moving = (self.gradients, self.activations)
+        return self.weights + self.optimizer + (sum(moving) if self.accumulates else max(moving))
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of one cell: what stays, and the most while it is trained."""
+
+    kept: int
+    most: int
+
+
+def peak(
+    model: Any, micro_batch: MicroBatchSize, train: Train, *, processes: int, sharding: str, on_gpu: bool
+) -> Memory:
+    """The peak memory of training with AdamW, without the libraries' own (a CUDA context: some hundred MiB).
+
+    With P parameters of which T are trained, on N processes, in fp32: weights 4P, gradients 4T, and 4T more for the buckets of
+    several processes; AdamW's two moments 8T. Half of each if the weights themselves are bf16; frozen linear layers of QLoRA
+    take about half a byte a weight. ZeRO-2 divides gradients and moments by N; ZeRO-3 and FSDP divide all three, and gather
+    one block at a time. Source: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), section 3.
+
+    Weights also have the copies that bf16 arithmetic makes of fp32 weights. Activations are the tensors that autograd keeps
+    (train/planning/kept_tensors.py), and the logits with their gradient; with gradient checkpointing those between the blocks, and
+    all of one block. `model` is on the meta device.
+
+    Raises: RuntimeError and others if the model's code cannot run on shapes alone.
+    """
+    gradients = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+    optimizer = 2 * gradients
+    kept, whole_block = _kept(model, micro_batch, train, on_gpu)
+    copies = 0 if train.quantize else kept.weight_copies
+    weights, activations = _weights(model, train), kept.activations + whole_block + 2 * kept.logits
+    if processes > 1 and sharding == "none":
+        gradients *= 2
+    if processes > 1 and sharding != "none":
+        gradients, optimizer = gradients // processes, optimizer // processes
+    if processes > 1 and sharding in ("fsdp", "zero3"):
+        blocks = max(1, model.config.num_hidden_layers)
+        weights, copies = weights // processes + 2 * weights // blocks, 2 * copies // blocks
+    accumulates = micro_batch.sequences * processes < train.batch_size
+    return Memory(weights + copies, gradients, optimizer, activations, accumulates)
+
+
+def disk(model: Any, train: Train) -> Disk:
+    """What a cell writes: its weights, of adapters those alone, and two checkpoints with the optimizer's moments while the
+    newer one is written; with train.select=best the best one as well."""
+    trained = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+    whole = _weights(model, train) if train.lora is None else trained
+    merged = _weights(model, train) if train.lora is not None and train.merge_export else 0
+    checkpoints = (3 if train.select == "best" else 2) * (whole + 2 * trained)
+    return Disk(whole + merged, whole + max(merged, checkpoints))
+
+
+def _weights(model: Any, train: Train) -> int:
+    """Bytes of all weights."""
+    heads = {id(head.weight) for head in [model.get_output_embeddings()] if head is not None}
+    quantised = {
+        id(layer.weight)
+        for layer in model.modules()
+        if train.quantize and isinstance(layer, nn.Linear) and not layer.weight.requires_grad
+    } - heads
+    return int(
+        sum(
+            weight.numel() * (FOUR_BITS if id(weight) in quantised else weight.element_size())
+            for weight in model.parameters()
+        )
+    )
+
+
+def _kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -> tuple[Kept, int]:
+    """(what is kept of a micro-batch, what recomputing one block adds)."""
+    import torch
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    with torch.device("meta"):
+        inputs: dict[str, Any] = {
+            name: torch.ones(micro_batch.sequences, micro_batch.tokens, dtype=torch.long)
+            for name in ("input_ids", "attention_mask")
+        }
+        if getattr(model.config, "is_encoder_decoder", False):
+            answers = torch.ones(micro_batch.sequences, max(1, micro_batch.answer_tokens), dtype=torch.long)
+            inputs["decoder_input_ids"] = answers
+        elif micro_batch.answer_tokens:
+            inputs["logits_to_keep"] = micro_batch.answer_tokens
+    autocast = train.precision != "fp32"
+    whole = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
+    blocks = sum(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
+    if not train.gradient_checkpointing or not blocks:
+        return whole, 0
+    model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+    try:
+        between = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
+    finally:
+        model.gradient_checkpointing_disable()
+    return Kept(between.activations, whole.weight_copies, whole.logits), whole.activations // blocks
