@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from eval.interface.run import Run
     from eval.interface.scores import score
-    from eval.scoring.metrics import Prediction
+    from eval.scoring.metric_kinds import Prediction
     from eval.scoring.scores import Score
 
 __all__ = ["Prediction", "Run", "Score", "score"]
 _MODULES = {
-    "Prediction": "eval.scoring.metrics",
+    "Prediction": "eval.scoring.metric_kinds",
     "Run": "eval.interface.run",
     "Score": "eval.scoring.scores",
     "score": "eval.interface.scores",

@@ -7,7 +7,8 @@ from typing import Any
 
 from eval.plan import lines
 from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
-from eval.scoring.metrics import Prediction, check_metrics
+from eval.scoring.metric_kinds import Prediction
+from eval.scoring.metrics import check_metrics
 from eval.scoring.prediction import predictions_of
 from eval.scoring.ready_cells import ReadyCell, ready_cells, scores_of
 from eval.scoring.scores import Score, as_score, read_scores, write_scores
@@ -118,11 +119,12 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows,
                 f"{key}: got {count} for the arm none, but the train split of {task.folder}, from which the examples are drawn, is not "
                 f"available. Set data.source=local data.dir=..., or {key}=0."
             )
-        if len(split.rows) <= count:
+        part = TaskRows(task, split.rows, real=True)
+        if part.count <= count:
             raise UserError(
-                f"{key}: got {count}, expected less than {len(split.rows)}, the rows of {split.origin} ({task.folder}). Lower it."
+                f"{key}: got {count}, expected less than {part.count}, the rows of {split.origin} ({task.folder}). Lower it."
             )
-        parts.append(TaskRows(task, split.rows, real=True))
+        parts.append(part)
     return tuple(parts)
 
 

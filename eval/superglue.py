@@ -1,6 +1,6 @@
 """The official metrics as a metric of the `evaluate` library, loaded by the path of this file, offline:
 
-    metric = evaluate.load("eval/superglue.py", "cb")   # axg, boolq, cb, copa, record, rte, wic, wsc
+    metric = evaluate.load("eval/superglue.py", "cb")   # axb, axg, boolq, cb, copa, multirc, record, rte, wic, wsc
     metric.compute(predictions=["entailment", "neutral"], references=["entailment", "contradiction"])
     # {"accuracy": 0.5, "f1_macro": 0.333...}
 
@@ -13,14 +13,15 @@ from typing import Any
 import datasets
 import evaluate
 
-from eval.scoring.answers import answer_of, plain, right_answers
-from eval.scoring.metrics import Prediction, score  # From: -e <the folder of this project>
+from eval.scoring.answers import answer_of, groups_of, plain, right_answers
+from eval.scoring.metric_kinds import Prediction
+from eval.scoring.metrics import score  # From: -e <the folder of this project>
 from targen.config.group_files import task_from_file
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF, visible
 
 log = logging.getLogger(__name__)
-DESCRIPTION = "The official metrics of eight SuperGLUE tasks, from 0 to 1."
+DESCRIPTION = "The official metrics of the SuperGLUE tasks, from 0 to 1; AX-b's correlation from -1 to 1."
 CITATION = "Wang et al. 2019, SuperGLUE: A Stickier Benchmark for General-Purpose Language Understanding Systems, arXiv 1905.00537"
 INPUTS = """
 predictions: one answer per row: the label's name (BoolQ yes, no; WiC same, different; WSC refers, does_not_refer; COPA choice1,
@@ -28,6 +29,7 @@ predictions: one answer per row: the label's name (BoolQ yes, no; WiC same, diff
     an unreadable answer: it counts as wrong, never as a class.
 references: the same; for ReCoRD the list of the right texts. The integer labels of the Hub's mirror are refused: convert
     them to names first.
+MultiRC: an entry per answer; predictions name its question: {"idx": {"paragraph": 0, "question": 3}, "prediction": 1}.
 AX-g: all rows in their official order, since rows 2k and 2k+1 are a pair. Gender parity is meaningless without accuracy.
 """
 
@@ -43,11 +45,12 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
             )
         self.task = task_from_file(self.config_name)
         texts = datasets.Sequence(datasets.Value("string"))  # empty for an unreadable answer
+        answers = {"answer": texts, "groups": datasets.Sequence(datasets.Value("int64"))}
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation=CITATION,
             inputs_description=INPUTS,
-            features=datasets.Features({"predictions": texts, "references": texts}),
+            features=datasets.Features({"predictions": answers, "references": texts}),
         )
 
     def add(self, *, prediction: Any = None, reference: Any = None, **others: Any) -> None:
@@ -56,14 +59,17 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Adds answers with the right ones."""
-        answers = [_listed(answer_of(self.task, position, value)) for position, value in enumerate(plain(predictions))]
+        answers = [
+            {"answer": _listed(answer_of(self.task, place, value)), "groups": list(groups_of(self.task, place, value))}
+            for place, value in enumerate(plain(predictions))
+        ]
         gold = [right_answers(self.task, position, value) for position, value in enumerate(plain(references))]
         super().add_batch(predictions=answers, references=gold, **others)
 
-    def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, float]:
+    def _compute(self, predictions: list[dict[str, Any]], references: list[list[str]]) -> dict[str, float]:
         examples = [
-            Prediction(position, tuple(gold), answer[0] if answer else None, {})
-            for position, (answer, gold) in enumerate(zip(predictions, references, strict=True))
+            Prediction(position, tuple(gold), next(iter(given["answer"]), None), {}, groups=tuple(given["groups"]))
+            for position, (given, gold) in enumerate(zip(predictions, references, strict=True))
         ]
         if unreadable := sum(example.prediction is None for example in examples):
             log.warning("superglue: %d of %d answers could not be read and count as wrong", unreadable, len(examples))

@@ -240,7 +240,9 @@ def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
         return synthetic + mixed_count(settings.train.mixed_original, synthetic)
     if ARMS[arm].uses_synthetic:
         return synthetic
-    original = original_train_task(settings, task).sizes.get("train") if ARMS[arm].uses_original else None
+    owner = original_train_task(settings, task)
+    examples = owner.example_sizes.get("train") or owner.sizes.get("train")
+    original = examples if ARMS[arm].uses_original else None
     return min(filter(None, (original, most))) if original else None
 
 

@@ -15,7 +15,7 @@ from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.runtime.paths import RunPaths
 from targen.runtime.randomness import rng
-from targen.tasks.task import Row, Task
+from targen.tasks.task import Example, Fields, Row, Task
 from targen.text.normalise import units
 
 Item = TypeVar("Item")
@@ -113,10 +113,14 @@ def label_name(task: Task, row: Row) -> str | None:
         return None
 
 
-def shown(task: Task, row: Row) -> Json:
-    """A row for a person: idx, label, and its texts by name."""
-    view = task.view(row)
-    return {"idx": row["idx"], "label": label_name(task, row), "texts": {name: view[name] for name in task.row}}
+def shown(task: Task, row: Row, example: Example | None = None) -> Json:
+    """A row for a person: idx, label, and its texts by name; of a row with several examples those of one."""
+    view: Fields = task.view(row)
+    label = label_name(task, row)
+    if example is not None and task.example_count(row) > 1:
+        view = example.fields
+        label = " / ".join(example.answers or (example.choices[gold] for gold in example.gold)) or None
+    return {"idx": row["idx"], "label": label, "texts": {name: view[name] for name in task.row}}
 
 
 def run_pair(settings: Settings, task: Task) -> SetPair | None:

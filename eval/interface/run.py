@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from eval.scoring.metrics import Prediction
+from eval.scoring.metric_kinds import Prediction
 from eval.scoring.run_tasks import run_tasks
 from eval.scoring.scores import Score, read_scores
 from targen.interface.rows import (

@@ -2,31 +2,42 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from eval.scoring.metrics import Prediction
+from eval.scoring.metric_kinds import Prediction
+from eval.scoring.metrics import METRICS, score, task_score
 from targen.tasks.task import Example, Task
 
 
 def gold_of(task: Task, example: Example) -> tuple[str, ...]:
     """The right answers as predictions name them: label names, or texts if the task has no labels."""
-    if task.labels:
-        return tuple(task.labels[number].name for number in example.gold)
+    if task.classes:
+        return tuple(task.classes[number].name for number in example.gold)
     return example.answers
 
 
 def options_of(task: Task, example: Example) -> tuple[str, ...]:
     """The possible predictions: label names, or the texts to choose from."""
-    return tuple(label.name for label in task.labels) or example.choices
+    return tuple(label.name for label in task.classes) or example.choices
 
 
 def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The baseline: always the most frequent label of these examples, or the task's own baseline answer if it has no labels.
+    """The baseline: always the same label, or the task's own baseline answer if models answer with texts.
 
-    It looks at the gold labels, so no other constant label scores higher in accuracy.
+    It looks at the gold labels: the label is the one that scores best, and of equal ones the most frequent. That is the most
+    frequent one for nearly all metrics; MultiRC's F1a is that of right answers, so its label is `right`, however rare.
     """
+    if not task.classes:
+        return [_given(task, example, task.baseline_answer(example)) for example in examples]
     counts = Counter(gold for example in examples for gold in gold_of(task, example))
-    constant = max((label.name for label in task.labels), key=lambda name: counts[name]) if task.labels else None
-    return [
-        Prediction(example.id, gold_of(task, example), constant or task.baseline_answer(example), {})
-        for example in examples
-    ]
+    constants = {label.name: [_given(task, example, label.name) for example in examples] for label in task.classes}
+    counted = replace(task, metrics=[name for name in task.metrics if METRICS[name].in_task_score])
+
+    def merit(name: str) -> tuple[float, int]:
+        return task_score(score(counted, constants[name])) if counted.metrics else 0.0, counts[name]
+
+    return constants[max(constants, key=merit)]
+
+
+def _given(task: Task, example: Example, answer: str) -> Prediction:
+    return Prediction(example.id, gold_of(task, example), answer, {}, groups=example.groups)

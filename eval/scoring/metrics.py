@@ -7,135 +7,20 @@ from those of lm-evaluation-harness, and why.
 import math
 import re
 import string
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from eval.scoring.metric_kinds import ClassCounts, ClassMetric, GroupMetric, Metric, PairMetric, Prediction, RowMetric
 from targen.runtime.errors import UserError, did_you_mean
 from targen.tasks.task import Task
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
+    from eval.scoring.metric_kinds import Floats
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model answered to one example. `gold` are the right answers: one label, or several texts (ReCoRD)."""
-
-    idx: int
-    gold: tuple[str, ...]
-    prediction: str | None
-    scores: dict[str, float]
-    text: str | None = None  # what the model wrote, with eval.scoring=generate
-    cut: bool = False  # whether the text reached eval.max_new_tokens before its end
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """Per class, (..., classes): rows answered right, rows that were given this answer, rows with this gold label.
-
-    For labels that have an order also, (...,), how many places answers are off, summed over rows, and the squares of these. An
-    unreadable answer is as far off as an answer can be.
-    """
-
-    right: "Floats"
-    answered: "Floats"
-    gold: "Floats"
-    off: "Floats"
-    off_squared: "Floats"
-
-
-@dataclass(frozen=True)
-class Metric(ABC):
-    """One metric: its name in a task's `metrics`, its title in tables and figures, and its range.
-
-    Subclasses define what it is computed from, and thus how it is resampled.
-    """
-
-    name: str
-    title: str
-    _: KW_ONLY
-    lowest: float = 0.0
-    highest: float = 1.0
-    in_task_score: bool = True  # whether it counts in the score of a task
-
-    @abstractmethod
-    def __call__(self, predictions: Sequence[Prediction], labels: Sequence[str], /) -> float:
-        """The value for these predictions; `labels` are those of the task, empty if it has none."""
-
-
-@dataclass(frozen=True)
-class RowMetric(Metric):
-    """The mean over rows of `of_row`."""
-
-    of_row: Callable[[Prediction], float]
-
-    def __call__(self, predictions: Sequence[Prediction], _labels: Sequence[str], /) -> float:
-        return sum(map(self.of_row, predictions)) / len(predictions)
-
-
-@dataclass(frozen=True)
-class PairMetric(Metric):
-    """The mean over pairs of rows of `of_pair`; rows 2k and 2k+1 are a pair."""
-
-    of_pair: Callable[[Prediction, Prediction], float]
-
-    def __call__(self, predictions: Sequence[Prediction], _labels: Sequence[str], /) -> float:
-        """Raises: UserError if the rows are not in pairs."""
-        pairs = self.pairs(predictions)
-        return sum(self.of_pair(first, second) for first, second in pairs) / len(pairs)
-
-    def pairs(self, predictions: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
-        """The predictions as pairs. Raises: UserError if the rows are not in pairs."""
-        if len(predictions) % 2:
-            raise UserError(
-                f"{self.name}: got {len(predictions)} rows, expected an even number, since rows 2k and 2k+1 are a pair. "
-                "Add the missing row."
-            )
-        pairs = list(zip(predictions[::2], predictions[1::2], strict=True))
-        for first, second in pairs:
-            if first.idx % 2 or second.idx != first.idx + 1:
-                raise UserError(
-                    f"{self.name}: got the rows {first.idx} and {second.idx} side by side, expected rows 2k and 2k+1, which are "
-                    "a pair. Put the rows in their official order."
-                )
-        return pairs
-
-
-@dataclass(frozen=True)
-class ClassMetric(Metric):
-    """A function of the counts per class over all rows, not a mean over rows."""
-
-    of_counts: Callable[[ClassCounts], "Floats"]  # (..., classes) -> (...,)
-
-    def __call__(self, predictions: Sequence[Prediction], labels: Sequence[str], /) -> float:
-        """Raises: UserError if the task has no labels."""
-        import numpy as np
-
-        if not labels:
-            raise UserError(f"metrics: {self.without_labels()}")
-        off = [places_off(labels, p.gold[0], p.prediction) for p in predictions]
-        counts = [
-            [float(sum(p.prediction == label and p.gold[0] == label for p in predictions)) for label in labels],
-            [float(sum(p.prediction == label for p in predictions)) for label in labels],
-            [float(sum(p.gold[0] == label for p in predictions)) for label in labels],
-            float(sum(off)),
-            float(sum(places**2 for places in off)),
-        ]
-        return float(self.of_counts(ClassCounts(*map(np.array, counts))))
-
-    def without_labels(self) -> str:
-        """What is wrong with this metric for a task without labels."""
-        return f"got {self.name} for a task without labels, expected a metric of single rows, such as record_f1. Change it."
 
 
 def is_right(prediction: Prediction) -> float:
@@ -151,12 +36,6 @@ def macro_f1(counts: ClassCounts) -> "Floats":
     of_classes: Floats = np.divide(2 * counts.right, both, out=np.zeros_like(both), where=both > 0)
     mean: Floats = of_classes.mean(axis=-1)
     return mean
-
-
-def places_off(labels: Sequence[str], gold: str, answer: str | None) -> int:
-    """How many labels lie between answer and gold, in the order of the labels; an unreadable answer is as far off as possible."""
-    place = labels.index(gold)
-    return abs(labels.index(answer) - place) if answer in labels else max(place, len(labels) - 1 - place)
 
 
 def mean_places_off(counts: ClassCounts) -> "Floats":
@@ -180,6 +59,36 @@ def quadratic_kappa(counts: ClassCounts) -> "Floats":
     share = np.divide(counts.off_squared, expected, out=np.zeros_like(expected), where=expected > 0)
     kappa: Floats = np.where((expected > 0) | (counts.off_squared == 0), 1 - share, 0.0)
     return kappa
+
+
+def f1_of_first(counts: ClassCounts) -> "Floats":
+    """F1 of the first label; every wrong answer, readable or not, counts against it. Source: F1a of MultiRC, Khashabi et al., NAACL 2018."""
+    import numpy as np
+
+    right, wrong = 2 * counts.right[..., 0], (counts.gold - counts.right).sum(axis=-1)
+    score: Floats = np.divide(right, right + wrong, out=np.zeros_like(right), where=right + wrong > 0)
+    return score
+
+
+def all_right(group: Sequence[Prediction]) -> float:
+    """1 for a group whose answers are all right. Source: exact match of MultiRC, arXiv 1905.00537, section 3.2."""
+    return float(all(map(is_right, group)))
+
+
+def matthews_correlation(counts: ClassCounts) -> "Floats":
+    """The correlation of answers and labels, 0 if either is always the same; an unreadable answer is a class of its own.
+
+    Source: Matthews, Biochim. Biophys. Acta 405 (1975); for more than two classes Gorodkin, Comput. Biol. Chem. 28 (2004).
+    """
+    import numpy as np
+
+    rows = counts.gold.sum(axis=-1)
+    unreadable = rows - counts.answered.sum(axis=-1)
+    together = counts.right.sum(axis=-1) * rows - (counts.answered * counts.gold).sum(axis=-1)
+    of_answers = rows**2 - (counts.answered**2).sum(axis=-1) - unreadable**2
+    spread = np.sqrt(np.maximum(of_answers * (rows**2 - (counts.gold**2).sum(axis=-1)), 0.0))
+    correlation: Floats = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    return correlation
 
 
 def same_answer(first: Prediction, second: Prediction) -> float:
@@ -231,6 +140,9 @@ METRICS: dict[str, Metric] = {
             highest=math.inf,
             in_task_score=False,
         ),
+        ClassMetric("matthews_correlation", "Matthews correlation", matthews_correlation, lowest=-1.0),
+        ClassMetric("f1a", "F1a", f1_of_first),
+        GroupMetric("question_em", "exact match per question", all_right),
         RowMetric("record_f1", "token F1", token_f1),
         RowMetric("record_em", "exact match", exact_match),
     )
@@ -250,8 +162,11 @@ def check_metrics(tasks: Mapping[str, Task]) -> None:
             if name not in METRICS:
                 expected = f"expected one of {', '.join(METRICS)}. {did_you_mean(name, METRICS)}"
                 problems.append(f"tasks.{task.name}.metrics.{position}: got {name!r}, {expected}")
-            elif isinstance(metric := METRICS[name], ClassMetric) and not task.labels:
+            elif isinstance(metric := METRICS[name], ClassMetric) and not task.classes:
                 problems.append(f"tasks.{task.name}.metrics.{position}: {metric.without_labels()}")
+            elif isinstance(METRICS[name], GroupMetric) and not task.answer_labels:
+                expected = "expected a metric of rows: only a task whose rows hold several answers (MultiRC) has groups. Change it."
+                problems.append(f"tasks.{task.name}.metrics.{position}: got {name}, {expected}")
     if problems:
         raise UserError("\n".join(problems))
 
@@ -266,7 +181,7 @@ def score(task: Task, predictions: Sequence[Prediction]) -> dict[str, float]:
                 f"{task.folder}: row {prediction.idx}: the label is hidden, expected a labelled row. Score a labelled split; "
                 "eval.submission=true writes answers to a hidden one."
             )
-    labels = [label.name for label in task.labels]
+    labels = [label.name for label in task.classes]
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
 
 

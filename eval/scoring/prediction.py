@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eval.scoring.baseline import gold_of, options_of
 from eval.scoring.evaluation_rows import EvaluationRows, rows_hash
-from eval.scoring.metrics import Prediction
+from eval.scoring.metric_kinds import Prediction
 from eval.scoring.ready_cells import ReadyCell, scoring_of, shots_of
 from targen.config.diff import differences
 from targen.config.settings import Settings
@@ -130,7 +130,8 @@ def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[T
 
 def _line(prediction: Prediction) -> Json:
     line = asdict(prediction)
-    return line if prediction.text is not None else {key: value for key, value in line.items() if key not in WRITTEN}
+    absent = [*(WRITTEN if prediction.text is None else ()), *(() if prediction.groups else ("groups",))]
+    return {key: value for key, value in line.items() if key not in absent}
 
 
 def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> list[Prediction]:
@@ -164,7 +165,7 @@ def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[
         gold, options = gold_of(task, example), options_of(task, example)
         if prediction.gold != gold:
             return f"idx {prediction.idx}: got gold {list(prediction.gold)}, expected {list(gold)}"
-        if task.labels and prediction.prediction not in (None, *options):
+        if task.classes and prediction.prediction not in (None, *options):
             return (
                 f"idx {prediction.idx}: got prediction {prediction.prediction!r}, expected one of {', '.join(options)}"
             )
@@ -228,7 +229,7 @@ def _answers(
 
 def _written(task: Task, example: Example, answer: Written) -> Prediction:
     label = read_answer(task, answer.text)
-    return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut)
+    return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut, example.groups)
 
 
 def _ranked(settings: Settings, cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
@@ -246,4 +247,4 @@ def _ranked(settings: Settings, cell: Cell, task: Task, example: Example, scores
     options = options_of(task, example)
     best = max(range(len(scores)), key=scores.__getitem__)
     named = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
-    return Prediction(example.id, gold_of(task, example), options[best], named)
+    return Prediction(example.id, gold_of(task, example), options[best], named, groups=example.groups)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from eval.scoring.baseline import majority
 from eval.scoring.evaluation_rows import EvaluationRows
-from eval.scoring.metrics import Prediction, score
+from eval.scoring.metric_kinds import Prediction
+from eval.scoring.metrics import score
 from eval.scoring.scores import SUPERGLUE, Score, as_score
 from targen.config.arms import ARMS
 from targen.config.settings import Settings

@@ -9,7 +9,7 @@ from eval.scoring.run_tasks import run_tasks
 from eval.scoring.scores import SUPERGLUE, Score, read_scores
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import RunPaths
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import PAPER_TASKS, SUPERGLUE_TASKS
 from targen.tasks.task import Task
 
 ALL = "all"  # in a cell's name: the mixture of all tasks of the paper
@@ -80,7 +80,7 @@ def _problem(score: Score, tasks: Mapping[str, Task], cell_tasks: Sequence[str])
     """What is unknown or contradictory in a row that is otherwise well formed; None if nothing is."""
     if score.benchmark == SUPERGLUE:
         if score.task not in tasks:
-            return f"task: got {score.task!r}, expected a task of the run. {did_you_mean(score.task, tasks or PAPER_TASKS)}"
+            return f"task: got {score.task!r}, expected a task of the run. {did_you_mean(score.task, tasks or SUPERGLUE_TASKS)}"
         metrics = tasks[score.task].metrics
         if score.metric not in metrics:
             return f"metric: got {score.metric!r}, expected one of {score.task}'s: {', '.join(metrics)}."
@@ -97,7 +97,7 @@ def _tasks_of_cells(scores: Sequence[Score], tasks: Mapping[str, Task]) -> dict[
     by_cell: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         by_cell[score.cell].append(score)
-    return {cell: _tasks_of_cell(cell_scores, {*tasks, *PAPER_TASKS}) for cell, cell_scores in by_cell.items()}
+    return {cell: _tasks_of_cell(cell_scores, {*tasks, *SUPERGLUE_TASKS}) for cell, cell_scores in by_cell.items()}
 
 
 def _tasks_of_cell(scores: Sequence[Score], known: Set[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from targen.data.original import RowsSource
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.paths import RunPaths, visible
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 
 SUPERGLUE = "superglue"
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -82,7 +82,7 @@ class Score:
         """What tables say of a score on this project's own few rows; empty for any other score."""
         if not self.is_fixture:
             return ""
-        return "NOT SuperGLUE" if self.task in PAPER_TASKS else "FIXTURE ONLY"
+        return "NOT SuperGLUE" if self.task in SUPERGLUE_TASKS else "FIXTURE ONLY"
 
 
 def as_score(row: Json, where: str) -> Score:

@@ -8,10 +8,10 @@ from eval.scoring.metrics import METRICS
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import ComparisonAxis, Labels
-from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE
+from eval.statistics.comparisons import AVERAGE, LEADERBOARD_AVERAGE, PAPER_AVERAGE
 from targen.config.arms import ARMS
 from targen.runtime.errors import UserError
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import LEADERBOARD_TASKS, PAPER_TASKS
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
 
 
 def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
-    """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight if there are more.
+    """The averages of a group by name, each with its tasks: all of the group's, and the paper's eight and the leaderboard's eight
+    if there are more.
 
     That of a single task is the mean of its metrics.
 
@@ -202,8 +203,9 @@ def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
     if AVERAGE in group.tasks:
         return {}
     averages = {AVERAGE: tuple(group.tasks)}
-    if set(PAPER_TASKS) < set(group.tasks):
-        averages[PAPER_AVERAGE] = tuple(task for task in group.tasks if task in PAPER_TASKS)
+    for name, tasks in ((PAPER_AVERAGE, PAPER_TASKS), (LEADERBOARD_AVERAGE, LEADERBOARD_TASKS)):
+        if set(tasks) < set(group.tasks):
+            averages[name] = tuple(task for task in group.tasks if task in tasks)
     return {
         name: tasks
         for name, tasks in averages.items()

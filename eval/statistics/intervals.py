@@ -82,7 +82,8 @@ def _with_unit(arm: Answers, is_right: bool, answered: int) -> Answers:
         for name, values in arm.means.items()
     }
     classes = None if arm.classes is None else np.vstack([arm.classes, np.full_like(arm.classes[:1], answered)])
-    return replace(arm, means=means, classes=classes)
+    shares: dict[str, Floats] = {name: np.append(values, 1.0) for name, values in arm.shares.items()}
+    return replace(arm, means=means, classes=classes, shares=shares)
 
 
 def weighted_sum(parts: Sequence[tuple[float, Resampled]]) -> Resampled:

@@ -4,12 +4,13 @@ import collections
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from eval.scoring.metrics import METRICS, ClassMetric, PairMetric, Prediction, RowMetric
+from eval.scoring.metric_kinds import ClassMetric, GroupMetric, PairMetric, Prediction, RowMetric
+from eval.scoring.metrics import METRICS
 from eval.scoring.runs import RunScore
 from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, scores
 from targen.runtime.errors import UserError
@@ -21,11 +22,13 @@ LINES_AT_ONCE = 200  # few enough for their objects to be freed before the garba
 
 @dataclass(frozen=True)
 class Sample:
-    """One kind of unit of a task, rows or pairs: the gold class of each (NO_CLASS if there are no classes), and the answers."""
+    """One kind of unit of a task, rows or pairs: the gold class of each (NO_CLASS if there are no classes), the answers, and the
+    number of each unit's cluster if units are not independent."""
 
     gold: Ints
     labels: int
     answers: Answers
+    clusters: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class PredictionCache:
         if task is None or not path.is_file():
             return None
         # runs may specify a task differently
-        key = (task.name, *(label.name for label in task.labels), "", *task.metrics)
+        key = (task.name, *(label.name for label in task.classes), "", *task.metrics)
         return _read(path, self._tasks.setdefault(key, DistinctAnswers(task)))
 
 
@@ -69,9 +72,10 @@ class DistinctAnswers:
 
     def __init__(self, task: Task) -> None:
         metrics = [METRICS[name] for name in task.metrics]
-        self.labels = [label.name for label in task.labels]
+        self.labels = [label.name for label in task.classes]
         self.of_rows = [metric for metric in metrics if isinstance(metric, RowMetric)]
         self.of_pairs = [metric for metric in metrics if isinstance(metric, PairMetric)]
+        self.of_groups = [metric for metric in metrics if isinstance(metric, GroupMetric)]
         self.of_classes = [metric for metric in metrics if isinstance(metric, ClassMetric)]
         self.values: dict[str, list[float]] = {metric.name: [] for metric in self.of_rows}
         self.gold: list[int] = []  # the class of the first right answer
@@ -107,6 +111,7 @@ def _read(path: Path, distinct: DistinctAnswers) -> CellAnswers:
     answer_numbers: list[int] = []
     ids: list[int] = []
     predictions: list[Prediction] = []
+    groups: list[tuple[int, ...]] = []
     for row in _rows(path):
         number, idx = distinct.number(row), row.get("idx")
         if number is None or not isinstance(idx, int):
@@ -115,21 +120,44 @@ def _read(path: Path, distinct: DistinctAnswers) -> CellAnswers:
             )
         answer_numbers.append(number)
         ids.append(idx)
-        if distinct.of_pairs:
-            predictions.append(Prediction(idx, tuple(row["gold"]), row["prediction"], {}))
+        groups.append(_groups(row))
+        if distinct.of_pairs or distinct.of_groups:
+            predictions.append(Prediction(idx, tuple(row["gold"]), row["prediction"], {}, groups=groups[-1]))
     if not ids:
         raise UserError(f"{path}: got no line, expected one for each evaluated row. Evaluate again.")
     numbers = np.array(answer_numbers, dtype=np.int64)
-    samples = [_rows_sample(distinct, numbers), *([_pairs_sample(distinct, predictions)] if distinct.of_pairs else [])]
+    samples = [
+        _rows_sample(distinct, numbers, predictions, groups),
+        *([_pairs_sample(distinct, predictions)] if distinct.of_pairs else []),
+    ]
     questions = np.stack([np.array(ids), np.array(distinct.question)[numbers]])
     return CellAnswers(hashlib.sha256(questions.tobytes()).hexdigest(), tuple(samples))
 
 
-def _rows_sample(distinct: DistinctAnswers, numbers: Ints) -> Sample:
+def _groups(row: Json) -> tuple[int, ...]:
+    groups = row.get("groups", ())
+    return tuple(groups) if isinstance(groups, list) and all(isinstance(group, int) for group in groups) else ()
+
+
+def _rows_sample(
+    distinct: DistinctAnswers, numbers: Ints, predictions: Sequence[Prediction], groups: Sequence[tuple[int, ...]]
+) -> Sample:
     gold, answered = (np.array(classes, dtype=np.int64)[numbers] for classes in (distinct.gold, distinct.answered))
     means: dict[str, Floats] = {name: np.array(values)[numbers] for name, values in distinct.values.items()}
+    shares: dict[str, Floats] = {}
+    for metric in distinct.of_groups:
+        of_group = {group[0].groups: (metric.of_group(group), 1 / len(group)) for group in metric.groups(predictions)}
+        means[metric.name], shares[metric.name] = np.array([of_group[each] for each in groups]).T
     of_counts = {metric.name: metric.of_counts for metric in distinct.of_classes}
-    return Sample(gold, len(distinct.labels), Answers(means, answered[:, None] if of_counts else None, of_counts))
+    answers = Answers(means, answered[:, None] if of_counts else None, of_counts, shares)
+    return Sample(gold, len(distinct.labels), answers, _clusters(groups))
+
+
+def _clusters(groups: Sequence[tuple[int, ...]]) -> Ints | None:
+    """The number of each row's largest group, such as its passage; None if no two rows share one."""
+    numbers: dict[int, int] = {}
+    clusters = [numbers.setdefault(each[0], len(numbers)) for each in groups if each]
+    return np.array(clusters, dtype=np.int64) if len(numbers) < len(clusters) == len(groups) else None
 
 
 def _pairs_sample(distinct: DistinctAnswers, predictions: Sequence[Prediction]) -> Sample:
@@ -180,6 +208,6 @@ def over_seeds(cells: Sequence[CellAnswers]) -> tuple[Sample, ...]:
             name: np.mean([sample.answers.means[name] for sample in samples], axis=0) for name in first.answers.means
         }
         classes = [sample.answers.classes for sample in samples if sample.answers.classes is not None]
-        answers = Answers(means, np.hstack(classes) if classes else None, first.answers.of_counts)
-        merged.append(Sample(first.gold, first.labels, answers))
+        answers = replace(first.answers, means=means, classes=np.hstack(classes) if classes else None)
+        merged.append(replace(first, answers=answers))
     return tuple(merged)

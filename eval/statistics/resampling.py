@@ -1,6 +1,7 @@
 """Uncertainty of scores: resampling of evaluation rows, tests between two arms on the same rows, correction for several tests.
 
-Units are what is resampled: rows, or pairs of rows if a metric is over pairs. Units that all models in question answered
+Units are what is resampled: rows, or pairs of rows if a metric is over pairs. Rows that are not independent of each other, as the
+answers about one passage, are resampled and exchanged together, as a cluster. Other units that all models in question answered
 alike are one *kind*, and every metric is a function of the number of units of each kind. So a resample is one multinomial
 draw of a few counts: it has the same distribution as drawing every single unit, in a fraction of the time and memory.
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.metrics import ClassCounts
+from eval.scoring.metric_kinds import ClassCounts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,16 +35,21 @@ ROUNDING = 1e-9  # smaller differences count as 0
 @dataclass(frozen=True)
 class Answers:
     """The results of one arm on every unit. `means`: metrics that are means over units, (units,), averaged over the seeds;
-    `classes`: the classes it answered, (units, seeds), if the task has metrics of classes, which are `of_counts`."""
+    `classes`: the classes it answered, (units, seeds), if the task has metrics of classes, which are `of_counts`;
+    `shares`: what a unit counts in a mean over groups of units, (units,): one by the size of its group."""
 
     means: Mapping[str, Floats]
     classes: Ints | None = None
     of_counts: Mapping[str, Callable[[ClassCounts], Floats]] = field(default_factory=dict)
+    shares: Mapping[str, Floats] = field(default_factory=dict)
 
     def at(self, positions: Ints) -> "Answers":
         """The answers at these positions, for one resample."""
-        means = {name: values[positions] for name, values in self.means.items()}
-        return replace(self, means=means, classes=None if self.classes is None else self.classes[positions])
+        means, shares = (
+            {name: values[positions] for name, values in of_units.items()} for of_units in (self.means, self.shares)
+        )
+        classes = None if self.classes is None else self.classes[positions]
+        return replace(self, means=means, classes=classes, shares=shares)
 
 
 def generator(*names: object) -> np.random.Generator:
@@ -54,8 +60,10 @@ def generator(*names: object) -> np.random.Generator:
 
 def scores(answers: Answers, gold: Ints, labels: int, weights: Floats) -> dict[str, Floats]:
     """Every metric, (draws,), of samples with these numbers of units of each kind: `weights` (draws, kinds)."""
-    total = weights.sum(axis=1)
-    values = {name: weights @ of_unit / total for name, of_unit in answers.means.items()}
+    values: dict[str, Floats] = {}
+    for name, of_unit in answers.means.items():
+        share = answers.shares.get(name, np.ones_like(of_unit))
+        values[name] = weights @ (of_unit * share) / (weights @ share)
     if answers.classes is not None and answers.of_counts:
         counts = _class_counts(gold, answers.classes, labels, weights)
         values |= {name: metric(counts).mean(axis=1) for name, metric in answers.of_counts.items()}
@@ -82,7 +90,7 @@ def kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:
     """(the position of one unit of each kind, the number of its units)."""
     columns = [gold.astype(float)]
     for arm in arms:
-        columns += list(arm.means.values())
+        columns += [*arm.means.values(), *arm.shares.values()]
         columns += [] if arm.classes is None else list(arm.classes.T.astype(float))
     _, positions, counts = np.unique(np.column_stack(columns), axis=0, return_index=True, return_counts=True)
     return positions.astype(np.int64), counts.astype(np.int64)
@@ -95,16 +103,18 @@ def bootstrap(
     draws: np.random.Generator,
     count: int = DRAWS,
     numbers_at_once: int = NUMBERS_AT_ONCE,
+    clusters: Ints | None = None,
 ) -> list[dict[str, Floats]]:
-    """Each arm's metrics on `count` resamples of the units, (count,); all arms on the same resamples.
+    """Each arm's metrics on `count` resamples of the units, (count,); all arms on the same resamples. `clusters`: the number of
+    each unit's cluster, from 0, if whole clusters are drawn.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
     """
-    positions, counts = kinds(arms, gold)
+    positions, counts = kinds(arms, gold) if clusters is None else _clustered(clusters)
     of_kinds = [arm.at(positions) for arm in arms]
     blocks: list[list[dict[str, Floats]]] = [[] for _ in arms]
-    for size in _block_sizes(count, UNITS_PER_COUNT * len(counts), numbers_at_once):
-        weights = _resampled(counts, draws, size)
+    for size in _block_sizes(count, max(len(positions), UNITS_PER_COUNT * len(counts)), numbers_at_once):
+        weights = _of_units(_resampled(counts, draws, size), clusters)
         for arm, arm_blocks in zip(of_kinds, blocks, strict=True):
             arm_blocks.append(scores(arm, gold[positions], labels, weights))
     return [_concatenated(arm_blocks) for arm_blocks in blocks]
@@ -118,22 +128,34 @@ def exchanged(
     draws: np.random.Generator,
     count: int = DRAWS,
     numbers_at_once: int = NUMBERS_AT_ONCE,
+    clusters: Ints | None = None,
 ) -> dict[str, Floats]:
     """Differences first - second, (count,), if each unit's answers are exchanged between the arms by the toss of a coin.
 
     For a mean this is the permutation test that flips the signs of the units' differences.
     Source: Noreen, Computer-Intensive Methods for Testing Hypotheses (1989); Yeh, arXiv cs/0008005 (approximate randomization).
     """
-    positions, counts = kinds([first, second], gold)
+    positions, counts = kinds([first, second], gold) if clusters is None else _clustered(clusters)
     both = _joined(first.at(positions), second.at(positions))
     gold_of_both = np.concatenate([gold[positions], gold[positions]])
     blocks = []
-    for size in _block_sizes(count, 2 * len(counts), numbers_at_once):
-        swapped = _heads(counts, draws, size)
-        of_first = scores(both, gold_of_both, labels, np.hstack([counts - swapped, swapped]))
-        of_second = scores(both, gold_of_both, labels, np.hstack([swapped, counts - swapped]))
+    for size in _block_sizes(count, 2 * len(positions), numbers_at_once):
+        heads = _heads(counts, draws, size)
+        swapped, kept = _of_units(heads, clusters), _of_units(counts - heads, clusters)
+        of_first = scores(both, gold_of_both, labels, np.hstack([kept, swapped]))
+        of_second = scores(both, gold_of_both, labels, np.hstack([swapped, kept]))
         blocks.append({name: of_first[name] - of_second[name] for name in of_first})
     return _concatenated(blocks)
+
+
+def _clustered(clusters: Ints) -> tuple[Ints, Ints]:
+    """(the position of every unit, how many there are of each cluster: one)."""
+    return np.arange(len(clusters)), np.ones(int(clusters.max()) + 1, dtype=np.int64)
+
+
+def _of_units(weights: Floats, clusters: Ints | None) -> Floats:
+    """Weights of kinds as they are; those of clusters, (draws, clusters), for each of their units."""
+    return weights if clusters is None else weights[:, clusters]
 
 
 def _concatenated(blocks: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
@@ -167,7 +189,8 @@ def _joined(first: Answers, second: Answers) -> Answers:
     if first.classes is not None and second.classes is not None:
         classes = np.concatenate([first.classes, second.classes])
     means = {name: np.concatenate([first.means[name], second.means[name]]) for name in first.means}
-    return replace(first, means=means, classes=classes)
+    shares = {name: np.concatenate([first.shares[name], second.shares[name]]) for name in first.shares}
+    return replace(first, means=means, classes=classes, shares=shares)
 
 
 def _block_sizes(count: int, width: int, numbers_at_once: int) -> Iterator[int]:

@@ -164,7 +164,7 @@ class ScoreStatistics:
             draws = generator("one", *names)
             values: dict[str, Resampled] = {}
             for sample in answers[1] if answers is not None else ():
-                (drawn,) = bootstrap([sample.answers], sample.gold, sample.labels, draws)
+                (drawn,) = bootstrap([sample.answers], sample.gold, sample.labels, draws, clusters=sample.clusters)
                 values |= resampled([sample.answers], sample.gold, sample.labels, drawn)
             self._draws[key] = values if answers is not None else None
         return self._draws[key]
@@ -215,7 +215,7 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
         n=first.n,
         seeds=len(values),
         spread=_larger(_spread(values), _spread(reference_values)),
-        unit="rows" if first.n == first.rows else "queries",
+        unit=_unit(pair.level.scores[0]),
     )
 
 
@@ -227,22 +227,29 @@ def _with_draws(pair: Pair) -> Pair:
     draws = generator("two", *_draw_names(pair.level), *_draw_names(pair.reference))
     for first, second in zip(*pair.samples, strict=True):
         arms = [first.answers, second.answers]
-        one, other = bootstrap(arms, first.gold, first.labels, draws)
+        one, other = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
         apart = {name: one[name] - other[name] for name in one}
         difference |= resampled(arms, first.gold, first.labels, apart)
-        exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws)
+        exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
         null |= {name: Resampled(values) for name, values in exchange.items()}
     return replace(pair, draws=PairDraws(difference, null))
 
 
 def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed: float, null: Floats) -> float:
-    """The p-value of McNemar's exact test if units are right or wrong, otherwise of the permutation test."""
+    """The p-value of McNemar's exact test if independent units are right or wrong, otherwise of the permutation test."""
     for first, second in zip(*samples, strict=True):
-        if metric in first.answers.means:
+        if metric in first.answers.means and first.clusters is None:
             values, reference_values = first.answers.means[metric], second.answers.means[metric]
             if is_right_or_wrong(values) and is_right_or_wrong(reference_values):
                 return mcnemar(values, reference_values)
     return p_value(observed, null)
+
+
+def _unit(scored: RunScore) -> str:
+    """What a model answers: a row, or one of the parts that a row has (ReCoRD: queries; MultiRC: answers)."""
+    if scored.score.n == scored.score.rows:
+        return "rows"
+    return "answers" if scored.task is not None and scored.task.answer_labels else "queries"
 
 
 def _average(tasks: Sequence[Mapping[str, Resampled]]) -> Resampled:

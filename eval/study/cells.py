@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.scoring.metrics import METRICS, Prediction
+from eval.scoring.metric_kinds import Prediction
+from eval.scoring.metrics import METRICS
 from eval.study.rows.levels import Level, Taught
 from eval.study.rows.material import Material
 from targen.quality.instances import instances_of

@@ -12,7 +12,8 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from eval.scoring.metrics import METRICS, ClassCounts, ClassMetric
+from eval.scoring.metric_kinds import ClassCounts, ClassMetric
+from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Comparison, Estimate
 from eval.statistics.resampling import Answers, Floats, Ints, exchanged, generator, interval, p_value
 from eval.statistics.significance import corrected

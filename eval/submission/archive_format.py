@@ -7,22 +7,19 @@ before, jiant v1's evaluate.py); of sizes: SuperGLUE, arXiv 1905.00537, table 1,
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from targen.config.group_files import task_from_file
 from targen.runtime.jsonl import Json
-from targen.tasks.task import Label, Task
+from targen.tasks.registry import SUPERGLUE_TASKS
+from targen.tasks.specification import Label
+from targen.tasks.task import Task, same_value
 
 MAX_BYTES = 100_000_000  # of a file in an archive: twenty times the largest correct one
-TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")  # of this project, in conf/task
-RECORD_QUERIES = 10_000  # of the 7484 passages of ReCoRD's test split, as conf/task counts them
-AXB, MULTIRC = "AX-b.jsonl", "MultiRC.jsonl"
-OTHER_FILES = (AXB, MULTIRC)  # required by the leaderboard, without a task in this project
-AXB_ROWS = 1104
-MULTIRC_PASSAGES, MULTIRC_QUESTIONS, MULTIRC_ANSWERS = 166, 1800, 9693
+QUESTIONS = 1_820  # of the 166 passages of MultiRC's test split, as conf/task counts them
 CAPITAL = ("WSC",)  # its booleans are spelled True and False; those of BoolQ and WiC true and false
 LeaderboardLabel = str | int
 
@@ -34,6 +31,18 @@ class FlatFile:
     name: str
     lines: int
     labels: tuple[LeaderboardLabel, ...]  # empty: any text
+
+
+@dataclass(frozen=True)
+class NestedFile:
+    """A file of passages, `{"idx": 0, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": 1}]}]}}`.
+
+    Passages, questions and answers are each numbered through the whole file; `counts` says to how many.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    labels: tuple[LeaderboardLabel, ...]
 
 
 @dataclass(frozen=True)
@@ -59,18 +68,23 @@ def file_name(task: Task) -> str:
 
 
 @cache
-def flat_files() -> dict[str, FlatFile]:
-    """The flat files by name: those of this project's tasks, and AX-b's."""
-    files = [FlatFile(AXB, AXB_ROWS, ("entailment", "not_entailment"))]
-    for task in map(task_from_file, TASKS):
-        lines = task.sizes["test"] if task.labels else RECORD_QUERIES
-        files.append(FlatFile(file_name(task), lines, tuple(leaderboard_label(task, label) for label in task.labels)))
-    return {file.name: file for file in files}
+def files() -> dict[str, FlatFile | NestedFile]:
+    """The files of a complete archive by name."""
+    found: list[FlatFile | NestedFile] = []
+    for task in map(task_from_file, SUPERGLUE_TASKS):
+        name, labels = file_name(task), tuple(leaderboard_label(task, label) for label in task.classes)
+        examples = task.example_sizes.get("test", task.sizes["test"])
+        if task.answer_labels:
+            counts = {"passage": task.sizes["test"], "question": QUESTIONS, "answer": examples}
+            found.append(NestedFile(name, counts, tuple(sorted(labels))))
+        else:
+            found.append(FlatFile(name, examples, labels))
+    return {file.name: file for file in found}
 
 
 def file_names() -> list[str]:
     """The names of all files of a complete archive."""
-    return sorted([*flat_files(), MULTIRC])
+    return sorted(files())
 
 
 def archive_problems(path: Path) -> list[str]:
@@ -105,12 +119,10 @@ def _content_problems(archive: zipfile.ZipFile) -> list[str]:
 
 def file_problems(name: str, data: bytes) -> list[str]:
     """What is wrong with a file of an archive, one line per kind of problem."""
-    lines = data.splitlines()
-    if name == MULTIRC:
-        return _multirc_problems(lines)
-    if name not in flat_files():
+    lines, file = data.splitlines(), files().get(name)
+    if file is None:
         return [f"{name}: got a file of this name, expected only {', '.join(file_names())}. Leave its task out."]
-    return _flat_problems(flat_files()[name], lines)
+    return _flat_problems(file, lines) if isinstance(file, FlatFile) else _nested_problems(file, lines)
 
 
 def _flat_problems(file: FlatFile, lines: Sequence[bytes]) -> list[str]:
@@ -129,22 +141,14 @@ def _flat_line_problems(file: FlatFile, lines: Sequence[bytes], seen: set[int]) 
             yield LineProblem(number, _excerpt(line), 'an object with the keys "idx" and "label"')
             continue
         yield from _index_problems(number, row["idx"], file.lines, seen)
-        label = row["label"]
         if file.labels:
-            if not any(type(label) is type(allowed) and label == allowed for allowed in file.labels):
-                expected = f"the label {' or '.join(map(json.dumps, file.labels))}"
-                yield LineProblem(number, json.dumps(label)[:60], expected)
-        elif not isinstance(label, str):
-            yield LineProblem(number, json.dumps(label)[:60], "a text as label")
+            yield from _label_problems(number, row["label"], file.labels)
+        elif not isinstance(row["label"], str):
+            yield LineProblem(number, json.dumps(row["label"])[:60], "a text as label")
 
 
-def _multirc_problems(lines: Sequence[bytes]) -> list[str]:
-    """What is wrong with MultiRC's file: `{"idx": 0, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": 1}]}]}}`.
-
-    Passages, questions and answers are each numbered through the whole file.
-    """
-    counts = {"passage": MULTIRC_PASSAGES, "question": MULTIRC_QUESTIONS, "answer": MULTIRC_ANSWERS}
-    seen: dict[str, set[int]] = {level: set() for level in counts}
+def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
+    seen: dict[str, set[int]] = {level: set() for level in file.counts}
     line_problems: list[LineProblem] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -154,19 +158,23 @@ def _multirc_problems(lines: Sequence[bytes]) -> list[str]:
                 indices.append(("question", question["idx"]))
                 for answer in question["answers"]:
                     indices.append(("answer", answer["idx"]))
-                    if type(answer["label"]) is not int or answer["label"] not in (0, 1):
-                        line_problems.append(LineProblem(number, json.dumps(answer["label"])[:60], "the label 0 or 1"))
+                    line_problems += _label_problems(number, answer["label"], file.labels)
         except (ValueError, KeyError, TypeError, RecursionError):
             expected = "a passage with its questions and their answers"
             line_problems.append(LineProblem(number, _excerpt(line), expected))
             continue
         for level, idx in indices:
-            line_problems += _index_problems(number, idx, counts[level], seen[level], f"{level} idx")
-    problems = _one_per_kind(MULTIRC, line_problems)
-    for level, count in counts.items():
+            line_problems += _index_problems(number, idx, file.counts[level], seen[level], f"{level} idx")
+    problems = _one_per_kind(file.name, line_problems)
+    for level, count in file.counts.items():
         if missing := sorted(set(range(count)) - seen[level]):
-            problems.append(_incomplete(MULTIRC, f"{level} idx", len(seen[level]), count, missing[0]))
+            problems.append(_incomplete(file.name, f"{level} idx", len(seen[level]), count, missing[0]))
     return problems
+
+
+def _label_problems(number: int, label: object, allowed: Sequence[LeaderboardLabel]) -> Iterator[LineProblem]:
+    if not any(same_value(label, each) for each in allowed):
+        yield LineProblem(number, json.dumps(label)[:60], f"the label {' or '.join(map(json.dumps, allowed))}")
 
 
 def _index_problems(number: int, idx: object, count: int, seen: set[int], name: str = "idx") -> Iterator[LineProblem]:

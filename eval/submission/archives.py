@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.scoring.evaluation_rows import EvaluationRows, as_evaluation_rows
-from eval.scoring.metrics import Prediction
+from eval.scoring.metric_kinds import Prediction
 from eval.scoring.ready_cells import ReadyCell
-from eval.submission.archive_format import OTHER_FILES, file_name, file_names, file_problems, leaderboard_label
+from eval.submission.archive_format import file_name, file_names, file_problems, leaderboard_label
 from targen.config.settings import Settings
 from targen.data.original import leaderboard_split
 from targen.runtime.errors import UserError
@@ -97,16 +97,22 @@ def packed(files: dict[str, bytes]) -> bytes:
 
 
 def official_lines(task: Task, predictions: Sequence[Prediction]) -> list[Json]:
-    """The leaderboard's lines, one per row; an unreadable answer becomes an empty text, never a class."""
-    spelling = {label.name: leaderboard_label(task, label) for label in task.labels}
+    """The leaderboard's lines; an unreadable answer becomes an empty text, never a class.
+
+    One for each answer, or for each passage with its questions and their answers.
+    """
+    spelling = {label.name: leaderboard_label(task, label) for label in task.classes}
+    answers = [
+        (p.groups, {"idx": p.idx, "label": spelling.get(p.prediction or "", p.prediction or "")}) for p in predictions
+    ]
+    if not task.answer_labels:
+        return [answer for _, answer in answers]
+    nested: dict[int, dict[int, list[Json]]] = {}
+    for (passage, question), answer in answers:
+        nested.setdefault(passage, {}).setdefault(question, []).append(answer)
     return [
-        {
-            "idx": prediction.idx,
-            "label": ""
-            if prediction.prediction is None
-            else spelling.get(prediction.prediction, prediction.prediction),
-        }
-        for prediction in predictions
+        {"idx": idx, "passage": {"questions": [{"idx": n, "answers": given} for n, given in questions.items()]}}
+        for idx, questions in nested.items()
     ]
 
 
@@ -123,10 +129,10 @@ def _warn_of_unreadable(part: str, task: Task, predictions: Sequence[Prediction]
 
 
 def _added_by_hand(path: Path) -> dict[str, bytes]:
-    """Files of an existing archive that only a person can have added."""
+    """The files of an existing archive; those that this run does not write again a person has added."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name) for name in OTHER_FILES if name in archive.namelist()}
+            return {name: archive.read(name) for name in file_names() if name in archive.namelist()}
     except (OSError, zipfile.BadZipFile):
         return {}
 
@@ -148,13 +154,8 @@ def _warn_of_problems(path: Path, files: dict[str, bytes]) -> None:
     """Logs what an archive still lacks, and what the leaderboard would refuse."""
     log.info("submission: wrote %s", path)
     absent = [name for name in file_names() if name not in files]
-    if tasks := [name for name in absent if name not in OTHER_FILES]:
-        log.warning("submission: %s lacks %s: this run does not have their tasks", path.name, ", ".join(tasks))
-    if others := [name for name in absent if name in OTHER_FILES]:
-        log.warning(
-            "submission: the leaderboard also requires %s, for which this project has no task; add them from elsewhere",
-            " and ".join(others),
-        )
+    if absent:
+        log.warning("submission: %s lacks %s: this run does not have their tasks", path.name, ", ".join(absent))
     for name, data in files.items():
         for problem in file_problems(name, data):
             log.warning("submission: %s: %s", path.name, problem)

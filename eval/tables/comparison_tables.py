@@ -14,7 +14,7 @@ from eval.statistics.comparison_groups import (
     comparison_groups,
     in_order,
 )
-from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE, Comparison, Estimate
+from eval.statistics.comparisons import AVERAGE, AVERAGES, LEADERBOARD_AVERAGE, PAPER_AVERAGE, Comparison, Estimate
 from eval.statistics.significance import ScoreStatistics
 from eval.tables.published import Number, published_columns, published_difference, published_score
 from eval.tables.sentences import NOT_RUN, evaluated_on
@@ -41,7 +41,7 @@ class Line:
     @property
     def is_average(self) -> bool:
         """Whether it is over tasks, and not the harness's own average of an OpenLLM suite."""
-        return self.task in (AVERAGE, PAPER_AVERAGE) and not self.scores
+        return self.task in AVERAGES and not self.scores
 
     @property
     def fixture_mark(self) -> str:
@@ -157,8 +157,8 @@ def _average_line(
 def _average_title(name: str, averaged: Sequence[str], tasks: Sequence[Mapping[str, SeedScores]]) -> str:
     """`average of 8 tasks`, or the metrics of a single one: `mean of accuracy and macro-F1`."""
     if len(averaged) > 1:
-        of_paper = name == PAPER_AVERAGE
-        return f"average of {'the ' * of_paper}{len(averaged)} tasks" + " of the paper" * of_paper
+        whose = {PAPER_AVERAGE: " of the paper", LEADERBOARD_AVERAGE: " of the leaderboard"}.get(name, "")
+        return f"average of {'the ' * bool(whose)}{len(averaged)} tasks{whose}"
     metrics = dict.fromkeys(metric for scores in tasks[0].values() for metric in scores.metrics)
     counted = [metric_title(metric) for metric in metrics if metric not in METRICS or METRICS[metric].in_task_score]
     return f"mean of {' and '.join(counted)}"

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from eval.scoring.scores import Score
 from targen.config.validation import check
 from targen.runtime.paths import PAPER
-from targen.tasks.task import STRICT
+from targen.tasks.specification import STRICT
 
 
 @checked_dataclass(frozen=True, config=STRICT)

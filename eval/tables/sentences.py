@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from eval.scoring.metrics import metric_title
 from eval.scoring.scores import Score
 from eval.statistics.comparison_groups import SeedScores
-from eval.statistics.comparisons import AVERAGE, PAPER_AVERAGE, Comparison, Estimate
+from eval.statistics.comparisons import AVERAGES, Comparison, Estimate
 
 NOT_RUN = "--"
 
@@ -23,7 +23,7 @@ def sentence(comparison: Comparison, title: str) -> str:
             facts.append(f"no larger than the spread over seeds, {100 * comparison.spread:.1f}")
         if comparison.disagrees:
             facts.append(_disagreement(comparison))
-    metric = "" if comparison.metric in (AVERAGE, PAPER_AVERAGE) else f" {metric_title(comparison.metric)}"
+    metric = "" if comparison.metric in AVERAGES else f" {metric_title(comparison.metric)}"
     return (
         f"{title}: {comparison.level} {100 * value:.1f} against {comparison.reference} {100 * reference_value:.1f}{metric} on "
         f"{size}: {comparison.verdict} ({', '.join(facts)})."

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
+from targen.config.original_data import stand_in_problems
 from targen.config.required_files import has_original_train
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.table import RULES
@@ -18,7 +20,7 @@ from targen.config.validation import check
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, check_unicode
 from targen.tasks.own_task import completed
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.specification_checks import task_problems
 from targen.tasks.task import Task
 
@@ -33,8 +35,9 @@ def settings_from(cfg: DictConfig) -> Settings:
         raise UserError(_NO_TASK)
     with mistakes_by_file(values.get("task_dir")):
         settings = _with_arms(values)
-        if problems := [problem for task in settings.tasks.values() for problem in task_problems(task)]:
-            raise UserError("\n".join(problems))
+        for find in (task_problems, partial(stand_in_problems, settings)):
+            if problems := [problem for task in settings.tasks.values() for problem in find(task)]:
+                raise UserError("\n".join(problems))
     if problems := broken_rules(RULES, settings):
         raise UserError("\n".join(problems))
     return settings
@@ -53,7 +56,7 @@ def _with_arms(values: Json) -> Settings:
 def _expects_original(settings: Settings, task: Task) -> bool:
     """Whether there are original training rows, or should be: official files that are missing are named later on."""
     is_one_file = Path(settings.data.dir or "").is_file()  # of evaluation rows
-    is_official = task.name in PAPER_TASKS and settings.data.source_of(task) == "local" and not is_one_file
+    is_official = task.name in SUPERGLUE_TASKS and settings.data.source_of(task) == "local" and not is_one_file
     return is_official or has_original_train(settings, task)
 
 

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from targen.config.groups.evaluation import OpenLLM
 from targen.config.validation import check
 from targen.runtime.paths import CONF
-from targen.tasks.task import STRICT
+from targen.tasks.specification import STRICT
 
 Chance = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$")]  # 1/4
 

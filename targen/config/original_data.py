@@ -1,5 +1,7 @@
 """Which rows of the original train splits a run reads."""
 
+from collections.abc import Iterator
+
 from targen.config.arms import ARMS
 from targen.config.group_files import task_from_file
 from targen.config.groups.data import Source
@@ -14,6 +16,18 @@ def original_train_task(settings: Settings, task: Task) -> Task:
     if task.original_train is None:
         return task
     return settings.tasks.get(task.original_train) or task_from_file(task.original_train)
+
+
+def stand_in_problems(settings: Settings, task: Task) -> Iterator[str]:
+    """A line for each text of the task that its stand-in lacks; models are shown rows of both in one form."""
+    owner, where = original_train_task(settings, task), f"tasks.{task.name}.original_fields"
+    for name in task.original_fields:
+        if name not in task.row:
+            yield f"{where}: got {name!r}, expected one of {', '.join(task.row)}, each with what {owner.name} calls it. Correct it."
+    for name in task.row if owner is not task else ():
+        if (theirs := task.original_fields.get(name, name)) not in owner.row:
+            expected = f"expected one of {', '.join(owner.row)}, the texts of {owner.name}"
+            yield f"{where}: got {theirs!r} for {name!r}, {expected}, whose rows stand in. Name it: `original_fields: {{{name}: ...}}`."
 
 
 def train_source(settings: Settings, task: Task) -> Source:

@@ -8,7 +8,7 @@ from targen.config.original_data import needs_original, original_train_task, sho
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.paths import visible
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 
 MOST_NAMED = 3  # missing files of one task that an error names
@@ -88,7 +88,7 @@ def find_file(folder: Path, task: Task, split: str) -> Path | None:
     if folder.is_file():
         return folder if split == task.eval_split else None
     stems = [split, *([task.folder] if split == "test" else []), f"{split}_partial"]
-    places = [folder / task.folder, *([] if task.name in PAPER_TASKS else [folder / task.name, folder])]
+    places = [folder / task.folder, *([] if task.name in SUPERGLUE_TASKS else [folder / task.name, folder])]
     paths = (place / f"{stem}{ending}" for place in places for stem in stems for ending in ENDINGS)
     return next((path for path in paths if path.is_file()), None)
 
@@ -108,7 +108,7 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
         other = without if split == "train" else f"leave {task.name} out"
         if split == "test" and task.eval_split != "test":
             other += ", or set eval.submission=false"
-        official = "official " if task.name in PAPER_TASKS else ""
+        official = "official " if task.name in SUPERGLUE_TASKS else ""
         raise UserError(f"data.dir: {_missing(folder, task, split)} Add the {official}file, or {other}.")
     return path
 
@@ -117,7 +117,7 @@ def _missing(folder: Path, task: Task, split: str) -> str:
     if folder.is_file():
         return f"{folder} holds the rows on which {task.name} is scored, and there is no {split} split."
     there = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
-    beside = f", where there is {', '.join(there[:MOST_NAMED])}" if there and task.name not in PAPER_TASKS else ""
+    beside = f", where there is {', '.join(there[:MOST_NAMED])}" if there and task.name not in SUPERGLUE_TASKS else ""
     return f"{folder / task.folder / split}.jsonl is missing{beside}."
 
 

@@ -16,6 +16,7 @@ from targen.tasks.task import Fields, LabelCell, Row, Task
 
 WORD = 5.5  # characters with the space, as in the shipped recording
 UNITS = {"word": 1.0, "character": 1 / WORD, "line": 10.0, "sentence": 17.0, "paragraph": 80.0}  # in words of prose
+ITEMS = 3  # of a list
 UNSAID = 12  # words of a field for which no prompt says how long it is
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS = {"a few": 3, "several": 4, "a": 1, "an": 1} | {name: n for n, name in enumerate(NAMES, start=1)}
@@ -84,7 +85,14 @@ def expected_texts(recipe: Recipe, slot: Slot) -> Json:
     task = recipe.task
     texts: Json = {name: filler(name, length.words) for name, length in expected_lengths(recipe, slot).items()}
     specs = {**task.instance_seed.fields, **task.generation.fields}
-    return texts | {name: [filler(name, 2)] * 3 for name, spec in specs.items() if not isinstance(spec, str)}
+    lists = {name: str(spec.get("description", "")) for name, spec in specs.items() if not isinstance(spec, str)}
+    return texts | {name: [filler(name, _item_length(said))] * ITEMS for name, said in lists.items()}
+
+
+def _item_length(description: str) -> float:
+    """Words of an item of a list; without a length in its description those of a name."""
+    said = said_length(description)
+    return said.words if said is not None else 2
 
 
 def filler(word: str, words: float) -> str:

@@ -8,7 +8,7 @@ from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.settings import Settings
 from targen.data.original import eval_split, leaderboard_split, original_train_split
 from targen.runtime.jsonl import read_rows
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,6 @@ def tell_evaluation(settings: Settings) -> None:
                 rows_to_hold_out(settings, task),
                 settings.synth.size_of(task),
             )
-        elif source == "local" and task.name not in PAPER_TASKS:
+        elif source == "local" and task.name not in SUPERGLUE_TASKS:
             split = eval_split(settings.data, task)
             log.info("data: %s is scored on the %d rows of %s", task.name, len(split.rows), split.place)

@@ -13,7 +13,7 @@ from targen.config.required_files import TABLES
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.jsonl import Json, read_jsonl
 from targen.tasks.choosing import Choosing
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Row, Task
 
 LabelValue = str | bool | int
@@ -25,7 +25,7 @@ LABEL = "label"
 
 def has_plain_rows(task: Task) -> bool:
     """Whether its rows are named texts and a label, from any file; else they have an official format of their own."""
-    return task.name not in PAPER_TASKS and type(task) in (Task, Choosing)
+    return task.name not in SUPERGLUE_TASKS and type(task) in (Task, Choosing)
 
 
 def read_records(path: Path, task: Task) -> Records:

@@ -162,10 +162,11 @@ def _with_official_label(task: Task, record: Json, label_names: list[str] | None
 
 def _official_value(task: Task, label_name: str) -> str | bool | int:
     """The official value of a label that the mirror calls `label_name` (BoolQ's true is its "True")."""
-    for label in task.labels:
-        if label_name in (label.name, str(label.value)):
+    official = task.label_names.get(label_name, label_name)
+    for label in task.classes:
+        if official in (label.name, str(label.value)):
             return label.value
     raise UserError(
-        f"data.hub: got the label {label_name!r} for {task.name}, expected one of {[label.name for label in task.labels]}. "
+        f"data.hub: got the label {label_name!r} for {task.name}, expected one of {[label.name for label in task.classes]}. "
         "Set data.hub to a mirror of SuperGLUE, such as aps/super_glue."
     )

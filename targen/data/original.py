@@ -11,7 +11,7 @@ from targen.data.columns import check_labels, has_plain_rows, read_records, rows
 from targen.runtime.errors import RowError, Unreachable, UserError
 from targen.runtime.jsonl import read_jsonl
 from targen.runtime.paths import PROJECT
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Row, Task
 
 FIXTURE = PROJECT / "eval" / "fixture"
@@ -161,7 +161,7 @@ def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
 
 def _is_published(task: Task, split: str, rows: Sequence[Row]) -> bool:
     """Whether these are all rows of a split of SuperGLUE: as many as were published."""
-    return task.name in PAPER_TASKS and len(rows) == task.sizes[split]
+    return task.name in SUPERGLUE_TASKS and len(rows) == task.sizes[split]
 
 
 def _fixture(task: Task) -> Split:
@@ -171,5 +171,5 @@ def _fixture(task: Task) -> Split:
             f"data.source: got fixture, of which {task.name} has no rows, expected rows to score. Set data.dir=..., or "
             "data.source=none."
         )
-    words = "this project's own fixture" + ", NOT SuperGLUE" * (task.name in PAPER_TASKS)
+    words = "this project's own fixture" + ", NOT SuperGLUE" * (task.name in SUPERGLUE_TASKS)
     return Split(read_rows(path, task, labelled=True), words, "fixture", str(path), task.eval_split)

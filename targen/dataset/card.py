@@ -15,7 +15,7 @@ from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
 from targen.runtime.paths import CONF, visible
-from targen.tasks.registry import PAPER_TASKS
+from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 from targen.text.markdown import inline_code, markdown_table
 
@@ -67,6 +67,8 @@ Every row was asked for with a given label (and variant, where the task has any)
 a duplicate or changed its label was replaced from the same label, and what was too many then was held back.\
 {% if "copa" in tasks %} The position of COPA's right alternative was drawn by the program, never by the model.{% endif +%}
 {% if "record" in tasks %}The answers of ReCoRD are texts: it has no labels to balance.
+{% endif %}
+{% if "multirc" in tasks %}A question of MultiRC has right and wrong answers: how many of each was drawn, and so was their order.
 {% endif %}
 ## Known limits
 
@@ -158,7 +160,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
 
 def _of_superglue(stats: Mapping[str, Json]) -> list[str]:
     """The tasks of the set that are SuperGLUE's."""
-    return [name for name in stats if name in PAPER_TASKS]
+    return [name for name in stats if name in SUPERGLUE_TASKS]
 
 
 def _format(stats: Mapping[str, Json]) -> str:

@@ -57,7 +57,7 @@ def learnability(task: Task, made: Sequence[MadeRow], students: Sequence[Student
     found: Json = {
         "questions": len(questions),
         "groups": len({question.group for question in questions}),
-        "metric": "f1_macro" if task.labels else "accuracy",
+        "metric": "f1_macro" if task.classes else "accuracy",
         "chance": _chance(task, questions),
         "majority": _majority(task, questions),
         "students": scores,
@@ -86,7 +86,7 @@ def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
     counts = Counter(question.gold[0] for question in questions)
     short = [
         f"{counts[number]} of {label.name}"
-        for number, label in enumerate(task.labels)
+        for number, label in enumerate(task.classes)
         if counts[number] < MIN_PER_LABEL
     ]
     more = f" and {len(short) - 3} labels more" if len(short) > 3 else ""
@@ -96,8 +96,8 @@ def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
 def _scores(task: Task, answered: Sequence[Answer], seed: int) -> Json:
     weights = group_weights(answered, rng(seed, task.name, "learnability", "resamples"))
     found = {"accuracy": _rounded(accuracy(answered, weights))}
-    if task.labels:
-        found["f1_macro"] = _rounded(macro_f1(answered, len(task.labels), weights))
+    if task.classes:
+        found["f1_macro"] = _rounded(macro_f1(answered, len(task.classes), weights))
     return found
 
 
@@ -110,9 +110,9 @@ def _hardest(task: Task, answered: Sequence[Answer], rows: Sequence[Row]) -> dic
     """The idx of the rows of each label whose gold answer was given the lowest probability, the lowest first."""
     by_label: dict[str, list[tuple[float, int]]] = {}
     for answer in answered:
-        name = task.labels[answer.gold[0]].name if task.labels else "answer"
+        name = task.classes[answer.gold[0]].name if task.classes else "answer"
         by_label.setdefault(name, []).append((round(answer.probability, DIGITS), rows[answer.row]["idx"]))
-    order = [label.name for label in task.labels] or ["answer"]
+    order = [label.name for label in task.classes] or ["answer"]
     ranked = {name: [idx for _, idx in sorted(by_label.get(name, []))] for name in order}
     return {name: list(dict.fromkeys(indices))[:LISTED] for name, indices in ranked.items()}
 
@@ -139,10 +139,10 @@ def _majority(task: Task, questions: Sequence[Instance]) -> Json | None:
 
 
 def _shares(task: Task, questions: Sequence[Instance]) -> list[float]:
-    if not task.labels:
+    if not task.classes:
         return []
     counts = Counter(question.gold[0] for question in questions)
-    return [counts[number] / len(questions) for number in range(len(task.labels))]
+    return [counts[number] / len(questions) for number in range(len(task.classes))]
 
 
 def best_student(found: Json) -> str | None:

@@ -89,5 +89,8 @@ def _train_split(settings: Settings, source: Task) -> Split | None:
 
 def _fits(source: Task, row: Row, cell: LabelCell) -> bool:
     """Whether a row has the cell's label, and its variant as far as the row says so (COPA: the question)."""
-    label_fits = cell.label is None or source.label_of(row) == cell.label
-    return label_fits and all(row.get(key, value) == value for key, value in cell.variant)
+    try:
+        label = source.gold_option(row)
+    except RowError:  # hidden
+        return False
+    return cell.label in (None, label) and all(row.get(key, value) == value for key, value in cell.variant)

@@ -8,6 +8,8 @@ from targen.tasks.choosing import Choosing
 from targen.tasks.task import Task
 
 PAPER_TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")  # Source: arXiv 2310.17876
+LEADERBOARD_TASKS = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")  # whose mean is SuperGLUE's score
+SUPERGLUE_TASKS = tuple(sorted({*PAPER_TASKS, *LEADERBOARD_TASKS, "axb"}))  # with rows in its official format
 
 
 def task_class(name: str) -> type[Task]:

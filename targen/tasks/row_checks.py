@@ -16,6 +16,12 @@ def check_keys(row: Json, required: Sequence[str], optional: Sequence[str]) -> N
         raise RowError(f"idx: got {row['idx']!r}, expected a whole number from 0")
 
 
+def check_objects(row: Json, name: str) -> None:
+    """Refuses a field that is not a list of objects with at least one."""
+    if not isinstance(row[name], list) or not row[name] or not all(isinstance(item, dict) for item in row[name]):
+        raise RowError(f"{name}: got {str(row[name])[:60]}, expected a list of objects, at least one")
+
+
 def check_text(row: Json, name: str) -> None:
     """Refuses a field that is blank or not a text."""
     if not isinstance(row[name], str) or not row[name].strip():

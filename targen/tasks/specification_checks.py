@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from string import Formatter
 
 from targen.tasks.choosing import Choosing
-from targen.tasks.task import Label, Task
+from targen.tasks.specification import Label
+from targen.tasks.task import Task
 
 
 def task_problems(task: Task) -> list[str]:
     """A line for each mistake in the labels, and in the templates with which rows are shown."""
     where = f"tasks.{task.name}"
     return [
-        *_label_problems(task.labels, where),
+        *_label_problems(task.labels, f"{where}.labels"),
+        *_label_problems(task.answer_labels, f"{where}.answer_labels"),
         *_silent_labels(task, where),
         *_variant_problems(task, where),
         *_choice_problems(task, where),
@@ -27,7 +29,7 @@ def _data_problems(task: Task, where: str) -> Iterator[str]:
             yield (
                 f"{where}.columns: got {key!r}, expected {', '.join(task.row)} or label, each with the name of its column. Correct it."
             )
-    names = [label.name for label in task.labels]
+    names = [label.name for label in task.classes]
     for said, name in task.label_names.items():
         if name not in names:
             yield (
@@ -54,10 +56,10 @@ def _label_problems(labels: list[Label], where: str) -> Iterator[str]:
             value = getattr(label, kind)
             key = value.strip().casefold() if kind == "verbalizer" else (type(value), value)
             if not str(value).strip():
-                yield f"{where}.labels.{label.name}.{kind}: got an empty text, expected one. Write it."
+                yield f"{where}.{label.name}.{kind}: got an empty text, expected one. Write it."
             elif key in seen:
                 yield (
-                    f"{where}.labels.{label.name}.{kind}: got {value!r}, which the label {seen[key]} has too, expected one of its "
+                    f"{where}.{label.name}.{kind}: got {value!r}, which the label {seen[key]} has too, expected one of its "
                     "own. Change one."
                 )
             seen.setdefault(key, label.name)

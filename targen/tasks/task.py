@@ -4,91 +4,34 @@ By default rows are named texts and a label, as in RTE: `{"premise": "Dana Reeve
 "label": "not_entailment", "idx": 0}`. A format that needs code has a subclass in targen/tasks/formats/<name>.py.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.tasks.row_checks import check_keys, check_text
+from targen.tasks.specification import (
+    STRICT,
+    Count,
+    Cue,
+    EncoderInput,
+    Label,
+    Metric,
+    SeedPrompt,
+    StepPrompt,
+    Variant,
+    WholePrompt,
+)
 from targen.text.normalise import normalised
 
 Row = Json  # one row in the official SuperGLUE JSONL format
 Fields = Mapping[str, str]  # named texts, as prompt templates see them
-STRICT = ConfigDict(extra="forbid")
-Count = Annotated[int, Field(ge=1)]
-Weights = Annotated[dict[str, Count], Field(min_length=1)]  # value -> how often it is drawn
-Variant = list[str] | str | Weights | dict[str, Weights]
-"""How a kind of instance is chosen. A list: crossed with the label, so that every label has as many of each value. Weights:
-drawn for each slot, in these proportions; by label name, where it goes with the label. A text: what the model chooses in
-step 3, and names."""
-Metric = Annotated[str, Field(min_length=1)]  # a name in METRICS of eval/scoring/metrics.py
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Label:
-    """One label: `value` as the official row has it, `name` as prompts and predictions have it."""
-
-    value: str | bool | int
-    name: str
-    verbalizer: str
-    constraint: str  # what step 3 asks for, so that the label holds by construction
-    seed: str = ""  # what step 2 asks for, with `instance_seed.per_label`
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class StepPrompt:
-    """The task's part of a step's prompt, and the fields of the JSON answer with what each holds."""
-
-    instruction: str
-    fields: dict[str, Any]
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class SeedPrompt(StepPrompt):
-    """The task's part of step 2. With `per_label` or `each`, a call lists what each of its instance seeds is for."""
-
-    per_label: bool = False  # the call says for which label each seed is
-    each: str = ""  # template of what is asked of a single seed; its fields are the variants
-    per_call: Count | None = None  # instance seeds per call at most, for long ones
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class WholePrompt:
-    """The task's part of a prompt that asks for a whole instance: its fields are those of the instance seed, these, and those of step 3."""
-
-    instruction: str
-    fields: dict[str, str] = field(default_factory=dict)  # that are drawn where there is an instance seed
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class EncoderInput:
-    """Templates of the two texts of an encoder, and which one is cut, where, when they are too long."""
-
-    first: str
-    second: str
-    truncate: Literal["first", "second", "longest"]
-    cut: Literal["end", "beginning"] = "end"
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Cue:
-    """A property of a row that may go with its label: `pattern`, a regular expression, found in `field`, or in any text of the row."""
-
-    pattern: str
-    field: str | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as err:
-            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {err}") from None
 
 
 @dataclass(frozen=True)
@@ -118,6 +61,9 @@ class Example:
     choices: tuple[str, ...]
     gold: tuple[int, ...]  # several may be right (ReCoRD); empty: hidden
     answers: tuple[str, ...] = ()  # gold answers as texts, where scored as text (ReCoRD)
+    groups: tuple[
+        int, ...
+    ] = ()  # idx of what it shares with other examples, the largest first: its passage, its question
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -130,7 +76,7 @@ class Task:
     description: str
     question: str
     metrics: Annotated[list[Metric], Field(min_length=1)]
-    sizes: dict[str, int]
+    sizes: dict[str, int]  # rows of the original splits
     eval_split: str
     row: list[str]
     contexts: str
@@ -142,12 +88,22 @@ class Task:
     whole: WholePrompt | None = None  # for methods that write an instance in one answer
     attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
     labels: list[Label] = field(default_factory=list)
+    answer_labels: list[Label] = field(
+        default_factory=list
+    )  # where a row has no label, but each answer in it (MultiRC)
     variants: dict[str, Variant] = field(default_factory=dict)  # by name; see Variant
     label_counts: dict[str, Count] = field(default_factory=dict)  # published, of the original train split
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
+    original_fields: dict[str, str] = field(
+        default_factory=dict
+    )  # what that task calls a text of this one, where it differs
+    example_sizes: dict[str, int] = field(
+        default_factory=dict
+    )  # examples of the original splits, where rows have several
+    synthetic_size: Count | None = None  # rows that synth.size=original makes; None: as many as the train split has
     ordinal: bool = False  # whether the labels have an order: that of `labels`
     hub: str | None = None  # its data set on the Hub, where data.hub names none
     columns: dict[str, str] = field(default_factory=dict)  # of data files, by the name of the text, or label
@@ -180,6 +136,11 @@ class Task:
                 weights = next(each for each in (variant.get(label or ""), variant) if isinstance(each, dict))
                 decks[name] = [text for text, times in weights.items() if isinstance(times, int) for _ in range(times)]
         return decks
+
+    @property
+    def classes(self) -> list[Label]:
+        """What a model answers with to an example; empty: texts."""
+        return self.answer_labels or self.labels
 
     @cached_property
     def label_cells(self) -> list[LabelCell]:
@@ -277,6 +238,10 @@ class Task:
         label = self.label_of(row)
         gold = (names.index(label),) if label is not None else ()
         return [Example(self.name, row["idx"], self.view(row), names, gold)]
+
+    def example_count(self, row: Row) -> int:
+        """How many `examples` a row has."""
+        return 1
 
     def baseline_answer(self, example: Example) -> str:
         """The answer of the majority baseline if the task has no labels: the first choice."""

@@ -317,3 +317,20 @@ def test_help_names_what_is_its_own() -> None:
     done = command("eval.analyze", "--help")
     assert done.returncode == 0
     assert "a=DIR b=DIR" in done.stdout and "sheet=FILE" in done.stdout
+
+
+def test_the_hardest_answers_are_listed_with_the_question_that_was_asked(tmp_path: Path) -> None:
+    task = SPECS["multirc"]
+    rows = tuple(lines(FIXTURE / "MultiRC" / "val.jsonl"))
+    pair = SetPair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
+    found = difficulty_settings(tmp_path, "task=multirc", "train.epochs=1", "analysis.top=59")
+    detail = difficulty(found, pair, StopRequest()).details["pvi"]["b"]
+    examples = {example.id: example for row in rows for example in task.examples(row)}
+    assert {one["example"] for one in detail["hardest"]} == set(examples) and len(detail["hardest"]) == 59
+    for one in detail["hardest"]:
+        example = examples[one["example"]]
+        assert one["texts"] == dict(example.fields)
+        assert one["idx"] == example.groups[0]
+        assert one["label"] == ("right" if example.gold == (0,) else "wrong")
+    hardest = {row["idx"]: min(one["pvi"] for one in detail["hardest"] if one["idx"] == row["idx"]) for row in rows}
+    assert dict(detail["rows"]) == hardest

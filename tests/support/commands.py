@@ -26,6 +26,7 @@ LONGEST = 600  # seconds that a process may take, on a loaded machine of two slo
 ORIGINALS = PROJECT.parent / "shared" / "superglue"
 WARM_START = WarmStart()
 TASKS = ("axg", "boolq", "cb", "copa", "record", "rte", "wic", "wsc")
+ALL_TASKS = ("axb", "axg", "boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")  # of SuperGLUE
 
 
 FOLDER = re.compile(r"(run|data)\.dir=/[\w/.-]*")  # an override that differs from test to test and changes nothing else

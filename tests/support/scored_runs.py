@@ -18,7 +18,9 @@ from targen.tasks.task import Example, Task
 from tests.support.commands import settings
 
 SPECS = settings().tasks
+MORE = settings("task=[axb,multirc]").tasks  # of SuperGLUE, and not of the paper
 SIZES = {"axg": 356, "boolq": 3270, "cb": 56, "copa": 100, "record": 10_000, "rte": 277, "wic": 638, "wsc": 104}
+ANSWERS, QUESTIONS = 4, 3  # of a question, of a passage
 TRAINED = {"none": (None, None), "original": (250, 250), "synthetic": (250, 0), "mixed": (500, 250)}  # rows, real ones
 ENTITIES = ("Ada Lovelace", "Berlin", "the Red Cross", "Lake Turkana", "Ada", "Red Cross Society")
 
@@ -38,21 +40,27 @@ class Made:
 def gold_of(task: Task, count: int) -> list[tuple[str, ...]]:
     """The right answers of the made-up rows, the same for every cell."""
     draws = rng(0, task.name, "gold")
-    names = [label.name for label in task.labels] or list(ENTITIES)
+    names = [label.name for label in task.classes] or list(ENTITIES)
     return [(draws.choice(names),) for _ in range(count)]
 
 
 def answers(task: Task, gold: Sequence[tuple[str, ...]], right: float, draws: Random) -> list[Prediction]:
-    names = [label.name for label in task.labels] or list(ENTITIES)
+    names = [label.name for label in task.classes] or list(ENTITIES)
     chosen = [one[0] if draws.random() < right else draws.choice(names) for one in gold]
-    return [Prediction(idx, one, answer, {}) for idx, (one, answer) in enumerate(zip(gold, chosen, strict=True))]
+    pairs = enumerate(zip(gold, chosen, strict=True))
+    return [Prediction(idx, one, answer, {}, groups=groups_of(task, idx)) for idx, (one, answer) in pairs]
+
+
+def groups_of(task: Task, idx: int) -> tuple[int, ...]:
+    """Passage and question of an answer, where a task has them."""
+    return (idx // (ANSWERS * QUESTIONS), idx // ANSWERS) if task.answer_labels else ()
 
 
 def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
     """A run with these cells, without a config.yaml; `fields` replace those of every row of scores.jsonl."""
     rows = []
     for made in cells:
-        task = SPECS[made.task]
+        task = (SPECS | MORE)[made.task]
         gold = gold_of(task, sizes[made.task])
         predictions = answers(
             task, gold, made.right, rng(made.seed, made.task, made.arm, made.model, made.setting, made.right)
@@ -64,12 +72,16 @@ def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SI
 
 def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
     """The cell's predictions, written, and its rows of scores.jsonl, not yet written."""
-    task, synthetic = SPECS[made.task], made.arm in ("synthetic", "mixed")
+    task, synthetic = (SPECS | MORE)[made.task], made.arm in ("synthetic", "mixed")
     name = f"{made.model}-{made.setting}-{made.task}-{made.arm}-s{made.seed}"
-    lines = ({"idx": p.idx, "gold": list(p.gold), "prediction": p.prediction, "scores": {}} for p in found)
-    write_jsonl(folder / "predictions" / f"{name}.jsonl", lines)
+    lines = (
+        {"idx": p.idx, "gold": list(p.gold), "prediction": p.prediction, "scores": {}, "groups": p.groups}
+        for p in found
+    )
+    kept = ({key: value for key, value in line.items() if value != ()} for line in lines)
+    write_jsonl(folder / "predictions" / f"{name}.jsonl", kept)
     asked = json.dumps([p.gold for p in found])
-    baseline = score(task, majority(task, [_example(task, p) for p in found])) if task.labels else {}
+    baseline = score(task, majority(task, [_example(task, p) for p in found])) if task.classes else {}
     return [
         {
             "benchmark": "superglue",
@@ -114,5 +126,6 @@ def write_scores(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _example(task: Task, prediction: Prediction) -> Example:
-    names = [label.name for label in task.labels]
-    return Example(task.name, prediction.idx, {}, tuple(names), (names.index(prediction.gold[0]),))
+    names = [label.name for label in task.classes]
+    gold = (names.index(prediction.gold[0]),)
+    return Example(task.name, prediction.idx, {}, tuple(names), gold, groups=prediction.groups)

@@ -9,11 +9,11 @@ from targen.config.required_files import local_file
 from targen.config.settings import Settings
 from targen.data.original import FIXTURE, read_rows
 from targen.tasks.task import Example
-from tests.support.commands import LONGEST, PROJECT, settings
+from tests.support.commands import ALL_TASKS, LONGEST, PROJECT, TASKS, settings
 from train.data.rendering import prompt
 from train.grid.cells import cells
 
-SPECS = settings().tasks
+SPECS = settings(f"task=[{','.join(ALL_TASKS)}]").tasks
 DROPOUT = {  # what the architectures of the tiny models drop out, where they drop out anything
     "tiny_encoder": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "tiny_seq2seq": ("dropout_rate",),
@@ -90,7 +90,7 @@ def tiny_gpt2(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    texts = [prompt(SPECS[name], one) + " yes no true false neither" for name in SPECS for one in examples_of(name)]
+    texts = [prompt(SPECS[name], one) + " yes no true false neither" for name in TASKS for one in examples_of(name)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -27,7 +27,7 @@ def cued_prompt(task: Task, example: Example, demonstrations: Sequence[Example] 
 
 
 def _question(task: Task, example: Example) -> str:
-    options = f" {' or '.join(answers(task, example))}?" if task.labels else ""
+    options = f" {' or '.join(answers(task, example))}?" if task.classes else ""
     return f"{task.question}{options}"
 
 
@@ -37,7 +37,7 @@ def instruction_prompt(task: Task, example: Example, positive_examples: Sequence
     Source: arXiv 2204.07705, figure 1 and section 5.
     """
     verbalized = ", ".join(
-        f"{label.verbalizer} for {label.name}" for label in task.labels if label.verbalizer != label.name
+        f"{label.verbalizer} for {label.name}" for label in task.classes if label.verbalizer != label.name
     )
     definition = f"{task.description} {_question(task, example)}" + (f" Answer {verbalized}." if verbalized else "")
     shown = [
@@ -57,7 +57,7 @@ def right_answer(task: Task, example: Example) -> str:
 
 def answers(task: Task, example: Example) -> list[str]:
     """The possible answers in words: the verbalizers of the labels, or the texts to choose from (ReCoRD)."""
-    return [label.verbalizer for label in task.labels] or list(example.choices)
+    return [label.verbalizer for label in task.classes] or list(example.choices)
 
 
 def read_answer(task: Task, text: str) -> str | None:
@@ -66,10 +66,10 @@ def read_answer(task: Task, text: str) -> str | None:
     Only its verbalizer names a label, whatever the case, surrounding blanks and quotes, and a final full stop.
     """
     answer = text.strip()
-    if not task.labels:
+    if not task.classes:
         return answer or None
     bare = answer.removesuffix(".").strip().strip(QUOTES).strip().removesuffix(".").strip().casefold()
-    return next((label.name for label in task.labels if label.verbalizer.casefold() == bare), None)
+    return next((label.name for label in task.classes if label.verbalizer.casefold() == bare), None)
 
 
 def fewer_choices(example: Example, count: int, draws: Random) -> Example:

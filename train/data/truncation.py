@@ -94,7 +94,7 @@ def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: in
                 f"train.max_length: leaves {max(0, room)} tokens for an answer, but {text[:40]!r} of {task.name} has "
                 f"{len(ids)}, and answers are never truncated. Set a larger train.max_length."
             )
-        if (other := seen.setdefault(tuple(ids), text)) != text and task.labels:
+        if (other := seen.setdefault(tuple(ids), text)) != text and task.classes:
             raise UserError(
                 f"{task.name}: the answers {other!r} and {text!r} are the same tokens in this model's vocabulary, expected "
                 "different ones. Set other verbalizers, or choose another model."

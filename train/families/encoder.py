@@ -169,7 +169,7 @@ def head_names(tasks: Sequence[Task]) -> list[str]:
     AX-g shares the head of RTE, its stand-in for training, since their labels mean the same.
     """
     by_head = {_head(task): task for task in tasks}
-    names = {head: [label.name for label in task.labels] for head, task in by_head.items() if task.choices == "labels"}
+    names = {head: [label.name for label in task.classes] for head, task in by_head.items() if task.choices == "labels"}
     pairs = [(head, name) for head in by_head for name in names.get(head, ["score"])]
     return [name if len(by_head) == 1 else f"{head}.{name}" for head, name in pairs]
 

@@ -34,9 +34,9 @@ def _rows_of_task(settings: Settings, task: Task, arm: ArmName, seed: int) -> tu
         original = original_rows(settings, task)
         if original is None:
             return None
-        return (replace(original, rows=at_most(settings, original.rows, task, arm, seed)),)
+        return (at_most(settings, original, task, arm, seed),)
     synthetic = synthetic_rows(settings, task, seed)
-    count = mixed_count(settings.train.mixed_original, len(synthetic.rows))
+    count = mixed_count(settings.train.mixed_original, synthetic.count)
     drawn = drawn_original_rows(settings, task, count, rng(seed, task.name, arm, "original"))
     return None if drawn is None else (drawn, synthetic)
 
@@ -54,8 +54,9 @@ def training_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...] | None
         sources = _equally_sized(settings, settings.tasks[name], cell.arm, cell.seed)
         if sources is None:
             return None
-        # RTE's rows stand in for AX-g's; if RTE itself is in the mixture they are there already
-        cell_rows += [source for source in sources if source.task.name == name or source.task.name not in cell.tasks]
+        # RTE's rows stand in for those of AX-g and AX-b, once; if RTE itself is in the mixture they are there already
+        there = {*cell.tasks, *(source.task.name for source in cell_rows)}
+        cell_rows += [source for source in sources if source.task.name == name or source.task.name not in there]
     return tuple(cell_rows)
 
 
@@ -86,7 +87,7 @@ def _equally_sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> t
     smallest = _smallest(
         [sources if other_arm == arm else _rows_of_task(settings, task, other_arm, seed) for other_arm in arms]
     )
-    quotas = apportion([len(source.rows) for source in sources], smallest)
+    quotas = apportion([source.count for source in sources], smallest)
     return tuple(
         sample_by_label(source, quota, rng(seed, task.name, arm, "equal size", number))
         for number, (source, quota) in enumerate(zip(sources, quotas, strict=True))
@@ -94,8 +95,8 @@ def _equally_sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> t
 
 
 def _smallest(arms: list[tuple[TaskRows, ...] | None]) -> int:
-    """Rows of the smallest of these arms."""
-    return min(sum(len(source.rows) for source in sources) for sources in arms if sources is not None)
+    """Examples of the smallest of these arms."""
+    return min(sum(source.count for source in sources) for sources in arms if sources is not None)
 
 
 def mixed_count(requested: int | str, synthetic: int) -> int:

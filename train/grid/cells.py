@@ -163,7 +163,7 @@ def _task_fingerprint(settings: Settings, name: str) -> Json:
             "question": task.question,
             "instance": task.instance,
             "long_field": task.long_field,
-            "verbalizers": [label.verbalizer for label in task.labels],
+            "verbalizers": [label.verbalizer for label in task.classes],
         }
     if settings.train.instruct:
         layout |= {"description": task.description}

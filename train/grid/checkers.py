@@ -13,7 +13,7 @@ from targen.config.losses import Checker
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
-from targen.tasks.task import Task
+from targen.tasks.task import Row, Task
 from train.grid.arms import training_rows
 from train.grid.cells import Cell, fingerprint, setting_name
 from train.grid.held_out import hold_out
@@ -34,13 +34,13 @@ class TrainingJob:
 
     @property
     def row_count(self) -> int:
-        """Rows of the training set."""
-        return sum(len(source.rows) for source in self.rows)
+        """Examples of the training set."""
+        return sum(source.count for source in self.rows)
 
     @property
     def real_row_count(self) -> int:
-        """Rows with real labels, those of its checkers included."""
-        real = sum(len(source.rows) for source in self.rows if source.real)
+        """Examples with real labels, those of its checkers included."""
+        real = sum(source.count for source in self.rows if source.real)
         return real + sum(checker.real_row_count for checker in self.checkers)
 
 
@@ -56,8 +56,13 @@ def training_job(settings: Settings, cell: Cell) -> TrainingJob | None:
 
 
 def _job(settings: Settings, cell: Cell, rows: tuple[TaskRows, ...]) -> TrainingJob:
-    all_rows = tuple(row for source in rows for row in source.rows)
+    all_rows = tuple(row for source in rows for row in (*source.rows, *_chosen(source)))
     return TrainingJob(settings, cell, *hold_out(settings, cell, rows), fingerprint(settings, cell, all_rows))
+
+
+def _chosen(source: TaskRows) -> tuple[Row, ...]:
+    """What says which examples of the rows count, where not all do."""
+    return () if source.only is None else ({"only": sorted(source.only)},)
 
 
 def _checkers(settings: Settings, cell: Cell) -> tuple[TrainingJob, ...] | None:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from targen.config.settings import Settings
@@ -141,9 +141,16 @@ def demonstrations(
 
 
 def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
-    task_rows = [source for source in rows if source.task.name == task.name]
-    stand_in = [source for source in rows if source.task.name == task.original_train]
-    return [example for source in task_rows or stand_in for example in source.examples()]
+    """The examples of the task's own rows, or else those of its stand-in with this task's names of the texts."""
+    if own := [example for source in rows if source.task.name == task.name for example in source.examples()]:
+        return own
+    names = {theirs: ours for ours, theirs in task.original_fields.items()}
+    return [
+        replace(example, fields={names.get(name, name): text for name, text in example.fields.items()})
+        for source in rows
+        if source.task.name == task.original_train
+        for example in source.examples()
+    ]
 
 
 def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:

@@ -28,7 +28,7 @@ def hold_out(
     divided = [_divide(source, train.hold_out, cell) for source in sources]
     held_out = tuple(held for _, held in divided if held.rows)
     if not held_out:
-        count = sum(len(source.rows) for source in sources)
+        count = sum(source.count for source in sources)
         raise UserError(
             f"train.hold_out: {cell.name} has {count} rows, too few to hold any out. Set train.validate_every=null."
         )

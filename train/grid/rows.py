@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from random import Random
 from typing import TypeVar
 
@@ -20,17 +21,45 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Rows of one task from one source. `task` is the one whose format they have: RTE for AX-g's original rows."""
+    """Rows of one task from one source. `task` is the one whose format they have: RTE for AX-g's original rows.
+
+    Models are trained on examples, so these are what is counted and sampled; a row may have several (ReCoRD, MultiRC). `only`:
+    the ids of those that count, if not all of these rows do.
+    """
 
     task: Task
     rows: tuple[Row, ...]
     real: bool
     blank: bool = False  # with empty texts instead of their own: what the labels alone tell
+    only: frozenset[int] | None = None
+
+    @cached_property
+    def count(self) -> int:
+        """How many examples there are."""
+        return sum(map(self.task.example_count, self.rows)) if self.only is None else len(self._examples)
 
     def examples(self) -> list[Example]:
         """The examples of all rows, in their order."""
-        examples = [example for row in self.rows for example in self.task.examples(row)]
+        examples = [example for _, example in self._examples]
         return [_blanked(example) for example in examples] if self.blank else examples
+
+    @property
+    def _examples(self) -> list[tuple[int, Example]]:
+        """(place of its row, example)."""
+        return [
+            (place, example)
+            for place, row in enumerate(self.rows)
+            for example in self.task.examples(row)
+            if self.only is None or example.id in self.only
+        ]
+
+    def at(self, positions: Sequence[int]) -> "TaskRows":
+        """The examples at these positions, in their order, and the rows that have them."""
+        examples = self._examples
+        chosen = [examples[position] for position in sorted(positions)]
+        rows = tuple(self.rows[place] for place in dict.fromkeys(place for place, _ in chosen))
+        part = replace(self, rows=rows, only=None)
+        return part if part.count == len(chosen) else replace(part, only=frozenset(example.id for _, example in chosen))
 
 
 def _blanked(example: Example) -> Example:
@@ -45,41 +74,42 @@ def original_rows(settings: Settings, task: Task) -> TaskRows | None:
 
 
 def drawn_original_rows(settings: Settings, task: Task, count: int, draws: Random) -> TaskRows | None:
-    """`count` original training rows, each label in proportion; all if there are fewer, with a warning."""
+    """`count` original training examples, each label in proportion; all if there are fewer, with a warning."""
     original = original_rows(settings, task)
     if original is None:
         return None
-    if count > len(original.rows):
+    if count > original.count:
         log.warning(
             "train: %d original rows of %s requested, but there are only %d",
             count,
             original.task.name,
-            len(original.rows),
+            original.count,
         )
     return sample_by_label(original, count, draws)
 
 
 def synthetic_rows(settings: Settings, task: Task, seed: int) -> TaskRows:
-    """The task's synthetic rows, at most train.max_rows. Raises: UserError if they have not been generated."""
+    """The task's synthetic rows, at most train.max_rows examples. Raises: UserError if they have not been generated."""
     path = settings.paths.synthetic(task.name) / "train.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: is missing, expected the synthetic rows of {task.name}. Run phases=[generate] first.")
-    return TaskRows(task, at_most(settings, read_rows(path, task), task, "synthetic", seed), real=False)
+    return at_most(settings, TaskRows(task, read_rows(path, task), real=False), task, "synthetic", seed)
 
 
-def at_most(settings: Settings, rows: tuple[Row, ...], task: Task, arm: ArmName, seed: int) -> tuple[Row, ...]:
-    """All rows, or train.max_rows of them drawn by the cell's seed, in their order."""
+def at_most(settings: Settings, source: TaskRows, task: Task, arm: ArmName, seed: int) -> TaskRows:
+    """All examples, or train.max_rows of them drawn by the cell's seed, in their order."""
     count = settings.train.max_rows
-    if count is None or len(rows) <= count:
-        return rows
-    picked = rng(seed, task.name, arm, "rows").sample(range(len(rows)), count)
-    return tuple(rows[index] for index in sorted(picked))
+    if count is None or source.count <= count:
+        return source
+    return source.at(rng(seed, task.name, arm, "rows").sample(range(source.count), count))
 
 
 def sample_by_label(source: TaskRows, count: int, draws: Random) -> TaskRows:
-    """`count` of the rows, each label in proportion."""
-    labels = [source.task.label_of(row) for row in source.rows]
-    return replace(source, rows=stratified_sample(source.rows, labels, count, draws))
+    """`count` of the examples, each label in proportion."""
+    if count >= source.count:
+        return source
+    golds = [example.gold if source.task.classes else None for example in source.examples()]
+    return source.at(stratified_sample(range(source.count), golds, count, draws))
 
 
 def stratified_sample(items: Sequence[Item], strata: Sequence[Hashable], count: int, draws: Random) -> tuple[Item, ...]:

@@ -16,7 +16,7 @@ from targen.config.groups.analysis import Analysis
 from targen.data.contamination import RUN, EvaluationRows, evaluation_rows
 from targen.data.original import Split
 from targen.runtime.jsonl import Json
-from targen.tasks.task import Row, Task
+from targen.tasks.task import Example, Row, Task
 from targen.text.normalise import units
 from targen.text.similarity import candidate_pairs, signature, similarity
 
@@ -26,10 +26,10 @@ SIMILAR = 0.8
 
 @dataclass(frozen=True)
 class Repeat:
-    """A row of a set and the row of a split that it repeats, by index; `similarity` is None for a run of words."""
+    """A row of a set and the example of a split that it repeats, by number; `similarity` is None for a run of words."""
 
     index: int
-    split_index: int
+    example: int
     similarity: float | None
 
 
@@ -43,20 +43,23 @@ def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
     repeats: dict[str, list[Json]] = {side: [] for side in samples}
     for name, split in pair.splits:
         ready = evaluation_rows(pair.task, split)
-        owners = [index for index, row in enumerate(split.rows) for _ in pair.task.examples(row)]
+        originals = [(row, example) for row in split.rows for example in pair.task.examples(row)]
         runs, near = {}, {}
         for side, sample in samples.items():
             if side == "a" and _is_of(pair, split):
                 continue
             rows = pair.b.rows if side == "b" else sample
-            side_repeats = [*_runs(pair.task, ready, owners, rows), *_near(pair.task, ready, owners, rows)]
+            side_repeats = [*_runs(pair.task, ready, rows), *_near(pair.task, ready, rows)]
             by_run = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is None}
             similar = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is not None}
             runs[side] = present(pair.task, [id(row) in by_run for row in sample])
             near[side] = present(pair.task, [id(row) in similar for row in sample])
-            repeats[side] += [_repeat_json(name, repeat, rows, split) for repeat in side_repeats]
+            repeats[side] += [_repeat_json(name, repeat, rows, originals[repeat.example][0]) for repeat in side_repeats]
             strongest = _strongest(side_repeats, settings.top)
-            pairs += [_pair_json(pair.task, side, name, repeat, rows, split) for repeat in strongest]
+            pairs += [
+                _pair_json(pair.task, side, name, repeat, rows[repeat.index], *originals[repeat.example])
+                for repeat in strongest
+            ]
         against = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
             shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, against),
@@ -72,16 +75,16 @@ def _is_of(pair: SetPair, split: Split) -> bool:
     return pair.a is not None and (split.rows is pair.a.rows or split.rows == pair.a.rows)
 
 
-def _runs(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeat]:
+def _runs(task: Task, ready: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
     repeats = []
     for index, row in enumerate(rows):
         if (example := ready.shared_run(task.view(row))) is not None:
-            repeats.append(Repeat(index, owners[example], None))
+            repeats.append(Repeat(index, example, None))
     return repeats
 
 
-def _near(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequence[Row]) -> list[Repeat]:
-    """For each row, the most similar row of the split if it is a near-duplicate."""
+def _near(task: Task, ready: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
+    """For each row, the most similar example of the split if it is a near-duplicate."""
     row_texts = [" ".join(task.view(row).values()) for row in rows]
     count = len(ready.texts)
     # a text without words has a signature of zeros
@@ -93,7 +96,7 @@ def _near(task: Task, ready: EvaluationRows, owners: Sequence[int], rows: Sequen
             index = later - count
             share = similarity(row_texts[index], ready.texts[earlier])
             if share >= SIMILAR and (index not in best or share > (best[index].similarity or 0.0)):
-                best[index] = Repeat(index, owners[earlier], share)
+                best[index] = Repeat(index, earlier, share)
     return [best[index] for index in sorted(best)]
 
 
@@ -101,33 +104,32 @@ def _strongest(repeats: Sequence[Repeat], count: int) -> list[Repeat]:
     return sorted(repeats, key=lambda repeat: (-(repeat.similarity or 0.0), repeat.index))[:count]
 
 
-def _pair_json(task: Task, side: str, name: str, repeat: Repeat, rows: Sequence[Row], split: Split) -> Json:
-    row, original = rows[repeat.index], split.rows[repeat.split_index]
+def _pair_json(task: Task, side: str, name: str, repeat: Repeat, row: Row, original: Row, example: Example) -> Json:
     return {
         "side": side,
         "split": name,
         "how": "run of words" if repeat.similarity is None else "near-duplicate",
         "similarity": repeat.similarity and round(repeat.similarity, 4),
-        "run": _common_run(task, row, original) if repeat.similarity is None else None,
+        "run": _common_run(task, row, example) if repeat.similarity is None else None,
         "row": shown(task, row),
-        "original": shown(task, original),
+        "original": shown(task, original, example),
     }
 
 
-def _repeat_json(name: str, repeat: Repeat, rows: Sequence[Row], split: Split) -> Json:
+def _repeat_json(name: str, repeat: Repeat, rows: Sequence[Row], original: Row) -> Json:
     similarity = repeat.similarity and round(repeat.similarity, 4)
     return {
         "idx": rows[repeat.index]["idx"],
         "split": name,
-        "original": split.rows[repeat.split_index]["idx"],
+        "original": original["idx"],
         "similarity": similarity,
     }
 
 
-def _common_run(task: Task, row: Row, original: Row) -> str:
-    """The longest run of words that a text of each row has."""
+def _common_run(task: Task, row: Row, original: Example) -> str:
+    """The longest run of words that a text of each has."""
     best: list[str] = []
-    original_words = [units(text) for text in task.view(original).values()]
+    original_words = [units(text) for text in original.fields.values()]
     for text in task.view(row).values():
         for words in original_words:
             best = max(best, _longest_run(units(text), words), key=len)

@@ -13,8 +13,8 @@ from eval.analysis.results import AnalysisResult, Measure, combined, not_measure
 from eval.analysis.sets import SetPair, grouped, label_name, shown
 from eval.scoring.prediction import predict_cell
 from targen.config.settings import Settings
-from targen.runtime.jsonl import Json, read_json, read_jsonl
-from targen.tasks.task import Example, Task
+from targen.runtime.jsonl import read_json, read_jsonl
+from targen.tasks.task import Example, Row, Task
 from train.grid.cells import Cell, cells, done
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,16 @@ def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
         )
         return not_measured(f"{PART}.agreement", why)
     examples = [example for row in labelled for example in pair.task.examples(row)]
-    by_id = {row["idx"]: row for row in labelled}
+    by_id = {example.id: (row, example) for row in labelled for example in pair.task.examples(row)}
     return combined([_of_cell(settings, pair, cell, examples, by_id) for cell in ready])
 
 
 def _of_cell(
-    settings: Settings, pair: SetPair, cell: Cell, examples: Sequence[Example], rows: dict[int, Json]
+    settings: Settings, pair: SetPair, cell: Cell, examples: Sequence[Example], rows: dict[int, tuple[Row, Example]]
 ) -> AnalysisResult:
     given = verdicts(settings, cell, pair.task, examples)
     measures = [_agreement_measure(cell, "", given)]
-    labels = [label.name for label in pair.task.labels]
+    labels = [label.name for label in pair.task.classes]
     kappa = None
     if labels:
         measures += [
@@ -120,7 +120,7 @@ def _of_cell(
         "table": [{"label": label, "said": prediction, "rows": count} for (label, prediction), count in sorted(table.items())] if labels else [],
         "score_on_original": _score(settings, cell, pair.task),
         "disagreements": [
-            {"said": verdict.prediction, "confidence": round(verdict.confidence, 4), **(shown(pair.task, rows[verdict.idx]) if verdict.idx in rows else {})}
+            {"said": verdict.prediction, "confidence": round(verdict.confidence, 4), **shown(pair.task, *rows[verdict.idx])}
             for verdict in against[: settings.analysis.top]
         ],
     }  # fmt: skip

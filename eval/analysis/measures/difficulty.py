@@ -154,7 +154,7 @@ def _crossed(settings: Settings, context: TrainContext, pair: SetPair, rows: dic
 
 
 def _details(task: Task, rows: Sequence[Row], examples: Sequence[ExampleInformation], top: int) -> Json:
-    by_idx = {example.id: row for row in rows for example in task.examples(row)}
+    by_idx = {example.id: (row, example) for row in rows for example in task.examples(row)}
     ranked = sorted(examples, key=lambda example: (example.pvi, example.idx))
 
     def listed(extremes: Sequence[ExampleInformation]) -> list[Json]:
@@ -163,12 +163,15 @@ def _details(task: Task, rows: Sequence[Row], examples: Sequence[ExampleInformat
                 "pvi": round(example.pvi, 4),
                 "right": example.is_right,
                 "example": example.idx,
-                **shown(task, by_idx[example.idx]),
+                **shown(task, *by_idx[example.idx]),
             }
             for example in extremes
         ]
 
-    by_row = [[example.idx, round(example.pvi, 4)] for example in sorted(examples, key=lambda example: example.idx)]
+    of_rows: dict[int, float] = {}  # of a row with several examples that of its hardest
+    for example in reversed(ranked):
+        of_rows[by_idx[example.idx][0]["idx"]] = round(example.pvi, 4)
+    by_row = [[idx, pvi] for idx, pvi in sorted(of_rows.items())]
     return {"hardest": listed(ranked[:top]), "easiest": listed(ranked[::-1][:top]), "rows": by_row}
 
 

@@ -121,8 +121,11 @@ class ReCoRD(Task):
             answers = tuple(dict.fromkeys(answer["text"] for answer in query.get("answers", [])))
             gold = tuple(i for i, choice in enumerate(choices) if choice in answers)
             fields = {**texts, "query": query["query"]}
-            examples.append(Example(self.name, query["idx"], fields, choices, gold, answers))
+            examples.append(Example(self.name, query["idx"], fields, choices, gold, answers, groups=(row["idx"],)))
         return examples
+
+    def example_count(self, row: Row) -> int:
+        return len(row["qas"])
 
     def baseline_answer(self, example: Example) -> str:
         """The entity that the passage mentions most often."""

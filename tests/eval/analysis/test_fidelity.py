@@ -13,7 +13,8 @@ from eval.analysis.measures.fidelity import fidelity
 from eval.analysis.results import Measure
 from eval.analysis.sets import DataSet, SetPair
 from targen.runtime.errors import UserError
-from targen.tasks.task import Cue, Row
+from targen.tasks.specification import Cue
+from targen.tasks.task import Row
 from tests.support.commands import settings
 from tests.support.small_data import SPECS
 

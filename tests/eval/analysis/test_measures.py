@@ -328,6 +328,19 @@ def test_repeated_rows_are_found_with_their_originals() -> None:
     assert {one.part for one in found.missing} == {"contamination.train", "contamination.test"}
 
 
+def test_the_query_that_is_repeated_is_shown_and_not_the_first_of_its_passage() -> None:
+    task, (first, *_) = SPECS["record"], fixture("record")
+    second = first["qas"][1]
+    copied = {"text": "Bergen has rain. Oslo has sun. Vadum has wind.", "entities": [{"start": 0, "end": 5}]}
+    answers = [{"start": 0, "end": 5, "text": "Bergen"}]
+    row = {"source": "", "passage": copied, "qas": [{"query": second["query"], "answers": answers, "idx": 0}], "idx": 0}
+    task.check_format(row)
+    pair = SetPair(task, None, DataSet("b", "two", (row,)), 0, None, (("val", Split(fixture("record"), "val")),))
+    (found,) = contamination(pair, KEYS).details["pairs"]
+    assert found["original"]["texts"]["query"] == second["query"]
+    assert found["original"]["label"] == second["answers"][0]["text"]
+
+
 def test_a_set_is_not_held_against_itself() -> None:
     rows = fixture("cb")
     splits = (("train", Split(rows, "SuperGLUE train")),)
@@ -407,7 +420,7 @@ def test_every_label_set_can_stand_on_a_sheet(tmp_path: Path) -> None:
     sets = {name: (task, DataSet("synthetic", "here", fixture(name))) for name, task in SPECS.items()}
     path = tmp_path / "sheet.csv"
     write_sheet(path, list(sets.values()), 5, seed=0)
-    assert len(sets) == 8
+    assert len(sets) == len(SPECS)
     filled_in(path, lambda line: line["options"].split(" | ")[0])
     found = human_agreement(path, read_sheet(path), sets)
     assert {name: one["judged"] for name, one in found.items()} == dict.fromkeys(SPECS, 5)

@@ -11,7 +11,7 @@ import yaml
 
 from eval.reporting.report import report_runs
 from eval.reporting.run_settings import settings_of_run
-from eval.scoring.metrics import METRICS, ClassCounts, ClassMetric
+from eval.scoring.metrics import METRICS, ClassCounts, ClassMetric, average
 from eval.scoring.run_tasks import run_tasks
 from eval.scoring.runs import read_runs
 from targen.config.loading import as_values
@@ -19,7 +19,17 @@ from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task
 from tests.support.commands import lines
-from tests.support.scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores, write_tasks
+from tests.support.scored_runs import (
+    MORE,
+    SPECS,
+    Made,
+    answers,
+    gold_of,
+    write_cell,
+    write_run,
+    write_scores,
+    write_tasks,
+)
 
 SMALL = dict.fromkeys(SPECS, 40)
 OWN = "my_own_task"  # a name with the sign that joins the tasks of a mixture
@@ -123,6 +133,34 @@ def test_the_papers_average_is_that_of_its_eight_tasks_whatever_else_was_run(tmp
                             "average of the 8 tasks of the paper": published}  # fmt: skip
     else:
         assert averages == {"average of 8 tasks": published}
+
+
+def test_all_ten_tasks_have_the_papers_average_and_the_leaderboards(tmp_path: Path) -> None:
+    tasks = SPECS | MORE
+    run = write_run(
+        tmp_path / "run", [Made(task, arm, 0.7) for task in tasks for arm in ARMS], SMALL | dict.fromkeys(MORE, 48)
+    )
+    write_tasks(run, tasks)
+    report_runs([run], tmp_path / "out")
+    header, _, *rows = table(tmp_path / "out")
+    averages = {row[0]: row for row in rows if row[0].startswith("average")}
+    assert list(averages) == [
+        "average of 10 tasks",
+        "average of the 8 tasks of the paper",
+        "average of the 8 tasks of the leaderboard",
+    ]
+    published = {name: row[-3:-1] for name, row in averages.items()}
+    assert published["average of the 8 tasks of the paper"] == ["81.12", "82.84"]
+    assert published["average of the 8 tasks of the leaderboard"] == published["average of 10 tasks"] == ["--", "--"]
+    values: dict[str, dict[str, float]] = {}
+    for line in _rows(run):
+        if line["arm"] == "synthetic":
+            values.setdefault(line["task"], {})[line["metric"]] = line["value"]
+    mean = average({name: values[name] for name in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")})
+    shown = averages["average of the 8 tasks of the leaderboard"][header.index("synthetic")]
+    assert mean is not None and shown.startswith(f"{100 * mean:.1f} (")
+    (of_questions,) = [row for row in rows if row[1] == "exact match per question"]
+    assert "(" in of_questions[header.index("synthetic")]
 
 
 def test_a_metric_is_one_function_and_its_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

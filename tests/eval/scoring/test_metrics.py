@@ -14,7 +14,7 @@ from typing import Any
 import lm_eval
 import pytest
 from lm_eval.api.metrics import exact_match_hf_evaluate
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, matthews_corrcoef, mean_absolute_error
 from transformers.data.metrics import squad_metrics
 
 from eval.scoring.baseline import gold_of, majority, options_of
@@ -24,16 +24,17 @@ from targen.config.required_files import local_file
 from targen.data.original import FIXTURE, eval_split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Row, Task
-from tests.support.commands import ORIGINALS, PROJECT, TASKS, command, settings
+from tests.support.commands import ALL_TASKS, ORIGINALS, PROJECT, command, settings
 from tests.support.small_data import python
 from train.data.rendering import right_answer
 
-SPECS = settings().tasks
+SPECS = settings(f"task=[{','.join(ALL_TASKS)}]").tasks
 NAMES: dict[str, dict[Any, str]] = {  # what the official values mean, said here once more by hand
     "boolq": {True: "yes", False: "no"},
     "wic": {True: "same", False: "different"},
     "wsc": {True: "refers", False: "does_not_refer"},
     "copa": {0: "choice1", 1: "choice2"},
+    "multirc": {1: "right", 0: "wrong"},
 }
 
 
@@ -50,12 +51,16 @@ def right(task: Task, folder: Path) -> list[tuple[str, ...]]:
     if task.name == "record":
         queries = [query for row in rows_of(task, folder) for query in row["qas"]]
         return [tuple(answer["text"] for answer in query["answers"]) for query in queries]
+    if task.name == "multirc":
+        questions = [question for row in rows_of(task, folder) for question in row["passage"]["questions"]]
+        return [(NAMES["multirc"][answer["label"]],) for question in questions for answer in question["answers"]]
     return [(NAMES.get(task.name, {}).get(row["label"], row["label"]),) for row in rows_of(task, folder)]
 
 
 def scored(task: Task, folder: Path, answers: list[str | None]) -> dict[str, float]:
     examples = examples_of(task, folder)
-    return score(task, [Prediction(e.id, gold_of(task, e), a, {}) for e, a in zip(examples, answers, strict=True)])
+    pairs = zip(examples, answers, strict=True)
+    return score(task, [Prediction(e.id, gold_of(task, e), a, {}, groups=e.groups) for e, a in pairs])
 
 
 def folder_of(origin: str) -> Path:
@@ -64,10 +69,17 @@ def folder_of(origin: str) -> Path:
     return {"fixture": FIXTURE, "originals": ORIGINALS}[origin]
 
 
+def of_originals(name: str, origin: str) -> Path:
+    folder = folder_of(origin)
+    if not (folder / SPECS[name].folder).is_dir():
+        pytest.skip(f"{folder} has no {SPECS[name].folder}")
+    return folder
+
+
 @pytest.mark.parametrize("origin", ["fixture", "originals"])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ALL_TASKS)
 def test_oracle_permuted_and_garbage_predictors(name: str, origin: str) -> None:
-    task, folder = SPECS[name], folder_of(origin)
+    task, folder = SPECS[name], of_originals(name, origin)
     gold, examples = right(task, folder), examples_of(task, folder)
     oracle = scored(task, folder, [answers[0] for answers in gold])
     assert oracle == dict.fromkeys(task.metrics, 1.0)
@@ -79,11 +91,48 @@ def test_oracle_permuted_and_garbage_predictors(name: str, origin: str) -> None:
     permuted = scored(task, folder, renamed)
     if name == "record":
         assert permuted["record_em"] == 0.0 and permuted["record_f1"] < 0.3
+    elif name == "axb":  # of two labels all are exchanged
+        assert permuted == {"matthews_correlation": pytest.approx(-1.0)}
     else:  # a pair of AX-g has one label, so both of it change alike
         assert permuted == {metric: float(metric == "gender_parity") for metric in task.metrics}
     for garbage in (None, "", "garbage", "<script>"):
         found = scored(task, folder, [garbage] * len(examples))
         assert found == {metric: float(metric == "gender_parity" and garbage is not None) for metric in task.metrics}
+
+
+def test_the_correlation_of_axb_is_that_of_scikit_learn_and_an_unreadable_answer_is_a_class_of_its_own() -> None:
+    names, draws = ["entailment", "not_entailment"], random.Random(0)
+    for rows in (5, 60, 1104):
+        gold = [draws.choice(names) for _ in range(rows)]
+        said = [draws.choice([*names, None]) for _ in range(rows)]
+        found = score(
+            SPECS["axb"], [Prediction(i, (g,), a, {}) for i, (g, a) in enumerate(zip(gold, said, strict=True))]
+        )
+        assert found["matthews_correlation"] == pytest.approx(matthews_corrcoef(gold, [each or "-" for each in said]))
+
+
+def test_the_metrics_of_multirc_are_those_of_the_harness() -> None:
+    """The harness's script for T5 takes an unreadable answer for the wrong one of the two, as we do."""
+    reference, task, draws = harness("multirc/t5_utils.py"), SPECS["multirc"], random.Random(0)
+    examples = examples_of(task)
+    for _ in range(20):
+        answers = [draws.choice(["right", "wrong", "right", "wrong", None]) for _ in examples]
+        truth = {"right": "True", "wrong": "False", None: "?"}
+        pairs = [
+            ([truth[said]], [f"{example.groups[1]}_{truth[gold_of(task, example)[0]]}"])
+            for example, said in zip(examples, answers, strict=True)
+        ]
+        found = scored(task, FIXTURE, answers)
+        assert found["f1a"] == pytest.approx(reference.agg_f1([reference.f1(*pair) for pair in pairs]))
+        assert found["question_em"] == pytest.approx(reference.agg_em([reference.em(*pair) for pair in pairs]))
+
+
+def test_always_right_is_the_baseline_of_multirc_as_in_superglues_paper() -> None:
+    task = SPECS["multirc"]
+    found = majority(task, examples_of(task))
+    assert {each.prediction for each in found} == {"right"}
+    right_ones = sum(answers == ("right",) for answers in right(task, FIXTURE))
+    assert score(task, found)["f1a"] == pytest.approx(2 * right_ones / (len(found) + right_ones))
 
 
 MAJORITY = {  # counted in the official files
@@ -106,14 +155,16 @@ def test_constant_predictors_on_the_original_splits_have_known_numbers(name: str
     assert best == pytest.approx(MAJORITY[name]["accuracy"])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ALL_TASKS)
 def test_no_constant_is_better_than_the_majority_of_the_fixture(name: str) -> None:
     task = SPECS[name]
     baseline = score(task, majority(task, examples_of(task)))
     assert all(0 <= value < 1 for metric, value in baseline.items() if metric != "gender_parity")
-    for constant in [label.name for label in task.labels]:
+    for constant in [label.name for label in task.classes]:
         found = scored(task, FIXTURE, [constant] * len(examples_of(task)))
-        assert found["accuracy"] <= baseline["accuracy"]
+        assert task_score(found) <= task_score(baseline)
+        if "accuracy" in found:
+            assert found["accuracy"] <= baseline["accuracy"]
         if "gender_parity" in found:
             assert found["gender_parity"] == 1.0
 
@@ -266,13 +317,15 @@ def test_the_score_of_a_task_and_the_average() -> None:
 
 
 def test_hidden_labels_are_refused_by_their_row(tmp_path: Path) -> None:
-    for name in TASKS:
+    for name in ALL_TASKS:
         task = SPECS[name]
         row = json.loads(json.dumps(rows_of(task, FIXTURE)[0]))
         for part in [row, *row.get("qas", [])]:
             part.pop("label", None)
             part.pop("answers", None)
-        for hidden in [row] if name == "record" else [row, {**row, "label": -1}]:
+        for answer in row["passage"]["questions"][0]["answers"] if name == "multirc" else ():
+            del answer["label"]
+        for hidden in [row] if name in ("record", "multirc") else [row, {**row, "label": -1}]:
             example = task.examples(hidden)[0]
             assert gold_of(task, example) == ()
             with pytest.raises(UserError, match=f"{task.folder}: row {example.id}: the label is hidden"):
@@ -292,6 +345,8 @@ def test_a_metric_that_does_not_exist_is_told_before_anything_runs(tmp_path: Pat
         check_metrics(settings("tasks.cb.metrics=[accurcy]").tasks)
     with pytest.raises(UserError, match=r"tasks\.record\.metrics\.1: got f1_macro for a task without labels"):
         check_metrics(settings("task=record", "tasks.record.metrics=[record_f1,f1_macro]").tasks)
+    with pytest.raises(UserError, match=r"tasks\.rte\.metrics\.0: got question_em, expected a metric of rows"):
+        check_metrics(settings("task=rte", "tasks.rte.metrics=[question_em]").tasks)
     for module in ("eval.run", "targen.run"):
         done = command(module, "task=cb", "tasks.cb.metrics=[accurcy]", f"run.dir={tmp_path / 'run'}")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -455,15 +510,19 @@ def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_
 def answers_and_scores() -> tuple[dict[str, tuple[list[Any], list[Any]]], dict[str, dict[str, float]]]:
     """(drawn answers and official gold labels, the scores of these answers), by task."""
     draws, asked, expected = random.Random(0), {}, {}
-    for name in TASKS:
+    for name in ALL_TASKS:
         task = SPECS[name]
         examples = examples_of(task)
         answers = [draws.choice([None, *options_of(task, example)]) for example in examples]
         answers[0] = None
-        found = [Prediction(e.id, gold_of(task, e), a, {}) for e, a in zip(examples, answers, strict=True)]
+        pairs = zip(examples, answers, strict=True)
+        found = [Prediction(e.id, gold_of(task, e), a, {}, groups=e.groups) for e, a in pairs]
         expected[name] = score(task, found)
-        values = {label.name: label.value for label in task.labels} if name in ("boolq", "copa") else {}
+        values = {label.name: label.value for label in task.classes} if name in ("boolq", "copa", "multirc") else {}
         official = [values.get(answer, answer) for answer in answers]
+        if name == "multirc":
+            places = [dict(zip(("paragraph", "question"), example.groups, strict=True)) for example in examples]
+            official = [{"idx": at, "prediction": said} for at, said in zip(places, official, strict=True)]
         golds = [list(p.gold) if name == "record" else values.get(p.gold[0], p.gold[0]) for p in found]
         asked[name] = (official, golds)
     return asked, expected
@@ -495,6 +554,12 @@ def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_
         ("boolq", [True], [1], r"references\[0\]: got 1, expected one of 'yes', True, 'no', False"),
         ("record", ["Kenya"], ["Kenya"], r"references\[0\]: got 'Kenya', expected a list"),
         ("record", ["Kenya"], [[]], r"references\[0\]: got \[\]"),
+        (
+            "multirc",
+            [1],
+            [1],
+            r"predictions\[0\]: got 1, expected an answer with its question: \{\"idx\": \{\"paragraph",
+        ),
         ("copa", ["choice1"], ["choice1", "choice2"], "Mismatch in the number"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -141,6 +141,60 @@ def test_draws_are_equal_whatever_fits_into_memory() -> None:
     assert draws() == draws(numbers_at_once=70)
 
 
+QUESTIONS = np.array([0, 0, 1, 1, 1, 2, 3, 3, 4, 4])  # of rows
+PASSAGES = np.array([0, 0, 0, 0, 0, 1, 2, 2, 2, 2])
+
+
+def grouped(answered: Ints, gold: Ints = GOLD, questions: Ints = QUESTIONS) -> Answers:
+    """Accuracy and macro-F1 of rows, and the share of questions whose rows are all right."""
+    sizes = np.bincount(questions)[questions]
+    all_right = np.array([float((answered == gold)[questions == question].all()) for question in questions])
+    of_rows = right(answered, gold)
+    return Answers({**of_rows.means, "em": all_right}, of_rows.classes, OF_COUNTS, {"em": 1 / sizes})
+
+
+def macro(answered: Ints, places: Ints) -> float:
+    return float(f1_score(GOLD[places], answered[places], labels=[0, 1, 2], average="macro", zero_division=0))
+
+
+def test_whole_clusters_are_resampled() -> None:
+    (drawn,) = bootstrap([grouped(CLASSES)], GOLD, 3, generator("clusters"), clusters=PASSAGES)
+    right_rows, rows = np.array([3, 1, 3]), np.array([5, 1, 4])  # of each passage
+    right_questions, questions = np.array([1, 1, 1]), np.array([2, 1, 2])
+    found = {(round(a, 9), round(e, 9)) for a, e in zip(drawn["accuracy"], drawn["em"], strict=True)}
+    possible = set()
+    for places in product(range(3), repeat=3):
+        of = list(places)
+        accuracy, exact = right_rows[of].sum() / rows[of].sum(), right_questions[of].sum() / questions[of].sum()
+        possible.add((round(float(accuracy), 9), round(float(exact), 9)))
+    assert found == possible
+    all_rows = [
+        np.concatenate([np.flatnonzero(p == PASSAGES) for p in places]) for places in product(range(3), repeat=3)
+    ]
+    exact_draws = [macro(CLASSES, places) for places in all_rows]
+    assert drawn["f1_macro"].mean() == pytest.approx(np.mean(exact_draws), abs=0.01)
+    assert {round(value, 9) for value in drawn["f1_macro"]} == {round(value, 9) for value in exact_draws}
+
+
+def test_whole_clusters_are_exchanged() -> None:
+    null = exchanged(grouped(CLASSES), grouped(OTHER), GOLD, 3, generator("swap"), clusters=PASSAGES)
+    possible = set()
+    for swap in product((False, True), repeat=3):
+        change = np.array(swap)[PASSAGES]
+        one, other = np.where(change, OTHER, CLASSES), np.where(change, CLASSES, OTHER)
+        possible.add(round(float(np.mean(one == GOLD) - np.mean(other == GOLD)), 9))
+    assert {round(float(value), 9) for value in null["accuracy"]} == possible
+    assert len(null["em"]) == len(null["f1_macro"]) == 10_000
+
+
+def test_clusters_widen_an_interval_where_their_rows_go_together() -> None:
+    answered = np.where(np.arange(200) // 10 % 2 == 0, 0, 1)  # whole passages of ten rows are right or wrong
+    gold, passages = np.zeros(200, dtype=int), np.arange(200) // 10
+    (rows,) = bootstrap([right(answered, gold)], gold, 2, generator("wide"))
+    (clusters,) = bootstrap([right(answered, gold)], gold, 2, generator("wide"), clusters=passages)
+    assert clusters["accuracy"].std() == pytest.approx(rows["accuracy"].std() * 10**0.5, rel=0.05)
+
+
 def test_two_metrics_are_averaged_and_gender_parity_is_left_out() -> None:
     assert task_score({"accuracy": 0.5, "f1_macro": 0.25}) == 0.375
     assert task_score({"accuracy": 0.5, "gender_parity": 1.0}) == 0.5

@@ -4,6 +4,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from targen.config.settings import Settings
 from targen.data.original import FIXTURE, leaderboard_split, read_rows
 from targen.runtime.errors import UserError
 from targen.tasks.task import Task
-from tests.support.commands import ORIGINALS, TASKS, files, settings
+from tests.support.commands import ALL_TASKS, ORIGINALS, TASKS, files, settings
 from tests.support.commands import lines as lines_of
 from tests.support.small_data import SPECS, model_of, small_overrides, small_run, tiny_overrides
 from train.grid.cells import cells
@@ -39,14 +40,25 @@ def hidden(row: dict[str, Any]) -> dict[str, Any]:
     row = {key: value for key, value in row.items() if key != "label"}
     if "qas" in row:
         row["qas"] = [{key: value for key, value in query.items() if key != "answers"} for query in row["qas"]]
+    if "questions" in row.get("passage", {}):
+        row["passage"] = {
+            **row["passage"],
+            "questions": [without(question, "label") for question in row["passage"]["questions"]],
+        }
     return row
+
+
+def without(question: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A question of MultiRC whose answers lack these keys."""
+    answers = [{key: value for key, value in answer.items() if key not in keys} for answer in question["answers"]]
+    return {**question, "answers": answers}
 
 
 def with_test_splits(
     folder: Path, *overrides: str, tasks: tuple[str, ...] = TASKS, model: str = "tiny_encoder"
 ) -> Settings:
     """A run with the fixture as test splits, labels hidden."""
-    for name in set(tasks) - {"axg"}:  # whose test split is labelled, and is its evaluation split
+    for name in set(tasks) - {"axb", "axg"}:  # whose test splits are labelled, and their evaluation splits
         task = SPECS[name]
         rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
         path = folder / "data" / task.folder / "test.jsonl"
@@ -66,10 +78,10 @@ def right_answers(name: str) -> list[Any]:
 
 def oracle(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
     """What the fixture says is right."""
-    assert all(not example.gold for example in on.examples) or task.name == "axg"
+    assert all(not example.gold for example in on.examples) or task.name in ("axb", "axg")
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
     gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.examples(row)}
-    return [Prediction(example.id, (), gold[example.id], {}) for example in on.examples]
+    return [Prediction(example.id, (), gold[example.id], {}, groups=example.groups) for example in on.examples]
 
 
 def archived(run: Settings, predict: Predict = oracle) -> list[Path]:
@@ -100,9 +112,40 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
         {"idx": 0, "label": "entailment"}, {"idx": 1, "label": "neutral"}, {"idx": 2, "label": "contradiction"}
     ]  # fmt: skip
     said = caplog.text
-    assert "the leaderboard also requires AX-b.jsonl and MultiRC.jsonl, for which this project has no task" in said
     assert "CB.jsonl: got 10 of 250 idx, expected all; the first missing one is 10." in said
-    assert "lacks" not in said
+    assert "lacks AX-b.jsonl, MultiRC.jsonl: this run does not have their tasks" in said
+
+
+def test_answers_of_all_ten_tasks_are_in_one_archive_and_those_of_multirc_nested(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        (path,) = archived(with_test_splits(tmp_path, tasks=ALL_TASKS))
+    archive = unpacked(path)
+    assert sorted(archive) == file_names()
+    assert "lacks" not in caplog.text
+    assert "MultiRC.jsonl: got 16 of 1820 question idx, expected all; the first missing one is 16." in caplog.text
+    assert [line["label"] for line in archive["AX-b.jsonl"]] == right_answers("axb")
+    for line, row in zip(archive["MultiRC.jsonl"], lines_of(FIXTURE / "MultiRC" / "val.jsonl"), strict=True):
+        questions = [without(question, "text") for question in row["passage"]["questions"]]
+        asked = [{"idx": question["idx"], "answers": question["answers"]} for question in questions]
+        assert line == {"idx": row["idx"], "passage": {"questions": asked}}
+
+
+def test_an_unreadable_answer_of_multirc_is_an_empty_text_and_told(tmp_path: Path) -> None:
+    run = with_test_splits(tmp_path, tasks=("multirc",))
+    (path,) = archived(
+        run, lambda ready, task, on: [replace(each, prediction=None) for each in oracle(ready, task, on)]
+    )
+    lines = unpacked(path)["MultiRC.jsonl"]
+    labels = {
+        answer["label"] for line in lines for question in line["passage"]["questions"] for answer in question["answers"]
+    }
+    assert labels == {""}
+    assert any(
+        problem.endswith('got "", expected the label 0 or 1. 59 lines are like this.')
+        for problem in archive_problems(path)
+    )
 
 
 def test_the_same_answers_are_the_same_bytes(tmp_path: Path) -> None:
@@ -301,8 +344,8 @@ LABELS = {"BoolQ": "true", "CB": "neutral", "COPA": 1, "ReCoRD": "Kenya", "WiC":
 
 def multirc() -> list[dict[str, Any]]:
     """Passages with all questions in the last one, and all further answers in the last question."""
-    questions = [{"idx": idx, "answers": [{"idx": idx, "label": idx % 2}]} for idx in range(1800)]
-    questions[-1]["answers"] = [{"idx": idx, "label": 0} for idx in range(1799, 9693)]
+    questions = [{"idx": idx, "answers": [{"idx": idx, "label": idx % 2}]} for idx in range(1820)]
+    questions[-1]["answers"] = [{"idx": idx, "label": 0} for idx in range(1819, 9693)]
     last = {"idx": 165, "passage": {"questions": questions}}
     return [*({"idx": idx, "passage": {"questions": []}} for idx in range(165)), last]
 
@@ -347,7 +390,7 @@ BROKEN = [  # file, its content, what is said of it
     ("ReCoRD.jsonl", lines([{"idx": idx, "label": ["Kenya"]} for idx in range(10_000)]), ['ReCoRD.jsonl:1: got ["Kenya"], expected a text as label. 10000 lines are like this.']),
     ("MultiRC.jsonl", lines([*multirc()[:165], {"idx": 165, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": "1"}]}]}}]), [
         'MultiRC.jsonl:166: got "1", expected the label 0 or 1.',
-        "MultiRC.jsonl: got 1 of 1800 question idx, expected all; the first missing one is 1.",
+        "MultiRC.jsonl: got 1 of 1820 question idx, expected all; the first missing one is 1.",
         "MultiRC.jsonl: got 1 of 9693 answer idx, expected all; the first missing one is 1.",
     ]),
     ("MultiRC.jsonl", lines([*multirc(), {"idx": 0, "label": 1}]), ["MultiRC.jsonl:167: got '{\"idx\": 0, \"label\": 1}', expected a passage with its questions and their answers."]),

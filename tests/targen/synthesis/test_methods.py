@@ -21,10 +21,11 @@ from targen.generate import generate
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.paths import RunPaths
 from targen.text.normalise import rouge_l, words
-from tests.support.commands import PROJECT, TASKS, Server, command, files, lines, settings
+from tests.support.commands import ALL_TASKS, PROJECT, Server, command, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 
-SPECS = settings().tasks
+ALL = f"task=[{','.join(ALL_TASKS)}]"
+SPECS = settings(ALL).tasks
 METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
 SMALL = ("synth.contexts=24", "synth.seeds_per_context=2", "synth.size=24")
 WITHOUT_STEPS = ("zero_shot", "one_shot", "few_shot", "paraphrase")  # before the one answer
@@ -35,11 +36,11 @@ OWN = {"attrprompt": "attributes", "self_instruct": "task_instruction", "one_sho
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the official layout: as train split 30 rows of every label, made of the fixture's, as val the fixture's own."""
     folder = tmp_path_factory.mktemp("originals")
-    for name in TASKS:
+    for name in ALL_TASKS:
         task = task_from_file(name)
         rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
         splits = {task.eval_split: rows}
-        if name != "axg":
+        if name not in ("axb", "axg"):
             splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
         (folder / task.folder).mkdir()
         for split, found in splits.items():
@@ -58,15 +59,16 @@ def _changed(row: Any, number: int) -> Any:
 
 
 def specs_of(method: str) -> dict[str, Any]:
-    """The tasks of a method: AX-g has no row of its own to rewrite."""
-    return {name: task for name, task in SPECS.items() if (method, name) != ("paraphrase", "axg")}
+    """The tasks of a method: AX-g and AX-b have no row of their own to rewrite."""
+    return {name: task for name, task in SPECS.items() if method != "paraphrase" or not task.original_train}
 
 
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
     base = served_by(server.url, folder)
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
-    tasks = f"task=[{','.join(specs_of(method))}]"
-    generate(settings(*base, *data, tasks, *SMALL, *overrides))
+    named = any(override.startswith("task=") for override in overrides)
+    tasks = [] if named else [f"task=[{','.join(specs_of(method))}]"]
+    generate(settings(*tasks, *base, *data, *SMALL, *overrides))
 
 
 def prompts(server: Server, step: str) -> list[str]:
@@ -221,7 +223,7 @@ def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked
     folder, server = made[method]
     shown = prompts(server, "generation")
     for name, task in specs_of(method).items():
-        source = SPECS["rte"] if name == "axg" else task
+        source = SPECS["rte"] if task.original_train else task
         train = read_rows(local_file(originals, source, "train"), source)
         held_out = read_rows(local_file(originals, task, task.eval_split), task)
         for story in lines(folder / "synthetic" / name / "provenance.jsonl"):

@@ -90,6 +90,66 @@ def test_rte_stands_in_for_axg_once(tmp_path: Path) -> None:
     assert [(part.task.name, len(part.rows)) for part in training_rows(mixture, cell)] == [("rte", 10)]
 
 
+def test_rte_stands_in_once_for_both_diagnostic_sets(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "arms=[original]", "train.setting=multi", tasks=("axb", "axg"), original=("rte",))
+    (cell,) = cells(run)
+    assert [(part.task.name, part.count) for part in training_rows(run, cell)] == [("rte", 10)]
+
+
+def test_rows_that_stand_in_are_shown_with_the_names_of_the_task_that_asks(tmp_path: Path) -> None:
+    overrides = ("arms=[original]", "model=tiny_decoder", "train.instruct=true", "train.instruct_examples=1")
+    run = small_run(tmp_path, *overrides, tasks=("axb",), original=("rte",))
+    (cell,) = cells(run)
+    rows = training_rows(run, cell)
+    asked = examples_of("axb")
+    shown = positive_examples(run, cell, rows, SPECS["axb"], asked, training=False)
+    for example, (positive,) in zip(asked, shown, strict=True):
+        text = instruction_prompt(SPECS["axb"], example, [positive])
+        assert f"First sentence: {positive.fields['sentence1']}\nSecond sentence: " in text
+    assert {positive.fields["sentence1"] for (positive,) in shown} <= {e.fields["premise"] for e in examples_of("rte")}
+    with pytest.raises(
+        UserError, match=r"original_fields: got 'sentence2' for 'sentence2', expected one of premise, hypothesis"
+    ):
+        small_run(tmp_path, "~tasks.axb.original_fields.sentence2", tasks=("axb",), original=("rte",))
+
+
+def test_examples_are_counted_and_drawn_where_a_row_has_several(tmp_path: Path) -> None:
+    """The fixture of MultiRC has 59 answers in 8 passages, that of ReCoRD 18 queries in 10."""
+    run = small_run(tmp_path, "arms=[original,synthetic]", "train.max_rows=20", tasks=("multirc",))
+    for cell in cells(run):
+        (part,) = training_rows(run, cell)
+        assert part.count == len(part.examples()) == 20
+        job = training_job(run, cell)
+        assert job.row_count == 20
+    again = small_run(tmp_path, "arms=[original]", "train.max_rows=21", tasks=("multirc",))
+    assert training_job(again, cells(again)[0]).fingerprint != training_job(run, cells(run)[0]).fingerprint
+    made = run.paths.synthetic("multirc") / "train.jsonl"
+    made.write_text("".join(made.read_text().splitlines(keepends=True)[:3]))
+    equal = small_run(tmp_path / "other", "arms=[original,synthetic]", "train.equal_size=true", tasks=("record",))
+    first = equal.paths.synthetic("record") / "train.jsonl"
+    first.write_text(first.read_text().splitlines(keepends=True)[0])
+    assert [[part.count for part in training_rows(equal, cell)] for cell in cells(equal)] == [[2], [2]]
+    mixed = small_run(
+        tmp_path / "mixed", "arms=[mixed]", "train.mixed_original=50%", "train.max_rows=null", tasks=("multirc",)
+    )
+    (cell,) = cells(mixed)
+    real, synthetic = training_rows(mixed, cell)
+    assert (real.count, synthetic.count) == (30, 59)
+    golds = Counter(example.gold for example in real.examples())
+    assert golds[(0,)] == round(30 * 28 / 59)
+
+
+def test_whole_passages_are_held_out(tmp_path: Path) -> None:
+    overrides = ("arms=[synthetic]", "train.validate_every=1", "train.hold_out=0.25", "train.max_rows=40")
+    run = small_run(tmp_path, *overrides, tasks=("multirc",))
+    job = training_job(run, cells(run)[0])
+    passages = [
+        {example.groups[0] for part in parts for example in part.examples()} for parts in (job.rows, job.held_out)
+    ]
+    assert passages[0].isdisjoint(passages[1])
+    assert sum(part.count for part in (*job.rows, *job.held_out)) == 40
+
+
 def test_one_head_of_several_tasks_is_a_head_per_task() -> None:
     """An example's loss and gradient touch the columns of its own task only."""
     names = head_names([SPECS[name] for name in ("cb", "copa", "rte", "axg")])
