@@ -6,6 +6,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from targen.config.groups.generation import STEPS
@@ -24,6 +25,7 @@ from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
 from targen.llm.registry import Backend, BackendInputs, LazyLLM, backend_named
 from targen.pipeline.copies import generate_shards
 from targen.pipeline.start import log_start
+from targen.quality.available import students_named
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
@@ -176,8 +178,10 @@ def _states(settings: Settings, task_recipes: list[Recipe], stack: ExitStack) ->
         store = stack.enter_context(closing(CandidateStore(settings.paths.root)))
         # Before the first call, because the evaluation rows may be missing.
         evaluation = _evaluation(settings, recipe.task, "measure", "filter")
-        may_repeat = settings.synth.contamination != "filter"
-        states.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat))
+        may_repeat, rounds = settings.synth.contamination != "filter", settings.method.rounds
+        named = rounds.students if rounds is not None else []
+        students = partial(students_named, named, folder=settings.paths.embeddings)
+        states.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat, students))
     return states
 
 

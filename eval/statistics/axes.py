@@ -68,6 +68,7 @@ def _method_level(score: Score) -> str | None:
 
 METHODS = (
     "targen",
+    "targen_hard",
     "zero_shot",
     "zero_shot_topic",
     "one_shot",

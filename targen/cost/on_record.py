@@ -12,7 +12,7 @@ from targen.runtime.jsonl import Json
 from targen.runtime.paths import RunPaths
 
 SLOT_CALL = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
-SHARED_CALL = re.compile(r"-instance_seed-(g\d+-\d+)-")
+SHARED_CALL = re.compile(r"-instance_seed-((?:h\d+-)?g\d+-\d+)-")
 
 
 @dataclass

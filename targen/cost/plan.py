@@ -3,18 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.expected_answers import UNSAID, Length
 from targen.cost.on_record import OnRecord, on_record
 from targen.cost.token_estimate import StepEstimate, estimate_task, token_counter
 from targen.runtime.paths import RunPaths
+from targen.synthesis.hard_cases import ends_of, first_quotas, next_quotas
 from targen.synthesis.item_lists import list_rounds
-from targen.synthesis.recipe import Recipe
+from targen.synthesis.recipe import Recipe, Round
 from targen.synthesis.slots.assignment import Slot
-from targen.synthesis.synthesis import MOST_AHEAD, first_slots
+from targen.synthesis.synthesis import MOST_AHEAD
 
 USUALLY_REJECTED = 0.1  # of the attempts, for the number of rounds
+ANY_CONTEXT = "any"  # of a round whose contexts are not known yet
 ENOUGH = 5  # answered calls of a step whose mean length is that of further ones
 
 
@@ -68,6 +71,7 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
         notes.append(
             "Assumes that no attempt is rejected and no row flips or repeats; each that does costs further calls."
         )
+    notes += [_hard_cases_note(recipe, size) for recipe, size in recipes if recipe.round_ends]
     if rounds:
         notes.append(_rounds_note(*map(max, zip(*rounds, strict=True))))
     return Plan(tasks, answered, tuple(dict.fromkeys(notes)))
@@ -93,13 +97,22 @@ def _rounds_note(least: int, usual: int) -> str:
     )
 
 
+def _hard_cases_note(recipe: Recipe, size: int) -> str:
+    ends = ends_of(recipe, size)
+    made = ", ".join(str(end - start) for start, end in pairwise([0, *ends]))
+    return (
+        f"{recipe.task.name}: {made} rows in {len(ends)} rounds. What the prompts of later rounds say of failures is not counted; with other shares "
+        "of the variants, the calls of instance_seed differ a little."
+    )
+
+
 def _rounds(recipe: Recipe, size: int, left: Mapping[Step, int], rejected: float) -> int:
     """The rounds of request files for a task, where this share of the attempts is rejected and replaced."""
     steps = sum(left[step] > 0 for step in STEPS if step != "contexts")
-    slots = len(first_slots(recipe, size))
+    slots = len(_slots(recipe, size))
     attempts = math.ceil(math.log(2 * slots) / -math.log(rejected)) if rejected else 1  # until half a slot is left
     replacements = math.ceil((attempts - 1) / (1 + MOST_AHEAD))  # of a slot, one after the other
-    return (list_rounds(recipe) if left["contexts"] else 0) + steps * (1 + replacements)
+    return (list_rounds(recipe) if left["contexts"] else 0) + len(ends_of(recipe, size)) * steps * (1 + replacements)
 
 
 def _planned(calls: int, each: StepEstimate | None) -> Planned:
@@ -133,7 +146,8 @@ def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], found: OnR
     left: dict[Step, int] = dict.fromkeys(STEPS, 0)
     if found.done:
         return left
-    slots = first_slots(recipe, size)
+    in_rounds = _slots(recipe, size)
+    slots = [slot for _, slot in in_rounds]
     if "contexts" in each:
         left["contexts"] = max(0, each["contexts"].times - found.calls["contexts"])
     last = "self_correction" if "self_correction" in each else "generation"
@@ -145,15 +159,30 @@ def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], found: OnR
     if "self_correction" in each:
         left["self_correction"] = math.ceil(attempts * each["self_correction"].times)
     if "instance_seed" in each:
-        left["instance_seed"] = len(_shared_calls(recipe, slots) - found.shared) + math.ceil(attempts - unfinished)
+        left["instance_seed"] = len(_shared_calls(in_rounds) - found.shared) + math.ceil(attempts - unfinished)
     return left
 
 
-def _shared_calls(recipe: Recipe, slots: Sequence[Slot]) -> set[str]:
+def _shared_calls(slots: Sequence[tuple[Recipe, Slot]]) -> set[str]:
     """The positions of the step 2 calls that first attempts share."""
     shared_calls = set()
-    for slot in slots:
+    for recipe, slot in slots:
         group = recipe.group_of(slot)
         call, _ = recipe.deal(group).place(slot)
-        shared_calls.add(f"g{group.number}-{call:05d}")
+        shared_calls.add(recipe.shared_place(group, call))
     return shared_calls
+
+
+def _slots(recipe: Recipe, size: int) -> list[tuple[Recipe, Slot]]:
+    """The slots of all rows, each with the recipe of its round, as if all label cells were equally hard."""
+    quotas, of_round = first_quotas(recipe, size), recipe
+    opened, slots = [0] * len(quotas), []
+    for number, end in enumerate(ends_of(recipe, size), start=1):
+        if number > 1:
+            quotas = next_quotas(recipe, quotas, size, end, {})
+            of_round = replace(recipe, round=Round(number, (ANY_CONTEXT,)))
+        for cell, quota in enumerate(quotas):
+            count = recipe.with_spare(max(0, quota - opened[cell]))
+            slots += [(of_round, recipe.slot(cell, opened[cell] + further)) for further in range(count)]
+            opened[cell] += count
+    return slots

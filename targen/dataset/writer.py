@@ -76,7 +76,7 @@ def _provenance(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "context": candidate.context,
             **candidate.shown,
             "instance_seed": candidate.instance_seed,
-            "seed_position": state.recipe.seed_position(candidate.slot, candidate.attempt),
+            "seed_position": state.rounds.recipe_of(candidate.slot).seed_position(candidate.slot, candidate.attempt),
             "variant": {**state.recipe.variant_of(candidate.slot), **candidate.chosen},
             "label_before": candidate.label_before,
             "label_after": candidate.label_after,
@@ -150,7 +150,23 @@ def _stats(state: Synthesis, selection: Selection, held_out: Selection) -> Json:
         "flips": sum(flips.values()),
         "flips_per_label": dict(sorted(flips.items())) if task.labels else {},
         "checked_per_label": dict(sorted(Counter(before for before, _ in corrected).items())) if task.labels else {},
+        **({"rounds": _rounds(state, selection)} if state.rounds.reports else {}),
     }
+
+
+def _rounds(state: Synthesis, selection: Selection) -> list[Json]:
+    """What each round brought: the rows of the set that it made, where they are, and what the students said after it."""
+    found = []
+    for report in state.rounds.reports:
+        slots = [slot for slot in selection.accepted if state.rounds.round_of(slot) == report["round"]]
+        cells = Counter(state.candidates[slot].cell for slot in slots)
+        counts = {
+            "rows": len(slots) * state.task.rows_per_slot,
+            "instances_per_label_cell": {str(cell): cells[cell.number] for cell in state.task.label_cells},
+            "instances_per_context": dict(Counter(state.candidate(slot).context for slot in slots).most_common()),
+        }
+        found.append({"round": report["round"], **counts, **report})
+    return found
 
 
 def _rows_per_label(state: Synthesis, selection: Selection) -> dict[str, int]:

@@ -4,9 +4,9 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 
-from targen.config.group_files import model_from_file
 from targen.config.settings import Settings
-from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
+from targen.quality.available import ENCODER, encoder_cache
+from targen.quality.encoder import NoEncoder
 from targen.quality.instances import instances_of
 from targen.quality.learnability import (
     METRIC_NAMES,
@@ -22,7 +22,6 @@ from targen.runtime.paths import RunPaths
 from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
-ENCODER = "minilm"  # a file of conf/model/
 SHOWN_TEXT = 300  # characters of a text of a hard row
 
 
@@ -59,8 +58,7 @@ def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[Ma
         log.warning("learnability: not measured, scikit-learn is not installed. Run: pip install scikit-learn")
         return []
     students: list[Student] = [BagOfWords()]
-    model = model_from_file(ENCODER)
-    cache = EmbeddingCache(settings.paths.embeddings, model, lambda texts: embed_in_subprocess(model, texts))
+    cache = encoder_cache(settings.paths.embeddings)
     texts: list[str] = []
     for task in tasks:
         questions = instances_of(task, [item.row for item in made[task.name]])
@@ -71,7 +69,7 @@ def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[Ma
     try:
         cache.embed(texts)
     except NoEncoder as err:
-        log.warning("learnability: without the encoder %s: %s", model.name, err)
+        log.warning("learnability: without the encoder %s: %s", ENCODER, err)
         return students
     return [*students, LinearOnEncoder(cache.embed)]
 

@@ -1,12 +1,13 @@
 """What was asked for a row, rebuilt from its provenance: the prompts themselves are not stored, only a hash of each."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from targen.llm.messages import Request
 from targen.runtime.errors import RowError
-from targen.synthesis.recipe import InstanceSeed, Recipe, StepError
+from targen.synthesis.recipe import InstanceSeed, Recipe, Round, StepError
 from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.steps import generate, self_correct, write_instance_seed, write_whole
 from targen.tasks.task import Row
@@ -22,7 +23,10 @@ def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list
         return []
     cell, _, index = str(story["slot"])[1:].partition("-")
     slot, attempt, context = Slot(int(index), int(cell)), int(story["attempt"]), story.get("context") or ""
-    seed = InstanceSeed(story.get("instance_seed") or {}, context, ())
+    shown = {name: story[name] for name in ("round", "failures") if name in story}
+    if shown.get("round", 1) > 1:
+        recipe = replace(recipe, round=Round(shown["round"], (context,)))
+    seed = InstanceSeed(story.get("instance_seed") or {}, context, (), shown)
     label = story.get("label_before") or story.get("label") or ""
     jobs: list[Callable[[], Generator[Any, Any, Any]]] = []
     if recipe.method.instance_seed is not None:

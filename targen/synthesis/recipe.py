@@ -1,5 +1,6 @@
 """What decides what is asked for a task, and what comes of an attempt: a candidate, or a reject with its reason."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -76,6 +77,17 @@ class Reject:
     rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
 
 
+@dataclass(frozen=True)
+class Round:
+    """A round of a method that asks for hard cases. The first one has neither contexts nor failures of its own."""
+
+    number: int  # from 1
+    contexts: tuple[
+        str, ...
+    ] = ()  # of its calls for instance seeds, each as often as it has a share; empty: all, evenly
+    failures: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)  # kinds of failures in each context
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
     """Everything that decides what is asked for one task."""
@@ -100,6 +112,10 @@ class Recipe:
     correct_blind: bool = False  # self-correction does not see the label
     correct_refuses: bool = False  # self-correction may refuse an instance
     few_rounds: bool = False  # lists at once, and a second instance from the same instance seed
+    round_ends: tuple[
+        int, ...
+    ] = ()  # rows so far at the end of each round but the last; empty: all rows are made alike
+    round: Round | None = None  # None: the method has no rounds
 
     @cached_property
     def groups(self) -> list[SeedGroup]:
@@ -113,7 +129,30 @@ class Recipe:
     def deal(self, group: SeedGroup) -> Deal:
         """How slots of a group are dealt to calls for instance seeds."""
         limit = self.task.instance_seed.per_call or self.seeds_per_context
-        return Deal(self.seed, self.task.name, group, self.contexts, min(self.seeds_per_context, limit))
+        contexts = (
+            1 if self.round is not None and self.round.contexts else self.contexts
+        )  # neighbouring slots share calls
+        return Deal(self.seed, self.task.name, group, contexts, min(self.seeds_per_context, limit))
+
+    def shared_place(self, group: SeedGroup, call: int) -> str:
+        """The place of a call for instance seeds that first attempts share."""
+        return f"{self._round_mark}g{group.number}-{call:05d}"
+
+    @property
+    def _round_mark(self) -> str:
+        return f"h{self.round.number}-" if self.round is not None and self.round.contexts else ""
+
+    def shown(self, slot: Slot, context: str) -> Json:
+        """What the prompts of an attempt show of its round, as provenance has it: failures in its context, those of its label first."""
+        if self.round is None or self.method.rounds is None:
+            return {}
+        cell = self.task.label_cells[slot.cell]
+        found = self.round.failures.get(context, ())
+        ranked = sorted(
+            found, key=lambda kind: (kind["label"] != cell.label, not cell.fields.items() <= kind["variant"].items())
+        )
+        failures = ranked[: self.method.rounds.shown]
+        return {"round": self.round.number} | ({"failures": failures} if failures else {})
 
     def seed_position(self, slot: Slot, attempt: int) -> int | None:
         """The place of a slot's instance seed in the answer that holds it, from 0; None if it was made alone or comes from a file."""
@@ -142,6 +181,10 @@ class Recipe:
     def quotas(self, size: int) -> list[int]:
         """Instances per label cell, in a set of so many rows."""
         return quotas(self._weights, size // self.task.rows_per_slot)
+
+    def with_spare(self, instances: int) -> int:
+        """The slots that are opened for so many instances."""
+        return math.ceil(instances * (1 + self.spare))
 
     def slot(self, cell: int, number: int) -> Slot:
         """The `number`-th slot of a label cell, from 0."""
@@ -177,7 +220,7 @@ class Recipe:
 def shared_seed_request(recipe: Recipe, group: SeedGroup, call: int, context: str) -> tuple[int, Request]:
     """The number of slots that a call of step 2 serves, and its request; cached for these slots, each of which waits for it."""
     served = recipe.deal(group).slots(call)
-    return len(served), seed_request(recipe, f"g{group.number}-{call:05d}", context, served)
+    return len(served), seed_request(recipe, recipe.shared_place(group, call), context, served)
 
 
 def seed_request(recipe: Recipe, place: str, context: str, served: list[Slot]) -> Request:

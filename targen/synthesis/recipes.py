@@ -9,12 +9,15 @@ from targen.config.loading import mistakes_by_file
 from targen.config.settings import Settings
 from targen.llm.messages import schema_problem
 from targen.llm.registry import backend_named
+from targen.quality.available import check_students
+from targen.quality.learnability import MIN_PER_LABEL, MIN_QUESTIONS
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, without_halves
 from targen.synthesis.demonstrations import train_rows
+from targen.synthesis.hard_cases import round_ends
 from targen.synthesis.prompts.step_prompts import file_seed_schema, seed_variant_keys
 from targen.synthesis.prompts.template_checks import checked_templates
-from targen.synthesis.recipe import Recipe
+from targen.synthesis.recipe import Recipe, Round
 from targen.synthesis.slots.assignment import seed_groups
 from targen.tasks.task import Task
 
@@ -29,11 +32,14 @@ def recipes(settings: Settings) -> list[Recipe]:
     with mistakes_by_file(settings.task_dir):
         checked_templates(settings.method, list(settings.tasks.values()))
     backend_named(settings.generator.backend).check(settings)
+    if settings.method.rounds is not None:
+        check_students(settings.method.rounds.students)
     task_recipes, problems = [], []
     for task in settings.tasks.values():
         try:
             task_recipes.append(recipe_of(settings, task))
             _check_rows_of_labels(settings, task_recipes[-1])
+            _check_rounds(settings, task_recipes[-1])
         except UserError as err:
             problems.append(str(err))
     if problems:
@@ -59,8 +65,34 @@ def _check_rows_of_labels(settings: Settings, recipe: Recipe) -> None:
         )
 
 
+def _check_rounds(settings: Settings, recipe: Recipe) -> None:
+    """Raises: UserError if the first round has too few rows for a student, or the others have none."""
+    rounds, task = settings.method.rounds, recipe.task
+    if rounds is None:
+        return
+    size, ends = settings.synth.whole_size_of(task), recipe.round_ends
+    rows = Counter[str]()
+    for cell, count in zip(task.label_cells, recipe.quotas(ends[0]), strict=True):
+        rows[cell.label or ""] += count * task.rows_per_slot
+    rarest = min(rows.values()) if task.labels and task.choices == "labels" else MIN_PER_LABEL
+    if ends[0] < MIN_QUESTIONS or rarest < MIN_PER_LABEL:
+        raise UserError(
+            f"synth.size: got {size} rows of {task.name}, of which method={settings.method.name} makes {ends[0]} in its first round "
+            f"(method.rounds.first={rounds.first:g}), expected at least {MIN_QUESTIONS} there and {MIN_PER_LABEL} of each label, or no student "
+            "can be taught. Raise synth.size, or method.rounds.first."
+        )
+    if len({*ends, size}) <= len(ends):
+        raise UserError(
+            f"method.rounds.count: got {rounds.count} rounds for {size} rows of {task.name} with method.rounds.first={rounds.first:g}, which "
+            "leaves one without rows. Lower either of them."
+        )
+
+
 def recipe_of(settings: Settings, task: Task) -> Recipe:
-    synth, demonstrations = settings.synth, settings.method.demonstrations
+    synth, demonstrations, rounds = settings.synth, settings.method.demonstrations, settings.method.rounds
+    ends: tuple[int, ...] = ()
+    if rounds is not None:
+        ends = round_ends(rounds.count, rounds.first, synth.whole_size_of(task), task.rows_per_slot)
     return Recipe(
         task=task,
         method=settings.method,
@@ -81,6 +113,8 @@ def recipe_of(settings: Settings, task: Task) -> Recipe:
         correct_blind=synth.correct_blind,
         correct_refuses=synth.correct_refuses,
         few_rounds=synth.few_rounds,
+        round_ends=ends,
+        round=Round(1) if rounds is not None else None,
         train_rows=train_rows(settings, task, demonstrations.count) if demonstrations is not None else None,
     )
 

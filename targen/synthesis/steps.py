@@ -5,7 +5,7 @@ What runs when is the engine's affair (targen/synthesis/engine.py); nothing here
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from targen.config.groups.generation import UNUSABLE
@@ -83,11 +83,13 @@ def make_instance(
     return replace(judged, rows=tuple(rows), votes=verdict.votes)
 
 
-def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:
+def write_instance_seed(recipe: Recipe, contexts: Sequence[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:
     """Step 2. First attempts share calls, several seeds each; a later attempt has its own."""
     task = recipe.task
     if recipe.file_seeds is not None:
         return _seed_of_file(recipe, slot, attempt)
+    if recipe.round is not None and recipe.round.contexts:
+        contexts = recipe.round.contexts
     if attempt == 0:
         group = recipe.group_of(slot)
         call, position = recipe.deal(group).place(slot)
@@ -98,14 +100,15 @@ def write_instance_seed(recipe: Recipe, contexts: list[str], slot: Slot, attempt
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
         request = seed_request(recipe, f"{slot}-a{attempt}", context, [slot])
     answer: Answer = yield request
-    calls = (answer.id,)
+    calls, shown = (answer.id,), recipe.shown(slot, context)
     try:
         seeds = read_object(answer, without_required_number(request.schema))["instance_seeds"]
         seed = _seed_at(task, seeds, position, count)
         task.check_instance_seed(seed)
     except RowError as err:
-        raise StepError("instance_seed", str(err), answer.text, calls, InstanceSeed({}, context, calls)) from None
-    return InstanceSeed(seed, context, calls)
+        unmade = InstanceSeed({}, context, calls, shown)
+        raise StepError("instance_seed", str(err), answer.text, calls, unmade) from None
+    return InstanceSeed(seed, context, calls, shown)
 
 
 def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Json:
@@ -146,9 +149,8 @@ def generate(
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
     drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
-    prompt = generation_prompt(
-        recipe.method, task, cell.label, {**recipe.variant_of(slot), **texts, **drawn, "context": seed.context}
-    )
+    values = {**recipe.variant_of(slot), **texts, **drawn, "context": seed.context}
+    prompt = generation_prompt(recipe.method, task, cell.label, values, seed.shown.get("failures", ()))
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)

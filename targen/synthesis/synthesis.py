@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -20,6 +20,7 @@ from targen.synthesis.candidate_store import (
 )
 from targen.synthesis.duplicates import find_repeats
 from targen.synthesis.engine import Detachable, Workflow
+from targen.synthesis.hard_cases import HardCases, StudentsFor
 from targen.synthesis.item_lists import write_lists
 from targen.synthesis.recipe import Candidate, InstanceSeed, ItemLists, Recipe, Reject
 from targen.synthesis.slots.assignment import Shard, Slot, interleaved
@@ -42,14 +43,17 @@ class Synthesis:
     store: CandidateStore
     evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
     may_repeat: bool = True  # rows of the evaluation split: False with synth.contamination=filter
+    students: StudentsFor = lambda _: []  # that say which cases are hard, with a method that has rounds
     item_lists: ItemLists = field(default_factory=dict)
     candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
     rejects: list[StoredReject] = field(default_factory=list)
     attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
-    awaited: dict[Slot, Candidate | None] = field(
-        default_factory=dict
-    )  # whose answers are; with what only step 4 lacks
+    awaited: dict[Slot, Candidate | None] = field(default_factory=dict)  # whose answers are; with what step 4 lacks
     supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
+    rounds: HardCases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rounds = HardCases(self.recipe, self.size, self.students)
 
     @property
     def task(self) -> Task:
@@ -63,8 +67,8 @@ class Synthesis:
 
     @property
     def quotas(self) -> list[int]:
-        """Instances per label cell."""
-        return self.recipe.quotas(self.size)
+        """Instances per label cell, so far as rounds have come."""
+        return self.rounds.quotas
 
     def candidate(self, slot: Slot) -> Candidate:
         """The candidate of a slot, read back."""
@@ -117,7 +121,9 @@ def synthesise_shard(state: Synthesis, shard: Shard) -> Workflow[None]:
     """One task in a shard: the first round of its own slots. Everything else is the merge's."""
     if not state.item_lists:
         yield from write_item_lists(state)
-    yield from _fill(state, [slot for slot in first_slots(state.recipe, state.size) if state.recipe.is_in(shard, slot)])
+    yield from _fill(
+        state, [slot for slot in first_slots(state.recipe, state.quotas) if state.recipe.is_in(shard, slot)]
+    )
 
 
 def synthesise(state: Synthesis) -> Workflow[Selection]:
@@ -128,10 +134,13 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
     Where batch files must be answered first, what waits for answers is supposed to succeed, so that all that is needed then
     is asked in the same round. The engine ends such a start without a result; the next begins with what is known.
+
+    A method that asks for hard cases raises the quotas when a round is full. Its next round cannot be foreseen, and so waits.
     """
     yield from write_item_lists(state)
-    opened = [_with_spare(state.recipe, quota) for quota in state.quotas]
-    todo = first_slots(state.recipe, state.size)
+    opened = [state.recipe.with_spare(quota) for quota in state.quotas]
+    todo = first_slots(state.recipe, state.quotas)
+    first = set(todo)
     while True:
         yield from _fill(state, sorted(todo))
         _suppose(state)
@@ -141,15 +150,20 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
         short = _shortage(state, selection)
         if not any(short):
             if state.supposed:
-                yield from _ask_ahead(state, opened)
-            return selection
+                yield from _ask_ahead(state, opened, first)
+                return selection
+            if not state.rounds.next(state.candidate, selection.accepted, state.item_lists.get("context", [])):
+                return selection
+            first, short = set(), _shortage(state, selection)
         todo = []
         for cell, lacking in enumerate(short):
-            further = _with_spare(state.recipe, lacking)
+            further = state.recipe.with_spare(lacking)
             if lacking and _is_hopeless(state, cell, lacking, opened[cell]):
                 raise UserError(_why_short(state, cell, state.quotas[cell] - lacking, opened[cell]))
             todo += [state.recipe.slot(cell, opened[cell] + extra) for extra in range(further)]
             opened[cell] += further
+        state.rounds.open(todo)
+        first = first or set(todo)
 
 
 def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
@@ -162,14 +176,10 @@ def _has_none(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     return lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
 
 
-def first_slots(recipe: Recipe, size: int) -> list[Slot]:
-    """The slots of the first round for so many rows, in order."""
-    opened = [_with_spare(recipe, quota) for quota in recipe.quotas(size)]
+def first_slots(recipe: Recipe, quotas: Sequence[int]) -> list[Slot]:
+    """The slots that are opened first for so many instances of each label cell, in order."""
+    opened = [recipe.with_spare(quota) for quota in quotas]
     return sorted(recipe.slot(cell, number) for cell, count in enumerate(opened) for number in range(count))
-
-
-def _with_spare(recipe: Recipe, instances: int) -> int:
-    return math.ceil(instances * (1 + recipe.spare))
 
 
 def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
@@ -178,7 +188,7 @@ def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
 
 
 def _attempt(state: Synthesis, slot: Slot) -> Workflow[None]:
-    recipe = state.recipe
+    recipe = state.rounds.recipe_of(slot)
     kept: InstanceSeed | None = None
     while (attempt := state.attempts[slot]) < recipe.max_attempts:
         state.awaited[slot] = None
@@ -206,9 +216,12 @@ def _suppose(state: Synthesis) -> None:
     state.awaited.clear()
 
 
-def _ask_ahead(state: Synthesis, opened: list[int]) -> Workflow[None]:
-    """What replacements may need in turn, while they wait for answers and are few: one after the other takes rounds."""
-    recipe, first = state.recipe, set(first_slots(state.recipe, state.size))
+def _ask_ahead(state: Synthesis, opened: list[int], first: set[Slot]) -> Workflow[None]:
+    """What replacements may need in turn, while they wait for answers and are few: one after the other takes rounds.
+
+    `first` are the slots that were opened for all rows, and not in place of others.
+    """
+    recipe = state.rounds.current
     late = sorted(slot for slot in state.supposed if state.attempts[slot] > 0)
     each = min(MOST_AHEAD, int(AHEAD * sum(opened)) // len(late)) if late else 0
     further: list[tuple[Slot, int]] = []
@@ -219,7 +232,10 @@ def _ask_ahead(state: Synthesis, opened: list[int]) -> Workflow[None]:
             further += [(slot, attempt)] if attempt < recipe.max_attempts else []
     for cell, count in Counter(slot.cell for slot in state.supposed - first).items():  # their labels may flip, too
         further += [(recipe.slot(cell, opened[cell] + extra), 0) for extra in range(math.ceil(SLOTS_AHEAD * count))]
-    yield Detachable(make_instance(recipe, state.item_lists, slot, attempt) for slot, attempt in further)
+    state.rounds.open([slot for slot, attempt in further if attempt == 0])
+    yield Detachable(
+        make_instance(state.rounds.recipe_of(slot), state.item_lists, slot, attempt) for slot, attempt in further
+    )
 
 
 def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:

@@ -204,12 +204,13 @@ class Synth:
 
     def size_of(self, task: Task) -> int:
         """Rows to make for a task. `original` and `pilot` are rounded down to whole instances (AX-g has two rows per instance)."""
-        whole = self._whole_size(task)
+        whole = self.whole_size_of(task)
         return (
             whole if self.pilot is None else min(whole, max(1, self.pilot // task.rows_per_slot) * task.rows_per_slot)
         )
 
-    def _whole_size(self, task: Task) -> int:
+    def whole_size_of(self, task: Task) -> int:
+        """Rows to make for a task, whether or not a pilot comes first."""
         if isinstance(self.size, dict):
             if task.name not in self.size:
                 raise UserError(

@@ -1,6 +1,6 @@
 """The settings of a method, from conf/method/<name>.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -51,6 +51,24 @@ class Demonstrations:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class Rounds:
+    """Rows are made in rounds. Those after the first ask for more of what students, taught the rows so far, get wrong."""
+
+    count: Annotated[int, Field(ge=2)]
+    """Rounds in all."""
+    first: Annotated[float, Field(gt=0, lt=1)]
+    """Share of synth.size that the first round makes; the others make equal parts of the rest."""
+    students: Annotated[list[Literal["bag_of_words", "encoder"]], Field(min_length=1)]
+    """The students that are asked; the one that is right most often says which rows are failures."""
+    most_rows: Count
+    """Rows per task at most that students are taught and asked; of more, a sample."""
+    shown: Count
+    """Kinds of failures that a prompt of step 3 describes at most."""
+    failures: str
+    """Template of the part of step 3 that describes them."""
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class Method:
     """A way to write a data set: one template per step, null where the method has no such step.
 
@@ -90,6 +108,8 @@ class Method:
     """A pool of instructions; null: none."""
     demonstrations: Demonstrations | None = None
     """Rows of the original train split in each prompt; null: none."""
+    rounds: Rounds | None = None
+    """Rounds that ask for hard cases; null: all rows are made alike."""
 
     @property
     def shown(self) -> frozenset[str]:

@@ -135,6 +135,29 @@ SYNTH = (
     ),
 )
 
+ROUNDS = (
+    Rule(
+        "shard.count",
+        lambda s: s.method.rounds is not None and s.shard.count > 1,
+        got="{shard.count} with method={method.name}, whose rounds need all rows so far",
+        expected="1",
+        what_to_do="Leave out shard.count and shard.index.",
+    ),
+    Rule(
+        f"generator.engine.{COPIES}",
+        lambda s: s.method.rounds is not None and s.generator.copies > 1,
+        got=lambda s: f"{s.generator.copies} with method={s.method.name}, whose rounds need all rows so far",
+        expected="1, as each copy makes a shard",
+        what_to_do="Leave it out, or spread the model with generator.engine.tensor_parallel_size.",
+    ),
+    Rule(
+        "synth.seed_source",
+        lambda s: s.method.rounds is not None and s.synth.seed_source == "file",
+        got="file with method={method.name}, whose rounds choose contexts, and seeds of a file have none",
+        what_to_do="Set method=targen, or synth.seed_source=llm.",
+    ),
+)
+
 SHARDS = (
     Rule(
         "shard.index",

@@ -12,6 +12,8 @@ from targen.config.settings import Settings
 
 def shard_count(settings: Settings) -> int:
     """Number of shards into which generation on the cluster is split."""
+    if settings.method.rounds is not None:
+        return 1  # rounds need all rows
     return settings.cluster.shards if settings.shard.count == 1 else settings.shard.count
 
 

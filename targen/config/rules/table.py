@@ -6,13 +6,14 @@ for runs on a cluster and are checked when they are submitted.
 
 from targen.config.rules.data import DATA, HOLD_OUT
 from targen.config.rules.evaluation import OPENLLM, PREDICTIONS
-from targen.config.rules.generation import GENERATOR, REPEATS, RUN, SHARDS, SYNTH
+from targen.config.rules.generation import GENERATOR, REPEATS, ROUNDS, RUN, SHARDS, SYNTH
 from targen.config.rules.training import FREEZE, INSTRUCTION_DATA, LOSSES, MODEL, TRAINING_DATA, TRAINING_RUN
 
 RULES = (
     *RUN,
     *SYNTH,
     *HOLD_OUT,
+    *ROUNDS,
     *SHARDS,
     *DATA,
     *TRAINING_DATA,

@@ -1,6 +1,7 @@
 """The texts of the four steps: templates of conf/method and conf/task filled in, and the JSON that is asked for."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -100,17 +101,36 @@ def _purpose_text(method: Method, task: Task, purpose: SeedPurpose) -> str:
     return " ".join(part for part in parts if part)
 
 
-def generation_prompt(method: Method, task: Task, label: str | None, values: dict[str, str]) -> Prompt:
-    """Step 3: asks for the rest of the instance; `values` fill the task's templates."""
+def generation_prompt(
+    method: Method, task: Task, label: str | None, values: dict[str, str], failures: Sequence[Json] = ()
+) -> Prompt:
+    """Step 3: asks for the rest of the instance; `values` fill the task's templates, `failures` are described where a method has rounds."""
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
     fields = {**task.free_variants, **task.generation.fields}
     schema = _object({name: _schema(spec) for name, spec in fields.items()})
     texts = {
         "instruction": task.generation.instruction.format(**values),
         "constraint": constraint,
+        "failures": failures_text(method, task, failures),
         "format": _form(fields),
     }
     return _messages(method, method.generation, {**common_fields(task), **texts}), schema
+
+
+def failures_text(method: Method, task: Task, failures: Sequence[Json]) -> str:
+    """The part of step 3 that describes kinds of failures, a line each; empty without any. A label that no constraint says is left out."""
+    if method.rounds is None or not failures:
+        return ""
+    return method.rounds.failures.format(failures="\n".join(f"- {_kind_of_failure(task, kind)}" for kind in failures))
+
+
+def _kind_of_failure(task: Task, kind: Json) -> str:
+    says_label = kind["label"] is not None and task.label(kind["label"]).constraint
+    parts = {"label": kind["label"]} if says_label else {}
+    parts |= {_spelled(name): text for name, text in kind["variant"].items()}
+    parts |= {"taken for": kind["taken_for"]} if says_label and kind["taken_for"] is not None else {}
+    count = len(kind["slots"])
+    return "; ".join([f"{count} instance{'s' * (count > 1)}", *(f"{name}: {text}" for name, text in parts.items())])
 
 
 def whole_prompt(method: Method, task: Task, purpose: SeedPurpose, shown: Fields) -> Prompt:

@@ -46,11 +46,22 @@ def check_templates(method: Method, task: Task) -> list[str]:
         problems.append(
             "method.instance_seed: got a template, expected null with attributes, instructions or demonstrations."
         )
+    if method.rounds is not None and method.instance_seed is None:
+        problems.append(
+            "method.rounds: got rounds without method.instance_seed, expected its template: they choose its contexts."
+        )
     if method.instance_seed is None:
         known |= _whole_templates(method, task)
         problems += _whole_problems(method, task)
     else:
-        known["method.generation"] = (method.generation, common | {"instruction", "constraint", "format"})
+        failures = {"failures"} if method.rounds is not None else set()
+        known["method.generation"] = (method.generation, common | failures | {"instruction", "constraint", "format"})
+        problems += [
+            f"method.generation: got no field {{{name}}}, expected it, with method.rounds."
+            for name in failures - _names(method.generation)
+        ]
+    if method.rounds is not None:
+        known["method.rounds.failures"] = (method.rounds.failures, {"failures"})
     for label in task.labels:
         known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
         known[f"{where}.labels.{label.name}.seed"] = (label.seed, variant)

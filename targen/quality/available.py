@@ -1,0 +1,48 @@
+"""The students that can be taught on this machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from targen.config.group_files import model_from_file
+from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
+from targen.quality.students import BagOfWords, LinearOnEncoder, Student
+from targen.runtime.errors import UserError
+from targen.runtime.packages import in_package
+
+ENCODER = "minilm"  # a file of conf/model/
+KEY = "method.rounds.students"
+
+
+def encoder_cache(folder: Path) -> EmbeddingCache:
+    """The embeddings of the packaged encoder that are kept in a folder; it embeds further texts in a process of its own."""
+    model = model_from_file(ENCODER)
+    return EmbeddingCache(folder, model, lambda texts: embed_in_subprocess(model, texts))
+
+
+def check_students(names: Sequence[str]) -> None:
+    """Raises: UserError if one of the students named cannot be taught here."""
+    if "encoder" not in names:
+        return
+    try:
+        in_package(str(model_from_file(ENCODER).path))
+    except UserError as err:
+        why = str(err).partition("but ")[2] or str(err)
+        raise UserError(f"{KEY}: got encoder, but {why} Or set {KEY}=[bag_of_words].") from None
+
+
+def students_named(names: Sequence[str], texts: Sequence[str], folder: Path) -> list[Student]:
+    """These students, for questions with these texts: all are embedded at once, since a start of the encoder takes seconds.
+
+    Raises: UserError if the encoder cannot embed.
+    """
+    students: list[Student] = [BagOfWords()] if "bag_of_words" in names else []
+    if "encoder" in names:
+        cache = encoder_cache(folder)
+        try:
+            cache.embed(texts)
+        except NoEncoder as err:
+            raise UserError(
+                f"{KEY}: the encoder cannot embed ({err}). All answers are kept. Rerun, or take [bag_of_words]."
+            ) from None
+        students.append(LinearOnEncoder(cache.embed))
+    return students

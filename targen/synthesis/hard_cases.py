@@ -1,0 +1,242 @@
+"""Hard cases: rows are made in rounds, and each round after the first asks for more of what students get wrong in the rows so far.
+
+Small students answer questions about rows that they were not taught, nor any of the same context. The next round is set in
+the contexts in which they fail, in proportion to the share of wrong answers there; within each label the variants have shares
+in the same way. The labels themselves keep theirs, in every round and context, so that no context goes with one label only.
+All of it follows from the rows so far, so that a rerun decides the same.
+"""
+
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from targen.quality.instances import instances_of
+from targen.quality.learnability import too_few
+from targen.quality.scores import Answer, accuracy, cross_validated, folds, group_weights
+from targen.quality.students import Student
+from targen.runtime.jsonl import Json
+from targen.runtime.randomness import rng
+from targen.synthesis.recipe import Candidate, Recipe, Round
+from targen.synthesis.slots.assignment import Slot, quotas
+from targen.tasks.task import LabelCell, Task
+
+log = logging.getLogger(__name__)
+DIGITS = 3
+StudentsFor = Callable[[Sequence[str]], list[Student]]  # the students that can be asked about these texts
+Question = tuple[Slot, int]  # an instance, and the number of its question
+Answers = Mapping[Question, Answer]
+
+
+@dataclass
+class HardCases:
+    """The rounds of one task: the one that is made, and what the earlier ones brought. Without rounds there is a single one."""
+
+    recipe: Recipe
+    size: int  # rows in the end
+    students: StudentsFor
+    quotas: list[int] = field(init=False)  # instances per label cell at the end of the round
+    current: Recipe = field(init=False)
+    reports: list[Json] = field(default_factory=list)  # of the rounds that are over
+    _later: dict[Slot, Recipe] = field(default_factory=dict)  # of the slots of later rounds
+    _known: Mapping[str, Answers] = field(default_factory=dict)  # by student, from the end of the round before
+
+    def __post_init__(self) -> None:
+        self.quotas, self.current = first_quotas(self.recipe, self.size), self.recipe
+
+    def recipe_of(self, slot: Slot) -> Recipe:
+        """The recipe of the round in which a slot is made."""
+        return self._later.get(slot, self.recipe)
+
+    def round_of(self, slot: Slot) -> int:
+        """The number of the round in which a slot is made, from 1."""
+        made_in = self.recipe_of(slot).round
+        return made_in.number if made_in is not None else 1
+
+    def open(self, slots: Sequence[Slot]) -> None:
+        """Says that these slots are made in the current round."""
+        if self.current is not self.recipe:
+            self._later.update(dict.fromkeys(slots, self.current))
+
+    def next(self, made: Callable[[Slot], Candidate], slots: Sequence[Slot], contexts: Sequence[str]) -> bool:
+        """Ends the round, whose rows and all earlier ones are in `slots`, and begins the next. False: it was the last one."""
+        settings, task = self.recipe.method.rounds, self.recipe.task
+        if settings is None or self.recipe.round is None:
+            return False
+        asked = _sample(self.recipe, slots, settings.most_rows)
+        candidates = {slot: made(slot) for slot in asked}
+        answers = ask(self.recipe, list(candidates.values()), self.students)
+        number = len(self.reports) + 1
+        new = {slot for slot in asked if self.round_of(slot) == number}
+        self.reports.append({"round": number, "students": _scores(self.recipe, self._known, answers, new)})
+        self._known = answers
+        ends = ends_of(self.recipe, self.size)
+        _log(task, self.reports[-1], len(ends))
+        if number == len(ends):
+            return False
+        best = max(answers, key=lambda name: _share_right(answers[name].values()), default=None)
+        found = answers[best] if best is not None else {}
+        by_context = failure_rates(found, lambda slot: candidates[slot].context)
+        by_variant = failure_rates(found, lambda slot: task.label_cells[slot.cell].variant)
+        before, self.quotas = self.quotas, next_quotas(self.recipe, self.quotas, self.size, ends[number], by_variant)
+        chosen = contexts_of_round(self.recipe, by_context, contexts, sum(self.quotas) - sum(before))
+        round_ = Round(number + 1, chosen, kinds_of_failures(self.recipe, candidates, found))
+        self.current = replace(self.recipe, round=round_)
+        by_cell = failure_rates(found, lambda slot: str(task.label_cells[slot.cell]))
+        self.reports[-1] |= {
+            "decided_by": best,
+            "failures": {"label_cells": by_cell, "contexts": _largest_first(by_context)},
+        }
+        return True
+
+
+def ends_of(recipe: Recipe, size: int) -> list[int]:
+    """The rows so far at the end of each round; a pilot ends early."""
+    return [*(end for end in recipe.round_ends if end < size), size]
+
+
+def round_ends(count: int, first: float, size: int, rows_per_slot: int) -> tuple[int, ...]:
+    """The rows so far at the end of each round but the last: a share in the first, equal parts of the rest in the others."""
+    instances = size // rows_per_slot
+    begun = max(1, round(instances * first))
+    ends = [begun + (instances - begun) * part // (count - 1) for part in range(count - 1)]
+    return tuple(end * rows_per_slot for end in ends)
+
+
+def first_quotas(recipe: Recipe, size: int) -> list[int]:
+    """Instances per label cell in the first round, of no label more than in the whole set."""
+    first = recipe.quotas(ends_of(recipe, size)[0])
+    return [min(pair) for pair in zip(first, recipe.quotas(size), strict=True)]
+
+
+def next_quotas(
+    recipe: Recipe, before: Sequence[int], size: int, end: int, rates: Mapping[Hashable, float]
+) -> list[int]:
+    """Instances per label cell with `end` rows: labels have their shares of what is left, their variants share by failures."""
+    cells, final = recipe.task.label_cells, recipe.quotas(size)
+    by_label: dict[str | None, list[LabelCell]] = defaultdict(list)
+    for cell in cells:
+        by_label[cell.label].append(cell)
+    left = [sum(final[cell.number] - before[cell.number] for cell in own) for own in by_label.values()]
+    further = quotas(left, end // recipe.task.rows_per_slot - sum(before))
+    goals = list(before)
+    for own, part in zip(by_label.values(), further, strict=True):
+        weights = [rates.get(cell.variant, 0.0) for cell in own]
+        if not any(weights):
+            weights = [max(0.0, final[cell.number] - before[cell.number]) for cell in own]
+        for cell, count in zip(own, quotas(weights, part) if part else [0] * len(own), strict=True):
+            goals[cell.number] += count
+    return goals
+
+
+def contexts_of_round(
+    recipe: Recipe, rates: Mapping[Hashable, float], contexts: Sequence[str], instances: int
+) -> tuple[str, ...]:
+    """A context for each call for instance seeds of a round: those with failures, as often as their shares say; else all."""
+    failing = [context for context in contexts if rates.get(context)]
+    if not failing:
+        return tuple(contexts)
+    calls = math.ceil(instances / recipe.deal(recipe.groups[0]).per_call)
+    counts = quotas([rates[context] for context in failing], calls)
+    return tuple(context for context, count in zip(failing, counts, strict=True) for _ in range(count))
+
+
+def ask(recipe: Recipe, made: Sequence[Candidate], students_for: StudentsFor) -> dict[str, Answers]:
+    """The answers of each student to all questions, none of which it was taught; none if there are too few questions."""
+    task = recipe.task
+    slots = [candidate.slot for candidate in made for _ in candidate.rows]
+    rows = [task.with_idx(row, idx) for idx, row in enumerate(row for candidate in made for row in candidate.rows)]
+    questions = instances_of(task, rows, [candidate.context for candidate in made for _ in candidate.rows])
+    if (reason := too_few(task, questions)) is not None:
+        log.info("generate: %s: no student was asked (%s)", task.name, reason)
+        return {}
+    fold_of = folds(questions, rng(recipe.seed, task.name, "rounds", "folds"))
+    seen: Counter[Slot] = Counter()
+    names: list[Question] = []
+    for question in questions:
+        slot = slots[question.row]
+        names.append((slot, seen[slot]))
+        seen[slot] += 1
+    students = students_for([text for question in questions for option in question.options for text in option])
+    return {
+        student.name.replace(" ", "_"): dict(zip(names, cross_validated(student, questions, fold_of), strict=True))
+        for student in students
+    }
+
+
+def failure_rates(answers: Answers, key: Callable[[Slot], Hashable]) -> dict[Hashable, float]:
+    """The share of wrong answers for each key of the instances."""
+    asked, wrong = Counter[Hashable](), Counter[Hashable]()
+    for (slot, _), answer in answers.items():
+        asked[key(slot)] += 1
+        wrong[key(slot)] += not answer.is_right
+    return {name: round(wrong[name] / count, DIGITS) for name, count in asked.items()}
+
+
+def kinds_of_failures(recipe: Recipe, made: Mapping[Slot, Candidate], answers: Answers) -> dict[str, tuple[Json, ...]]:
+    """In each context, the kinds of instances with a wrong answer, the most frequent first: label, variant, and the answer."""
+    task = recipe.task
+    found: dict[str, dict[str, Json]] = defaultdict(dict)
+    for (slot, _), answer in answers.items():
+        if answer.is_right:
+            continue
+        candidate = made[slot]
+        kind: Json = {
+            "label": candidate.label_after if task.labels else None,
+            "variant": {**recipe.variant_of(slot), **candidate.chosen},
+            "taken_for": task.classes[answer.predicted].name if task.classes else None,
+        }
+        slots = found[candidate.context].setdefault(str(kind), kind | {"slots": []})["slots"]
+        slots += [str(slot)] if str(slot) not in slots else []
+    return {
+        context: tuple(sorted(kinds.values(), key=lambda kind: -len(kind["slots"]))) for context, kinds in found.items()
+    }
+
+
+def _sample(recipe: Recipe, slots: Sequence[Slot], most_rows: int) -> list[Slot]:
+    """As many of the slots as have so many rows at most, in their order; those of an earlier round first come in again."""
+    most = max(1, most_rows // recipe.task.rows_per_slot)
+    drawn = sorted(slots, key=lambda slot: (rng(recipe.seed, recipe.task.name, "rounds", slot).random(), slot))
+    return sorted(drawn[:most])
+
+
+def _scores(recipe: Recipe, before: Mapping[str, Answers], after: Mapping[str, Answers], new: set[Slot]) -> Json:
+    """The accuracy of each student: before and after the round on the rows that were there before, and on those of the round."""
+    scores: Json = {}
+    for name, answers in after.items():
+        both = [question for question in answers if question in before.get(name, {})]
+        parts = {
+            "before": [before[name][question] for question in both],
+            "after": [answers[question] for question in both],
+            "new": [answer for (slot, _), answer in answers.items() if slot in new],
+        }
+        scores[name] = {part: _score(recipe, part_answers) for part, part_answers in parts.items()}
+    return scores
+
+
+def _score(recipe: Recipe, answers: Sequence[Answer]) -> Json | None:
+    if not answers:
+        return None
+    found = accuracy(answers, group_weights(answers, rng(recipe.seed, recipe.task.name, "rounds", "resamples")))
+    value, low, high = (round(number, DIGITS) for number in (found.value, *found.bounds))
+    return {"value": value, "low": low, "high": high, "questions": len(answers)}
+
+
+def _share_right(answers: Collection[Answer]) -> float:
+    return sum(answer.is_right for answer in answers) / len(answers)
+
+
+def _largest_first(rates: Mapping[Hashable, float]) -> dict[str, float]:
+    """The rates above zero by name, the largest first."""
+    return {str(name): rate for name, rate in sorted(rates.items(), key=lambda pair: -pair[1]) if rate}
+
+
+def _log(task: Task, report: Json, rounds: int) -> None:
+    scores = [
+        f"{name.replace('_', ' ')} "
+        + ", ".join(f"{part} {100 * score['value']:.1f}" for part, score in parts.items() if score)
+        for name, parts in report["students"].items()
+    ]
+    told = "; accuracy in percent of " + "; ".join(scores) if scores else ""
+    log.info("generate: %s: round %d of %d is made%s", task.name, report["round"], rounds, told)
