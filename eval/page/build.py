@@ -17,7 +17,7 @@ from eval.figures.figures import CAPTIONS as CAPTIONS_OF_SCORES
 from eval.page.answers import Answers
 from eval.page.arm_colours import arm_colours
 from eval.page.findings import Findings
-from eval.page.funnel import Funnel, counts_table, learnability_table
+from eval.page.funnel import Funnel, counts_table, learnability_table, rounds_table
 from eval.page.headline import Headline
 from eval.page.rows import Browser
 from eval.tables.formats import Table
@@ -107,6 +107,7 @@ def html(page: Page) -> str:
         entries=Markup(page.browser.data) if page.browser is not None else "",
         counts=counts_table(page.funnels),
         learnability=learnability_table(page.funnels),
+        rounds=rounds_table(page.funnels),
         arm_name=arm_name,
     )
     return re.sub("[\ud800-\udfff]", "\ufffd", text)  # lone surrogates cannot be encoded

@@ -1,7 +1,7 @@
 """How many attempts of a task passed each step, from contexts to accepted rows, and why the others were rejected."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from targen.runtime.jsonl import Json, read_json
 from targen.tasks.task import Task
 
 MAX_REASONS = 12  # that are listed
+SHOWN_CONTEXTS = 3  # of a round
 COUNTS = {  # key in stats.json: column of the table
     "contexts": "contexts",
     "attempts": "attempts",
@@ -115,6 +116,40 @@ def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
     header = ("task", "bag of words", "encoder", "chance", "majority", "measured")
     title = "Learnability: what small students learn from the rows about their own labels"
     return Table("learnability", title, (), header, tuple(lines), (), frozenset({1, 2, 3, 4})) if lines else None
+
+
+def rounds_table(funnels: Sequence[Funnel]) -> Table | None:
+    """What each round of a method that asks for hard cases brought; None if no set was made in rounds."""
+    lines: list[tuple[str, ...]] = []
+    for task_funnel in funnels:
+        rounds: list[Json] = task_funnel.stats.get("rounds", [])
+        for report, last in zip(rounds, [None, *rounds], strict=False):
+            student = (last or report).get("decided_by") or next(iter(report["students"]), None)
+            scores = report["students"].get(student, {})
+            parts = [_with_bounds(scores.get(part)) for part in ("before", "after", "new")]
+            cells = ", ".join(f"{cell} {count}" for cell, count in report["instances_per_label_cell"].items())
+            rest = [_most(report["instances_per_context"]), cells, str(student or "--").replace("_", " ")]
+            lines.append((task_funnel.task.folder, str(report["round"]), str(report["rows"]), *rest, *parts))
+    header = (
+        "task",
+        "round",
+        "rows",
+        "contexts with most of them",
+        "label cells",
+        "student",
+        "before",
+        "after",
+        "on its own rows",
+    )
+    title = "Rounds: what each brought, and what a student gets right"
+    return Table("rounds", title, (), header, tuple(lines), (), frozenset({1, 2, 6, 7, 8})) if lines else None
+
+
+def _most(counts: Mapping[str, int]) -> str:
+    """The contexts with most instances, and how many more there are."""
+    most = sorted(counts.items(), key=lambda pair: -pair[1])[:SHOWN_CONTEXTS]
+    more = len(counts) - len(most)
+    return "; ".join([*(f"{context} {count}" for context, count in most), *([f"{more} more"] if more else [])])
 
 
 def _with_bounds(score: Json | None) -> str:

@@ -211,6 +211,8 @@ def _shown(story: Json) -> list[list[str]]:
     fields = plain_fields(story.get("attributes") or {})
     if story.get("context"):
         fields.append(["context", story["context"]])
+    if "round" in story:
+        fields.append(["round", str(story["round"])])
     if "task_instruction" in story:
         fields.append(["instruction", story["task_instruction"]])
     if "demonstrations" in story:

@@ -93,6 +93,7 @@ share it.
 {% endif %}
 """
 FOUR_STEPS = "the four steps of [TarGEN](https://arxiv.org/abs/2310.17876)"
+IN_ROUNDS = ", in rounds that ask for more of what small students get wrong"
 TARGEN = """\
 @article{targen,
   title  = {TarGEN: Targeted Data Generation with Large Language Models},
@@ -140,14 +141,15 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
     options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
     template = Environment(**options).from_string(TEMPLATE)
-    superglue, is_targen = _of_superglue(stats), settings.method.name == "targen"
+    superglue, is_targen = _of_superglue(stats), _is_targen(settings)
+    steps = FOUR_STEPS + IN_ROUNDS * (settings.method.rounds is not None)
     return template.render(
         front_matter=_front_matter(settings, stats),
         title="Synthetic data in the form of SuperGLUE" if superglue == list(stats) else "Synthetic data",
         rows=sum(counts["rows"] for counts in stats.values()),
         has_held_out=any("held_out" in counts for counts in stats.values()),
         tasks=list(stats),
-        method=FOUR_STEPS if is_targen else f"the method {inline_code(settings.method.name)}",
+        method=steps if is_targen else f"the method {inline_code(settings.method.name)}",
         format=_format(stats),
         share="as many of each" if settings.synth.label_share == "balanced" else "in the shares that the settings name",
         citations="\n".join([*[TARGEN] * is_targen, *[SUPERGLUE] * bool(superglue)]),
@@ -156,6 +158,11 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         counts_table=_counts_table(stats),
         fields_table=_fields_table(settings, stats),
     )
+
+
+def _is_targen(settings: Settings) -> bool:
+    """Whether the rows are made in the four steps, in rounds or not."""
+    return settings.method.name == "targen" or settings.method.rounds is not None
 
 
 def _of_superglue(stats: Mapping[str, Json]) -> list[str]:
@@ -187,7 +194,7 @@ def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
         pretty_name=f"{' '.join(settings.name.split())}: synthetic data{form}",
         license="other",
         language=["en"] if superglue == list(stats) else None,
-        tags=["synthetic", *["targen"] * (settings.method.name == "targen"), *["superglue"] * bool(superglue)],
+        tags=["synthetic", *["targen"] * _is_targen(settings), *["superglue"] * bool(superglue)],
         configs=[{**configs[0], "default": True}, *configs[1:]],
         dataset_info=[_dataset_info(settings, name, _splits(stats[name])) for name in stats],
     )

@@ -1,9 +1,9 @@
 """Hard cases: rows are made in rounds, and each round after the first asks for more of what students get wrong in the rows so far.
 
 Small students answer questions about rows that they were not taught, nor any of the same context. The next round is set in
-the contexts in which they fail, in proportion to the share of wrong answers there; within each label the variants have shares
-in the same way. The labels themselves keep theirs, in every round and context, so that no context goes with one label only.
-All of it follows from the rows so far, so that a rerun decides the same.
+the contexts in which they fail more often than on the whole, in proportion to the excess; within each label the variants share
+in proportion to their failures. The labels keep their shares, in every round and over contexts, so that no context goes with one
+label only. All of it follows from the rows so far, so that a rerun decides the same.
 """
 
 import logging
@@ -24,6 +24,7 @@ from targen.tasks.task import LabelCell, Task
 
 log = logging.getLogger(__name__)
 DIGITS = 3
+PRIOR = 2  # questions by which each context is drawn to the failures on the whole: most have few rows
 StudentsFor = Callable[[Sequence[str]], list[Student]]  # the students that can be asked about these texts
 Question = tuple[Slot, int]  # an instance, and the number of its question
 Answers = Mapping[Question, Answer]
@@ -77,10 +78,14 @@ class HardCases:
             return False
         best = max(answers, key=lambda name: _share_right(answers[name].values()), default=None)
         found = answers[best] if best is not None else {}
-        by_context = failure_rates(found, lambda slot: candidates[slot].context)
+
+        def context_of(slot: Slot) -> str:
+            return candidates[slot].context
+
+        by_context = failure_rates(found, context_of)
         by_variant = failure_rates(found, lambda slot: task.label_cells[slot.cell].variant)
         before, self.quotas = self.quotas, next_quotas(self.recipe, self.quotas, self.size, ends[number], by_variant)
-        chosen = contexts_of_round(self.recipe, by_context, contexts, sum(self.quotas) - sum(before))
+        chosen = contexts_of_round(self.recipe, found, context_of, contexts, sum(self.quotas) - sum(before))
         round_ = Round(number + 1, chosen, kinds_of_failures(self.recipe, candidates, found))
         self.current = replace(self.recipe, round=round_)
         by_cell = failure_rates(found, lambda slot: str(task.label_cells[slot.cell]))
@@ -131,14 +136,18 @@ def next_quotas(
 
 
 def contexts_of_round(
-    recipe: Recipe, rates: Mapping[Hashable, float], contexts: Sequence[str], instances: int
+    recipe: Recipe, answers: Answers, context_of: Callable[[Slot], str], contexts: Sequence[str], instances: int
 ) -> tuple[str, ...]:
-    """A context for each call for instance seeds of a round: those with failures, as often as their shares say; else all."""
-    failing = [context for context in contexts if rates.get(context)]
+    """A context for each call for instance seeds of a round: those that fail more than on the whole, by their excess; else all."""
+    asked = Counter(context_of(slot) for slot, _ in answers)
+    wrong = Counter(context_of(slot) for (slot, _), answer in answers.items() if not answer.is_right)
+    rate = wrong.total() / max(1, asked.total())
+    excess = {context: (wrong[context] - rate * asked[context]) / (asked[context] + PRIOR) for context in contexts}
+    failing = [context for context in contexts if round(excess[context], DIGITS) > 0]
     if not failing:
         return tuple(contexts)
     calls = math.ceil(instances / recipe.deal(recipe.groups[0]).per_call)
-    counts = quotas([rates[context] for context in failing], calls)
+    counts = quotas([excess[context] for context in failing], calls)
     return tuple(context for context, count in zip(failing, counts, strict=True) for _ in range(count))
 
 
