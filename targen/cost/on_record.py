@@ -11,8 +11,9 @@ from targen.llm.call_log import call_files
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import RunPaths
 
-SLOT_CALL = re.compile(r"-(generation|instance_seed|self_correction)-(c\d+-\d+)-a(\d+)")
-SHARED_CALL = re.compile(r"-instance_seed-((?:h\d+-)?g\d+-\d+)-")
+ROUND = r"(h\d+-)?(?:[0-9a-f]+-)?"  # the mark of a later round
+SLOT_CALL = re.compile(rf"-(generation|instance_seed|self_correction)-{ROUND}(c\d+-\d+)-a(\d+)")
+SHARED_CALL = re.compile(rf"-instance_seed-{ROUND}(g\d+-\d+)-")
 
 
 @dataclass
@@ -58,12 +59,13 @@ def on_record(run: RunPaths, task: str, size: int) -> OnRecord:
         id, step = str(record["id"]), str(record["step"])
         calls[step] += 1
         if (match := SLOT_CALL.search(id)) is not None:
-            if int(match[3]) > latest[match[2]].number:
-                latest[match[2]] = Attempt(int(match[3]))
-            if int(match[3]) == latest[match[2]].number:
-                latest[match[2]].steps.add(match[1])
+            slot, attempt = match[3], int(match[4])
+            if attempt > latest[slot].number:
+                latest[slot] = Attempt(attempt)
+            if attempt == latest[slot].number:
+                latest[slot].steps.add(match[1])
         elif (match := SHARED_CALL.search(id)) is not None:
-            shared.add(match[1])
+            shared.add((match[1] or "") + match[2])
         _count(counted[step], record.get("usage"))
     return OnRecord(calls, dict(latest), shared, dict(counted), bool(calls) and _done(run, task, size))
 

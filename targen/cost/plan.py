@@ -169,7 +169,7 @@ def _shared_calls(slots: Sequence[tuple[Recipe, Slot]]) -> set[str]:
     for recipe, slot in slots:
         group = recipe.group_of(slot)
         call, _ = recipe.deal(group).place(slot)
-        shared_calls.add(recipe.shared_place(group, call))
+        shared_calls.add(recipe.mark + recipe.shared_place(group, call))
     return shared_calls
 
 
@@ -180,7 +180,7 @@ def _slots(recipe: Recipe, size: int) -> list[tuple[Recipe, Slot]]:
     for number, end in enumerate(ends_of(recipe, size), start=1):
         if number > 1:
             quotas = next_quotas(recipe, quotas, size, end, {})
-            of_round = replace(recipe, round=Round(number, (ANY_CONTEXT,)))
+            of_round = replace(recipe, round=Round(number, (ANY_CONTEXT,), mark=f"h{number}-"))
         for cell, quota in enumerate(quotas):
             count = recipe.with_spare(max(0, quota - opened[cell]))
             slots += [(of_round, recipe.slot(cell, opened[cell] + further)) for further in range(count)]

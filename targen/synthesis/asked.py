@@ -1,5 +1,6 @@
 """What was asked for a row, rebuilt from its provenance: the prompts themselves are not stored, only a hash of each."""
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,8 @@ from targen.synthesis.recipe import InstanceSeed, Recipe, Round, StepError
 from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.steps import generate, self_correct, write_instance_seed, write_whole
 from targen.tasks.task import Row
+
+MARKED = re.compile(r"-(h\d+-[0-9a-f]+-)[cg]\d")  # a call of a later round
 
 
 def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -25,7 +28,7 @@ def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list
     slot, attempt, context = Slot(int(index), int(cell)), int(story["attempt"]), story.get("context") or ""
     shown = {name: story[name] for name in ("round", "failures") if name in story}
     if shown.get("round", 1) > 1:
-        recipe = replace(recipe, round=Round(shown["round"], (context,)))
+        recipe = replace(recipe, round=Round(shown["round"], (context,), mark=_mark(ids)))
     seed = InstanceSeed(story.get("instance_seed") or {}, context, (), shown)
     label = story.get("label_before") or story.get("label") or ""
     jobs: list[Callable[[], Generator[Any, Any, Any]]] = []
@@ -42,6 +45,11 @@ def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list
     requests = [request for job in jobs if (request := _first_request(job)) is not None]
     prompts = {request.id: (request.step, request.body["messages"][-1]["content"]) for request in requests}
     return [prompts[call] for call in prompts if call in ids]
+
+
+def _mark(ids: set[str]) -> str:
+    """The mark of the round in the ids of its calls."""
+    return next((found[1] for id in ids if (found := MARKED.search(id))), "")
 
 
 def _lists(story: Mapping[str, Any]) -> dict[str, list[str]]:

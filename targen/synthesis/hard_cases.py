@@ -6,6 +6,8 @@ in proportion to their failures. The labels keep their shares, in every round an
 label only. All of it follows from the rows so far, so that a rerun decides the same.
 """
 
+import hashlib
+import json
 import logging
 import math
 from collections import Counter, defaultdict
@@ -24,6 +26,7 @@ from targen.tasks.task import LabelCell, Task
 
 log = logging.getLogger(__name__)
 DIGITS = 3
+MARK = 6  # hexadecimal digits in the places of a round's calls, which are other calls if it is decided otherwise
 PRIOR = 2  # questions by which each context is drawn to the failures on the whole: most have few rows
 StudentsFor = Callable[[Sequence[str]], list[Student]]  # the students that can be asked about these texts
 Question = tuple[Slot, int]  # an instance, and the number of its question
@@ -86,8 +89,9 @@ class HardCases:
         by_variant = failure_rates(found, lambda slot: task.label_cells[slot.cell].variant)
         before, self.quotas = self.quotas, next_quotas(self.recipe, self.quotas, self.size, ends[number], by_variant)
         chosen = contexts_of_round(self.recipe, found, context_of, contexts, sum(self.quotas) - sum(before))
-        round_ = Round(number + 1, chosen, kinds_of_failures(self.recipe, candidates, found))
-        self.current = replace(self.recipe, round=round_)
+        kinds = kinds_of_failures(self.recipe, candidates, found)
+        digest = hashlib.sha256(json.dumps([chosen, kinds]).encode()).hexdigest()[:MARK]
+        self.current = replace(self.recipe, round=Round(number + 1, chosen, kinds, f"h{number + 1}-{digest}-"))
         by_cell = failure_rates(found, lambda slot: str(task.label_cells[slot.cell]))
         self.reports[-1] |= {
             "decided_by": best,

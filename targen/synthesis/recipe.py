@@ -86,6 +86,7 @@ class Round:
         str, ...
     ] = ()  # of its calls for instance seeds, each as often as it has a share; empty: all, evenly
     failures: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)  # kinds of failures in each context
+    mark: str = ""  # before the places of its calls; another one for other contexts or failures
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +137,12 @@ class Recipe:
 
     def shared_place(self, group: SeedGroup, call: int) -> str:
         """The place of a call for instance seeds that first attempts share."""
-        return f"{self._round_mark}g{group.number}-{call:05d}"
+        return f"g{group.number}-{call:05d}"
 
     @property
-    def _round_mark(self) -> str:
-        return f"h{self.round.number}-" if self.round is not None and self.round.contexts else ""
+    def mark(self) -> str:
+        """What stands before the places of all calls: that of the round."""
+        return self.round.mark if self.round is not None else ""
 
     def shown(self, slot: Slot, context: str) -> Json:
         """What the prompts of an attempt show of its round, as provenance has it: failures in its context, those of its label first."""
@@ -211,6 +213,7 @@ class Recipe:
     def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
         """The request for a step at a place of the run; its sampling seed follows from both."""
         messages, schema = prompt
+        place = self.mark + place
         number = call_seed(self.seed, self.task.name, step, place)
         sampling = sampling or self.sampling[step]
         return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)

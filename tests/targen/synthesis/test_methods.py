@@ -26,7 +26,10 @@ from tests.support.fake_model import FakeModel, served_by
 
 ALL = f"task=[{','.join(ALL_TASKS)}]"
 SPECS = settings(ALL).tasks
-METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
+ALL_METHODS = sorted(path.stem for path in (PROJECT / "conf" / "method").glob("*.yaml"))
+METHODS = [
+    method for method in ALL_METHODS if method != "targen_hard"
+]  # needs more rows, for a student: test_hard_cases.py
 SMALL = ("synth.contexts=24", "synth.seeds_per_context=2", "synth.size=24")
 WITHOUT_STEPS = ("zero_shot", "one_shot", "few_shot", "paraphrase")  # before the one answer
 OWN = {"attrprompt": "attributes", "self_instruct": "task_instruction", "one_shot": "demonstrations"}
@@ -88,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> di
 
 
 def test_tables_know_the_order_of_all_methods() -> None:
-    assert set(METHODS) == set(axes.METHODS)
+    assert set(ALL_METHODS) == set(axes.METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -344,8 +347,8 @@ def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made)
 
 def test_self_correction_is_the_methods_own_choice_and_can_be_set(tmp_path: Path, serve, originals: Path) -> None:
     server = ("generator=openai", "generator.model=m")
-    defaults = {method: settings(*server, f"method={method}").synth.self_correct for method in METHODS}
-    assert defaults == {method: "paper" if method == "targen" else "off" for method in METHODS}
+    defaults = {method: settings(*server, f"method={method}").synth.self_correct for method in ALL_METHODS}
+    assert defaults == {method: "paper" if method.startswith("targen") else "off" for method in ALL_METHODS}
     run(tmp_path, serve(FakeModel(flip_rate=0.5)), originals, "few_shot", "task=[axg,rte]", "synth.self_correct=paper")
     for name in ("axg", "rte"):
         stats = json.loads((tmp_path / "synthetic" / name / "stats.json").read_text())
