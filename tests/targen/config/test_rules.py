@@ -27,6 +27,10 @@ LABELS = [
     {"value": name, "name": name, "verbalizer": name, "constraint": "It is."} for name in ("fit", "unusable")
 ]  # fmt: skip
 
+ROUNDS = {
+    "count": 2, "first": 0.5, "students": ["bag_of_words"], "most_rows": 9, "shown": 1, "failures": "{failures}",
+}  # fmt: skip
+
 # In the order of the tables: the changes of the settings, and how the first message of a broken rule begins.
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"run.dir": " "}, "run.dir: got ' ', expected a folder"),
@@ -40,6 +44,9 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"synth.holdout": 0.5, "synth.size": 4}, "synth.size: got 4 rows of cb, of which some are held out for evaluation, expected at least two rows of each label. Set synth.size=6 or more."),
     ({"synth.holdout": 24}, "synth.holdout: got 24 of synth.size=24, expected fewer"),
     ({"synth.holdout": 0.2, "synth.contexts": 1}, "synth.contexts: got 1, with rows held out for evaluation, expected at least two contexts"),
+    ({"method.rounds": ROUNDS, "shard.count": 2}, "shard.count: got 2 with method=targen, whose rounds need all rows so far, expected 1."),
+    ({"method.rounds": ROUNDS, "generator.backend": "vllm", "generator.engine": {"data_parallel_size": 2}}, "generator.engine.data_parallel_size: got 2 with method=targen, whose"),
+    ({"method.rounds": ROUNDS, "synth.seed_source": "file", "synth.seed_dir": "x"}, "synth.seed_source: got file with method=targen, whose rounds choose contexts"),
     ({"shard.index": 2, "shard.count": 2}, "shard.index: got 2, expected 0 to 1 with shard.count=2."),
     ({"shard.count": 2, "generator.backend": "batch"}, "shard.count: got 2 with generator=batch"),
     ({"generator.backend": "vllm", "generator.engine": {"data_parallel_size": 2}, "shard.count": 2}, "generator.engine.data_parallel_size: got 2 with shard.count=2, expected one of them"),
