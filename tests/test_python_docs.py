@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval import Run
-from targen.quality import report
+from targen.quality import available
 from targen.quality.encoder import NoEncoder
 from tests.support.commands import PROJECT, lines
 from tests.support.fake_model import FakeModel
@@ -35,7 +35,7 @@ def test_the_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], serve
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "embed_in_subprocess", without_encoder)
+    monkeypatch.setattr(available, "embed_in_subprocess", without_encoder)
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)
     server = serve(FakeModel())
     text = DOC.read_text(encoding="utf-8").replace("http://localhost:8000/v1", server.url)

@@ -7,7 +7,7 @@ import pytest
 
 from eval import Run, score
 from targen import UserError, generate_rows
-from targen.quality import report
+from targen.quality import available
 from targen.quality.encoder import NoEncoder
 from tests.support.commands import files, lines, settings
 from tests.support.scored_runs import Made, write_run
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Rows of CB with learnability, and made-up cells that were evaluated."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:  # its process takes seconds
-        patch.setattr(report, "embed_in_subprocess", without_encoder)
+        patch.setattr(available, "embed_in_subprocess", without_encoder)
         generate_rows("cb", "recorded", size=60, run_dir=folder, settings={"synth.seeds_per_context": 2})
     write_run(folder, [Made("cb", "synthetic", 0.9), Made("cb", "original", 0.2)])
     return Run(str(folder))
