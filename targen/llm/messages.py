@@ -183,10 +183,11 @@ def read_object(answer: Answer, schema: Json) -> Json:
 @lru_cache(maxsize=64)
 def _fitting(text: str, finished: bool, schema_text: bytes) -> Json:
     """Cached for the slots that share a call."""
-    schema, problem = decoded(schema_text), None
-    for candidate in _candidates(without_thoughts(text), finished):
-        value = conformed(candidate, schema)
-        wrong = _problem(value, schema_text)
+    problem = None
+    for value in _candidates(without_thoughts(text), finished):
+        if (wrong := _problem(value, schema_text)) is not None:
+            value = conformed(value, decoded(schema_text))
+            wrong = _problem(value, schema_text)
         if wrong is None:
             if not (text.isascii() and "\\u" not in text) and not _is_unicode(value):
                 raise RowError("answer holds half a character (a lone surrogate)")

@@ -87,13 +87,13 @@ class Engine:
         """
         top = self._spawn(None, workflows)
         while self._advance() or self._waiters:
-            raise_if_stopped()
             if self._waiters:
                 try:
                     self._take_answers()
                 except AwaitingAnswers:
                     if not self._look_ahead():
                         raise
+            raise_if_stopped()  # now that the answers which have arrived are on disk
         if self._failures:
             raise_if_stopped()  # calls that broke off because the engine was told to stop, too
             raise UserError(self._why_ended())

@@ -196,7 +196,8 @@ class Recipe:
     def _weights(self) -> list[float]:
         return cell_weights(self.task.label_cells, self.label_shares if self.task.labels else None)
 
-    def variant_of(self, slot: Slot) -> dict[str, str]:
+    @lru_cache(maxsize=4096)  # noqa: B019  (recipes live as long as the run)
+    def variant_of(self, slot: Slot) -> Mapping[str, str]:
         """The slot's variant: what is crossed with its label, and what was drawn for it."""
         return {**self.task.label_cells[slot.cell].fields, **drawn_variants(self.seed, self.task, slot)}
 

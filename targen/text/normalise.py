@@ -38,8 +38,9 @@ def units(text: str) -> list[str]:
     return words(text) if text.isascii() else [unit for word in words(text) for unit in _UNIT.findall(word)]
 
 
+@lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
-    """The text in lower case, without punctuation, with single blanks."""
+    """The text in lower case, without punctuation, with single blanks; cached, since several checks ask for that of a row."""
     return " ".join(words(text))
 
 

@@ -52,11 +52,11 @@ def signature(text: str) -> bytes:
     Sources: A. Broder, On the resemblance and containment of documents (1997); P. Li and A. C. König, b-bit minwise
     hashing (2010).
     """
-    plain = _plain(text)
-    if len(plain) < 3:
+    codes = _plain(text).encode("utf-32-le")
+    if len(codes) < 3 * 4:
         return b""
     sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
-    sketch.update(list(map("".join, zip(plain, plain[1:], plain[2:], strict=False))))
+    sketch.update(np.ndarray(len(codes) // 4 - 2, dtype="<U3", buffer=codes, strides=(4,)).tolist())
     return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint16).tobytes()
 
 
@@ -74,7 +74,7 @@ def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[t
     keys: list[NDArray[np.int64]] = []
     for band in range(BANDS):
         part = np.ascontiguousarray(matrix[:, band * BAND : (band + 1) * BAND])
-        keys += _neighbours(part.view(f"V{part.shape[1] * part.itemsize}").ravel())
+        keys += _neighbours((part.view(np.uint32) * _MIX).sum(axis=1))
     if not keys:
         return
     pairs = np.unique(np.concatenate(keys))
@@ -91,7 +91,7 @@ def _all_pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return later, earlier
 
 
-def _neighbours(band: NDArray[np.void]) -> list[NDArray[np.int64]]:
+def _neighbours(band: NDArray[np.uint64]) -> list[NDArray[np.int64]]:
     """Pairs of texts with an equal band, as later * count + earlier."""
     _, group = np.unique(band, return_inverse=True)
     order = np.argsort(group, kind="stable").astype(np.int64)

@@ -77,6 +77,26 @@ def test_few_calls_go_out_before_a_slow_probe_has_ended(tmp_path: Path, serve, g
     assert len(server.bodies) >= 60
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_calls_wait_long_for_a_probe_only_where_the_server_has_refused_something(
+    tmp_path: Path, serve, refuses: bool
+) -> None:
+    server, before = serve(FakeModel()), []
+
+    def misbehave(number: int, handler) -> bool:
+        if number == 0 and refuses and len(server.probes) == 1:
+            reply(handler, 400, '{"error": {"message": "Unsupported parameter: top_p"}}')
+            return True
+        if number == 0:
+            time.sleep(2.5)  # five times as long as for a silent server, half of what it may be
+            before.append(len(server.bodies))
+        return False
+
+    server.misbehave = misbehave
+    run(tmp_path, server, "method=zero_shot", "synth.size=60", limits=Limits(probe_wait=5.0))
+    assert (before[:1] == [BEFORE_PROBE]) == refuses
+
+
 @pytest.mark.parametrize(("rate", "said"), [(0.1, 0), (0.9, 1)])
 def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
     tmp_path: Path, serve, caplog, rate: float, said: int

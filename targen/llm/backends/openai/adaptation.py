@@ -26,6 +26,7 @@ class Adaptation:
         self._base_url = base_url
         self.fit = fit
         self.learnt: dict[str, str] = {}  # change -> what the server said
+        self.refuses = False  # something was refused, whatever is found to help
 
     async def answer(self, post: Post, id: str, body: Json, plain: bool) -> tuple[Answer, dict[str, str]]:
         """The outcome of a request, and the changes that it took, with what the server said. `plain`: no response_format.
@@ -39,6 +40,7 @@ class Adaptation:
             try:
                 done = await post(id, fit.body(body))
             except FieldRefused as err:
+                self.refuses = True
                 if str(err) == before[2]:  # the last change made no difference
                     fit, took = before[:2]
                 change = next((one for one in err.changes(body) if one not in tried and _matters(one, fit, body)), None)

@@ -35,6 +35,7 @@ TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
 MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls sent before the probe is answered; if the server ignores schemas, more would be wasted
+SUBMITTED_PER_TURN = 8
 ENDING = "not asked: the run was ending"
 
 
@@ -74,6 +75,7 @@ class OpenAIServer:
         self._news = asyncio.Event()
         self._ending = asyncio.Event()  # no further call is sent
         self._begun = False
+        self._since_turn = 0  # requests since the network last had its turn
         self._open = asyncio.Event()  # set once all calls may go, not only the first
         if not self._models:
             self._open.set()
@@ -96,6 +98,21 @@ class OpenAIServer:
                 self._start(self._probe(server))
         self._start(self._call(request, alone=not self._begun))
         self._begun = True
+        self._since_turn += 1
+        if self._since_turn >= SUBMITTED_PER_TURN and len(self._done) < self._settings.concurrency:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Lets the network go on without waiting for it: many requests are made at once, and places must not be idle meanwhile.
+
+        Not while many answers wait for `collect`: they are on no disk yet.
+        """
+        self._since_turn = 0
+        stop = self._loop.call_soon(self._loop.stop)
+        try:
+            self._loop.run_forever()
+        finally:
+            stop.cancel()  # Ctrl-C may have come before it
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 Verdict = Literal["unknown", "held", "ignored", "refused"]
 SHOWN = 80  # characters of an answer
 ENOUGH = 20  # after this many answers, more than half of them odd, a probe that kept to its schema no longer counts
+SILENT = 0.1  # of the time for which calls wait for the probe
 LONGEST_WAIT = 10.0  # seconds that a request with a refused schema waits for the probe
 FOLLOWS = "Answers are read tolerantly; more of them may be rejected."
 INTRODUCTION, QUESTION = "You answer questions.", "Which animal says meow? Answer with one word."
@@ -62,7 +63,7 @@ class StructuredOutputs:
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._known = asyncio.Event()  # the probe has ended
-        self._waited_until: float | None = None  # on the loop's clock: later, no call waits for the probe
+        self._waited_since: float | None = None  # on the loop's clock: the first call that waits for the probe
         self._left_out: set[str] = set()  # schemas that the server refuses
         self._refuses_all = False  # it refuses every response_format
         self._accepted = False  # it accepted a response_format
@@ -76,13 +77,18 @@ class StructuredOutputs:
                 self._conclude(answer_of(line, f"{record}:{number}"), line.get("adapted") or {})
 
     async def known(self, seconds: float) -> None:
-        """Waits for the end of the probe, at most this many seconds after the first caller began to wait."""
+        """Waits for the end of the probe, at most this many seconds after the first caller began to wait.
+
+        Only SILENT of them if the server has refused nothing by then: a refusal comes at once, so it is writing its answer.
+        """
         now = asyncio.get_running_loop().time()
-        self._waited_until = self._waited_until or now + seconds
-        if not self._known.is_set() and now < self._waited_until:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._waited_until):
-                    await self._known.wait()
+        self._waited_since = self._waited_since or now
+        for part in (SILENT, 1.0):
+            until = self._waited_since + part * seconds
+            if not self._known.is_set() and now < until and (part == SILENT or self.adaptation.refuses):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await self._known.wait()
 
     async def probe(self, post: Post) -> None:
         """Sends the probe unless its answer is on record. If it fails, nothing is known about the server."""
@@ -112,7 +118,7 @@ class StructuredOutputs:
         except Exception as err:
             if not str(err).startswith("status 500"):
                 raise
-            words = str(err)
+            words, self.adaptation.refuses = str(err), True
         plain, took = await self.adaptation.answer(post, self._id, self._body, plain=True)
         try:
             return await self.adaptation.answer(post, self._id, self._body, plain=False)
