@@ -1,12 +1,14 @@
-"""The figures of a study: scores by size, and scores of the methods."""
+"""The figures of a study: scores by size, scores of the methods, and scores by the share of rows kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.figures.style import (
     COLOURS,
+    GREY,
     LINE,
     MARGIN,
     MORE_COLOURS,
@@ -18,59 +20,92 @@ from eval.figures.style import (
     write_pictures,
 )
 from eval.study.rows.amounts import CURVES, SIZES, sized
-from eval.study.rows.levels import METHODS, QUANTITY
+from eval.study.rows.contents import ALL_ROWS, KEPT, kept
+from eval.study.rows.levels import METHODS, QUANTITY, SELECTION
 from eval.study.rows.material import ORIGINAL, Material
+from eval.study.rows.selection import CRITERIA
 from eval.study.rows.sets import METHODS as SET_METHODS
 from eval.study.statistics import MAIN, Scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = ("sizes", "methods")
-CURVE_COLOURS = (COLOURS["original"], COLOURS["synthetic"], MORE_COLOURS[2])
-LINES = ("-", "--", ":")  # of students
+NAMES = ("sizes", "methods", "selection")
 
 
 def draw(folder: Path, found: Sequence[Scored], materials: Sequence[Material]) -> list[str]:
     """Writes the figures that have content as .pdf and .png; their names."""
-    pictures = {}
-    if any(one.part == QUANTITY for one in found):
-        pictures["sizes"] = partial(_sizes, found, materials)
+    pictures = {
+        name: partial(_lines, lines, found, materials)
+        for name, lines in (("sizes", SIZE_LINES), ("selection", SELECTION_LINES))
+        if any(one.part == lines.part for one in found)
+    }
     if any(one.part == METHODS for one in found):
         pictures["methods"] = partial(_methods, found, materials)
     return write_pictures(folder, NAMES, pictures)
 
 
-def _sizes(found: Sequence[Scored], materials: Sequence[Material]) -> "Figure":
-    """A panel per student and task, a curve per source."""
+@dataclass(frozen=True)
+class Lines:
+    """What the panels of a part show: the level at each position of each line, and its colour; how the positions are read."""
+
+    part: str
+    levels: Mapping[str, Mapping[int, str]]
+    colours: Sequence[str]
+    ticks: Mapping[int, str]
+    axis: str
+    is_log: bool = False
+
+
+SIZE_LINES = Lines(
+    QUANTITY,
+    {source: {size: sized(source, size) for size in SIZES} for source in CURVES},
+    (COLOURS["original"], COLOURS["synthetic"], MORE_COLOURS[2]),
+    {size: str(size) for size in SIZES},
+    "training rows",
+    is_log=True,
+)
+SELECTION_LINES = Lines(
+    SELECTION,
+    {name: {100: ALL_ROWS} | {round(100 * share): kept(share, name) for share in KEPT} for name in CRITERIA},
+    (GREY, *MORE_COLOURS[:3]),
+    {round(100 * share): f"{100 * share:g}" for share in (1, *KEPT)},
+    "rows kept, percent",
+)
+
+
+def _lines(drawn: Lines, found: Sequence[Scored], materials: Sequence[Material]) -> "Figure":
+    """A panel per student and task."""
     from matplotlib.figure import Figure
 
     students = _students(found)
     columns = len(materials)
     figure = Figure(figsize=(max(WIDTH, 1.8 * columns), 1.9 * len(students) + 0.4), layout="constrained")
     axes = panel_grid(figure, len(students) * columns, columns)
-    by_name = {(one.task, one.student, one.level): one for one in found if one.part == QUANTITY}
+    by_name = {(one.task, one.student, one.level): one for one in found if one.part == drawn.part}
     for number, ax in enumerate(axes):
         student, given = students[number // columns], materials[number % columns]
         ax.set_title(short(f"{given.task.folder}, {student}", 30), loc="left", fontsize=8)
-        for place, source in enumerate(CURVES):
+        for place, (line, levels) in enumerate(drawn.levels.items()):
+            colour, aside = drawn.colours[place], place - (len(drawn.levels) - 1) / 2
             points = [
-                (size, one.estimates[MAIN])
-                for size in SIZES
-                if (one := by_name.get((given.task.name, student, sized(source, size)))) is not None
+                (x, one.estimates[MAIN])
+                for x, level in levels.items()
+                if (one := by_name.get((given.task.name, student, level))) is not None
             ]
-            xs = [size * (1 + 0.03 * (place - 1)) for size, _ in points]  # side by side
+            xs = [x * (1 + 0.03 * aside) if drawn.is_log else x + aside for x, _ in points]  # side by side
             for x, (_, estimate) in zip(xs, points, strict=True):
                 if estimate.bounds is not None:
                     bounds = [100 * bound for bound in estimate.bounds]
-                    ax.plot([x, x], bounds, color=CURVE_COLOURS[place], linewidth=0.8)
+                    ax.plot([x, x], bounds, color=colour, linewidth=0.8)
             ys = [100 * estimate.value for _, estimate in points]
-            ax.plot(xs, ys, marker_of(place) + "-", color=CURVE_COLOURS[place], markersize=3, linewidth=1, label=source)
-        ax.set_xscale("log")
-        ax.set_xticks(SIZES, [str(size) for size in SIZES])
+            ax.plot(xs, ys, marker_of(place) + "-", color=colour, markersize=3, linewidth=1, label=line)
+        if drawn.is_log:
+            ax.set_xscale("log")
+        ax.set_xticks(list(drawn.ticks), list(drawn.ticks.values()))
         ax.minorticks_off()
         if number // columns == len(students) - 1:
-            ax.set_xlabel("training rows")
+            ax.set_xlabel(drawn.axis)
         if number % columns == 0:
             ax.set_ylabel("accuracy, percent")
     shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}

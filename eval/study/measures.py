@@ -7,7 +7,7 @@ all sets; its interval is a bootstrap over the sets of each task.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,16 +33,66 @@ PART = "measures"
 REPLICATES = 20  # of intervals that are not used
 RESAMPLES = 2000
 FEWEST_SETS = 5
-TITLES = {
-    "words_per_row": "words per row",
-    "distinct_2": "distinct-2",
-    "self_bleu": "Self-BLEU",
-    "vendi": "Vendi score",
-    "told_apart": "two-sample test: rows told apart from original ones",
-    "transfer_accuracy": "transfer: accuracy on original training rows",
-    "own_accuracy": "learnability: cross-validated accuracy on the set itself",
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set to be measured, as `b` of a pair with as many original rows; and the shortest set of its task."""
+
+    settings: Settings
+    pair: SetPair
+    shortest: DataSet
+    students: Sequence[Student]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a set. `of` gives its value by name, and may give those of others too; "name.student" for each student."""
+
+    title: str
+    needs_original: bool
+    of: Callable[[Case], Mapping[str, float]]
+
+
+def _of_words(case: Case) -> dict[str, float]:
+    """Lexical measures, at as many words as the shortest set of the task has, for longer texts repeat more words."""
+    few = replace(case.settings.analysis, replicates=REPLICATES)
+    return _of_b(lexical(replace(case.pair, a=case.shortest), few), "words_per_row", "distinct_2", "self_bleu")
+
+
+def _of_embeddings(case: Case) -> dict[str, float]:
+    texts = [row_text(case.pair.task, row) for row in case.pair.b.rows]
+    encoders = [one for one in case.students if isinstance(one, LinearOnEncoder)]
+    return {"vendi": vendi(encoders[-1].embed(texts))} if encoders else {}
+
+
+def _of_students(case: Case) -> dict[str, float]:
+    """The scores of students of the set; those on original questions are of side `a`."""
+    result, values = fidelity(case.settings, case.pair), dict[str, float]()
+    for student in case.students:
+        name = student.name.replace(" ", "_")
+        values |= _of_b(result, f"told_apart.{name}", f"own_accuracy.{name}")
+        for measure in result.measures:
+            if measure.name == f"transfer_accuracy.{name}" and measure.a is not None:
+                values[measure.name] = measure.a.value
+    return values
+
+
+def _of_b(result: AnalysisResult, *names: str) -> dict[str, float]:
+    return {
+        measure.name: measure.b.value for measure in result.measures if measure.name in names and measure.b is not None
+    }
+
+
+MEASURES = {  # a further one is a line here
+    "words_per_row": Measure("words per row", False, _of_words),
+    "distinct_2": Measure("distinct-2", False, _of_words),
+    "self_bleu": Measure("Self-BLEU", False, _of_words),
+    "vendi": Measure("Vendi score", False, _of_embeddings),
+    "told_apart": Measure("two-sample test: rows told apart from original ones", True, _of_students),
+    "transfer_accuracy": Measure("transfer: accuracy on original training rows", True, _of_students),
+    "own_accuracy": Measure("learnability: cross-validated accuracy on the set itself", False, _of_students),
 }
-WITHOUT_ORIGINAL = ("words_per_row", "distinct_2", "self_bleu", "vendi", "own_accuracy")
 
 
 @dataclass(frozen=True)
@@ -85,15 +135,14 @@ def measured_sets(
                 ]
                 names = [given.task.name, method, *hashes, *(student.name for student in students)]
                 key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:24]
-                if key not in known:
-                    assert shortest is not None
-                    a = DataSet("original", "train", original)
-                    values = _values(
-                        settings, given, SetPair(given.task, a, one, settings.seed, None), shortest, students
-                    )
+                values = known.get(key, {})
+                assert shortest is not None
+                pair = SetPair(given.task, DataSet("original", "train", original), one, settings.seed, None)
+                if new := _new_values(Case(settings, pair, shortest, students), values):
+                    values = {**values, **new}
                     log.append({"key": key, "task": given.task.name, "method": method, "values": values})
                     known[key] = values
-                found.append(Measured(given.task.name, method, known[key]))
+                found.append(Measured(given.task.name, method, values))
     finally:
         log.close()
     return found
@@ -108,29 +157,11 @@ def _words(given: Material, data_set: DataSet) -> int:
     return sum(len(text) for row in row_units(given.task, data_set.rows) for text in row)
 
 
-def _values(
-    settings: Settings, given: Material, pair: SetPair, shortest: DataSet, students: Sequence[Student]
-) -> dict[str, float]:
-    """Lexical measures are taken at as many words as the shortest set of the task has, for longer texts repeat more words."""
-    few = replace(settings.analysis, replicates=REPLICATES)
-    values = _of_b(lexical(replace(pair, a=shortest), few), "words_per_row", "distinct_2", "self_bleu")
-    for student in students:
-        if isinstance(student, LinearOnEncoder):
-            values["vendi"] = vendi(student.embed([row_text(given.task, row) for row in pair.b.rows]))
-    result = fidelity(settings, pair)
-    for student in students:
-        name = student.name.replace(" ", "_")
-        values |= _of_b(result, f"told_apart.{name}", f"own_accuracy.{name}")
-        for measure in result.measures:
-            if measure.name == f"transfer_accuracy.{name}" and measure.a is not None:
-                values[measure.name] = measure.a.value  # students of the set answer original questions
-    return {name: round(value, 6) for name, value in values.items()}
-
-
-def _of_b(result: AnalysisResult, *names: str) -> dict[str, float]:
-    return {
-        measure.name: measure.b.value for measure in result.measures if measure.name in names and measure.b is not None
-    }
+def _new_values(case: Case, known: Mapping[str, float]) -> dict[str, float]:
+    """What the functions of the measures return that have no value yet; a function of several measures is called once."""
+    there = {name.partition(".")[0] for name in known}
+    lacking = dict.fromkeys(measure.of for name, measure in MEASURES.items() if name not in there)
+    return {name: round(value, 6) for of in lacking for name, value in of(case).items()}
 
 
 def correlations(
@@ -141,7 +172,7 @@ def correlations(
     result, missing = [], list[Missing]()
     for student in students:
         suffix = student.name.replace(" ", "_")
-        for measure in TITLES:
+        for measure in MEASURES:
             by_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
             for one in measured:
                 value = one.values.get(measure, one.values.get(f"{measure}.{suffix}"))

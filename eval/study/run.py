@@ -1,14 +1,14 @@
 """The whole study: sets, cells, statistics, tables and figures below `<run.dir>/study`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eval.analysis.measures.fidelity import students as students_of
 from eval.study.cells import CellLog, computed
 from eval.study.figures import draw
 from eval.study.measures import correlations, measured_sets
 from eval.study.rows.amounts import SIZES
-from eval.study.rows.levels import PARTS, QUANTITY, Level, of_original
+from eval.study.rows.levels import PARTS, QUANTITY, SHARES, Level, of_original
 from eval.study.rows.material import ORIGINAL, ROWS, Material, check_supported, originals, with_sets
 from eval.study.rows.parts import levels
 from eval.study.rows.sets import REFERENCE, made_sets
@@ -44,7 +44,7 @@ def study(settings: Settings, overrides: Sequence[str]) -> str:
     students = students_of(settings)
     for student in students:
         if isinstance(student, LinearOnEncoder):
-            _embed(settings, tasks, student)
+            _embed(settings, tasks, by_task, student)
     cell_log = CellLog(folder / "cells.jsonl")
     try:
         cells = []
@@ -84,12 +84,16 @@ def _evaluated(given: Material) -> Json:
     }
 
 
-def _embed(settings: Settings, tasks: Sequence[Material], student: LinearOnEncoder) -> None:
+def _embed(
+    settings: Settings, tasks: Sequence[Material], by_task: Mapping[str, Sequence[Level]], student: LinearOnEncoder
+) -> None:
     """Embeds every text that a cell may need at once, since a start of the encoder takes seconds."""
     texts: dict[str, None] = {}
     for given in tasks:
         most = min(max(SIZES), given.original.size)
         drawn = [row for seed in settings.seeds for row in of_original(given, most)(seed, student).rows]
+        of_shares = [level.taught for level in by_task[given.task.name] if level.part == SHARES]
+        drawn += [row for seed in settings.seeds for taught in of_shares for row in taught(seed, student).rows]
         made = [row for pool in given.sets.values() for row in pool.rows]
         for asked in (*given.asked, *instances_of(given.task, [*drawn, *made])):
             texts |= dict.fromkeys(text for option in asked.options for text in option)

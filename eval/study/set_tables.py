@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from eval.study.measures import PART as MEASURES
-from eval.study.measures import TITLES, WITHOUT_ORIGINAL, Correlation, Measured
+from eval.study.measures import MEASURES, PART, Correlation, Measured
 from eval.study.rows.amounts import cost_of_rows, is_in_tokens
 from eval.study.rows.levels import METHODS
 from eval.study.rows.material import ORIGINAL, Material
@@ -104,8 +103,8 @@ def measures_table(found: Sequence[Correlation]) -> Table:
     """How measures of a set go with the score of a student."""
     lines = [
         (
-            TITLES[one.measure],
-            "no" if one.measure in WITHOUT_ORIGINAL else "yes",
+            MEASURES[one.measure].title,
+            "yes" if MEASURES[one.measure].needs_original else "no",
             one.student,
             _rho(one),
             f"{one.sets} of {one.tasks} tasks",
@@ -114,7 +113,7 @@ def measures_table(found: Sequence[Correlation]) -> Table:
     ]
     records: tuple[Record, ...] = tuple(
         {
-            "part": MEASURES, "measure": one.measure, "student": one.student, "value": one.value, "low": one.bounds[0],
+            "part": PART, "measure": one.measure, "student": one.student, "value": one.value, "low": one.bounds[0],
             "high": one.bounds[1], "sets": one.sets, "tasks": one.tasks,
         }
         for one in found
@@ -129,14 +128,14 @@ def measures_table(found: Sequence[Correlation]) -> Table:
             if high < 0
             else "the sign is open"
         )
-        sentences.append(f"{one.student}, {TITLES[one.measure]}: {told}, rank correlation {_rho(one)}.")
+        sentences.append(f"{one.student}, {MEASURES[one.measure].title}: {told}, rank correlation {_rho(one)}.")
     note = (
         "Spearman's rank correlation with the accuracy of the student on evaluation rows, over the sets, both centred within each task (95 % interval: "
         "bootstrap over the sets of each task). There are few sets: these are leads, not laws."
     )
     header = ("measure", "needs original rows", "student", "rank correlation", "sets")
     return Table(
-        MEASURES,
+        PART,
         "Measures of a set and what students learn from it",
         (note,),
         header,

@@ -5,10 +5,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from eval.analysis.results import Missing
 from eval.statistics.comparisons import Comparison, Estimate
 from eval.study.rows.amounts import BUDGET_ROWS
-from eval.study.rows.contents import CHECKER_ROWS, LEFT_OUT
-from eval.study.rows.levels import DIVERSITY, METHODS, MIXING, PARTS, QUALITY, QUANTITY, TOKENS
+from eval.study.rows.contents import LEFT_OUT
+from eval.study.rows.levels import (
+    DIVERSITY,
+    METHODS,
+    MIXING,
+    NATURAL,
+    PARTS,
+    QUALITY,
+    QUANTITY,
+    SELECTION,
+    SHARES,
+    TOKENS,
+)
 from eval.study.rows.material import Material
+from eval.study.rows.selection import CHECKER_ROWS
 from eval.study.rows.sets import REFERENCE
+from eval.study.rows.shares import MOST_ROWS
 from eval.study.statistics import MAIN, Scored
 from eval.tables.formats import Table, Value, markdown, plain
 from eval.tables.sentences import NOT_RUN, difference_text, p_text, percent, score_text
@@ -20,6 +33,11 @@ DIFFERENCES = (
     "evaluation rows, after Holm's correction over all comparisons of single tasks in this table, and over those of averages. Better or worse is "
     "said where p is below 0.05 and the interval excludes 0. A set that is used whole is the same for every seed, and every set was made once: "
     "intervals do not say how another set of the same method would do."
+)
+SHARES_NOTE = (
+    "Balanced: all labels equally frequent. Natural: in the published shares of the task's train split, or in those of the split at hand. All "
+    f"levels of a task have the same number of rows, the largest up to {MOST_ROWS} that every source has in both shares. A task whose original "
+    "labels are equally frequent is left out."
 )
 NOTES = {
     METHODS: ("Every set and the original rows at the same number of rows.",),
@@ -33,9 +51,17 @@ NOTES = {
         f"Rows of {REFERENCE}. A checker leaves out the {LEFT_OUT:.0%} of the rows whose label is least likely: cross-validated on the "
         f"set itself, which needs no original row, or taught {CHECKER_ROWS} original rows. The checker is of the same kind as the student.",
     ),
+    SELECTION: (
+        f"Rows of {REFERENCE}. The rows with the highest values are kept: chance; the cross-validated probability of the row's own label; "
+        "pointwise V-usable information (PVI, arXiv 2110.08420), which is how many bits this probability is above the share of the label among "
+        f"the other rows; the probability to a checker taught {CHECKER_ROWS} original rows. The first three need no original row. Where all labels are "
+        "equally frequent, PVI can order rows otherwise than their own probability only where folds differ in their shares.",
+    ),
     DIVERSITY: (
         f"Rows of {REFERENCE}. From few or many contexts: as many rows of each label as the fewest contexts have of the rarest.",
     ),
+    SHARES: (SHARES_NOTE, "Synthetic rows are compared with original rows of the same shares."),
+    NATURAL: (SHARES_NOTE, "The same rows; natural shares are compared with balanced ones of the same source."),
 }
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from eval.analysis.results import Missing
-from eval.study.rows.draws import natural, with_broken_labels, without_lowest
-from eval.study.rows.levels import DIVERSITY, QUALITY, Level, Taught, Teach, at, drawn, draws, of_original, of_set
-from eval.study.rows.material import ORIGINAL, Material, Pool
-from eval.study.rows.selection import by_itself, by_original
+from eval.study.rows.draws import natural, with_broken_labels
+from eval.study.rows.levels import DIVERSITY, QUALITY, SELECTION, Level, Taught, Teach, at, drawn, draws, of_set
+from eval.study.rows.material import Material, Pool
+from eval.study.rows.selection import AT_RANDOM, BY_ITSELF, BY_ORIGINAL, CHECKER_ROWS, criteria, without
 from eval.study.rows.sets import REFERENCE
 from targen.quality.students import Student
 
 BROKEN = (0.1, 0.2, 0.3)
 LEFT_OUT = 0.25
-CHECKER_ROWS = 48  # original rows that teach a checker
+KEPT = (0.9, 0.75, 0.5, 0.25)
+ALL_ROWS = "all rows"
 CONTEXTS = (5, 10, 20, 40)
 CORRECTED, UNCORRECTED = "labels after self-correction", "labels before self-correction"
 
@@ -27,14 +28,32 @@ def quality(given: Material) -> Iterator[Level | Missing]:
     yield Level(QUALITY, CORRECTED, UNCORRECTED, of_set(given, pool, given.size))
     for share in BROKEN:
         yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(given, pool, share))
+    by_name = criteria(given, pool)
     less = f"{LEFT_OUT:.0%} left out"
-    yield Level(QUALITY, f"{less} at random", CORRECTED, _left_out_at_random(given, pool))
-    yield Level(QUALITY, f"{less} by the set itself", f"{less} at random", _left_out_by_itself(given, pool))
-    if given.original.size >= CHECKER_ROWS:
-        checked = _left_out_by_original(given, pool)
-        yield Level(QUALITY, f"{less} by {CHECKER_ROWS} {ORIGINAL} rows", f"{less} at random", checked)
-    else:
+    for name in (name for name in (AT_RANDOM, BY_ITSELF, BY_ORIGINAL) if name in by_name):
+        reference = CORRECTED if name == AT_RANDOM else f"{less} {AT_RANDOM}"
+        yield Level(QUALITY, f"{less} {name}", reference, without(given, pool, by_name[name], LEFT_OUT))
+    if BY_ORIGINAL not in by_name:
         yield Missing(QUALITY, f"{given.task.name}: {given.original.size} original rows, expected {CHECKER_ROWS}")
+
+
+def selection(given: Material) -> Iterator[Level | Missing]:
+    """All rows, and the best of them by each criterion, at several shares."""
+    pool = given.reference
+    if pool is None:
+        yield Missing(SELECTION, f"{given.task.name}: there is no set of {REFERENCE}")
+        return
+    yield Level(SELECTION, ALL_ROWS, None, of_set(given, pool, given.size))
+    by_name = criteria(given, pool)
+    for share in KEPT:
+        for name, values in by_name.items():
+            reference = ALL_ROWS if name == AT_RANDOM else kept(share, AT_RANDOM)
+            yield Level(SELECTION, kept(share, name), reference, without(given, pool, values, 1 - share))
+
+
+def kept(share: float, name: str) -> str:
+    """The name of a level of the part `selection`."""
+    return f"{share:.0%} kept {name}"
 
 
 def _uncorrected(given: Material, pool: Pool) -> Teach:
@@ -51,34 +70,6 @@ def _broken(given: Material, pool: Pool, share: float) -> Teach:
         rows = at(pool, drawn(given, pool, given.size, seed)).rows
         broken = with_broken_labels(given.task, rows, share, draws(given, seed, "broken labels"))
         return Taught(tuple(broken), {pool.source: len(broken)})
-
-    return taught
-
-
-def _left_out_at_random(given: Material, pool: Pool) -> Teach:
-    def taught(seed: int, _: Student) -> Taught:
-        places, random = drawn(given, pool, given.size, seed), draws(given, seed, "left out at random")
-        return at(pool, without_lowest(places, [random.random() for _ in places], LEFT_OUT))
-
-    return taught
-
-
-def _left_out_by_itself(given: Material, pool: Pool) -> Teach:
-    def taught(seed: int, student: Student) -> Taught:
-        places = drawn(given, pool, given.size, seed)
-        rows, contexts = at(pool, places).rows, [pool.contexts[place] for place in places]
-        values = by_itself(given.task, rows, contexts, student, draws(given, seed, "folds"))
-        return at(pool, without_lowest(places, values, LEFT_OUT))
-
-    return taught
-
-
-def _left_out_by_original(given: Material, pool: Pool) -> Teach:
-    def taught(seed: int, student: Student) -> Taught:
-        places = drawn(given, pool, given.size, seed)
-        original = of_original(given, CHECKER_ROWS)(seed, student).rows
-        values = by_original(given.task, original, at(pool, places).rows, student)
-        return at(pool, without_lowest(places, values, LEFT_OUT))
 
     return taught
 

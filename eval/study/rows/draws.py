@@ -1,7 +1,7 @@
 """Which rows a seed draws. A smaller draw of the same seed is a part of a larger one, so that curves compare sizes."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -20,14 +20,24 @@ def natural(items: Sequence[Item], count: int, draws: Random) -> list[Item]:
 
 def balanced(labels: Sequence[str], count: int, draws: Random) -> list[int]:
     """The indices of `count` items, each label in proportion by largest remainder; all if there are fewer."""
+    return in_shares(labels, Counter(labels), min(count, len(labels)), draws)
+
+
+def in_shares(labels: Sequence[str], weights: Mapping[str, int], count: int, draws: Random) -> list[int]:
+    """The indices of `count` items whose labels are in proportion to the weights; of a label all if there are fewer."""
     by_label: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         by_label[label].append(index)
-    names = sorted(by_label)
-    for name in names:
+    for name in sorted(by_label):
         draws.shuffle(by_label[name])
-    quotas = apportion([len(by_label[name]) for name in names], min(count, len(labels)))
-    return sorted(index for name, quota in zip(names, quotas, strict=True) for index in by_label[name][:quota])
+    wanted = quotas(weights, count)
+    return sorted(index for name, quota in wanted.items() for index in by_label[name][:quota])
+
+
+def quotas(weights: Mapping[str, int], count: int) -> dict[str, int]:
+    """`count` divided in proportion to the weights by largest remainder, by name."""
+    names = sorted(weights)
+    return dict(zip(names, apportion([weights[name] for name in names], count), strict=True))
 
 
 def with_broken_labels(task: Task, rows: Sequence[Row], share: float, draws: Random) -> list[Row]:

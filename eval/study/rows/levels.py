@@ -11,14 +11,18 @@ from targen.runtime.randomness import rng
 from targen.tasks.task import Row
 
 METHODS, TOKENS, QUANTITY, MIXING = "methods", "tokens", "quantity", "mixing"
-QUALITY, DIVERSITY = "quality", "diversity"
+QUALITY, SELECTION, DIVERSITY = "quality", "selection", "diversity"
+SHARES, NATURAL = "shares", "natural"
 PARTS = {  # of students: name, title
     METHODS: "Methods, at equal numbers of rows",
     TOKENS: "Methods, at equal cost",
     QUANTITY: "Number of rows",
     MIXING: "Original rows beside synthetic ones",
     QUALITY: "Quality of the labels",
+    SELECTION: "Leaving rows out",
     DIVERSITY: "Diversity of the rows",
+    SHARES: "Shares of the labels: synthetic and original rows",
+    NATURAL: "Shares of the labels: natural and balanced",
 }
 
 

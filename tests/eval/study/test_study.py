@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from eval.study.rows.cost import Cost
 from eval.study.rows.draws import balanced, natural, with_broken_labels, without_lowest
 from eval.study.rows.material import Material, originals, with_sets
 from eval.study.rows.parts import levels
+from eval.study.rows.selection import CRITERIA, HeldOut, held_out
 from eval.study.rows.sets import METHODS, made_sets
 from eval.study.run import study
 from eval.study.statistics import class_counts, scored
@@ -123,12 +125,17 @@ def test_a_study_writes_every_table_and_says_what_is_missing(done: tuple[Path, l
         "worth",
         "mixing",
         "quality",
+        "selection",
         "diversity",
+        "shares",
+        "natural",
         "measures",
         "complexity",
     ):
         assert {f"{name}.md", f"{name}.csv", f"{name}.tex"} <= names
-    assert {"sizes.png", "sizes.pdf", "methods.png", "methods.pdf", "study.md", "cells.jsonl"} <= names
+    for name in ("sizes", "methods", "selection"):
+        assert {f"{name}.png", f"{name}.pdf"} <= names
+    assert {"study.md", "cells.jsonl"} <= names
     missing = text.partition("## Missing")[2]
     assert "sets: attrprompt, sst2: generator.path" in missing
     assert "tokens: sst2: the cost of targen is not known" in missing
@@ -145,7 +152,7 @@ def test_the_numbers_of_the_tables_follow_from_the_cells(done: tuple[Path, list[
         assert cell["f1_macro"] == pytest.approx(f1_score(asked["gold"], cell["predictions"], average="macro"))
         by_level.setdefault((cell["part"], cell["level"]), []).append(cell)
     compared = 0
-    for part in ("methods", "quantity", "mixing", "quality", "diversity"):
+    for part in ("methods", "quantity", "mixing", "quality", "selection", "diversity", "shares", "natural"):
         for record in table(folder, part):
             of_level = by_level[part, record["level"]]
             assert [cell["seed"] for cell in of_level] == [0, 1]
@@ -158,7 +165,7 @@ def test_the_numbers_of_the_tables_follow_from_the_cells(done: tuple[Path, list[
                 value -= fmean(cell["accuracy"] for cell in by_level[part, record["reference"]])
                 compared += 1
             assert float(record["value"]) == pytest.approx(value, abs=1e-4)
-    assert compared >= 15
+    assert compared >= 40
 
 
 def test_a_study_that_was_killed_goes_on_with_the_cell_it_lost(done: tuple[Path, list[str], str]) -> None:
@@ -229,6 +236,76 @@ def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
     assert Counter(row["label"] for row in few) == Counter(row["label"] for row in many)
     mixed = by_name["mixing", "8 original + targen"].taught(0, BagOfWords())
     assert mixed.sources == {"original": 8, "targen": 40}
+
+
+def test_rows_are_left_out_by_the_same_values_at_every_share(done: tuple[Path, list[str], str]) -> None:
+    _, overrides, _ = done
+    given = material_of(settings_of(overrides), overrides)
+    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+    whole = {row["idx"] for row in by_name["selection", "all rows"].taught(0, BagOfWords()).rows}
+    assert len(whole) == 40
+    for how in CRITERIA:
+        larger = whole
+        for share, count in ((90, 36), (75, 30), (50, 20), (25, 10)):
+            level = by_name["selection", f"{share}% kept {how}"]
+            assert level.reference == ("all rows" if how == "at random" else f"{share}% kept at random")
+            rows = {row["idx"] for row in level.taught(0, BagOfWords()).rows}
+            assert len(rows) == count and rows < larger
+            larger = rows
+            if share == 75 and how != "by PVI":
+                same = by_name["quality", f"25% left out {how}"].taught(0, BagOfWords()).rows
+                assert rows == {row["idx"] for row in same}
+
+
+def test_the_information_of_a_row_is_what_its_label_share_does_not_say() -> None:
+    rows = made_rows(60, 5)
+    rows = [row for row in rows if row["label"] == VALUES["positive"]] + [
+        row for row in rows if row["label"] != VALUES["positive"]
+    ][:10]
+    found = held_out(SST2, rows, [""] * len(rows), BagOfWords(), Random(1))
+    assert [one.prior for one in found] == [0.75] * 30 + [0.25] * 10  # the folds are stratified
+    for one in found:
+        assert 0 < one.probability < 1
+        assert one.pvi == pytest.approx(math.log2(one.probability / one.prior))
+    assert HeldOut(0.5, 0.25).pvi == 1.0 and HeldOut(0.0, 0.0).pvi == 0.0
+
+
+def test_shares_of_labels_are_those_of_the_original_or_equal(done: tuple[Path, list[str], str]) -> None:
+    """55.8 % of the published rows are positive, and the sets have 20 of them: 36 rows."""
+    _, overrides, _ = done
+    given = material_of(settings_of(overrides), overrides)
+    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+    for source in ("original", "targen", "zero_shot"):
+        for kind, counts in (("balanced", (18, 18)), ("natural", (20, 16))):
+            level, again = (by_name[part, f"{source}, {kind}"] for part in ("shares", "natural"))
+            taught = level.taught(0, BagOfWords())
+            labels = Counter(row["label"] for row in taught.rows)
+            assert (labels[VALUES["positive"]], labels[VALUES["negative"]]) == counts
+            assert taught == again.taught(0, BagOfWords()) and taught.sources == {source: 36}
+            assert level.reference == (None if source == "original" else f"original, {kind}")
+            assert again.reference == (None if kind == "balanced" else f"{source}, balanced")
+    equal = replace(given, task=replace(given.task, label_counts={"positive": 5, "negative": 5}))
+    found, missing = levels(equal)
+    assert not [level for level in found if level.part in ("shares", "natural")]
+    assert [one.why for one in missing if one.part == "shares"] == [
+        "sst2: its labels are equally frequent in the original rows"
+    ]
+
+
+def test_a_measure_that_is_not_on_record_is_computed_and_no_other(done: tuple[Path, list[str], str]) -> None:
+    folder, overrides, text = done
+    path = folder / "run" / "study" / "measures.jsonl"
+    before = lines(path)
+    of_words = ("words_per_row", "distinct_2", "self_bleu")
+    marked = [{**one, "values": {name: 0.125 for name in one["values"] if name not in of_words}} for one in before]
+    write(path, marked)
+    study(settings_of(overrides), overrides)
+    after = lines(path)[len(before) :]
+    for new, old in zip(after, before, strict=True):
+        assert {name: new["values"][name] for name in of_words} == {name: old["values"][name] for name in of_words}
+        assert {value for name, value in new["values"].items() if name not in of_words} == {0.125}
+    write(path, before)
+    assert study(settings_of(overrides), overrides) == text
 
 
 def test_averages_are_over_the_tasks_that_have_a_level(done: tuple[Path, list[str], str]) -> None:
