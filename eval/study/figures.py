@@ -69,7 +69,7 @@ SELECTION_LINES = Lines(
     SELECTION,
     {name: {100: ALL_ROWS} | {round(100 * share): kept(share, name) for share in KEPT} for name in CRITERIA},
     (GREY, *MORE_COLOURS[:3]),
-    {round(100 * share): f"{100 * share:g}" for share in (1, *KEPT)},
+    {share: str(share) for share in (25, 50, 75, 100)},
     "rows kept, percent",
 )
 

@@ -194,18 +194,21 @@ def correlations(
 
 def spearman(pairs: Sequence[Floats]) -> float:
     """Spearman's rank correlation of (measure, score) pairs of several tasks, (sets, 2) each, after centring; 0 if one is constant."""
+    return float(_spearman([of_task[None] for of_task in pairs])[0])
+
+
+def _spearman(pairs: Sequence[Floats]) -> Floats:
+    """The same of every resample, (resamples, sets, 2) for each task."""
     from scipy.stats import rankdata
 
-    centred = np.concatenate([of_task - of_task.mean(axis=0) for of_task in pairs]).round(12)
-    ranks = np.stack([rankdata(centred[:, 0]), rankdata(centred[:, 1])])
+    centred = np.concatenate([of_task - of_task.mean(axis=1, keepdims=True) for of_task in pairs], axis=1).round(12)
+    ranks = rankdata(centred, axis=1)
     deviations = ranks - ranks.mean(axis=1, keepdims=True)
-    spread = float(np.sqrt(np.prod(np.square(deviations).sum(axis=1))))
-    return float((deviations[0] * deviations[1]).sum() / spread) if spread else 0.0
+    spread = np.sqrt(np.prod(np.square(deviations).sum(axis=1), axis=1))
+    together: Floats = deviations.prod(axis=2).sum(axis=1)
+    return together / np.where(spread == 0, 1.0, spread)
 
 
 def _resampled(pairs: Sequence[Floats], draws: np.random.Generator) -> Floats:
-    values = [
-        spearman([of_task[draws.integers(0, len(of_task), len(of_task))] for of_task in pairs])
-        for _ in range(RESAMPLES)
-    ]
-    return np.array(values)
+    drawn = [[of_task[draws.integers(0, len(of_task), len(of_task))] for of_task in pairs] for _ in range(RESAMPLES)]
+    return _spearman([np.stack(of_task) for of_task in zip(*drawn, strict=True)])

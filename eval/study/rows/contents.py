@@ -1,12 +1,12 @@
 """The parts that change what is in the rows of the reference: their labels, which of them are kept, how diverse they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from eval.analysis.results import Missing
 from eval.study.rows.draws import natural, with_broken_labels
 from eval.study.rows.levels import DIVERSITY, QUALITY, SELECTION, Level, Taught, Teach, at, drawn, draws, of_set
 from eval.study.rows.material import Material, Pool
-from eval.study.rows.selection import AT_RANDOM, BY_ITSELF, BY_ORIGINAL, CHECKER_ROWS, criteria, without
+from eval.study.rows.selection import AT_RANDOM, BY_ITSELF, BY_ORIGINAL, CHECKER_ROWS, Values, criteria, without
 from eval.study.rows.sets import REFERENCE
 from targen.quality.students import Student
 
@@ -19,7 +19,7 @@ CORRECTED, UNCORRECTED = "labels after self-correction", "labels before self-cor
 
 
 def quality(given: Material) -> Iterator[Level | Missing]:
-    """Self-correction, broken labels, and rows left out by a checker."""
+    """Self-correction, broken labels, and rows left out by a checker; and the part `selection`, which has more shares and criteria."""
     pool = given.reference
     if pool is None:
         yield Missing(QUALITY, f"{given.task.name}: there is no set of {REFERENCE}")
@@ -35,16 +35,12 @@ def quality(given: Material) -> Iterator[Level | Missing]:
         yield Level(QUALITY, f"{less} {name}", reference, without(given, pool, by_name[name], LEFT_OUT))
     if BY_ORIGINAL not in by_name:
         yield Missing(QUALITY, f"{given.task.name}: {given.original.size} original rows, expected {CHECKER_ROWS}")
+    yield from _selection(given, pool, by_name)
 
 
-def selection(given: Material) -> Iterator[Level | Missing]:
+def _selection(given: Material, pool: Pool, by_name: Mapping[str, Values]) -> Iterator[Level]:
     """All rows, and the best of them by each criterion, at several shares."""
-    pool = given.reference
-    if pool is None:
-        yield Missing(SELECTION, f"{given.task.name}: there is no set of {REFERENCE}")
-        return
     yield Level(SELECTION, ALL_ROWS, None, of_set(given, pool, given.size))
-    by_name = criteria(given, pool)
     for share in KEPT:
         for name, values in by_name.items():
             reference = ALL_ROWS if name == AT_RANDOM else kept(share, AT_RANDOM)

@@ -2,7 +2,7 @@
 
 from eval.analysis.results import Missing
 from eval.study.rows.amounts import methods, mixing, quantity, tokens
-from eval.study.rows.contents import diversity, quality, selection
+from eval.study.rows.contents import diversity, quality
 from eval.study.rows.levels import Level
 from eval.study.rows.material import Material
 from eval.study.rows.shares import shares
@@ -11,7 +11,7 @@ from eval.study.rows.shares import shares
 def levels(given: Material) -> tuple[list[Level], list[Missing]]:
     """The levels of all parts for one task, and what is missing."""
     found, missing = list[Level](), list[Missing]()
-    for part in (methods, tokens, quantity, mixing, quality, selection, diversity, shares):
+    for part in (methods, tokens, quantity, mixing, quality, diversity, shares):
         for item in part(given):
             if isinstance(item, Missing):
                 missing.append(item)
