@@ -18,7 +18,7 @@ from eval.study.tables import document, part_table
 from eval.study.worth import worths
 from eval.tables.formats import write_table
 from targen.config.settings import Settings
-from targen.quality.instances import instances_of
+from targen.quality.instances import Instance, instances_of
 from targen.quality.students import LinearOnEncoder
 from targen.runtime.jsonl import Json, write_jsonl, write_text
 
@@ -87,17 +87,24 @@ def _evaluated(given: Material) -> Json:
 def _embed(
     settings: Settings, tasks: Sequence[Material], by_task: Mapping[str, Sequence[Level]], student: LinearOnEncoder
 ) -> None:
-    """Embeds every text that a cell may need at once, since a start of the encoder takes seconds."""
-    texts: dict[str, None] = {}
+    """Embeds every text that a cell may need at once, since a start of the encoder takes seconds.
+
+    Texts are embedded in batches, which change the last digits: those that were added to the study later come last.
+    """
+    first, later = dict[str, None](), dict[str, None]()
     for given in tasks:
         most = min(max(SIZES), given.original.size)
         drawn = [row for seed in settings.seeds for row in of_original(given, most)(seed, student).rows]
-        of_shares = [level.taught for level in by_task[given.task.name] if level.part == SHARES]
-        drawn += [row for seed in settings.seeds for taught in of_shares for row in taught(seed, student).rows]
         made = [row for pool in given.sets.values() for row in pool.rows]
-        for asked in (*given.asked, *instances_of(given.task, [*drawn, *made])):
-            texts |= dict.fromkeys(text for option in asked.options for text in option)
-    listed = list(texts)
-    for start in range(0, len(listed), AT_ONCE):
-        log.info("study: embeddings, %d of %d texts", start, len(listed))
-        student.embed(listed[start : start + AT_ONCE])
+        first |= _texts([*given.asked, *instances_of(given.task, [*drawn, *made])])
+        of_shares = [level.taught for level in by_task[given.task.name] if level.part == SHARES]
+        shared = [row for seed in settings.seeds for taught in of_shares for row in taught(seed, student).rows]
+        later |= _texts(instances_of(given.task, shared))
+    for listed in (list(first), list(later)):
+        for start in range(0, len(listed), AT_ONCE):
+            log.info("study: embeddings, %d of %d texts", start, len(listed))
+            student.embed(listed[start : start + AT_ONCE])
+
+
+def _texts(questions: Sequence[Instance]) -> dict[str, None]:
+    return dict.fromkeys(text for asked in questions for option in asked.options for text in option)
