@@ -147,9 +147,7 @@ def generate(
 ) -> Workflow[tuple[list[Row], dict[str, str], tuple[str, ...]]]:
     """Step 3: the rest of the instance, so that the slot's label holds by construction; rows, free variants, call ids."""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
-    drawn: Fields = {}
-    if task.drawn_fields:
-        drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
+    drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
     values = {**recipe.variant_of(slot), **texts, **drawn, "context": seed.context}
     prompt = generation_prompt(recipe.method, task, cell.label, values, seed.shown.get("failures", ()))
