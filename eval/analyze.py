@@ -13,7 +13,8 @@ from eval.analysis.arguments import AnalyzeArguments, parse_arguments
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.config.loading import settings_from
 from targen.config.run_directory import open_run
-from targen.runtime.cli import CHILD, REQUEUE, USER_ERROR, main, program
+from targen.llm.messages import AwaitingAnswers
+from targen.runtime.cli import AWAITING, CHILD, REQUEUE, USER_ERROR, main, program
 from targen.runtime.errors import UserError
 from targen.runtime.lock.run_lock import locked
 from targen.runtime.signals import Stopped, StopRequest
@@ -32,13 +33,16 @@ HELP = """{program}: measures difficulty, diversity, bias, correctness and conta
 def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
     """Runs the analyses, or reads a sheet; the exit code."""
     settings = settings_from(cfg) if arguments.compares_folders else open_run(cfg, write=False)
-    from eval.analysis.run import analyze, check, draw, take_sheet
+    from eval.analysis.run import analyze, check, draw, plan, take_sheet
 
     check(settings)
     if not arguments.compares_folders and not settings.paths.root.is_dir():
         raise UserError(
             f"run.dir: {settings.paths.root} does not exist, expected a run. Name one, or two folders: a=... b=..."
         )
+    if settings.plan:
+        print(plan(settings, arguments), end="")  # noqa: T201
+        return 0
     with StopRequest() as stop, locked(settings.paths.root):
         try:
             if arguments.sheet is not None:
@@ -46,6 +50,9 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
             else:
                 text = analyze(settings, arguments, stop)
             figures = draw(settings)
+        except AwaitingAnswers as waiting:
+            log.info("analyze: %s", waiting)
+            return AWAITING
         except Stopped:
             log.warning("analyze: told to stop. Progress is saved; rerun the command to resume.")
             return REQUEUE

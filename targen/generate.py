@@ -67,9 +67,9 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         if (
             len(finished) == len(states)
             and settings.generator.backend == "batch"
-            and (spare := len(calls) - usage.calls) > 0
+            and (spare := (answered := _answered(calls)) - usage.calls) > 0
         ):
-            log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, len(calls))
+            log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, answered)
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
             kept, held_out = parted(state, result, rows_to_hold_out(settings, state.task))
@@ -80,6 +80,11 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
             write_card(settings)
             write_cost(settings, [state.recipe for state, _ in finished])
         _raise_together(results)
+
+
+def _answered(calls: CallLog) -> int:
+    """The answers on record that are not those of an analysis."""
+    return sum(id.split("-")[1] in STEPS for id in calls.ids())
 
 
 def generate_shard(settings: Settings, backend: Backend | None = None) -> None:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
+from eval.analysis.asking.ask import ask, asked_parts, planned
 from eval.analysis.figures.figures import draw_analyses
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
@@ -14,6 +15,7 @@ from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pa
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
 from eval.analysis.summary import document, markdown, shown, values
 from targen.config.settings import Settings
+from targen.llm.registry import backend_named
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
 from targen.runtime.paths import CONF, visible
@@ -25,12 +27,14 @@ MIN_ROWS_FOR_INTERVALS = 4
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError if a model or a field of a cue does not exist, before the first row is read."""
+    """Raises: UserError if a model, a field of a cue or what the generator needs does not exist, before the first row is read."""
     uses_encoder = "fidelity" in settings.analysis.parts and "encoder" in settings.analysis.students
     if "semantic" in settings.analysis.parts or uses_encoder:
         embedder_of(settings.analysis.embedder)
     if "fidelity" in settings.analysis.parts:
         check_cues(settings.tasks.values())
+    if asked_parts(settings):
+        backend_named(settings.generator.backend).check(settings)
     models = [path.stem for path in visible(CONF / "model", "*.yaml")]
     if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(
@@ -40,14 +44,19 @@ def check(settings: Settings) -> None:
 
 
 def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest | None = None) -> str:
-    """Writes analysis/<task>.json and analysis/summary.md; the summary. Raises: UserError if there are no data sets."""
+    """Writes analysis/<task>.json and analysis/summary.md; the summary.
+
+    Raises: UserError if there are no data sets; AwaitingAnswers (generator=batch) if a part waits for answers.
+    """
     pairs = _pairs(settings, arguments)
     in_run = not arguments.compares_folders
     if in_run and settings.analysis.sheet_rows:
         _write_sheet(settings, pairs)
+    found = ask(settings, pairs)
     human, sections, tasks_missing = _human(settings), [], dict[Missing, list[str]]()
     for pair in pairs:
-        given = PartInput(settings, pair, stop or StopRequest(), in_run)
+        of_task = {part: answers for (name, part), answers in found.items() if name == pair.task.name}
+        given = PartInput(settings, pair, stop or StopRequest(), in_run, of_task)
         result = combined([_not_comparable(pair), *_part_results(given)])
         for missing in result.missing:
             tasks_missing.setdefault(missing, []).append(pair.task.name)
@@ -59,6 +68,11 @@ def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest |
     text = document(sections, f"What is in the data: {settings.title}" if in_run else "Two data sets")
     write_text(settings.paths.analysis / "summary.md", text)
     return text
+
+
+def plan(settings: Settings, arguments: AnalyzeArguments) -> str:
+    """What the analysis will ask of the generator, and what that costs at most."""
+    return planned(settings, _pairs(settings, arguments)) + "\n"
 
 
 def draw(settings: Settings) -> list[str]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from targen.config.groups.generation import Generator, Step
+from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.expected_answers import UNSAID, Length, any_answer, expected_lengths, expected_texts, filler
 from targen.llm.backends.recorded import RECORDINGS
 from targen.llm.messages import Answer, Request
@@ -101,11 +101,14 @@ def _instance_calls(
     for slot, texts in samples:
         shown = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
         _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
-        times |= Counter(request.step for request, _ in exchanges)
-        for request, text in exchanges:
-            lengths[request.step].append((count(_text(request)), count(text)))
+        for step in STEPS:
+            pairs = [(count(_text(request)), count(text)) for request, text in exchanges if request.step == step]
+            times[step] = max(times[step], len(pairs))
+            lengths[step] += pairs
     calls: dict[Step, StepEstimate] = {}
     for step, pairs in lengths.items():
+        if not pairs:
+            continue
         prompts, written = (sum(column) for column in zip(*pairs, strict=True))
         calls[step] = StepEstimate(times[step], prompts / len(pairs), written / len(pairs))
     return calls

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from targen.config.groups.generation import Step
+from targen.config.groups.generation import QuestionStep, Step, sampling_key
 from targen.llm.messages import Request
 from targen.runtime.errors import UserError
 
@@ -14,13 +14,13 @@ def require_room(shortest: Sequence[Request], count: CountTokens, room: int, how
 
     Raises: UserError with one line for each step of each task that does not fit.
     """
-    least: dict[tuple[str, Step], tuple[int, int]] = {}
+    least: dict[tuple[str, Step | QuestionStep], tuple[int, int]] = {}
     for request in shortest:
         body = request.body
         needed = (count(body["messages"]), int(body["max_tokens"]))
         least[request.task, request.step] = min(needed, least.get((request.task, request.step), needed))
     problems = [
-        f"synth.sampling.{step}.max_tokens: got {answer}, expected at most {max(room - prompt, 0)} for {task}, whose "
+        f"{sampling_key(step)}.max_tokens: got {answer}, expected at most {max(room - prompt, 0)} for {task}, whose "
         f"shortest prompt of this step takes {prompt} of the model's {room} tokens. Lower it{how_to_widen}."
         for (task, step), (prompt, answer) in least.items()
         if prompt + answer > room

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from targen.config.groups.generation import Sampling, Step
+from targen.config.groups.generation import QuestionStep, Sampling, Step
 from targen.llm.fast_json import decoded, encoded
 from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
 from targen.runtime.errors import RowError
@@ -25,7 +25,7 @@ class Request:
     id: str
     hash: str
     task: str
-    step: Step
+    step: Step | QuestionStep
     body: Json  # of an OpenAI chat completion
     schema: Json  # of the answer
 
@@ -76,7 +76,7 @@ class LLM(Protocol):
         """Frees the model or the connections."""
 
 
-def call_seed(seed: int, task: str, step: Step, position: str) -> int:
+def call_seed(seed: int, task: str, step: Step | QuestionStep, position: str) -> int:
     """The sampling seed of the call at a position, in a run with this master seed."""
     return rng(seed, task, step, position).getrandbits(31)
 
@@ -84,7 +84,7 @@ def call_seed(seed: int, task: str, step: Step, position: str) -> int:
 def make_request(
     position: str,
     task: str,
-    step: Step,
+    step: Step | QuestionStep,
     model: str,
     messages: list[dict[str, str]],
     sampling: Sampling,

@@ -278,7 +278,7 @@ def test_choices_without_words_are_equally_likely(tmp_path: Path) -> None:
 
 
 def test_every_part_of_the_settings_is_registered() -> None:
-    assert tuple(ANALYSIS_PARTS) == tuple(REGISTERED) and len(REGISTERED) == 7
+    assert tuple(ANALYSIS_PARTS) == tuple(REGISTERED) and len(REGISTERED) == 9
 
 
 def test_folds_share_out_every_label() -> None:

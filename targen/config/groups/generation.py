@@ -17,6 +17,7 @@ Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
 
 BodyField = Literal["model", "temperature", "top_p", "max_tokens", "seed", "response_format"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
+QuestionStep = Literal["criteria", "clusters", "cluster_check", "subjectivity"]  # what analyses ask of the generator
 COPIES = "data_parallel_size"  # of generator.engine
 UNUSABLE = "unusable"  # what self-correction answers for an instance that it refuses
 
@@ -36,6 +37,11 @@ class Sampling:
     def body(self) -> Json:
         """These settings as fields of a chat completion request."""
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+
+
+def sampling_key(step: Step | QuestionStep) -> str:
+    """The setting that says how a step samples its completions."""
+    return f"synth.sampling.{step}" if step in STEPS else "analysis.sampling"
 
 
 @checked_dataclass(frozen=True, config=STRICT)

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from targen.config.diff import changed_answer_keys
-from targen.config.groups.generation import Sampling
+from targen.config.groups.generation import STEPS, Sampling
 from targen.config.run_directory import read_config
 from targen.config.settings import Settings
 from targen.llm.call_log import answer_of, call_files
@@ -68,6 +68,11 @@ class Recorded:
 
     def _what_differs(self, request: Request) -> str:
         """A sentence that says why the recording has no answer to a request, as far as that can be told."""
+        if request.step not in STEPS:
+            return (
+                "It is a question of an analysis, which is recorded for other rows, with other settings of the analysis, or not at "
+                "all."
+            )
         if differences := self._differences(request):
             return f"What differs: {'; '.join(differences)}."
         place = request.id.rpartition("-")[0]

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from targen.config.groups.generation import Generator
+from targen.config.groups.generation import Generator, sampling_key
 from targen.llm.backends.openai.replies import FatalError, RefusedError
 from targen.llm.backends.openai.structured import QUESTION, SCHEMA
 from targen.llm.messages import Answer, Failure, Request
@@ -44,7 +44,7 @@ async def _answers_others(request: Request, ask: Callable[[Request], Awaitable[A
 def _why_all(server: Generator, request: Request, refused: RefusedError) -> str:
     if refused.finish_reason in NO_ROOM:
         return (
-            f"synth.sampling.{request.step}.max_tokens: got {request.body['max_tokens']}, which {server.base_url} refuses even "
+            f"{sampling_key(request.step)}.max_tokens: got {request.body['max_tokens']}, which {server.base_url} refuses even "
             f"with a short prompt ({refused}), expected room for it in the model's context. Lower it, in another "
             "run.dir, or serve the model with a longer context."
         )

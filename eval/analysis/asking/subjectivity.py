@@ -1,0 +1,122 @@
+"""Subjectivity: how far the labels of a task are a matter of opinion, as the generator rates it and as its corrections differ.
+
+Source of the question: Z. Li et al., Synthetic data generation with large language models for text classification: potential
+and limitations, arXiv 2310.07849, who asked people. Both measures here are ours: docs/analysis.md.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.analysis.asking.questions import Load, Questions
+from eval.analysis.intervals import Estimate, measure, ratio
+from eval.analysis.results import AnalysisResult, Measure, Missing
+from eval.analysis.sets import SetPair, grouped, shown
+from targen.config.groups.analysis import Analysis
+from targen.llm.messages import Answer, read_object
+from targen.runtime.errors import RowError
+from targen.runtime.jsonl import Json, read_jsonl
+from targen.synthesis.engine import Workflow
+from targen.tasks.task import Row
+
+PART = "subjectivity"
+RATING, SPREAD = "subjectivity", "vote_spread"
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A row with the generator's rating of 1 to 5, and its reason; no rating if the answer cannot be read."""
+
+    row: Row
+    rating: int | None
+    reason: str = ""
+
+
+Ratings = Mapping[str, list[Rated]]  # by set
+
+
+def load(pair: SetPair, settings: Analysis) -> Load:
+    """What will be asked."""
+    rows = sum(len(rows) for rows in pair.samples(settings.subjectivity_rows).values())
+    return Load(rows, rows)
+
+
+def ratings(questions: Questions, pair: SetPair, settings: Analysis) -> Workflow[Ratings]:
+    """Asks for a rating of every sampled row of each set, without its label."""
+    samples = pair.samples(settings.subjectivity_rows)
+    answered = yield [_rating(questions, row) for rows in samples.values() for row in rows]
+    rest = iter(answered)
+    return {side: [next(rest) for _ in rows] for side, rows in samples.items()}
+
+
+def _rating(questions: Questions, row: Row) -> Workflow[Rated]:
+    task = questions.task
+    labels = ", ".join(label.name for label in task.classes) or "a text"
+    instance = task.instance.format(**task.view(row))
+    about = {"title": task.title, "description": task.description}
+    request = questions.request("subjectivity", instance=instance, labels=labels, **about)
+    answer: Answer = yield request
+    try:
+        said = read_object(answer, request.schema)
+    except RowError:
+        return Rated(row, None)
+    return Rated(row, said["rating"], said["reason"].strip())
+
+
+def subjectivity(pair: SetPair, settings: Analysis, found: Ratings) -> AnalysisResult:
+    """The mean rating of each set, the spread of the corrections of the synthetic one, and both of every row."""
+    votes = _votes(pair)
+    unread = {side: sum(one.rating is None for one in rated) for side, rated in found.items()}
+    missing = [
+        Missing(f"{PART}.{side}", f"{count} of {len(found[side])} ratings cannot be read")
+        for side, count in unread.items()
+        if count
+    ]
+    measures: list[Measure] = []
+    means = {side: _mean([one.rating for one in rated], pair, side) for side, rated in found.items()}
+    if any(means.values()):
+        note = "the generator's rating of rows without their labels; 1: all agree, 5: a matter of taste"
+        measures.append(measure(PART, RATING, "how far labels are a matter of opinion", "1 to 5", means, note))
+    if votes:
+        spread = _mean([spread_of(counts) for counts in votes.values()], pair, "votes")
+        note = "mean over rows of the share of self-corrections that are not for the most frequent label"
+        measures.append(measure(PART, SPREAD, "corrections that differ", "share", {"b": spread}, note))
+    else:
+        why = "there are no votes on the rows. To get some, make them with synth.self_correct=vote"
+        missing.append(Missing(f"{PART}.votes", why))
+    details: Json = {side: _details(pair, rated, settings.top) for side, rated in found.items()}
+    details["votes"] = [{"idx": idx, "spread": spread_of(counts)} for idx, counts in votes.items()]
+    return AnalysisResult(tuple(measures), {PART: details}, tuple(missing))
+
+
+def _mean(values: Sequence[float | None], pair: SetPair, purpose: str) -> Estimate | None:
+    """The mean, with its bootstrap over instances."""
+    known = [[value for value in group if value is not None] for group in grouped(values, pair.task)]
+    sums = np.array([sum(group) for group in known if group], dtype=np.float64)
+    sizes = np.array([len(group) for group in known if group], dtype=np.float64)
+    return ratio(sums, sizes, pair.draws(PART, purpose)) if len(sums) else None
+
+
+def _votes(pair: SetPair) -> dict[int, dict[str, int]]:
+    """How many corrections gave each label, by the row's idx; empty if self-correction was no vote."""
+    path = pair.b.folder / "provenance.jsonl" if pair.b.folder is not None else None
+    if path is None or not path.is_file():
+        return {}
+    return {story["idx"]: story["votes"] for _, story in read_jsonl(path) if story.get("votes")}
+
+
+def spread_of(votes: Mapping[str, int]) -> float:
+    """The share of votes that are not for the most frequent label: 0 if all agree."""
+    return 1 - max(votes.values()) / sum(votes.values())
+
+
+def _details(pair: SetPair, rated: Sequence[Rated], top: int) -> Json:
+    known = [one for one in rated if one.rating is not None]
+    most = sorted(known, key=lambda one: (-(one.rating or 0), one.row["idx"]))[:top]
+    return {
+        "counts": {str(rating): count for rating, count in sorted(Counter(one.rating for one in known).items())},
+        "rows": [{"idx": one.row["idx"], "rating": one.rating, "reason": one.reason} for one in known],
+        "most": [{"rating": one.rating, "reason": one.reason, **shown(pair.task, one.row)} for one in most],
+    }
