@@ -14,6 +14,9 @@ from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, comb
 from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
 from eval.analysis.summary import document, markdown, shown, values
+from eval.scoring.runs import read_runs
+from eval.tables.formats import markdown as table_markdown
+from eval.tables.subjectivity import subjectivity_table
 from targen.config.settings import Settings
 from targen.llm.registry import backend_named
 from targen.runtime.errors import UserError, did_you_mean
@@ -65,9 +68,21 @@ def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest |
         sections.append(markdown(pair, result, task_human))
     for missing, tasks in tasks_missing.items():
         log.warning("analyze: missing: %s (%s): %s", missing.part, ", ".join(tasks), missing.why)
+    sections += _task_table(settings) if in_run else []
     text = document(sections, f"What is in the data: {settings.title}" if in_run else "Two data sets")
     write_text(settings.paths.analysis / "summary.md", text)
     return text
+
+
+def _task_table(settings: Settings) -> list[str]:
+    """The subjectivity of the tasks beside their scores, as a section of the summary; empty if there are no scores."""
+    if "subjectivity" not in settings.analysis.parts or not settings.paths.scores.is_file():
+        return []
+    (run,) = read_runs([settings.paths.root])
+    tasks = {name: run.tasks.get(name, task) for name, task in settings.tasks.items()}
+    analyses = [read_json(path) for task in tasks.values() if (path := _path(settings, task)).is_file()]
+    table = subjectivity_table(analyses, run.scores, tasks)
+    return [f"#{table_markdown(table)}"] if table is not None else []
 
 
 def plan(settings: Settings, arguments: AnalyzeArguments) -> str:

@@ -109,6 +109,26 @@ def _extreme_rows(details: Json, names: Names) -> Iterator[Listing]:
             yield Listing(f"The {extreme} rows, {name}", ("PVI, bits", "label", "row"), tuple(lines))
 
 
+def _clusters(details: Json, names: Names) -> Iterator[Listing]:
+    found = details.get("clusters", {})
+    for kind, named in found.get("criteria", {}).items():
+        lines = tuple((each["name"], each["description"]) for each in named)
+        yield Listing(f"By what the generator tells the texts apart: {kind}", (kind, "meaning"), lines)
+    for side, name in names.items():
+        for draw in found.get(side, [])[:1]:
+            groups = tuple((str(len(each["idx"])), each["name"], each["reason"]) for each in draw["clusters"])
+            yield Listing(f"The clusters of the first draw, {name}", ("rows", "cluster", "what they share"), groups)
+
+
+def _opinions(details: Json, names: Names) -> Iterator[Listing]:
+    for side, name in names.items():
+        rated = details.get("subjectivity", {}).get(side, {}).get("most", [])[:MAX_ROWS]
+        lines = tuple((str(row["rating"]), row["reason"], *_label_and_texts(row)) for row in rated)
+        yield Listing(
+            f"Rows whose label is most a matter of opinion, {name}", ("rating", "reason", "label", "row"), lines
+        )
+
+
 def _pairs(details: Json, names: Names) -> Iterator[Listing]:
     for side, name in names.items():
         pairs = [pair for pair in details.get("pairs", []) if pair["side"] == side][:MAX_ROWS]
@@ -222,6 +242,8 @@ def _human(details: Json, names: Names) -> Iterator[Listing]:
 
 LISTINGS: tuple[Callable[[Json, Names], Iterator[Listing]], ...] = (
     _extreme_rows,
+    _clusters,
+    _opinions,
     _authors_sums,
     _countries,
     _entities,

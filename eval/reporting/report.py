@@ -19,7 +19,10 @@ from eval.scoring.runs import Run, RunScore, read_runs, tasks_of
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import MAIN
 from eval.tables.answer import answer, taught
+from eval.tables.formats import SUFFIXES, Table, write_table
 from eval.tables.score_tables import fixture_warning, markdown, score_lines
+from eval.tables.subjectivity import NAME as SUBJECTIVITY
+from eval.tables.subjectivity import subjectivity_table
 from targen.config.run_directory import read_record
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -60,9 +63,10 @@ def write_report(settings: Settings) -> Report:
     write_text(folder / "tables" / "scores.md", _scores(settings, tasks, run_scores))
     figures = _write(folder, paper)
     figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", made.analyses)]
+    rated = _rated(folder / "tables", subjectivity_table(made.analyses, run_scores, tasks))
     page = folder / "index.html"
-    write_text(page, html(_page(settings, tasks, run_scores, paper, made, given, unknown, figures)))
-    log_report(settings, [*paper.tables(), counts_table(made.funnels)], figures, made.analyses)
+    write_text(page, html(_page(settings, tasks, run_scores, paper, made, given, unknown, figures, rated)))
+    log_report(settings, [*paper.tables(), *rated, counts_table(made.funnels)], figures, made.analyses)
     said = [*answer(paper.main), *([] if _has_real_rows(run_scores) else taught(learnability(made.funnels)))]
     return Report(page, ending(settings, said, run_scores, made, page))
 
@@ -95,6 +99,16 @@ def _write(folder: Path, paper: PaperReport) -> list[Path]:
     log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
     log.info("report: figures in %s: %s", folder / "figures", ", ".join(figures) or "none")
     return [folder / "figures" / f"{name}.png" for name in figures]
+
+
+def _rated(folder: Path, table: Table | None) -> list[Table]:
+    """Writes the table of subjectivity, or removes that of an earlier report."""
+    if table is not None:
+        write_table(folder, table)
+        return [table]
+    for suffix in SUFFIXES:
+        (folder / f"{SUBJECTIVITY}.{suffix}").unlink(missing_ok=True)
+    return []
 
 
 def _scores(settings: Settings, tasks: Mapping[str, Task], run_scores: Sequence[RunScore]) -> str:
@@ -133,6 +147,7 @@ def _page(
     given: Answers | None,
     unknown: Sequence[str],
     figures: Sequence[Path],
+    rated: Sequence[Table],
 ) -> Page:
     scores = _superglue_scores(run_scores)
     missing = missing_scores(list(tasks.values()), {score.task for score in scores}) if scores else []
@@ -148,7 +163,7 @@ def _page(
         model=settings.model.name,
         headlines=headlines(paper.main) if paper.main is not None else [],
         comparisons=paper.sentences(),
-        tables=[table for table in paper.tables() if table.name != MAIN],
+        tables=[*(table for table in paper.tables() if table.name != MAIN), *rated],
         figures=[figure(path) for path in figures],
         funnels=made.funnels,
         analyses=[findings(analysis) for analysis in made.analyses],

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 Picture = Callable[[], "Figure"]
 MORE_IS = {  # the direction in which diversity grows
-    **dict.fromkeys(("vocabulary", "distinct_1", "distinct_2", "distinct_3", "mtld", "vendi"), "more diverse →"),
+    **dict.fromkeys(
+        ("vocabulary", "distinct_1", "distinct_2", "distinct_3", "mtld", "vendi", "cluster_score"), "more diverse →"
+    ),
     **dict.fromkeys(("self_bleu", "cosine"), "← more diverse"),
 }
 BIAS = {  # the titles of summary.md are too long for a panel
@@ -132,14 +134,16 @@ def _head_of_dots(figure: "Figure", analyses: Sequence[Json], panels: Sequence[P
 
 
 def _diversity(analyses: Sequence[Json]) -> Picture | None:
-    measured = _of(analyses, "lexical", "semantic")
+    parts = ("lexical", "semantic", "clusters")
+    measured = _of(analyses, *parts)
     panels = [
         replace(
             panel,
             axis=panel.axis + (f" ({MORE_IS[panel.name]})" if panel.name in MORE_IS else ""),
             counts=panel.axis in ("words", "rows"),
         )
-        for panel in _panels(measured, "lexical", "semantic")
+        for panel in _panels(measured, *parts)
+        if panel.name not in ("clusters", "clusters_kept")  # say how the score comes about
     ]
     return partial(_dot_figure, measured, panels, "Diversity of words and meanings") if panels else None
 
