@@ -117,7 +117,8 @@ class Recorded:
 
 
 def _recorded_files(folder: Path, task: str) -> list[Path]:
-    return [*call_files(folder, task), *visible(folder, f"{task}.jsonl.gz")]
+    packed = [f"{task}.jsonl.gz", f"{task}.*.jsonl.gz"]
+    return [*call_files(folder, task), *(path for pattern in packed for path in visible(folder, pattern))]
 
 
 def _part(config: Json) -> Json:
