@@ -1,0 +1,205 @@
+"""The parts that ask the generator, by a server and by batch files: what is asked, kept, measured and shown."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from eval.analysis.arguments import AnalyzeArguments
+from eval.analysis.run import analyze
+from eval.reporting.report import report
+from eval.tables.subjectivity import rank_correlation
+from targen.config.settings import Settings
+from targen.runtime.jsonl import write_jsonl
+from tests.support.commands import Server, command, files, lines, settings
+from tests.support.fake_model import FakeModel, served_by
+from tests.support.generation_runs import respond
+from tests.support.scored_runs import Made, write_run
+from tests.support.small_data import small_overrides
+
+PARTS = "analysis.parts=[clusters,subjectivity]"
+SMALL = ["analysis.cluster_rows=5", "analysis.cluster_draws=4", "analysis.cluster_criteria=2", "analysis.sheet_rows=0"]
+CALLS = (
+    2 + 2 * 2 * 4 + 10
+)  # criteria; clusters and check of each draw of two sets; the fixture's rows, in both sets the same
+
+
+class Scripted(FakeModel):
+    """Answers as it is told, and as the fake model where it is told nothing."""
+
+    answers: Mapping[str, Any] = {}
+
+    def _answer(self, body: Mapping[str, Any], rng: Random) -> dict[str, Any]:
+        told = self.answers.get(body["response_format"]["json_schema"]["name"])
+        return super()._answer(body, rng) if told is None else told
+
+
+def scripted(**answers: Any) -> FakeModel:
+    model = Scripted()
+    object.__setattr__(model, "answers", answers)
+    return model
+
+
+def overrides(folder: Path, *more: str, tasks: tuple[str, ...] = ("cb",)) -> list[str]:
+    return [*small_overrides(folder, tasks=tasks), PARTS, *SMALL, *more]
+
+
+def asking(folder: Path, server: Server, *more: str, tasks: tuple[str, ...] = ("cb",)) -> Settings:
+    return settings(*overrides(folder, *served_by(server.url, folder / "run"), *more, tasks=tasks))
+
+
+def analysed(found: Settings, task: str = "cb") -> dict[str, Any]:
+    own: dict[str, Any] = json.loads((found.paths.analysis / f"{task}.json").read_text(encoding="utf-8"))
+    return own
+
+
+def measured(found: Settings, task: str = "cb") -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in analysed(found, task)["measures"]}
+
+
+def test_every_question_is_asked_once_and_more_draws_ask_only_for_these(
+    tmp_path: Path, serve: Callable[[FakeModel], Server]
+) -> None:
+    server = serve(FakeModel())
+    found = asking(tmp_path, server)
+    text = analyze(found, AnalyzeArguments())
+    assert len(server.bodies) == CALLS
+    log = found.paths.calls / "cb.analysis.jsonl"
+    assert sorted({record["step"] for record in lines(log)}) == [
+        "cluster_check",
+        "clusters",
+        "criteria",
+        "subjectivity",
+    ]
+    assert "| LLM cluster score (clusters / size) |" in text and "how far labels are a matter of opinion" in text
+    first = files(found.paths.analysis)
+    analyze(found, AnalyzeArguments())
+    assert (len(server.bodies), files(found.paths.analysis)) == (CALLS, first)
+    analyze(asking(tmp_path, server, "analysis.cluster_draws=6"), AnalyzeArguments())
+    assert len(server.bodies) == CALLS + 2 * 2 * 2
+    asked = [body["messages"][-1]["content"] for body in server.bodies]
+    rated = [prompt for prompt in asked if "matter of opinion" in prompt]
+    assert rated and not [prompt for prompt in rated if "that it was given" in prompt]
+
+
+def test_scores_worked_by_hand(tmp_path: Path, serve: Callable[[FakeModel], Server]) -> None:
+    """Text 5 is named twice, 99 does not exist, 3 does not belong: {1, 2} and {4, 5}, so 2 clusters of mean size 2."""
+    named = [("A", [1, 2, 3, 3]), ("B", [5, 4]), ("C", [5, 99])]
+    answers = {
+        "clusters": {"clusters": [{"name": name, "reason": "So.", "texts": texts} for name, texts in named]},
+        "cluster_check": {"explanation": "3 is another matter.", "wrong": [3, 42]},
+        "subjectivity": {"reason": "Plain.", "rating": 2},
+    }
+    found = asking(tmp_path, serve(scripted(**answers)))
+    analyze(found, AnalyzeArguments())
+    own = measured(found)
+    assert own["cluster_score"]["b"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert (own["clusters"]["a"]["value"], own["clusters_kept"]["b"]["value"]) == (2, 4 / 5)
+    assert (own["cluster_score"]["size"], own["cluster_score"]["difference"]["value"]) == ({"a": 4, "b": 4}, 0)
+    draw = analysed(found)["details"]["clusters"]["b"][0]
+    assert [len(cluster["idx"]) for cluster in draw["clusters"]] == [2, 2] and len(draw["left_out"]) == 1
+    assert own["subjectivity"]["a"] == {"value": 2.0, "low": 2.0, "high": 2.0}
+    assert analysed(found)["details"]["subjectivity"]["b"]["counts"] == {"2": 10}
+
+
+def test_answers_that_cannot_be_read_are_counted_and_the_rest_goes_on(
+    tmp_path: Path, serve: Callable[[FakeModel], Server]
+) -> None:
+    found = asking(
+        tmp_path / "none", serve(FakeModel(error_rate=1.0)), "analysis.parts=[clusters,subjectivity,lexical]"
+    )
+    analyze(found, AnalyzeArguments())
+    missing = {one["part"]: one["why"] for one in analysed(found)["missing"]}
+    assert missing["clusters"] == "no answer of the generator names criteria. Take a better model"
+    assert missing["subjectivity.b"] == "10 of 10 ratings cannot be read"
+    assert "mtld" in measured(found) and "subjectivity" not in measured(found)
+    empty = asking(tmp_path / "empty", serve(scripted(clusters={"clusters": []})))
+    analyze(empty, AnalyzeArguments())
+    missing = {one["part"]: one["why"] for one in analysed(empty)["missing"]}
+    assert missing["clusters.a"] == "4 of 4 draws have no readable answer"
+
+
+def test_batch_files_come_to_the_same_and_the_command_waits(
+    tmp_path: Path, serve: Callable[[FakeModel], Server]
+) -> None:
+    by_server = asking(tmp_path / "server", serve(FakeModel()))
+    analyze(by_server, AnalyzeArguments())
+    folder = tmp_path / "batch"
+    typed = overrides(folder, "generator=batch", "generator.model=fake", "synth.few_rounds=false")
+    rounds = 0
+    while (done := command("eval.analyze", *typed)).returncode == 75:
+        assert "requests wait for answers in" in done.stderr
+        assert rounds or "analyze: at most 38 calls to fake (clusters 18, subjectivity 20)" in done.stderr
+        respond(folder / "run", FakeModel())
+        rounds += 1
+    assert (done.returncode, rounds) == (0, 3), done.stderr  # criteria and ratings, then clusters, then their checks
+    both = [settings(*overrides(folder)), by_server]
+    first, second = (analysed(found) for found in both)
+    assert (first["measures"], first["details"]) == (second["measures"], second["details"])
+
+
+def test_a_plan_asks_nothing_and_what_is_not_recorded_is_one_line(tmp_path: Path) -> None:
+    done = command("eval.analyze", *overrides(tmp_path), "plan=true", "price.prompt=1", "price.completion=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "analyze: at most 38 calls to large-language-model (clusters 18, subjectivity 20), about "
+    )
+    assert " USD. Answers on record are not asked for again" in done.stdout
+    assert not (tmp_path / "run" / "analysis").exists() and not (tmp_path / "run" / "calls").exists()
+    done = command("eval.analyze", *overrides(tmp_path))
+    assert (done.returncode, done.stderr.count("error: ")) == (2, 1), done.stderr
+    assert "generator=recorded: got the request cb-criteria-" in done.stderr
+    assert "It is a question of an analysis, which is recorded for other rows" in done.stderr
+    done = command("eval.analyze", *overrides(tmp_path), "analysis.cluster_rows=1")
+    assert (done.returncode, "analysis.cluster_rows: got 1" in done.stderr) == (2, True), done.stderr
+
+
+def test_votes_that_differ_are_counted(tmp_path: Path, serve: Callable[[FakeModel], Server]) -> None:
+    found = asking(tmp_path, serve(FakeModel()), "analysis.parts=[subjectivity]")
+    votes = [{"neutral": 3, "entailment": 2}, {"neutral": 5}, {"contradiction": 1, "entailment": 1, "neutral": 3}]
+    stories = [{"idx": idx, "votes": counts} for idx, counts in enumerate(votes)] + [{"idx": 3}]
+    write_jsonl(found.paths.synthetic("cb") / "provenance.jsonl", stories)
+    analyze(found, AnalyzeArguments())
+    spread = measured(found)["vote_spread"]
+    assert (spread["a"], spread["b"]["value"]) == (None, pytest.approx((0.4 + 0 + 0.4) / 3, abs=1e-6))
+    assert analysed(found)["details"]["subjectivity"]["votes"][0] == {"idx": 0, "spread": 0.4}
+
+
+def test_the_tasks_stand_beside_what_their_rows_teach(tmp_path: Path, serve: Callable[[FakeModel], Server]) -> None:
+    tasks = ("cb", "copa", "rte", "wic")
+    found = asking(tmp_path, serve(FakeModel()), "analysis.subjectivity_rows=6", tasks=tasks)
+    cells = [
+        Made(task, arm, right, model="minilm")
+        for task, synthetic in zip(tasks, (0.9, 0.7, 0.5, 0.3), strict=True)
+        for arm, right in (("original", 0.9), ("synthetic", synthetic))
+    ]
+    write_run(found.paths.root, cells)
+    text = analyze(found, AnalyzeArguments())
+    assert "## Subjectivity, and what synthetic rows teach" in text
+    assert "rank correlation of the rating with synthetic - original over 4 tasks" in text
+    page = report(found)
+    shown = page.read_text(encoding="utf-8")
+    assert (
+        "Subjectivity, and what synthetic rows teach" in shown and "The clusters of the first draw, synthetic" in shown
+    )
+    assert "Rows whose label is most a matter of opinion, original" in shown
+    table = (page.parent / "tables" / "subjectivity_gap.csv").read_text(encoding="utf-8").splitlines()
+    assert len(table) == 5 and table[0].endswith("rating,vote_spread,original,synthetic,difference,seeds")
+    few = asking(tmp_path, serve(FakeModel()), "analysis.subjectivity_rows=6", tasks=tasks[:2])
+    assert "the rating: 2 tasks, expected at least 4 for a rank correlation." in analyze(few, AnalyzeArguments())
+
+
+def test_rank_correlations_worked_by_hand() -> None:
+    found = rank_correlation((1, 2, 3, 4), (1, 2, 4, 3))
+    assert found is not None and found.bounds is not None
+    assert found.value == pytest.approx(0.8)
+    assert found.p == pytest.approx(
+        2 * 4 / 24
+    )  # of 24 orders four are as like: the same one, and three with neighbours exchanged
+    assert found.bounds == pytest.approx((-0.8188, 0.9975), abs=1e-3)  # atanh(0.8) -+ 1.96 * sqrt(1.32)
+    perfect = rank_correlation((1, 2, 3, 4), (10, 20, 30, 40))
+    assert perfect is not None and (perfect.value, perfect.bounds) == (pytest.approx(1), None)
+    assert rank_correlation((1, 1, 1, 1), (1, 2, 3, 4)) is None
