@@ -150,7 +150,7 @@ def test_every_part_of_a_study_composes(study: str, count: int) -> None:
 def test_a_study_compares_sets_of_equal_size() -> None:
     script = (PROJECT / "scripts" / "study.sh").read_text(encoding="utf-8")
     lines = re.findall(r"arms=\[original,synthetic[^\]]*\].*", script)
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all("train.equal_size=true" in line or "train.max_rows=" in line for line in lines)
 
 
