@@ -37,8 +37,9 @@ def _hours(settings: Settings) -> list[str]:
         if settings.paths.predictions(cell.predictions_name(name)).is_file():
             continue
         task, count = settings.tasks[name], _count(settings, settings.tasks[name])
-        answer_tokens = ANSWER_TOKENS * max(1, len(task.labels))
-        flops += 2 * count * (of_input * settings.train.max_length + of_answer * answer_tokens)
+        choices = len(task.classes) or settings.train.max_choices
+        sequences = choices if settings.model.has_head and not task.classes else 1  # an encoder reads each choice
+        flops += 2 * count * (of_input * settings.train.max_length * sequences + of_answer * ANSWER_TOKENS * choices)
         scored += count
     what = f"{scored:,} rows of train.max_length tokens, 2 operations for each parameter and token"
     return gpu_hours(settings, "evaluate", flops, True, what)
@@ -49,7 +50,8 @@ def _count(settings: Settings, task: Task) -> int:
     try:
         return len(evaluation_rows(settings, task).examples)
     except UserError:
-        published = task.sizes.get(task.eval_split) or rows_to_hold_out(settings, task)
+        sizes = task.sizes | task.example_sizes
+        published = sizes.get(task.eval_split) or rows_to_hold_out(settings, task)
         return min(published, settings.eval.max_rows or published)
 
 

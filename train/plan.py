@@ -155,7 +155,7 @@ def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
         memory,
         disk(shapes.model, settings.train),
         largest.sequences,
-        operations(shapes.model, settings.train),
+        operations(shapes.model),
     )
 
 
@@ -178,7 +178,8 @@ def _count_tokens(
     for process in range(processes):
         for indices in MicroBatchSampler(lengths, batching, 0, "plan", process):
             batch = collate([encoded[index] for index in indices if index >= 0] or [encoded[~indices[0]]])
-            mask, decoder, size = batch["attention_mask"], batch.get("decoder_input_ids"), size_of(batch)
+            mask, decoder = batch["attention_mask"], batch.get("decoder_input_ids")
+            size = size_of(batch, max(1, sum(index >= 0 for index in indices)))
             tokens += int(mask.sum())
             answers += int((batch["labels"] != IGNORED).sum()) if decoder is not None else 0
             padded += mask.numel() + (decoder.numel() if decoder is not None else 0)
@@ -222,7 +223,8 @@ def _longest(settings: Settings, cell: Cell) -> MicroBatchSize:
     """An example whose sequences have train.max_length tokens."""
     train, tasks, family = settings.train, [settings.tasks[name] for name in cell.tasks], family_of(settings)
     by_choice = family.scores_choices and any(task.choices == "texts" for task in tasks)
-    return MicroBatchSize(train.max_choices if by_choice else 1, train.max_length, 0 if settings.model.has_head else 8)
+    choices = train.max_choices if by_choice else 1
+    return MicroBatchSize(choices, train.max_length, 0 if settings.model.has_head else 8, choices)
 
 
 def _expected_rows(settings: Settings, arm: ArmName, task: Task) -> int | None:
@@ -244,7 +246,3 @@ def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
     examples = owner.example_sizes.get("train") or owner.sizes.get("train")
     original = examples if ARMS[arm].uses_original else None
     return min(filter(None, (original, most))) if original else None
-
-
-def _count_parameters(shapes: Loaded, trained: bool = False) -> int:
-    return sum(weight.numel() for weight in shapes.model.parameters() if weight.requires_grad or not trained)

@@ -5,6 +5,7 @@ the `super_glue` metric of `evaluate`: `{"idx": {"paragraph": 0, "question": 3, 
 """
 
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from eval.scoring.metric_kinds import GroupMetric, Prediction
@@ -23,7 +24,9 @@ def groups_of(task: Task, position: int, value: object) -> tuple[int, ...]:
     """The groups of an answer, none where the task needs none. Raises: ValueError if it needs them and they are not there."""
     needed = any(isinstance(METRICS[name], GroupMetric) for name in task.metrics)
     idx = value.get("idx") if isinstance(value, Mapping) else None
-    groups = tuple(each for name in GROUPS if isinstance(idx, Mapping) and isinstance(each := idx.get(name), int))
+    groups = tuple(
+        int(each) for name in GROUPS if isinstance(idx, Mapping) and isinstance(each := idx.get(name), Integral)
+    )
     if not needed:
         return ()
     if len(groups) < len(GROUPS):

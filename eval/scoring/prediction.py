@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -64,7 +64,7 @@ def predictions_of(
     for name, mark in marks.items():
         old = processes.broadcast(_old_mark(paths[name]))
         if old == mark:
-            found[name] = read_predictions(paths[name], settings.tasks[name], rows[name].examples)
+            found[name] = read_predictions(paths[name], settings.tasks[name], rows[name].examples, processes.first)
         elif old is not None and processes.first:
             changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
             log.warning(
@@ -78,9 +78,8 @@ def predictions_of(
     made = predict_tasks(settings, ready.cell, examples, processes, model, originals) if examples else {}
     for name, predictions in made.items() if processes.first else ():
         mark_path = paths[name].with_suffix(MARK)
-        mark_path.unlink(
-            missing_ok=True
-        )  # first, so that a killed process cannot leave an old mark beside new predictions
+        # first, so that a killed process cannot leave an old mark beside new predictions
+        mark_path.unlink(missing_ok=True)
         write_jsonl(paths[name], map(_line, predictions))
         write_text(mark_path, json.dumps(marks[name], indent=2) + "\n")
     return {name: _told(settings, processes, ready, settings.tasks[name], {**found, **made}[name]) for name in rows}
@@ -134,8 +133,11 @@ def _line(prediction: Prediction) -> Json:
     return {key: value for key, value in line.items() if key not in absent}
 
 
-def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> list[Prediction]:
-    """The predictions of a file. Raises: UserError if they are not those of these examples, in their order."""
+def read_predictions(path: Path, task: Task, examples: Sequence[Example], mends: bool = False) -> list[Prediction]:
+    """The predictions of a file. `mends`: writes it anew if it lacks the groups of the examples, as files of earlier versions do for ReCoRD.
+
+    Raises: UserError if they are not those of these examples, in their order.
+    """
     predictions = []
     for number, line in read_jsonl(path):
         try:
@@ -148,7 +150,10 @@ def read_predictions(path: Path, task: Task, examples: Sequence[Example]) -> lis
             ) from None
     if (problem := _mismatch(task, predictions, examples)) is not None:
         raise UserError(f"{path}: {problem}. Remove the file to predict again.")
-    return predictions
+    grouped = [replace(made, groups=asked.groups) for made, asked in zip(predictions, examples, strict=True)]
+    if mends and grouped != predictions:
+        write_jsonl(path, map(_line, grouped))
+    return grouped
 
 
 def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[Example]) -> str | None:

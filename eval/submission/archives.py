@@ -129,7 +129,7 @@ def _warn_of_unreadable(part: str, task: Task, predictions: Sequence[Prediction]
 
 
 def _added_by_hand(path: Path) -> dict[str, bytes]:
-    """The files of an existing archive; those that this run does not write again a person has added."""
+    """The files of an existing archive. Those that this run does not write were added by hand."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in file_names() if name in archive.namelist()}

@@ -130,9 +130,8 @@ class Recipe:
     def deal(self, group: SeedGroup) -> Deal:
         """How slots of a group are dealt to calls for instance seeds."""
         limit = self.task.instance_seed.per_call or self.seeds_per_context
-        contexts = (
-            1 if self.round is not None and self.round.contexts else self.contexts
-        )  # neighbouring slots share calls
+        # A later round lists a context once for each of its calls, which neighbouring slots share
+        contexts = 1 if self.round is not None and self.round.contexts else self.contexts
         return Deal(self.seed, self.task.name, group, contexts, min(self.seeds_per_context, limit))
 
     def shared_place(self, group: SeedGroup, call: int) -> str:

@@ -61,9 +61,8 @@ class Example:
     choices: tuple[str, ...]
     gold: tuple[int, ...]  # several may be right (ReCoRD); empty: hidden
     answers: tuple[str, ...] = ()  # gold answers as texts, where scored as text (ReCoRD)
-    groups: tuple[
-        int, ...
-    ] = ()  # idx of what it shares with other examples, the largest first: its passage, its question
+    # The idx of what it shares with other examples, the largest first: its passage, its question
+    groups: tuple[int, ...] = ()
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -88,21 +87,18 @@ class Task:
     whole: WholePrompt | None = None  # for methods that write an instance in one answer
     attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
     labels: list[Label] = field(default_factory=list)
-    answer_labels: list[Label] = field(
-        default_factory=list
-    )  # where a row has no label, but each answer in it (MultiRC)
+    # Where a row has no label, but each answer in it (MultiRC)
+    answer_labels: list[Label] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)  # by name; see Variant
     label_counts: dict[str, Count] = field(default_factory=dict)  # published, of the original train split
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
     original_train: str | None = None  # the task whose train split stands in where this one has none
-    original_fields: dict[str, str] = field(
-        default_factory=dict
-    )  # what that task calls a text of this one, where it differs
-    example_sizes: dict[str, int] = field(
-        default_factory=dict
-    )  # examples of the original splits, where rows have several
+    # What that task calls a text of this one, where it differs
+    original_fields: dict[str, str] = field(default_factory=dict)
+    # Examples of the original splits, where rows have several
+    example_sizes: dict[str, int] = field(default_factory=dict)
     synthetic_size: Count | None = None  # rows that synth.size=original makes; None: as many as the train split has
     ordinal: bool = False  # whether the labels have an order: that of `labels`
     hub: str | None = None  # its data set on the Hub, where data.hub names none

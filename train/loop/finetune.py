@@ -64,9 +64,11 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
         try:
             return _train(context, job, prepared)
         except DeviceFull as err:
-            fewer = (job.settings.train.device_batch_size or ON_CPU) // 2
-            if not found or not fewer:
+            each = max(example.sequence_count for example in prepared.epoch.encoded)
+            examples = (job.settings.train.device_batch_size or ON_CPU) // each
+            if not found or examples <= 1:
                 raise
+            fewer = examples // 2 * each
             log.warning("%s Going on with train.device_batch_size=%d.", str(err).partition(".")[0], fewer)
             job = replace(job, settings=with_sequences(job.settings, fewer))
         del prepared

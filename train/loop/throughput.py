@@ -11,7 +11,7 @@ from torch import Tensor
 
 from targen.config.groups.gpus import gpu_reported_as
 from train.families.base import IGNORED
-from train.planning.gpu_hours import matmul_parameters
+from train.planning.gpu_hours import PER_PARAMETER, matmul_parameters
 from train.runtime.processes import Processes
 
 MIB = 2**20
@@ -56,7 +56,7 @@ class Throughput:
         answers, padded = (int((batch["labels"] != IGNORED).sum()), decoder.numel()) if decoder is not None else (0, 0)
         self._tokens += real + answers
         self._padded += batch["attention_mask"].numel() + padded
-        self._flops += 6 * (self._parameters[0] * real + self._parameters[1] * answers)
+        self._flops += PER_PARAMETER * (self._parameters[0] * real + self._parameters[1] * answers)
 
     def take(self) -> dict[str, float | None]:
         """The figures since the last call, over all processes; memory is that of the process with most."""

@@ -86,11 +86,11 @@ def longest(encoded: Sequence[Encoded]) -> Encoded:
     return max(encoded, key=lambda example: example.length * example.sequence_count)
 
 
-def size_of(batch: Batch) -> MicroBatchSize:
-    """The size of a collated micro-batch."""
+def size_of(batch: Batch, examples: int = 1) -> MicroBatchSize:
+    """The size of a collated micro-batch of so many examples."""
     mask, decoder = batch["attention_mask"], batch.get("decoder_input_ids")
     answers = batch.get("logits_to_keep", 0) if decoder is None else decoder.shape[1]
-    return MicroBatchSize(mask.shape[0], mask.shape[1], answers)
+    return MicroBatchSize(mask.shape[0], mask.shape[1], answers, mask.shape[0] // examples)
 
 
 def memory_of(settings: Settings, shapes: Loaded, size: MicroBatchSize, device: Device) -> Memory:
@@ -152,8 +152,9 @@ def check_fits(settings: Settings, shapes: Loaded, one: MicroBatchSize, device: 
     if planned.weights + planned.optimizer + planned.gradients > device.memory:
         advice = "Set train.launch=deepspeed_zero3 with more GPUs, or train.lora=default"
     else:
-        advice = f"Set train.device_batch_size={fits}, or null to have it found"
-        advice += "" if train.gradient_checkpointing else ", or train.gradient_checkpointing=true"
+        fewer = [f"train.device_batch_size={fits}, or null to have it found"] if fits < at_once else []
+        less = [] if train.gradient_checkpointing else ["train.gradient_checkpointing=true"]
+        advice = f"Set {', or '.join([*fewer, *less, f'train.max_length below {train.max_length}'])}"
     raise UserError(
         f"train.device_batch_size: got {train.device_batch_size} with {one.tokens} tokens, which take about "
         f"{planned.total / GIB:.1f} GiB, expected at most {device.memory / GIB:.1f}, what the device has. {advice}."

@@ -1,17 +1,21 @@
 """Operations of a model, and the GPU-hours that they take."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from targen.config.groups.gpus import Gpu
-from targen.config.groups.training import Train
 from targen.config.settings import Settings
 from targen.cost.gpu_hours import hours_line
+from targen.runtime.jsonl import Json
 from train.planning.fitting import planned_gpu
 
 ASSUMED = 0.35  # share of the bf16 peak that training and scoring reach, until a run has measured its own
+PER_PARAMETER = 6
+AGAIN = 0.75  # of this share with gradient checkpointing: 6 of 8 operations count
 TF32 = 0.5  # of the bf16 peak. Source: NVIDIA's data sheets of A100, H100 and H200
 
 
@@ -40,19 +44,14 @@ def _count(weight: Any) -> int:
     return int(getattr(weight, "ds_numel", weight.numel()))
 
 
-def operations(model: Any, train: Train) -> tuple[float, float]:
-    """Operations of a training step for each input token and for each decoder token: 2 a parameter forward, 2 for the gradients
-    of its inputs, 2 for its own if it is trained, 2 more if the forward pass is computed again.
+def operations(model: Any) -> tuple[float, float]:
+    """Operations of a training step for each input token and for each decoder token, as `mfu` in train_log.jsonl counts them: 6
+    a parameter, also of frozen ones, and none for what gradient checkpointing computes again.
 
     Source: Kaplan et al. 2020 (arXiv 2001.08361), section 2.1; the products of attention itself are left out.
     """
-    weights = list(model.parameters())
-    trained = sum(weight.numel() for weight in weights if weight.requires_grad) / sum(
-        weight.numel() for weight in weights
-    )
-    each = 4 + 2 * trained + 2 * train.gradient_checkpointing
     of_input, of_answer = matmul_parameters(model)
-    return each * of_input, each * of_answer
+    return PER_PARAMETER * of_input, PER_PARAMETER * of_answer
 
 
 def gpu_hours(settings: Settings, phase: str, flops: float, at_most: bool, what: str) -> list[str]:
@@ -70,11 +69,21 @@ def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:
     measured = [
         entry["mfu"]
         for path in settings.paths.model("x").parent.glob("*/train_log.jsonl")
-        for entry in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        for entry in _logged(path)
         if entry.get("mfu")
     ]
     if measured:
         return sum(measured) / len(measured), "as this run's train_log.jsonl has measured"
+    share = ASSUMED * (AGAIN if settings.train.gradient_checkpointing else 1.0)
     if settings.train.precision == "fp32":
-        return ASSUMED * TF32, f"assumed, not measured, for TF32 on an {gpu.title}"
-    return ASSUMED, "assumed, not measured"
+        return share * TF32, f"assumed, not measured, for TF32 on an {gpu.title}"
+    return share, "assumed, not measured"
+
+
+def _logged(path: Path) -> Iterator[Json]:
+    """The entries of a log, whose last line a killed run may have left half written."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

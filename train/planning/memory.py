@@ -15,11 +15,12 @@ FOUR_BITS = 0.516  # of a weight with its share of the doubly quantised constant
 
 @dataclass(frozen=True)
 class MicroBatchSize:
-    """What goes through the model at once: sequences, tokens of each, and tokens of each answer."""
+    """What goes through the model at once: sequences, tokens of each, tokens of each answer, and sequences of an example."""
 
     sequences: int
     tokens: int
     answer_tokens: int = 0
+    per_example: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def peak(
     if processes > 1 and sharding in ("fsdp", "zero3"):
         blocks = max(1, model.config.num_hidden_layers)
         weights, copies = weights // processes + 2 * weights // blocks, 2 * copies // blocks
-    accumulates = micro_batch.sequences * processes < train.batch_size
+    accumulates = micro_batch.sequences // micro_batch.per_example * processes < train.batch_size
     return Memory(weights + copies, gradients, optimizer, activations, accumulates)
 
 

@@ -161,7 +161,9 @@ def placed(answer: Sequence[Json], count: int) -> tuple[Cluster, ...]:
     seen: set[int] = set()
     clusters = []
     for each in answer:
-        texts = [number for number in dict.fromkeys(each["texts"]) if 1 <= number <= count and number not in seen]
+        texts = [
+            number for number in dict.fromkeys(map(int, each["texts"])) if 1 <= number <= count and number not in seen
+        ]
         seen.update(texts)
         if texts:
             clusters.append(Cluster(" ".join(each["name"].split()), " ".join(each["reason"].split()), tuple(texts)))

@@ -62,7 +62,7 @@ def _rating(questions: Questions, row: Row) -> Workflow[Rated]:
         said = read_object(answer, request.schema)
     except RowError:
         return Rated(row, None)
-    return Rated(row, said["rating"], said["reason"].strip())
+    return Rated(row, int(said["rating"]), said["reason"].strip())
 
 
 def subjectivity(pair: SetPair, settings: Analysis, found: Ratings) -> AnalysisResult:

@@ -151,6 +151,13 @@ ROUNDS = (
         what_to_do="Leave it out, or spread the model with generator.engine.tensor_parallel_size.",
     ),
     Rule(
+        "synth.spare",
+        lambda s: s.method.rounds is not None and s.synth.spare > 0,
+        got="{synth.spare} with method={method.name}, whose later rounds the spare rows of the first would fill",
+        expected="0",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
         "synth.seed_source",
         lambda s: s.method.rounds is not None and s.synth.seed_source == "file",
         got="file with method={method.name}, whose rounds choose contexts, and seeds of a file have none",

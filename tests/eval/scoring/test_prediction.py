@@ -364,6 +364,19 @@ def test_zero_and_few_shot_by_command(tmp_path: Path) -> None:
     assert [(row["seed"], row["shots"]) for row in rows] == [(0, 2), (1, 2)]
 
 
+def test_predictions_without_the_passage_of_a_query_get_it_and_are_not_made_again(tmp_path: Path) -> None:
+    run = settings(*small_overrides(tmp_path, *AS_IT_IS, "data.source=fixture", "data.dir=null", "task=record"))
+    path = run.paths.predictions(cells(run)[0].name)
+    evaluate(run)
+    whole = lines(path)
+    assert all(len(row["groups"]) == 1 for row in whole)
+    before = [{key: value for key, value in row.items() if key != "groups"} for row in whole]
+    before[0]["scores"] = {option: 0.25 for option in before[0]["scores"]}  # made again, they would be others
+    write_jsonl(path, before)
+    evaluate(run)
+    assert lines(path) == [row | {"groups": of_whole["groups"]} for row, of_whole in zip(before, whole, strict=True)]
+
+
 def test_predictions_are_made_anew_only_where_they_would_differ(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,6 +46,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"synth.holdout": 0.2, "synth.contexts": 1}, "synth.contexts: got 1, with rows held out for evaluation, expected at least two contexts"),
     ({"method.rounds": ROUNDS, "shard.count": 2}, "shard.count: got 2 with method=targen, whose rounds need all rows so far, expected 1."),
     ({"method.rounds": ROUNDS, "generator.backend": "vllm", "generator.engine": {"data_parallel_size": 2}}, "generator.engine.data_parallel_size: got 2 with method=targen, whose"),
+    ({"method.rounds": ROUNDS, "synth.spare": 0.05}, "synth.spare: got 0.05 with method=targen, whose later rounds"),
     ({"method.rounds": ROUNDS, "synth.seed_source": "file", "synth.seed_dir": "x"}, "synth.seed_source: got file with method=targen, whose rounds choose contexts"),
     ({"shard.index": 2, "shard.count": 2}, "shard.index: got 2, expected 0 to 1 with shard.count=2."),
     ({"shard.count": 2, "generator.backend": "batch"}, "shard.count: got 2 with generator=batch"),
