@@ -1,4 +1,4 @@
-"""Generation keeps up with a bare HTTP loop: the bound of scripts/bench/generation.py, with room for a busy machine."""
+"""Generation does not fall behind a bare HTTP loop by more than a floor, well below what scripts/bench/generation.py measures."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from targen.runtime.paths import PROJECT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing]
-FLOOR, RUNS = 0.5, 3  # of which one must reach it
+FLOOR, RUNS = 0.4, 3  # of which one must reach it
 
 
 def test_calls_per_second_stay_close_to_those_of_a_bare_loop(tmp_path: Path) -> None:
