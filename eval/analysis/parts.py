@@ -1,6 +1,6 @@
 """The functions of the analysis parts.
 
-To add a part, write a module in measures/ (in asking/ if it asks the generator: see ask.py), add its function here, and its name and title to ANALYSIS_PARTS in
+To add a part, write a module in measures/ (in llm_measures/ if it asks the generator: see generator_calls.py), add its function here, and its name and title to ANALYSIS_PARTS in
 targen/config/groups/analysis.py. The help text, the page and the check of `analysis.parts` take them from there.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.analysis.asking.clusters import clusters
-from eval.analysis.asking.subjectivity import subjectivity
+from eval.analysis.llm_measures.clusters import clusters
+from eval.analysis.llm_measures.subjectivity import subjectivity
 from eval.analysis.measures.bias import bias
 from eval.analysis.measures.contamination import contamination
 from eval.analysis.measures.correctness import correctness

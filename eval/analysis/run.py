@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
-from eval.analysis.asking.ask import ask, asked_parts, planned
 from eval.analysis.figures.figures import draw_analyses
+from eval.analysis.llm_measures.generator_calls import ask, asked_parts, planned
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput

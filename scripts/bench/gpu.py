@@ -39,7 +39,7 @@ LINE = "gpu-check "  # before what a check prints
 
 @dataclass(frozen=True)
 class Check:
-    """A function `name` in a module of this folder, and its limit in seconds."""
+    """A function `name` in a module of gpu_checks/, and its limit in seconds."""
 
     name: str
     module: str
@@ -48,22 +48,22 @@ class Check:
 
 
 CHECKS = (
-    Check("machine", "gpu_machine", 120, "GPU, versions, speed of a matrix product and of a copy"),
-    Check("training", "gpu_training", 500, "Flan-T5-large at 8, 16, 32 sequences and auto: seconds a step, tokens/s, MFU, peak"),
-    Check("profile", "gpu_training", 240, "one step: kernels, busy share, attention kernel"),
-    Check("t5_3b", "gpu_training", 500, "T5-3B at 4 x 512 and its checkpoint"),
-    Check("resume", "gpu_training", 400, "SIGTERM at step 20 and resume, against an unstopped run"),
-    Check("scoring", "gpu_scoring", 400, "rows shaped as BoolQ's and ReCoRD's in fp32 and bf16: rows/s, changed answers, ties"),
-    Check("lora", "gpu_adapters", 500, "Llama-2-7B with LoRA: training, reload, merge"),
-    Check("qlora", "gpu_adapters", 500, "Llama-2-7B with QLoRA"),
-    Check("fsdp", "gpu_training", 300, "FSDP with one process"),
-    Check("zero2", "gpu_training", 300, "ZeRO-2 with one process"),
-    Check("zero3", "gpu_training", 300, "ZeRO-3 with one process"),
-    Check("generation", "gpu_generation", 400, "generator=transformers with the shapes of Llama-3.1-8B: tokens/s"),
-    Check("checkpointing", "gpu_training", 240, "Flan-T5-large with gradient checkpointing"),
-    Check("compile", "gpu_training", 400, "Flan-T5-large with torch.compile"),
-    Check("minilm", "gpu_scoring", 560, "MiniLM on original and synthetic SuperGLUE, five seeds (SUPERGLUE=<folder>)"),
-    Check("vllm", "gpu_generation", 560, "generator=vllm with the shapes of Llama-3.1-8B: tokens/s"),
+    Check("machine", "machine", 120, "GPU, versions, speed of a matrix product and of a copy"),
+    Check("training", "training", 500, "Flan-T5-large at 8, 16, 32 sequences and auto: seconds a step, tokens/s, MFU, peak"),
+    Check("profile", "training", 240, "one step: kernels, busy share, attention kernel"),
+    Check("t5_3b", "training", 500, "T5-3B at 4 x 512 and its checkpoint"),
+    Check("resume", "training", 400, "SIGTERM at step 20 and resume, against an unstopped run"),
+    Check("scoring", "scoring", 400, "rows shaped as BoolQ's and ReCoRD's in fp32 and bf16: rows/s, changed answers, ties"),
+    Check("lora", "adapters", 500, "Llama-2-7B with LoRA: training, reload, merge"),
+    Check("qlora", "adapters", 500, "Llama-2-7B with QLoRA"),
+    Check("fsdp", "training", 300, "FSDP with one process"),
+    Check("zero2", "training", 300, "ZeRO-2 with one process"),
+    Check("zero3", "training", 300, "ZeRO-3 with one process"),
+    Check("generation", "generation", 400, "generator=transformers with the shapes of Llama-3.1-8B: tokens/s"),
+    Check("checkpointing", "training", 240, "Flan-T5-large with gradient checkpointing"),
+    Check("compile", "training", 400, "Flan-T5-large with torch.compile"),
+    Check("minilm", "scoring", 560, "MiniLM on original and synthetic SuperGLUE, five seeds (SUPERGLUE=<folder>)"),
+    Check("vllm", "generation", 560, "generator=vllm with the shapes of Llama-3.1-8B: tokens/s"),
 )  # fmt: skip
 
 # distributions that the checks import beside torch, transformers, accelerate, peft and safetensors
@@ -229,7 +229,7 @@ def _run_here(name: str, cpu: bool, scratch: Path) -> int:
     sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
     check = next(check for check in CHECKS if check.name == name)
     scratch.mkdir(parents=True, exist_ok=True)
-    for found in getattr(import_module(check.module), name)(cpu, scratch):
+    for found in getattr(import_module(f"gpu_checks.{check.module}"), name)(cpu, scratch):
         print(LINE + json.dumps(found), flush=True)
     return 0
 

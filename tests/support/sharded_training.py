@@ -56,23 +56,12 @@ def _keep_fsdp() -> None:
 
 
 def _main(folder: Path) -> None:
-    from targen.runtime.signals import Stopped, StopRequest
+    from targen.runtime.signals import Stopped
+    from tests.support.stopping import StopAfter
     from train.grid.cells import cells
     from train.loop.saving import load_initial_model
     from train.run import train
     from train.runtime.processes import join_processes
-
-    class StopAfter(StopRequest):
-        """Asked for once before the cell, then after each step."""
-
-        def __init__(self, step: int) -> None:
-            self._left = step + 1
-            super().__init__()
-
-        @property
-        def requested(self) -> bool:
-            self._left -= 1
-            return self._left <= 0
 
     processes, found = join_processes(), {}
     for name, training in json.loads((folder / "trainings.json").read_text()).items():

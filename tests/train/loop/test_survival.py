@@ -16,27 +16,15 @@ import pytest
 from targen.config.settings import Settings
 from targen.runtime.cli import REQUEUE
 from targen.runtime.errors import UserError
-from targen.runtime.signals import Stopped, StopRequest
+from targen.runtime.signals import Stopped
 from tests.support.commands import LONGEST, files, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
+from tests.support.stopping import StopAfter
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, seal
 from train.run import train
 
 LONG = ("train.epochs=20", "train.save_every=1", "train.max_length=48")  # 60 steps, a checkpoint at each
 SHORT = ("train.epochs=4", "train.max_length=48")  # 12 steps
-
-
-class StopAfter(StopRequest):
-    """A request that comes at a step: it is asked for once before the cell, then after each step."""
-
-    def __init__(self, step: int) -> None:
-        self._left = step + 1
-        super().__init__()
-
-    @property
-    def requested(self) -> bool:
-        self._left -= 1
-        return self._left <= 0
 
 
 def overrides(folder: Path, *more: str) -> list[str]:

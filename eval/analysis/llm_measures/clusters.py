@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.analysis.asking.questions import MOST_CRITERIA, Load, Questions, numbered
 from eval.analysis.intervals import measure, ratio, shares
+from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, numbered
 from eval.analysis.results import AnalysisResult, Missing, not_measured
 from eval.analysis.sets import SetPair, grouped
 from targen.config.groups.analysis import Analysis

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from gpu_runs import Json, written_model
+from gpu_checks.runs import Json, written_model
 
 from targen.config.groups.generation import Generator, Sampling
 from targen.llm.messages import LLM, Answer, Request, make_request

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from gpu_runs import Json, boolq_rows, command, fresh, overrides, record_rows, settings
+from gpu_checks.runs import Json, boolq_rows, command, fresh, overrides, record_rows, settings
 
 from eval.scoring.prediction import predict_tasks
 from train.grid.cells import cells

@@ -6,8 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis.asking import clusters, subjectivity
-from eval.analysis.asking.questions import Load, Questions
+from eval.analysis.llm_measures import clusters, subjectivity
+from eval.analysis.llm_measures.questions import Load, Questions
 from eval.analysis.sets import SetPair
 from targen.config.groups.analysis import Analysis
 from targen.config.settings import Settings
@@ -26,22 +26,22 @@ Found = Mapping[tuple[str, str], Any]  # what came of the questions, by task and
 
 
 @dataclass(frozen=True)
-class Asking:
+class LLMMeasure:
     """What a part asks of the generator: how much of a task, and the workflow."""
 
     load: Callable[[SetPair, Analysis], Load]
     workflow: Callable[[Questions, SetPair, Analysis], Workflow[Any]]
 
 
-ASKING = {
-    "clusters": Asking(clusters.load, clusters.clustering),
-    "subjectivity": Asking(subjectivity.load, subjectivity.ratings),
+LLM_MEASURES = {
+    "clusters": LLMMeasure(clusters.load, clusters.clustering),
+    "subjectivity": LLMMeasure(subjectivity.load, subjectivity.ratings),
 }
 
 
 def asked_parts(settings: Settings) -> list[str]:
     """The parts of this analysis that ask the generator."""
-    return [name for name in ASKING if name in settings.analysis.parts]
+    return [name for name in LLM_MEASURES if name in settings.analysis.parts]
 
 
 def planned(settings: Settings, pairs: Sequence[SetPair]) -> str:
@@ -54,7 +54,7 @@ def planned(settings: Settings, pairs: Sequence[SetPair]) -> str:
         views = [pair.task.view(row) for row in pair.samples()["b"]]
         per_row = sum(len(text) for view in views for text in view.values()) / len(views)
         for name in asked_parts(settings):
-            load = ASKING[name].load(pair, settings.analysis)
+            load = LLM_MEASURES[name].load(pair, settings.analysis)
             told[name] = told.get(name, 0) + load.calls
             characters += load.calls * PROMPT_CHARACTERS + load.rows * per_row
     prompt, calls = round(characters / CHARACTERS_PER_TOKEN), sum(told.values())
@@ -87,7 +87,9 @@ def ask(settings: Settings, pairs: Sequence[SetPair]) -> Found:
         def observe(request: Request, answer: Answer, asked: bool) -> None:
             progress.advance(request.step if asked else f"{request.step} (on record)")
 
-        workflows = [ASKING[name].workflow(questions[pair.task.name], pair, settings.analysis) for pair, name in places]
+        workflows = [
+            LLM_MEASURES[name].workflow(questions[pair.task.name], pair, settings.analysis) for pair, name in places
+        ]
         results = Engine(llm, calls, observe).run(workflows)
     for result in results:
         if isinstance(result, UserError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.analysis.asking.questions import Load, Questions
 from eval.analysis.intervals import Estimate, measure, ratio
+from eval.analysis.llm_measures.questions import Load, Questions
 from eval.analysis.results import AnalysisResult, Measure, Missing
 from eval.analysis.sets import SetPair, grouped, shown
 from targen.config.groups.analysis import Analysis

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
+from gpu_checks.runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 

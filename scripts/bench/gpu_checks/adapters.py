@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from gpu_runs import Json, boolq_rows, fresh, log_of, overrides, settings, written_model
+from gpu_checks.runs import Json, boolq_rows, fresh, log_of, overrides, settings, written_model
 
 from targen.config.settings import Settings
 from train.families.registry import family_of
