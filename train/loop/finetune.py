@@ -55,6 +55,7 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
     folder = settings.paths.model(job.cell.name)
     if processes.first:
         keep_only_checkpoints(folder, BASE, WANDB)
+    processes.wait()  # what a killed start left is gone before another process looks for it
     if settings.train.freeze:
         return _fit(context, job)
     found = job.settings.train.device_batch_size is None and processes.count == 1

@@ -24,6 +24,7 @@ from train.data.batches import Batching, MicroBatchSampler, epoch_batches, micro
 from train.grid.cells import cells
 from train.loop.throughput import peak_rss
 from train.loop.trainer import batching_of
+from train.models.adapters import BASE
 from train.run import train
 from train.runtime.processes import LAUNCHED, Processes, join_processes
 
@@ -211,6 +212,19 @@ def test_two_processes_train_as_one_does(which: str, tmp_path: Path) -> None:
         assert values[1] == pytest.approx(values[0], rel=tolerance), key
     weights = [weights_of(run) for run in runs]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=5e-5) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_no_process_reads_what_a_killed_start_left(tmp_path: Path) -> None:
+    """So many files that removing them takes longer than the other process needs to look for them."""
+    arguments = tiny_overrides(tmp_path, "train.lora.r=4", model="tiny_decoder")
+    left = model_of(settings(*arguments)) / BASE
+    left.mkdir(parents=True)
+    for number in range(20_000):
+        (left / str(number)).touch()
+    done = command("targen.run", *arguments, "phases=[train]", "train.launch=ddp")
+    assert done.returncode == 0, done.stderr
+    assert load_file(left / "model.safetensors")
 
 
 @pytest.mark.slow
