@@ -35,6 +35,7 @@ text_classification() {
   for rows in 200 100 48 24; do echo "curve_$rows arms=[original,synthetic] train.max_rows=$rows"; done
   for method in zero_shot zero_shot_topic few_shot; do echo "method_$method arms=[synthetic] method=$method"; done
   for method in one_shot attrprompt; do echo "method_$method task=[sst2,trec] arms=[synthetic] method=$method"; done
+  for method in targen_hard paraphrase; do echo "method_$method task=[trec] arms=[synthetic] method=$method"; done
   echo "shares_original arms=[original,synthetic] synth.label_share=original train.max_rows=200"
   for rows in 8 24 48 100; do echo "mixed_$rows arms=[mixed] train.mixed_original=$rows"; done
   echo "curve_400 task=[sst2,trec] arms=[original,synthetic] synth.size=400 train.max_rows=400"
