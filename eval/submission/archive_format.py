@@ -37,7 +37,7 @@ class FlatFile:
 class NestedFile:
     """A file of passages, `{"idx": 0, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": 1}]}]}}`.
 
-    Passages, questions and answers are each numbered through the whole file; `counts` says to how many.
+    Passages, questions and answers are each numbered through the whole file, in its order; `counts` says to how many.
     """
 
     name: str
@@ -149,7 +149,9 @@ def _flat_line_problems(file: FlatFile, lines: Sequence[bytes], seen: set[int]) 
 
 def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
     seen: dict[str, set[int]] = {level: set() for level in file.counts}
+    last = dict.fromkeys(file.counts, -1)
     line_problems: list[LineProblem] = []
+    out_of_order: list[LineProblem] = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -164,8 +166,16 @@ def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
             line_problems.append(LineProblem(number, _excerpt(line), expected))
             continue
         for level, idx in indices:
-            line_problems += _index_problems(number, idx, file.counts[level], seen[level], f"{level} idx")
-    problems = _one_per_kind(file.name, line_problems)
+            index_problems = list(_index_problems(number, idx, file.counts[level], seen[level], f"{level} idx"))
+            line_problems += index_problems
+            if not index_problems:
+                if idx < last[level]:
+                    got = f"{level} idx {idx} after {last[level]}"
+                    out_of_order.append(LineProblem(number, got, f"{level} idx that ascend through the file"))
+                last[level] = idx
+    problems = _one_per_kind(
+        file.name, [*line_problems, *out_of_order[:1]]
+    )  # what follows the first is out of order, too
     for level, count in file.counts.items():
         if missing := sorted(set(range(count)) - seen[level]):
             problems.append(_incomplete(file.name, f"{level} idx", len(seen[level]), count, missing[0]))

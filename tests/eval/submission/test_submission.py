@@ -350,6 +350,17 @@ def multirc() -> list[dict[str, Any]]:
     return [*({"idx": idx, "passage": {"questions": []}} for idx in range(165)), last]
 
 
+def swapped(first: int, second: int) -> list[dict[str, Any]]:
+    """multirc() with its questions over two passages, of which two are swapped."""
+    *rest, passage, last = multirc()
+    questions = last["passage"]["questions"]
+    questions[first], questions[second] = questions[second], questions[first]
+    halves = (
+        {**row, "passage": {"questions": part}} for row, part in ((passage, questions[:900]), (last, questions[900:]))
+    )
+    return [*rest, *halves]
+
+
 def lines(rows: Sequence[object]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
@@ -394,6 +405,8 @@ BROKEN = [  # file, its content, what is said of it
         "MultiRC.jsonl: got 1 of 9693 answer idx, expected all; the first missing one is 1.",
     ]),
     ("MultiRC.jsonl", lines([*multirc(), {"idx": 0, "label": 1}]), ["MultiRC.jsonl:167: got '{\"idx\": 0, \"label\": 1}', expected a passage with its questions and their answers."]),
+    ("MultiRC.jsonl", lines(swapped(3, 1000)), ["MultiRC.jsonl:165: got question idx 4 after 1000, expected question idx that ascend through the file."]),
+    ("MultiRC.jsonl", lines(swapped(899, 900)), ["MultiRC.jsonl:166: got question idx 899 after 900, expected question idx that ascend through the file."]),
     ("\x1bCB.txt", b"", ["'\\x1bCB.txt': got a file of this name, expected only AX-b.jsonl, AX-g.jsonl, BoolQ.jsonl, CB.jsonl, COPA.jsonl, MultiRC.jsonl, RTE.jsonl, ReCoRD.jsonl, WSC.jsonl, WiC.jsonl. Leave it out."]),
 ]  # fmt: skip
 
