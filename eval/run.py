@@ -16,6 +16,7 @@ from eval.submission.archives import leaderboard_splits, write_archives
 from targen.config.original_data import original_train_task, shows_original
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
+from targen.data.openllm_files import check_openllm_rows
 from targen.data.original import original_train_split
 from targen.pipeline.start import log_start
 from targen.runtime.cli import CHECK, main
@@ -129,9 +130,10 @@ def original_parts(settings: Settings, tasks: Sequence[Task]) -> tuple[TaskRows,
 
 
 def check(settings: Settings) -> None:
-    """Raises: UserError with every problem of the metrics and the trained cells, before anything is computed."""
+    """Raises: UserError with every problem of the metrics, the trained cells and local OpenLLM files, before anything is computed."""
     check_metrics(settings.tasks)
     check_trained(settings)
+    check_openllm_rows(settings.eval.openllm)
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:

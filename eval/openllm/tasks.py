@@ -15,9 +15,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from eval.openllm.harness_output import warnings_once
-from eval.openllm.local_files import rows_of
 from targen.config.openllm import Subtask, local_openllm_file
 from targen.data.hub_requirements import HubRequirement
+from targen.data.openllm_files import rows_of
 from targen.runtime.errors import UserError
 
 TASKS = Path(lm_eval.tasks.__file__).parent

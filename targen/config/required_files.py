@@ -1,9 +1,10 @@
 """The local files that the phases of a run read, and which of them are missing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from targen.config.groups.data import Source
-from targen.config.openllm import local_openllm_file, subtasks
+from targen.config.openllm import Subtask, local_openllm_file, subtasks
 from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
@@ -154,7 +155,19 @@ def missing_openllm_files(settings: Settings) -> list[str]:
             else f"'eval.openllm.tasks=[{','.join(task for task in tasks if task not in unscorable)}]' "
         )
         ways.append(f"show no examples ({only}eval.openllm.num_fewshot=0)")
-    return [f"eval.openllm.data_dir: {openllm.data_dir} lacks {'; '.join(listed)}. {', or '.join(ways)}."]
+    there = _unread(Path(openllm.data_dir), [subtask for subtask in subtasks(openllm) if subtask.task in missing])
+    return [f"eval.openllm.data_dir: {openllm.data_dir} lacks {'; '.join(listed)}{there}. {', or '.join(ways)}."]
+
+
+def _unread(folder: Path, of_tasks: Sequence[Subtask]) -> str:
+    """`, where there are a.jsonl, b.csv and 12 more`: data files that none of these subtasks reads, in the folders of their tasks if there are any."""
+    read = {local_openllm_file(folder, subtask, split) for subtask in of_tasks for split in subtask.splits}
+    tops = {folder / subtask.folder.partition("/")[0] for subtask in of_tasks}
+    places = [top for top in tops if top.is_dir()] or [folder]
+    paths = {path for place in places for levels in range(1, 5) for path in visible(place, "/".join("*" * levels))}
+    names = [path.relative_to(folder).as_posix() for path in sorted(paths - read) if path.suffix in (*ENDINGS, ".json")]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f", where there are {', '.join(names[:MOST_NAMED])}{more}" if names else ""
 
 
 def check_openllm_files(settings: Settings) -> None:

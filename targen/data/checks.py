@@ -1,13 +1,13 @@
 """What can be known of the original data before the first call: damaged or missing rows, and which rows models are scored on."""
 
 import logging
-from pathlib import Path
 
 from targen.config.original_data import rows_to_hold_out
 from targen.config.required_files import is_instruction_file, needed_splits
 from targen.config.settings import Settings
+from targen.data.instructions import instruction_data
+from targen.data.openllm_files import check_openllm_rows
 from targen.data.original import eval_split, leaderboard_split, original_train_split
-from targen.runtime.jsonl import read_rows
 from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 
@@ -24,15 +24,23 @@ def check_rows(settings: Settings) -> None:
     if "generate" in settings.phases and settings.generator.backend not in FREE and not settings.plan:
         for task, split in needed_splits(settings, "hub"):
             _read(settings, task, split)
+        if (source := _instructions(settings)) is not None and not is_instruction_file(source):
+            instruction_data(source)
 
 
 def check_local_rows(settings: Settings) -> None:
     """Reads all local rows once, to find damaged lines before anything is asked or trained. Raises: UserError if there is one."""
     for task, split in needed_splits(settings):
         _read(settings, task, split)
-    source = settings.data.self_instruct
-    if "train" in settings.phases and "self_instruct" in settings.arms and source and is_instruction_file(source):
-        read_rows(Path(source))
+    if (source := _instructions(settings)) is not None and is_instruction_file(source):
+        instruction_data(source)
+    if "evaluate" in settings.phases:
+        check_openllm_rows(settings.eval.openllm)
+
+
+def _instructions(settings: Settings) -> str | None:
+    """The instruction data that will be trained on; None if there will be none."""
+    return settings.data.self_instruct if "train" in settings.phases and "self_instruct" in settings.arms else None
 
 
 def _read(settings: Settings, task: Task, split: str) -> None:

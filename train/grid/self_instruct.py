@@ -1,25 +1,20 @@
 """The rows of the arm self_instruct: public instruction data, the baseline for pre-finetuning on synthetic rows."""
 
 import logging
-from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from targen.config.required_files import is_instruction_file
 from targen.config.settings import Settings
 from targen.config.validation import check
-from targen.data.hub import records_of
-from targen.runtime.errors import RowError, UserError
-from targen.runtime.jsonl import Json, read_rows
+from targen.data.instructions import instruction_data
+from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
 from targen.runtime.randomness import rng
-from targen.tasks.formats.self_instruct import SHAPES, row_of
 from targen.tasks.registry import with_format
 from targen.tasks.task import Row, Task
 from train.families.registry import family_named
 
 log = logging.getLogger(__name__)
-CONFIG = "self_instruct"  # of the authors' data set on the Hub
 
 
 def instruction_task() -> Task:
@@ -35,7 +30,7 @@ def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[
     """
     source = settings.data.self_instruct
     assert source is not None  # the settings' rules ensure it
-    rows = _read(source)
+    rows = instruction_data(source)
     kept = _fitting(settings, rows)
     if skipped := len(rows) - len(kept):
         log.info(
@@ -50,25 +45,6 @@ def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[
         return tuple(kept)
     picked = rng(seed, "self_instruct", "rows").sample(range(len(kept)), count)
     return tuple(kept[index] for index in sorted(picked))
-
-
-def _read(source: str) -> list[Row]:
-    where = source if is_instruction_file(source) else f"{source} {CONFIG}"
-    rows: list[Row] = []
-    for number, record in _records(source):
-        try:
-            rows.append(row_of(record, len(rows)))
-        except RowError as err:
-            raise UserError(f"{where}:{number}: {err}. Expected {SHAPES}.") from None
-    if not rows:
-        raise UserError(f"{where}: got no row, expected instruction data.")
-    return rows
-
-
-def _records(source: str) -> list[tuple[int, Json]]:
-    if is_instruction_file(source):
-        return read_rows(Path(source))
-    return list(enumerate(records_of(source, CONFIG), start=1))
 
 
 def _room(settings: Settings) -> int:

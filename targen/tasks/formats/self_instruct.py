@@ -3,6 +3,8 @@
 Only trained on (arm self_instruct); its layout is in conf/instructions/self_instruct.yaml.
 """
 
+from itertools import pairwise
+
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.tasks.row_checks import check_keys, check_text
@@ -10,73 +12,73 @@ from targen.tasks.task import Example, Row, Task
 
 ASKS, ENDS = "Output:", "<|endoftext|>"  # how a prompt and a completion of the authors' release end
 
-
-ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "bing": "assistant",
-    "chatgpt": "assistant",
-}  # ShareGPT's names of OpenAI's
+COLUMNS = {  # the names of each part; the first that is filled counts
+    "system": ("system_prompt",),
+    "instruction": ("instruction", "prompt", "question"),
+    "input": ("input", "context"),
+    "output": ("output", "response", "completion"),
+}
+TURNS = ("messages", "conversations")
+SPEECHES = (("role", "content"), ("from", "value"))  # who says what in a turn, as OpenAI and ShareGPT call it
+ROLES = {  # in small letters
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bing", "chatgpt"), "assistant"),
+    "system": "system",
+    **dict.fromkeys(("tool", "function"), "tool"),
+}
 SHAPES = (
-    "{instruction, input, output}, the same with response for output, {prompt, completion}, {messages: [{role, content}]} or "
-    "{conversations: [{from, value}]}, all of them texts"
+    "{instruction, input, output} (or prompt, question; context; response, completion), or messages or conversations: "
+    "[{role, content}, ...] or [{from, value}, ...], all of them texts"
 )
 
 
 def row_of(record: Json, idx: int) -> Row:
-    """A row of instruction data in one of SHAPES. Of a conversation, the first question and its answer.
+    """A row of instruction data in one of SHAPES; `output` is empty where it has no answer.
 
     Raises: RowError that names what was found where it is of another shape.
     """
-    parts = _parts(record)
-    row = {
-        name: "" if parts.get(name) is None and name == "input" else parts.get(name)
-        for name in ("instruction", "input", "output")
-    }
-    for name, value in row.items():
-        if not isinstance(value, str):
-            raise RowError(f"{name}: got {value!r}, expected a text")
-    texts = {name: str(value).strip() for name, value in row.items()}
-    texts["instruction"] = texts["instruction"].removesuffix(ASKS).rstrip()
-    texts["output"] = texts["output"].removesuffix(ENDS).rstrip()
-    check_text(texts, "instruction")
-    return {**texts, "idx": idx}
+    turns = next((name for name in TURNS if name in record), None)
+    parts = _columns(record) if turns is None else _first_exchange(turns, record[turns])
+    texts = {name: "" if parts.get(name) is None else parts[name] for name in COLUMNS}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise RowError(f"{name}: got {text!r}, expected a text")
+    texts["instruction"] = "\n\n".join(filter(str.strip, [texts.pop("system"), texts["instruction"]]))
+    row = {name: text.strip() for name, text in texts.items()}
+    row["instruction"] = row["instruction"].removesuffix(ASKS).rstrip()
+    row["output"] = row["output"].removesuffix(ENDS).rstrip()
+    if row["output"]:
+        check_text(row, "instruction")
+    return {**row, "idx": idx}
 
 
-def _parts(record: Json) -> Json:
-    """{instruction, input, output}, whatever the names in the record."""
-    for turns, role, content in (("messages", "role", "content"), ("conversations", "from", "value")):
-        if turns in record:
-            return _first_exchange(turns, record[turns], role, content)
-    if "prompt" in record and "completion" in record:
-        return {"instruction": record["prompt"], "output": record["completion"]}
-    if "instruction" not in record or not {"output", "response"} & set(record):
+def _columns(record: Json) -> Json:
+    """The parts of a record with a question and its answer, whatever their names."""
+    if not all({*COLUMNS[part]} & {*record} for part in ("instruction", "output")):
         raise RowError(f"got the fields {', '.join(record) or '(none)'}")
-    return {
-        "instruction": record["instruction"],
-        "input": record.get("input", record.get("context")),
-        "output": record.get("output", record.get("response")),
-    }
+    filled = {name: value for name, value in record.items() if value is not None and str(value).strip()}
+    return {part: next((filled[name] for name in names if name in filled), None) for part, names in COLUMNS.items()}
 
 
-def _first_exchange(name: str, turns: object, role: str, content: str) -> Json:
-    """The first user turn and the answer to it, after what a system turn says."""
-    shape = f"[{{{role}, {content}}}, ...]"
-    if not isinstance(turns, list) or not all(
-        isinstance(turn, dict) and {role, content} <= set(turn) for turn in turns
-    ):
-        first = turns[0] if isinstance(turns, list) and turns else turns
-        raise RowError(f"{name}: got {str(first)[:80]!r}, expected {shape}")
-    said = [(ROLES.get(turn[role], turn[role]), turn[content]) for turn in turns]
-    begin = next((number for number, (speaker, _) in enumerate(said) if speaker == "user"), None)
-    if begin is None or [speaker for speaker, _ in said[begin : begin + 2]] != ["user", "assistant"]:
-        raise RowError(
-            f"{name}: got turns of {', '.join(str(speaker) for speaker, _ in said[:4]) or 'nobody'}, expected user, assistant"
-        )
-    before = [text for speaker, text in said[:begin] if speaker == "system" and isinstance(text, str) and text.strip()]
-    question = said[begin][1]
-    instruction = "\n\n".join([*before, question]) if isinstance(question, str) else question
-    return {"instruction": instruction, "output": said[begin + 1][1]}
+def _first_exchange(name: str, turns: object) -> Json:
+    """The first user turn that is answered, the answer, and what system turns say before; empty if none is answered."""
+    said = [_speech(name, turn) for turn in (turns if isinstance(turns, list) else [] if turns is None else [turns])]
+    for number, ((asker, question), (speaker, answer)) in enumerate(pairwise(said)):
+        if (asker, speaker) == ("user", "assistant"):
+            before = [text for role, text in said[:number] if role == "system" and isinstance(text, str)]
+            return {"system": "\n\n".join(filter(str.strip, before)), "instruction": question, "output": answer}
+    roles = list(dict.fromkeys(role for role, _ in said))
+    if not {*roles} <= {*ROLES.values()}:
+        raise RowError(f"{name}: got turns of {', '.join(roles[:4])}, expected user, assistant")
+    return {}
+
+
+def _speech(name: str, turn: object) -> tuple[str, object]:
+    """(role, text) of a turn, the role by OpenAI's name where it is known."""
+    for who, what in SPEECHES:
+        if isinstance(turn, dict) and isinstance(role := turn.get(who), str) and what in turn:
+            return ROLES.get(role.lower(), role), turn[what]
+    raise RowError(f"{name}: got {str(turn)[:80]!r}, expected [{{role, content}}, ...] or [{{from, value}}, ...]")
 
 
 class SelfInstruct(Task):

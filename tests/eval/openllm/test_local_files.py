@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eval.openllm.harness_output import warnings_once
+from targen.config.required_files import check_openllm_files
 from targen.runtime.errors import UserError
 from tests.eval.openllm.test_openllm import asked, scored
 from tests.support.commands import command
@@ -16,12 +17,12 @@ from tests.support.openllm_data import arc, gsm8k, hellaswag, mmlu, openllm_file
 NO_EXAMPLES = "eval.openllm.num_fewshot=0"
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]], header: bool = False) -> None:
+def write_csv(path: Path, rows: list[dict[str, Any]], header: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         if header:
-            writer.writerow(["question", "A", "B", "C", "D", "answer"])
+            writer.writerow(header.split(","))
         writer.writerows([row["question"], *row["choices"], "ABCD"[row["answer"]]] for row in rows)
 
 
@@ -48,7 +49,8 @@ def test_mmlus_own_csv_files(tmp_path: Path, layout: str) -> None:
     write(tmp_path / "jsonl" / "mmlu" / "anatomy" / "test.jsonl", rows)
     write(tmp_path / "jsonl" / "mmlu" / "anatomy" / "dev.jsonl", mmlu("anatomy", 5))
     write_csv(tmp_path / "csv" / "mmlu" / layout, rows)
-    write_csv(tmp_path / "csv" / "mmlu" / layout.replace("test", "dev"), mmlu("anatomy", 5), header=True)
+    dev = tmp_path / "csv" / "mmlu" / layout.replace("test", "dev")
+    write_csv(dev, mmlu("anatomy", 5), header="Question,choice_a,choice_b,choice_c,choice_d,Answer")
     one, other = (scored(asked(tmp_path / name, "eval.openllm.tasks=[mmlu]"))["mmlu"] for name in ("jsonl", "csv"))
     assert (one["value"], one["evaluated"], one["n"]) == (other["value"], other["evaluated"], 3)
     assert other["origin"].endswith("test, local files (converted)")
@@ -119,6 +121,19 @@ def test_garbled_csv_is_told_with_its_line(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "only,three,cells\n")
     with pytest.raises(UserError, match=r"anatomy_test\.csv:3: got 3 columns, expected 6"):
         scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+    write_csv(path, [{**row, "question": "One,\ntwo"} for row in mmlu("anatomy", 2)])
+    path.write_text(path.read_text() + 'Is it "?,a,b,c,d,A\n"It is "what"?",a,b,c,d,A\n')
+    with pytest.raises(UserError, match=r"anatomy_test\.csv:6: got a row that is no CSV \(.*\), expected the question"):
+        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+
+
+def test_files_of_other_names_are_named_where_those_of_a_task_are_missing(tmp_path: Path) -> None:
+    for subject in ("Anatomy", "Astronomy", "Biology", "Virology"):
+        write(tmp_path / "mmlu" / subject / "test.jsonl", mmlu(subject, 1))
+    write(tmp_path / "arc_challenge" / "test.jsonl", arc(1))
+    files = "mmlu/Anatomy/test.jsonl, mmlu/Astronomy/test.jsonl, mmlu/Biology/test.jsonl and 1 more"
+    with pytest.raises(UserError, match=rf"and 54 more like them, where there are {files}\. Add them"):
+        check_openllm_files(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
 
 
 def test_a_folder_that_does_not_exist_is_called_that(tmp_path: Path) -> None:

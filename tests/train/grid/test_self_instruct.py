@@ -1,6 +1,7 @@
 """The arm self_instruct: one model on public instruction data, scored like any mixture."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,19 @@ def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
             {"instruction": "Name a river."},
             r"instructions\.jsonl:2: got the fields instruction\. Expected \{instruction, input",
         ),
-        ({"instruction": "Name a river.", "output": None}, r":2: output: got None, expected a text"),
         ({"text": "A river."}, r"instructions\.jsonl:2: got the fields text\. Expected"),
         ({"messages": ["hello"]}, r":2: messages: got 'hello', expected \[\{role, content\}, \.\.\.\]"),
         (
-            {"messages": [{"role": "assistant", "content": "Hi"}]},
-            r":2: messages: got turns of assistant, expected user, assistant",
+            {"messages": [{"role": "agent", "content": "Hi"}, {"role": "user", "content": "Hi"}]},
+            r":2: messages: got turns of agent, user, expected user, assistant",
+        ),
+        (
+            {"messages": [{"role": ["user"], "content": "Hi"}]},
+            r":2: messages: got .*'role': \['user'\].*, expected \[\{role, content",
+        ),
+        (
+            {"messages": {"role": "user"}},
+            r":2: messages: got .*, expected \[\{role, content\}, \.\.\.\] or \[\{from, value",
         ),
         (
             {"conversations": [{"from": "human", "value": 3}, {"from": "gpt", "value": "x"}]},
@@ -155,6 +163,9 @@ def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
         garbled = run(tmp_path, rows=[ROWS[0], row])
         with pytest.raises(UserError, match=words):
             train(garbled)
+    silent = run(tmp_path, rows=[{"messages": []}, {"prompt": "Name", "completion": None}])
+    with pytest.raises(UserError, match=r"instructions\.jsonl: got 2 rows, none of them with an answer"):
+        train(silent)
     too_long = run(tmp_path, rows=[ROWS[-1]])
     with pytest.raises(UserError, match=r"has no row whose answer fits\. Set a larger train\.max_length"):
         train(too_long)
@@ -168,6 +179,10 @@ COMMON = [
         {"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "Name a river."}, {"from": "gpt", "value": "The Rhine"},
         {"from": "human", "value": "Another."}, {"from": "gpt", "value": "The Rhone"},
     ]},
+    {"conversations": [{"role": "User", "content": "Name a river."}, {"role": "model", "content": "The Rhine"}]},
+    {"conversations": [{"from": "Human", "value": "Name a river."}, {"from": "GPT", "value": "The Rhine"}]},
+    {"prompt": "Name a river.", "response": "The Rhine"},
+    {"system_prompt": "", "question": "Name a river.", "response": "The Rhine"},
 ]  # fmt: skip
 
 
@@ -178,15 +193,37 @@ def test_common_shapes_of_instruction_data_are_read(tmp_path: Path, as_list: boo
         (tmp_path / "instructions.jsonl").write_text(json.dumps(COMMON, indent=1))
     (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
     assert part.rows == tuple(
-        {"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": n} for n in range(4)
+        {"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": n} for n in range(len(COMMON))
     )
 
 
-def test_a_system_turn_stands_before_the_question(tmp_path: Path) -> None:
+def test_what_the_system_says_stands_before_the_question_and_a_filled_context_is_the_input(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("user", "Name a river."), ("assistant", "The Rhine")]
-    found = run(tmp_path, rows=[{"messages": [{"role": role, "content": text} for role, text in turns]}])
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": role, "content": text} for role, text in turns]},
+        {"system_prompt": "Be brief.", "question": "Name a river.", "response": "The Rhine"},
+        {"instruction": "Name a river.", "input": "", "context": "in Asia", "output": "", "response": "The Ganges"},
+    ]
+    found = run(tmp_path, rows=rows)
     (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
-    assert part.rows[0]["instruction"] == "Be brief.\n\nName a river."
+    brief = {"instruction": "Be brief.\n\nName a river.", "input": "", "output": "The Rhine"}
+    context = {"instruction": "Name a river.", "input": "in Asia", "output": "The Ganges"}
+    assert part.rows == (brief | {"idx": 0}, brief | {"idx": 1}, context | {"idx": 2})
+
+
+def test_rows_without_an_answer_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unanswered: list[dict[str, Any]] = [
+        {"messages": []},
+        {"conversations": None},
+        {"messages": [{"role": "user", "content": "Name a river."}]},
+        {"messages": [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": None}]},
+        {"instruction": "Name a river.", "output": None},
+    ]
+    found = run(tmp_path, rows=[*unanswered, COMMON[0]])
+    with caplog.at_level(logging.INFO):
+        (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    assert [row["idx"] for row in part.rows] == [5]
+    assert "self_instruct: 5 of 6 rows have no answer" in caplog.text
 
 
 def test_a_list_with_something_else_in_it_is_told(tmp_path: Path) -> None:

@@ -4,12 +4,31 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
-from targen.config.openllm import Subtask
+from targen.config.groups.evaluation import OpenLLM
+from targen.config.openllm import Subtask, local_openllm_file, subtasks
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_rows
 
 LETTERS = "ABCDEFGHIJ"
-MMLU_COLUMNS = ["question", "A", "B", "C", "D", "answer"]  # of the authors' CSV files, which have no header
+COLUMNS = 6  # of MMLU's CSV files
+MMLU_ROW = "the question, four choices and the answer's letter"
+HEADER = "answer"  # how the last column is called where there is a header; the authors' files have none
+
+
+def check_openllm_rows(openllm: OpenLLM) -> None:
+    """Reads the local files of the chosen tasks once. Raises: UserError if one is damaged, or has fewer examples than are shown."""
+    if openllm.data_dir is None:
+        return
+    for subtask in subtasks(openllm):
+        for split in subtask.splits:
+            if (path := local_openllm_file(Path(openllm.data_dir), subtask, split)) is None:
+                continue  # told elsewhere, all of them in one line
+            rows, _ = rows_of(path, subtask)
+            if split == subtask.spec.shown and len(rows) < subtask.shots:
+                raise UserError(
+                    f"{path}: got {len(rows)} rows, expected at least {subtask.shots}, the examples that {subtask.name} shows. Give "
+                    "the whole split, or set a smaller eval.openllm.num_fewshot."
+                )
 
 
 def rows_of(path: Path, subtask: Subtask) -> tuple[list[Json], bool]:
@@ -43,21 +62,25 @@ def _records(path: Path) -> list[tuple[int, Json]]:
 
 
 def _csv_records(path: Path) -> list[tuple[int, Json]]:
-    records = []
+    records, start = [], 1  # the line on which a row starts, which may have several
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, strict=True)
             for cells in reader:
-                if not cells or cells == MMLU_COLUMNS:
+                number, start = start, reader.line_num + 1
+                if not cells or cells[-1].strip().lower() == HEADER:
                     continue
-                if len(cells) != len(MMLU_COLUMNS):
+                if len(cells) != COLUMNS:
                     raise UserError(
-                        f"{path}:{reader.line_num}: got {len(cells)} columns, expected {len(MMLU_COLUMNS)}: the question, four choices "
-                        "and the answer's letter. Repair it."
+                        f"{path}:{number}: got {len(cells)} columns, expected {COLUMNS}: {MMLU_ROW}. Repair it."
                     )
                 question, *choices, answer = cells
-                records.append((reader.line_num, {"question": question, "choices": choices, "answer": answer}))
-    except (OSError, ValueError, csv.Error) as err:
+                records.append((number, {"question": question, "choices": choices, "answer": answer}))
+    except csv.Error as err:
+        raise UserError(
+            f"{path}:{start}: got a row that is no CSV ({err}), expected {MMLU_ROW}, with quotes inside quotes doubled. Repair it."
+        ) from None
+    except (OSError, ValueError) as err:
         raise UserError(f"{path}: cannot be read ({err}). Repair or replace it.") from None
     return records
 
