@@ -134,7 +134,7 @@ def _line(prediction: Prediction) -> Json:
 
 
 def read_predictions(path: Path, task: Task, examples: Sequence[Example], mends: bool = False) -> list[Prediction]:
-    """The predictions of a file. `mends`: writes it anew if it lacks the groups of the examples, as files of earlier versions do for ReCoRD.
+    """The predictions of a file. `mends`: writes it anew if it lacks the groups of the examples, as files of earlier versions do (ReCoRD, AX-b).
 
     Raises: UserError if they are not those of these examples, in their order.
     """

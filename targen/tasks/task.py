@@ -61,7 +61,7 @@ class Example:
     choices: tuple[str, ...]
     gold: tuple[int, ...]  # several may be right (ReCoRD); empty: hidden
     answers: tuple[str, ...] = ()  # gold answers as texts, where scored as text (ReCoRD)
-    # The idx of what it shares with other examples, the largest first: its passage, its question
+    # The numbers of what it shares with other examples, the largest first: its passage, its question; its pair of sentences (AX-b)
     groups: tuple[int, ...] = ()
 
 

@@ -1,13 +1,17 @@
 """AX-b: `{"sentence1": "The cat sat on the mat.", "sentence2": "The cat did not sit on the mat.", "idx": 0, "label": "not_entailment",
 "logic": "Negation"}`.
 
-An original row also names what it tests, under one or more of four keys (`logic`, `knowledge`, ...).
+An original row also names what it tests, under one or more of four keys (`logic`, `knowledge`, ...). Many pairs of sentences are in the
+set twice, the second time exchanged.
 """
+
+import hashlib
+from dataclasses import replace
 
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.tasks.row_checks import check_keys, check_text
-from targen.tasks.task import Row, Task
+from targen.tasks.task import Example, Row, Task
 from targen.text.normalise import normalised
 
 TESTED = ("lexical-semantics", "predicate-argument-structure", "logic", "knowledge")
@@ -33,3 +37,9 @@ class AXb(Task):
         one, other = set(first.split()), set(second.split())
         if len(one & other) < MIN_SHARED * min(len(one), len(other)):
             raise RowError("the two sentences have too few words in common")
+
+    def examples(self, row: Row) -> list[Example]:
+        """Rows with the same two sentences, in either order, are one group."""
+        (example,) = super().examples(row)
+        pair = "\n".join(sorted(normalised(row[name]) for name in self.row))
+        return [replace(example, groups=(int.from_bytes(hashlib.sha256(pair.encode()).digest()[:6], "big"),))]

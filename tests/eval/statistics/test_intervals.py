@@ -8,10 +8,11 @@ import pytest
 from scipy.stats import binomtest
 
 from eval.reporting.report import report_runs
+from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import macro_f1
 from eval.statistics.intervals import Resampled, mean_of_tasks, of_standard_error, resampled, weighted_sum
 from eval.statistics.resampling import Answers, Floats, Ints, bootstrap, generator, interval
-from tests.support.scored_runs import Made, write_run
+from tests.support.scored_runs import MORE, Made, write_cell, write_run, write_scores
 
 Z2 = 1.959964**2
 OF_COUNTS = {"f1_macro": macro_f1}
@@ -93,3 +94,29 @@ def test_a_report_has_no_interval_without_width(tmp_path: Path) -> None:
     assert table.count("100.0 (75.8 to 100.0) 12×1") == 8  # four metrics, two arms
     assert "average" in table
     assert "+0.0 (-24.2 to 24.2), p = 1.00" in table
+
+
+def test_a_sentence_pair_of_axb_counts_once_though_it_is_there_in_both_orders(tmp_path: Path) -> None:
+    """As many pairs, each in one order or in both, where it has the same label and answer: no more is known of the model."""
+    task, draws = MORE["axb"], np.random.default_rng(0)
+    pairs = [(f"Ann has {n} cats.", f"ann has {n} pets", draws.random() < 0.5, draws.random() < 0.7) for n in range(80)]
+    widths = []
+    for orders in ((0,), (0, 1)):
+        found = []
+        for exchanged in orders:
+            for *sentences, entailed, right in pairs:
+                texts = dict(zip(task.row, sentences[::-1] if exchanged else sentences, strict=True))
+                label = task.labels[0 if entailed else 1].value
+                (example,) = task.examples({**texts, "idx": len(found), "label": label})
+                (gold,) = example.gold
+                answer = example.choices[gold if right else 1 - gold]
+                found.append(Prediction(example.id, (example.choices[gold],), answer, {}, groups=example.groups))
+        run = tmp_path / f"{len(orders)}"
+        write_scores(
+            run, [row for arm in ("original", "synthetic") for row in write_cell(run, Made("axb", arm, 0), found)]
+        )
+        report_runs((run,), run / "report")
+        table = (run / "report" / "tables" / "original_vs_synthetic.md").read_text()
+        low, high = map(float, re.search(r"\(([\d.]+) to ([\d.]+)\)", table).groups())
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)  # as independent rows, narrower by a factor of 1.4
