@@ -217,7 +217,8 @@ def _shown(story: Json) -> list[list[str]]:
         fields.append(["instruction", story["task_instruction"]])
     if "demonstrations" in story:
         rows = story["demonstrations"]
-        fields.append(["demonstrations", f"{rows['task']} {rows['split']}, idx {', '.join(map(str, rows['idx']))}"])
+        numbers = [f"{key} {', '.join(map(str, rows[key]))}" for key in ("idx", "question") if key in rows]
+        fields.append(["demonstrations", "; ".join([f"{rows['task']} {rows['split']}, {numbers[0]}", *numbers[1:]])])
     return fields
 
 

@@ -1,12 +1,14 @@
 """Rows of the original train split that a method shows in its prompts (in-context examples)."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import Split, eval_split, original_train_split
 from targen.runtime.errors import RowError, Unreachable, UserError
+from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.synthesis.slots.assignment import Slot, draw_evenly
 from targen.tasks.task import LabelCell, Row, Task
@@ -35,9 +37,14 @@ class TrainRows:
         if any(_texts(task, row) in shown for row in rows):
             raise RowError("repeats a row that its prompt showed")
 
+    def told(self, rows: Sequence[Row]) -> Json:
+        """What provenance says of the rows that a prompt showed."""
+        numbers = [self.task.demonstration_numbers(row) for row in rows]
+        return {"task": self.task.name, "split": "train"} | {key: [each[key] for each in numbers] for key in numbers[0]}
+
 
 def _texts(task: Task, row: Row) -> tuple[str, ...]:
-    return tuple(" ".join(text.lower().split()) for text in task.view(row).values())
+    return tuple(" ".join(text.lower().split()) for text in task.copied_texts(row))
 
 
 def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
@@ -54,18 +61,19 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
             f"task). Leave {task.name} out, or take another method."
         )
     split = _train_split(settings, source)
+    rows = [shown for row in split.rows for shown in source.demonstrations(row)] if split is not None else []
     if split is not None and split.is_fixture:
-        return TrainRows(source, (split.rows * count,) * len(task.label_cells), count)
+        return TrainRows(source, (tuple(rows) * count,) * len(task.label_cells), count)
     if split is None:
         raise UserError(
             f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source_of(source)} "
             "has none here. Set data.dir=..., or take a method without demonstrations (method=targen)."
         )
-    per_cell = tuple(tuple(row for row in split.rows if _fits(source, row, cell)) for cell in task.label_cells)
-    for cell, rows in zip(task.label_cells, per_cell, strict=True):
-        if len(rows) < count:
+    per_cell = tuple(tuple(row for row in rows if _fits(source, row, cell)) for cell in task.label_cells)
+    for cell, found in zip(task.label_cells, per_cell, strict=True):
+        if len(found) < count:
             raise UserError(
-                f"method.demonstrations.count: got {count}, expected at most {len(rows)}, the rows of {split.origin} "
+                f"method.demonstrations.count: got {count}, expected at most {len(found)}, the rows of {split.origin} "
                 f"({source.folder}) for {cell}. Lower it, or give the whole split."
             )
     return TrainRows(source, per_cell, count)

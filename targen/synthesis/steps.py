@@ -211,7 +211,7 @@ def _shown(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[
     if (train := recipe.train_rows) is not None:
         rows = train.of(recipe.seed, recipe.task, slot, attempt)
         texts["demonstrations"] = demonstrations_text(recipe.method, recipe.task, train.task, rows)
-        shown["demonstrations"] = {"task": train.task.name, "split": "train", "idx": [row["idx"] for row in rows]}
+        shown["demonstrations"] = train.told(rows)
     return texts, shown
 
 

@@ -235,9 +235,25 @@ class Task:
         gold = (names.index(label),) if label is not None else ()
         return [Example(self.name, row["idx"], self.view(row), names, gold)]
 
+    def demonstrations(self, row: Row) -> list[Row]:
+        """The original row as prompts show it: rows of one question each, where it has several and a view has one (MultiRC)."""
+        return [row]
+
+    def demonstration_numbers(self, row: Row) -> dict[str, int]:
+        """By which numbers provenance names one of `demonstrations`."""
+        return {"idx": row["idx"]}
+
+    def copied_texts(self, row: Row) -> list[str]:
+        """Equal for a row and its copy, but for case and blanks."""
+        return list(self.view(row).values())
+
     def example_count(self, row: Row) -> int:
         """How many `examples` a row has."""
         return 1
+
+    def balance_note(self) -> str:
+        """What the card of a data set says of how this task is balanced, beyond its labels; may be empty."""
+        return ""
 
     def baseline_answer(self, example: Example) -> str:
         """The answer of the majority baseline if the task has no labels: the first choice."""

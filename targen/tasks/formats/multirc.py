@@ -130,6 +130,22 @@ class MultiRC(Task):
                 )
         return found
 
+    def demonstrations(self, row: Row) -> list[Row]:
+        passage = row["passage"]
+        return [{**row, "passage": {**passage, "questions": [question]}} for question in passage["questions"]]
+
+    def demonstration_numbers(self, row: Row) -> dict[str, int]:
+        return {"idx": row["idx"], "question": _first(row)["idx"]}
+
+    def copied_texts(self, row: Row) -> list[str]:
+        """The answers in any order."""
+        question = _first(row)
+        answers = sorted((answer["text"] for answer in question["answers"]), key=normalised)
+        return [row["passage"]["text"], question["question"], *answers]
+
+    def balance_note(self) -> str:
+        return f"A question of {self.folder} has right and wrong answers: how many of each was drawn, and so was their order."
+
     def example_count(self, row: Row) -> int:
         return sum(len(question["answers"]) for question in row["passage"]["questions"])
 

@@ -1,6 +1,8 @@
 """The methods to compare with: the same rows, balance, budget and resume as TarGEN's, for every task."""
 
 import json
+import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -275,6 +277,47 @@ def test_paraphrase_takes_each_row_once_before_any_twice_and_refuses_copies(
     assert len(stories) == 24
     first = [story["demonstrations"]["idx"][0] for story in stories if "-a0-" in story["call_ids"][0]]
     assert len(set(first)) == len(first) > 0
+
+
+def test_every_question_of_a_passage_is_rewritten_and_one_with_its_answers_in_another_order_is_a_copy(
+    tmp_path: Path, serve
+) -> None:
+    task, data = SPECS["multirc"], tmp_path / "data" / "MultiRC"
+    data.mkdir(parents=True)
+    shutil.copy(local_file(FIXTURE, task, "val"), data / "train.jsonl")
+    first, *others = lines(data / "train.jsonl")
+    (data / "val.jsonl").write_text(json.dumps(_changed(first, 0)) + "\n", encoding="utf-8")
+    questions = {
+        (row["idx"], question["idx"]): (row["passage"]["text"], question)
+        for row in (first, *others)
+        for question in row["passage"]["questions"]
+    }
+
+    class Copies(FakeModel):
+        """Hands half of the questions back as they are."""
+
+        def _answer(self, body: Mapping[str, Any], rng: Random) -> Any:
+            prompt = body["messages"][-1]["content"]
+            shown = [each for each in questions.values() if f"\nQuestion: {each[1]['question']}\n" in prompt]
+            if not shown or rng.random() < 0.5:
+                return super()._answer(body, rng)
+            ((text, question),) = shown
+            right, wrong = ([a["text"] for a in question["answers"] if a["label"] == label] for label in (1, 0))
+            return {"paragraph": text, "question": question["question"], "right": right[::-1], "wrong": wrong[::-1]}
+
+    server = serve(Copies())
+    run(tmp_path / "run", server, data.parent, "paraphrase", "task=multirc", f"synth.size={len(questions)}")
+    folder = tmp_path / "run" / "synthetic" / "multirc"
+    attempts = [*lines(folder / "provenance.jsonl"), *lines(folder / "rejects.jsonl")]
+    told = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
+    assert Counter((*each["idx"], *each["question"]) for each in told) == dict.fromkeys(questions, 1)
+    copies = [reject for reject in attempts if reject.get("reason") == "repeats a row that its prompt showed"]
+    assert len(copies) > 5
+    asked = {question["question"] for _, question in questions.values()}
+    assert not any(row["passage"]["questions"][0]["question"] in asked for row in lines(folder / "train.jsonl"))
+    entries = entries_of(RunPaths(tmp_path / "run"), task, 0, None, has_seeds=True, is_checked=True)
+    (entry, *_) = json.loads(browser([entries], 10**7).data)["entries"]
+    assert re.fullmatch(r"multirc train, idx \d+; question \d+", dict(entry["shown"])["demonstrations"])
 
 
 def test_paraphrase_refuses_a_task_without_rows_of_its_own(tmp_path: Path, serve, originals: Path) -> None:
