@@ -64,12 +64,11 @@ counted above.
 ## Balance
 
 Every row was asked for with a given label (and variant, where the task has any), {{ share }}. What was rejected, was \
-a duplicate or changed its label was replaced from the same label, and what was too many then was held back.\
-{% if "copa" in tasks %} The position of COPA's right alternative was drawn by the program, never by the model.{% endif +%}
-{% if "record" in tasks %}The answers of ReCoRD are texts: it has no labels to balance.
-{% endif %}
-{% if "multirc" in tasks %}A question of MultiRC has right and wrong answers: how many of each was drawn, and so was their order.
-{% endif %}
+a duplicate or changed its label was replaced from the same label, and what was too many then was held back.
+{% for note in balance_notes %}
+{{ note }}
+{% endfor %}
+
 ## Known limits
 
 - The text is a language model's. What it states may be false, dated or invented, and persons in it need not exist; it may carry the \
@@ -142,6 +141,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
     template = Environment(**options).from_string(TEMPLATE)
     superglue, is_targen = _of_superglue(stats), _is_targen(settings)
+    known = [_task(settings, name) for name in stats]
     steps = FOUR_STEPS + IN_ROUNDS * (settings.method.rounds is not None)
     return template.render(
         front_matter=_front_matter(settings, stats),
@@ -152,6 +152,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         method=steps if is_targen else f"the method {inline_code(settings.method.name)}",
         format=_format(stats),
         share="as many of each" if settings.synth.label_share == "balanced" else "in the shares that the settings name",
+        balance_notes=[" ".join(note.split()) for task in known if task is not None and (note := task.balance_note())],
         citations="\n".join([*[TARGEN] * is_targen, *[SUPERGLUE] * bool(superglue)]),
         settings_table=_settings_table(settings, stats),
         steps_table=_steps_table(settings, stats),

@@ -47,6 +47,9 @@ class Choosing(Task):
         (example,) = super().examples(row)
         return [replace(example, choices=tuple(row[place] for place in self.places))]
 
+    def balance_note(self) -> str:
+        return f"The position of {self.folder}'s right alternative was drawn by the program, never by the model."
+
     def duplicate_key(self, row: Row) -> str:
         """The choices in any order: the same instance with its choices swapped is a duplicate."""
         given = [normalised(row[name]) for name in self.row if name not in self.places]

@@ -127,6 +127,9 @@ class ReCoRD(Task):
     def example_count(self, row: Row) -> int:
         return len(row["qas"])
 
+    def balance_note(self) -> str:
+        return f"The answers of {self.folder} are texts: it has no labels to balance."
+
     def baseline_answer(self, example: Example) -> str:
         """The entity that the passage mentions most often."""
         text = example.fields["passage"]

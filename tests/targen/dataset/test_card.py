@@ -99,6 +99,16 @@ def test_the_card_has_what_stats_and_settings_say(made: Path) -> None:
         assert words in text
 
 
+def test_each_task_says_itself_how_it_is_balanced_beyond_its_labels(made: Path, tmp_path: Path) -> None:
+    text = (made / "synthetic" / "README.md").read_text(encoding="utf-8")
+    assert "\nThe position of COPA's right alternative was drawn by the program, never by the model.\n" in text
+    assert "\nThe answers of ReCoRD are texts: it has no labels to balance.\n\n## Known limits" in text
+    assert "MultiRC" not in text
+    generate(settings("task=cb", f"run.dir={tmp_path}"))
+    text = (tmp_path / "synthetic" / "README.md").read_text(encoding="utf-8")
+    assert "what was too many then was held back.\n\n## Known limits" in text
+
+
 def test_nothing_that_a_model_wrote_is_in_the_card(made: Path) -> None:
     text = (made / "synthetic" / "README.md").read_text(encoding="utf-8")
     for name in TASKS:
