@@ -188,18 +188,24 @@ def failure_rates(answers: Answers, key: Callable[[Slot], Hashable]) -> dict[Has
 
 
 def kinds_of_failures(recipe: Recipe, made: Mapping[Slot, Candidate], answers: Answers) -> dict[str, tuple[Json, ...]]:
-    """In each context, the kinds of instances with a wrong answer, the most frequent first: label, variant, and the answer."""
+    """In each context, the kinds of instances with a wrong answer, the most frequent first: label, variant, and the answer.
+
+    Where texts are to be chosen from, the label is a place and the answer another one, which say nothing; where a row's answers
+    have the labels (MultiRC), the kind has that of the answer.
+    """
     task = recipe.task
+    has_label = bool(task.labels) and task.choices == "labels"
     found: dict[str, dict[str, Json]] = defaultdict(dict)
     for (slot, _), answer in answers.items():
         if answer.is_right:
             continue
         candidate = made[slot]
         kind: Json = {
-            "label": candidate.label_after if task.labels else None,
+            "label": candidate.label_after if has_label else None,
             "variant": {**recipe.variant_of(slot), **candidate.chosen},
-            "taken_for": task.classes[answer.predicted].name if task.classes else None,
+            "taken_for": task.classes[answer.predicted].name if has_label or task.answer_labels else None,
         }
+        kind |= {"answer": task.classes[answer.gold[0]].name} if task.answer_labels else {}
         slots = found[candidate.context].setdefault(str(kind), kind | {"slots": []})["slots"]
         slots += [str(slot)] if str(slot) not in slots else []
     return {

@@ -130,7 +130,12 @@ def _kind_of_failure(task: Task, kind: Json) -> str:
     parts |= {_spelled(name): text for name, text in kind["variant"].items()}
     parts |= {"taken for": kind["taken_for"]} if says_label and kind["taken_for"] is not None else {}
     count = len(kind["slots"])
-    return "; ".join([f"{count} instance{'s' * (count > 1)}", *(f"{name}: {text}" for name, text in parts.items())])
+    texts = [f"{count} instance{'s' * (count > 1)}", *(f"{name}: {text}" for name, text in parts.items())]
+    if "answer" in kind:
+        texts.append(f"an answer that is {kind['answer']} taken for {kind['taken_for']}")
+    elif task.choices == "texts":
+        texts.append("another choice taken for the right one")
+    return "; ".join(texts)
 
 
 def whole_prompt(method: Method, task: Task, purpose: SeedPurpose, shown: Fields) -> Prompt:

@@ -147,6 +147,31 @@ def test_a_variant_that_is_hard_has_the_share_of_its_label(tmp_path: Path, serve
     assert Counter(kind["variant"]["question"] for kind in prompts).most_common(1)[0][0] == "cause"
 
 
+@pytest.mark.parametrize(
+    ("task", "failures"),
+    [
+        ("multirc", {"an answer that is right taken for wrong", "an answer that is wrong taken for right"}),
+        ("copa", {"another choice taken for the right one"}),
+        ("record", {"another choice taken for the right one"}),
+    ],
+)
+def test_a_prompt_says_what_was_taken_for_what_and_each_kind_once(
+    tmp_path: Path, serve, task: str, failures: set[str]
+) -> None:
+    """Rows without a label of their own that says something: the answers have it, or texts are chosen from."""
+    server = serve(FakeModel())
+    run(tmp_path, server, *BASE, *HERE, f"task={task}", "synth.contexts=4", "synth.size=120")
+    stories = {story["slot"]: story for story in lines(tmp_path / "synthetic" / task / "provenance.jsonl")}
+    for kind in (kind for story in stories.values() for kind in story.get("failures", [])):
+        assert all(stories[slot]["variant"] == kind["variant"] for slot in kind["slots"] if slot in stories)
+        assert kind["label"] is None and (kind["taken_for"] is None) == (task != "multirc")
+    prompts = [body["messages"][-1]["content"] for body in server.bodies]
+    told = [re.findall(r"^- \d+ instances?; (.*)$", prompt, re.M) for prompt in prompts if "gets wrong" in prompt]
+    assert len(told) > 20
+    assert all(len(set(kinds)) == len(kinds) > 0 for kinds in told)
+    assert {kind.rpartition("; ")[2] for kinds in told for kind in kinds} == failures
+
+
 def test_without_failures_every_round_uses_all_contexts(tmp_path: Path, serve) -> None:
     stats = run(tmp_path, serve(Films(weak=None)), *FILMS)
     for found in stats["rounds"]:
