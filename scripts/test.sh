@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up .venv, checks formatting, lint and types, and runs the quick tests. Arguments go to pytest: bash scripts/test.sh -k plan
-# With --all as first argument it runs every test, also the slow ones: vLLM's CPU build (in .venv-vllm), SLURM, a browser,
-# several processes, long runs. Where CI is set, root installs Chromium and LaTeX, which some of these need, and SLURM is started.
+# With --all as first argument it runs every test, also the slow ones: vLLM's CPU build (in .venv-vllm), DeepSpeed (in
+# .venv-deepspeed), SLURM, a browser, several processes, long runs. Where CI is set, root installs Chromium and LaTeX, which some of these need, and SLURM is started.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,7 +29,7 @@ programs() {
 }
 
 stop() {  # ends both as Ctrl-C would, with all that they have started
-  kill -INT -- ${vllm:+"-$vllm"} ${tests:+"-$tests"} 2>/dev/null || true
+  kill -INT -- ${elsewhere:+"-$elsewhere"} ${tests:+"-$tests"} 2>/dev/null || true
   wait
   exit "$1"
 }
@@ -55,23 +55,23 @@ shift
 
 trap 'stop 130' INT
 trap 'stop 143' TERM
-vllm='' tests=''
+elsewhere='' tests=''  # process groups: the tests in environments of their own, and those in .venv
 if [ $# -eq 0 ]; then
   set -m
-  PYTHON="${PYTHON:-.venv/bin/python}" bash scripts/test_vllm.sh >"$logs/vllm" 2>&1 </dev/null &
-  vllm=$!
+  PYTHON="${PYTHON:-.venv/bin/python}" bash -c 'bash scripts/test_vllm.sh && bash scripts/test_deepspeed.sh' >"$logs/elsewhere" 2>&1 </dev/null &
+  elsewhere=$!
   set +m
 fi
 code=0
 programs
 run .venv/bin/python -m pytest "${together[@]}" -m "not timing" "$@" || code=$?
-if [ -n "$vllm" ]; then
-  echo "test.sh: pytest ended with $code; the tests of vLLM follow" >&2
-  vllm_code=0
-  wait "$vllm" || vllm_code=$?
-  vllm=
-  cat "$logs/vllm"
-  [ "$code" -ne 0 ] || code=$vllm_code
+if [ -n "$elsewhere" ]; then
+  echo "test.sh: pytest ended with $code; the tests of vLLM and DeepSpeed follow" >&2
+  elsewhere_code=0
+  wait "$elsewhere" || elsewhere_code=$?
+  elsewhere=
+  cat "$logs/elsewhere"
+  [ "$code" -ne 0 ] || code=$elsewhere_code
 fi
 timing_code=0
 run .venv/bin/python -m pytest -m timing "$@" || timing_code=$?  # alone, since they measure seconds

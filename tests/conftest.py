@@ -14,7 +14,16 @@ from tests.support.commands import LONGEST, HTTPServer, Server, reply
 from tests.support.fake_model import FakeModel
 from tests.support.isolation import PROJECT, touched, working_folder
 
-TOOLS = {".pytest_cache", ".ruff_cache", ".mypy_cache", ".venv", ".venv-vllm", "targen.egg-info", "__pycache__"}
+TOOLS = {
+    ".pytest_cache",
+    ".ruff_cache",
+    ".mypy_cache",
+    ".venv",
+    ".venv-vllm",
+    ".venv-deepspeed",
+    "targen.egg-info",
+    "__pycache__",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
