@@ -58,7 +58,7 @@ def process_options(name: str, environment: Mapping[str, str], gpus: int) -> lis
     options = []
     if processes := environment.get(PROCESSES):
         options = ["--num_processes", processes]
-    elif gpus > 1 and not name.endswith(".yaml") and _is_for_several(name):
+    elif gpus and takes_all_gpus(name):
         options = ["--num_processes", str(gpus)]
     machines = int(environment.get(MACHINES, "1"))
     if machines > 1:
@@ -67,7 +67,10 @@ def process_options(name: str, environment: Mapping[str, str], gpus: int) -> lis
     return options
 
 
-def _is_for_several(name: str) -> bool:
+def takes_all_gpus(name: str) -> bool:
+    """Whether it is a file of conf/accelerate/ for several processes."""
+    if name.endswith(".yaml"):
+        return False
     values = yaml.safe_load(launch_file(name).read_text(encoding="utf-8"))
     return int(values["num_processes"]) > 1
 

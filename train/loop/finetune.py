@@ -80,7 +80,7 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
 def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> TrainingJob:
     """The job with train.device_batch_size, the same in all processes. Raises: UserError if a batch cannot fit."""
     processes, settings = context.processes, job.settings
-    device = this_device(settings, processes)
+    device = this_device(processes)
     if device.memory is None:
         return job
     one = size_of(prepared.collate([longest(prepared.epoch.encoded)]))

@@ -13,7 +13,7 @@ from targen.config.groups.training import launch_file
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from train.families.base import Batch, Encoded
-from train.launch import PROCESSES
+from train.launch import PROCESSES, takes_all_gpus
 from train.models.loading import Loaded
 from train.planning.memory import Memory, MicroBatchSize, peak
 from train.runtime.processes import Processes
@@ -38,9 +38,9 @@ class Device:
     sharding: str = "none"
 
 
-def this_device(settings: Settings, processes: Processes) -> Device:
-    """The device of this process, with what is free on it."""
-    sharding = launched(settings)[1]
+def this_device(processes: Processes) -> Device:
+    """The device of this process, with what is free on it. The processes may have been launched without train.launch."""
+    sharding = f"zero{processes.zero_stage}" if processes.sharding == "deepspeed" else processes.sharding
     if not torch.cuda.is_available():
         return Device(False, None, processes.count, sharding)
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -67,8 +67,8 @@ def planned_gpu(settings: Settings) -> Gpu | None:
 def launched(settings: Settings) -> tuple[int, str]:
     """(processes, sharding) of train.launch: none, zero2, zero3 or fsdp.
 
-    Their number is that of the job or of the cluster's training jobs if these have several, else that of the visible GPUs, else
-    that of the file.
+    Their number is that of the job or of the cluster's training jobs if these have several, else that of the visible GPUs if
+    the file takes all, else that of the file.
     """
     if settings.train.launch is None:
         return 1, "none"
@@ -76,7 +76,8 @@ def launched(settings: Settings) -> tuple[int, str]:
     shardings = {"FSDP": "fsdp", "DEEPSPEED": f"zero{(values.get('deepspeed_config') or {}).get('zero_stage')}"}
     resources = settings.cluster.train
     of_cluster = (resources.processes or resources.gpus) * resources.nodes
-    counts = (int(os.environ.get(PROCESSES, 0)), of_cluster if of_cluster > 1 else 0, torch.cuda.device_count())
+    visible = torch.cuda.device_count() if takes_all_gpus(settings.train.launch) else 0
+    counts = (int(os.environ.get(PROCESSES, 0)), of_cluster if of_cluster > 1 else 0, visible)
     count = next(filter(None, counts), None) or int(values.get("num_processes") or 1)
     return count, shardings.get(values["distributed_type"], "none")
 

@@ -38,6 +38,7 @@ class Processes:
     index: int = 0
     count: int = 1
     sharding: str = "none"  # of the weights: none, fsdp, deepspeed
+    zero_stage: int = 2  # of DeepSpeed: 3 divides the weights, too
 
     @property
     def first(self) -> bool:
@@ -95,9 +96,10 @@ def join_processes() -> Processes:
     )
     if sharding == "fsdp":
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # see train/loop/sharding.py instead
+    stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") or 2)  # 2 is accelerate's own default
     size = _world_size()
     if size == 1:
-        return Processes(sharding=sharding)
+        return Processes(sharding=sharding, zero_stage=stage)
     import torch
     from accelerate import PartialState
 
@@ -111,7 +113,7 @@ def join_processes() -> Processes:
             f"MASTER_ADDR: {size} processes did not come together at {address} ({said}). Start all of them, or run unset "
             "WORLD_SIZE for a single one."
         ) from None
-    return Processes(state.process_index, state.num_processes, sharding)
+    return Processes(state.process_index, state.num_processes, sharding, stage)
 
 
 def _world_size() -> int:
