@@ -147,6 +147,14 @@ def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_o
     assert [(run.cluster.of(job).cpus, run.cluster.of(job).memory) for job in ("train", "report")] == [
         (64, "480G"), (4, "16G"),
     ]  # fmt: skip
+    small = settings("task=[cb]", "cluster=small", "cluster.train.gpus=8", "train.launch=ddp", "cluster.merge.gpus=0")
+    assert [(small.cluster.of(job).cpus, small.cluster.of(job).memory) for job in JOBS] == [
+        (8, "64G"), (8, "64G"), (8, "64G"), (64, "512G"), (8, "64G"), (2, "8G"),
+    ]  # fmt: skip
+    assert (
+        settings("cluster=small", "cluster.train.gpus=4", "cluster.train.memory=90G").cluster.of("train").memory
+        == "90G"
+    )
     assert [run.cluster.side_by_side(job) for job in JOBS] == [1, 8, 1, 2, 8, 1]
     assert settings("cluster=large", "cluster.merge.cpus=3").cluster.of("merge").cpus == 3
     assert [part_of("1000G", 3, 8), part_of("960G", 3, 8), part_of("1200M", 2), part_of("0", 8)] == [

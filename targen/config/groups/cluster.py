@@ -36,15 +36,26 @@ class Node:
 
 
 @checked_dataclass(frozen=True, config=STRICT)
+class PerGpu:
+    """What goes with a GPU."""
+
+    cpus: Count
+    """CPUs for each GPU of a job."""
+    memory: Memory
+    """Memory for each GPU of a job."""
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class Resources:
     """What the merge, the report, each shard and each cell ask for."""
 
     time: Time
     """Time limit as sbatch --time takes it: minutes, h:m:s, d-h, ..."""
     cpus: Count | None
-    """CPUs per node; null: the share of cluster.node that goes with its GPUs."""
+    """CPUs per node; null: the share of cluster.node that goes with its GPUs, or cluster.per_gpu for each."""
     memory: Memory | None
-    """Memory per node as sbatch --mem takes it; null: the share of cluster.node, or the cluster's default."""
+    """Memory per node as sbatch --mem takes it; null: the share of cluster.node, or cluster.per_gpu for each GPU; without either
+    the cluster's default."""
     gpus: CountOrZero
     """GPUs per node."""
     nodes: Count = 1
@@ -107,7 +118,9 @@ class Cluster:
     report: Resources
     """Resources of the report."""
     node: Node | None = None
-    """What a node with GPUs has: {gpus: 8, cpus: 128, memory: 960G}; null: each job says what it asks for."""
+    """What a node with GPUs has: {gpus: 8, cpus: 128, memory: 960G}; null: per_gpu, or each job says what it asks for."""
+    per_gpu: PerGpu | None = None
+    """Without node: what a job whose cpus or memory is null gets for each of its GPUs, and once if it has none; null: nothing."""
     per_node: Count = 1
     """GPUs of a node that one array task fills with cells or shards, side by side: 8 where whole nodes are given out. Without
     GPUs, the number of cells."""
@@ -115,11 +128,14 @@ class Cluster:
     def of(self, job: JobName) -> Resources:
         """The resources of a job, or of one shard or cell, with its share of the node."""
         resources: Resources = self.generate if job == "contexts" else getattr(self, job)
-        if self.node is None or not resources.gpus:
+        gpus, node, per_gpu = resources.gpus, self.node, self.per_gpu
+        if node is not None and gpus:
+            cpus, memory = max(1, node.cpus * gpus // node.gpus), part_of(node.memory, gpus, node.gpus)
+        elif node is None and per_gpu is not None:
+            cpus, memory = per_gpu.cpus * max(1, gpus), part_of(per_gpu.memory, max(1, gpus))
+        else:
             return resources
-        gpus, total = resources.gpus, self.node.gpus
-        cpus = resources.cpus or max(1, self.node.cpus * gpus // total)
-        return replace(resources, cpus=cpus, memory=resources.memory or part_of(self.node.memory, gpus, total))
+        return replace(resources, cpus=resources.cpus or cpus, memory=resources.memory or memory)
 
     def side_by_side(self, job: JobName) -> int:
         """How many shards or cells one array task runs at the same time."""

@@ -109,7 +109,7 @@ SUBMISSION_RULES = (
             f"cluster.{job}.cpus",
             _lacks_cpus(job),
             got="null",
-            expected="a number, as only jobs with GPUs get a share of cluster.node, and only if it is set",
+            expected="a number, as cluster.node or cluster.per_gpu gives it no share",
             what_to_do="Set it.",
         )
         for job in OWN_RESOURCES

@@ -121,7 +121,7 @@ ON_CLUSTER: list[tuple[dict[str, Any], str]] = [
     ({"generator.backend": "vllm", "generator.engine": {"tensor_parallel_size": 4}}, "cluster.generate.gpus: got 1, expected 4, over which generator.engine spreads the model."),
     ({"generator.backend": "vllm", "generator.engine": {"tensor_parallel_size": 4}}, "cluster.merge.gpus: got 1, expected 4, since the merge asks the generator for replacements"),
     *(
-        ({f"cluster.{job}.cpus": None}, f"cluster.{job}.cpus: got null, expected a number")
+        ({f"cluster.{job}.cpus": None, "cluster.per_gpu": None}, f"cluster.{job}.cpus: got null, expected a number")
         for job in ("generate", "merge", "train", "evaluate", "report")
     ),
     *(
