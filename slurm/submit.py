@@ -145,15 +145,15 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
     return ids
 
 
-def check(settings: Settings) -> None:
-    """Raises: UserError with every foreseeable problem that would stop the grid later."""
+def check(settings: Settings, is_dry_run: bool = False) -> None:
+    """Raises: UserError with every foreseeable problem that would stop the grid later. A dry run needs no library of the jobs."""
     cluster_problems = broken_rules(SUBMISSION_RULES, settings)
     if not {"train", "evaluate"}.isdisjoint(settings.phases):
         cells(settings)
     if cluster_problems:
         raise UserError("\n".join(cluster_problems))
     if "generate" in settings.phases and settings.cluster.container is None:
-        recipes(settings)
+        recipes(settings, runs_here=not is_dry_run)
     check_local_rows(settings)
     check_trained(settings)
 
@@ -162,7 +162,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
     """Submits the grid, or prints it; the exit code."""
     if not is_dry_run and not scheduler.available():
         raise UserError(scheduler.MISSING)
-    settings = open_run(cfg, check, write=False)
+    settings = open_run(cfg, partial(check, is_dry_run=is_dry_run), write=False)
     planned = plan(settings, overrides, _longest_array(is_dry_run), scheduler.queue())
     if not planned.jobs:
         log.info("slurm: nothing to submit: everything is done or in the queue")

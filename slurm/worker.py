@@ -60,8 +60,6 @@ class Part:
             variables |= {"TARGEN_PROCESSES": str(processes), "TARGEN_MACHINES": str(nodes)}
         if self.slot is not None:
             variables |= own_devices(self.slot, grid["gpus"][self.job_name])
-            if "VLLM_CACHE_ROOT" in variables:  # engines that compile the same model would write the same files
-                variables["VLLM_CACHE_ROOT"] += f"/{self.slot}"
         return variables
 
     def start(self) -> Json:

@@ -40,10 +40,15 @@ def run_subprocess(
 
 
 def own_devices(slot: int, gpus: int) -> dict[str, str]:
-    """The variable by which the process with this number, of several on a node, sees its own GPUs and no others."""
+    """The variables by which the process with this number, of several on a node, sees its own GPUs and no others, and has a
+    folder of its own for what vLLM compiles: engines that compile the same model would write the same files."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = Path(os.environ.get("VLLM_CACHE_ROOT") or f"{home}/vllm").expanduser()  # vLLM's own default
+    variables = {"VLLM_CACHE_ROOT": str(cache / str(slot))}
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     visible = visible or [str(number) for number in range((slot + 1) * gpus)]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(visible[slot * gpus : (slot + 1) * gpus])} if gpus else {}
+    own = visible[slot * gpus : (slot + 1) * gpus]
+    return variables | ({"CUDA_VISIBLE_DEVICES": ",".join(own)} if gpus else {})
 
 
 def last_error(log: Path) -> str | None:

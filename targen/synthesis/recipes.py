@@ -24,14 +24,16 @@ from targen.tasks.task import Task
 log = logging.getLogger(__name__)
 
 
-def recipes(settings: Settings) -> list[Recipe]:
-    """The recipe of every task, after all checks that need no call.
+def recipes(settings: Settings, runs_here: bool = True) -> list[Recipe]:
+    """The recipe of every task, after all checks that need no call. `runs_here`: the backend must be ready on this machine.
 
     Raises: UserError with all problems that would otherwise stop the phase after calls were paid for or files written.
     """
     with mistakes_by_file(settings.task_dir):
         checked_templates(settings.method, list(settings.tasks.values()))
-    backend_named(settings.generator.backend).check(settings)
+    backend = backend_named(settings.generator.backend)
+    if runs_here:
+        backend.check(settings)
     if settings.method.rounds is not None:
         check_students(settings.method.rounds.students)
     task_recipes, problems = [], []

@@ -1,11 +1,11 @@
 """A grid as sbatch texts: held against files, cut into arrays, refused in one line before anything is submitted."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,6 +205,17 @@ def test_without_slurm_it_is_one_line_and_nothing_is_written(tmp_path: Path) -> 
             assert done.returncode == 2 and line.startswith("error: slurm: sbatch is not on the PATH, expected a login")
 
 
+def test_a_dry_run_needs_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "vllm" else installed(name, *more)
+    )
+    run = settings("task=[cb]", "generator=llama31_8b")
+    check(run, is_dry_run=True)
+    with pytest.raises(UserError, match="generator=vllm: the package vllm is not installed"):
+        check(run)
+
+
 def test_a_grid_is_planned_around_what_is_done(tmp_path: Path) -> None:
     run = settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "phases=[train,evaluate,report]"))
     first, second = (cell for cell in whole_grid(run).train)
@@ -312,7 +323,7 @@ def test_every_command_of_a_worker_is_a_verb_that_exists(tmp_path: Path) -> None
         for command in commands(grid | {"launch": launch}, job_name, "0")
     }
     assert len(verbs) == 9
-    assert all(find_spec(VERBS[verb][0]) is not None for verb in verbs)
+    assert all(importlib.util.find_spec(VERBS[verb][0]) is not None for verb in verbs)
 
 
 def test_a_job_that_slurm_refuses_takes_the_others_with_it_and_slurms_words_are_passed_on(tmp_path: Path, fake) -> None:
