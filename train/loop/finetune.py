@@ -1,13 +1,12 @@
 """Trains one cell from its rows to models/<cell>/, resuming where an earlier start was stopped."""
 
-import gc
 import json
 import logging
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-import torch
+from accelerate.utils.memory import clear_device_cache
 from transformers import set_seed
 
 from targen.runtime.jsonl import write_jsonl, write_text
@@ -47,7 +46,7 @@ class Outcome:
 
 
 def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
-    """Trains the cell from its newest checkpoint and writes models/<cell>/, the done marker last.
+    """Trains the cell from its newest checkpoint and writes models/<cell>/, the done marker last. Its model leaves the device.
 
     Raises: Stopped after a signal, once a checkpoint is on disk.
     """
@@ -58,6 +57,15 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
     processes.wait()  # what a killed start left is gone before another process looks for it
     if settings.train.freeze:
         return _fit(context, job)
+    outcome = _train_until_it_fits(context, job)
+    # a Trainer refers to itself, and so holds its model until it is collected
+    clear_device_cache(garbage_collection=True)
+    return outcome
+
+
+def _train_until_it_fits(context: TrainContext, job: TrainingJob) -> Outcome:
+    """Trains with fewer sequences at once where memory runs out after all, if their number was not set."""
+    processes = context.processes
     found = job.settings.train.device_batch_size is None and processes.count == 1
     while True:
         prepared = prepare(job, processes)
@@ -73,8 +81,7 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
             log.warning("%s Going on with train.device_batch_size=%d.", str(err).partition(".")[0], fewer)
             job = replace(job, settings=with_sequences(job.settings, fewer))
         del prepared
-        gc.collect()
-        torch.cuda.empty_cache()
+        clear_device_cache(garbage_collection=True)
 
 
 def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> TrainingJob:

@@ -190,6 +190,9 @@ class CellTrainer(WeightedLossTrainer):
         settings, held_out = self._job.settings, self.prepared.held_out
         assert held_out is not None
         family, batch_size = family_of(settings), settings.eval.batch_size
+        if self._context.processes.sharding != "none":
+            # a process whose memory runs out cannot halve alone, and the others wait inside the model: so many fit in training
+            batch_size = batch_size or settings.train.device_batch_size
         with root_gathered(self.model):
             scores = predict_scores(family, self.prepared.loaded, held_out.encoded, batch_size, self._context.processes)
         measured = validation_scores(held_out.examples, scores)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from gpu_checks.runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -75,8 +76,8 @@ def trained(
     (planned,) = plan(found)
     assert planned.size is not None
     assert planned.size.memory is not None
+    clear_device_cache(garbage_collection=True)
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
     train(found)

@@ -1,5 +1,7 @@
-"""The sequences at once that are found: halved where memory runs out after all."""
+"""The sequences at once that are found: halved where memory runs out after all; and what of a cell stays in memory."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ from transformers import Trainer
 from targen.runtime.errors import UserError
 from tests.support.commands import lines, settings
 from tests.support.small_data import model_of, tiny_overrides
+from train.inference.batching import in_batches
+from train.loop import finetune, predictions
+from train.loop.preparation import prepare
 from train.run import train
+from train.runtime.processes import Processes
 
 
 def full_above(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
@@ -49,3 +55,44 @@ def test_what_is_set_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pyt
     run = settings(*tiny_overrides(tmp_path, "train.device_batch_size=4"))
     with pytest.raises(UserError, match=r"train\.device_batch_size: got 4, and a batch does not fit .* Set it smaller"):
         train(run)
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [("tiny_encoder", ()), ("tiny_decoder", ("train.lora.r=4", "train.validate_every=2", "train.select=best"))],
+)
+def test_a_cell_leaves_no_model_in_memory(
+    model: str, more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[Any]] = []
+
+    def noted(*arguments: Any) -> Any:
+        assert all(earlier() is None for earlier in models)  # while the next one is loaded, too
+        prepared = prepare(*arguments)
+        models.append(weakref.ref(prepared.loaded.model))
+        return prepared
+
+    monkeypatch.setattr(finetune, "prepare", noted)
+    gc.disable()  # what Python would collect in time, or not
+    try:
+        train(settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "train.epochs=1", *more, model=model)))
+        assert [one() for one in models] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("sharding", "expected"), [("none", None), ("fsdp", 2), ("deepspeed", 2)])
+def test_sharded_weights_are_validated_with_as_many_sequences_as_they_are_trained_with(
+    sharding: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that memory does not run out in one of several processes, which could not tell the others."""
+    sizes: list[int | None] = []
+
+    def noted(predict: Any, items: Any, batch_size: int | None) -> Any:
+        sizes.append(batch_size)
+        return in_batches(predict, items, batch_size)
+
+    monkeypatch.setattr(predictions, "in_batches", noted)
+    shape = ("train.epochs=1", "train.device_batch_size=2", "train.validate_every=2", "train.hold_out=0.3")
+    train(settings(*tiny_overrides(tmp_path, *shape)), Processes(sharding=sharding))
+    assert sizes and {*sizes} == {expected}
