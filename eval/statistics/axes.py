@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from eval.scoring.scores import SUPERGLUE, Score
 from targen.config.arms import ARMS
+from targen.config.losses import LOSSES
 
 Labels = tuple[tuple[str, str], ...]  # (name, value), in the order of a table's columns
 
@@ -57,9 +58,16 @@ def _superglue(level: Callable[[Score], str | None]) -> Callable[[Score], str | 
     return lambda score: level(score) if score.benchmark == SUPERGLUE else None
 
 
-def _without_instruct(score: Score) -> Labels:
-    setting = "-".join(part for part in score.setting.split("-") if part != "instruct")
-    return ("model", score.model), ("setting", setting), ("scoring", score.scoring), ("arm", arm_level(score))
+def _without(score: Score, *parts: str) -> Labels:
+    """All that identifies a score but these parts of its setting, whose names train/grid/cells.py joins."""
+    setting = "-".join(part for part in score.setting.split("-") if part not in parts)
+    labels = ("model", score.model), ("setting", setting), ("scoring", score.scoring), ("arm", arm_level(score))
+    return (*labels, *synthesis_labels(score))
+
+
+def _loss_level(score: Score) -> str | None:
+    """The loss; None without synthetic rows, which are all that it weights."""
+    return None if score.method is None else next((part for part in score.setting.split("-") if part in LOSSES), "ce")
 
 
 def _method_level(score: Score) -> str | None:
@@ -94,9 +102,18 @@ AXES = (
         name="instructions",
         title="With and without instructions",
         level=_superglue(lambda score: "with instructions" if score.instruct else "without"),
-        labels=lambda score: (*_without_instruct(score), *synthesis_labels(score)),
+        labels=lambda score: _without(score, "instruct"),
         order=("without", "with instructions"),
         references=("without",),
+        min_levels=2,
+    ),
+    ComparisonAxis(
+        name="losses",
+        title="Weighted losses",
+        level=_superglue(_loss_level),
+        labels=lambda score: _without(score, *LOSSES),
+        order=tuple(LOSSES),
+        references=("ce",),
         min_levels=2,
     ),
     ComparisonAxis(

@@ -192,6 +192,27 @@ def variants(folder: Path) -> list[Path]:
     ]
 
 
+def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None:
+    run, half = tmp_path / "run", "+" * 20 + "-" * 20
+    made = [("rte", "single", half), ("rte", "single-imp", "+" * 32 + "-" * 8), ("rte", "single-dimp", half)]
+    made += [("wic", "single", half), ("wic", "single-imp", "+" * 16 + "-" * 24)]
+    made += [("wic", "multi-lora", half), ("wic", "multi-lora-dimp-init", "+" * 40)]  # differ in more than the loss
+    rows = write_cell(run, Made("rte", "original", 0), hits("rte", half))  # has no rows that are weighted
+    for task, setting, pattern in made:
+        rows += write_cell(run, Made(task, "synthetic", 0, setting=setting), hits(task, pattern))
+    write_scores(run, rows)
+    found = tables(tmp_path / "out", run)["losses"]
+    assert cells_of(found, "task")[3:6] == ["ce", "imp", "dimp"]
+    assert [cell[:4] for cell in cells_of(found, "RTE")[3:6]] == ["50.0", "80.0", "50.0"]
+    assert "RTE: imp 80.0 against ce 50.0 accuracy on 40 rows, 1 seed: imp is better" in found
+    tests = {(row["task"], row["level"]): row for row in records(tmp_path / "out", "losses") if row["p"]}
+    assert tests.keys() == {("rte", "imp - ce"), ("rte", "dimp - ce"), ("wic", "imp - ce"), ("average", "imp - ce")}
+    # McNemar: 12 rows of 12, 2 / 2^12, of two tasks; 4 of 4, 2 / 2^4, the larger of the two
+    assert float(tests["rte", "imp - ce"]["p_corrected"]) == pytest.approx(2 * 2 / 2**12, abs=1e-4)
+    assert float(tests["wic", "imp - ce"]["p_corrected"]) == pytest.approx(2 / 2**4, abs=1e-4)
+    assert float(tests["rte", "imp - ce"]["low"]) > 0
+
+
 def test_every_table_has_its_comparison(tmp_path: Path) -> None:
     found = tables(tmp_path / "out", *variants(tmp_path))
     assert sorted(found) == sorted([MAIN, "instructions", "self_correction", "methods", "sizes", "mixing", "openllm"])
