@@ -97,11 +97,19 @@ def synthetic_rows(settings: Settings, task: Task, seed: int) -> TaskRows:
 
 
 def at_most(settings: Settings, source: TaskRows, task: Task, arm: ArmName, seed: int) -> TaskRows:
-    """All examples, or train.max_rows of them drawn by the cell's seed, in their order."""
+    """All examples, or train.max_rows of them drawn by the cell's seed, in their order; of groups that are drawn together,
+    whole ones and as much of a last one as makes up the number."""
     count = settings.train.max_rows
     if count is None or source.count <= count:
         return source
-    return source.at(rng(seed, task.name, arm, "rows").sample(range(source.count), count))
+    draws = rng(seed, task.name, arm, "rows")
+    if not source.task.drawn_in_groups:
+        return source.at(draws.sample(range(source.count), count))
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, example in enumerate(source.examples()):
+        groups.setdefault(example.groups, []).append(position)
+    drawn = draws.sample(list(groups.values()), len(groups))
+    return source.at([position for group in drawn for position in group][:count])
 
 
 def sample_by_label(source: TaskRows, count: int, draws: Random) -> TaskRows:

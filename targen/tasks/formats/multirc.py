@@ -26,6 +26,7 @@ class MultiRC(Task):
     """Questions about a passage, each with answers that are right or wrong."""
 
     reads_seed: ClassVar[bool] = True
+    drawn_in_groups: ClassVar[bool] = True
 
     def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["paragraph"]))

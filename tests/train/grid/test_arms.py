@@ -139,6 +139,19 @@ def test_examples_are_counted_and_drawn_where_a_row_has_several(tmp_path: Path) 
     assert golds[(0,)] == round(30 * 28 / 59)
 
 
+def test_questions_are_drawn_whole_with_all_their_answers(tmp_path: Path) -> None:
+    run = small_run(tmp_path, "arms=[original]", "train.max_rows=20", "seeds=[0,1,2]", tasks=("multirc",))
+    whole = Counter(example.groups for example in examples_of("multirc"))
+    draws = []
+    for cell in cells(run):
+        (part,) = training_rows(run, cell)
+        drawn = Counter(example.groups for example in part.examples())
+        assert drawn.total() == 20
+        assert sum(drawn[group] < whole[group] for group in drawn) <= 1
+        draws.append(drawn)
+    assert draws[0] != draws[1] != draws[2]
+
+
 def test_whole_passages_are_held_out(tmp_path: Path) -> None:
     overrides = ("arms=[synthetic]", "train.validate_every=1", "train.hold_out=0.25", "train.max_rows=40")
     run = small_run(tmp_path, *overrides, tasks=("multirc",))
