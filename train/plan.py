@@ -7,17 +7,15 @@ from dataclasses import replace
 import psutil
 import torch
 
-from targen.config.arms import ARMS, ArmName
-from targen.config.original_data import original_train_task, rows_to_hold_out
+from targen.config.arms import ARMS
 from targen.config.settings import Settings
+from targen.data.arm_sizes import arm_examples
 from targen.data.hub import stay_offline_without_network
 from targen.data.hub_requirements import hub_requirements
 from targen.runtime.errors import Unreachable, UserError
-from targen.tasks.task import Task
 from train.data.batches import MicroBatchSampler
 from train.families.base import IGNORED, Encoded
 from train.families.registry import family_of
-from train.grid.arms import arms_of_tasks, mixed_count
 from train.grid.cells import Cell, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.encoding import encode_for_training
@@ -195,9 +193,9 @@ def _awaits_rows(settings: Settings, cell: Cell) -> bool:
 
 
 def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tuple[str, ...] = ()) -> CellPlan:
-    """The plan from the number of rows there will be, each one example of train.max_length tokens."""
-    rows = [_expected_rows(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
-    known = [count for count in rows if count is not None]
+    """The plan from the number of examples there will be, each of train.max_length tokens."""
+    rows = [arm_examples(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
+    known = [each.number for each in rows if each is not None]
     shapes, further = _shapes(settings, cell)
     plan = CellPlan(cell.name, state, missing=(*missing, *further), frozen=settings.train.freeze)
     epoch = epoch_size(settings.train, known) if len(known) == len(rows) else 0
@@ -205,7 +203,8 @@ def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tupl
         plan = _sized(plan, settings, cell, shapes, epoch)
     if len(known) < len(rows):
         return replace(plan, state=f"{state}, with an unknown number of rows")
-    return replace(plan, rows=sum(known), steps=steps(settings.train, epoch))
+    about = any(each is not None and each.about for each in rows)
+    return replace(plan, rows=sum(known), about=about, steps=steps(settings.train, epoch))
 
 
 def _sized(plan: CellPlan, settings: Settings, cell: Cell, shapes: Loaded, epoch: int) -> CellPlan:
@@ -225,24 +224,3 @@ def _longest(settings: Settings, cell: Cell) -> MicroBatchSize:
     by_choice = family.scores_choices and any(task.choices == "texts" for task in tasks)
     choices = train.max_choices if by_choice else 1
     return MicroBatchSize(choices, train.max_length, 0 if settings.model.has_head else 8, choices)
-
-
-def _expected_rows(settings: Settings, arm: ArmName, task: Task) -> int | None:
-    """The rows of an arm that are not on this machine: as many as are to be written, or were published. None: unknown."""
-    arms = arms_of_tasks(settings) if settings.train.equal_size else [arm]
-    counts = [count for arm in arms if (count := _rows_of_arm(settings, arm, task)) is not None]
-    return min(counts, default=None)
-
-
-def _rows_of_arm(settings: Settings, arm: ArmName, task: Task) -> int | None:
-    most = settings.train.max_rows
-    to_train_on = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
-    synthetic = min(filter(None, (to_train_on, most)))
-    if ARMS[arm].mixes:
-        return synthetic + mixed_count(settings.train.mixed_original, synthetic)
-    if ARMS[arm].uses_synthetic:
-        return synthetic
-    owner = original_train_task(settings, task)
-    examples = owner.example_sizes.get("train") or owner.sizes.get("train")
-    original = examples if ARMS[arm].uses_original else None
-    return min(filter(None, (original, most))) if original else None

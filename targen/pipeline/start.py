@@ -2,10 +2,13 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from targen.config.arms import ArmName
 from targen.config.settings import Phase, Settings
+from targen.data.arm_sizes import Amount, arm_examples, arms_of_tasks, source_examples
 from targen.runtime.cli import CHILD
+from targen.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -34,25 +37,37 @@ def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
     """A line for each limit on rows that takes effect, or may where the number of rows is not known yet."""
     tasks, synth = list(settings.tasks.values()), settings.synth
     if "generate" in phases and synth.size == "original":
-        sizes = {task.name: task.sizes.get("train", 0) for task in tasks}
+        sizes = {task.name: Amount(task.published_rows or 0) for task in tasks}
         yield from _limit("synth.max_size", synth.max_size, sizes, "rows")
     if "train" in phases:
-        sizes = {task.name: max(synth.size_of(task), task.sizes.get("train", 0)) for task in tasks}
-        yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training rows")
+        sizes = _examples(settings, source_examples)
+        yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training examples")
         if settings.train.setting == "multi":
-            yield from _limit("train.mixture_cap", settings.train.mixture_cap, sizes, "rows in the mixture")
+            sizes = _examples(settings, arm_examples)
+            yield from _limit("train.mixture_cap", settings.train.mixture_cap, sizes, "examples in the mixture")
     if "evaluate" in phases and settings.eval.superglue:
-        sizes = {task.name: task.sizes.get(task.eval_split, 0) for task in tasks}
+        sizes = {task.name: Amount(task.sizes.get(task.eval_split, 0)) for task in tasks}
         yield from _limit("eval.max_rows", settings.eval.max_rows, sizes, "evaluation rows")
     if "evaluate" in phases and settings.eval.openllm.suite is not None and settings.eval.openllm.limit is not None:
         most = settings.eval.openllm.limit
         yield f"limit: eval.openllm.limit={most}: at most {most:,} documents of each OpenLLM task, so no score is comparable"
 
 
-def _limit(key: str, most: int | None, sizes: Mapping[str, int], done: str) -> Iterator[str]:
-    """The line of a limit; `sizes` are the rows of each task, 0 where they are not known."""
+def _examples(settings: Settings, of_arm: Callable[[Settings, ArmName, Task], Amount | None]) -> dict[str, Amount]:
+    """Examples of each task in the largest arm of the run, before a limit; with train.equal_size in the smallest. 0: unknown."""
+    choose, arms = min if settings.train.equal_size else max, arms_of_tasks(settings)
+    counts = {task.name: [of_arm(settings, arm, task) for arm in arms] for task in settings.tasks.values()}
+    return {name: choose(filter(None, of_task), default=Amount(0)) for name, of_task in counts.items() if of_task}
+
+
+def _limit(key: str, most: int | None, sizes: Mapping[str, Amount], done: str) -> Iterator[str]:
+    """The line of a limit; `sizes` are the rows or examples of each task, 0 where they are not known."""
     if most is None:
         return
-    cut = [f"{task} {size:,}" if size else f"perhaps {task}" for task, size in sizes.items() if not size or size > most]
+    cut = [
+        f"{task} {size}" if size.number else f"perhaps {task}"
+        for task, size in sizes.items()
+        if not 0 < size.number <= most
+    ]
     if cut:
         yield f"limit: {key}={most}: at most {most:,} {done} a task, of which there would be more ({', '.join(cut)})"

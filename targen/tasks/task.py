@@ -134,6 +134,16 @@ class Task:
         return decks
 
     @property
+    def published_rows(self) -> int | None:
+        """Rows that synth.size=original makes, up to synth.max_size. None: unknown."""
+        return self.synthetic_size or self.sizes.get("train") or self.sizes.get(self.eval_split) or None
+
+    @property
+    def examples_per_row(self) -> float:
+        """About how many `examples` a synthetic row will have."""
+        return 1
+
+    @property
     def classes(self) -> list[Label]:
         """What a model answers with to an example; empty: texts."""
         return self.answer_labels or self.labels

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from targen.config.arms import ARMS, ArmName
 from targen.config.settings import Settings
+from targen.data.arm_sizes import arms_of_tasks, mixed_count
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from targen.tasks.task import Task
@@ -18,11 +19,6 @@ from train.grid.rows import (
     synthetic_rows,
 )
 from train.grid.self_instruct import instruction_rows, instruction_task
-
-
-def arms_of_tasks(settings: Settings) -> list[ArmName]:
-    """The arms of the run whose rows are those of a task."""
-    return [arm for arm in settings.arms if ARMS[arm].uses_task_rows]
 
 
 def _rows_of_task(settings: Settings, task: Task, arm: ArmName, seed: int) -> tuple[TaskRows, ...] | None:
@@ -97,10 +93,3 @@ def _equally_sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> t
 def _smallest(arms: list[tuple[TaskRows, ...] | None]) -> int:
     """Examples of the smallest of these arms."""
     return min(sum(source.count for source in sources) for sources in arms if sources is not None)
-
-
-def mixed_count(requested: int | str, synthetic: int) -> int:
-    """Original rows of the mixed arm, at least one: train.mixed_original as a number, or in percent of the synthetic rows."""
-    if isinstance(requested, int):
-        return requested
-    return max(1, round(synthetic * int(requested.removesuffix("%")) / 100))

@@ -27,7 +27,7 @@ class CellPlan:
 
     cell: str
     state: str
-    rows: int | None = None
+    rows: int | None = None  # training examples, of which a row may have several
     steps: int | None = None
     size: Size | None = None
     tokens: int | None = None  # of all epochs, without padding
@@ -35,6 +35,7 @@ class CellPlan:
     truncated: int | None = None
     missing: tuple[str, ...] = ()  # what the plan does without, and why
     frozen: bool = False  # only a linear layer is fitted
+    about: bool = False  # whether rows and steps are estimates
     flops: float = 0.0  # operations of the training; at most, if the tokens are unknown
 
 
@@ -42,14 +43,19 @@ def line(cell_plan: CellPlan, device: Device) -> str:
     """The plan of a cell as text."""
     if cell_plan.rows is None:
         return f"{cell_plan.cell}: {cell_plan.state}"
-    parts = [f"{cell_plan.cell}: {cell_plan.state}", f"{cell_plan.rows} rows", f"{cell_plan.steps} steps"]
+    about = "about " if cell_plan.about else ""
+    parts = [
+        f"{cell_plan.cell}: {cell_plan.state}",
+        f"{about}{cell_plan.rows} examples",
+        f"{about}{cell_plan.steps} steps",
+    ]
     if cell_plan.frozen:
         return ", ".join([*parts[:2], "a linear layer on kept embeddings"])
     if cell_plan.tokens is None:
         parts.append("tokens unknown")
     else:
         padding = f"plus {cell_plan.padding:.0%} padding"
-        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} rows truncated")
+        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} examples truncated")
     if (size := cell_plan.size) is None:
         return ", ".join([*parts, "parameters and memory unknown"])
     parts.insert(1, f"{_short(size.parameters)} parameters, {_short(size.trainable)} trained")

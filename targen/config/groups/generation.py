@@ -226,7 +226,7 @@ class Synth:
             return self.size[task.name]
         if self.size != "original":
             return self.size
-        original = task.synthetic_size or task.sizes.get("train") or task.sizes.get(task.eval_split)
+        original = task.published_rows
         if not original:
             raise UserError(
                 f"synth.size: got original, but tasks.{task.name}.sizes does not say how many rows the original train split has. Set "

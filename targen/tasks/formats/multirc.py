@@ -28,6 +28,12 @@ class MultiRC(Task):
     reads_seed: ClassVar[bool] = True
     drawn_in_groups: ClassVar[bool] = True
 
+    @property
+    def examples_per_row(self) -> float:
+        """The answers that step 3 asks for: of each list the middle of its fewest and most items."""
+        lists = [asked for asked in self.generation.fields.values() if isinstance(asked, dict) and "items" in asked]
+        return float(sum(asked.get("minItems", 1) + asked.get("maxItems", MOST_ANSWERS) for asked in lists)) / 2
+
     def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["paragraph"]))
         if count < MIN_PASSAGE_WORDS:

@@ -1,0 +1,56 @@
+"""How many training examples an arm has, from settings alone: of synthetic rows that are not generated yet, about."""
+
+from typing import NamedTuple
+
+from targen.config.arms import ARMS, ArmName
+from targen.config.original_data import original_train_task, rows_to_hold_out
+from targen.config.settings import Settings
+from targen.tasks.task import Task
+
+
+class Amount(NamedTuple):
+    """So many, or about so many where it depends on what the model will write (MultiRC's answers)."""
+
+    number: int
+    about: bool = False
+
+    def __str__(self) -> str:
+        return f"{'about ' * self.about}{self.number:,}"
+
+
+def arms_of_tasks(settings: Settings) -> list[ArmName]:
+    """The arms of the run whose rows are those of a task."""
+    return [arm for arm in settings.arms if ARMS[arm].uses_task_rows]
+
+
+def mixed_count(requested: int | str, synthetic: int) -> int:
+    """Original rows of the mixed arm, at least one: train.mixed_original as a number, or in percent of the synthetic rows."""
+    if isinstance(requested, int):
+        return requested
+    return max(1, round(synthetic * int(requested.removesuffix("%")) / 100))
+
+
+def source_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
+    """Examples of the rows of which train.max_rows are drawn: the synthetic ones that the arm uses, or else the original ones
+    as published. None: unknown."""
+    if ARMS[arm].uses_synthetic:
+        rows = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
+        return Amount(round(rows * task.examples_per_row), about=task.examples_per_row != 1)
+    owner = original_train_task(settings, task)
+    published = owner.example_sizes.get("train") or owner.sizes.get("train")
+    return Amount(published) if published else None
+
+
+def arm_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
+    """Examples that an arm has of a task, with train.max_rows and train.equal_size. None: unknown."""
+    arms = arms_of_tasks(settings) if settings.train.equal_size else [arm]
+    return min(filter(None, (_drawn(settings, each, task) for each in arms)), default=None)
+
+
+def _drawn(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
+    if not ARMS[arm].uses_task_rows or (found := source_examples(settings, arm, task)) is None:
+        return None
+    most = settings.train.max_rows
+    found = found if most is None or found.number <= most else Amount(most)
+    original = mixed_count(settings.train.mixed_original, found.number) if ARMS[arm].mixes else 0
+    return found._replace(number=found.number + original)
