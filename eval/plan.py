@@ -30,19 +30,20 @@ def _hours(settings: Settings) -> list[str]:
     try:
         model = load_shapes(settings, grid[0]).model
     except UserError:
-        return gpu_hours(settings, "evaluate", 0.0, False, f"unknown: {settings.model.name} is not on this machine")
+        return gpu_hours(settings, "evaluate", None, f"{settings.model.name} is not on this machine")
     of_input, of_answer = matmul_parameters(model)
     flops, scored = 0.0, 0
+    counts = {name: _count(settings, task) for name, task in settings.tasks.items()}
     for cell, name in ((one, name) for one in grid for name in one.tasks):
         if settings.paths.predictions(cell.predictions_name(name)).is_file():
             continue
-        task, count = settings.tasks[name], _count(settings, settings.tasks[name])
+        task, count = settings.tasks[name], counts[name]
         choices = len(task.classes) or settings.train.max_choices
         sequences = choices if settings.model.has_head and not task.classes else 1  # an encoder reads each choice
         flops += 2 * count * (of_input * settings.train.max_length * sequences + of_answer * ANSWER_TOKENS * choices)
         scored += count
     what = f"{scored:,} rows of train.max_length tokens, 2 operations for each parameter and token"
-    return gpu_hours(settings, "evaluate", flops, True, what)
+    return gpu_hours(settings, "evaluate", flops, what, at_most=True)
 
 
 def _count(settings: Settings, task: Task) -> int:

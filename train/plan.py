@@ -12,7 +12,7 @@ from targen.config.settings import Settings
 from targen.data.arm_sizes import arm_examples
 from targen.data.hub import stay_offline_without_network
 from targen.data.hub_requirements import hub_requirements
-from targen.runtime.errors import Unreachable, UserError
+from targen.runtime.errors import Unreachable
 from train.data.batches import MicroBatchSampler
 from train.families.base import IGNORED, Encoded
 from train.families.registry import family_of
@@ -20,23 +20,22 @@ from train.grid.cells import Cell, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.encoding import encode_for_training
 from train.grid.pending_jobs import epoch_size, newest_checkpoint, steps
+from train.loop.planned_models import PlannedModels
 from train.loop.preparation import epoch_of
-from train.loop.saving import load_shapes
 from train.loop.trainer import batching_of
 from train.models.loading import Loaded
-from train.planning.cell_plan import GIB, CellPlan, Size, line
+from train.planning.cell_plan import GIB, CellPlan, line
 from train.planning.fitting import (
-    NOT_COUNTED,
     launched,
     longest,
-    memory_of,
     planned_device,
     planned_gpu,
     size_of,
-    with_device_batch,
 )
-from train.planning.gpu_hours import gpu_hours, operations
-from train.planning.memory import MIB, MicroBatchSize, disk
+from train.planning.gpu_hours import gpu_hours
+from train.planning.memory import MIB, MicroBatchSize
+
+SKIPPED = "skipped, for its original rows are not available"
 
 
 def plan(settings: Settings) -> list[CellPlan]:
@@ -44,23 +43,24 @@ def plan(settings: Settings) -> list[CellPlan]:
     if hub_requirements(settings):
         stay_offline_without_network()
     plans: dict[str, CellPlan] = {}
+    models = PlannedModels()
     for cell in trained_cells(settings):
         if _awaits_rows(settings, cell):
-            plans[cell.name] = _plan_without_rows(settings, cell, "to train once its rows are generated")
+            plans[cell.name] = _plan_without_rows(settings, cell, models, "to train once its rows are generated")
             continue
         try:
             job = training_job(settings, cell)
         except Unreachable as err:
             plans[cell.name] = _plan_without_rows(
-                settings, cell, "to train", (f"{err} Rows are counted as published.",)
+                settings, cell, models, "to train", (f"{err} Rows are counted as published.",)
             )
             continue
         if job is None:
-            plans[cell.name] = CellPlan(cell.name, "skipped, for its original rows are not available")
+            plans[cell.name] = CellPlan(cell.name, SKIPPED)
             continue
         for needed in (*job.checkers, job):
             if needed.cell.name not in plans:
-                plans[needed.cell.name] = _plan_of_job(needed)
+                plans[needed.cell.name] = _plan_of_job(needed, models)
     return list(plans.values())
 
 
@@ -93,29 +93,32 @@ def _disk_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
 
 
 def _hours_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
-    left = [one for one in plans if one.state != "done"]
-    unknown = sum(not one.flops and not one.frozen for one in left)
+    left = [one for one in plans if one.state not in ("done", SKIPPED) and not one.frozen]
+    flops, unknown = sum(one.flops for one in left), sum(not one.flops for one in left)
+    said = f"{unknown} cell{'s' * (unknown != 1)} unknown"
+    if unknown and unknown == len(left):
+        return gpu_hours(settings, "train", None, said)
     at_most = any(one.tokens is None and one.flops for one in left)
-    what = f"{sum(one.flops for one in left):.2g} operations" + (f", {unknown} cells unknown" if unknown else "")
+    what = f"{flops:.2g} operations" + (f", {said}" if unknown else "")
     what += ", rows that are not here as train.max_length tokens each" if at_most else ""
-    return gpu_hours(settings, "train", sum(one.flops for one in left), at_most, what)
+    return gpu_hours(settings, "train", flops, what, at_most=at_most, at_least=bool(unknown))
 
 
-def _plan_of_job(job: TrainingJob) -> CellPlan:
-    train, (shapes, missing) = job.settings.train, _shapes(job.settings, job.cell)
+def _plan_of_job(job: TrainingJob, models: PlannedModels) -> CellPlan:
+    train, (shapes, missing) = job.settings.train, models.shapes(job.settings, job.cell)
     if train.freeze:
         return CellPlan(job.cell.name, _state(job), job.row_count, 1, frozen=True, missing=missing)
     if shapes is None or shapes.tokenizer is None:
         examples = Counter(source.task.name for source in job.rows for _ in source.examples())
         epoch = epoch_size(train, list(examples.values()))
         plan = CellPlan(job.cell.name, _state(job), job.row_count, steps(train, epoch), missing=missing)
-        return plan if shapes is None else _sized(plan, job.settings, job.cell, shapes, epoch)
+        return plan if shapes is None else _sized(plan, job.settings, job.cell, models, epoch)
     by_source = encode_for_training(job.settings, job.cell, shapes, job.rows)
     encoded = epoch_of(job, by_source).encoded
-    device, collate = planned_device(job.settings), family_of(job.settings).collator(shapes)
-    settings = with_device_batch(job.settings, shapes, size_of(collate([longest(encoded)])), device)
+    collate = family_of(job.settings).collator(shapes)
+    settings = models.with_device_batch(job.settings, job.cell, size_of(collate([longest(encoded)])))
     inputs, answers, padded, largest = _count_tokens(shapes, settings, encoded)
-    size = _size(settings, shapes, largest)
+    size = models.size(settings, job.cell, largest)
     return CellPlan(
         cell=job.cell.name,
         state=_state(job),
@@ -126,34 +129,6 @@ def _plan_of_job(job: TrainingJob) -> CellPlan:
         padding=padded / (inputs + answers) - 1,
         truncated=sum(example.truncated for source in by_source for example in source.encoded),
         flops=(size.operations[0] * inputs + size.operations[1] * answers) * train.epochs,
-    )
-
-
-def _shapes(settings: Settings, cell: Cell) -> tuple[Loaded | None, tuple[str, ...]]:
-    """The shapes of the cell's model, and what is missing for them or for counting tokens."""
-    try:
-        shapes = load_shapes(settings, cell)
-    except UserError as err:
-        return None, (f"{err} Its config.json and tokenizer are enough for the plan.",)
-    if settings.train.freeze or shapes.tokenizer is not None:
-        return shapes, ()
-    name = settings.model.tokenizer or settings.model.path
-    return shapes, (f"model.tokenizer: {name} has none on this machine.",)
-
-
-def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
-    try:
-        memory = memory_of(settings, shapes, largest, planned_device(settings))
-    except NOT_COUNTED:
-        memory = None
-    weights = list(shapes.model.parameters())
-    return Size(
-        sum(weight.numel() for weight in weights),
-        sum(weight.numel() for weight in weights if weight.requires_grad),
-        memory,
-        disk(shapes.model, settings.train),
-        largest.sequences,
-        operations(shapes.model),
     )
 
 
@@ -192,28 +167,30 @@ def _awaits_rows(settings: Settings, cell: Cell) -> bool:
     return needed and not all((settings.paths.synthetic(name) / "train.jsonl").is_file() for name in cell.tasks)
 
 
-def _plan_without_rows(settings: Settings, cell: Cell, state: str, missing: tuple[str, ...] = ()) -> CellPlan:
+def _plan_without_rows(
+    settings: Settings, cell: Cell, models: PlannedModels, state: str, missing: tuple[str, ...] = ()
+) -> CellPlan:
     """The plan from the number of examples there will be, each of train.max_length tokens."""
     rows = [arm_examples(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
     known = [each.number for each in rows if each is not None]
-    shapes, further = _shapes(settings, cell)
+    shapes, further = models.shapes(settings, cell)
     plan = CellPlan(cell.name, state, missing=(*missing, *further), frozen=settings.train.freeze)
     epoch = epoch_size(settings.train, known) if len(known) == len(rows) else 0
     if shapes is not None and not settings.train.freeze:
-        plan = _sized(plan, settings, cell, shapes, epoch)
+        plan = _sized(plan, settings, cell, models, epoch)
     if len(known) < len(rows):
         return replace(plan, state=f"{state}, with an unknown number of rows")
     about = any(each is not None and each.about for each in rows)
     return replace(plan, rows=sum(known), about=about, steps=steps(settings.train, epoch))
 
 
-def _sized(plan: CellPlan, settings: Settings, cell: Cell, shapes: Loaded, epoch: int) -> CellPlan:
+def _sized(plan: CellPlan, settings: Settings, cell: Cell, models: PlannedModels, epoch: int) -> CellPlan:
     """The plan with the size of its model, for an epoch of so many examples of train.max_length tokens."""
     one = _longest(settings, cell)
-    settings = with_device_batch(settings, shapes, one, planned_device(settings))
+    settings = models.with_device_batch(settings, cell, one)
     most = (settings.train.device_batch_size or 1) // one.sequences
     examples = max(1, min(most, -(-settings.train.batch_size // planned_device(settings).processes)))
-    size = _size(settings, shapes, replace(one, sequences=examples * one.sequences))
+    size = models.size(settings, cell, replace(one, sequences=examples * one.sequences))
     of_example = size.operations[0] * one.sequences * one.tokens + size.operations[1] * one.answer_tokens
     return replace(plan, size=size, flops=of_example * epoch * settings.train.epochs)
 

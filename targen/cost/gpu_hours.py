@@ -10,19 +10,38 @@ if TYPE_CHECKING:
     from targen.cost.plan import Planned
 
 PREFIX = "GPU-hours, "
+UNKNOWN = "unknown"
 DECODING = 0.05  # share of the bf16 peak that a generating engine reaches; memory bounds it. Assumed, not measured
 IN_PROCESS = ("vllm", "transformers")  # backends that take GPUs of the run
 
 
-def hours_line(phase: str, hours: float, at_most: bool, rests_on: str) -> str:
-    """One line of a plan."""
-    return f"{PREFIX}{phase}: {'at most ' * at_most}{_rounded(hours)} ({rests_on})"
+def hours_line(phase: str, hours: float, rests_on: str, *, at_most: bool = False, at_least: bool = False) -> str:
+    """One line of a plan. `at_most`: something is counted as large as it may be; `at_least`: something is left out."""
+    return f"{PREFIX}{phase}: {_bound(at_most, at_least)}{_rounded(hours)} ({rests_on})"
+
+
+def unknown_line(phase: str, why: str) -> str:
+    """The line of a phase of which nothing is known."""
+    return f"{PREFIX}{phase}: {UNKNOWN} ({why})"
 
 
 def total_line(lines: list[str]) -> str:
-    """The sum over the phases that are known."""
-    found = [re.match(rf"{PREFIX}\w+: (?:at most )?([\d,.]+) ", line) for line in lines]
-    return f"{PREFIX}in all: {_rounded(sum(float(match[1].replace(',', '')) for match in found if match))}"
+    """The sum over the phases that are known, and which are not."""
+    found = [re.match(rf"{PREFIX}(\w+): (at most |at least |about )?([\d,.]+|{UNKNOWN})", line) for line in lines]
+    matches = [match for match in found if match]
+    left_out = [match[1] for match in matches if match[3] == UNKNOWN]
+    known = [match for match in matches if match[3] != UNKNOWN]
+    if not known:
+        return f"{PREFIX}in all: {UNKNOWN}"
+    bounds = {match[2] for match in known}
+    at_most, at_least = not bounds.isdisjoint(("at most ", "about ")), not bounds.isdisjoint(("at least ", "about "))
+    hours = _rounded(sum(float(match[3].replace(",", "")) for match in known))
+    without = f", without {' and '.join(left_out)}" if left_out else ""
+    return f"{PREFIX}in all: {_bound(at_most, at_least or bool(left_out))}{hours}{without}"
+
+
+def _bound(at_most: bool, at_least: bool) -> str:
+    return "about " if at_most and at_least else "at most " * at_most + "at least " * at_least
 
 
 def _rounded(hours: float) -> str:
@@ -35,20 +54,16 @@ def generation_hours(settings: Settings, planned: "Planned") -> list[str]:
         return []
     gpu, price, generator = GPUS[settings.price.gpu], settings.price, settings.generator
     if generator.backend not in IN_PROCESS:
-        return [hours_line("generate", 0.0, False, f"generator={generator.backend} takes no GPU of this run")]
+        return [hours_line("generate", 0.0, f"generator={generator.backend} takes no GPU of this run")]
     gpus = generator.gpus
     if price.tokens_per_second:
         hours = gpus * planned.completion_tokens / price.tokens_per_second / 3600
         rests_on = f"price.tokens_per_second={price.tokens_per_second:g} on {gpus} GPU{'s' * (gpus > 1)}"
-        return [hours_line("generate", hours, False, rests_on)]
+        return [hours_line("generate", hours, rests_on)]
     size = re.search(r"(\d+(?:\.\d+)?)b\b", generator.model.lower())
     if size is None:
-        return [
-            f"{PREFIX}generate: unknown, since {generator.model} does not say its size. Set price.tokens_per_second."
-        ]
+        return [unknown_line("generate", f"{generator.model} does not say its size: set price.tokens_per_second")]
     tokens = planned.prompt_tokens + planned.completion_tokens
     hours = 2 * float(size[1]) * 1e9 * tokens / (DECODING * gpu.flops) / 3600
     rests_on = f"2 operations for each of {size[1]}B parameters and {tokens:,} tokens; {DECODING:.0%} of {gpu.flops / 1e12:.0f} "
-    return [
-        hours_line("generate", hours, False, f"{rests_on}TFLOP/s, assumed, not measured: set price.tokens_per_second")
-    ]
+    return [hours_line("generate", hours, f"{rests_on}TFLOP/s, assumed, not measured: set price.tokens_per_second")]

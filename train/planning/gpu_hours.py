@@ -9,7 +9,7 @@ from torch import nn
 
 from targen.config.groups.gpus import Gpu
 from targen.config.settings import Settings
-from targen.cost.gpu_hours import hours_line
+from targen.cost.gpu_hours import hours_line, unknown_line
 from targen.runtime.jsonl import Json
 from train.planning.fitting import planned_gpu
 
@@ -54,14 +54,18 @@ def operations(model: Any) -> tuple[float, float]:
     return PER_PARAMETER * of_input, PER_PARAMETER * of_answer
 
 
-def gpu_hours(settings: Settings, phase: str, flops: float, at_most: bool, what: str) -> list[str]:
-    """The line of a phase, with what it rests on; none unless price.gpu names a GPU."""
+def gpu_hours(
+    settings: Settings, phase: str, flops: float | None, what: str, *, at_most: bool = False, at_least: bool = False
+) -> list[str]:
+    """The line of a phase, with what it rests on; none unless price.gpu names a GPU. No operations: nothing is known."""
     gpu = planned_gpu(settings) if settings.price.gpu is not None else None
     if gpu is None:
         return []
+    if flops is None:
+        return [unknown_line(phase, what)]
     share, said = _share(settings, gpu)
     rests_on = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {said}"
-    return [hours_line(phase, flops / (share * gpu.flops) / 3600, at_most, rests_on)]
+    return [hours_line(phase, flops / (share * gpu.flops) / 3600, rests_on, at_most=at_most, at_least=at_least)]
 
 
 def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:

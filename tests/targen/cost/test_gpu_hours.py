@@ -2,9 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from eval.plan import lines as evaluation_lines
+from targen.cost.gpu_hours import hours_line, total_line
 from tests.support.commands import command, settings
 from tests.support.small_data import tiny_overrides
+from train.families.seq2seq import Seq2SeqFamily
+from train.models.loading import Loaded
 from train.plan import lines, plan
 
 
@@ -25,7 +32,7 @@ def test_a_plan_ends_with_the_hours_of_each_phase(tmp_path: Path) -> None:
         train,
     )
     assert evaluate.startswith("GPU-hours, evaluate: at most 0.000 (")
-    assert in_all == f"GPU-hours, in all: {generate.split()[2]}"
+    assert in_all == f"GPU-hours, in all: at most {generate.split()[2]}"
     assert "cell of tiny_seq2seq on 1 x H100" in done.stdout
 
 
@@ -37,3 +44,43 @@ def test_a_measured_utilisation_takes_the_place_of_the_assumed_one(tmp_path: Pat
     log.write_text('{"loss": 1.0, "mfu": 0.42}\n{"train_runtime": 3.0}\n', encoding="utf-8")
     assert "42% of 989 TFLOP/s, as this run's train_log.jsonl has measured" in lines(run, plan(run))[-1]
     assert not any("GPU-hours" in line for line in lines(settings(*tiny_overrides(tmp_path)), []))
+
+
+def test_what_is_not_known_is_said_and_not_counted_as_nothing(tmp_path: Path) -> None:
+    run = settings(
+        "task=cb",
+        "arms=[synthetic]",
+        "data.source=fixture",
+        "model=flan_t5_base",
+        f"run.dir={tmp_path}",
+        "price.gpu=h100",
+    )
+    trained, evaluated = lines(run, plan(run))[-1], evaluation_lines(run)[-1]
+    assert trained == "GPU-hours, train: unknown (1 cell unknown)"
+    assert evaluated == "GPU-hours, evaluate: unknown (flan_t5_base is not on this machine)"
+    assert total_line([trained, evaluated]) == "GPU-hours, in all: unknown"
+    known = hours_line("generate", 2.5, "a reason")
+    assert total_line([known, trained, evaluated]) == "GPU-hours, in all: at least 2.500, without train and evaluate"
+    in_part = hours_line("train", 1.0, "3 cells unknown", at_least=True)
+    assert in_part == "GPU-hours, train: at least 1.000 (3 cells unknown)"
+    assert total_line([known, in_part]) == "GPU-hours, in all: at least 3.500"
+    assert total_line([known, hours_line("train", 1.0, "a reason", at_most=True)]) == "GPU-hours, in all: at most 3.500"
+    both = hours_line("train", 1200.0, "a reason", at_most=True, at_least=True)
+    assert total_line([known, both]) == "GPU-hours, in all: about 1,202.5"
+
+
+def test_cells_that_differ_in_arm_or_seed_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    plain = Seq2SeqFamily.load_pretrained
+
+    def counted(self: Seq2SeqFamily, *arguments: Any, **options: Any) -> Loaded:
+        made.append("shapes")
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(Seq2SeqFamily, "load_pretrained", counted)
+    grid = ["task=[cb,rte]", "arms=[original,synthetic]", "seeds=[0,1]", "data.source=hub", "data.fallback=null"]
+    run = settings(*grid, "model=tiny_seq2seq", f"run.dir={tmp_path}", "train.max_rows=null")
+    plans = plan(run)
+    assert len(plans) == 8 and len(made) == 1
+    assert len({id(one.size) for one in plans}) == 1
+    assert {one.rows for one in plans} == {24, 250, 2490}
