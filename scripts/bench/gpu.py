@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,12 +40,13 @@ LINE = "gpu-check "  # before what a check prints
 
 @dataclass(frozen=True)
 class Check:
-    """A function `name` in a module of gpu_checks/, and its limit in seconds."""
+    """A function `name` in a module of gpu_checks/, its limit in seconds, and the model in `<scratch>/models` that it shares."""
 
     name: str
     module: str
     seconds: int
     what: str
+    model: str | None = None
 
 
 CHECKS = (
@@ -54,16 +56,16 @@ CHECKS = (
     Check("t5_3b", "training", 500, "T5-3B at 4 x 512 and its checkpoint"),
     Check("resume", "training", 400, "SIGTERM at step 20 and resume, against an unstopped run"),
     Check("scoring", "scoring", 400, "rows shaped as BoolQ's and ReCoRD's in fp32 and bf16: rows/s, changed answers, ties"),
-    Check("lora", "adapters", 500, "Llama-2-7B with LoRA: training, reload, merge"),
-    Check("qlora", "adapters", 500, "Llama-2-7B with QLoRA"),
+    Check("lora", "adapters", 500, "Llama-2-7B with LoRA: training, reload, merge", "llama2_7b"),
+    Check("qlora", "adapters", 500, "Llama-2-7B with QLoRA", "llama2_7b"),
     Check("fsdp", "training", 300, "FSDP with one process"),
     Check("zero2", "training", 300, "ZeRO-2 with one process"),
     Check("zero3", "training", 300, "ZeRO-3 with one process"),
-    Check("generation", "generation", 400, "generator=transformers with the shapes of Llama-3.1-8B: tokens/s"),
+    Check("generation", "generation", 400, "generator=transformers with the shapes of Llama-3.1-8B: tokens/s", "llama31_8b"),
     Check("checkpointing", "training", 240, "Flan-T5-large with gradient checkpointing"),
     Check("compile", "training", 400, "Flan-T5-large with torch.compile"),
     Check("minilm", "scoring", 560, "MiniLM on original and synthetic SuperGLUE, five seeds (SUPERGLUE=<folder>)"),
-    Check("vllm", "generation", 560, "generator=vllm with the shapes of Llama-3.1-8B: tokens/s"),
+    Check("vllm", "generation", 560, "generator=vllm with the shapes of Llama-3.1-8B: tokens/s", "llama31_8b"),
 )  # fmt: skip
 
 # distributions that the checks import beside torch, transformers, accelerate, peft and safetensors
@@ -114,9 +116,8 @@ def main() -> int:
     chosen, out = _chosen(options.only), Path(options.out or _default_out(options.cpu))
     out.parent.mkdir(parents=True, exist_ok=True)
     written, ends = _names(out), time.monotonic() + (options.budget or float("inf"))
-    for number, check in chosen:
-        if check.name in written and not options.again:
-            continue
+    waiting = [(number, check) for number, check in chosen if check.name not in written or options.again]
+    for place, (number, check) in enumerate(waiting):
         left = ends - time.monotonic()
         if left < SHORTEST:
             print(
@@ -134,6 +135,7 @@ def main() -> int:
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
+        _make_room(Path(options.scratch), check, {later.model for _, later in waiting[place + 1 :]})
     print(f"lines: {out}", file=sys.stderr)
     return 0
 
@@ -217,6 +219,14 @@ def _run(number: int, check: Check, seconds: float, options: argparse.Namespace)
     if status in ("failed", "timeout"):
         line["error"] = err.strip().splitlines()[-12:]
     return line
+
+
+def _make_room(scratch: Path, check: Check, still_used: set[str | None]) -> None:
+    """Removes what a check that has its line left on the disk, and its model after the last check that shares it."""
+    shutil.rmtree(scratch / check.name, ignore_errors=True)
+    if check.model is not None and check.model not in still_used:
+        for folder in (scratch / "models").glob(f"{check.model}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

@@ -2,30 +2,27 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
+from contextlib import suppress
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from tests.support.commands import LONGEST, PROJECT
 
 SCRIPT = str(PROJECT / "scripts" / "bench" / "gpu.py")
-WITHOUT = {
-    "sklearn",
-    "scipy",
-    "datasets",
-    "evaluate",
-    "lm_eval",
-    "wandb",
-    "matplotlib",
-    "pandas",
-    "pyarrow",
-    "rensa",
-    "lemminflect",
-}
+GIVEN = ("torch", "transformers", "accelerate", "peft", "safetensors")  # what the machine has, with what they need
 
 
 def bench(*arguments: str, python: str = sys.executable, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,12 +47,16 @@ def test_what_to_bring_along_is_listed_with_the_versions_of_the_lock() -> None:
 
 def test_a_check_has_one_line_and_is_not_repeated(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
-    arguments = ["--cpu", "--only", "0,compile", "--out", str(out), "--scratch", str(tmp_path / "scratch")]
+    left = [tmp_path / "scratch" / name for name in ("qlora/run", "models/llama2_7b-tiny", "models/llama31_8b-tiny")]
+    for folder in left:
+        folder.mkdir(parents=True)
+    arguments = ["--cpu", "--only", "0,qlora", "--out", str(out), "--scratch", str(tmp_path / "scratch")]
     assert bench(*arguments).returncode == 0
+    assert [folder.exists() for folder in left] == [False, False, True]  # what no other check of this call needs
     first, second = lines(out)
     assert (first["check"], first["status"]) == ("machine", "done")
     assert first["result"]["versions"]["installed"]["torch"] and first["result"]["bf16_tflops"] > 0
-    assert (second["check"], second["status"]) == ("compile", "skipped")
+    assert (second["check"], second["status"]) == ("qlora", "skipped")
     assert bench(*arguments).stdout == ""
     assert len(lines(out)) == 2
 
@@ -70,22 +71,56 @@ def test_a_check_that_fails_is_a_line_and_stops_nothing(tmp_path: Path) -> None:
     out, scratch = tmp_path / "lines.jsonl", tmp_path / "scratch"
     scratch.mkdir()
     (scratch / "models").write_text("no folder", encoding="utf-8")
-    done = bench("--cpu", "--only", "generation,compile", "--out", str(out), "--scratch", str(scratch))
+    done = bench("--cpu", "--only", "qlora,generation", "--out", str(out), "--scratch", str(scratch))
     assert done.returncode == 0
-    failed, other = lines(out)
+    other, failed = lines(out)
     assert failed["status"] == "failed" and "NotADirectoryError" in " ".join(failed["error"])
     assert other["status"] == "skipped"
 
 
 def with_few_packages(folder: Path) -> str:
-    """An interpreter that has what this one has, without the packages that a bare machine lacks."""
+    """An interpreter that has what the machine with the GPU has, and the wheels that the script lists as needed."""
     venv.create(folder, with_pip=False)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    (installed,) = {Path(path) for path in sys.path if path.endswith("site-packages")}
-    for path in installed.iterdir():
-        if path.name.partition("-")[0].partition(".")[0].replace("scikit_learn", "sklearn").lower() not in WITHOUT:
-            (site / path.name).symlink_to(path)
+    needed = bench("--wheels").stdout.partition("Optional")[0]
+    names, waiting = set[str](), [*GIVEN, *re.findall(r"([\w-]+)==", needed)]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in names:
+            continue
+        with suppress(metadata.PackageNotFoundError):  # what another system or Python needs
+            found = metadata.distribution(name)
+            names.add(name)
+            wanted = map(Requirement, found.requires or ())
+            waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+            tops = {path.parts[0] for path in found.files or () if path.parts[0] not in ("..", "__pycache__")}
+            for top in tops:
+                if not (site / top).exists():
+                    (site / top).symlink_to(Path(str(found.locate_file(top))))
     return str(folder / "bin" / "python")
+
+
+def test_a_profile_has_the_work_of_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PROJECT / "scripts" / "bench"))
+    summary = import_module("gpu_checks.profiles").summary
+
+    def event(name: str, begin: float, end: float, *, named: bool = False, cuda: bool = True) -> FunctionEvent:
+        device = DeviceType.CUDA if cuda else DeviceType.CPU
+        return FunctionEvent(0, name, 0, begin, end, device_type=device, is_user_annotation=named)
+
+    kernels = [event("gemm", 0, 10), event("flash_fwd", 10, 20), event("gemm", 30, 40)]
+    regions = [event("ProfilerStep#4", 0, 40, named=True), event("Optimizer.step#AdamW.step", 5, 35, named=True)]
+    found = summary([*kernels, *regions, event("aten::mm", 0, 40, cuda=False)], False, 1)
+    assert found == {
+        "kernels_a_step": 3,
+        "busy_share": 0.75,
+        "largest": [["gemm", 0.6667], ["flash_fwd", 0.3333]],
+        "attention": ["flash_fwd"],
+    }
+    with profile(activities=[ProfilerActivity.CPU]) as recorded, record_function("a region"):
+        torch.ones(4, 4) @ torch.ones(4, 4)
+    names = [name for name, _ in summary(recorded.events(), True, 1)["largest"]]
+    assert "aten::mm" in names and "a region" not in names
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
+from gpu_checks.profiles import summary
 from gpu_checks.runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
 from safetensors.torch import load_file
 from transformers import TrainerCallback
@@ -123,7 +124,7 @@ def profile(cpu: bool, scratch: Path) -> Iterator[Json]:
         with profiler(activities=activities, schedule=schedule(wait=4, warmup=1, active=2)) as recorded:
             trainer.add_callback(_Steps(recorded))
             trainer.train()
-    yield _summary(recorded, cpu)
+    yield summary(recorded.events(), cpu, steps=2)
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
@@ -134,31 +135,6 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._recorded.step()
-
-
-def _summary(recorded: Any, cpu: bool) -> Json:
-    device = torch.autograd.DeviceType.CPU if cpu else torch.autograd.DeviceType.CUDA
-    events = [event for event in recorded.events() if event.device_type == device and "ProfilerStep" not in event.name]
-    spent: dict[str, float] = {}
-    for event in events:
-        own = event.self_cpu_time_total if cpu else event.time_range.end - event.time_range.start
-        spent[event.name] = spent.get(event.name, 0.0) + own
-    busy = ends = 0.0
-    for event in sorted(events, key=lambda event: event.time_range.start):  # kernels of several streams may overlap
-        busy += max(0.0, event.time_range.end - max(event.time_range.start, ends))
-        ends = max(ends, event.time_range.end)
-    span = ends - min(event.time_range.start for event in events)
-    total = sum(spent.values())
-    largest = sorted(spent.items(), key=lambda pair: -pair[1])
-    attention = [
-        name for name, _ in largest if any(word in name.lower() for word in ("flash", "fmha", "attention", "softmax"))
-    ]
-    return {
-        "kernels_a_step" if not cpu else "operators_a_step": len(events) // 2,
-        "busy_share": None if cpu else round(busy / span, 4),
-        "largest": [[name[:90], round(value / total, 4)] for name, value in largest[:12]],
-        "attention": [name[:90] for name in attention[:4]],
-    }
 
 
 def resume(cpu: bool, scratch: Path) -> Iterator[Json]:
@@ -201,20 +177,20 @@ def resume(cpu: bool, scratch: Path) -> Iterator[Json]:
 
 def fsdp(cpu: bool, scratch: Path) -> Iterator[Json]:
     """FSDP with one process."""
-    yield _launched(cpu, scratch, "fsdp")
+    yield _launched(cpu, scratch / "fsdp", "fsdp")
 
 
 def zero2(cpu: bool, scratch: Path) -> Iterator[Json]:
     """ZeRO-2 with one process."""
-    yield _launched(cpu, scratch, "deepspeed_zero2")
+    yield _launched(cpu, scratch / "zero2", "deepspeed_zero2")
 
 
 def zero3(cpu: bool, scratch: Path) -> Iterator[Json]:
     """ZeRO-3 with one process."""
-    yield _launched(cpu, scratch, "deepspeed_zero3")
+    yield _launched(cpu, scratch / "zero3", "deepspeed_zero3")
 
 
-def _launched(cpu: bool, scratch: Path, launch: str) -> Json:
+def _launched(cpu: bool, folder: Path, launch: str) -> Json:
     """A decoder of half a billion parameters, trained by `train.launch` with one process; its losses, its files."""
     if launch.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
         return {"skipped": "deepspeed is not installed"}
@@ -222,7 +198,7 @@ def _launched(cpu: bool, scratch: Path, launch: str) -> Json:
         return {"skipped": "accelerate makes plain DDP of it on a CPU; tests rehearse the real one"}
     rows = boolq_rows([3 * TOKENS] * 32 * 20)
     half = ["++model.config.num_hidden_layers=2", f"train.max_length={TOKENS}", "train.device_batch_size=32"]
-    arguments = [*overrides(fresh(scratch / launch), "llama2_7b", cpu, rows), *half, "train.precision=bf16"]
+    arguments = [*overrides(fresh(folder), "llama2_7b", cpu, rows), *half, "train.precision=bf16"]
     words = [sys.executable, "-m", "train.launch", launch, *arguments]
     done = subprocess.run(words, env=environment_of_one(), text=True, capture_output=True, check=False)
     if done.returncode:
