@@ -56,6 +56,8 @@ CHECKS = (
     Check("t5_3b", "training", 500, "T5-3B at 4 x 512 and its checkpoint"),
     Check("resume", "training", 400, "SIGTERM at step 20 and resume, against an unstopped run"),
     Check("scoring", "scoring", 400, "rows shaped as BoolQ's and ReCoRD's in fp32 and bf16: rows/s, changed answers, ties"),
+    Check("plain", "targets", 500, "Flan-T5-large's rows/s beside the plain transformers Trainer with its best batch"),
+    Check("start", "targets", 300, "seconds from the command to the first step of Flan-T5-large"),
     Check("lora", "adapters", 500, "Llama-2-7B with LoRA: training, reload, merge", "llama2_7b"),
     Check("qlora", "adapters", 500, "Llama-2-7B with QLoRA", "llama2_7b"),
     Check("fsdp", "training", 300, "FSDP with one process"),
@@ -102,7 +104,7 @@ def main() -> int:
     """The exit code: 0 if every check has its line, 85 if the budget ended before."""
     options = _parser().parse_args()
     if options.one:
-        return _run_here(options.one, options.cpu, Path(options.scratch))
+        return _run_here(options.one, False, Path(options.scratch))
     if options.wheels:
         return _print_wheels()
     if options.list:
@@ -190,15 +192,10 @@ def _names(out: Path) -> set[str]:
 
 def _run(number: int, check: Check, seconds: float, options: argparse.Namespace) -> Json:
     """The line of one check, run in a process of its own, which is killed with all that it started when its time is over."""
-    command = [sys.executable, __file__, "--one", check.name, "--scratch", options.scratch, *(["--cpu"] * options.cpu)]
     begun = time.monotonic()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    if options.cpu:
-        environment.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny products only wait for each other
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    process = _forked(check, options, environment) if options.cpu else _started(check, options, environment)
     try:
         out, err = process.communicate(timeout=seconds)
         status = "done" if process.returncode == 0 else "failed"
@@ -221,6 +218,24 @@ def _run(number: int, check: Check, seconds: float, options: argparse.Namespace)
     return line
 
 
+def _started(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, __file__, "--one", check.name, "--scratch", options.scratch]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def _forked(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> Any:
+    """The check with tiny shapes, in a fork: most of its time would be that of importing torch and transformers."""
+    environment.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny products only wait for each other
+    os.environ.update(environment)
+    if str(ROOT) not in sys.path:
+        sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+    for module in ("training", "targets", "scoring", "adapters"):
+        import_module(f"gpu_checks.{module}")
+    return import_module("gpu_checks.forked").Forked(lambda: _run_here(check.name, True, Path(options.scratch)))
+
+
 def _make_room(scratch: Path, check: Check, still_used: set[str | None]) -> None:
     """Removes what a check that has its line left on the disk, and its model after the last check that shares it."""
     shutil.rmtree(scratch / check.name, ignore_errors=True)
@@ -229,7 +244,7 @@ def _make_room(scratch: Path, check: Check, still_used: set[str | None]) -> None
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
+def _kill(process: Any) -> None:
     """Ends a check with all that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

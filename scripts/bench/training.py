@@ -60,8 +60,11 @@ class _Items(list[dict[str, Any]]):
     """Examples in the form that the plain Trainer takes."""
 
 
-def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: Path) -> Trainer:
-    """The unchanged Trainer with our loss; batches are padded to `length` tokens, or to their longest example if it is None."""
+def plain(
+    settings: Settings, ready: PreparedCell, length: int | None, folder: Path, at_once: int | None = None
+) -> Trainer:
+    """The unchanged Trainer with our loss; batches are padded to `length` tokens, or to their longest example if it is None.
+    `at_once`: examples of a micro-batch, if these are not whole batches."""
     pad = ready.loaded.tokenizer.pad_token_id
     pads_left = settings.model.family == "decoder"  # the answers of a decoder are at the end
 
@@ -77,11 +80,14 @@ def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: P
                 )
         return tensors
 
+    at_once = at_once or settings.train.batch_size
     items = _Items({"example": example, "input_ids": range(example.length)} for example in ready.epoch.encoded)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
-        per_device_train_batch_size=settings.train.batch_size,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=settings.train.batch_size // at_once,
+        bf16=settings.train.precision == "bf16",
         learning_rate=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
         train_sampling_strategy="group_by_length" if length is None else "random",
@@ -89,10 +95,10 @@ def plain(settings: Settings, ready: PreparedCell, length: int | None, folder: P
         report_to=[],
         remove_unused_columns=False,
         disable_tqdm=True,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
         logging_steps=20,
         log_level="error",
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
     )
     trainer = Trainer(
         model=ready.loaded.model,

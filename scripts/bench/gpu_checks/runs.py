@@ -144,7 +144,7 @@ def command(verb: str, arguments: Sequence[str], **environment: str) -> "subproc
 def written_model(folder: Path, name: str, tiny: bool, template: str | None = None) -> Path:
     """The folder of a model of these sizes with random bf16 weights and the tokenizer of bytes, made once."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     from train.models.byte_tokenizer import byte_tokenizer
 
@@ -152,13 +152,15 @@ def written_model(folder: Path, name: str, tiny: bool, template: str | None = No
     if (path / "complete").is_file():
         return path
     fresh(path)
-    tokenizer = byte_tokenizer(False)
+    family, sizes = sizes_of(name, tiny)
+    tokenizer = byte_tokenizer(family == "seq2seq")
     tokenizer.chat_template = template
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    _, sizes = sizes_of(name, tiny)
-    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    special: Json = {"decoder_start_token_id": 0} if family == "seq2seq" else {}
+    special |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     with torch.device(device):  # where random numbers take no time
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**special, **sizes}), dtype=torch.bfloat16)
+        auto_class: Any = AutoModelForSeq2SeqLM if family == "seq2seq" else AutoModelForCausalLM
+        model = auto_class.from_config(AutoConfig.for_model(**{**special, **sizes}), dtype=torch.bfloat16)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     (path / "complete").touch()
