@@ -19,6 +19,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from targen.data.original import FIXTURE
 from tests.support.commands import LONGEST, PROJECT
 
 SCRIPT = str(PROJECT / "scripts" / "bench" / "gpu.py")
@@ -78,12 +79,13 @@ def test_a_check_that_fails_is_a_line_and_stops_nothing(tmp_path: Path) -> None:
     assert other["status"] == "skipped"
 
 
-def with_few_packages(folder: Path) -> str:
-    """An interpreter that has what the machine with the GPU has, and the wheels that the script lists as needed."""
+def with_few_packages(folder: Path, optional: bool = False) -> str:
+    """An interpreter that has what the machine with the GPU has, and the wheels that the script lists as needed, or all."""
     venv.create(folder, with_pip=False)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    needed = bench("--wheels").stdout.partition("Optional")[0]
-    names, waiting = set[str](), [*GIVEN, *re.findall(r"([\w-]+)==", needed)]
+    listed = bench("--wheels").stdout
+    listed = listed if optional else listed.partition("Optional")[0]
+    names, waiting = set[str](), [*GIVEN, *re.findall(r"([\w-]+)==", listed)]
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name in names:
@@ -142,3 +144,17 @@ def test_all_checks_run_with_tiny_shapes_and_few_packages(tmp_path: Path) -> Non
     assert found["plain"]["result"]["ours_of_plain"] > 0
     assert found["start"]["result"]["seconds"][0] > 0
     assert not [path for path in (tmp_path / "scratch").iterdir() if path.name != "models" or any(path.iterdir())]
+
+
+@pytest.mark.slow
+def test_minilm_runs_with_the_wheels_that_are_listed_for_it(tmp_path: Path) -> None:
+    out, python = tmp_path / "lines.jsonl", with_few_packages(tmp_path / "venv", optional=True)
+    (tmp_path / "data" / "CB").mkdir(parents=True)
+    for split in ("train", "val"):
+        (tmp_path / "data" / "CB" / f"{split}.jsonl").write_bytes((FIXTURE / "CB" / "val.jsonl").read_bytes())
+    arguments = ["--cpu", "--only", "minilm", "--out", str(out), "--scratch", str(tmp_path / "scratch")]
+    done = bench(*arguments, python=python, SUPERGLUE=str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    (line,) = lines(out)
+    assert line["status"] == "done", line["error"]
+    assert set(line["result"]["scores"]["cb accuracy"]) >= {"original", "synthetic"}
