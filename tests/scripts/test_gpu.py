@@ -8,6 +8,7 @@ import sys
 import venv
 from contextlib import suppress
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_a_check_has_one_line_and_is_not_repeated(tmp_path: Path) -> None:
     assert (second["check"], second["status"]) == ("qlora", "skipped")
     assert bench(*arguments).stdout == ""
     assert len(lines(out)) == 2
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="deepspeed would train")
+def test_a_check_of_real_shapes_is_a_process_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "lines.jsonl"
+    assert bench("--only", "zero2", "--out", str(out), "--scratch", str(tmp_path / "scratch")).returncode == 0
+    (line,) = lines(out)
+    assert (line["shapes"], line["result"]) == ("real", {"skipped": "deepspeed is not installed"})
 
 
 def test_a_budget_that_is_used_up_ends_with_the_code_to_go_on(tmp_path: Path) -> None:
@@ -126,11 +135,15 @@ def test_a_profile_has_the_work_of_the_device_alone(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_all_checks_run_with_tiny_shapes_and_few_packages(tmp_path: Path) -> None:
+def test_all_checks_but_one_run_with_tiny_shapes_and_few_packages(tmp_path: Path) -> None:
     out, python = tmp_path / "lines.jsonl", with_few_packages(tmp_path / "venv")
-    done = bench("--cpu", "--out", str(out), "--scratch", str(tmp_path / "scratch"), python=python)
+    listed = [line.split()[1] for line in bench("--list").stdout.splitlines()]
+    only = ",".join(name for name in listed if name != "compile")  # its C++ compiler alone takes as long as all others
+    arguments = ["--cpu", "--only", only, "--out", str(out), "--scratch", str(tmp_path / "scratch")]
+    done = bench(*arguments, python=python)
     assert done.returncode == 0, done.stderr
     found = {line["check"]: line for line in lines(out)}
+    assert len(found) == len(listed) - 1 == 17
     told = {name: (line["status"], line.get("error")) for name, line in found.items()}
     skipped = {name for name, (status, _) in told.items() if status == "skipped"}
     assert skipped == {"qlora", "minilm", "vllm", "zero2", "zero3"}
