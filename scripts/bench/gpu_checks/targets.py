@@ -1,12 +1,12 @@
 """The two targets of speed: rows a second beside the plain transformers Trainer, and seconds to the first step."""
 
-import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from gpu_checks.runs import Json, boolq_rows, command, fresh, log_of, overrides, settings, written_model
 from training import plain as plain_trainer
 from transformers import set_seed
@@ -39,11 +39,9 @@ def plain(cpu: bool, scratch: Path) -> Iterator[Json]:
                 seconds = trainer.train().metrics["train_runtime"]
                 best[name] = max(best.get(name, 0.0), round(rows / seconds, 2))
             except torch.OutOfMemoryError:
-                best[name] = 0.0
+                best.setdefault(name, 0.0)
             del trainer
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            clear_device_cache(garbage_collection=True)
         train(found)
         seconds = next(entry["train_runtime"] for entry in log_of(found) if "train_runtime" in entry)
         best["ours"] = max(best.get("ours", 0.0), round(rows / seconds, 2))

@@ -2,16 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from eval.plan import lines as evaluation_lines
 from targen.cost.gpu_hours import hours_line, total_line
 from tests.support.commands import command, settings
 from tests.support.small_data import tiny_overrides
-from train.families.seq2seq import Seq2SeqFamily
-from train.models.loading import Loaded
+from train.grid.cells import cells
+from train.loop.planned_models import PlannedModels
 from train.plan import lines, plan
 
 
@@ -69,18 +66,14 @@ def test_what_is_not_known_is_said_and_not_counted_as_nothing(tmp_path: Path) ->
     assert total_line([known, both]) == "GPU-hours, in all: about 1,202.5"
 
 
-def test_cells_that_differ_in_arm_or_seed_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    plain = Seq2SeqFamily.load_pretrained
-
-    def counted(self: Seq2SeqFamily, *arguments: Any, **options: Any) -> Loaded:
-        made.append("shapes")
-        return plain(self, *arguments, **options)
-
-    monkeypatch.setattr(Seq2SeqFamily, "load_pretrained", counted)
+def test_cells_that_differ_in_arm_or_seed_are_counted_once(tmp_path: Path) -> None:
     grid = ["task=[cb,rte]", "arms=[original,synthetic]", "seeds=[0,1]", "data.source=hub", "data.fallback=null"]
     run = settings(*grid, "model=tiny_seq2seq", f"run.dir={tmp_path}", "train.max_rows=null")
+    models = PlannedModels()
+    assert len({id(models.shapes(run, cell)[0]) for cell in cells(run)}) == 1
+    longer = settings(*grid, "model=tiny_seq2seq", f"run.dir={tmp_path}", "train.max_length=96")
+    assert models.shapes(longer, cells(run)[0])[0] is not models.shapes(run, cells(run)[0])[0]
     plans = plan(run)
-    assert len(plans) == 8 and len(made) == 1
+    assert len(plans) == 8
     assert len({id(one.size) for one in plans}) == 1
     assert {one.rows for one in plans} == {24, 250, 2490}
