@@ -41,10 +41,10 @@ def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
         yield from _limit("synth.max_size", synth.max_size, sizes, "rows")
     if "train" in phases:
         sizes = _examples(settings, source_examples)
-        yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training examples")
+        yield from _limit("train.max_rows", settings.train.max_rows, sizes, "training rows")
         if settings.train.setting == "multi":
             sizes = _examples(settings, arm_examples)
-            yield from _limit("train.mixture_cap", settings.train.mixture_cap, sizes, "examples in the mixture")
+            yield from _limit("train.mixture_cap", settings.train.mixture_cap, sizes, "rows in the mixture")
     if "evaluate" in phases and settings.eval.superglue:
         sizes = {task.name: Amount(task.sizes.get(task.eval_split, 0)) for task in tasks}
         yield from _limit("eval.max_rows", settings.eval.max_rows, sizes, "evaluation rows")

@@ -10,7 +10,7 @@ def test_the_start_names_the_size_and_the_limits_that_take_effect() -> None:
     assert first.startswith("run: a: synthetic rows (synth.size): 400 of cb, 400 of copa, by ")
     assert first.endswith("; minilm finetuned on original and on synthetic rows")
     assert limits == [
-        "limit: train.max_rows=24: at most 24 training examples a task, of which there would be more (cb 400, copa 400)",
+        "limit: train.max_rows=24: at most 24 training rows a task, of which there would be more (cb 400, copa 400)",
         "limit: eval.max_rows=64: at most 64 evaluation rows a task, of which there would be more (copa 100)",
     ]
     whole = settings("+experiment=superglue_flant5", "task=[record,cb]", "run.dir=a")
@@ -27,7 +27,7 @@ def test_training_examples_are_counted_of_the_arms_that_the_run_has() -> None:
         found = settings("+experiment=superglue_full", "task=[multirc,record]", "run.dir=a", *overrides)
         return start_lines(found, ["train"])[1:]
 
-    text = "limit: train.max_rows=10000: at most 10,000 training examples a task, of which there would be more"
+    text = "limit: train.max_rows=10000: at most 10,000 training rows a task, of which there would be more"
     assert limit() == [f"{text} (multirc 27,243, record 100,730)"]
     assert limit("arms=[synthetic]") == limit("train.equal_size=true") == [f"{text} (multirc about 22,950)"]
     assert limit("arms=[synthetic]", "synth.size=20") == limit("arms=[none]") == []

@@ -77,7 +77,7 @@ def test_rows_that_are_not_generated_yet_are_planned_by_their_number(tmp_path: P
     done = command("train.run", *arguments, "plan=true", "synth.size=24", "train.epochs=2", "train.max_rows=null")
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"to train once its rows are generated, 22\.7M parameters, .* 24 examples, 4 steps, tokens unknown, 8 sequences at once; per device",
+        r"to train once its rows are generated, 22\.7M parameters, .* 24 rows, 4 steps, tokens unknown, 8 sequences at once; per device",
         done.stdout,
     )
     assert not (tmp_path / "run").exists()
@@ -89,7 +89,7 @@ def test_examples_of_rows_that_are_not_generated_yet_are_planned_about(tmp_path:
     found = settings(*small, "task=[multirc,record]", "train.max_rows=null", f"run.dir={tmp_path}")
     planned = plan(found)
     assert [(one.rows, one.steps, one.about) for one in planned] == [(90, 12, True), (20, 4, False)]
-    assert ", about 90 examples, about 12 steps, " in "\n".join(lines_of(found, planned))
+    assert ", about 90 rows, about 12 steps, " in "\n".join(lines_of(found, planned))
     cut = plan(settings(*small, "task=multirc", "train.max_rows=50", f"run.dir={tmp_path}"))
     assert [(one.rows, one.about) for one in cut] == [(50, False)]
 
@@ -111,7 +111,7 @@ def test_without_network_rows_are_those_published_and_a_configuration_gives_the_
     ]
     assert nothing[3].rows == 2490  # AX-g's original arm trains on RTE
     text = "\n".join(lines_of(settings(*hub, "model=flan_t5_base"), nothing))
-    assert "cb-original-s0: to train, 250 examples, 16 steps, tokens unknown, parameters and memory unknown" in text
+    assert "cb-original-s0: to train, 250 rows, 16 steps, tokens unknown, parameters and memory unknown" in text
     assert re.search(r"^missing: data.hub: got aps/super_glue, whose cb cannot be loaded", text, re.MULTILINE)
     assert re.search(r"^missing: model.path: google/flan-t5-base cannot be loaded", text, re.MULTILINE)
     sizes = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100, "hidden_size": 32}

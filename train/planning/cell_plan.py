@@ -46,7 +46,7 @@ def line(cell_plan: CellPlan, device: Device) -> str:
     about = "about " if cell_plan.about else ""
     parts = [
         f"{cell_plan.cell}: {cell_plan.state}",
-        f"{about}{cell_plan.rows} examples",
+        f"{about}{cell_plan.rows} rows",
         f"{about}{cell_plan.steps} steps",
     ]
     if cell_plan.frozen:
@@ -55,7 +55,7 @@ def line(cell_plan: CellPlan, device: Device) -> str:
         parts.append("tokens unknown")
     else:
         padding = f"plus {cell_plan.padding:.0%} padding"
-        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} examples truncated")
+        parts.append(f"{_short(cell_plan.tokens)} tokens ({padding}), {cell_plan.truncated} rows truncated")
     if (size := cell_plan.size) is None:
         return ", ".join([*parts, "parameters and memory unknown"])
     parts.insert(1, f"{_short(size.parameters)} parameters, {_short(size.trainable)} trained")

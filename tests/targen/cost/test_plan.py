@@ -285,7 +285,7 @@ def test_a_run_is_planned_also_where_its_model_and_data_are_not(tmp_path: Path) 
     done = command("targen.run", *run)
     assert (done.returncode, files(tmp_path)) == (0, {})
     assert done.stdout.startswith(command("targen.generate", *run).stdout)
-    assert "wic-synthetic-s2: to train once its rows are generated, 5428 examples" in done.stdout
+    assert "wic-synthetic-s2: to train once its rows are generated, 5428 rows" in done.stdout
     assert "\nmissing: model.path: google/flan-t5-large cannot be loaded" in done.stdout
 
 
