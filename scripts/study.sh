@@ -19,6 +19,7 @@ superglue_recorded() {  # a line for each part: its name, then what it adds to t
   for task in cb copa rte wic wsc axg boolq record; do
     echo "main_$task task=[$task] arms=[original,synthetic,mixed] train.equal_size=true"
   done
+  for task in wsc rte wic; do echo "full_$task task=[$task] arms=[original] train.equal_size=false"; done  # they have more rows than ours
   for task in cb copa wic; do
     for rows in 30 60 120; do echo "curve_${task}_$rows task=[$task] arms=[original,synthetic] train.equal_size=true train.max_rows=$rows"; done
   done

@@ -44,7 +44,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_whole_recording_gives_the_sizes_of_its_experiment(whole: Path) -> None:
     sizes = settings("+experiment=superglue_recorded").synth.size
-    assert {name: len(lines(whole / "synthetic" / name / "train.jsonl")) for name in TASKS} == sizes
+    assert {name: len(lines(whole / "synthetic" / name / "train.jsonl")) for name in TASKS} == {
+        name: sizes[name] for name in TASKS
+    }
+
+
+def test_the_two_tasks_that_the_paper_leaves_out_are_recorded_too(tmp_path: Path) -> None:
+    tasks = settings(
+        "+experiment=superglue_recorded", "task=[multirc,axb]", "synth.learnability_rows=0", f"run.dir={tmp_path}"
+    )
+    generate(tasks)
+    for name in ("multirc", "axb"):
+        rows = lines(tmp_path / "synthetic" / name / "train.jsonl")
+        for row in rows:
+            tasks.tasks[name].check_format(row)
+        assert len({tasks.tasks[name].duplicate_key(row) for row in rows}) == tasks.synth.size[name] == 24
+        recorded = {call["id"] for call in lines(SUPERGLUE / f"{name}.jsonl")}
+        assert {call["id"] for call in lines(tmp_path / "calls" / f"{name}.jsonl")} == recorded
 
 
 def test_a_context_does_not_give_label_or_variant_away(whole: Path) -> None:
@@ -122,3 +138,11 @@ def test_text_classification_is_replayed_from_its_packed_recording(tmp_path: Pat
     assert sum(labels.values()) == 200 and max(labels.values()) - min(labels.values()) <= 1
     generate(settings("+experiment=text_classification", "method=zero_shot", *run[:3], f"run.dir={tmp_path}-zero"))
     assert len(lines(Path(f"{tmp_path}-zero", "synthetic", name, "train.jsonl"))) == 200
+
+
+def test_five_blind_votes_on_each_message_are_recorded(tmp_path: Path) -> None:
+    votes = ("task=emotion", "synth.self_correct=vote", "synth.correct_blind=true", "synth.learnability_rows=0")
+    generate(settings("+experiment=text_classification", *votes, f"run.dir={tmp_path}"))
+    counts = [story["votes"] for story in lines(tmp_path / "synthetic" / "emotion" / "provenance.jsonl")]
+    assert [sum(count.values()) for count in counts] == [5] * 200
+    assert sum(len(count) > 1 for count in counts) == 2
