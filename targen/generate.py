@@ -235,7 +235,8 @@ class _Usage:
         counts = self._counts[request.task][request.step]
         self.calls += 1
         counts["calls"] += 1
-        counts.update(answer.usage)
+        for name, number in answer.usage.items():
+            counts[name] += number
 
     def of(self, task: str) -> Json:
         """Counts per step; tokens are None if the backend did not report them."""

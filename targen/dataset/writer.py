@@ -163,7 +163,7 @@ def _rounds(state: Synthesis, selection: Selection) -> list[Json]:
         counts = {
             "rows": len(slots) * state.task.rows_per_slot,
             "instances_per_label_cell": {str(cell): cells[cell.number] for cell in state.task.label_cells},
-            "instances_per_context": dict(Counter(state.candidate(slot).context for slot in slots).most_common()),
+            "instances_per_context": dict(Counter(state.candidates[slot].context for slot in slots).most_common()),
         }
         found.append({"round": report["round"], **counts, **report})
     return found
@@ -192,13 +192,13 @@ def _contexts_used(state: Synthesis, selection: Selection) -> Json:
     """How many contexts the rows use, and how many of those with several rows have one label, or one value of a variant, only."""
     values: dict[str, dict[str, list[str]]] = {}
     for slot in selection.accepted:
-        candidate = state.candidate(slot)
-        if not candidate.context:
+        context, (_, label) = state.candidates[slot].context, state.candidates[slot].label_change
+        if not context:
             continue
-        kinds = {"label": candidate.label_after if state.task.labels else None, **state.recipe.variant_of(slot)}
+        kinds = {"label": label if state.task.labels else None, **state.recipe.variant_of(slot)}
         for name, value in kinds.items():
             if value is not None:
-                values.setdefault(name, {}).setdefault(candidate.context, []).append(value)
+                values.setdefault(name, {}).setdefault(context, []).append(value)
     used = {context for contexts in values.values() for context in contexts}
     return {
         "contexts_used": len(used),

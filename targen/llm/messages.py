@@ -15,7 +15,7 @@ from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 
-_SORTED = json.JSONEncoder(sort_keys=True)
+_SORTED = json.JSONEncoder(sort_keys=True, check_circular=False)
 
 
 @dataclass(frozen=True)

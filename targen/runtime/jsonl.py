@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 BLOCK = 8192  # bytes read at once for one line
 MOST_NESTED = 100  # lists and objects in one another; more overflow the stack of whatever reads them later
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character; two of them make a whole one
-_ENCODER = json.JSONEncoder(allow_nan=False)
+_ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
 def dumps(record: Json) -> str:

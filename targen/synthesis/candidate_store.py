@@ -27,6 +27,7 @@ class StoredCandidate:
     """What memory holds of a candidate."""
 
     attempt: int
+    context: str
     cell: int  # label cell after self-correction
     label_change: LabelChange
     keys: tuple[int, ...]  # of its rows, equal for duplicates

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from heapq import merge
 
+import numpy as np
+from numpy.typing import NDArray
+
 from targen.synthesis.candidate_store import StoredCandidate, row_text, seed_text
 from targen.synthesis.recipe import Candidate
 from targen.synthesis.slots.assignment import Slot
 from targen.tasks.task import Task
-from targen.text.similarity import candidate_pairs, similarity
+from targen.text.similarity import candidate_pairs, jaccard, trigrams
 
 # Attempts of a slot: the last of them stands whatever its instance seed repeats, so that two are lost at most. A
 # vocabulary that is used up must not end a run.
@@ -39,17 +42,18 @@ def find_repeats(
     """
     slots = sorted(drafts)
     stored = [drafts[slot] for slot in slots]
-    candidate = lru_cache(maxsize=64)(lambda place: candidate_of(slots[place]))
+
+    @lru_cache(maxsize=1024)
+    def features(place: int, kind: str) -> NDArray[np.uint32]:
+        candidate = candidate_of(slots[place])
+        is_row = kind == "near_duplicate"
+        return trigrams(row_text(task, candidate.rows[0]) if is_row else seed_text(candidate.instance_seed))
+
     lost: dict[int, Repeat] = {}
     for later, earlier, kind in _pairs(stored, threshold):
         if later in lost or earlier in lost or (kind == "repeated_seed" and stored[later].attempt + 1 >= SEED_TRIES):
             continue
-        later_rows, earlier_rows = candidate(later), candidate(earlier)
-        share = 1.0
-        if kind == "near_duplicate":
-            share = similarity(row_text(task, later_rows.rows[0]), row_text(task, earlier_rows.rows[0]))
-        elif kind == "repeated_seed":
-            share = similarity(seed_text(later_rows.instance_seed), seed_text(earlier_rows.instance_seed))
+        share = 1.0 if kind == "duplicate" else jaccard(features(later, kind), features(earlier, kind))
         if share >= (threshold or 1.0):
             lost[later] = Repeat(kind, f"{kind.replace('_', ' ')} of slot {slots[earlier]} (similarity {share:.2f})")
     return {slots[place]: repeat for place, repeat in lost.items()}

@@ -39,7 +39,7 @@ def few_collections() -> Iterator[None]:
     """While the body runs, cyclic garbage is looked for seldom: that took a quarter of the time, and a call leaves hardly any."""
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(500_000, 20, 20)
     try:
         yield
     finally:

@@ -127,6 +127,7 @@ class Recipe:
         """The seed group of a slot."""
         return next(group for group in self.groups if slot.cell in group.cells)
 
+    @lru_cache(maxsize=64)  # noqa: B019  (recipes live as long as the run)
     def deal(self, group: SeedGroup) -> Deal:
         """How slots of a group are dealt to calls for instance seeds."""
         limit = self.task.instance_seed.per_call or self.seeds_per_context
@@ -195,7 +196,7 @@ class Recipe:
     def _weights(self) -> list[float]:
         return cell_weights(self.task.label_cells, self.label_shares if self.task.labels else None)
 
-    @lru_cache(maxsize=4096)  # noqa: B019  (recipes live as long as the run)
+    @lru_cache(maxsize=16_384)  # noqa: B019  (recipes live as long as the run)
     def variant_of(self, slot: Slot) -> Mapping[str, str]:
         """The slot's variant: what is crossed with its label, and what was drawn for it."""
         return {**self.task.label_cells[slot.cell].fields, **drawn_variants(self.seed, self.task, slot)}

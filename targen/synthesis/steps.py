@@ -79,8 +79,10 @@ def make_instance(
                 slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, label_change, tuple(rows)
             )
         rows = [recipe.task.relabel(row, after) for row in rows]
-    judged = replace(candidate, label_after=after, explanation=verdict.explanation, call_ids=verdict.call_ids)
-    return replace(judged, rows=tuple(rows), votes=verdict.votes)
+    said, calls = verdict.explanation, verdict.call_ids
+    return replace(
+        candidate, rows=tuple(rows), label_after=after, explanation=said, call_ids=calls, votes=verdict.votes
+    )
 
 
 def write_instance_seed(recipe: Recipe, contexts: Sequence[str], slot: Slot, attempt: int) -> Workflow[InstanceSeed]:

@@ -80,6 +80,7 @@ class Synthesis:
         seed = seed_text(candidate.instance_seed) if self.recipe.file_seeds is None else ""
         self.candidates[candidate.slot] = StoredCandidate(
             candidate.attempt,
+            candidate.context,
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
             tuple(_digest(task.duplicate_key(row)) for row in candidate.rows),

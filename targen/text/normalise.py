@@ -64,7 +64,7 @@ def lemmas(form: str) -> frozenset[str]:
     """All dictionary forms that an English word form can have, itself included, in lower case."""
     lemminflect = _lemminflect()
     known_lemmas = {form.lower()}
-    for spelling in (form, form.lower()):
+    for spelling in {form, form.lower()}:
         for forms in lemminflect.getAllLemmas(spelling).values():
             known_lemmas.update(lemma.lower() for lemma in forms)
     return frozenset(known_lemmas)

@@ -3,6 +3,7 @@
 MinHash (rensa) finds candidate pairs among many texts; the exact similarity decides.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ PERMUTATIONS, BANDS, BAND = 96, 16, 6  # a pair of similarity 0.8 shares a band 
 # compared with the first of the group and with the one before it.
 CROWD = 32
 SEED = 0
-PAIRS_AT_ONCE = 65_536
+PAIRS_AT_ONCE = 4096  # so that the arrays of a turn stay in the processor's cache
 SLACK = 0.12  # by which an estimate may fall below the similarity (three standard errors)
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 
@@ -57,7 +58,7 @@ def signature(text: str) -> bytes:
         return b""
     sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
     sketch.update(np.ndarray(len(codes) // 4 - 2, dtype="<U3", buffer=codes, strides=(4,)).tolist())
-    return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint16).tobytes()
+    return np.frombuffer(array("I", sketch.digest()), dtype=np.uint32).astype(np.uint16).tobytes()
 
 
 def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[tuple[int, int]]:
@@ -80,8 +81,17 @@ def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[t
     pairs = np.unique(np.concatenate(keys))
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
         later, earlier = np.divmod(pairs[start : start + PAIRS_AT_ONCE], len(positions))
-        alike = (matrix[later] == matrix[earlier]).mean(axis=1) >= threshold - SLACK
+        equal = np.count_nonzero(matrix[later] == matrix[earlier], axis=1)
+        alike = equal / PERMUTATIONS >= threshold - SLACK
         yield from zip(positions[later[alike]].tolist(), positions[earlier[alike]].tolist(), strict=True)
+
+
+def _pairs_among(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(later, earlier) of the pairs that are compared among so many."""
+    if count <= CROWD:
+        return _all_pairs(count)
+    others = np.arange(1, count)
+    return np.tile(others, 2), np.concatenate([np.zeros_like(others), others - 1])
 
 
 @lru_cache(maxsize=CROWD)
@@ -93,17 +103,12 @@ def _all_pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _neighbours(band: NDArray[np.uint64]) -> list[NDArray[np.int64]]:
     """Pairs of texts with an equal band, as later * count + earlier."""
-    _, group = np.unique(band, return_inverse=True)
-    order = np.argsort(group, kind="stable").astype(np.int64)
-    ends = np.append(np.flatnonzero(np.diff(group[order])) + 1, len(order))
+    order = np.argsort(band, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(band[order])) + 1, len(order))
     starts = np.append(0, ends[:-1])
-    neighbours = []
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        members = order[start:end]
-        if len(members) <= CROWD:
-            later, earlier = _all_pairs(len(members))
-        else:
-            others = np.arange(1, len(members))
-            later, earlier = np.tile(others, 2), np.concatenate([np.zeros_like(others), others - 1])
-        neighbours.append(members[later] * len(band) + members[earlier])
+    sizes, neighbours = ends - starts, []
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        members = order[starts[sizes == size][:, None] + np.arange(size)]  # (groups of this size, size)
+        later, earlier = _pairs_among(size)
+        neighbours.append((members[:, later] * len(band) + members[:, earlier]).ravel())
     return neighbours

@@ -12,6 +12,7 @@ from targen.runtime.jsonl import Json
 from targen.tasks.task import Fields, Row, Task
 
 SEED_NUMBER = "number"  # field of an instance seed: its place among those that the call lists
+_JSON = json.JSONEncoder(ensure_ascii=False)
 Prompt = tuple[list[dict[str, str]], Json]  # messages, JSON schema of the answer
 
 
@@ -189,7 +190,7 @@ def self_correction_prompt(
     """Step 4: asks for the right label of an instance, one of `options`. `label`: the one that it was given, None: it is not shown."""
     options = [*options, UNUSABLE] if refuses else options
     schema = _object({"explanation": {"type": "string"}, "label": {"type": "string", "enum": options}})
-    one_of = " or ".join(json.dumps(option, ensure_ascii=False) for option in options)
+    one_of = " or ".join(_JSON.encode(option) for option in options)
     form = '{"explanation": "...", "label": ' + one_of + "}"
     values = {"instance": task.instance.format(**view), "format": form}
     values["refusal"] = method.refusal.format(unusable=UNUSABLE) if refuses else ""
@@ -252,4 +253,4 @@ def _filled(spec: Any, values: Fields) -> Any:
 def _form(fields: Json) -> str:
     """The object asked for, with each field's description as its value."""
     shown = {name: spec if isinstance(spec, str) else ["..."] for name, spec in fields.items()}
-    return json.dumps(shown, ensure_ascii=False)
+    return _JSON.encode(shown)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from targen.runtime.randomness import rng
 from targen.tasks.task import LabelCell, Task
@@ -20,11 +20,13 @@ from targen.tasks.task import LabelCell, Task
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, order=True)
-class Slot:
-    """One instance to be made. Ordered by index first, so that slot order has all label cells in turn."""
+class Slot(NamedTuple):
+    """One instance to be made. Ordered by index first, so that slot order has all label cells in turn.
 
-    index: int
+    A tuple, as SeedGroup, because many dicts have it as their key.
+    """
+
+    index: int  # type: ignore[assignment]  # nobody looks for values in a slot
     cell: int
 
     def __str__(self) -> str:
@@ -67,8 +69,7 @@ class Shard:
     count: int
 
 
-@dataclass(frozen=True)
-class SeedGroup:
+class SeedGroup(NamedTuple):
     """Label cells that share their instance seeds: those whose prompts of step 2 are the same."""
 
     number: int
@@ -152,7 +153,7 @@ def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: 
     return [items[position] for position in order[draw * count : (draw + 1) * count]]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16_384)
 def _shuffled(seed: int, task: str, name: str, turn: int, count: int) -> tuple[int, ...]:
     order = list(range(count))
     rng(seed, task, name, turn).shuffle(order)
@@ -182,7 +183,7 @@ def number_in_group(seed: int, task: str, group: SeedGroup, slot: Slot) -> int:
     return slot.index * len(order) + order.index(slot.cell)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16_384)
 def _cells_in_order(seed: int, task: str, group: SeedGroup, number: int) -> tuple[int, ...]:
     """The label cells of a group in the shuffled order of that number."""
     order = list(group.cells)

@@ -35,7 +35,7 @@ TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
 MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
 SECONDS_BETWEEN_LINES = 10.0
 BEFORE_PROBE = 8  # calls sent before the probe is answered; if the server ignores schemas, more would be wasted
-SUBMITTED_PER_TURN = 8
+SUBMITTED_PER_TURN = 16
 ENDING = "not asked: the run was ending"
 
 

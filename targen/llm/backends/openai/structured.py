@@ -81,6 +81,8 @@ class StructuredOutputs:
 
         Only SILENT of them if the server has refused nothing by then: a refusal comes at once, so it is writing its answer.
         """
+        if self._known.is_set():
+            return
         now = asyncio.get_running_loop().time()
         self._waited_since = self._waited_since or now
         for part in (SILENT, 1.0):
