@@ -7,9 +7,8 @@ short: list[str] = []  # what fell short so far
 
 
 def print_measurement(what: str, value: float, bound: str, detail: str) -> None:
-    """Prints what was measured, its value, the bound on it such as ">= 0.8" ("": none), and a detail."""
+    """Prints what was measured, its value, the bound on it such as ">= 0.8" ("~ 1": only shown, "": none), and a detail."""
     print(f"{what:64} {value:8.2f}   {bound:8} {detail}", flush=True)
-    if bound:
-        sign, _, limit = bound.partition(" ")
-        if not OPERATORS[sign](value, float(limit)):
-            short.append(f"{what}: got {value:.3g}, expected {bound}")
+    sign, _, limit = bound.partition(" ")
+    if sign in OPERATORS and not OPERATORS[sign](value, float(limit)):
+        short.append(f"{what}: got {value:.3g}, expected {bound}")
