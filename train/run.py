@@ -22,6 +22,7 @@ from train.grid.cells import check_trained, done, trained_cells
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import check_answer_room
 from train.grid.pending_jobs import TrainContext, pending_jobs, steps_left
+from train.grid.selection import check_selection
 from train.loop.saving import export_merged
 from train.runtime.processes import Processes, open_run_together
 
@@ -88,19 +89,25 @@ def _check_models(jobs: Sequence[TrainingJob]) -> None:
         check_answer_room(job.settings, job.rows)
 
 
+def _check(settings: Settings) -> None:
+    """Raises: UserError if trained cells are of other settings, or rows cannot be selected on this machine."""
+    check_trained(settings)
+    check_selection(settings)
+
+
 def phase(cfg: Any, overrides: list[str]) -> int:
     """The exit code of the train phase."""
     only_check = bool(os.environ.get(CHECK))
     if only_check:
-        open_run(cfg, check_trained, write=False)
+        open_run(cfg, _check, write=False)
         return 0
     if cfg.plan:
         from train.plan import lines, plan
 
-        settings = open_run(cfg, check_trained, write=False)
+        settings = open_run(cfg, _check, write=False)
         print("\n".join(lines(settings, plan(settings))))  # noqa: T201
         return 0
-    with StopRequest() as stop, open_run_together(cfg, check_trained) as (settings, processes):
+    with StopRequest() as stop, open_run_together(cfg, _check) as (settings, processes):
         try:
             train(settings, processes, stop)
         except Stopped:

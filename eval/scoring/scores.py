@@ -61,6 +61,7 @@ class Score:
     stderr: float | None = None
     precision: str | None = None  # of arithmetic and weights: train.precision; None in rows of earlier versions
     ties: Count | None = None  # rows where two options have the best score; None: of earlier versions, or OpenLLM
+    selection: str | None = None  # which synthetic rows were kept: 75% by checker; None: all, or there are none
     cut_answers: Count = 0  # texts that reached eval.max_new_tokens, readable or not
     row: Json = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)  # file and line

@@ -50,8 +50,11 @@ def synthesis_labels(score: Score) -> Labels:
     """How the synthetic rows were made; empty if there are none."""
     if score.method is None:
         return ()
-    correction = f"self-correction {score.self_correct}"
-    return (("synthetic rows", f"{score.method}, {correction}, by {score.generator}"),)
+    return (("synthetic rows", f"{_made(score)}{f', {score.selection}' if score.selection else ''}"),)
+
+
+def _made(score: Score) -> str:
+    return f"{score.method}, self-correction {score.self_correct}, by {score.generator}"
 
 
 def _superglue(level: Callable[[Score], str | None]) -> Callable[[Score], str | None]:
@@ -70,6 +73,15 @@ def _loss_level(score: Score) -> str | None:
     return None if score.method is None else next((part for part in score.setting.split("-") if part in LOSSES), "ce")
 
 
+def _selection_level(score: Score) -> str | None:
+    return None if score.method is None else score.selection or ALL_ROWS
+
+
+def _selected(score: Score) -> Labels:
+    """Which synthetic rows were kept, where not all were."""
+    return (("selection", score.selection),) if score.selection else ()
+
+
 def _method_level(score: Score) -> str | None:
     return None if score.method is None else f"{score.method} (self-correction {score.self_correct})"
 
@@ -85,6 +97,7 @@ METHODS = (
     "self_instruct",
     "paraphrase",
 )
+ALL_ROWS = "all rows"
 CORRECTIONS = ("paper", "drop", "vote", "off")
 MAIN = "original_vs_synthetic"  # the table in the figures and at the top of the page
 AXES = (
@@ -117,6 +130,15 @@ AXES = (
         min_levels=2,
     ),
     ComparisonAxis(
+        name="selection",
+        title="Selection of synthetic rows",
+        level=_superglue(_selection_level),
+        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("synthetic rows", _made(score))),
+        order=(ALL_ROWS,),
+        references=(ALL_ROWS,),
+        min_levels=2,
+    ),
+    ComparisonAxis(
         name="self_correction",
         title="Self-correction of the synthetic rows",
         level=_superglue(lambda score: score.self_correct),
@@ -124,6 +146,7 @@ AXES = (
             *model_labels(score),
             ("arm", score.arm),
             ("synthetic rows", f"{score.method}, by {score.generator}"),
+            *_selected(score),
         ),
         order=CORRECTIONS[::-1],
         references=("off", "paper"),
@@ -133,7 +156,12 @@ AXES = (
         name="methods",
         title="Methods of generation",
         level=_superglue(_method_level),
-        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("generator", str(score.generator))),
+        labels=lambda score: (
+            *model_labels(score),
+            ("arm", score.arm),
+            ("generator", str(score.generator)),
+            *_selected(score),
+        ),
         order=tuple(f"{method} (self-correction {how})" for method in METHODS for how in CORRECTIONS),
         references=tuple(f"targen (self-correction {how})" for how in CORRECTIONS),
         min_levels=2,

@@ -98,7 +98,7 @@ def without_repeats(run_scores: Sequence[RunScore]) -> list[tuple[str | None, li
 
 def _recipe(score: Score) -> tuple[object, ...]:
     """Everything that distinguishes scores, except the seed and the run."""
-    synthesis = (score.method, score.self_correct, score.generator, score.train_rows, score.real_rows)
+    synthesis = (score.method, score.self_correct, score.generator, score.selection, score.train_rows, score.real_rows)
     scored = (score.benchmark, score.task, score.metric)
     return (*scored, score.model, score.setting, score.scoring, score.shots, score.arm, *synthesis)
 

@@ -9,11 +9,11 @@ from eval.tables.published import Number
 COLUMNS = (
     "table", "suite", "model", "setting", "scoring", "arm", "synthetic_rows", "made_rows", "run", "task", "metric", "kind",
     "level", "value", "spread", "low", "high", "p", "p_corrected", "verdict", "majority", "examples", "rows", "rows_in_split",
-    "seeds", "unparsed", "cut_answers", "instruct", "shots", "method", "self_correct", "generator", "train_rows", "real_rows", "origin",
+    "seeds", "unparsed", "cut_answers", "instruct", "shots", "method", "self_correct", "generator", "selection", "train_rows", "real_rows", "origin",
     "evaluated", "is_fixture", "runs", "source",
 )  # fmt: skip
 OF_SCORE = (
-    "arm", "instruct", "shots", "method", "self_correct", "generator", "train_rows", "real_rows", "rows", "rows_in_split",
+    "arm", "instruct", "shots", "method", "self_correct", "generator", "selection", "train_rows", "real_rows", "rows", "rows_in_split",
     "origin", "evaluated", "is_fixture",
 )  # fmt: skip
 Record = dict[str, Value]

@@ -58,7 +58,8 @@ def source_words(settings: Settings) -> str:
 
 def needs_original(settings: Settings) -> bool:
     """Whether training reads the original train split."""
-    return "original" in settings.train.checkers or any(ARMS[name].uses_original for name in settings.arms)
+    checked = "original" in settings.train.checkers or settings.train.select_rows == "checker"
+    return checked or any(ARMS[name].uses_original for name in settings.arms)
 
 
 def shows_original(settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from targen.config.arms import ARMS, ArmName
+from targen.config.groups.training import Train
 from targen.config.original_data import original_train_task, rows_to_hold_out
 from targen.config.settings import Settings
 from targen.tasks.task import Task
@@ -30,6 +31,11 @@ def mixed_count(requested: int | str, synthetic: int) -> int:
     return max(1, round(synthetic * int(requested.removesuffix("%")) / 100))
 
 
+def selected_count(train: Train, synthetic: int) -> int:
+    """How many of the synthetic rows train.select_rows keeps."""
+    return synthetic if train.select_rows is None else synthetic - round((1 - train.select_share) * synthetic)
+
+
 def source_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
     """Examples of the rows of which train.max_rows are drawn: the synthetic ones that the arm uses, or else the original ones
     as published. None: unknown."""
@@ -42,7 +48,7 @@ def source_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | No
 
 
 def arm_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
-    """Examples that an arm has of a task, with train.max_rows and train.equal_size. None: unknown."""
+    """Examples that an arm has of a task, with train.max_rows, train.select_rows and train.equal_size. None: unknown."""
     arms = arms_of_tasks(settings) if settings.train.equal_size else [arm]
     return min(filter(None, (_drawn(settings, each, task) for each in arms)), default=None)
 
@@ -52,5 +58,7 @@ def _drawn(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
         return None
     most = settings.train.max_rows
     found = found if most is None or found.number <= most else Amount(most)
+    if ARMS[arm].uses_synthetic:
+        found = found._replace(number=selected_count(settings.train, found.number))
     original = mixed_count(settings.train.mixed_original, found.number) if ARMS[arm].mixes else 0
     return found._replace(number=found.number + original)

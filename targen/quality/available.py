@@ -19,18 +19,19 @@ def encoder_cache(folder: Path) -> EmbeddingCache:
     return EmbeddingCache(folder, model, lambda texts: embed_in_subprocess(model, texts))
 
 
-def check_students(names: Sequence[str]) -> None:
-    """Raises: UserError if one of the students named cannot be taught here."""
+def check_students(names: Sequence[str], key: str = KEY) -> None:
+    """Raises: UserError if one of the students that the key names cannot be taught here."""
     if "encoder" not in names:
         return
     try:
         in_package(str(model_from_file(ENCODER).path))
     except UserError as err:
         why = str(err).partition("but ")[2] or str(err)
-        raise UserError(f"{KEY}: got encoder, but {why} Or set {KEY}=[bag_of_words].") from None
+        other = "[bag_of_words]" if key == KEY else "bag_of_words"
+        raise UserError(f"{key}: got encoder, but {why} Or set {key}={other}.") from None
 
 
-def students_named(names: Sequence[str], texts: Sequence[str], folder: Path) -> list[Student]:
+def students_named(names: Sequence[str], texts: Sequence[str], folder: Path, key: str = KEY) -> list[Student]:
     """These students, for questions with these texts: all are embedded at once, since a start of the encoder takes seconds.
 
     Raises: UserError if the encoder cannot embed.
@@ -42,7 +43,7 @@ def students_named(names: Sequence[str], texts: Sequence[str], folder: Path) -> 
             cache.embed(texts)
         except NoEncoder as err:
             raise UserError(
-                f"{KEY}: the encoder cannot embed ({err}). All answers are kept. Rerun, or take [bag_of_words]."
+                f"{key}: the encoder cannot embed ({err}). All answers are kept. Rerun, or take bag_of_words."
             ) from None
         students.append(LinearOnEncoder(cache.embed))
     return students

@@ -58,7 +58,7 @@ HELP = """{program}: {summary}
   plan=true      prints the number of calls and tokens, and cost and time with price.prompt= price.completion=
                  price.tokens_per_second=; calls nothing
   train.setting= single, multi; also train.instruct= train.loss=ce|imp|dimp train.lora=default
-                 train.freeze=true train.init_from=
+                 train.select_rows=checker|pvi train.freeze=true train.init_from=
   data.source=   hub, local (with data.dir=), fixture, none; data.dir= a folder or a .jsonl, .csv or .tsv file
   cell=          trains and scores only this cell of the grid; on SLURM use slurm/submit.sh with cluster={clusters}
 

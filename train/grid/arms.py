@@ -1,6 +1,7 @@
 """The rows of each arm, at equal size where arms are to be compared."""
 
 from dataclasses import replace
+from functools import partial
 
 from targen.config.arms import ARMS, ArmName
 from targen.config.settings import Settings
@@ -18,20 +19,26 @@ from train.grid.rows import (
     sample_by_label,
     synthetic_rows,
 )
+from train.grid.selection import Choose, as_many, selected
 from train.grid.self_instruct import instruction_rows, instruction_task
 
 
-def _rows_of_task(settings: Settings, task: Task, arm: ArmName, seed: int) -> tuple[TaskRows, ...] | None:
-    """The sources that targen/config/arms.py names for the arm, the original rows first; next to synthetic rows there are as
-    many original ones as train.mixed_original says. None: the fixture has no original rows to train on."""
+def _rows_of_task(
+    settings: Settings, task: Task, arm: ArmName, seed: int, choose: Choose
+) -> tuple[TaskRows, ...] | None:
+    """The sources that targen/config/arms.py names for the arm, the original rows first; next to synthetic rows, of which `choose`
+    keeps the best, there are as many original ones as train.mixed_original says. None: the fixture has no original rows."""
     if not ARMS[arm].uses_original:
-        return (synthetic_rows(settings, task, seed),)
+        made = choose(task, synthetic_rows(settings, task, seed))
+        return None if made is None else (made,)
     if not ARMS[arm].uses_synthetic:
         original = original_rows(settings, task)
         if original is None:
             return None
         return (at_most(settings, original, task, arm, seed),)
-    synthetic = synthetic_rows(settings, task, seed)
+    synthetic = choose(task, synthetic_rows(settings, task, seed))
+    if synthetic is None:
+        return None
     count = mixed_count(settings.train.mixed_original, synthetic.count)
     drawn = drawn_original_rows(settings, task, count, rng(seed, task.name, arm, "original"))
     return None if drawn is None else (drawn, synthetic)
@@ -45,9 +52,13 @@ def training_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...] | None
     """
     if not ARMS[cell.arm].uses_task_rows:
         return (_instructions(settings, cell),)
+    return _rows_of_tasks(settings, cell, partial(selected, settings, cell))
+
+
+def _rows_of_tasks(settings: Settings, cell: Cell, choose: Choose) -> tuple[TaskRows, ...] | None:
     cell_rows: list[TaskRows] = []
     for name in cell.tasks:
-        sources = _equally_sized(settings, settings.tasks[name], cell.arm, cell.seed)
+        sources = _equally_sized(settings, settings.tasks[name], cell.arm, cell.seed, choose)
         if sources is None:
             return None
         # RTE's rows stand in for those of AX-g and AX-b, once; if RTE itself is in the mixture they are there already
@@ -63,7 +74,8 @@ def _instructions(settings: Settings, cell: Cell) -> TaskRows:
     if not train.equal_size:
         count = None if train.max_rows is None else train.max_rows * len(cell.tasks)
         return TaskRows(instruction_task(), instruction_rows(settings, cell.seed, count), real=False)
-    count = _smallest([training_rows(settings, replace(cell, arm=arm)) for arm in arms_of_tasks(settings)])
+    counted = partial(as_many, settings)
+    count = _smallest([_rows_of_tasks(settings, replace(cell, arm=arm), counted) for arm in arms_of_tasks(settings)])
     rows = instruction_rows(settings, cell.seed, count)
     if len(rows) < count:
         raise UserError(
@@ -73,16 +85,17 @@ def _instructions(settings: Settings, cell: Cell) -> TaskRows:
     return TaskRows(instruction_task(), rows, real=False)
 
 
-def _equally_sized(settings: Settings, task: Task, arm: ArmName, seed: int) -> tuple[TaskRows, ...] | None:
+def _equally_sized(
+    settings: Settings, task: Task, arm: ArmName, seed: int, choose: Choose
+) -> tuple[TaskRows, ...] | None:
     """The arm's rows of a task; with train.equal_size as many as the smallest arm of the run has, each source and label in
     proportion."""
-    sources = _rows_of_task(settings, task, arm, seed)
+    sources = _rows_of_task(settings, task, arm, seed, choose)
     if sources is None or not settings.train.equal_size:
         return sources
-    arms = arms_of_tasks(settings)
-    smallest = _smallest(
-        [sources if other_arm == arm else _rows_of_task(settings, task, other_arm, seed) for other_arm in arms]
-    )
+    others = [other for other in arms_of_tasks(settings) if other != arm]
+    counted = partial(as_many, settings)
+    smallest = _smallest([sources, *(_rows_of_task(settings, task, other, seed, counted) for other in others)])
     quotas = apportion([source.count for source in sources], smallest)
     return tuple(
         sample_by_label(source, quota, rng(seed, task.name, arm, "equal size", number))

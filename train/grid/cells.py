@@ -46,7 +46,8 @@ FITTED_IDLE = frozenset(
 class Cell:
     """One trained model of the grid.
 
-    `task` names its task, or the mixture of its `tasks`; `digest` tells apart cells that would otherwise have the same name.
+    `task` names its task, or the mixture of its `tasks`; `selection` says which of its synthetic rows are kept, if not all;
+    `digest` tells apart cells that would otherwise have the same name.
     To learn what a cell is, read these fields: its name cannot be split, since tasks and models may contain `-` and `_`.
     """
 
@@ -57,12 +58,13 @@ class Cell:
     seed: int
     tasks: tuple[str, ...]
     digest: str = ""
+    selection: str = ""
 
     @property
     def name(self) -> str:
         """Its folder below models/, and its name in scores.jsonl."""
-        name = f"{self.model}-{self.setting}-{self.task}-{self.arm}-s{self.seed}"
-        return f"{name}-{self.digest}" if self.digest else name
+        parts = (self.model, self.setting, self.task, self.arm, self.selection, f"s{self.seed}", self.digest)
+        return "-".join(filter(None, parts))
 
     @property
     def trained(self) -> bool:
@@ -98,7 +100,15 @@ def _grid(settings: Settings) -> list[Cell]:
         tasks = tuple(sorted(names))
         mixtures = {tasks: ALL if _was_called_all(settings, tasks) else mixture_name(tasks)}
     return [
-        Cell(settings.model.name, setting_name(settings.train), name, arm, seed, tasks)
+        Cell(
+            settings.model.name,
+            setting_name(settings.train),
+            name,
+            arm,
+            seed,
+            tasks,
+            selection=selection_name(settings.train, arm),
+        )
         for tasks, name in mixtures.items()
         for arm in settings.arms
         for seed in (settings.seeds if ARMS[arm].trained or shows_original(settings) else settings.seeds[:1])
@@ -117,6 +127,12 @@ def setting_name(train: Train) -> str:
     frozen = "frozen" if train.freeze else ""
     suffixes = ["instruct" if train.instruct else "", adapters, frozen, loss, "init" if train.init_from else ""]
     return "-".join([train.setting, *filter(None, suffixes)])
+
+
+def selection_name(train: Train, arm: ArmName) -> str:
+    """Which synthetic rows a cell was trained on, as its name says it: checker75; empty: all, or it has none."""
+    selects = train.select_rows is not None and ARMS[arm].uses_synthetic
+    return f"{train.select_rows}{100 * train.select_share:.6g}" if selects else ""
 
 
 def mixture_name(tasks: Sequence[str]) -> str:
@@ -182,8 +198,11 @@ def _learning_settings(settings: Settings, cell: Cell) -> dict[str, Any]:
         idle |= {"instruct_examples"}
     if not ARMS[cell.arm].mixes:
         idle |= {"mixed_original"}
+    selects = train.select_rows is not None and ARMS[cell.arm].uses_synthetic
+    if not selects:
+        idle |= {"select_rows", "select_share", "select_student"}
     if not train.checkers:
-        idle |= {"checker_rows", "checker_model"}
+        idle |= {"checker_model"} if selects and train.select_rows == "checker" else {"checker_rows", "checker_model"}
     idle |= FITTED_IDLE if train.freeze else {"freeze"}  # markers from before there was the key lack it
     if train.validate_every is None:
         idle |= {"validate_on", "hold_out"}

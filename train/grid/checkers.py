@@ -40,7 +40,10 @@ class TrainingJob:
     @property
     def real_row_count(self) -> int:
         """Examples with real labels, those of its checkers included."""
-        real = sum(source.count for source in self.rows if source.real)
+        real = sum(
+            source.count if source.real else source.selection.original if source.selection else 0
+            for source in self.rows
+        )
         return real + sum(checker.real_row_count for checker in self.checkers)
 
 

@@ -13,6 +13,7 @@ from targen.runtime.signals import StopRequest
 from train.grid.cells import check_unchanged, done, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.mixture import epoch_counts
+from train.grid.selection import forget_selections, write_selection
 from train.models.checkpoints import Checkpoint, complete, keep
 from train.runtime.processes import Processes
 
@@ -33,6 +34,18 @@ def pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]:
 
     Raises: UserError if trained cells or checkpoints were made with other settings or rows.
     """
+    if settings.train.select_rows is None:
+        return _pending_jobs(settings, processes)
+    if processes.first:  # the others read which rows it chose
+        forget_selections(settings)
+        jobs = _pending_jobs(settings, processes)
+        for job in jobs:
+            write_selection(settings, job.cell, job.rows)
+    processes.wait()
+    return jobs if processes.first else _pending_jobs(settings, processes)
+
+
+def _pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]:
     pending: dict[str, TrainingJob] = {}
     skipped = 0
     for cell in trained_cells(settings):

@@ -12,11 +12,20 @@ from targen.config.original_data import original_train_task
 from targen.config.settings import Settings
 from targen.data.original import original_train_split, read_rows
 from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Row, Task
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What train.select_rows made of the rows: a line for each, kept or not, with its score, and the original rows that it took."""
+
+    lines: tuple[Json, ...]
+    original: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class TaskRows:
     real: bool
     blank: bool = False  # with empty texts instead of their own: what the labels alone tell
     only: frozenset[int] | None = None
+    selection: Selection | None = None  # None: not selected
 
     @cached_property
     def count(self) -> int:

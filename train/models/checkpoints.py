@@ -18,6 +18,7 @@ from targen.runtime.jsonl import Json, read_json, write_text
 
 PREFIX = "checkpoint-"
 MARKER = "complete.json"
+SELECTED_ROWS = "selected_rows.jsonl"  # which synthetic rows the cell is trained on
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def keep(folder: Path, steps: set[int]) -> None:
 
 
 def keep_only_checkpoints(folder: Path, *companions: str) -> None:
-    """Removes what a killed start left: incomplete checkpoints, and a model without a done marker.
+    """Removes what a killed start left: incomplete checkpoints, and a model without a done marker. The list of the selected rows stays.
 
     `companions`: files and folders that belong to the checkpoints; they are kept if there is a checkpoint.
     """
@@ -70,7 +71,8 @@ def keep_only_checkpoints(folder: Path, *companions: str) -> None:
     checkpoints = complete(folder)
     keep(folder, {checkpoint.step for checkpoint in checkpoints})
     for path in folder.iterdir():
-        if not path.name.startswith(PREFIX) and not (checkpoints and path.name in companions):
+        kept = path.name == SELECTED_ROWS or (checkpoints and path.name in companions)
+        if not path.name.startswith(PREFIX) and not kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -48,10 +48,3 @@ def with_broken_labels(task: Task, rows: Sequence[Row], share: float, draws: Ran
     others = [draws.choice([name for name in names if name != task.gold_option(row)]) for row in rows]
     broken = set(order[: round(share * len(rows))])
     return [task.relabel(row, others[index]) if index in broken else row for index, row in enumerate(rows)]
-
-
-def without_lowest(items: Sequence[Item], values: Sequence[float], share: float) -> list[Item]:
-    """The items without this share of them, rounded, that have the lowest values; of equal ones the first go."""
-    order = sorted(range(len(items)), key=lambda index: (values[index], index))
-    left_out = set(order[: round(share * len(items))])
-    return [item for index, item in enumerate(items) if index not in left_out]

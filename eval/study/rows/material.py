@@ -11,6 +11,7 @@ from targen.config.settings import Settings
 from targen.data.original import original_train_split
 from targen.quality.instances import Instance, instances_of
 from targen.runtime.errors import UserError
+from targen.tasks.single_labels import why_not_single
 from targen.tasks.task import Row, Task
 
 ROWS = 200  # of a set that is compared with others, or as many as the smallest has
@@ -61,15 +62,9 @@ def check_supported(settings: Settings) -> None:
     """Raises: UserError for a task that cannot be studied, before anything is made."""
     problems = []
     for task in settings.tasks.values():
-        if task.choices != "labels" or not task.labels:
-            what = "chooses among texts" if task.choices == "texts" else "has no labels"
-            problems.append(
-                f"task: got {task.name}, which {what}, expected tasks with labels. Leave it out: task=[...]."
-            )
-        elif task.rows_per_slot > 1:
-            problems.append(
-                f"task: got {task.name}, whose rows belong together, expected tasks of single rows. Leave it out: task=[...]."
-            )
+        if (why := why_not_single(task)) is not None:
+            expected = "tasks of single rows" if task.labels and task.choices == "labels" else "tasks with labels"
+            problems.append(f"task: got {task.name}, {why}, expected {expected}. Leave it out: task=[...].")
         elif not has_original_train(settings, task):
             problems.append(
                 f"data.source: got {settings.data.source_of(task)}, which has no training rows of {task.name}, expected original "

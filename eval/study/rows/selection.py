@@ -1,68 +1,20 @@
-"""Which rows of a set are kept: a criterion gives each row that a seed draws a value, and the lowest values are left out.
+"""The criteria by which the best rows of a set are kept; see targen/quality/selection.py."""
 
-PVI(x -> y) = -log2 g[null](y) + log2 g'[x](y). Source: K. Ethayarajh et al., arXiv 2110.08420, definition 4.1. Here g' is a small
-student that was taught the other rows of the set, and g, which sees no text, knows the shares of their labels.
-"""
-
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import log2
-from random import Random
 from typing import TypeVar
 
-from eval.study.rows.draws import without_lowest
 from eval.study.rows.levels import Taught, Teach, at, drawn, draws, of_original
 from eval.study.rows.material import ORIGINAL, Material, Pool
 from targen.quality.instances import instances_of
-from targen.quality.scores import cross_validated, folds, single_threaded
-from targen.quality.students import Student, answers
-from targen.tasks.task import Row, Task
+from targen.quality.selection import HeldOut, by_checker, held_out, without_lowest
+from targen.quality.students import Student
 
 CHECKER_ROWS = 48  # original rows that teach a checker
 AT_RANDOM, BY_ITSELF, BY_PVI = "at random", "by the set itself", "by PVI"
 BY_ORIGINAL = f"by {CHECKER_ROWS} {ORIGINAL} rows"
 CRITERIA = (AT_RANDOM, BY_ITSELF, BY_PVI, BY_ORIGINAL)
-TINY = 1e-12  # a smaller probability counts as this
 
 Values = Callable[[int, Student], Sequence[float]]  # of the rows that a seed draws, for a student
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The probability of a row's label to a student of the other folds, and the share of these that have the label."""
-
-    probability: float
-    prior: float
-
-    @property
-    def pvi(self) -> float:
-        """In bits; 0 for a label that the other folds lack."""
-        return log2(max(self.probability, TINY)) - log2(max(self.prior, TINY))
-
-
-def held_out(
-    task: Task, rows: Sequence[Row], contexts: Sequence[str], student: Student, random: Random
-) -> list[HeldOut]:
-    """How likely each row's own label is to students of the other rows. Rows of a context are never split between folds."""
-    questions = instances_of(task, rows, contexts)
-    fold_of = folds(questions, random)
-    answered = cross_validated(student, questions, fold_of)
-    labels = [question.gold[0] for question in questions]
-    whole, by_fold = Counter(labels), Counter(zip(fold_of, labels, strict=True))
-    sizes = Counter(fold_of)
-    return [
-        HeldOut(answer.probability, (whole[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
-        for answer, fold, label in zip(answered, fold_of, labels, strict=True)
-    ]
-
-
-def by_original(task: Task, original: Sequence[Row], rows: Sequence[Row], student: Student) -> list[float]:
-    """The probability of each row's label to a student of original rows."""
-    questions = instances_of(task, rows)
-    with single_threaded():
-        probabilities = answers(student, instances_of(task, original), questions)
-    return [float(of_row[question.gold[0]]) for of_row, question in zip(probabilities, questions, strict=True)]
 
 
 Found = TypeVar("Found")
@@ -97,7 +49,8 @@ def criteria(given: Material, pool: Pool) -> dict[str, Values]:
     @_once
     def checked(seed: int, student: Student) -> list[float]:
         rows = at(pool, drawn(given, pool, given.size, seed)).rows
-        return by_original(given.task, of_original(given, CHECKER_ROWS)(seed, student).rows, rows, student)
+        taught = of_original(given, CHECKER_ROWS)(seed, student).rows
+        return by_checker(instances_of(given.task, taught), instances_of(given.task, rows), student)
 
     found: dict[str, Values] = {
         AT_RANDOM: at_random,

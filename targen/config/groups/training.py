@@ -139,9 +139,16 @@ class Train:
     """Share of an example's target that is spread over its choices, or over the vocabulary if the model answers in
     words."""
     checker_rows: Count
-    """Original rows per task that the checker of imp and dimp is trained on, with the split's share of each label."""
+    """Original rows per task that the checker of imp, dimp and select_rows is taught, with the split's share of each label."""
     checker_model: str | None
     """Model of the checker, a name in conf/model/; null: the model of the cell."""
+    select_rows: Literal["checker", "pvi"] | None
+    """Keeps the best synthetic rows. checker: by the probability of their labels to a small student of checker_rows original
+    rows; pvi: by how much their texts tell a student of the other rows (arXiv 2110.08420); null: all."""
+    select_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of a task's synthetic rows that select_rows keeps, whatever their labels."""
+    select_student: Literal["encoder", "bag_of_words"]
+    """Student of select_rows: encoder, logistic regression on the embeddings of the packaged MiniLM; bag_of_words."""
     lora: Lora | None
     """Adapters instead of all weights: train.lora.r=16, or train.lora=default."""
     quantize: Literal["4bit"] | None

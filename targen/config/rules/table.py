@@ -7,7 +7,7 @@ for runs on a cluster and are checked when they are submitted.
 from targen.config.rules.data import DATA, HOLD_OUT
 from targen.config.rules.evaluation import OPENLLM, PREDICTIONS
 from targen.config.rules.generation import GENERATOR, REPEATS, ROUNDS, RUN, SHARDS, SYNTH
-from targen.config.rules.training import FREEZE, INSTRUCTION_DATA, LOSSES, MODEL, TRAINING_DATA, TRAINING_RUN
+from targen.config.rules.training import FREEZE, INSTRUCTION_DATA, LOSSES, MODEL, SELECTION, TRAINING_DATA, TRAINING_RUN
 
 RULES = (
     *RUN,
@@ -21,6 +21,7 @@ RULES = (
     *MODEL,
     *FREEZE,
     *LOSSES,
+    *SELECTION,
     *TRAINING_RUN,
     *PREDICTIONS,
     *OPENLLM,

@@ -11,6 +11,7 @@ from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import CONF, visible
+from targen.tasks.single_labels import why_not_single
 
 
 def _names(group: str) -> list[str]:
@@ -28,6 +29,12 @@ def _families() -> list[str]:
 def _original_arms(settings: Settings) -> list[str]:
     """Arms that train on rows of the original train split."""
     return [name for name in settings.arms if ARMS[name].uses_original]
+
+
+def _not_single(settings: Settings) -> list[str]:
+    """Tasks whose rows cannot be scored one by one, each with the reason."""
+    found = ((name, why_not_single(task)) for name, task in settings.tasks.items())
+    return [f"{name}, {why}" for name, why in found if why is not None]
 
 
 def _has_instruction_data(settings: Settings) -> bool:
@@ -230,6 +237,36 @@ LOSSES = (
         got="{train.checker_model!r}",
         expected="a file of conf/model/",
         what_to_do=lambda s: did_you_mean(s.train.checker_model or "", _names("model")),
+    ),
+)
+
+SELECTION = (
+    Rule(
+        "train.select_rows",
+        lambda s: s.train.select_rows is not None and not any(ARMS[name].uses_synthetic for name in s.arms),
+        got="{train.select_rows} with the arms {arms}",
+        expected="one with synthetic rows",
+        what_to_do="Leave it out.",
+    ),
+    Rule(
+        "train.select_rows",
+        lambda s: s.train.select_rows is not None and bool(_not_single(s)),
+        got=lambda s: f"{s.train.select_rows} with {_not_single(s)[0]}",
+        expected="tasks of single rows with a label each",
+        what_to_do="Leave the task out.",
+    ),
+    Rule(
+        "train.select_rows",
+        lambda s: s.train.select_rows == "checker" and without_original(s),
+        got=lambda s: f"checker with {source_words(s)}, which has no train split for the checker",
+        what_to_do="Leave it out, or set train.select_rows=pvi.",
+    ),
+    Rule(
+        "train.select_rows",
+        lambda s: s.train.select_rows is not None and bool(s.train.checkers),
+        got="{train.select_rows} with train.loss={train.loss}, which weights all rows",
+        expected="one of them",
+        what_to_do="Set train.loss=ce, or leave it out.",
     ),
 )
 

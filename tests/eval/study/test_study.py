@@ -18,10 +18,10 @@ from eval.scoring.metrics import METRICS, ClassMetric
 from eval.study.cells import Cell
 from eval.study.measures import spearman
 from eval.study.rows.cost import Cost
-from eval.study.rows.draws import balanced, natural, with_broken_labels, without_lowest
+from eval.study.rows.draws import balanced, natural, with_broken_labels
 from eval.study.rows.material import Material, originals, with_sets
 from eval.study.rows.parts import levels
-from eval.study.rows.selection import CRITERIA, HeldOut, held_out
+from eval.study.rows.selection import CRITERIA
 from eval.study.rows.sets import METHODS, made_sets
 from eval.study.run import study
 from eval.study.statistics import class_counts, scored
@@ -29,6 +29,7 @@ from eval.study.worth import crossing
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
 from targen.interface.generation import generate_rows
+from targen.quality.selection import HeldOut, held_out, without_lowest
 from targen.quality.students import BagOfWords
 from targen.runtime.errors import UserError
 from targen.tasks.task import Row

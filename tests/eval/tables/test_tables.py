@@ -213,6 +213,23 @@ def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None
     assert float(tests["rte", "imp - ce"]["low"]) > 0
 
 
+def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path) -> None:
+    half, better = hits("rte", "+" * 20 + "-" * 20), hits("rte", "+" * 32 + "-" * 8)
+    plain, chosen, synthetic = tmp_path / "plain", tmp_path / "chosen", Made("rte", "synthetic", 0)
+    of_original = write_cell(plain, Made("rte", "original", 0), half)
+    write_scores(plain, [*of_original, *write_cell(plain, synthetic, half)])
+    write_scores(chosen, write_cell(chosen, synthetic, better, selection="75% by checker", train_rows=188))
+    found = tables(tmp_path / "out", plain, chosen)
+    assert cells_of(found["selection"], "task")[3:5] == ["all rows", "75% by checker"]
+    assert [cell[:4] for cell in cells_of(found["selection"], "RTE")[3:5]] == ["50.0", "80.0"]
+    said = "RTE: 75% by checker 80.0 against all rows 50.0 accuracy on 40 rows, 1 seed: 75% by checker is better"
+    assert said in found["selection"]
+    # beside the same original rows there is a line for each way of making and keeping synthetic ones
+    assert "by a-model, 75% by checker" in found[MAIN] and found[MAIN].count("| RTE") == 2
+    rows = records(tmp_path / "out", "selection")
+    assert {row["selection"] for row in rows if row["level"] == "75% by checker"} == {"75% by checker"}
+
+
 def test_every_table_has_its_comparison(tmp_path: Path) -> None:
     found = tables(tmp_path / "out", *variants(tmp_path))
     assert sorted(found) == sorted([MAIN, "instructions", "self_correction", "methods", "sizes", "mixing", "openllm"])

@@ -94,6 +94,11 @@ TRAININGS = {
             "train.label_smoothing=0.1",
         ),
     ),
+    "encoder, selected rows": (
+        "tiny_encoder",
+        ("cb",),
+        ("train.select_rows=checker", "train.select_student=bag_of_words"),
+    ),
     "seq2seq": ("tiny_seq2seq", ("record",), ()),
     "seq2seq, weighted, instructions": ("tiny_seq2seq", ("cb",), ("train.loss=dimp", "train.instruct=true")),
     "decoder": ("tiny_decoder", ("record",), ()),
@@ -196,7 +201,7 @@ def test_every_launch_configuration_is_one_that_accelerate_takes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", [name for name in TRAININGS if "weighted" in name])
+@pytest.mark.parametrize("which", [name for name in TRAININGS if "weighted" in name or "selected" in name])
 def test_two_processes_train_as_one_does(which: str, tmp_path: Path) -> None:
     """Some batches leave a process without an example. Tolerance: gradients are summed in another order."""
     model, tasks, more = TRAININGS[which]

@@ -1,0 +1,145 @@
+"""The best synthetic rows of a cell, which train.select_rows keeps. They are chosen once, before the cell is trained, and listed in
+models/<cell>/selected_rows.jsonl, each row with its score: `{"task": "sst2", "idx": 3, "label": "positive", "score": 0.93, "kept": true}`.
+
+The criteria and students are those of the study (targen/quality/selection.py).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from targen.config.settings import Settings
+from targen.data.arm_sizes import selected_count
+from targen.quality.available import check_students, students_named
+from targen.quality.instances import Instance, instances_of
+from targen.quality.selection import by_checker, held_out, without_lowest
+from targen.runtime.errors import UserError
+from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
+from targen.runtime.randomness import rng
+from targen.tasks.task import Task
+from train.grid.cells import Cell, done, trained_cells
+from train.grid.rows import Selection, TaskRows, drawn_original_rows
+from train.models.checkpoints import SELECTED_ROWS, complete
+
+log = logging.getLogger(__name__)
+STUDENT = "train.select_student"
+Choose = Callable[[Task, TaskRows], TaskRows | None]  # the task, its synthetic rows; None: there are no original rows
+
+
+def check_selection(settings: Settings) -> None:
+    """Raises: UserError if the student of train.select_student cannot be taught here."""
+    if settings.train.select_rows is not None:
+        check_students([settings.train.select_student], STUDENT)
+
+
+def as_many(settings: Settings, task: Task, source: TaskRows) -> TaskRows:
+    """As many rows as would be kept, the first ones: to count them."""
+    return source.at(range(selected_count(settings.train, source.count)))
+
+
+def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> TaskRows | None:
+    """The share train.select_share of the rows that have the highest scores, in their order; all without train.select_rows. A
+    plan takes the first rows until they are chosen. None: the checker needs original rows, and these are not available.
+
+    Raises: UserError if rows cannot be scored, or a label has none.
+    """
+    train, taught = settings.train, None
+    if train.select_rows is None:
+        return source
+    if train.select_rows == "checker":
+        draws = rng(cell.seed, task.name, "checker")  # the same rows as a checker of train.loss
+        taught = drawn_original_rows(settings, task, train.checker_rows, draws)
+        if taught is None:
+            return None
+    lines = _on_record(settings.paths.model(cell.name) / SELECTED_ROWS, source)
+    if lines is None:
+        if settings.plan:
+            return as_many(settings, task, source)
+        lines = _lines(settings, source, _scores(settings, source, taught, cell.seed))
+    kept = source.at([place for place, line in enumerate(lines) if line["kept"]])
+    return replace(kept, selection=Selection(tuple(lines), 0 if taught is None else taught.count))
+
+
+def _on_record(path: Path, source: TaskRows) -> list[Json] | None:
+    """The lines of these rows; None if they are not there."""
+    lines = [line for _, line in read_jsonl(path) if line["task"] == source.task.name] if path.is_file() else []
+    return lines if [line["idx"] for line in lines] == [row["idx"] for row in source.rows] else None
+
+
+def _scores(settings: Settings, source: TaskRows, taught: TaskRows | None, seed: int) -> list[float]:
+    """The probability of each row's label to the checker that was taught original rows, or without these the row's PVI in bits."""
+    task, train = source.task, settings.train
+    asked = instances_of(task, source.rows)
+    questions = [] if taught is None else instances_of(taught.task, taught.rows)
+    if taught is None and len(asked) < 2:
+        raise UserError(
+            f"train.select_rows: got pvi with {len(asked)} synthetic rows of {task.name}, expected two at least. Make more."
+        )
+    if taught is not None and (lacking := _lacking(task, asked, questions)):
+        raise UserError(
+            f"train.checker_rows: got {train.checker_rows}, of which {taught.count} rows of {taught.task.name} were drawn and none "
+            f"of {lacking}, expected rows of every label. Set a larger number, or train.select_rows=pvi."
+        )
+    texts = list(dict.fromkeys(text for one in (*questions, *asked) for option in one.options for text in option))
+    (student,) = students_named([train.select_student], texts, settings.paths.embeddings, STUDENT)
+    if taught is not None:
+        return by_checker(questions, asked, student)
+    draws = rng(seed, task.name, "selected rows", "folds")
+    return [one.pvi for one in held_out(task, source.rows, _contexts(settings, source), student, draws)]
+
+
+def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:
+    """The context of each row as far as its provenance says."""
+    path = settings.paths.synthetic(source.task.name) / "provenance.jsonl"
+    by_idx = {story["idx"]: story.get("context") for _, story in read_jsonl(path)} if path.is_file() else {}
+    return [by_idx.get(row["idx"]) for row in source.rows]
+
+
+def _lacking(task: Task, asked: Sequence[Instance], found: Sequence[Instance]) -> str:
+    """The labels that these questions have and the others have not."""
+    golds = {one.gold[0] for one in asked} - {one.gold[0] for one in found}
+    return ", ".join(task.labels[gold].name for gold in sorted(golds))
+
+
+def _lines(settings: Settings, source: TaskRows, scores: Sequence[float]) -> list[Json]:
+    """A line for each row. Raises: UserError if no row of a label is kept."""
+    task, share = source.task, settings.train.select_share
+    kept = set(without_lowest(range(len(scores)), scores, 1 - share))
+    names = [task.gold_option(row) for row in source.rows]
+    if lost := sorted(set(names) - {names[place] for place in kept}):
+        raise UserError(
+            f"train.select_share: got {share:g}, which leaves no row of {', '.join(lost)} among the {len(kept)} of {task.name}, "
+            "expected rows of every label. Set a larger share."
+        )
+    return [
+        {"task": task.name, "idx": row["idx"], "label": name, "score": round(score, 6), "kept": place in kept}
+        for place, (row, name, score) in enumerate(zip(source.rows, names, scores, strict=True))
+    ]
+
+
+def forget_selections(settings: Settings) -> None:
+    """Removes the lists of rows that no training has begun with; rows and settings may have changed since."""
+    for cell in trained_cells(settings):
+        folder = settings.paths.model(cell.name)
+        if done(settings.paths, cell) is None and not complete(folder):
+            (folder / SELECTED_ROWS).unlink(missing_ok=True)
+
+
+def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows]) -> None:
+    """Writes the list of a cell's rows, and logs how many of each label were kept."""
+    by_source = [source.selection.lines for source in sources if source.selection is not None]
+    path = settings.paths.model(cell.name) / SELECTED_ROWS
+    if not by_source or path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, (line for lines in by_source for line in lines))
+    for lines in by_source:
+        there = Counter(line["label"] for line in lines)
+        kept = Counter(line["label"] for line in lines if line["kept"])
+        of_labels = ", ".join(f"{name} {kept[name]} of {count}" for name, count in sorted(there.items()))
+        log.info(
+            "train: %s: %d of %d synthetic rows of %s are kept by %s (%s)",
+            cell.name, kept.total(), there.total(), lines[0]["task"], settings.train.select_rows, of_labels,
+        )  # fmt: skip
