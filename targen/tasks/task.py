@@ -181,7 +181,7 @@ class Task:
     pointer_fields: ClassVar[tuple[str, ...]] = ()
     """Names in `row` that only repeat a part of another text: analyses of the texts leave them out."""
     drawn_in_groups: ClassVar[bool] = False
-    """Whether train.max_rows keeps the examples of one smallest group together (MultiRC: the answers to a question)."""
+    """Whether drawing training rows keeps the examples of one smallest group together (MultiRC: the answers to a question)."""
 
     def check_instance_seed(self, seed: Json) -> None:
         """Refuses an instance seed that fits the schema and still breaks a rule of the task."""

@@ -107,25 +107,31 @@ def synthetic_rows(settings: Settings, task: Task, seed: int) -> TaskRows:
 
 
 def at_most(settings: Settings, source: TaskRows, task: Task, arm: ArmName, seed: int) -> TaskRows:
-    """All examples, or train.max_rows of them drawn by the cell's seed, in their order; of groups that are drawn together,
-    whole ones and as much of a last one as makes up the number."""
+    """All examples, or train.max_rows of them drawn by the cell's seed, in their order; of MultiRC whole questions."""
     count = settings.train.max_rows
     if count is None or source.count <= count:
         return source
     draws = rng(seed, task.name, arm, "rows")
     if not source.task.drawn_in_groups:
         return source.at(draws.sample(range(source.count), count))
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for position, example in enumerate(source.examples()):
-        groups.setdefault(example.groups, []).append(position)
-    drawn = draws.sample(list(groups.values()), len(groups))
-    return source.at([position for group in drawn for position in group][:count])
+    return source.at(whole_groups([example.groups for example in source.examples()], count, draws))
+
+
+def whole_groups(groups: Sequence[Hashable], count: int, draws: Random) -> list[int]:
+    """The positions of `count` items: whole groups that are drawn, and as much of a last one as makes up the number."""
+    positions: dict[Hashable, list[int]] = {}
+    for position, group in enumerate(groups):
+        positions.setdefault(group, []).append(position)
+    drawn = draws.sample(list(positions.values()), len(positions))
+    return sorted([position for group in drawn for position in group][:count])
 
 
 def sample_by_label(source: TaskRows, count: int, draws: Random) -> TaskRows:
-    """`count` of the examples, each label in proportion."""
+    """`count` of the examples, each label in proportion; of MultiRC whole questions, whatever their labels."""
     if count >= source.count:
         return source
+    if source.task.drawn_in_groups:
+        return source.at(whole_groups([example.groups for example in source.examples()], count, draws))
     golds = [example.gold if source.task.classes else None for example in source.examples()]
     return source.at(stratified_sample(range(source.count), golds, count, draws))
 

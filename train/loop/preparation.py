@@ -15,7 +15,7 @@ from train.families.registry import family_of
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import EncodedExamples, encode_for_prediction, encode_for_training, log_truncated
 from train.grid.mixture import epoch_examples
-from train.grid.rows import stratified_sample
+from train.grid.rows import stratified_sample, whole_groups
 from train.loop.losses import CHECKERS, UNWEIGHTED, cell_loss, log_probabilities
 from train.loop.saving import load_cell_to_device, load_initial_model
 from train.models.loading import Loaded
@@ -93,7 +93,7 @@ def epoch_of(
     job: TrainingJob, encoded: Sequence[EncodedExamples], checkers: Sequence[Sequence[float]] | None = None
 ) -> EncodedExamples:
     """The examples of one epoch, with what the checkers say of those of every source."""
-    order = _epoch_order(job, [source.encoded for source in encoded])
+    order = _epoch_order(job, encoded)
     examples = [encoded[source].examples[index] for source, index in order]
     token_ids: list[Encoded] = [encoded[source].encoded[index] for source, index in order]
     if checkers is not None:
@@ -123,21 +123,34 @@ def _with_checkers(collate: Collate) -> Collate:
     return collate_checked
 
 
-def _epoch_order(job: TrainingJob, encoded: Sequence[Sequence[Encoded]]) -> list[tuple[int, int]]:
+def _epoch_order(job: TrainingJob, encoded: Sequence[EncodedExamples]) -> list[tuple[int, int]]:
     """(number of the source, index in it) of the examples of an epoch: all, or those of a mixture."""
     train, seed = job.settings.train, job.cell.seed
     by_task: dict[str, list[tuple[int, int]]] = {}
     for number, source in enumerate(job.rows):
-        by_task.setdefault(source.task.name, []).extend((number, index) for index in range(len(encoded[number])))
+        by_task.setdefault(source.task.name, []).extend(
+            (number, index) for index in range(len(encoded[number].encoded))
+        )
     if train.setting == "single":
         return [position for positions in by_task.values() for position in positions]
     if train.mixture_cap is not None:
         for name, positions in by_task.items():
-            golds = [encoded[number][index].gold for number, index in positions]
-            by_task[name] = list(stratified_sample(positions, golds, train.mixture_cap, rng(seed, name, "cap")))
+            by_task[name] = _capped(job, encoded, name, positions)
     sizes = [len(positions) for positions in by_task.values()]
     drawn = epoch_examples(list(by_task), sizes, train.mixture, train.mixture_temperature, seed)
     return [by_task[name][index] for name, index in drawn]
+
+
+def _capped(
+    job: TrainingJob, encoded: Sequence[EncodedExamples], name: str, positions: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """train.mixture_cap of a task's examples, each label in proportion; of MultiRC whole questions."""
+    cap, draws = job.settings.train.mixture_cap or len(positions), rng(job.cell.seed, name, "cap")
+    if next(source.task for source in job.rows if source.task.name == name).drawn_in_groups:
+        groups = [(number, encoded[number].examples[index].groups) for number, index in positions]
+        return [positions[place] for place in whole_groups(groups, cap, draws)]
+    golds = [encoded[number].encoded[index].gold for number, index in positions]
+    return list(stratified_sample(positions, golds, cap, draws))
 
 
 def _ask_checkers(job: TrainingJob, processes: Processes) -> list[list[float]] | None:

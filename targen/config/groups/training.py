@@ -112,7 +112,7 @@ class Train:
     max_rows: Count | None
     """Rows per arm at most (mixed: per source), drawn by the cell's seed; null: all."""
     equal_size: bool
-    """true: all arms of a task get as many rows as its smallest arm, with the same share of each label."""
+    """true: all arms of a task get as many rows as its smallest arm, with the same share of each label (of MultiRC whole questions)."""
     mixed_original: Count | Annotated[str, Field(pattern=r"^[1-9][0-9]*%$")]
     """Arm mixed: original rows added to all synthetic rows, as a number or in percent of the synthetic rows."""
     setting: Literal["single", "multi"]

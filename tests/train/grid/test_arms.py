@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -135,19 +136,42 @@ def test_examples_are_counted_and_drawn_where_a_row_has_several(tmp_path: Path) 
     (cell,) = cells(mixed)
     real, synthetic = training_rows(mixed, cell)
     assert (real.count, synthetic.count) == (30, 59)
-    golds = Counter(example.gold for example in real.examples())
-    assert golds[(0,)] == round(30 * 28 / 59)
+    assert_whole(example.groups for example in real.examples())
+
+
+WHOLE = Counter(example.groups for example in examples_of("multirc"))
+
+
+def assert_whole(groups: Iterable[tuple[int, ...]]) -> None:
+    """At most one of MultiRC's questions lacks answers."""
+    drawn = Counter(groups)
+    assert sum(count < WHOLE[group] for group, count in drawn.items()) <= 1
+
+
+def test_arms_of_equal_size_and_mixtures_have_whole_questions(tmp_path: Path) -> None:
+    equal = small_run(tmp_path, "arms=[original,synthetic]", "train.equal_size=true", tasks=("multirc",))
+    made = equal.paths.synthetic("multirc") / "train.jsonl"
+    made.write_text("".join(made.read_text().splitlines(keepends=True)[:4]))
+    parts = [part for cell in cells(equal) for part in training_rows(equal, cell)]
+    assert len({part.count for part in parts}) == 1
+    assert parts[0].count < WHOLE.total()
+    for part in parts:
+        assert_whole(example.groups for example in part.examples())
+    overrides = ("model=tiny_encoder", "arms=[synthetic]", "train.setting=multi", "train.mixture_cap=20")
+    capped = small_run(tmp_path / "mixture", *overrides, tasks=("rte", "multirc"))
+    examples = [one for one in prepare(training_job(capped, cells(capped)[0])).epoch.examples if one.task == "multirc"]
+    assert len(examples) == 20
+    assert_whole(example.groups for example in examples)
 
 
 def test_questions_are_drawn_whole_with_all_their_answers(tmp_path: Path) -> None:
     run = small_run(tmp_path, "arms=[original]", "train.max_rows=20", "seeds=[0,1,2]", tasks=("multirc",))
-    whole = Counter(example.groups for example in examples_of("multirc"))
     draws = []
     for cell in cells(run):
         (part,) = training_rows(run, cell)
         drawn = Counter(example.groups for example in part.examples())
         assert drawn.total() == 20
-        assert sum(drawn[group] < whole[group] for group in drawn) <= 1
+        assert_whole(example.groups for example in part.examples())
         draws.append(drawn)
     assert draws[0] != draws[1] != draws[2]
 
