@@ -10,6 +10,7 @@ from eval.analysis.llm_measures.generator_calls import ask, asked_parts, planned
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput
+from eval.analysis.planned_pairs import planned_pair
 from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, combined
 from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
@@ -86,8 +87,10 @@ def _task_table(settings: Settings) -> list[str]:
 
 
 def plan(settings: Settings, arguments: AnalyzeArguments) -> str:
-    """What the analysis will ask of the generator, and what that costs at most."""
-    return planned(settings, _pairs(settings, arguments)) + "\n"
+    """What the analysis will ask of the generator, and what that costs at most; of a run also before its rows are generated."""
+    if arguments.compares_folders:
+        return planned(settings, _pairs(settings, arguments)) + "\n"
+    return planned(settings, [planned_pair(settings, task) for task in settings.tasks.values()]) + "\n"
 
 
 def draw(settings: Settings) -> list[str]:

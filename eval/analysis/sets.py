@@ -131,7 +131,7 @@ def run_pair(settings: Settings, task: Task) -> SetPair | None:
     synthetic = synthetic_set(settings.paths, task)
     if synthetic is None:
         return None
-    split = _original_rows(settings, task)
+    split = original_rows(settings, task)
     original = None
     if split is not None and not split.is_fixture:
         original = DataSet("original", split.origin, split.rows)
@@ -140,7 +140,7 @@ def run_pair(settings: Settings, task: Task) -> SetPair | None:
     return SetPair(task, original, synthetic, settings.seed, settings.analysis.size, splits, why)
 
 
-def _original_rows(settings: Settings, task: Task) -> Split | None:
+def original_rows(settings: Settings, task: Task) -> Split | None:
     """The original rows that are compared with the synthetic ones; None if there are none."""
     if settings.data.source_of(task) == "none":
         return None

@@ -164,6 +164,12 @@ def _is_published(task: Task, split: str, rows: Sequence[Row]) -> bool:
     return task.name in SUPERGLUE_TASKS and len(rows) == task.sizes[split]
 
 
+def fixture_rows(task: Task) -> tuple[Row, ...]:
+    """The few rows of the task that come with this project; none of a user's own task."""
+    path = find_file(FIXTURE, task, task.eval_split)
+    return () if path is None else read_rows(path, task, labelled=True)
+
+
 def _fixture(task: Task) -> Split:
     path = find_file(FIXTURE, task, task.eval_split)
     if path is None:

@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from targen.config.group_files import task_from_file
+from targen.config.groups.analysis import ASKING_PARTS
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
 from targen.cost.gpu_hours import PREFIX, total_line
@@ -30,7 +31,7 @@ from targen.runtime.subprocesses import phase_environment, python_command, run_s
 
 log = logging.getLogger(__name__)
 ORDER: tuple[Phase, ...] = ("generate", "merge", "train", "evaluate", "analyze", "report")
-PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that print a plan for plan=true
+PLANNED: tuple[Phase, ...] = ("generate", "train")  # phases that print a plan for plan=true; analyze does if it asks
 WITH_HOURS: tuple[Phase, ...] = (*PLANNED, "evaluate")  # those that do with price.gpu
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "hydra-core", "vllm")
 
@@ -107,12 +108,16 @@ def _spent(seconds: Mapping[str, float]) -> str:
 
 def _print_plans(settings: Settings, overrides: list[str]) -> int:
     """Prints what each phase would do and cost; nothing is called or written."""
-    names = [name for name in (WITH_HOURS if settings.price.gpu else PLANNED) if name in settings.phases]
+    planned = WITH_HOURS if settings.price.gpu else PLANNED
+    if set(ASKING_PARTS) & set(settings.analysis.parts):
+        planned = (*planned, "analyze")
+    names = [name for name in planned if name in settings.phases]
     if not names:
         log.info(
-            "plan: phases=[%s] has nothing to plan; only these phases do: %s",
+            "plan: phases=[%s] has nothing to plan; only these phases do: %s, and analyze with the parts %s",
             ",".join(settings.phases),
             ", ".join(PLANNED),
+            " or ".join(ASKING_PARTS),
         )
     hours: list[str] = []
     for name in names:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from eval.analysis.arguments import AnalyzeArguments
+from eval.analysis.llm_measures.generator_calls import planned
+from eval.analysis.planned_pairs import planned_pair
 from eval.analysis.run import analyze
 from eval.reporting.report import report
 from eval.tables.subjectivity import rank_correlation
@@ -155,6 +157,28 @@ def test_a_plan_asks_nothing_and_what_is_not_recorded_is_one_line(tmp_path: Path
     assert "It is a question of an analysis, which is recorded for other rows" in done.stderr
     done = command("eval.analyze", *overrides(tmp_path), "analysis.cluster_rows=1")
     assert (done.returncode, "analysis.cluster_rows: got 1" in done.stderr) == (2, True), done.stderr
+
+
+def test_the_plan_of_a_run_counts_the_calls_before_there_are_rows(tmp_path: Path) -> None:
+    typed = overrides(
+        tmp_path, "synth.size=24", "phases=[generate,analyze]", "plan=true", "price.prompt=1", "price.completion=2"
+    )
+    (tmp_path / "run" / "synthetic" / "cb" / "train.jsonl").unlink()
+    before = files(tmp_path)
+    told = command("targen.run", *typed).stdout
+    line = told.splitlines()[-1]
+    # two calls for criteria and two for each of 4 draws of two sets; as many rows of both sets as the 10 original ones
+    assert line.startswith("analyze: at most 38 calls to large-language-model (clusters 18, subjectivity 20), about ")
+    assert "about 17,510 prompt tokens, at most 38,912 completion tokens, at most 0.10 USD" in line  # 1,024 each
+    assert files(tmp_path) == before
+    asks_nothing = command("targen.run", *typed, "phases=[analyze]", "analysis.parts=[lexical]")
+    assert "has nothing to plan" in asks_nothing.stderr and not asks_nothing.stdout
+    own = settings(
+        *typed, "task=[sst2]", "tasks.sst2.folder=Own", "data.source=none", "data.dir=null", "synth.holdout=4"
+    )
+    pair = planned_pair(own, own.tasks["sst2"])  # a task without rows anywhere
+    assert (pair.a, len(pair.b.rows)) == (None, 20)
+    assert " 4 calls" not in planned(own, [pair]) and "(clusters 10, subjectivity 20)" in planned(own, [pair])
 
 
 def test_votes_that_differ_are_counted(tmp_path: Path, serve: Callable[[FakeModel], Server]) -> None:
