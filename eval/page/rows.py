@@ -217,7 +217,7 @@ def _shown(story: Json) -> list[list[str]]:
         fields.append(["instruction", story["task_instruction"]])
     if "demonstrations" in story:
         rows = story["demonstrations"]
-        numbers = [f"{key} {', '.join(map(str, rows[key]))}" for key in ("idx", "question") if key in rows]
+        numbers = [f"{key} {', '.join(map(str, rows[key]))}" for key in ("idx", "question", "query") if key in rows]
         fields.append(["demonstrations", "; ".join([f"{rows['task']} {rows['split']}, {numbers[0]}", *numbers[1:]])])
     return fields
 

@@ -248,7 +248,7 @@ class Task:
         return [Example(self.name, row["idx"], self.view(row), names, gold)]
 
     def demonstrations(self, row: Row) -> list[Row]:
-        """The original row as prompts show it: rows of one question each, where it has several and a view has one (MultiRC)."""
+        """The original row as prompts show it: rows of one question each, where it has several and a view has one."""
         return [row]
 
     def demonstration_numbers(self, row: Row) -> dict[str, int]:

@@ -124,6 +124,12 @@ class ReCoRD(Task):
             examples.append(Example(self.name, query["idx"], fields, choices, gold, answers, groups=(row["idx"],)))
         return examples
 
+    def demonstrations(self, row: Row) -> list[Row]:
+        return [{**row, "qas": [query]} for query in row["qas"]]
+
+    def demonstration_numbers(self, row: Row) -> dict[str, int]:
+        return {"idx": row["idx"], "query": row["qas"][0]["idx"]}
+
     def example_count(self, row: Row) -> int:
         return len(row["qas"])
 

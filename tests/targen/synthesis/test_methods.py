@@ -49,10 +49,17 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
             splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
         (folder / task.folder).mkdir()
         for split, found in splits.items():
-            numbered = [task.with_idx(row, idx) for idx, row in enumerate(found)]
+            numbered = [_numbered(task.with_idx(row, idx)) for idx, row in enumerate(found)]
             text = "".join(json.dumps(row) + "\n" for row in numbered)
             (folder / task.folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+def _numbered(row: Any) -> Any:
+    """The row; the queries of ReCoRD have numbers of their own, as in the original."""
+    if "qas" not in row:
+        return row
+    return row | {"qas": [query | {"idx": 2 * row["idx"] + place} for place, query in enumerate(row["qas"])]}
 
 
 def _changed(row: Any, number: int) -> Any:
@@ -229,12 +236,17 @@ def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked
     shown = prompts(server, "generation")
     for name, task in specs_of(method).items():
         source = SPECS["rte"] if task.original_train else task
-        train = read_rows(local_file(originals, source, "train"), source)
+        split = read_rows(local_file(originals, source, "train"), source)
+        train = [one for row in split for one in source.demonstrations(row)]
         held_out = read_rows(local_file(originals, task, task.eval_split), task)
         for story in lines(folder / "synthetic" / name / "provenance.jsonl"):
             told = story["demonstrations"]
-            assert (told["task"], told["split"], len(set(told["idx"]))) == (source.name, "train", count)
-            rows = [train[idx] for idx in told["idx"]]
+            names = [name for name in told if name not in ("task", "split")]
+            numbers = [
+                dict(zip(names, each, strict=True)) for each in zip(*(told[name] for name in names), strict=True)
+            ]
+            rows = [row for row in train if source.demonstration_numbers(row) in numbers]
+            assert (told["task"], told["split"], len(rows)) == (source.name, "train", count)
             texts = [source.instance.format(**source.view(row)) for row in rows]
             assert any(all(text in prompt for text in texts) for prompt in shown)
             if task.labels:
@@ -318,6 +330,31 @@ def test_every_question_of_a_passage_is_rewritten_and_one_with_its_answers_in_an
     entries = entries_of(RunPaths(tmp_path / "run"), task, 0, None, has_seeds=True, is_checked=True)
     (entry, *_) = json.loads(browser([entries], 10**7).data)["entries"]
     assert re.fullmatch(r"multirc train, idx \d+; question \d+", dict(entry["shown"])["demonstrations"])
+
+
+def test_every_query_of_a_passage_is_shown(tmp_path: Path, serve) -> None:
+    task, data = SPECS["record"], tmp_path / "data" / "ReCoRD"
+    data.mkdir(parents=True)
+    shutil.copy(local_file(FIXTURE, task, "val"), data / "train.jsonl")
+    passages = lines(data / "train.jsonl")
+    text = passages[0]["passage"]["text"]
+    other = {**passages[0], "passage": {**passages[0]["passage"], "text": f"{text} More."}}
+    (data / "val.jsonl").write_text(json.dumps(other) + "\n", encoding="utf-8")
+    queries = {
+        (row["idx"], query["idx"]): (query["query"], query["answers"][0]["text"])
+        for row in passages
+        for query in row["qas"]
+    }
+    assert len(queries) == 18 > len(passages)
+    server = serve(FakeModel())
+    run(tmp_path / "run", server, data.parent, "one_shot", "task=record", f"synth.size={len(queries)}")
+    folder = tmp_path / "run" / "synthetic" / "record"
+    attempts = [*lines(folder / "provenance.jsonl"), *lines(folder / "rejects.jsonl")]
+    told = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
+    assert Counter((*each["idx"], *each["query"]) for each in told) == dict.fromkeys(queries, 1)
+    prompts = [body["messages"][-1]["content"] for body in server.bodies]
+    for query, answer in queries.values():
+        assert any(query in prompt and answer in prompt.partition(query)[2] for prompt in prompts)
 
 
 def test_paraphrase_refuses_a_task_without_rows_of_its_own(tmp_path: Path, serve, originals: Path) -> None:
