@@ -2,17 +2,20 @@
 
 import csv
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eval.openllm.harness_output import warnings_once
+from targen.config.openllm import subtasks
 from targen.config.required_files import check_openllm_files
+from targen.data.openllm_files import check_openllm_rows, rows_of
 from targen.runtime.errors import UserError
 from tests.eval.openllm.test_openllm import asked, scored
 from tests.support.commands import command
-from tests.support.openllm_data import arc, gsm8k, hellaswag, mmlu, openllm_files, winogrande, write
+from tests.support.openllm_data import arc, gsm8k, hellaswag, mmlu, openllm_files, truthfulqa, winogrande, write
 
 NO_EXAMPLES = "eval.openllm.num_fewshot=0"
 
@@ -113,6 +116,81 @@ def test_an_answer_that_no_model_could_give_is_refused(
     task = file.partition("/")[0]
     with pytest.raises(UserError, match=rf"\.jsonl:1: got a row that cannot be read \({words}"):
         scored(asked(tmp_path, f"eval.openllm.tasks=[{task}]", NO_EXAMPLES))
+
+
+ARC, SWAG, MMLU, GRANDE = arc(1)[0], hellaswag(1)[0], mmlu("anatomy", 1)[0], winogrande(1)[0]
+TRUTH, MATHS = truthfulqa(1)[0], gsm8k(1)[0]
+FAULTS = [  # the harness would end with an error of its own after training, or give a score that no model can change
+    ("arc_challenge/test", {**ARC, "question": None}, "question: got 'None', expected a text"),
+    ("arc_challenge/test", {**ARC, "question": " "}, "question: got an empty text"),
+    ("arc_challenge/test", {**ARC, "choices": {"text": ["a", "b"], "label": ["A", "B", "C"]}}, "choices: got 2 texts and 3 labels"),
+    ("arc_challenge/test", {**ARC, "choices": {"text": ["a", ""], "label": ["A", "B"]}}, "choices.text: got an empty text"),
+    ("arc_challenge/test", {**ARC, "choices": {"text": [1, 2], "label": ["A", "B"]}}, "choices.text: got '1', expected a text"),
+    ("arc_challenge/test", {**ARC, "choices": {"text": ["a"], "label": ["A"]}}, "choices.text: got 1, expected two at least"),
+    ("arc_challenge/test", {**ARC, "choices": {"text": ["a", "b"], "label": ["A", "A"]}}, "choices.label: got A, A, expected each"),
+    ("arc_challenge/test", {**ARC, "choices": None}, "TypeError"),
+    ("hellaswag/validation", {**SWAG, "ctx_b": None}, "ctx_b: got 'None', expected a text"),
+    ("hellaswag/validation", {**SWAG, "endings": ["she runs.", "[header]", "c", "d"]}, "endings without what is in brackets: got an"),
+    ("hellaswag/validation", {**SWAG, "endings": "abcd"}, "endings: got 'abcd', expected a list of texts"),
+    ("mmlu/anatomy/test", {**MMLU, "question": 5}, "question: got '5', expected a text"),
+    ("mmlu/anatomy/test", {**MMLU, "choices": "abcd"}, "choices: got 'abcd', expected a list of texts"),
+    ("truthfulqa/validation", {**TRUTH, "mc2_targets": {"choices": ["a", "b"], "labels": [1]}}, "mc2_targets: got 2 choices and 1 labels"),
+    ("truthfulqa/validation", {**TRUTH, "mc2_targets": {"choices": ["a", "b"], "labels": ["1", "0"]}}, "mc2_targets.labels: got '1', expected 0 or 1"),
+    ("truthfulqa/validation", {**TRUTH, "mc2_targets": {"choices": ["a", "b"], "labels": [0, 0]}}, "mc2_targets.labels: got 0 alone"),
+    ("truthfulqa/validation", {**TRUTH, "mc2_targets": {"choices": ["a", " "], "labels": [0, 1]}}, "mc2_targets.choices: got an empty text"),
+    ("winogrande/validation", {**GRANDE, "option2": ""}, "option2: got an empty text"),
+    ("winogrande/validation", {**GRANDE, "sentence": "The lamp is too large for the _"}, "sentence: got nothing behind _"),
+    ("gsm8k/test", {**MATHS, "answer": "Two.\n#### two"}, "answer: got 'Two.\\n#### two', expected a solution that ends"),
+    ("gsm8k/test", {**MATHS, "answer": "1 + 1\n####2"}, "answer: got '1 + 1\\n####2', expected a solution that ends"),
+    ("gsm8k/test", {**MATHS, "question": ""}, "question: got an empty text"),
+]  # fmt: skip
+
+
+def checked(folder: Path, task: str, *more: str) -> None:
+    """The check that a run makes before anything is asked, paid for or trained."""
+    check_openllm_rows(asked(folder, f"eval.openllm.tasks=[{task}]", *(more or [NO_EXAMPLES])).eval.openllm)
+
+
+@pytest.mark.parametrize(("file", "row", "words"), FAULTS)
+def test_faults_that_the_harness_would_meet_late_are_told_before_a_run(
+    tmp_path: Path, file: str, row: dict[str, Any], words: str
+) -> None:
+    write(tmp_path / f"{file}.jsonl", [row])
+    task = file.partition("/")[0].replace("truthfulqa", "truthfulqa_mc2")
+    with pytest.raises(
+        UserError, match=rf"{Path(file).name}\.jsonl:1: got a row that cannot be read \({re.escape(words)}"
+    ) as error:
+        checked(tmp_path, task)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_faults_of_a_whole_file_are_told_before_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "arc_challenge" / "test.jsonl"
+    write(path, [])
+    with pytest.raises(UserError, match=r"test\.jsonl: got no row, expected rows of arc_challenge\. Replace it\."):
+        checked(tmp_path, "arc_challenge")
+    write(path, [{**row, "id": number or "first"} for number, row in enumerate(arc(2))])
+    with pytest.raises(UserError, match=r":2: got a number as id, expected a text as in 1, since a field has one type"):
+        checked(tmp_path, "arc_challenge")
+    write(path, [{**row, "notes": [["x"], [1]][number]} for number, row in enumerate(arc(2))])
+    with pytest.raises(UserError, match=r":2: got a number as notes\[\], expected a text as in 1"):
+        checked(tmp_path, "arc_challenge")
+    write(path, [{**row, "level": [1, 2.5, None][number]} for number, row in enumerate(arc(3))])
+    checked(tmp_path, "arc_challenge")  # the harness takes these as numbers
+    write(tmp_path / "winogrande" / "validation.jsonl", winogrande(2))
+    write(tmp_path / "winogrande" / "train.jsonl", winogrande(5))
+    with pytest.raises(
+        UserError, match=r"train\.jsonl: got 5 rows, expected at least 6, the examples that .* and one more"
+    ):
+        checked(tmp_path, "winogrande", "eval.openllm.num_fewshot=5")
+    checked(tmp_path, "winogrande", "eval.openllm.num_fewshot=4")
+
+
+def test_blanks_behind_the_number_of_a_solution_count_for_nothing(tmp_path: Path) -> None:
+    """The harness compares it with what a model wrote, character by character."""
+    write(tmp_path / "gsm8k" / "test.jsonl", [{**row, "answer": f"{row['answer']} \n"} for row in gsm8k(2)])
+    (subtask,) = subtasks(asked(tmp_path, "eval.openllm.tasks=[gsm8k]", NO_EXAMPLES).eval.openllm)
+    assert rows_of(tmp_path / "gsm8k" / "test.jsonl", subtask) == (gsm8k(2), True)
 
 
 def test_garbled_csv_is_told_with_its_line(tmp_path: Path) -> None:
