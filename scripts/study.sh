@@ -32,13 +32,17 @@ superglue_recorded() {  # a line for each part: its name, then what it adds to t
 }
 
 text_classification() {
-  local rows method
+  local rows method loss by
   for rows in 200 100 48 24; do echo "curve_$rows arms=[original,synthetic] train.max_rows=$rows"; done
   for method in zero_shot zero_shot_topic few_shot; do echo "method_$method arms=[synthetic] method=$method"; done
   for method in one_shot attrprompt; do echo "method_$method task=[sst2,trec] arms=[synthetic] method=$method"; done
   for method in targen_hard paraphrase; do echo "method_$method task=[trec] arms=[synthetic] method=$method"; done
   echo "shares_original arms=[original,synthetic] synth.label_share=original train.max_rows=200"
   for rows in 8 24 48 100; do echo "mixed_$rows arms=[mixed] train.mixed_original=$rows"; done
+  for loss in imp dimp; do echo "loss_$loss arms=[synthetic] train.loss=$loss train.checker_rows=48 seeds=[0,1,2]"; done
+  for by in checker pvi; do
+    echo "select_$by arms=[synthetic] train.select_rows=$by train.select_share=0.75 train.checker_rows=48 seeds=[0,1,2]"
+  done
   echo "curve_400 task=[sst2,trec] arms=[original,synthetic] synth.size=400 train.max_rows=400"
 }
 
