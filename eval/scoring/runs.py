@@ -85,7 +85,7 @@ def _problem(score: Score, tasks: Mapping[str, Task], cell_tasks: Sequence[str])
         if score.metric not in metrics:
             return f"metric: got {score.metric!r}, expected one of {score.task}'s: {', '.join(metrics)}."
     if _named_tasks(score) is None:
-        expected = f"{score.model}-{score.setting}-<task>-{score.arm}-s{score.seed}"
+        expected = f"{score.model}-{score.setting}-<task>{score.name_end}"
         return f"cell: got {score.cell!r}, expected {expected}, from the row's model, setting, arm and seed."
     if score.benchmark == SUPERGLUE and score.task not in cell_tasks:
         return f"cell: got {score.cell!r} with the task {score.task}, expected a cell of that task."
@@ -116,7 +116,7 @@ def _tasks_of_cell(scores: Sequence[Score], known: Set[str]) -> tuple[str, ...]:
 
 def _named_tasks(score: Score) -> str | None:
     """The part of the cell's name that names its task or tasks; None if the name contradicts the row."""
-    start, end = f"{score.model}-{score.setting}-", f"-{score.arm}-s{score.seed}"
+    start, end = f"{score.model}-{score.setting}-", score.name_end
     if score.cell.startswith(start) and score.cell.endswith(end) and len(score.cell) > len(start) + len(end):
         return score.cell[len(start) : -len(end)]
     return None

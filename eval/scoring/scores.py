@@ -79,6 +79,12 @@ class Score:
         return self.benchmark, self.cell, self.task, self.metric
 
     @property
+    def name_end(self) -> str:
+        """What the cell's name has behind its tasks: `-synthetic-checker75-s0`."""
+        share, _, by = (self.selection or "").partition("% by ")
+        return "".join(f"-{part}" for part in (self.arm, f"{by}{share}", f"s{self.seed}") if part)
+
+    @property
     def fixture_mark(self) -> str:
         """What tables say of a score on this project's own few rows; empty for any other score."""
         if not self.is_fixture:

@@ -73,7 +73,7 @@ def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SI
 def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
     """The cell's predictions, written, and its rows of scores.jsonl, not yet written."""
     task, synthetic = (SPECS | MORE)[made.task], made.arm in ("synthetic", "mixed")
-    name = f"{made.model}-{made.setting}-{made.task}-{made.arm}-s{made.seed}"
+    name = fields.get("cell", f"{made.model}-{made.setting}-{made.task}-{made.arm}-s{made.seed}")
     lines = (
         {"idx": p.idx, "gold": list(p.gold), "prediction": p.prediction, "scores": {}, "groups": p.groups}
         for p in found

@@ -43,7 +43,7 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
     """The share train.select_share of the rows that have the highest scores, in their order; all without train.select_rows. A
     plan takes the first rows until they are chosen. None: the checker needs original rows, and these are not available.
 
-    Raises: UserError if rows cannot be scored, or a label has none.
+    Raises: UserError if rows cannot be scored, or none is kept.
     """
     train, taught = settings.train, None
     if train.select_rows is None:
@@ -104,14 +104,13 @@ def _lacking(task: Task, asked: Sequence[Instance], found: Sequence[Instance]) -
 
 
 def _lines(settings: Settings, source: TaskRows, scores: Sequence[float]) -> list[Json]:
-    """A line for each row. Raises: UserError if no row of a label is kept."""
+    """A line for each row. Raises: UserError if no row is kept."""
     task, share = source.task, settings.train.select_share
     kept = set(without_lowest(range(len(scores)), scores, 1 - share))
     names = [task.gold_option(row) for row in source.rows]
-    if lost := sorted(set(names) - {names[place] for place in kept}):
+    if not kept:
         raise UserError(
-            f"train.select_share: got {share:g}, which leaves no row of {', '.join(lost)} among the {len(kept)} of {task.name}, "
-            "expected rows of every label. Set a larger share."
+            f"train.select_share: got {share:g}, which keeps none of the {len(names)} rows of {task.name}. Set a larger share."
         )
     return [
         {"task": task.name, "idx": row["idx"], "label": name, "score": round(score, 6), "kept": place in kept}
@@ -128,7 +127,7 @@ def forget_selections(settings: Settings) -> None:
 
 
 def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows]) -> None:
-    """Writes the list of a cell's rows, and logs how many of each label were kept."""
+    """Writes the list of a cell's rows, and logs how many of each label were kept, with a warning for a label without any."""
     by_source = [source.selection.lines for source in sources if source.selection is not None]
     path = settings.paths.model(cell.name) / SELECTED_ROWS
     if not by_source or path.is_file():
@@ -143,3 +142,9 @@ def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows])
             "train: %s: %d of %d synthetic rows of %s are kept by %s (%s)",
             cell.name, kept.total(), there.total(), lines[0]["task"], settings.train.select_rows, of_labels,
         )  # fmt: skip
+        if lost := sorted(there.keys() - kept.keys()):
+            log.warning(
+                "train: %s: no row of %s is kept: the model learns nothing of it. See train.select_share",
+                cell.name,
+                ", ".join(lost),
+            )

@@ -216,9 +216,10 @@ def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None
 def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path) -> None:
     half, better = hits("rte", "+" * 20 + "-" * 20), hits("rte", "+" * 32 + "-" * 8)
     plain, chosen, synthetic = tmp_path / "plain", tmp_path / "chosen", Made("rte", "synthetic", 0)
+    name = "flan_t5_base-single-rte-synthetic-checker75-s0"
     of_original = write_cell(plain, Made("rte", "original", 0), half)
     write_scores(plain, [*of_original, *write_cell(plain, synthetic, half)])
-    write_scores(chosen, write_cell(chosen, synthetic, better, selection="75% by checker", train_rows=188))
+    write_scores(chosen, write_cell(chosen, synthetic, better, cell=name, selection="75% by checker", train_rows=188))
     found = tables(tmp_path / "out", plain, chosen)
     assert cells_of(found["selection"], "task")[3:5] == ["all rows", "75% by checker"]
     assert [cell[:4] for cell in cells_of(found["selection"], "RTE")[3:5]] == ["50.0", "80.0"]

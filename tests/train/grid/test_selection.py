@@ -1,11 +1,13 @@
 """train.select_rows: which synthetic rows are kept, that they are chosen once and listed, and what cannot be selected."""
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from eval.reporting.report import report
 from eval.run import evaluate
 from eval.scoring.scores import read_scores
 from targen.config.group_files import task_from_file
@@ -125,6 +127,9 @@ def test_a_cell_lists_its_rows_and_keeps_them(tmp_path: Path) -> None:
     evaluate(run)
     score = read_scores(run.paths.scores)[0]
     assert (score.selection, score.setting, score.train_rows) == ("75% by checker", "single", 15)
+    report(run)
+    table = (run.paths.report / "tables" / "original_vs_synthetic.md").read_text()
+    assert "self-correction paper, by large-language-model, 75% by checker" in table
     assert pending_jobs(run, Processes()) == []  # nothing is left to do, and nothing is scored again
     changed = run_of(tmp_path, "train.select_rows=checker", "train.checker_rows=12")
     with pytest.raises(UserError, match=r"different settings or rows: train.checker_rows"):
@@ -143,6 +148,18 @@ def test_a_list_is_made_anew_until_training_has_begun(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     assert again.fingerprint == job.fingerprint
     assert kept(run, job.cell) == [row["idx"] for row in job.rows[0].rows]
+
+
+def test_the_log_counts_the_labels_and_warns_of_one_that_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of(tmp_path, "train.select_rows=checker", "train.select_share=0.05")
+    with caplog.at_level(logging.INFO):
+        (job,) = pending_jobs(run, Processes())
+    (label,) = (line["label"] for line in job.rows[0].selection.lines if line["kept"])
+    (lost,) = {"positive", "negative"} - {label}
+    assert "1 of 20 synthetic rows of sst2 are kept by checker (" in caplog.text
+    assert f"no row of {lost} is kept" in caplog.text
 
 
 def test_a_plan_counts_the_rows_and_scores_none(tmp_path: Path) -> None:
@@ -165,7 +182,10 @@ MISTAKES = [
     (["train.select_rows=chekcer"], "train.select_rows: got 'chekcer'"),
     (["train.loss=dimp"], "train.select_rows: got checker with train.loss=dimp, which weights all rows"),
     (["train.checker_rows=1"], "train.checker_rows: got 1, of which 1 rows of sst2 were drawn and none of "),
-    (["train.select_share=0.05"], "train.select_share: got 0.05, which leaves no row of "),
+    (
+        ["train.select_share=0.02"],
+        "train.select_share: got 0.02, which keeps none of the 20 rows of sst2. Set a larger",
+    ),
 ]
 
 
