@@ -25,6 +25,13 @@ def _position(row: Json, name: str, count: int) -> int:
     return position
 
 
+def _as_texts(choices: object) -> object:
+    """A list of choices with its numbers as digits, which is what the harness shows; anything else as it is."""
+    if not isinstance(choices, list):
+        return choices
+    return [str(choice) if type(choice) in (int, float) else choice for choice in choices]
+
+
 def _arc(row: Json) -> Json:
     """{query: "Question: ...", choices: [...], gold} as llm-foundry ships it, or {question: {stem, choices}} of the authors."""
     if "query" in row:
@@ -42,7 +49,7 @@ def _arc(row: Json) -> Json:
     answer = str(row["answerKey"])
     if answer not in labels:
         raise ValueError(f"answerKey: got {row['answerKey']!r}, expected one of {', '.join(labels)}")
-    return {**row, "choices": {**row["choices"], "label": labels}, "answerKey": answer}
+    return {**row, "choices": {"text": _as_texts(row["choices"]["text"]), "label": labels}, "answerKey": answer}
 
 
 def _hellaswag(row: Json) -> Json:
@@ -62,7 +69,7 @@ def _mmlu(row: Json) -> Json:
         return row
     if len(row["choices"]) != 4:
         raise ValueError(f"choices: got {len(row['choices'])}, expected 4")
-    return {**row, "answer": _position(row, "answer", 4)}
+    return {**row, "choices": _as_texts(row["choices"]), "answer": _position(row, "answer", 4)}
 
 
 def _truthfulqa(row: Json) -> Json:
