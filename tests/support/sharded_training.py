@@ -27,8 +27,8 @@ class Sharded:
 
 
 def train_sharded(folder: Path, launch: str, trainings: dict[str, Sharded]) -> dict[str, Any]:
-    """Launches them with a file of conf/accelerate/; what each left: `files` of its checkpoint, and `read`, for each process
-    the sum of all weights after loading. The first error ends all."""
+    """Launches them with a file of conf/accelerate/; what each left: `files` of its checkpoint, `read`, for each process
+    the sum of all weights after loading, and `divided`, as _divided_gradients. The first error ends all."""
     (folder / "trainings.json").write_text(json.dumps({name: asdict(one) for name, one in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
@@ -55,6 +55,19 @@ def _keep_fsdp() -> None:
     AcceleratorState.__init__ = init
 
 
+def _divided_gradients() -> list[bool]:
+    """Gets, after each micro-batch that is not the last of its step, whether the shards of all weights have their gradients."""
+    from train.loop.checkpoint_callback import CheckpointCallback
+
+    found: list[bool] = []
+
+    def on_substep_end(self: CheckpointCallback, *args: Any, model: Any, **kwargs: Any) -> None:
+        found.append(all(weight.grad is not None for weight in model.parameters()))
+
+    CheckpointCallback.on_substep_end = on_substep_end
+    return found
+
+
 def _main(folder: Path) -> None:
     from targen.runtime.signals import Stopped
     from tests.support.stopping import StopAfter
@@ -63,7 +76,7 @@ def _main(folder: Path) -> None:
     from train.run import train
     from train.runtime.processes import join_processes
 
-    processes, found = join_processes(), {}
+    processes, found, divided = join_processes(), {}, _divided_gradients()
     for name, training in json.loads((folder / "trainings.json").read_text()).items():
         run = settings(*training["overrides"])
         initial = load_initial_model(run, cells(run)[0], processes).model
@@ -74,7 +87,8 @@ def _main(folder: Path) -> None:
                 train(run, processes, StopAfter(training["stop"]))
             files = [str(path.relative_to(model_of(run))) for path in model_of(run).rglob("*") if path.is_file()]
         train(run, processes)
-        found[name] = {"files": sorted(files), "read": processes.gather([read])}
+        found[name] = {"files": sorted(files), "read": processes.gather([read]), "divided": [*divided]}
+        divided.clear()
     if processes.first:
         (folder / "found.json").write_text(json.dumps(found))
     processes.leave()

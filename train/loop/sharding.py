@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from transformers import Trainer
 
 from targen.config.groups.training import Precision
 from targen.config.settings import Settings
+from train.models.blocks import block_names
 from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
@@ -99,17 +99,6 @@ def divided_by_blocks(trainer: Trainer) -> Iterator[None]:
     finally:
         for name in hidden:
             delattr(model, name)
-
-
-def block_names(model: nn.Module) -> list[str]:
-    """The classes of the blocks that a model repeats: the entries of its outermost lists of modules."""
-    found: dict[str, None] = {}
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    for name in lists:
-        if not any(name.startswith(f"{other}.") for other in lists):
-            blocks: Any = model.get_submodule(name)
-            found |= {type(block).__name__: None for block in blocks}
-    return list(found)
 
 
 @contextmanager

@@ -55,6 +55,8 @@ def training_arguments(
         num_train_epochs=train.epochs,
         per_device_train_batch_size=-(-batching.batch_size // (batching.processes * batching.micro_batches)),
         gradient_accumulation_steps=batching.micro_batches,
+        # else FSDP would hold whole gradients between micro-batches, whatever the number of processes
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": sharding == "fsdp"}},
         learning_rate=train.learning_rate,
         warmup_steps=int(train.warmup_ratio * steps),
         weight_decay=train.weight_decay,

@@ -68,7 +68,7 @@ def line(cell_plan: CellPlan, device: Device) -> str:
     warning = f"; DOES NOT FIT into {_mib(int(device.memory or 0))}" if does_not_fit else ""
     return (
         f"{', '.join(parts)}; per device {_mib(memory.total)} = weights {_mib(memory.weights)} + gradients "
-        f"{_mib(memory.gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}{held}{warning}{disk}"
+        f"{_mib(memory.gradients + memory.whole_gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}{held}{warning}{disk}"
     )
 
 

@@ -13,7 +13,7 @@ from tests.support.sharded_training import Sharded, train_sharded
 from tests.support.small_data import model_of, small_overrides, tiny_overrides
 from train.grid.cells import cells
 from train.loop.saving import load_shapes
-from train.loop.sharding import block_names
+from train.models.blocks import block_names
 from train.run import train
 
 # (model, what else)
@@ -95,6 +95,16 @@ def test_fsdp_trains_every_kind_of_model_as_one_process_does(tmp_path: Path) -> 
         one = settings(*run_of(tmp_path / "one" / which, which))
         train(one)
         assert_as_one_process(settings(*trainings[which]), one)
+
+
+@pytest.mark.slow
+def test_fsdp_divides_the_gradients_of_each_micro_batch(tmp_path: Path) -> None:
+    """Whole ones would take as much memory as in a single process. ZeRO does without being told."""
+    two, one = (run_of(tmp_path / name, "T5", "train.device_batch_size=1") for name in ("two", "one"))
+    found = train_sharded(tmp_path, "fsdp", {"micro-batches": Sharded(two)})
+    assert found["micro-batches"]["divided"] == [True] * 2  # the third step has one micro-batch
+    train(settings(*one))
+    assert_as_one_process(settings(*two), settings(*one))
 
 
 SHARDINGS = [
