@@ -48,6 +48,8 @@ ARCHITECTURES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 BATCH = MicroBatchSize(3, 40, 6)
+# no GPU, but autograd knows no CUDA tensor without, not even a fake one, and a CPU's autocast has other lists of operations
+needs_cuda_build = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="torch is built without CUDA")
 
 
 def train_of(*overrides: str) -> Train:
@@ -65,7 +67,9 @@ def inputs(auto: Any, size: MicroBatchSize, device: str) -> dict[str, Any]:
     return batch
 
 
-def counted(auto: Any, sizes: dict[str, Any], size: MicroBatchSize, device: str, autocast: bool) -> int:
+def counted(
+    auto: Any, sizes: dict[str, Any], size: MicroBatchSize, device: str, autocast: bool, attention: str = "eager"
+) -> int:
     """Bytes that autograd keeps of the forward pass and the softmax over the logits, beside weights: of tensors that
     FakeTensorMode makes, all layers of them."""
     kept: dict[int, int] = {}
@@ -77,7 +81,7 @@ def counted(auto: Any, sizes: dict[str, Any], size: MicroBatchSize, device: str,
 
     alive: list[torch.Tensor] = []
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
-        model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation="eager").train()
+        model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation=attention).train()
         own = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
         torch.set_autocast_enabled(device, autocast)
         torch.set_autocast_dtype(device, torch.bfloat16)
@@ -92,9 +96,11 @@ def counted(auto: Any, sizes: dict[str, Any], size: MicroBatchSize, device: str,
     return sum(size for key, size in kept.items() if key not in own) + 2 * 4 * logits.numel()
 
 
-def planned(auto: Any, sizes: dict[str, Any], size: MicroBatchSize, on_gpu: bool, *overrides: str) -> int:
+def planned(
+    auto: Any, sizes: dict[str, Any], size: MicroBatchSize, on_gpu: bool, *overrides: str, attention: str = "eager"
+) -> int:
     with torch.device("meta"):
-        model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation="eager")
+        model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation=attention)
     of_size = size if auto is not ENCODER else MicroBatchSize(size.sequences, size.tokens)
     memory = peak(model, of_size, train_of(*overrides), processes=1, sharding="none", on_gpu=on_gpu)
     return memory.activations + memory.weights - 4 * sum(weight.numel() for weight in model.parameters())
@@ -106,9 +112,7 @@ def test_activations_are_those_that_are_counted(name: str) -> None:
     assert planned(auto, sizes, BATCH, False) == pytest.approx(counted(auto, sizes, BATCH, "cpu", False), rel=0.01)
 
 
-@pytest.mark.skipif(
-    not torch.backends.cuda.is_built(), reason="torch is built without CUDA, so that it has no CUDA autocast"
-)
+@needs_cuda_build
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_activations_in_bf16_are_those_that_are_counted(name: str) -> None:
     auto, sizes = ARCHITECTURES[name]
