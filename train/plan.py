@@ -24,7 +24,8 @@ from train.loop.planned_models import PlannedModels
 from train.loop.preparation import epoch_of
 from train.loop.trainer import batching_of
 from train.models.loading import Loaded
-from train.planning.cell_plan import GIB, CellPlan, line
+from train.planning import main_memory
+from train.planning.cell_plan import GIB, CellPlan, Size, line
 from train.planning.fitting import (
     launched,
     longest,
@@ -69,25 +70,28 @@ def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
     planned, gpu = planned_device(settings), planned_gpu(settings)
     how = "only a linear layer" if settings.train.freeze else f"batches of {settings.train.batch_size}"
     device = gpu.title if gpu is not None else torch.cuda.get_device_name() if planned.on_gpu else "CPU"
-    libraries = psutil.Process().memory_info().rss / MIB
+    libraries = psutil.Process().memory_info().rss
     text = [
         f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {planned.processes} x {device}, sharding {planned.sharding}, "
         f"{settings.train.precision}, {how}"
     ]
     text += [line(cell_plan, planned) for cell_plan in plans]
     text += [f"missing: {reason}" for reason in dict.fromkeys(reason for one in plans for reason in one.missing)]
-    text.append(f"In addition, each process needs memory for its libraries, here {libraries:,.0f} MiB of main memory.")
-    return [*text, *_disk_lines(settings, plans), *_hours_lines(settings, plans)]
+    text.append(
+        f"In addition, each process needs memory for its libraries, here {libraries / MIB:,.0f} MiB of main memory."
+    )
+    sizes = [one.size for one in plans if one.size is not None and one.state != "done"]
+    text += main_memory.lines(settings, sizes, planned, libraries)
+    return [*text, *_disk_lines(settings, sizes), *_hours_lines(settings, plans)]
 
 
-def _disk_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
-    sizes = [one.size.disk for one in plans if one.size is not None and one.state != "done"]
+def _disk_lines(settings: Settings, sizes: Sequence[Size]) -> list[str]:
     if not sizes:
         return []
     free = psutil.disk_usage(
         str(next(path for path in (settings.paths.root, *settings.paths.root.resolve().parents) if path.exists()))
     ).free
-    kept, most = sum(size.kept for size in sizes), max(size.most - size.kept for size in sizes)
+    kept, most = sum(size.disk.kept for size in sizes), max(size.disk.most - size.disk.kept for size in sizes)
     told = f"disk: {kept / GIB:,.1f} GiB for the models, and {most / GIB:,.1f} GiB for the checkpoints of each cell that is trained"
     return [f"{told}; {free / GIB:,.1f} GiB are free in run.dir"]
 

@@ -14,7 +14,7 @@ from slurm.jobs import GridWork, Job, JobPaths, QueuedIds, jobs, whole_grid
 from slurm.status import array_tasks, status, work_to_submit
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
-from targen.config.groups.cluster import JOBS, part_of, seconds_of
+from targen.config.groups.cluster import JOBS, bytes_of, part_of, seconds_of
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.submission import SUBMISSION_RULES
 from targen.runtime.command_line.verbs import VERBS
@@ -116,6 +116,13 @@ def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
 )
 def test_a_time_is_read_as_sbatch_reads_it(time: str, seconds: int) -> None:
     assert seconds_of(time) == seconds
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"), [("2048K", 2**21), ("3", 3 * 2**20), ("1200M", 1200 * 2**20), ("8g", 2**33), ("1TB", 2**40)]
+)
+def test_memory_is_read_as_sbatch_reads_it(memory: str, size: int) -> None:
+    assert bytes_of(memory) == size
 
 
 WRONG = {

@@ -12,6 +12,7 @@ from targen.config.groups.training import Precision
 from targen.config.settings import Settings
 from train.models.blocks import block_names
 from train.models.loading import Loaded
+from train.planning.main_memory import reads_once
 from train.runtime.processes import Processes
 
 
@@ -31,11 +32,9 @@ def dividing_while_loading(settings: Settings, processes: Processes) -> Iterator
 
 
 def loads_once(settings: Settings, processes: Processes) -> bool:
-    """Whether a whole model is too much for the memory of each process. Encoders are small, and the head of a new task is cut
-    out of whole weights."""
+    """Whether a whole model is too much for the memory of each process."""
     sharded = processes.sharding == "deepspeed" or os.environ.get("FSDP_VERSION") == "2"  # FSDP 1 has other rules
-    large = settings.model.path is not None and not settings.model.has_head and not settings.train.quantize
-    return processes.count > 1 and sharded and large
+    return processes.count > 1 and sharded and reads_once(settings)
 
 
 def to_fill(loaded: Loaded) -> Loaded:

@@ -150,6 +150,13 @@ def part_of(memory: str, parts: int, of: int = 1) -> str:
     return f"{int(number) * parts * larger // of}M" if rest and larger else f"{whole}{unit}"
 
 
+def bytes_of(memory: str) -> int:
+    """Bytes of an amount of memory as sbatch --mem takes it; without a unit MB."""
+    number, unit = re.fullmatch(r"(\d+)(.*)", memory).groups()  # type: ignore[union-attr]
+    power: int = 1 + "KMGT".index((unit or "M")[0].upper())
+    return int(number) << 10 * power
+
+
 def seconds_of(time: str) -> int:
     """Seconds of a time limit in the formats of sbatch: minutes, minutes:seconds, h:m:s, days-h, days-h:m, days-h:m:s."""
     days, _, rest = time.rpartition("-")
