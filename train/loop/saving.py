@@ -13,6 +13,7 @@ from train.loop.sharding import dividing_while_loading, loads_once, send_buffers
 from train.models import adapters
 from train.models.checkpoints import writing
 from train.models.loading import Loaded, Loading, loading_of
+from train.runtime.devices import choices_here, use_tf32
 from train.runtime.processes import Processes
 
 
@@ -107,16 +108,12 @@ def load_cell(settings: Settings, cell: Cell) -> Loaded:
 def load_cell_to_device(settings: Settings, cell: Cell) -> Loaded:
     """The cell of `load_cell` on the available device; 4-bit weights stay where they were loaded.
 
-    Products of fp32 values are made in TF32 on GPUs that have it, as the Trainer makes them.
+    Products of fp32 values are made in TF32 on GPUs that have it, as in training.
     """
     import torch
     from accelerate import PartialState
-    from transformers.utils import is_torch_tf32_available
-    from transformers.utils.import_utils import enable_tf32
 
-    if is_torch_tf32_available():
-        enable_tf32(True)
-
+    use_tf32(choices_here())
     loaded = load_cell(settings, cell)
     if settings.train.quantize is None:
         loaded.model.to(PartialState(cpu=not torch.accelerator.is_available()).device)

@@ -28,6 +28,7 @@ from train.loop.sharding import divided_by_blocks, gathered_weights, loads_once,
 from train.loop.throughput import Throughput
 from train.models.checkpoints import PREFIX, keep, seal, writing
 from train.planning.fitting import ON_CPU
+from train.runtime.devices import Choices, choices_here, use_tf32
 
 LOOKED_AT = 64  # losses on a GPU that are looked at together: each look waits for the GPU
 
@@ -45,7 +46,7 @@ def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) 
 
 
 def training_arguments(
-    settings: Settings, cell: Cell, batching: Batching, examples: int, sharding: str
+    settings: Settings, cell: Cell, batching: Batching, examples: int, sharding: str, choices: Choices
 ) -> TrainingArguments:
     """The Trainer's arguments for so many examples."""
     train = settings.train
@@ -60,6 +61,7 @@ def training_arguments(
         learning_rate=train.learning_rate,
         warmup_steps=int(train.warmup_ratio * steps),
         weight_decay=train.weight_decay,
+        optim=choices.optimizer,
         # DeepSpeed would make the weights bf16, too: see set_precision
         bf16=train.precision == "bf16_weights" or (train.precision == "bf16" and sharding != "deepspeed"),
         gradient_checkpointing=train.gradient_checkpointing,
@@ -96,10 +98,12 @@ class CellTrainer(WeightedLossTrainer):
         settings, cell, processes = job.settings, job.cell, context.processes
         batching = batching_of(settings, prepared.epoch.encoded, processes.count)
         lengths = [example.length for example in prepared.epoch.encoded]
+        self._choices = choices_here()
+        use_tf32(self._choices)
         self._sampler = MicroBatchSampler(lengths, batching, cell.seed, cell.name, processes.index)
         super().__init__(
             model=prepared.loaded.model,
-            args=training_arguments(settings, cell, batching, len(lengths), processes.sharding),
+            args=training_arguments(settings, cell, batching, len(lengths), processes.sharding, self._choices),
             train_dataset=_Indices(len(lengths)),
             eval_dataset=None if prepared.held_out is None else _Indices(len(prepared.held_out.examples)),
             data_collator=self._batch,
@@ -120,8 +124,13 @@ class CellTrainer(WeightedLossTrainer):
     def get_train_dataloader(self) -> "DataLoader[int]":
         """The micro-batches of this process; the Trainer's own step moves them to the device."""
         examples = _Indices(len(self.prepared.epoch.encoded))
-        pinned = torch.cuda.is_available()
-        return _Loader(examples, batch_sampler=self._sampler, collate_fn=self._batch, pin_memory=pinned)
+        return _Loader(
+            examples,
+            batch_sampler=self._sampler,
+            collate_fn=self._batch,
+            pin_memory=self._choices.pinned,
+            num_workers=self._choices.workers,
+        )
 
     def _prepare_input(self, data: Any) -> Any:
         """As the Trainer's, without waiting for the GPU."""
