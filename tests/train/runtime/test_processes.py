@@ -311,3 +311,36 @@ def test_a_process_that_waits_for_others_says_so_and_ends_when_told(tmp_path: Pa
     assert f"waiting for the other 1 of 2 processes (WORLD_SIZE) at 127.0.0.1:{port}" in line
     process.send_signal(signal.SIGTERM)
     assert process.wait(LONGEST) == REQUEUE
+
+
+@pytest.mark.slow
+def test_a_process_waits_for_a_silent_one_as_long_as_the_limit_says() -> None:
+    """The second process is silent for a second, then for good: it waits for what the test never writes."""
+    program = (
+        "import os, sys, time, torch, accelerate, train.runtime.processes as p\n"
+        "from datetime import timedelta\n"
+        "p.LONGEST_SILENCE = timedelta(seconds=4)\n"
+        "rank = 0 if os.fork() else 1\n"  # both have imported all, so that neither waits for that
+        "os.environ['RANK'] = os.environ['LOCAL_RANK'] = str(rank)\n"
+        "processes = p.join_processes()\n"
+        "time.sleep(rank)\n"
+        "processes.wait()\n"
+        "if rank: sys.stdin.read(), os._exit(0)\n"
+        "print('waited', flush=True)\n"
+        "began = time.monotonic()\n"
+        "try: processes.wait()\n"
+        "except RuntimeError as err: print(round(time.monotonic() - began), 'Timed out' in str(err), flush=True)\n"
+        "os._exit(0)"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    variables = os.environ | LEFT | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", program], env=variables, text=True, **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
+        found = [process.stdout.readline() for _ in range(2)]
+        process.stdin.close()
+        assert process.wait(LONGEST) == 0
+    assert found[0] == "waited\n"
+    seconds, timed_out = found[1].split()
+    assert 4 <= int(seconds) < 60 and timed_out == "True"
