@@ -76,6 +76,11 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name, environment.get(name.upper(), "")).strip()
 
 
+def on_this_machine(url: str) -> bool:
+    """Whether an address is one of the loopback interface."""
+    return _is_this_machine(urlsplit(url).hostname or "")
+
+
 def _is_this_machine(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from targen.llm.backends.openai.adaptation import FORMAT, Adaptation, Post
+from targen.llm.backends.openai.connection import on_this_machine
 from targen.llm.call_log import answer_of
 from targen.llm.messages import (
     ONLY_THOUGHTS,
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 Verdict = Literal["unknown", "held", "ignored", "refused"]
 SHOWN = 80  # characters of an answer
 ENOUGH = 20  # after this many answers, more than half of them odd, a probe that kept to its schema no longer counts
-SILENT = 0.04  # of the time for which calls wait for the probe
+SILENT, SILENT_HERE = 0.1, 0.04  # of the time for which calls wait for the probe; a server on this machine refuses sooner
 LONGEST_WAIT = 10.0  # seconds that a request with a refused schema waits for the probe
 FOLLOWS = "Answers are read tolerantly; more of them may be rejected."
 INTRODUCTION, QUESTION = "You answer questions.", "Which animal says meow? Answer with one word."
@@ -49,6 +50,7 @@ class StructuredOutputs:
 
     def __init__(self, base_url: str, model: str, record: Path, fit: Fit) -> None:
         self._base_url = base_url
+        self._silent = SILENT_HERE if on_this_machine(base_url) else SILENT
         self.adaptation = Adaptation(base_url, fit)
         self._body: Json = {
             "model": model,
@@ -79,15 +81,15 @@ class StructuredOutputs:
     async def known(self, seconds: float) -> None:
         """Waits for the end of the probe, at most this many seconds after the first caller began to wait.
 
-        Only SILENT of them if the server has refused nothing by then: a refusal comes at once, so it is writing its answer.
+        Only a small part of them if the server has refused nothing by then: a refusal comes at once, so it is writing its answer.
         """
         if self._known.is_set():
             return
         now = asyncio.get_running_loop().time()
         self._waited_since = self._waited_since or now
-        for part in (SILENT, 1.0):
+        for part in (self._silent, 1.0):
             until = self._waited_since + part * seconds
-            if not self._known.is_set() and now < until and (part == SILENT or self.adaptation.refuses):
+            if not self._known.is_set() and now < until and (part < 1 or self.adaptation.refuses):
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(until):
                         await self._known.wait()
