@@ -119,7 +119,7 @@ def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
     for split in subtask.splits:
         path = local_openllm_file(folder, subtask, split)
         assert path is not None  # checked before
-        rows, changed = rows_of(path, subtask)
+        rows, changed = rows_of(path, subtask, split)
         converted |= changed
         try:
             splits[split] = datasets.Dataset.from_list(rows)

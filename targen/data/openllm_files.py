@@ -7,7 +7,7 @@ from typing import Any
 
 from targen.config.groups.evaluation import OpenLLM
 from targen.config.openllm import Subtask, local_openllm_file, subtasks
-from targen.data.openllm_rows import CHECKS, SHAPES
+from targen.data.openllm_rows import CHECKS, SCORE_CHECKS, SHAPES
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_rows
 
@@ -24,7 +24,7 @@ def check_openllm_rows(openllm: OpenLLM) -> None:
         for split in subtask.splits:
             if (path := local_openllm_file(Path(openllm.data_dir), subtask, split)) is None:
                 continue  # told elsewhere, all of them in one line
-            rows, _ = rows_of(path, subtask)
+            rows, _ = rows_of(path, subtask, split)
             # for tasks that it scores on a validation split the harness draws one more
             needed = subtask.shots + (subtask.split == "validation")
             if split == subtask.spec.shown and len(rows) < needed:
@@ -35,9 +35,11 @@ def check_openllm_rows(openllm: OpenLLM) -> None:
                 )
 
 
-def rows_of(path: Path, subtask: Subtask) -> tuple[list[Json], bool]:
+def rows_of(path: Path, subtask: Subtask, split: str) -> tuple[list[Json], bool]:
     """(the rows of a local file with the Hub's fields, whether they were converted). Raises: UserError with file and line."""
-    convert, check = SHAPES.get(subtask.task), CHECKS.get(subtask.task)
+    convert = SHAPES.get(subtask.task)
+    tables = (CHECKS, SCORE_CHECKS) if split == subtask.split else (CHECKS,)
+    checks = [table[subtask.task] for table in tables if subtask.task in table]
     rows: list[Json] = []
     changed = False
     kinds: dict[str, tuple[str, int]] = {}
@@ -45,7 +47,7 @@ def rows_of(path: Path, subtask: Subtask) -> tuple[list[Json], bool]:
         try:
             converted = convert(row) if convert is not None else row
             lacking = [name for name in subtask.spec.fields if name not in converted]
-            if check is not None and not lacking:
+            for check in checks if not lacking else ():
                 check(converted)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             said = err if type(err) is ValueError else repr(err)

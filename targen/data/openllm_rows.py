@@ -145,6 +145,9 @@ def _check_hellaswag(row: Json) -> None:
     for name in ("activity_label", "ctx_a", "ctx_b"):
         _check_text(row[name], name, may_be_empty=name != "ctx_a")
     _check_texts(row["endings"], "endings")
+
+
+def _score_hellaswag(row: Json) -> None:
     for ending in row["endings"]:
         _check_text(BRACKETS.sub("", ending), "endings without what is in brackets")
 
@@ -162,6 +165,10 @@ def _check_truthfulqa(row: Json) -> None:
         raise ValueError(f"mc2_targets: got {len(texts)} choices and {len(labels)} labels, expected a label for each")
     if wrong := [label for label in labels if not isinstance(label, int) or label not in (0, 1)]:
         raise ValueError(f"mc2_targets.labels: got {wrong[0]!r}, expected 0 or 1")
+
+
+def _score_truthfulqa(row: Json) -> None:
+    labels = row["mc2_targets"]["labels"]
     if len(set(labels)) < 2:
         raise ValueError(f"mc2_targets.labels: got {labels[0]} alone, expected true and false answers")
 
@@ -169,6 +176,9 @@ def _check_truthfulqa(row: Json) -> None:
 def _check_winogrande(row: Json) -> None:
     for name in ("sentence", "option1", "option2"):
         _check_text(row[name], name)
+
+
+def _score_winogrande(row: Json) -> None:
     if not row["sentence"].partition("_")[2].strip():
         raise ValueError("sentence: got nothing behind _, expected the text whose probability is compared")
 
@@ -181,6 +191,11 @@ def _check_gsm8k(row: Json) -> None:
         raise ValueError(f"answer: got {said!r}, expected a solution that ends with #### and a number")
 
 
+SCORE_CHECKS: dict[str, Callable[[Json], None]] = {  # also of rows that are scored, and not only shown as examples
+    "hellaswag": _score_hellaswag,
+    "truthfulqa_mc2": _score_truthfulqa,
+    "winogrande": _score_winogrande,
+}
 CHECKS: dict[str, Callable[[Json], None]] = {  # of rows that have all fields
     "arc_challenge": _check_arc,
     "hellaswag": _check_hellaswag,

@@ -155,6 +155,14 @@ FAULTS = [  # the harness would end with an error of its own after training, or 
 ]  # fmt: skip
 
 
+def test_an_example_that_is_only_shown_may_have_nothing_to_compare(tmp_path: Path) -> None:
+    openllm_files(tmp_path)
+    path = next((tmp_path / "winogrande").glob("train*"))
+    rows = [{**row, "sentence": "The lamp is too large for the _"} for row in winogrande(8)]
+    write(path, rows)
+    checked(tmp_path, "winogrande")
+
+
 def checked(folder: Path, task: str, *more: str) -> None:
     """The check that a run makes before anything is asked, paid for or trained."""
     check_openllm_rows(asked(folder, f"eval.openllm.tasks=[{task}]", *(more or [NO_EXAMPLES])).eval.openllm)
@@ -199,7 +207,7 @@ def test_blanks_behind_the_number_of_a_solution_count_for_nothing(tmp_path: Path
     """The harness compares it with what a model wrote, character by character."""
     write(tmp_path / "gsm8k" / "test.jsonl", [{**row, "answer": f"{row['answer']} \n"} for row in gsm8k(2)])
     (subtask,) = subtasks(asked(tmp_path, "eval.openllm.tasks=[gsm8k]", NO_EXAMPLES).eval.openllm)
-    assert rows_of(tmp_path / "gsm8k" / "test.jsonl", subtask) == (gsm8k(2), True)
+    assert rows_of(tmp_path / "gsm8k" / "test.jsonl", subtask, "test") == (gsm8k(2), True)
 
 
 def test_garbled_csv_is_told_with_its_line(tmp_path: Path) -> None:
