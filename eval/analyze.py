@@ -36,7 +36,8 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
     from eval.analysis.run import analyze, check, draw, plan, take_sheet
 
     check(settings)
-    if not settings.plan and not arguments.compares_folders and not settings.paths.root.is_dir():
+    planned = settings.plan and os.environ.get(CHILD)  # of a run that is to come
+    if not planned and not arguments.compares_folders and not settings.paths.root.is_dir():
         raise UserError(
             f"run.dir: {settings.paths.root} does not exist, expected a run. Name one, or two folders: a=... b=..."
         )
