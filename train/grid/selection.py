@@ -35,8 +35,18 @@ def check_selection(settings: Settings) -> None:
 
 
 def as_many(settings: Settings, task: Task, source: TaskRows) -> TaskRows:
-    """As many rows as would be kept, the first ones: to count them."""
-    return source.at(range(selected_count(settings.train, source.count)))
+    """As many rows as would be kept, the first ones: to count them. Raises: UserError if none is kept."""
+    return source.at(range(kept_count(settings, task, source.count)))
+
+
+def kept_count(settings: Settings, task: Task, count: int) -> int:
+    """How many of so many synthetic rows of the task are kept. Raises: UserError if none is."""
+    train, kept = settings.train, selected_count(settings.train, count)
+    if train.select_rows is not None and not kept:
+        raise UserError(
+            f"train.select_share: got {train.select_share:g}, which keeps none of the {count} rows of {task.name}. Set a larger share."
+        )
+    return kept
 
 
 def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> TaskRows | None:
@@ -105,13 +115,10 @@ def _lacking(task: Task, asked: Sequence[Instance], found: Sequence[Instance]) -
 
 def _lines(settings: Settings, source: TaskRows, scores: Sequence[float]) -> list[Json]:
     """A line for each row. Raises: UserError if no row is kept."""
-    task, share = source.task, settings.train.select_share
-    kept = set(without_lowest(range(len(scores)), scores, 1 - share))
+    task = source.task
+    kept_count(settings, task, len(scores))
+    kept = set(without_lowest(range(len(scores)), scores, 1 - settings.train.select_share))
     names = [task.gold_option(row) for row in source.rows]
-    if not kept:
-        raise UserError(
-            f"train.select_share: got {share:g}, which keeps none of the {len(names)} rows of {task.name}. Set a larger share."
-        )
     return [
         {"task": task.name, "idx": row["idx"], "label": name, "score": round(score, 6), "kept": place in kept}
         for place, (row, name, score) in enumerate(zip(source.rows, names, scores, strict=True))

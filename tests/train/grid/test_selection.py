@@ -171,6 +171,7 @@ def test_a_plan_counts_the_rows_and_scores_none(tmp_path: Path) -> None:
     assert [one.rows for one in plan(awaited)] == [15, 30]
 
 
+NONE_KEPT = "train.select_share: got 0.02, which keeps none of the 20 rows of sst2. Set a larger"
 MISTAKES = [
     (
         ["arms=[original]"],
@@ -182,9 +183,12 @@ MISTAKES = [
     (["train.select_rows=chekcer"], "train.select_rows: got 'chekcer'"),
     (["train.loss=dimp"], "train.select_rows: got checker with train.loss=dimp, which weights all rows"),
     (["train.checker_rows=1"], "train.checker_rows: got 1, of which 1 rows of sst2 were drawn and none of "),
+    (["train.select_share=0.02"], NONE_KEPT),
+    (["train.select_share=0.02", "plan=true"], NONE_KEPT),
+    (["train.select_share=0.02", "plan=true", "arms=[original,synthetic]", "train.equal_size=true"], NONE_KEPT),
     (
-        ["train.select_share=0.02"],
-        "train.select_share: got 0.02, which keeps none of the 20 rows of sst2. Set a larger",
+        ["train.select_share=0.02", "arms=[original,synthetic]", "train.equal_size=true", "cell=tiny_encoder-single-sst2-original-s0"],
+        NONE_KEPT,
     ),
 ]
 
