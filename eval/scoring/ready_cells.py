@@ -27,7 +27,7 @@ class ReadyCell:
     cell: Cell
     fingerprint: Json
     train_rows: int | None = None  # None: not finetuned
-    real_rows: int | None = None  # original ones among them
+    real_rows: int | None = None  # original ones, those that its checkers were taught included
 
 
 def ready_cells(settings: Settings) -> list[ReadyCell]:

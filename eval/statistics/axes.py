@@ -68,7 +68,7 @@ def _without(score: Score, *parts: str) -> Labels:
     return (*labels, *synthesis_labels(score))
 
 
-def _loss_level(score: Score) -> str | None:
+def loss_level(score: Score) -> str | None:
     """The loss; None without synthetic rows, which are all that it weights."""
     return None if score.method is None else next((part for part in score.setting.split("-") if part in LOSSES), "ce")
 
@@ -123,7 +123,7 @@ AXES = (
     ComparisonAxis(
         name="losses",
         title="Weighted losses",
-        level=_superglue(_loss_level),
+        level=_superglue(loss_level),
         labels=lambda score: _without(score, *LOSSES),
         order=tuple(LOSSES),
         references=("ce",),

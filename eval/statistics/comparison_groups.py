@@ -147,7 +147,7 @@ def _of_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
 
 
 def size(score: Score) -> tuple[int, int]:
-    """(training rows, real ones among them); 0 for a model that is not finetuned."""
+    """(training rows, real rows); 0 for a model that is not finetuned."""
     return score.train_rows or 0, score.real_rows or 0
 
 

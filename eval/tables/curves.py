@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from eval.scoring.metrics import metric_title
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
-from eval.statistics.axes import Labels, model_labels, synthesis_labels
+from eval.statistics.axes import Labels, loss_level, model_labels, synthesis_labels
 from eval.statistics.comparison_groups import SeedScores, check_same_rows, in_order, seed_scores, size, without_repeats
 from eval.statistics.comparisons import Estimate
 from eval.statistics.significance import ScoreStatistics
@@ -92,8 +92,8 @@ def _labels(varied: str, score: Score) -> Labels | None:
     if varied == SIZES:
         is_mixed = score.arm in ARMS and ARMS[score.arm].uses_synthetic and ARMS[score.arm].uses_original
         return None if is_mixed else (*model_labels(score), ("arm", score.arm), *synthesis_labels(score))
-    if score.arm not in MIXING_ARMS:
-        return None
+    if score.arm not in MIXING_ARMS or score.selection or loss_level(score) not in ("ce", None):
+        return None  # real_rows also counts what checkers were taught, which need not be among the trained rows
     synthetic_rows = score.train_rows - (score.real_rows or 0)
     return *model_labels(score), *synthesis_labels(score), ("made rows", str(synthetic_rows))
 

@@ -253,6 +253,24 @@ def test_every_table_has_its_comparison(tmp_path: Path) -> None:
     assert {f"{name}.{suffix}" for name in ("scores", "sizes", "mixing") for suffix in ("pdf", "png")} <= figures
 
 
+def test_original_rows_of_checkers_are_not_mixed_in(tmp_path: Path) -> None:
+    made, right = [Made("rte", "synthetic", 0), Made("rte", "mixed", 0)], hits("rte", "+" * 40)
+    plain = write_run(tmp_path / "plain", made, SMALL)
+    chosen, weighted = tmp_path / "chosen", tmp_path / "weighted"
+    rows, of_loss = [], []
+    for one, (train_rows, real_rows) in zip(made, [(250, 48), (500, 298)], strict=True):  # 48 were taught to the checker
+        counts = {"train_rows": train_rows, "real_rows": real_rows}
+        name = f"flan_t5_base-single-rte-{one.arm}-checker75-s0"
+        rows += write_cell(chosen, one, right, cell=name, selection="75% by checker", **counts)
+        of_loss += write_cell(weighted, replace(one, setting="single-imp"), right, **counts)
+    write_scores(chosen, rows)
+    write_scores(weighted, of_loss)
+    tables(tmp_path / "out", plain, chosen, weighted)
+    found = records(tmp_path / "out", "mixing")
+    assert {(row["setting"], row["selection"], row["made_rows"]) for row in found} == {("single", "", "250")}
+    assert [row["real_rows"] for row in found] == ["0", "250"]
+
+
 def test_tables_of_earlier_results_are_removed(tmp_path: Path) -> None:
     runs = variants(tmp_path)
     tables(tmp_path / "out", *runs)
