@@ -194,7 +194,7 @@ def predict_tasks(
     loaded = load_cell_to_device(settings, cell) if model is None else model()
     parts = originals
     if cell.trained:
-        parts = (training_rows(settings, cell) or ()) if settings.train.instruct else ()
+        parts = _shown_rows(settings, cell)
     asked = [(settings.tasks[name], example) for name, of_task in examples.items() for example in of_task]
     encoded = [
         one
@@ -206,6 +206,20 @@ def predict_tasks(
     return {
         name: answers[end - len(of_task) : end] for end, (name, of_task) in zip(ends, examples.items(), strict=True)
     }
+
+
+def _shown_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...]:
+    """The rows that the cell was trained on if some of them are shown. Raises: UserError if they are not available."""
+    train = settings.train
+    if not train.instruct or not train.instruct_examples:
+        return ()
+    rows = training_rows(settings, cell)
+    if rows is None:
+        raise UserError(
+            f"train.instruct_examples: got {train.instruct_examples}, but {cell.name} was trained on original rows or chosen by them, "
+            "and these are not available. Make the Hub reachable, or set data.source=local data.dir=..."
+        )
+    return rows
 
 
 def _answers(

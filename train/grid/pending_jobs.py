@@ -59,6 +59,8 @@ def _pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]
             skipped += 1
         elif marker is not None:
             check_unchanged(folder, marker["fingerprint"], job.fingerprint)
+            if processes.first:
+                write_selection(settings, cell, job.rows)  # its list may be damaged
         else:
             checkers = [checker for checker in job.checkers if done(settings.paths, checker.cell) is None]
             pending |= {needed.cell.name: needed for needed in [*checkers, job]}

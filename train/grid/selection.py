@@ -1,5 +1,6 @@
 """The best synthetic rows of a cell, which train.select_rows keeps. They are chosen once, before the cell is trained, and listed in
-models/<cell>/selected_rows.jsonl, each row with its score: `{"task": "sst2", "idx": 3, "label": "positive", "score": 0.93, "kept": true}`.
+models/<cell>/selected_rows.jsonl, each row with its score: `{"task": "sst2", "idx": 3, "label": "positive", "score": 0.93, "kept": true,
+"taught": 48}`. `taught` is how many original rows the checker was taught.
 
 The criteria and students are those of the study (targen/quality/selection.py).
 """
@@ -25,6 +26,7 @@ from train.models.checkpoints import SELECTED_ROWS, complete
 
 log = logging.getLogger(__name__)
 STUDENT = "train.select_student"
+KEYS = ("task", "idx", "label", "score", "kept", "taught")  # of a line
 Choose = Callable[[Task, TaskRows], TaskRows | None]  # the task, its synthetic rows; None: there are no original rows
 
 
@@ -55,27 +57,35 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
 
     Raises: UserError if rows cannot be scored, or none is kept.
     """
-    train, taught = settings.train, None
+    train = settings.train
     if train.select_rows is None:
         return source
-    if train.select_rows == "checker":
-        draws = rng(cell.seed, task.name, "checker")  # the same rows as a checker of train.loss
-        taught = drawn_original_rows(settings, task, train.checker_rows, draws)
-        if taught is None:
-            return None
-    lines = _on_record(settings.paths.model(cell.name) / SELECTED_ROWS, source)
+    lines = _on_record(settings, cell, source)
     if lines is None:
+        taught = None
+        if train.select_rows == "checker":
+            draws = rng(cell.seed, task.name, "checker")  # the same rows as a checker of train.loss
+            taught = drawn_original_rows(settings, task, train.checker_rows, draws)
+            if taught is None:
+                return None
         if settings.plan:
             return as_many(settings, task, source)
-        lines = _lines(settings, source, _scores(settings, source, taught, cell.seed))
+        lines = _lines(settings, source, taught, _scores(settings, source, taught, cell.seed))
     kept = source.at([place for place, line in enumerate(lines) if line["kept"]])
-    return replace(kept, selection=Selection(tuple(lines), 0 if taught is None else taught.count))
+    return replace(kept, selection=Selection(tuple(lines), lines[0]["taught"]))
 
 
-def _on_record(path: Path, source: TaskRows) -> list[Json] | None:
-    """The lines of these rows; None if they are not there."""
-    lines = [line for _, line in read_jsonl(path) if line["task"] == source.task.name] if path.is_file() else []
-    return lines if [line["idx"] for line in lines] == [row["idx"] for row in source.rows] else None
+def _on_record(settings: Settings, cell: Cell, source: TaskRows) -> list[Json] | None:
+    """The lines of these rows; None if they are not there, or not whole: they are then made anew."""
+    path = settings.paths.model(cell.name) / SELECTED_ROWS
+    if not path.is_file():
+        return None
+    lines = [line for _, line in read_jsonl(path) if line.get("task") == source.task.name]
+    is_whole = all(line.keys() >= {*KEYS} for line in lines) and (
+        [line["idx"] for line in lines] == [row["idx"] for row in source.rows]
+        and sum(line["kept"] is True for line in lines) == kept_count(settings, source.task, source.count)
+    )
+    return lines if is_whole else None
 
 
 def _scores(settings: Settings, source: TaskRows, taught: TaskRows | None, seed: int) -> list[float]:
@@ -113,16 +123,17 @@ def _lacking(task: Task, asked: Sequence[Instance], found: Sequence[Instance]) -
     return ", ".join(task.labels[gold].name for gold in sorted(golds))
 
 
-def _lines(settings: Settings, source: TaskRows, scores: Sequence[float]) -> list[Json]:
+def _lines(settings: Settings, source: TaskRows, taught: TaskRows | None, scores: Sequence[float]) -> list[Json]:
     """A line for each row. Raises: UserError if no row is kept."""
     task = source.task
     kept_count(settings, task, len(scores))
     kept = set(without_lowest(range(len(scores)), scores, 1 - settings.train.select_share))
-    names = [task.gold_option(row) for row in source.rows]
-    return [
-        {"task": task.name, "idx": row["idx"], "label": name, "score": round(score, 6), "kept": place in kept}
-        for place, (row, name, score) in enumerate(zip(source.rows, names, scores, strict=True))
-    ]
+    count = 0 if taught is None else taught.count
+    lines = []
+    for place, (row, score) in enumerate(zip(source.rows, scores, strict=True)):
+        line = (task.name, row["idx"], task.gold_option(row), round(score, 6), place in kept, count)
+        lines.append(dict(zip(KEYS, line, strict=True)))
+    return lines
 
 
 def forget_selections(settings: Settings) -> None:
@@ -134,13 +145,12 @@ def forget_selections(settings: Settings) -> None:
 
 
 def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows]) -> None:
-    """Writes the list of a cell's rows, and logs how many of each label were kept, with a warning for a label without any."""
+    """Writes the list of a cell's rows where there is none or another one, and logs how many of each label were kept, with a warning for a label without any."""
     by_source = [source.selection.lines for source in sources if source.selection is not None]
-    path = settings.paths.model(cell.name) / SELECTED_ROWS
-    if not by_source or path.is_file():
+    path, used = settings.paths.model(cell.name) / SELECTED_ROWS, [line for lines in by_source for line in lines]
+    if not used or (path.is_file() and [line for _, line in read_jsonl(path)] == used):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(path, (line for lines in by_source for line in lines))
+    write_jsonl(path, used)
     for lines in by_source:
         there = Counter(line["label"] for line in lines)
         kept = Counter(line["label"] for line in lines if line["kept"])

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from eval.scoring.scores import read_scores
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
+from targen.runtime.signals import Stopped
 from targen.tasks.task import Row
 from tests.support.commands import command, lines, settings
+from tests.support.stopping import StopAfter
 from train.grid.arms import training_rows
 from train.grid.cells import Cell, cells
 from train.grid.checkers import training_job
 from train.grid.pending_jobs import pending_jobs
+from train.models.checkpoints import complete
 from train.plan import plan
 from train.run import train
 from train.runtime.processes import Processes
@@ -121,7 +125,7 @@ def test_a_cell_lists_its_rows_and_keeps_them(tmp_path: Path) -> None:
     assert min(line["score"] for line in listed if line["kept"]) >= max(
         line["score"] for line in listed if not line["kept"]
     )
-    assert listed[0].keys() == {"task", "idx", "label", "score", "kept"}
+    assert listed[0].keys() == {"task", "idx", "label", "score", "kept", "taught"}
     marker = json.loads((run.paths.model(cell.name) / "done.json").read_text())
     assert (marker["rows"], marker["real_rows"]) == (15, 16)
     evaluate(run)
@@ -148,6 +152,66 @@ def test_a_list_is_made_anew_until_training_has_begun(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     assert again.fingerprint == job.fingerprint
     assert kept(run, job.cell) == [row["idx"] for row in job.rows[0].rows]
+
+
+def without(key: str) -> Callable[[list[str]], list[str]]:
+    """Takes a key from the last line."""
+    return lambda whole: [
+        *whole[:-1],
+        json.dumps({name: value for name, value in json.loads(whole[-1]).items() if name != key}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:7], without("task"), without("idx"), without("kept"), lambda whole: whole[::-1]]
+)
+def test_a_damaged_list_is_mended(tmp_path: Path, damage: Callable[[list[str]], list[str]]) -> None:
+    run = run_of(tmp_path, "train.select_rows=checker", "train.freeze=true")
+    train(run)
+    (cell,) = cells(run)
+    path = run.paths.model(cell.name) / "selected_rows.jsonl"
+    before = path.read_bytes()
+    path.write_text("\n".join(damage(path.read_text().splitlines())) + "\n")
+    assert path.read_bytes() != before
+    assert pending_jobs(run, Processes()) == [] and path.read_bytes() == before
+    path.write_text(before.decode() + "{")
+    with pytest.raises(UserError, match=r"selected_rows.jsonl:21: not a JSON object"):
+        pending_jobs(run, Processes())
+
+
+def test_training_goes_on_with_the_rows_that_were_chosen(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "train.select_rows=checker", "train.batch_size=4")
+    with pytest.raises(Stopped):
+        train(run, stop=StopAfter(1))
+    (cell,) = cells(run)
+    path = run.paths.model(cell.name) / "selected_rows.jsonl"
+    before, chosen = path.read_bytes(), kept(run, cell)
+    (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()  # without which no row can be scored
+    (job,) = pending_jobs(run, Processes())
+    assert [row["idx"] for row in job.rows[0].rows] == chosen
+    assert [checkpoint.step for checkpoint in complete(run.paths.model(cell.name))] == [1]
+    train(run)
+    marker = json.loads((run.paths.model(cell.name) / "done.json").read_text())
+    assert (marker["rows"], marker["real_rows"], marker["steps"]) == (15, 16, 4)
+    assert path.read_bytes() == before
+
+
+def test_a_trained_cell_is_scored_without_original_rows(tmp_path: Path) -> None:
+    """Also where its training rows are shown: they are those on record."""
+    run = run_of(tmp_path, "train.select_rows=checker", "model=tiny_decoder", "train.instruct=true", "train.max_length=2000")
+    train(run)
+    evaluate(run)
+    (cell,) = cells(run)
+    path = run.paths.predictions(cell.predictions_name("sst2"))
+    before = path.read_bytes()
+    path.unlink()
+    (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()
+    evaluate(run)
+    assert path.read_bytes() == before
+    path.unlink()
+    (run.paths.model(cell.name) / "selected_rows.jsonl").unlink()
+    with pytest.raises(UserError, match="train"):
+        evaluate(run)
 
 
 def test_the_log_counts_the_labels_and_warns_of_one_that_is_lost(
