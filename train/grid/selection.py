@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from targen.config.settings import Settings
 from targen.data.arm_sizes import selected_count

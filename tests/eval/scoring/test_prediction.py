@@ -337,6 +337,19 @@ def test_examples_give_way_before_the_question_does(tmp_path: Path) -> None:
         assert text.endswith(f"Question: {one.fields['question']}?\nAnswer:")
 
 
+def test_a_trained_model_is_not_asked_without_the_examples_it_is_shown(tmp_path: Path) -> None:
+    """Of original rows that fall back to the fixture there are none."""
+    shown = ["model=tiny_decoder", "arms=[original]", "train.instruct=true", "train.max_length=2000", "train.epochs=1"]
+    run = small_run(tmp_path, *shown)
+    train(run)
+    (cell,) = cells(run)
+    away = replace(run, data=replace(run.data, source="hub", dir=None, fallback="fixture"))
+    with pytest.raises(
+        UserError, match=r"train.instruct_examples: got 2, but tiny_decoder-\S+-original-s0 was trained on original"
+    ):
+        predict_cell(away, cell, away.tasks["cb"], examples_of("cb")[:2])
+
+
 def test_instructions_show_original_examples_to_a_model_as_it_is(tmp_path: Path) -> None:
     run = small_run(tmp_path, *AS_IT_IS, "train.instruct=true", "seeds=[0,1]")
     (tmp_path / "run" / "synthetic" / "cb" / "train.jsonl").unlink()  # nothing synthetic is needed

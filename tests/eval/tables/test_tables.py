@@ -258,7 +258,7 @@ def test_original_rows_of_checkers_are_not_mixed_in(tmp_path: Path) -> None:
     plain = write_run(tmp_path / "plain", made, SMALL)
     chosen, weighted = tmp_path / "chosen", tmp_path / "weighted"
     rows, of_loss = [], []
-    for one, (train_rows, real_rows) in zip(made, [(250, 48), (500, 298)], strict=True):  # 48 were taught to the checker
+    for one, (train_rows, real_rows) in zip(made, [(250, 48), (500, 298)], strict=True):  # 48 of a checker
         counts = {"train_rows": train_rows, "real_rows": real_rows}
         name = f"flan_t5_base-single-rte-{one.arm}-checker75-s0"
         rows += write_cell(chosen, one, right, cell=name, selection="75% by checker", **counts)

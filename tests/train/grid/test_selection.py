@@ -198,7 +198,9 @@ def test_training_goes_on_with_the_rows_that_were_chosen(tmp_path: Path) -> None
 
 def test_a_trained_cell_is_scored_without_original_rows(tmp_path: Path) -> None:
     """Also where its training rows are shown: they are those on record."""
-    run = run_of(tmp_path, "train.select_rows=checker", "model=tiny_decoder", "train.instruct=true", "train.max_length=2000")
+    run = run_of(
+        tmp_path, "train.select_rows=checker", "model=tiny_decoder", "train.instruct=true", "train.max_length=2000"
+    )
     train(run)
     evaluate(run)
     (cell,) = cells(run)
@@ -251,7 +253,12 @@ MISTAKES = [
     (["train.select_share=0.02", "plan=true"], NONE_KEPT),
     (["train.select_share=0.02", "plan=true", "arms=[original,synthetic]", "train.equal_size=true"], NONE_KEPT),
     (
-        ["train.select_share=0.02", "arms=[original,synthetic]", "train.equal_size=true", "cell=tiny_encoder-single-sst2-original-s0"],
+        [
+            "train.select_share=0.02",
+            "arms=[original,synthetic]",
+            "train.equal_size=true",
+            "cell=tiny_encoder-single-sst2-original-s0",
+        ],
         NONE_KEPT,
     ),
 ]
