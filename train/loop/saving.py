@@ -13,6 +13,7 @@ from train.loop.sharding import dividing_while_loading, loads_once, send_buffers
 from train.models import adapters
 from train.models.checkpoints import writing
 from train.models.loading import Loaded, Loading, loading_of
+from train.models.own_head import has_own_head
 from train.runtime.devices import choices_here, use_tf32
 from train.runtime.processes import Processes
 
@@ -20,10 +21,9 @@ from train.runtime.processes import Processes
 def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> Loaded:
     """The model that a cell's training starts from, with new adapters if it trains adapters."""
     if processes.sharding == "fsdp" and loads_once(settings, processes):
-        whole = processes.first
-        loaded = (
-            _with_adapters(settings, _adapted_base(settings, cell)) if whole else to_fill(load_shapes(settings, cell))
-        )
+        whole = _adapted_base(settings, cell) if processes.first else None
+        own_head = processes.broadcast(whole is not None and has_own_head(whole.model))  # else weights would not match
+        loaded = to_fill(load_shapes(settings, cell, own_head)) if whole is None else _with_adapters(settings, whole)
         send_buffers(loaded.model, processes)
         return loaded
     with dividing_while_loading(settings, processes):
@@ -38,11 +38,14 @@ def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> 
     return _with_adapters(settings, loaded)
 
 
-def load_shapes(settings: Settings, cell: Cell) -> Loaded:
-    """The model of `load_initial_model` on torch's meta device: shapes without memory. Raises: UserError."""
+def load_shapes(settings: Settings, cell: Cell, own_head: bool | None = None) -> Loaded:
+    """The model of `load_initial_model` on torch's meta device: shapes without memory; `own_head` as in Loading.
+
+    Raises: UserError.
+    """
     import torch
 
-    loading = replace(loading_of(settings.train), weights=False)
+    loading = replace(loading_of(settings.train), weights=False, own_head=own_head)
     with torch.device("meta"):
         return _with_adapters(settings, _pretrained(settings, cell, _initial_model(settings), loading))
 

@@ -11,6 +11,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.packages import in_package
 from targen.runtime.paths import visible
 from train.models.byte_tokenizer import byte_tokenizer
+from train.models.own_head import keep_own_head, shape_own_head
 from train.models.weight_files import check_readable, from_files
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ BYTES = "bytes"  # model.tokenizer: a token per byte, built here
 
 @dataclass(frozen=True)
 class Loading:
-    """How weights are held in memory and how attention is computed. Without `weights` only a model's shapes are read."""
+    """How weights are held in memory and how attention is computed. Without `weights` only a model's shapes are read;
+    `own_head` says then whether its head is tied to its embeddings (None: its files say so)."""
 
     precision: Precision = "fp32"
     attention: str | None = None
     quantize: str | None = None
     weights: bool = True
+    own_head: bool | None = None
 
 
 PLAIN = Loading()
@@ -59,16 +62,6 @@ def loading_of(train: Train) -> Loading:
     return Loading(train.precision, train.attention, train.quantize)
 
 
-def _keep_own_head(model: Any) -> None:
-    """A head that is no copy of the embeddings stays so. T5's configuration always ties them, and from_pretrained sees by the
-    weights that Flan-T5's differ; whatever ties weights again, as accelerate does for FSDP, goes by the configuration."""
-    name = "lm_head.weight"
-    tied = model._tied_weights_keys or {}
-    if name in tied and model.lm_head.weight is not model.get_input_embeddings().weight:
-        model._tied_weights_keys = {key: value for key, value in tied.items() if key != name}
-        model.all_tied_weights_keys.pop(name, None)
-
-
 def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, **config: Any) -> Loaded:
     """The model of one of transformers' Auto classes with its tokenizer; `config` overrides entries of its configuration.
 
@@ -91,9 +84,7 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
                 in_package(model.path or ""), trust_remote_code=model.remote_code, **config
             )
             new = auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options)
-            if getattr(sizes, "scale_decoder_outputs", True) is False:  # Flan-T5
-                new.lm_head.weight = type(new.lm_head.weight)(new.lm_head.weight.clone())
-                _keep_own_head(new)
+            shape_own_head(new, in_package(model.path or ""), model.pickle, loading.own_head)
             return Loaded(new, tokenizer, loading.precision)
         path = resolve(model)
         if loading.quantize is not None:
@@ -110,7 +101,7 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
         )
     except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
         raise not_loaded(model, err) from None
-    _keep_own_head(weights)
+    keep_own_head(weights)
     return Loaded(weights, tokenizer, loading.precision)
 
 
