@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from targen.config.groups.cluster import bytes_of
+from targen.config.groups.cluster import Cluster, bytes_of
 from targen.config.settings import Settings
 from train.planning.cell_plan import GIB, Size
 from train.planning.fitting import Device
@@ -33,12 +33,24 @@ def main_memory(settings: Settings, size: Size, device: Device, libraries: int) 
 
 
 def lines(settings: Settings, sizes: Iterable[Size], device: Device, libraries: int) -> list[str]:
-    """What a node needs for the largest cell, and whether a job of the cluster asks for less."""
+    """What a node needs for the largest cell, and whether a job of the cluster asks for less, if it has as many processes."""
     needed = max((main_memory(settings, size, device, libraries) for size in sizes), default=0)
     if not needed:
         return []
-    asked, said = settings.cluster.of("train").memory, f"main memory of a node: at least {needed / GIB:,.1f} GiB"
-    if asked is None or bytes_of(asked) >= needed:
+    asked, said = settings.cluster.of("train"), f"main memory of a node: at least {needed / GIB:,.1f} GiB"
+    of_job = asked.nodes * (asked.processes or max(asked.gpus, 1))
+    if device.processes != of_job or asked.memory is None or bytes_of(asked.memory) >= needed:
         return [said]
     enough = -(-needed * 5 // (4 * GIB))  # a quarter more, for files and batches
-    return [f"{said}; DOES NOT FIT into cluster.train.memory={asked} of a job. Set cluster.train.memory={enough}G."]
+    return [f"{said}; DOES NOT FIT into {_memory_of_job(settings.cluster)}. Set cluster.train.memory={enough}G."]
+
+
+def _memory_of_job(cluster: Cluster) -> str:
+    """The memory that a job of the training gets, by the setting that gives it."""
+    memory, gpus = cluster.of("train").memory, cluster.train.gpus
+    if cluster.train.memory is not None:
+        return f"cluster.train.memory={memory} of a job"
+    if cluster.node is not None and gpus:
+        return f"the {memory} of cluster.node.memory={cluster.node.memory} that a job gets"
+    assert cluster.per_gpu is not None  # what else gives memory
+    return f"cluster.per_gpu.memory={cluster.per_gpu.memory} of a job{f' with {gpus} GPUs' if gpus > 1 else ''}"

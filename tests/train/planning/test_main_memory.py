@@ -54,5 +54,42 @@ def test_a_job_that_asks_for_too_little_is_told(tmp_path: Path) -> None:
     )
 
 
+FOUR = Device(True, 80e9, 4)  # 4 processes, which need 52 GiB
+NODE = "cluster.node={gpus: 8, cpus: 64, memory: 80G}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "source"),
+    [
+        # as many processes as this machine has GPUs: the settings of the cluster speak of another job
+        (("cluster.per_gpu.memory=8G",), FOUR, None),
+        (("cluster.train.memory=8G",), FOUR, None),
+        (("cluster.per_gpu.memory=8G",), Device(True, 80e9, 1), r"cluster\.per_gpu\.memory=8G of a job"),
+        (("cluster.train.gpus=4",), FOUR, None),  # 4 x 64G
+        (("cluster.train.gpus=4", "cluster.per_gpu.memory=13G"), FOUR, None),
+        (
+            ("cluster.train.gpus=4", "cluster.per_gpu.memory=12G"),
+            FOUR,
+            r"cluster\.per_gpu\.memory=12G of a job with 4 GPUs",
+        ),
+        (("cluster.train.gpus=4", "cluster.train.memory=51G"), FOUR, r"cluster\.train\.memory=51G of a job"),
+        (("cluster.train.gpus=4", NODE), FOUR, r"the 40G of cluster\.node\.memory=80G that a job gets"),
+        (
+            ("cluster.train.gpus=0", "cluster.train.processes=4", "cluster.train.memory=51G"),
+            FOUR,
+            "cluster.train.memory=51G of a job",
+        ),
+    ],
+)
+def test_a_job_with_as_many_processes_is_compared_by_the_setting_that_gives_its_memory(
+    overrides: tuple[str, ...], device: Device, source: str | None
+) -> None:
+    run = settings("task=rte", "model=flan_t5_xl", "train.launch=ddp", *overrides)
+    (line,) = lines(run, [THREE_BILLION], device, GIB)
+    said = f"main memory of a node: at least {13 * device.processes}.0 GiB"
+    expected = rf"; DOES NOT FIT into {source}\. Set cluster\.train\.memory={65 if device is FOUR else 17}G\."
+    assert re.fullmatch(re.escape(said) + (expected if source else ""), line)
+
+
 def test_nothing_is_said_of_what_is_unknown() -> None:
     assert lines(settings("task=rte"), [], CPU, GIB) == []
