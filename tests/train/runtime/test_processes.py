@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -314,13 +315,14 @@ def test_a_process_that_waits_for_others_says_so_and_ends_when_told(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_process_waits_for_a_silent_one_as_long_as_the_limit_says() -> None:
+def test_a_process_waits_for_a_silent_one_as_long_as_the_limit_says(tmp_path: Path) -> None:
     """The second process is silent for a second, then for good: it waits for what the test never writes."""
     program = (
         "import os, sys, time, torch, accelerate, train.runtime.processes as p\n"
         "from datetime import timedelta\n"
         "p.LONGEST_SILENCE = timedelta(seconds=4)\n"
         "rank = 0 if os.fork() else 1\n"  # both have imported all, so that neither waits for that
+        "if rank: os.dup2(2, 1)\n"  # the output ends with the first process
         "os.environ['RANK'] = os.environ['LOCAL_RANK'] = str(rank)\n"
         "processes = p.join_processes()\n"
         "time.sleep(rank)\n"
@@ -335,12 +337,18 @@ def test_a_process_waits_for_a_silent_one_as_long_as_the_limit_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     variables = os.environ | LEFT | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-c", program], env=variables, text=True, **pipes) as process:
-        assert process.stdin is not None and process.stdout is not None
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    said = tmp_path / "stderr"
+    with (
+        said.open("w") as errors,
+        subprocess.Popen([sys.executable, "-c", program], env=variables, stderr=errors, **pipes) as process,
+    ):
+        limit = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
         found = [process.stdout.readline() for _ in range(2)]
         process.stdin.close()
-        assert process.wait(LONGEST) == 0
-    assert found[0] == "waited\n"
+        ended = process.wait(LONGEST)
+        limit.cancel()
+    assert (ended, found[0]) == (0, "waited\n"), said.read_text()
     seconds, timed_out = found[1].split()
     assert 4 <= int(seconds) < 60 and timed_out == "True"
