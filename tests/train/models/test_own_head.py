@@ -9,12 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from targen.config.settings import Settings
 from tests.support.commands import settings
-from tests.support.small_data import SPECS, tiny_overrides
+from tests.support.sharded_training import Sharded, train_sharded
+from tests.support.small_data import SPECS, model_of, tiny_overrides
 from train.families.registry import family_of
 from train.grid.cells import cells
 from train.loop.saving import load_initial_model, load_shapes
 from train.models.loading import Loaded
 from train.models.own_head import keep_own_head, shape_own_head
+from train.run import train
 from train.runtime.processes import Processes
 
 
@@ -106,3 +108,27 @@ def test_a_model_without_such_a_head_or_list_of_ties_stays_as_it_is(tmp_path: Pa
         keep_own_head(model)
         shape_own_head(model, str(tmp_path), pickle=False)
         assert model._tied_weights_keys == ties
+
+
+@pytest.mark.slow
+def test_fsdp_trains_own_and_tied_heads_as_one_process_does(tmp_path: Path) -> None:
+    kinds: dict[str, tuple[str, float | None, dict[str, object]]] = {
+        "mT5": ("mt5", 0.5, {}),
+        "Flan-T5": ("t5", 0.5, FLAN),
+        "tied Flan-T5": ("t5", None, FLAN),
+    }
+    typed: dict[tuple[str, str], list[str]] = {}
+    for kind, (model_type, head, config) in kinds.items():
+        pretrained = tmp_path / kind
+        saved(pretrained, model_type, head, dropout_rate=0.0, **config)
+        for name in ("one", "two"):
+            usual = (f"model.path={pretrained}", "train.learning_rate=3e-3", "train.precision=fp32")
+            typed[kind, name] = tiny_overrides(tmp_path / kind / name, *usual, model="flan_t5_base", dropout=True)
+    train_sharded(tmp_path, "fsdp", {kind: Sharded(typed[kind, "two"]) for kind in kinds})
+    for kind, (_, head, _) in kinds.items():
+        one, two = (settings(*typed[kind, name]) for name in ("one", "two"))
+        train(one)
+        expected, found = (load_file(model_of(run) / "model.safetensors") for run in (one, two))
+        assert ("lm_head.weight" in expected) is (head is not None)
+        assert found.keys() == expected.keys()
+        assert all(torch.allclose(found[name], weight, atol=2e-4) for name, weight in expected.items())
