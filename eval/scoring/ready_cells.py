@@ -9,7 +9,6 @@ from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import score
 from eval.scoring.scores import SUPERGLUE, Score, as_score
 from targen.config.arms import ARMS
-from targen.config.groups.training import Train
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
@@ -83,12 +82,8 @@ def cell_columns(settings: Settings, ready: ReadyCell) -> Json:
         "method": settings.method.name if is_synthetic else None,
         "self_correct": settings.synth.self_correct if is_synthetic else None,
         "generator": settings.generator.model if is_synthetic else None,
-        **({"selection": _selection(settings.train)} if cell.selection else {}),
+        **({"selection": cell.selection} if cell.selection else {}),
     }
-
-
-def _selection(train: Train) -> str:
-    return f"{100 * train.select_share:.6g}% by {train.select_rows}"
 
 
 def _is_tie(prediction: Prediction) -> bool:

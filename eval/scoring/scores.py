@@ -61,7 +61,9 @@ class Score:
     stderr: float | None = None
     precision: str | None = None  # of arithmetic and weights: train.precision; None in rows of earlier versions
     ties: Count | None = None  # rows where two options have the best score; None: of earlier versions, or OpenLLM
-    selection: str | None = None  # which synthetic rows were kept: 75% by checker; None: all, or there are none
+    selection: str | None = (
+        None  # which synthetic rows were kept, as in the name of the cell: checker75; None: all, or there are none
+    )
     cut_answers: Count = 0  # texts that reached eval.max_new_tokens, readable or not
     row: Json = field(default_factory=dict, repr=False, compare=False)
     where: str = field(default="", repr=False, compare=False)  # file and line
@@ -81,8 +83,7 @@ class Score:
     @property
     def name_end(self) -> str:
         """What the cell's name has behind its tasks: `-synthetic-checker75-s0`."""
-        share, _, by = (self.selection or "").partition("% by ")
-        return "".join(f"-{part}" for part in (self.arm, f"{by}{share}", f"s{self.seed}") if part)
+        return "".join(f"-{part}" for part in (self.arm, self.selection, f"s{self.seed}") if part)
 
     @property
     def fixture_mark(self) -> str:

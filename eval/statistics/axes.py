@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from eval.scoring.scores import SUPERGLUE, Score
 from targen.config.arms import ARMS
@@ -50,7 +51,7 @@ def synthesis_labels(score: Score) -> Labels:
     """How the synthetic rows were made; empty if there are none."""
     if score.method is None:
         return ()
-    return (("synthetic rows", f"{_made(score)}{f', {score.selection}' if score.selection else ''}"),)
+    return (("synthetic rows", f"{_made(score)}{f', {_kept(score.selection)}' if score.selection else ''}"),)
 
 
 def _made(score: Score) -> str:
@@ -74,12 +75,20 @@ def loss_level(score: Score) -> str | None:
 
 
 def _selection_level(score: Score) -> str | None:
-    return None if score.method is None else score.selection or ALL_ROWS
+    if score.method is None:
+        return None
+    return _kept(score.selection) if score.selection else ALL_ROWS
 
 
 def _selected(score: Score) -> Labels:
     """Which synthetic rows were kept, where not all were."""
-    return (("selection", score.selection),) if score.selection else ()
+    return (("selection", _kept(score.selection)),) if score.selection else ()
+
+
+def _kept(selection: str) -> str:
+    """`75% by checker` for checker75."""
+    criterion = "".join(takewhile(str.isalpha, selection))
+    return f"{selection.removeprefix(criterion)}% by {criterion}"
 
 
 def _method_level(score: Score) -> str | None:

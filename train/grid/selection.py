@@ -144,7 +144,10 @@ def forget_selections(settings: Settings) -> None:
 
 
 def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows]) -> None:
-    """Writes the list of a cell's rows where there is none or another one, and logs how many of each label were kept, with a warning for a label without any."""
+    """Writes the list of a cell's rows where there is none or another one, and logs how many of each label were kept.
+
+    A label without any is a warning.
+    """
     by_source = [source.selection.lines for source in sources if source.selection is not None]
     path, used = settings.paths.model(cell.name) / SELECTED_ROWS, [line for lines in by_source for line in lines]
     if not used or (path.is_file() and [line for _, line in read_jsonl(path)] == used):

@@ -10,8 +10,8 @@ from transformers import Trainer
 
 from targen.config.groups.training import Precision
 from targen.config.settings import Settings
-from train.models.blocks import block_names
 from train.models.loading import Loaded
+from train.models.transformer_blocks import block_names
 from train.planning.main_memory import reads_once
 from train.runtime.processes import Processes
 

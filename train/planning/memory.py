@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from targen.config.groups.training import Train
-from train.models.blocks import blocks
+from train.models.transformer_blocks import blocks
 from train.planning.kept_tensors import Kept, kept_tensors
 
 MIB = 2**20

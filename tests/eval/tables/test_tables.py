@@ -219,7 +219,7 @@ def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path)
     name = "flan_t5_base-single-rte-synthetic-checker75-s0"
     of_original = write_cell(plain, Made("rte", "original", 0), half)
     write_scores(plain, [*of_original, *write_cell(plain, synthetic, half)])
-    write_scores(chosen, write_cell(chosen, synthetic, better, cell=name, selection="75% by checker", train_rows=188))
+    write_scores(chosen, write_cell(chosen, synthetic, better, cell=name, selection="checker75", train_rows=188))
     found = tables(tmp_path / "out", plain, chosen)
     assert cells_of(found["selection"], "task")[3:5] == ["all rows", "75% by checker"]
     assert [cell[:4] for cell in cells_of(found["selection"], "RTE")[3:5]] == ["50.0", "80.0"]
@@ -228,7 +228,7 @@ def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path)
     # beside the same original rows there is a line for each way of making and keeping synthetic ones
     assert "by a-model, 75% by checker" in found[MAIN] and found[MAIN].count("| RTE") == 2
     rows = records(tmp_path / "out", "selection")
-    assert {row["selection"] for row in rows if row["level"] == "75% by checker"} == {"75% by checker"}
+    assert {row["selection"] for row in rows if row["level"] == "75% by checker"} == {"checker75"}
 
 
 def test_every_table_has_its_comparison(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_original_rows_of_checkers_are_not_mixed_in(tmp_path: Path) -> None:
     for one, (train_rows, real_rows) in zip(made, [(250, 48), (500, 298)], strict=True):  # 48 of a checker
         counts = {"train_rows": train_rows, "real_rows": real_rows}
         name = f"flan_t5_base-single-rte-{one.arm}-checker75-s0"
-        rows += write_cell(chosen, one, right, cell=name, selection="75% by checker", **counts)
+        rows += write_cell(chosen, one, right, cell=name, selection="checker75", **counts)
         of_loss += write_cell(weighted, replace(one, setting="single-imp"), right, **counts)
     write_scores(chosen, rows)
     write_scores(weighted, of_loss)

@@ -130,7 +130,7 @@ def test_a_cell_lists_its_rows_and_keeps_them(tmp_path: Path) -> None:
     assert (marker["rows"], marker["real_rows"]) == (15, 16)
     evaluate(run)
     score = read_scores(run.paths.scores)[0]
-    assert (score.selection, score.setting, score.train_rows) == ("75% by checker", "single", 15)
+    assert (score.selection, score.setting, score.train_rows) == ("checker75", "single", 15)
     report(run)
     table = (run.paths.report / "tables" / "original_vs_synthetic.md").read_text()
     assert "self-correction paper, by large-language-model, 75% by checker" in table

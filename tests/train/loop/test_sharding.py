@@ -13,7 +13,7 @@ from tests.support.sharded_training import Sharded, train_sharded
 from tests.support.small_data import model_of, small_overrides, tiny_overrides
 from train.grid.cells import cells
 from train.loop.saving import load_shapes
-from train.models.blocks import block_names
+from train.models.transformer_blocks import block_names
 from train.run import train
 
 # (model, what else)

@@ -17,7 +17,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoConfig
 
 from tests.train.planning.test_memory import ARCHITECTURES, inputs, train_of
-from train.models.blocks import blocks
+from train.models.transformer_blocks import blocks
 from train.planning.memory import MicroBatchSize, peak
 
 SMALL = MicroBatchSize(2, 16, 4)
