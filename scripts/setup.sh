@@ -19,7 +19,8 @@ fi
 echo "setting up .venv (once; some minutes)" >&2
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet)
-"${pip[@]}" install "$TORCH"
-"${pip[@]}" install --no-deps -r requirements-cpu.lock
+"${pip[@]}" install --no-compile "$TORCH"
+"${pip[@]}" install --no-compile --no-deps -r requirements-cpu.lock
 "${pip[@]}" install --no-deps --editable .
+.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # on all cores, which pip does not; some files are for other versions of Python
 echo "$wanted" > "$stamp"

@@ -46,35 +46,43 @@ run() {  # run COMMAND...: in a group of processes of its own, so that `stop` en
 }
 
 bash scripts/setup.sh
-bash scripts/check.sh
-if [ "${1:-}" != --all ]; then
-  .venv/bin/python -m pytest "${together[@]}" "$@"
-  exit
+all=
+if [ "${1:-}" = --all ]; then
+  all=1
+  shift
 fi
-shift
-
 trap 'stop 130' INT
 trap 'stop 143' TERM
-elsewhere='' tests=''  # process groups: the tests in environments of their own, and those in .venv
-if [ $# -eq 0 ]; then
-  set -m
-  PYTHON="${PYTHON:-.venv/bin/python}" bash -c 'bash scripts/test_vllm.sh && bash scripts/test_deepspeed.sh' >"$logs/elsewhere" 2>&1 </dev/null &
-  elsewhere=$!
-  set +m
+beside='bash scripts/check.sh'
+if [ -n "$all" ] && [ $# -eq 0 ]; then
+  beside+=' && { bash scripts/test_vllm.sh && bash scripts/test_deepspeed.sh; } >"$1" 2>&1'
 fi
+tests='' elsewhere='' timing=()  # process groups: the tests in .venv, and what runs beside them
+set -m
+bash -c "$beside" beside "$logs/elsewhere" </dev/null &
+elsewhere=$!
+set +m
 code=0
-programs
-run .venv/bin/python -m pytest "${together[@]}" -m "not timing" "$@" || code=$?
-if [ -n "$elsewhere" ]; then
-  echo "test.sh: pytest ended with $code; the tests of vLLM and DeepSpeed follow" >&2
-  elsewhere_code=0
-  wait "$elsewhere" || elsewhere_code=$?
-  elsewhere=
-  cat "$logs/elsewhere"
+if [ -z "$all" ]; then
+  run .venv/bin/python -m pytest "${together[@]}" "$@" || code=$?
+else
+  programs
+  run .venv/bin/python -m pytest "${together[@]}" -m "not timing" "$@" || code=$?
+fi
+elsewhere_code=0
+if [ -n "$all" ]; then echo "test.sh: pytest ended with $code; the tests in other environments follow" >&2; fi
+wait "$elsewhere" || elsewhere_code=$?
+elsewhere=
+cat "$logs/elsewhere" 2>/dev/null || true
+if [ "$elsewhere_code" -ne 0 ]; then
+  echo "test.sh: the checks or the tests in other environments ended with $elsewhere_code: see above" >&2
   [ "$code" -ne 0 ] || code=$elsewhere_code
 fi
-timing_code=0
-run .venv/bin/python -m pytest -m timing "$@" || timing_code=$?  # alone, since they measure seconds
-[ "$timing_code" -ne 5 ] || timing_code=0                        # 5: the arguments select none of them
-[ "$code" -ne 0 ] || code=$timing_code
+if [ -n "$all" ]; then
+  [ $# -gt 0 ] || mapfile -t timing < <(grep -rl "mark.timing" tests --include "*.py")  # to import the others takes half a minute
+  timing_code=0
+  run .venv/bin/python -m pytest -m timing "${timing[@]}" "$@" || timing_code=$?  # alone, since they measure seconds
+  [ "$timing_code" -ne 5 ] || timing_code=0                                       # 5: the arguments select none of them
+  [ "$code" -ne 0 ] || code=$timing_code
+fi
 exit "$code"
