@@ -4,6 +4,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Any
@@ -57,6 +59,23 @@ class StopRequest:
 
 
 _active: ContextVar[tuple[StopRequest, ...]] = ContextVar("_active", default=())  # those of this thread
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C during the body comes at its end. For an event loop, whose callbacks would report a KeyboardInterrupt each."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *interrupt: waiting.append(interrupt))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if waiting:
+            handler(*waiting[0])
 
 
 def raise_if_stopped() -> None:

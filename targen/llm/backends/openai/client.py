@@ -9,8 +9,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
+from typing import Any, TypeVar
 
 import aiohttp
+import uvloop
 
 from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.connection import trusted
@@ -28,9 +30,10 @@ from targen.llm.server_errors import said
 from targen.runtime.errors import UserError
 from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json
-from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, raise_if_stopped
+from targen.runtime.signals import SECONDS_BETWEEN_CHECKS, interrupts_wait, raise_if_stopped
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 TRIES_BEFORE_FIRST_CONTACT = 3  # with a server that has never answered
 MOST_EXPENSIVE_TRIES = 3  # of a call that timed out or whose reply was too long
 SECONDS_BETWEEN_LINES = 10.0
@@ -70,7 +73,7 @@ class OpenAIServer:
         self._fatal: str | None = None
         self._bug: Exception | None = None
         self._said = time.monotonic()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._ending = asyncio.Event()  # no further call is sent
@@ -80,7 +83,7 @@ class OpenAIServer:
         if not self._models:
             self._open.set()
         is_secure = any(url.startswith("https:") for url in settings.base_urls)
-        self._session = self._loop.run_until_complete(self._connect(trusted(environment) if is_secure else True))
+        self._session = self._run(self._connect(trusted(environment) if is_secure else True))
 
     async def _connect(self, certificates: SSLContext | bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -108,16 +111,18 @@ class OpenAIServer:
         Not while many answers wait for `collect`: they are on no disk yet.
         """
         self._since_turn = 0
-        stop = self._loop.call_soon(self._loop.stop)
-        try:
+        with interrupts_wait():
+            self._loop.call_soon(self._loop.stop)
             self._loop.run_forever()
-        finally:
-            stop.cancel()  # Ctrl-C may have come before it
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        with interrupts_wait():
+            return self._loop.run_until_complete(work)
 
     def collect(self) -> Iterator[Answer | Failure]:
         """Waits until a call is done, then yields all that are.
@@ -126,15 +131,16 @@ class OpenAIServer:
         """
         while not self._done and self._fatal is None and self._bug is None:
             with suppress(TimeoutError):
-                self._loop.run_until_complete(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_CHECKS))
+                self._run(asyncio.wait_for(self._news.wait(), SECONDS_BETWEEN_CHECKS))
             if not self._done:  # answers that have arrived go first
                 raise_if_stopped()
             self._news.clear()
         if self._bug is not None:
             raise self._bug
         if not self._done and self._fatal is not None:
-            if running := list(self._tasks):  # calls under way may still be answered
-                self._loop.run_until_complete(asyncio.wait(running, timeout=self._limits.drain))
+            end = time.monotonic() + self._limits.drain
+            while self._tasks and (left := end - time.monotonic()) > 0:  # calls under way may still be answered
+                self._run(asyncio.wait(list(self._tasks), timeout=min(left, SECONDS_BETWEEN_CHECKS)))
             if not self._done:
                 raise UserError(self._fatal)
         while self._done:
@@ -277,7 +283,7 @@ class OpenAIServer:
         for task in running:
             task.cancel()
         if running:
-            self._loop.run_until_complete(asyncio.wait(running))
-        self._loop.run_until_complete(self._session.close())
+            self._run(asyncio.wait(running))
+        self._run(self._session.close())
         self._loop.close()
         self._pool.close()
