@@ -66,6 +66,12 @@ class _Running:
     position: int  # of its result among those of the group
 
 
+def _task_of(group: _Group) -> int:
+    """The position of a group's task; -1 for the group of the tasks, and for one inside a task's group."""
+    parent = group.parent
+    return parent.position if parent is not None and parent.group.parent is None else -1
+
+
 @dataclass
 class Engine:
     """One run of workflows on one backend."""
@@ -109,12 +115,16 @@ class Engine:
         )
 
     def _spawn(self, parent: _Running | None, workflows: Iterable[Workflow[Any]]) -> _Group:
-        """A new group. One inside a task's group goes first: a started instance is finished before a new one starts."""
+        """A new group. One inside a task's group goes first: a started instance is finished before a new one starts.
+
+        A task's further groups go before those of the tasks after it: what replaces its instances is not left for the end.
+        """
         group = _Group(parent, iter(workflows))
         if parent is not None and parent.group.parent is not None:
             self._groups.appendleft(group)
         else:
-            self._groups.append(group)
+            later = (place for place, other in enumerate(self._groups) if _task_of(other) > _task_of(group))
+            self._groups.insert(next(later, len(self._groups)), group)
         return group
 
     def _advance(self) -> bool:

@@ -4,7 +4,7 @@ import json
 import socket
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +13,9 @@ import pytest
 
 from targen.config.run_directory import open_run
 from targen.generate import generate
+from targen.llm.completions import answer_from_completion
+from targen.llm.messages import Answer, Request
+from targen.llm.registry import Backend
 from targen.runtime.errors import UserError
 from tests.support.commands import TASKS, command, files, lines, reply, settings
 from tests.support.fake_model import FakeModel
@@ -241,3 +244,35 @@ def test_open_run_of_a_fresh_folder_writes_the_resolved_configuration(tmp_path: 
 
     run = open_run(compose(["+experiment=quickstart", f"run.dir={tmp_path}"]))
     assert run.paths.config.read_text().startswith("method:")
+
+
+class OneAtATime:
+    """Answers each request before it takes the next."""
+
+    window = 1
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self._model, self._waiting = FakeModel(flip_rate=0.5), list[Request]()
+
+    def submit(self, request: Request) -> None:
+        self.asked.append(request)
+        self._waiting.append(request)
+
+    def collect(self) -> Iterator[Answer]:
+        while self._waiting:
+            request = self._waiting.pop()
+            yield answer_from_completion(request.id, self._model.complete(request.body))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_tasks_instances_are_replaced_before_the_next_task_is_made(tmp_path: Path) -> None:
+    llm = OneAtATime()
+    overrides = server_overrides(tmp_path, "http://127.0.0.1:1/v1", "task=[rte,copa]", "synth.self_correct=paper")
+    generate(settings(*overrides), Backend(lambda _: llm))
+    stats = json.loads((tmp_path / "synthetic" / "rte" / "stats.json").read_text())
+    assert stats["surplus"]  # flips left a label short, so that further slots were opened
+    tasks = [request.task for request in llm.asked if request.step != "contexts"]
+    assert tasks == sorted(tasks, key=["rte", "copa"].index)
