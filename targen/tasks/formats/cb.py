@@ -20,7 +20,12 @@ class CB(Task):
     def check_quality(self, row: Row, seed: Json) -> None:
         if normalised(row["premise"]) == normalised(row["hypothesis"]):
             raise RowError("hypothesis is the whole premise")
-        content = [word for word in words(row["hypothesis"]) if len(word) > 3]
-        premise = frozenset().union(*(lemmas(word) for word in words(row["premise"])))
-        if content and all(lemmas(word).isdisjoint(premise) for word in content):
+        content = {word for word in words(row["hypothesis"]) if len(word) > 3}
+        premise = set(words(row["premise"]))
+        if content and content.isdisjoint(premise) and _forms(content).isdisjoint(_forms(premise)):
             raise RowError("premise has none of the clause's content words")
+
+
+def _forms(tokens: set[str]) -> frozenset[str]:
+    """All dictionary forms of the words."""
+    return frozenset().union(*map(lemmas, tokens))
