@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from targen.llm.fast_json import decoded, encoded
@@ -130,6 +131,11 @@ class CandidateStore:
 def rows_text(task: Task, rows: Sequence[Row]) -> str:
     """The texts of an instance's rows by name, as JSON: what rejects.jsonl has of a candidate that was refused."""
     return json.dumps([task.view(row) for row in rows], ensure_ascii=False)
+
+
+def row_key(task: Task, row: Row) -> int:
+    """A number that is equal for duplicates."""
+    return int.from_bytes(blake2b(task.duplicate_key(row).encode("utf-8", "surrogatepass"), digest_size=12).digest())
 
 
 def row_text(task: Task, row: Row) -> str:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 
 from targen.data.contamination import EvaluationRows
 from targen.llm.messages import REMEDIES
@@ -14,6 +13,7 @@ from targen.synthesis.candidate_store import (
     CandidateStore,
     StoredCandidate,
     StoredReject,
+    row_key,
     row_text,
     rows_text,
     seed_text,
@@ -49,6 +49,7 @@ class Synthesis:
     rejects: list[StoredReject] = field(default_factory=list)
     attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
     awaited: dict[Slot, Candidate | None] = field(default_factory=dict)  # whose answers are; with what step 4 lacks
+    settled: frozenset[Slot] = frozenset()  # whose candidates do not repeat one another
     supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
     rounds: HardCases = field(init=False)
 
@@ -83,7 +84,7 @@ class Synthesis:
             candidate.context,
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
-            tuple(_digest(task.duplicate_key(row)) for row in candidate.rows),
+            tuple(row_key(task, row) for row in candidate.rows),
             signature(row_text(task, candidate.rows[0])) if weighed else b"",
             signature(seed) if weighed and seed else b"",
             self.store.put_candidate(candidate),
@@ -250,11 +251,12 @@ def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
 
 def _drop_repeats(state: Synthesis) -> list[Slot]:
     """Removes every candidate that repeats an earlier one. Returns the slots that need another attempt."""
-    repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
+    repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates, state.settled)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
         state.attempts[slot] = state.recipe.attempt_anew(state.candidates[slot].attempt)
         del state.candidates[slot]
+    state.settled = frozenset(state.candidates)
     return list(repeats)
 
 
@@ -294,7 +296,3 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
         f"{task.name}: got {have} instances of label {task.label_cells[cell]}, expected {quota}, after {opened} slots ({why}). All "
         f"answers are kept. {advice}."
     )
-
-
-def _digest(key: str) -> int:
-    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=12).digest())
