@@ -150,11 +150,13 @@ def _llm(settings: Settings, recipes: list[Recipe], calls: CallLog, canary: str,
 
 def _measure_learnability(settings: Settings, tasks: list[Task]) -> None:
     """Measures the sets that are finished; after a pilot, also shows their hardest rows. Loads its libraries only now."""
-    from targen.quality.report import measure_learnability, pilot_text
-
     if settings.synth.learnability_rows:
+        from targen.quality.report import measure_learnability
+
         measure_learnability(settings, tasks)
     if settings.synth.pilot is not None:
+        from targen.quality.report import pilot_text
+
         sys.stdout.write(pilot_text(settings, tasks))
 
 

@@ -86,6 +86,8 @@ class ServerPool:
 
     def choose(self, now: float, last: Server | None = None) -> Server:
         """The ready server with the most room, if possible not `last`; if none is ready, the first that will be tried again."""
+        if self.alone:
+            return self.servers[0]
         ready = [server for server in self.servers if server.is_ready(now)]
         if not ready:
             return min(self.servers, key=lambda server: server.away_until)
