@@ -17,9 +17,10 @@ from typing import Any
 from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.expected_answers import UNSAID, Length, any_answer, expected_lengths, expected_texts, filler
 from targen.llm.backends.recorded import RECORDINGS
+from targen.llm.fast_json import decoded
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json
 from targen.runtime.paths import visible
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
@@ -219,8 +220,8 @@ def _recording(task: str) -> dict[str, Json]:
     path = SUPERGLUE / f"{task}.jsonl"
     if not path.is_file():
         return {}
-    records = (record for _, record in read_jsonl(path))
-    return {record["id"].rpartition("-")[0].removeprefix(f"{task}-"): json.loads(record["text"]) for record in records}
+    records = map(decoded, path.read_bytes().splitlines())
+    return {record["id"].rpartition("-")[0].removeprefix(f"{task}-"): decoded(record["text"]) for record in records}
 
 
 def token_counter(generator: Generator) -> tuple[CountTokens, str]:
