@@ -38,6 +38,11 @@ def drawn_latency(median: float, prompt_hash: str) -> float:
     return median * math.exp(chance.gauss(0, 1)) * (10 if chance.random() < 0.05 else 1)
 
 
+def prompt_hash(raw: bytes) -> str:
+    """The hash that a call on record has for this request."""
+    return hashlib.sha256(json.dumps(json.loads(raw), sort_keys=True).encode()).hexdigest()
+
+
 def _server(port: "multiprocessing.Value[int]", behaviour: Behaviour) -> None:
     chance, model = random.Random(0), (Varied if behaviour.varied else FakeModel)(error_rate=behaviour.errors)
     log = Path(behaviour.bodies).open("wb") if behaviour.bodies else None  # noqa: SIM115  (open as long as the server)
@@ -47,8 +52,9 @@ def _server(port: "multiprocessing.Value[int]", behaviour: Behaviour) -> None:
         if log is not None:
             log.write(raw + b"\n")
             log.flush()
-        drawn = drawn_latency(behaviour.latency, hashlib.sha256(raw).hexdigest()) if behaviour.spread else None
-        await asyncio.sleep(behaviour.latency if drawn is None else drawn)
+        await asyncio.sleep(
+            drawn_latency(behaviour.latency, prompt_hash(raw)) if behaviour.spread else behaviour.latency
+        )
         if chance.random() < behaviour.refused:
             return web.Response(status=429, headers={"Retry-After": "0.2"})
         return web.json_response(model.complete(json.loads(raw)))
