@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
@@ -15,37 +15,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # a label that counts in no loss, as in torch's cross_entropy and the Trainer
+UNWEIGHTED = float("nan")  # of an example from a real row: weights correct towards the distribution of real rows
 
 Batch = dict[str, Any]  # tensors by the names of the model's arguments, and `labels`
 
 
-class Encoded(Protocol):
-    """An example as token ids."""
+@dataclass(frozen=True, kw_only=True)
+class Encoded(ABC):
+    """An example as token ids. `gold` is the index of the right label, choice or answer, -1: hidden; `truncated` whether it was
+    longer than train.max_length; `checkers` what its checkers say of it (see targen.config.losses.LogWeights)."""
+
+    gold: int
+    truncated: bool = False
+    checkers: float = UNWEIGHTED
 
     @property
-    def gold(self) -> int:
-        """Index of the right label, choice or answer; -1: hidden."""
-        ...
-
-    @property
-    def truncated(self) -> bool:
-        """Whether it was longer than train.max_length."""
-        ...
-
-    @property
+    @abstractmethod
     def has_equal_options(self) -> bool:
         """Whether two of its options are the same tokens."""
-        ...
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Tokens of its longest sequence; a batch holds examples of similar length."""
 
     @property
     def sequence_count(self) -> int:
         """Sequences that go through the model for this example."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """Tokens of its longest sequence; a batch holds examples of similar length."""
-        ...
+        return 1
 
 
 AnyEncoded = TypeVar("AnyEncoded", bound=Encoded)
@@ -59,6 +56,11 @@ def of_type(encoded_type: type[AnyEncoded], examples: Sequence[Encoded]) -> list
             f"expected examples of type {encoded_type.__name__}: encode them with the family that reads them"
         )
     return narrowed
+
+
+def gold_of(example: Example) -> int:
+    """`gold` of an example as token ids."""
+    return example.gold[0] if example.gold else -1
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from train.families.base import Batch, Encoded, ExampleLosses, Family, of_type
+from train.families.base import Batch, Encoded, ExampleLosses, Family, gold_of, of_type
 from train.inference.arithmetic import computing
 from train.inference.batching import ItemSize, length_batches
 from train.models.embeddings import TRAITS
@@ -29,17 +29,24 @@ TRUNCATION = {"first": "only_first", "second": "only_second", "longest": "longes
 
 
 @dataclass(frozen=True)
-class EncodedPairs:
-    """One example as token ids: one sequence, or one per choice; `gold` indexes labels or choices, -1: hidden.
+class EncodedForHead(Encoded):
+    """One example as one sequence, or as one per choice; `first_column` and `column_count` are its task's columns of the head:
+    those of the labels, or the one score."""
 
-    `first_column` and `column_count` are its task's columns of the head: those of the labels, or the one score.
-    """
-
-    sequences: tuple[dict[str, list[int]], ...]
-    gold: int
     first_column: int
     column_count: int
-    truncated: bool = False
+
+    @property
+    def score_count(self) -> int:
+        """Labels or choices that it has scores for."""
+        return self.column_count if self.column_count > 1 else self.sequence_count
+
+
+@dataclass(frozen=True)
+class EncodedPairs(EncodedForHead):
+    """One example as token ids."""
+
+    sequences: tuple[dict[str, list[int]], ...]
 
     @property
     def has_equal_options(self) -> bool:
@@ -50,11 +57,6 @@ class EncodedPairs:
     def sequence_count(self) -> int:
         """Sequences that the model reads for the example."""
         return len(self.sequences)
-
-    @property
-    def score_count(self) -> int:
-        """Labels or choices that it has scores for."""
-        return self.column_count if self.column_count > 1 else len(self.sequences)
 
     @property
     def length(self) -> int:
@@ -92,7 +94,7 @@ class EncoderFamily(Family):
         max_length: int,
         positive_examples: Sequence[Sequence[Example]] | None = None,
         demonstrations: Sequence[Sequence[Example]] | None = None,
-    ) -> list[EncodedPairs]:
+    ) -> Sequence[EncodedForHead]:
         """Token ids of the examples, truncated to `max_length` as the task says; an encoder is shown no other examples."""
         tokenizer = loaded.tokenizer
         columns = head_columns(loaded.model, task)
@@ -110,10 +112,10 @@ class EncoderFamily(Family):
         groups = [[next(remaining) for _ in group] for group in pairs]
         return [
             EncodedPairs(
-                tuple(ids for ids, _ in group),
-                example.gold[0] if example.gold else -1,
                 *columns,
-                any(truncated for _, truncated in group),
+                tuple(ids for ids, _ in group),
+                gold=gold_of(example),
+                truncated=any(truncated for _, truncated in group),
             )
             for group, example in zip(groups, examples, strict=True)
         ]
@@ -125,11 +127,7 @@ class EncoderFamily(Family):
         def collate(batch: Sequence[Encoded]) -> Batch:
             examples = of_type(EncodedPairs, batch)
             sequences = [sequence for example in examples for sequence in example.sequences]
-            labels = [
-                [example.gold, len(example.sequences), example.first_column, example.column_count]
-                for example in examples
-            ]
-            return {**loaded.tokenizer.pad(sequences, return_tensors="pt"), "labels": torch.tensor(labels)}
+            return {**loaded.tokenizer.pad(sequences, return_tensors="pt"), "labels": collated_labels(examples)}
 
         return collate
 
@@ -145,7 +143,7 @@ class EncoderFamily(Family):
 
     def predict(self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
         """(index, log-probability of each label or choice), longest examples first, at most `batch_size` sequences at once."""
-        collate, examples = self.collator(loaded), of_type(EncodedPairs, encoded)
+        collate, examples = self.collator(loaded), of_type(EncodedForHead, encoded)  # type: ignore[type-abstract]
         device = next(loaded.model.parameters()).device
         loaded.model.eval()
         sizes = [ItemSize(example.length, example.sequence_count, example.sequence_count) for example in examples]
@@ -250,6 +248,11 @@ def _fits(tokenizer: PreTrainedTokenizerBase, kept: list[str], max_length: int) 
     """Whether the text that must not be truncated leaves room for the other one."""
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - 1
     return [len(ids) < room for ids in tokenizer(kept, add_special_tokens=False)["input_ids"]]
+
+
+def collated_labels(examples: Sequence[EncodedForHead]) -> Tensor:
+    """The labels of a batch (examples, 4): gold, number of sequences, first column and number of columns."""
+    return torch.tensor([[one.gold, one.sequence_count, one.first_column, one.column_count] for one in examples])
 
 
 def example_logits(logits: Tensor, labels: Tensor) -> Tensor:

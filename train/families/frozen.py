@@ -6,7 +6,7 @@ paired with. An empty text is a zero vector.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,26 +22,28 @@ from targen.quality.encoder import EmbeddingCache, Numbers
 from targen.quality.students import crossed
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from train.families.base import Batch, Encoded, of_type
-from train.families.encoder import EncoderFamily, example_logits, head_columns, head_labels, head_names
+from train.families.base import Batch, Encoded, gold_of, of_type
+from train.families.encoder import (
+    EncodedForHead,
+    EncoderFamily,
+    collated_labels,
+    head_columns,
+    head_labels,
+    head_names,
+)
 from train.models.embeddings import embeddings
 from train.models.loading import PLAIN, Loaded, Loading, config_of, load_folder, quiet
 
 log = logging.getLogger(__name__)
 BLOCKS = 4  # of the features, each as wide as an embedding
-CHUNK = 1024  # examples that are predicted at once
 
 
 @dataclass(frozen=True)
-class EmbeddedPairs:
-    """One example as features (sequences, width); the rest as in EncodedPairs."""
+class EmbeddedPairs(EncodedForHead):
+    """One example as features (sequences, width). Whether it is truncated is not known: the encoder reads the beginning of a long
+    text."""
 
     features: NDArray[np.float32]
-    gold: int
-    first_column: int
-    column_count: int
-    truncated: bool = False  # not known: the encoder reads the beginning of a long text
-    length: int = 1
 
     @property
     def has_equal_options(self) -> bool:
@@ -54,9 +56,9 @@ class EmbeddedPairs:
         return len(self.features)
 
     @property
-    def score_count(self) -> int:
-        """Labels or choices that it has scores for."""
-        return self.column_count if self.column_count > 1 else len(self.features)
+    def length(self) -> int:
+        """Equal for all: features are as wide for a long text as for a short one."""
+        return 1
 
 
 class LinearConfig(PretrainedConfig):  # type: ignore[misc]
@@ -108,7 +110,7 @@ class FrozenFamily(EncoderFamily):
         log.info("%s: embedding %d texts, once", self._body.name, len(texts))
         return embeddings(self._body, texts)
 
-    def encode(  # type: ignore[override]
+    def encode(
         self,
         loaded: Loaded,
         task: Task,
@@ -124,7 +126,7 @@ class FrozenFamily(EncoderFamily):
         features = _features([pair for group in groups for pair in group], loaded.embeddings, loaded.model.config.width)
         ends = np.cumsum([len(group) for group in groups])[:-1]
         return [
-            EmbeddedPairs(part, example.gold[0] if example.gold else -1, *columns)
+            EmbeddedPairs(*columns, part, gold=gold_of(example))
             for part, example in zip(np.split(features, ends), examples, strict=True)
         ]
 
@@ -133,23 +135,10 @@ class FrozenFamily(EncoderFamily):
 
         def collate(batch: Sequence[Encoded]) -> Batch:
             examples = of_type(EmbeddedPairs, batch)
-            labels = [[one.gold, one.sequence_count, one.first_column, one.column_count] for one in examples]
             features = np.concatenate([example.features for example in examples])
-            return {"features": torch.from_numpy(features), "labels": torch.tensor(labels)}
+            return {"features": torch.from_numpy(features), "labels": collated_labels(examples)}
 
         return collate
-
-    def predict(self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int) -> Iterator[tuple[int, list[float]]]:
-        """(index, log-probability of each label or choice), in their order."""
-        collate, examples = self.collator(loaded), of_type(EmbeddedPairs, encoded)
-        for start in range(0, len(examples), CHUNK):
-            chunk = examples[start : start + CHUNK]
-            batch = collate(chunk)
-            with torch.inference_mode():
-                logits = loaded.model(batch["features"].to(loaded.model.device)).logits.cpu()
-            scores = example_logits(logits, batch["labels"]).log_softmax(dim=1)
-            for row, example in enumerate(chunk):
-                yield start + row, scores[row, : example.score_count].tolist()
 
 
 def _features(pairs: Sequence[tuple[str, str]], cache: EmbeddingCache, width: int) -> NDArray[np.float32]:

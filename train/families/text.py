@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from targen.tasks.task import Example
-from train.families.base import IGNORED, Encoded, ExampleLosses, Family, of_type
+from train.families.base import IGNORED, Encoded, ExampleLosses, Family, gold_of, of_type
 from train.inference.arithmetic import computing
 from train.inference.generation import Written
 from train.inference.ranking import rank_answers
@@ -17,23 +17,16 @@ from train.models.loading import Loaded
 
 
 @dataclass(frozen=True)
-class EncodedText:
-    """A prompt and every possible answer with its end token; `gold` indexes the answers, -1: hidden."""
+class EncodedText(Encoded):
+    """A prompt and every possible answer with its end token."""
 
     prompt: list[int]
     answers: tuple[list[int], ...]
-    gold: int
-    truncated: bool = False
 
     @property
     def has_equal_options(self) -> bool:
         """Whether two possible answers are the same tokens."""
         return len(set(map(tuple, self.answers))) < len(self.answers)
-
-    @property
-    def sequence_count(self) -> int:
-        """Sequences that the model reads for the example."""
-        return 1
 
     @property
     def right_answer(self) -> list[int]:
@@ -101,7 +94,7 @@ def encoded_texts(
 ) -> list[EncodedText]:
     """The examples from their prompts and the texts of their answers, whose token ids `ids` has."""
     return [
-        encoded_type(prompt, tuple(ids[text] for text in texts), example.gold[0] if example.gold else -1, is_truncated)
+        encoded_type(prompt, tuple(ids[text] for text in texts), gold=gold_of(example), truncated=is_truncated)
         for prompt, texts, example, is_truncated in zip(prompts, answers, examples, truncated, strict=True)
     ]
 

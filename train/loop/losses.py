@@ -14,7 +14,6 @@ from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
 COUNTS = "counts"  # of a batch: False if its examples only keep a process in step with others
-UNWEIGHTED = float("nan")  # of an example from a real row: weights correct towards the distribution of real rows
 MAX_LOG_WEIGHT = (
     20.0  # larger weights are meaningless, and overflow fp32 if P_theta gives an answer almost no probability
 )
@@ -53,18 +52,8 @@ def batch_loss(
 
 
 def cell_loss(family: Family, loss: Loss, smoothing: float) -> Callable[..., Tensor]:
-    """The loss as the Trainer calls it: (outputs, labels, num_items_in_batch, checkers, counts)."""
-
-    def compute(
-        outputs: Any,
-        labels: Tensor,
-        num_items_in_batch: Tensor | int | None = None,
-        checkers: Tensor | None = None,
-        counts: bool = True,
-    ) -> Tensor:
-        return batch_loss(family, outputs, labels, num_items_in_batch, smoothing, loss.log_weights, checkers, counts)
-
-    return compute
+    """The loss as the Trainer calls it: (outputs, labels, num_items_in_batch=, checkers=, counts=)."""
+    return partial(batch_loss, family, smoothing=smoothing, log_weights=loss.log_weights)
 
 
 class WeightedLossTrainer(Trainer):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """A cell ready to be trained: its model, its examples as token ids in the order of an epoch, its loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,13 +10,13 @@ from transformers import set_seed
 from targen.config.losses import LOSSES
 from targen.runtime.randomness import rng
 from targen.tasks.task import Example
-from train.families.base import Batch, Encoded, of_type
+from train.families.base import UNWEIGHTED, Batch, Encoded
 from train.families.registry import family_of
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import EncodedExamples, encode_for_prediction, encode_for_training, log_truncated
 from train.grid.mixture import epoch_examples
 from train.grid.rows import stratified_sample, whole_groups
-from train.loop.losses import CHECKERS, UNWEIGHTED, cell_loss, log_probabilities
+from train.loop.losses import CHECKERS, cell_loss, log_probabilities
 from train.loop.saving import load_cell_to_device, load_initial_model
 from train.models.loading import Loaded
 from train.planning.fitting import ON_CPU
@@ -35,39 +35,6 @@ class PreparedCell:
     held_out: EncodedExamples | None
     collate: Collate
     loss: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class CheckedExample:
-    """A training example with the log-probability by its checkers (see targen.config.losses.LogWeights); NaN: not weighted."""
-
-    example: Encoded
-    checkers: float
-
-    @property
-    def gold(self) -> int:
-        """As Encoded."""
-        return self.example.gold
-
-    @property
-    def truncated(self) -> bool:
-        """As Encoded."""
-        return self.example.truncated
-
-    @property
-    def has_equal_options(self) -> bool:
-        """As Encoded."""
-        return self.example.has_equal_options
-
-    @property
-    def sequence_count(self) -> int:
-        """As Encoded."""
-        return self.example.sequence_count
-
-    @property
-    def length(self) -> int:
-        """As Encoded."""
-        return self.example.length
 
 
 def prepare(job: TrainingJob, processes: Processes = SINGLE) -> PreparedCell:
@@ -97,8 +64,10 @@ def epoch_of(
     examples = [encoded[source].examples[index] for source, index in order]
     token_ids: list[Encoded] = [encoded[source].encoded[index] for source, index in order]
     if checkers is not None:
-        values = [checkers[source][index] for source, index in order]
-        token_ids = [CheckedExample(example, value) for example, value in zip(token_ids, values, strict=True)]
+        token_ids = [
+            replace(one, checkers=checkers[source][index])
+            for one, (source, index) in zip(token_ids, order, strict=True)
+        ]
     return EncodedExamples(examples, token_ids)
 
 
@@ -116,9 +85,7 @@ def _encode_held_out(job: TrainingJob, loaded: Loaded) -> EncodedExamples | None
 
 def _with_checkers(collate: Collate) -> Collate:
     def collate_checked(batch: Sequence[Encoded]) -> Batch:
-        checked = of_type(CheckedExample, batch)
-        values = torch.tensor([example.checkers for example in checked])
-        return {**collate([example.example for example in checked]), CHECKERS: values}
+        return {**collate(batch), CHECKERS: torch.tensor([example.checkers for example in batch])}
 
     return collate_checked
 

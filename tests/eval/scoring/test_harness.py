@@ -108,7 +108,7 @@ def compare_with_the_harness_prompts(name: str, folder: Path, kind: str, model: 
     encoded = []
     for sample in samples:
         pairs = [lm._encode_pair(context, answer) for context, answer in sample["arguments"]]
-        encoded.append(encoded_type(pairs[0][0], tuple(answer for _, answer in pairs), -1))
+        encoded.append(encoded_type(pairs[0][0], tuple(answer for _, answer in pairs), gold=-1))
     predicted = dict(text_family_named(kind).predict(model, encoded, 4))
     for place, sample in enumerate(samples):
         own = torch.tensor([one[0] for one in sample["filtered_resps"]]).log_softmax(dim=0)

@@ -205,7 +205,7 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
         Model("gpt2", "decoder", str(tiny_gpt2(tmp_path)), None, 1e-3, "fp32"), SPECS["cb"]
     )
     word = loaded.tokenizer("the")["input_ids"][0]
-    encoded = [EncodedContinuation([word] * count, ([1, 0],), 0) for count in (1022, 1018, 40)]
+    encoded = [EncodedContinuation([word] * count, ([1, 0],), gold=0) for count in (1022, 1018, 40)]
     alone = {place: next(decoder.generate(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
     assert dict(decoder.generate(loaded, encoded, 3, 8)) == alone
     assert len(loaded.tokenizer(alone[0].text)["input_ids"]) <= 2

@@ -14,7 +14,7 @@ from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from tests.support.commands import command
 from tests.support.small_data import SPECS, examples_of, small_run
-from train.families.base import IGNORED, ExampleLosses
+from train.families.base import IGNORED, UNWEIGHTED, ExampleLosses
 from train.families.decoder import DecoderFamily
 from train.families.encoder import EncoderFamily
 from train.families.registry import family_named
@@ -22,7 +22,7 @@ from train.families.seq2seq import Seq2SeqFamily
 from train.grid.cells import cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.pending_jobs import TrainContext
-from train.loop.losses import CHECKERS, UNWEIGHTED, batch_loss, example_weights, log_probabilities
+from train.loop.losses import CHECKERS, batch_loss, example_weights, log_probabilities
 from train.loop.preparation import prepare
 from train.loop.saving import load_cell
 from train.loop.trainer import CellTrainer
