@@ -12,14 +12,15 @@ from eval.figures.style import (
     MORE_COLOURS,
     WIDTH,
     colour_of,
-    marker_of,
+    draw_curve,
+    draw_points,
+    legend_entries,
     panel_grid,
     shift,
     short,
     write_pictures,
 )
 from eval.scoring.metrics import metric_title
-from eval.statistics.comparisons import Interval
 from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.curves import MIXING, SIZES, TITLES, Curve
 from eval.tables.formats import plain
@@ -74,7 +75,7 @@ def _by_group(
 
 def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
     """One legend for all panels, at the top left: what a phone shows of a figure first."""
-    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    shown = legend_entries(axes)
     columns = len(shown) if sum(len(label) + SIGN for label in shown) <= FIRST_SEEN else 1
     figure.legend(
         list(shown.values()), list(shown), loc="outside upper left", ncols=columns, borderaxespad=0.2, alignment="left"
@@ -97,27 +98,10 @@ def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     for number, level in enumerate(levels):
         estimates = [(row, line.levels[level]) for row, line in enumerate(lines) if level in line.levels]
         points = [(row + shift(number, len(levels)), estimate.value, estimate.bounds) for row, estimate in estimates]
-        _points(ax, points, level, number, short(level))
+        draw_points(ax, points, colour_of(level, number), number, short(level))
     majorities = [(row, 100 * line.majority) for row, line in enumerate(lines) if line.majority is not None]
     for number, (row, value) in enumerate(majorities):
         ax.plot([value, value], [row - 0.4, row + 0.4], color=GREY, linewidth=1, label=None if number else "majority")
-
-
-def _points(
-    ax: "Axes",
-    points: Sequence[tuple[float, float, Interval | None]],
-    level: str,
-    number: int,
-    label: str,
-    size: float = 4,
-) -> None:
-    """Draws (y, value, bounds) as a marker with its interval, in percent, in the colour of a level."""
-    colour = colour_of(level, number)
-    for y, _, bounds in points:
-        if bounds is not None:
-            ax.plot([100 * bound for bound in bounds], [y, y], color=colour, linewidth=1.2)
-    values, ys = [100 * value for _, value, _ in points], [y for y, _, _ in points]
-    ax.plot(values, ys, marker_of(number), color=colour, markersize=size, label=label)
 
 
 def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
@@ -130,7 +114,8 @@ def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> N
         points = [
             (row + shift(number, len(pairs)), comparison.difference, comparison.bounds) for row, comparison in compared
         ]
-        _points(ax, points, level, number, short(f"{level} - {reference}"), size=4 if number else 5)
+        label, size = short(f"{level} - {reference}"), 4 if number else 5
+        draw_points(ax, points, colour_of(level, number), number, label, size)
 
 
 def _curves(name: str, curves: Sequence[Curve]) -> "Figure":
@@ -148,7 +133,7 @@ def _curves(name: str, curves: Sequence[Curve]) -> "Figure":
         of_panel = [curve for curve in curves if curve.task.name == task and metric in curve.metrics]
         _curve_panel(ax, tasks[task], metric, [(recipes.index(curve.name), curve) for curve in of_panel])
         ax.set_xlabel("training rows" if name == SIZES else "real rows")
-    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    shown = legend_entries(axes)
     figure.legend(list(shown.values()), list(shown), loc="outside lower left")
     figure.suptitle(TITLES[name], x=0.01, ha="left", fontsize=9)
     return figure
@@ -158,11 +143,7 @@ def _curve_panel(ax: "Axes", task: Task, metric: str, curves: Sequence[tuple[int
     """`curves` with the number of the recipe of each, which decides its colour."""
     ax.set_title(f"{task.folder} {metric_title(metric)}", loc="left", fontsize=8)
     for number, curve in curves:
-        colour = MORE_COLOURS[number % len(MORE_COLOURS)]
         estimates = [(point.x, point.estimates[metric]) for point in curve.points]
-        for x, estimate in estimates:
-            if estimate.bounds is not None:
-                ax.plot([x, x], [100 * bound for bound in estimate.bounds], color=colour, linewidth=0.8)
-        xs, ys = [x for x, _ in estimates], [100 * estimate.value for _, estimate in estimates]
-        ax.plot(xs, ys, marker_of(number) + "-", color=colour, markersize=3, linewidth=1, label=short(curve.name))
+        points = [(x, estimate.value, estimate.bounds) for x, estimate in estimates]
+        draw_curve(ax, points, MORE_COLOURS[number % len(MORE_COLOURS)], number, short(curve.name))
     ax.set_ylabel("percent")

@@ -6,11 +6,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.statistics.comparisons import Interval
 from eval.tables.formats import plain
 from targen.config.arms import ARMS
 from targen.runtime.errors import UserError, remedy
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
@@ -37,6 +39,7 @@ METADATA: dict[str, dict[str, None]] = {  # without dates and versions
 }
 WIDTH, LINE, MARGIN = 6.5, 0.2, 0.9  # inches: of a figure, of one line in it, around a panel
 LONGEST = 80  # characters of a name
+Point = tuple[float, float, Interval | None]  # where it stands, a share, the bounds of its interval
 
 
 def write_pictures(folder: Path, names: Sequence[str], pictures: Mapping[str, Callable[[], "Figure"]]) -> list[str]:
@@ -72,6 +75,29 @@ def panel_grid(figure: "Figure | SubFigure", panels: int, columns: int) -> list[
     for ax in axes[panels:]:
         ax.remove()
     return list(axes[:panels])
+
+
+def draw_points(ax: "Axes", points: Sequence[Point], colour: str, number: int, label: str, size: float = 4) -> None:
+    """Markers at (y, share, bounds), each with its interval, in percent; `number` chooses the marker."""
+    for y, _, bounds in points:
+        if bounds is not None:
+            ax.plot([100 * bound for bound in bounds], [y, y], color=colour, linewidth=1.2)
+    values, ys = [100 * value for _, value, _ in points], [y for y, _, _ in points]
+    ax.plot(values, ys, marker_of(number), color=colour, markersize=size, label=label)
+
+
+def draw_curve(ax: "Axes", points: Sequence[Point], colour: str, number: int, label: str) -> None:
+    """A line through (x, share, bounds), each with its interval, in percent; `number` chooses the marker."""
+    for x, _, bounds in points:
+        if bounds is not None:
+            ax.plot([x, x], [100 * bound for bound in bounds], color=colour, linewidth=0.8)
+    xs, values = [x for x, _, _ in points], [100 * value for _, value, _ in points]
+    ax.plot(xs, values, marker_of(number) + "-", color=colour, markersize=3, linewidth=1, label=label)
+
+
+def legend_entries(axes: Sequence["Axes"]) -> dict[str, "Artist"]:
+    """What all panels show, by its label: for one legend."""
+    return {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
 
 
 def shift(number: int, count: int) -> float:

@@ -65,12 +65,12 @@ def scores(answers: Answers, gold: Ints, labels: int, weights: Floats) -> dict[s
         share = answers.shares.get(name, np.ones_like(of_unit))
         values[name] = weights @ (of_unit * share) / (weights @ share)
     if answers.classes is not None and answers.of_counts:
-        counts = _class_counts(gold, answers.classes, labels, weights)
+        counts = class_counts(gold, answers.classes, labels, weights)
         values |= {name: metric(counts).mean(axis=1) for name, metric in answers.of_counts.items()}
     return values
 
 
-def _class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> ClassCounts:
+def class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> ClassCounts:
     """Per draw, seed and class, (draws, seeds, labels): rows answered right, answered so, and gold; how far answers are off."""
     is_gold = gold[:, None, None] == np.arange(labels)  # (kinds, 1, labels)
     is_answered = answered[:, :, None] == np.arange(labels)  # (kinds, seeds, labels)

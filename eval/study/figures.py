@@ -13,7 +13,9 @@ from eval.figures.style import (
     MARGIN,
     MORE_COLOURS,
     WIDTH,
-    marker_of,
+    draw_curve,
+    draw_points,
+    legend_entries,
     panel_grid,
     shift,
     short,
@@ -87,19 +89,17 @@ def _lines(drawn: Lines, found: Sequence[Scored], materials: Sequence[Material])
         student, given = students[number // columns], materials[number % columns]
         ax.set_title(short(f"{given.task.folder}, {student}", 30), loc="left", fontsize=8)
         for place, (line, levels) in enumerate(drawn.levels.items()):
-            colour, aside = drawn.colours[place], place - (len(drawn.levels) - 1) / 2
+            aside = place - (len(drawn.levels) - 1) / 2  # side by side
             points = [
-                (x, one.estimates[MAIN])
+                (
+                    x * (1 + 0.03 * aside) if drawn.is_log else x + aside,
+                    one.estimates[MAIN].value,
+                    one.estimates[MAIN].bounds,
+                )
                 for x, level in levels.items()
                 if (one := by_name.get((given.task.name, student, level))) is not None
             ]
-            xs = [x * (1 + 0.03 * aside) if drawn.is_log else x + aside for x, _ in points]  # side by side
-            for x, (_, estimate) in zip(xs, points, strict=True):
-                if estimate.bounds is not None:
-                    bounds = [100 * bound for bound in estimate.bounds]
-                    ax.plot([x, x], bounds, color=colour, linewidth=0.8)
-            ys = [100 * estimate.value for _, estimate in points]
-            ax.plot(xs, ys, marker_of(place) + "-", color=colour, markersize=3, linewidth=1, label=line)
+            draw_curve(ax, points, drawn.colours[place], place, line)
         if drawn.is_log:
             ax.set_xscale("log")
         ax.set_xticks(list(drawn.ticks), list(drawn.ticks.values()))
@@ -108,7 +108,7 @@ def _lines(drawn: Lines, found: Sequence[Scored], materials: Sequence[Material])
             ax.set_xlabel(drawn.axis)
         if number % columns == 0:
             ax.set_ylabel("accuracy, percent")
-    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    shown = legend_entries(axes)
     figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=len(shown))
     return figure
 
@@ -123,26 +123,19 @@ def _methods(found: Sequence[Scored], materials: Sequence[Material]) -> "Figure"
     levels = [level for level in (ORIGINAL, *SET_METHODS) if level in there]
     height = MARGIN + LINE * len(levels) * max(1.0, 0.7 * len(students))
     columns = min(2, len(materials))
-    rows = -(-len(materials) // columns)
-    figure = Figure(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height * -(-len(materials) // columns) + 0.3), layout="constrained")
     axes = panel_grid(figure, len(materials), columns)
     for ax, given in zip(axes, materials, strict=True):
         ax.set_title(short(given.task.folder), loc="left", fontsize=8)
         for number, student in enumerate(students):
-            colour = MORE_COLOURS[number % len(MORE_COLOURS)]
             of_student = [one for one in members if (one.task, one.student) == (given.task.name, student)]
-            points = [
-                (levels.index(one.level) + shift(number, len(students)), one.estimates[MAIN]) for one in of_student
-            ]
-            for y, estimate in points:
-                if estimate.bounds is not None:
-                    ax.plot([100 * bound for bound in estimate.bounds], [y, y], color=colour, linewidth=1.2)
-            values = [100 * estimate.value for _, estimate in points]
-            ax.plot(values, [y for y, _ in points], marker_of(number), color=colour, markersize=4, label=student)
+            rows = [(levels.index(one.level) + shift(number, len(students)), one.estimates[MAIN]) for one in of_student]
+            points = [(row, estimate.value, estimate.bounds) for row, estimate in rows]
+            draw_points(ax, points, MORE_COLOURS[number % len(MORE_COLOURS)], number, student)
         ax.set_yticks(range(len(levels)), [short(level, 30) for level in levels])
         ax.set_ylim(len(levels) - 0.4, -0.6)
         ax.set_xlabel("accuracy, percent")
-    shown = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    shown = legend_entries(axes)
     figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=len(shown))
     return figure
 

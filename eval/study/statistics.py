@@ -12,10 +12,10 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from eval.scoring.metric_kinds import ClassCounts, ClassMetric
+from eval.scoring.metric_kinds import ClassMetric
 from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Comparison, Estimate
-from eval.statistics.resampling import Answers, Floats, Ints, exchanged, generator, interval, p_value
+from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged, generator, interval, p_value
 from eval.statistics.significance import corrected
 from eval.study.cells import SCORES, Cell
 from eval.study.rows.levels import Level
@@ -99,20 +99,6 @@ def predicted_of(cells: Sequence[Cell], names: Sequence[str]) -> Ints:
     """The answers of the seeds by number, (rows, seeds)."""
     number = {name: index for index, name in enumerate(names)}
     return np.array([[number[answer] for answer in cell.predictions] for cell in cells], dtype=np.int64).T
-
-
-def class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> ClassCounts:
-    """The counts per resample, seed and label, (resamples, seeds, labels), from how often each row is drawn: `weights`."""
-    is_gold = (gold[:, None] == np.arange(labels)).astype(float)  # (rows, labels)
-    is_answer = answered[:, :, None] == np.arange(labels)  # (rows, seeds, labels)
-
-    def counted(flags: Floats) -> Floats:
-        sums: Floats = weights @ flags.reshape(len(gold), -1)
-        return sums.reshape(len(weights), -1, labels)
-
-    none = np.zeros((len(weights), answered.shape[1]))
-    right, given = counted(is_answer * is_gold[:, None, :]), counted(is_answer.astype(float))
-    return ClassCounts(right, given, counted(is_gold) + np.zeros_like(right), none, none)
 
 
 def _estimate(values: Sequence[float], resampled: Floats, rows: int) -> Estimate:

@@ -6,6 +6,7 @@ The criteria are those of generation: a run of eight words in one text, or a tri
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -130,22 +131,8 @@ def _common_run(task: Task, row: Row, original: Example) -> str:
     """The longest run of words that a text of each has."""
     best: list[str] = []
     original_words = [units(text) for text in original.fields.values()]
-    for text in task.view(row).values():
+    for own_words in map(units, task.view(row).values()):
         for words in original_words:
-            best = max(best, _longest_run(units(text), words), key=len)
+            run = SequenceMatcher(None, own_words, words, autojunk=False).find_longest_match()
+            best = max(best, own_words[run.a : run.a + run.size], key=len)
     return re.sub(r"\s+", " ", " ".join(best))
-
-
-def _longest_run(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    """The longest run of words that occurs in both."""
-    length = end = 0
-    previous = [0] * (len(second) + 1)  # [j]: length of the common run that ends before word j of `second`
-    for position, word in enumerate(first, start=1):
-        current = [0] * (len(second) + 1)
-        for second_position, second_word in enumerate(second, start=1):
-            if word == second_word:
-                current[second_position] = previous[second_position - 1] + 1
-                if current[second_position] > length:
-                    length, end = current[second_position], position
-        previous = current
-    return list(first[end - length : end])

@@ -15,6 +15,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from eval.scoring.metrics import METRICS, ClassMetric
+from eval.statistics.resampling import class_counts
 from eval.study.cells import Cell
 from eval.study.measures import spearman
 from eval.study.rows.cost import Cost
@@ -24,7 +25,7 @@ from eval.study.rows.parts import levels
 from eval.study.rows.selection import CRITERIA
 from eval.study.rows.sets import METHODS, made_sets
 from eval.study.run import study
-from eval.study.statistics import class_counts, scored
+from eval.study.statistics import scored
 from eval.study.worth import crossing
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
