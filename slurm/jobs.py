@@ -7,7 +7,7 @@ MaxArraySize is split into several.
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,22 +18,9 @@ from train.grid.cells import cells
 
 # (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
 Dependency = tuple[str, str]
+# the parts of a grid by the kind of their job, in its order: all of them, or those to be submitted; of a single job its name
+Parts = Mapping[JobName, tuple[str, ...]]
 SINGLE: tuple[JobName, ...] = ("contexts", "merge", "report")
-
-
-@dataclass(frozen=True)
-class GridWork:
-    """The parts of a grid by name, in the order of the grid: all of them, or those to be submitted."""
-
-    contexts: bool
-    shards: tuple[str, ...]
-    merge: bool
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    report: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.contexts or self.shards or self.merge or self.train or self.evaluate or self.report)
 
 
 @dataclass(frozen=True)
@@ -67,54 +54,51 @@ class JobPaths:
     folder: Path
 
 
-@dataclass(frozen=True)
-class QueuedIds:
-    """Ids of jobs of earlier submissions that are still queued: one per array task, but one per array for `evaluate`."""
-
-    contexts: tuple[str, ...] = ()
-    generate: tuple[str, ...] = ()
-    merge: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()
-
-
-def whole_grid(settings: Settings) -> GridWork:
+def whole_grid(settings: Settings) -> Parts:
     """All parts of the phases of the run."""
-    phases = settings.phases
-    shards = shard_count(settings)
-    grid = cells(settings)
-    return GridWork(
-        contexts="generate" in phases and shards > 1,
-        shards=tuple(str(index) for index in range(shards)) if "generate" in phases else (),
-        merge=shards > 1 and bool({"generate", "merge"} & set(phases)),
-        train=tuple(cell.name for cell in grid if cell.trained) if "train" in phases else (),
-        evaluate=tuple(cell.name for cell in grid) if "evaluate" in phases else (),
-        report="report" in phases,
-    )
+    phases, shards, grid = settings.phases, shard_count(settings), cells(settings)
+    return {
+        "contexts": ("contexts",) if "generate" in phases and shards > 1 else (),
+        "generate": tuple(map(str, range(shards))) if "generate" in phases else (),
+        "merge": ("merge",) if shards > 1 and not {"generate", "merge"}.isdisjoint(phases) else (),
+        "train": tuple(cell.name for cell in grid if cell.trained) if "train" in phases else (),
+        "evaluate": tuple(cell.name for cell in grid) if "evaluate" in phases else (),
+        "report": ("report",) if "report" in phases else (),
+    }
 
 
 def jobs(
-    work: GridWork,
+    parts: Parts,
     longest: int,
-    queued: QueuedIds | None = None,
+    queued: Parts | None = None,
     side_by_side: Callable[[JobName], int] = lambda _: 1,
 ) -> list[Job]:
-    """The jobs in order of submission; no array is longer than `longest`, and no array task runs more than `side_by_side`."""
-    queued = queued or QueuedIds()
+    """The jobs in order of submission; no array is longer than `longest`, and no array task runs more than `side_by_side`.
 
-    def arrays(name: str, job_name: JobName, parts: Sequence[str], after: tuple[Dependency, ...]) -> list[Job]:
-        return _arrays(name, job_name, _chunks(parts, side_by_side(job_name)), longest, after)
+    `queued`: ids of jobs of earlier submissions that are still in the queue, one per array task, but one per array for `evaluate`.
+    """
 
-    contexts = [Job("contexts", "contexts", (("contexts",),))] if work.contexts else []
-    after_contexts = (*_each("afterok", contexts), *(("afterok", id) for id in queued.contexts))
-    generation = arrays("generate", "generate", work.shards, after_contexts)
-    after_shards = (*_each("afterok", generation), *(("afterok", id) for id in queued.generate))
-    merge = [Job("merge", "merge", (("merge",),), after_shards)] if work.merge else []
-    after_rows = _each("afterok", merge) if merge else (*after_shards, *(("afterok", id) for id in queued.merge))
-    training = arrays("train", "train", work.train, after_rows)
+    def arrays(name: str, job_name: JobName, names: Sequence[str], after: tuple[Dependency, ...]) -> list[Job]:
+        return _arrays(name, job_name, _chunks(names, side_by_side(job_name)), longest, after)
+
+    def single(job_name: JobName, after: tuple[Dependency, ...] = ()) -> list[Job]:
+        return [Job(job_name, job_name, ((job_name,),), after)] if parts.get(job_name) else []
+
+    def in_queue(dependency: str, job_name: JobName) -> tuple[Dependency, ...]:
+        return tuple((dependency, id) for id in (queued or {}).get(job_name, ()))
+
+    contexts = single("contexts")
+    after_contexts = (*_each("afterok", contexts), *in_queue("afterok", "contexts"))
+    generation = arrays("generate", "generate", parts.get("generate", ()), after_contexts)
+    after_shards = (*_each("afterok", generation), *in_queue("afterok", "generate"))
+    merge = single("merge", after_shards)
+    after_rows = _each("afterok", merge) if merge else (*after_shards, *in_queue("afterok", "merge"))
+    to_train, to_score = parts.get("train", ()), parts.get("evaluate", ())
+    training = arrays("train", "train", to_train, after_rows)
     scoring = []
     for job in training:  # a cell is scored as soon as it is trained
         trained = [name for names in job.array_tasks for name in names]
-        scored = tuple(name for name in trained if name in set(work.evaluate))
+        scored = tuple(name for name in trained if name in set(to_score))
         if scored:
             array_tasks = _chunks(scored, side_by_side("evaluate"))
             dependency = "aftercorr" if array_tasks == job.array_tasks else "afterok"
@@ -122,15 +106,12 @@ def jobs(
             dependency = "afterany" if job.side_by_side > 1 else dependency
             name = job.name.replace("train", "evaluate")
             scoring.append(Job(name, "evaluate", array_tasks, ((dependency, job.name),)))
-    untrained = [name for name in work.evaluate if name not in set(work.train)]
+    untrained = [name for name in to_score if name not in set(to_train)]
     scoring += arrays("evaluate-only" if scoring else "evaluate", "evaluate", untrained, after_rows)
     before_report = [*contexts, *generation, *merge, *training, *scoring]
-    if not work.report:
-        return before_report
     last = scoring or training or before_report[-1:]
     # afterany: the report shows the cells that exist, even if others failed
-    after_all = (*_each("afterany", last), *(("afterany", id) for id in queued.evaluate))
-    return [*before_report, Job("report", "report", (("report",),), after_all)]
+    return [*before_report, *single("report", (*_each("afterany", last), *in_queue("afterany", "evaluate")))]
 
 
 def _each(dependency: str, jobs: Iterable[Job]) -> tuple[Dependency, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slurm.jobs import SINGLE, GridWork, QueuedIds
+from slurm.jobs import SINGLE, Parts
 from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
 from targen.runtime.cli import USER_ERROR, program
@@ -193,38 +193,28 @@ def _pending_reason(record: Json, reason: str) -> str:
     return reason
 
 
-def work_to_submit(tasks: Iterable[ArrayTask]) -> GridWork:
+def parts_to_submit(tasks: Iterable[ArrayTask]) -> Parts:
     """What is neither done nor in the queue, and a new report if anything before it will run."""
     tasks = list(tasks)
-    lost = [task for task in tasks if task.state in ("missing", "failed")]
-
-    def names(job_name: JobName) -> tuple[str, ...]:
-        return tuple(task.name for task in lost if task.job_name == job_name)
-
+    lost = _by_job((task.job_name, task.name) for task in tasks if task.state in ("missing", "failed"))
     reports = [task for task in tasks if task.job_name == "report"]
     # a report in the queue only waits for the jobs that were submitted with it
     is_report_queued = any(task.state in ("running", "queued") for task in reports)
-    has_more = any(task.job_name != "report" for task in lost)
-    report = bool(reports) and (bool(names("report")) or (has_more and not is_report_queued))
-    return GridWork(
-        bool(names("contexts")), names("generate"), bool(names("merge")), names("train"), names("evaluate"), report
-    )
+    return {**lost, "report": ("report",)} if lost and reports and not is_report_queued else lost
 
 
-def ids_in_queue(tasks: Sequence[ArrayTask]) -> QueuedIds:
-    """The queued jobs that later ones must wait for."""
+def ids_in_queue(tasks: Iterable[ArrayTask]) -> Parts:
+    """The ids of jobs in the queue, for which later ones must wait; of cells that are scored those of their arrays."""
+    ids = ((task.job_name, task.id) for task in tasks if task.id and task.state in ("running", "queued"))
+    return _by_job((name, id.partition("_")[0] if name == "evaluate" else id) for name, id in ids)
 
-    def ids(job_name: JobName) -> tuple[str, ...]:
-        return tuple(
-            task.id for task in tasks if task.job_name == job_name and task.id and task.state in ("running", "queued")
-        )
 
-    return QueuedIds(
-        ids("contexts"),
-        ids("generate"),
-        ids("merge"),
-        tuple(dict.fromkeys(id.partition("_")[0] for id in ids("evaluate"))),
-    )
+def _by_job(pairs: Iterable[tuple[JobName, str]]) -> Parts:
+    """The distinct values of each kind of job, in their order."""
+    found: dict[JobName, dict[str, None]] = {}
+    for job_name, value in pairs:
+        found.setdefault(job_name, {})[value] = None
+    return {job_name: tuple(values) for job_name, values in found.items()}
 
 
 def status(root: Path) -> str:
@@ -246,7 +236,7 @@ def status(root: Path) -> str:
         lines.append(f"failed: {task.job_name} {task.name} ({task.id}): {_line(task.reason)}")
         if number < MAX_LOGS:
             lines += [*(f"    {line}" for line in _tail(task.log)), f"    {task.log}"]
-    if work_to_submit(tasks):
+    if parts_to_submit(tasks):
         lost = sum(task.state in ("missing", "failed") for task in tasks)
         lines.append(
             f"To submit the {lost} that are missing or failed: {program('slurm/resubmit.sh', 'resubmit')} {shlex.quote(str(root))}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from slurm.jobs import Dependency, Job, JobPaths, index_map, jobs, sbatch_text, whole_grid
 from slurm.shared_files import check_shared
-from slurm.status import array_tasks, ids_in_queue, work_to_submit
+from slurm.status import array_tasks, ids_in_queue, parts_to_submit
 from targen.config.groups.cluster import PACKED
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.submission import SUBMISSION_RULES, shard_count
@@ -54,7 +54,6 @@ class PlannedSubmission:
 def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
     """The contents of grid.json without the jobs: everything about the run that a worker needs."""
     cluster, train, evaluate = settings.cluster, settings.cluster.of("train"), settings.cluster.of("evaluate")
-    work = whole_grid(settings)
     suite = settings.eval.openllm.suite
     return {
         "run": settings.name,
@@ -75,14 +74,7 @@ def grid_json(settings: Settings, overrides: Sequence[str]) -> Json:
         "python": cluster.python or (sys.executable if cluster.container is None else "python"),
         "max_failures": cluster.max_failures,
         "max_restarts": cluster.max_restarts,
-        "whole": {
-            "contexts": ["contexts"] * work.contexts,
-            "generate": list(work.shards),
-            "merge": ["merge"] * work.merge,
-            "train": list(work.train),
-            "evaluate": list(work.evaluate),
-            "report": ["report"] * work.report,
-        },
+        "whole": {job_name: list(names) for job_name, names in whole_grid(settings).items()},
     }
 
 
@@ -93,9 +85,9 @@ def plan(
     paths = RunPaths(settings.paths.root.resolve())
     grid = grid_json(settings, overrides)
     tasks = array_tasks(paths, grid, queue)
-    work = work_to_submit(tasks)
-    planned = jobs(work, longest, ids_in_queue(tasks), settings.cluster.side_by_side)
-    if work.shards and settings.generator.backend == "batch":
+    parts = parts_to_submit(tasks)
+    planned = jobs(parts, longest, ids_in_queue(tasks), settings.cluster.side_by_side)
+    if parts.get("generate") and settings.generator.backend == "batch":
         raise UserError(
             "generator: got batch, whose requests are answered elsewhere, expected a generator that answers at once. Generate first: "
             "python -m targen.generate ..., then submit the rest."

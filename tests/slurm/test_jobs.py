@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.jobs import GridWork, Job, JobPaths, QueuedIds, jobs, whole_grid
-from slurm.status import array_tasks, status, work_to_submit
+from slurm.jobs import Job, JobPaths, jobs, whole_grid
+from slurm.status import array_tasks, parts_to_submit, status
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
 from targen.config.groups.cluster import JOBS, bytes_of, part_of, seconds_of
@@ -84,7 +84,7 @@ def parts(job: Job) -> tuple[str, ...]:
 
 def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells() -> None:
     cells = tuple(f"cell{number}" for number in range(7))
-    made = jobs(GridWork(False, ("0",), False, cells, (*cells, "as-it-is"), True), 3)
+    made = jobs({"generate": ("0",), "train": cells, "evaluate": (*cells, "as-it-is"), "report": ("report",)}, 3)
     assert [(job.name, parts(job)) for job in made] == [
         ("generate", ("0",)),
         ("train-1", cells[:3]), ("train-2", cells[3:6]), ("train-3", cells[6:]),
@@ -99,14 +99,15 @@ def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells
 
 
 def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
-    queued = QueuedIds(contexts=("99",), generate=("100_0",), evaluate=("300",))
-    made = {job.name: job for job in jobs(GridWork(False, ("1",), True, ("a",), ("a", "b"), True), 1001, queued)}
+    queued = {"contexts": ("99",), "generate": ("100_0",), "evaluate": ("300",)}
+    missing = {"generate": ("1",), "merge": ("merge",), "train": ("a",), "evaluate": ("a", "b"), "report": ("report",)}
+    made = {job.name: job for job in jobs(missing, 1001, queued)}
     assert made["generate"].after == (("afterok", "99"),)
     assert made["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
     assert made["train"].after == (("afterok", "merge"),)
     assert parts(made["evaluate"]) == ("a",) and parts(made["evaluate-only"]) == ("b",)
     assert made["report"].after[-1] == ("afterany", "300")
-    alone = jobs(GridWork(False, (), False, (), ("a",), False), 1001)
+    alone = jobs({"evaluate": ("a",)}, 1001)
     assert [(job.name, job.after) for job in alone] == [("evaluate", ())]
 
 
@@ -172,9 +173,8 @@ def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_o
 
 def test_cells_that_are_trained_side_by_side_are_scored_even_if_one_of_them_fails() -> None:
     cells = tuple(f"cell{number}" for number in range(5))
-    made = jobs(
-        GridWork(True, ("0", "1"), True, cells, cells, False), 1001, None, lambda job: 2 if job != "merge" else 1
-    )
+    grid = {"contexts": ("contexts",), "generate": ("0", "1"), "merge": ("merge",), "train": cells, "evaluate": cells}
+    made = jobs(grid, 1001, None, lambda job: 2 if job != "merge" else 1)
     assert [(job.name, job.array_tasks) for job in made] == [
         ("contexts", (("contexts",),)), ("generate", (("0", "1"),)), ("merge", (("merge",),)),
         ("train", (cells[:2], cells[2:4], cells[4:])), ("evaluate", (cells[:2], cells[2:4], cells[4:])),
@@ -225,7 +225,7 @@ def test_a_dry_run_needs_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_grid_is_planned_around_what_is_done(tmp_path: Path) -> None:
     run = settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "phases=[train,evaluate,report]"))
-    first, second = (cell for cell in whole_grid(run).train)
+    first, second = (cell for cell in whole_grid(run)["train"])
     folder = run.paths.model(first)
     folder.mkdir(parents=True)
     (folder / "done.json").write_text("{}")
@@ -376,7 +376,7 @@ def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monke
     found = array_tasks(
         settings(*grid(tmp_path)).paths, json.loads((run / "slurm" / "001" / "grid.json").read_text()), []
     )
-    assert work_to_submit(found).evaluate == (one, two, three, four)
+    assert parts_to_submit(found)["evaluate"] == (one, two, three, four)
     shutil.rmtree(tmp_path / "bin")
     assert "SLURM is not available here" in command("slurm.status", str(run), PATH="/nowhere").stdout
 
