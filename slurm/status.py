@@ -16,7 +16,7 @@ from typing import Literal
 from slurm.jobs import SINGLE, Parts
 from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
-from targen.runtime.cli import USER_ERROR, program
+from targen.runtime.cli import program, told
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths, visible
@@ -271,19 +271,15 @@ def _line(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))[:300]
 
 
-def main(arguments: list[str]) -> None:
-    """Prints the state of a grid; exits with 2 if nothing was submitted from the folder."""
+def main(arguments: list[str]) -> int:
+    """Prints the state of a grid; the exit code: 2 if nothing was submitted from the folder."""
     parser = argparse.ArgumentParser(
         program("slurm/status.sh"), description="Shows the state of a grid that was submitted to SLURM."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the run.dir of the grid")
     root = parser.parse_args(arguments).run_dir.removeprefix("run.dir=")
-    try:
-        sys.stdout.write(status(Path(root)))
-    except UserError as err:
-        print(f"error: {err}", file=sys.stderr)  # noqa: T201
-        sys.exit(USER_ERROR)
+    return told(lambda: sys.stdout.write(status(Path(root))) and 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

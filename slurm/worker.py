@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR
-from targen.runtime.errors import UserError
+from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR, told
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.scheduler import requeue
 from targen.runtime.signals import StopRequest
@@ -241,11 +240,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("job", help="the name of the job, e.g. train")
     parser.add_argument("index", type=int, help="the index of the array task")
     options = parser.parse_args(arguments)
-    try:
-        return run(options.folder, options.job, options.index)
-    except UserError as err:
-        print(f"error: {err}", file=sys.stderr)  # noqa: T201
-        return USER_ERROR
+    return told(lambda: run(options.folder, options.job, options.index))
 
 
 if __name__ == "__main__":

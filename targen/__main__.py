@@ -7,11 +7,11 @@ import runpy
 import sys
 from pathlib import Path
 
-from targen.runtime.cli import USER_ERROR, use_utf8
+from targen.runtime.cli import USER_ERROR, told, use_utf8
 from targen.runtime.command_line.completion import completion_script
 from targen.runtime.command_line.verbs import VERBS
 from targen.runtime.command_line.version import __version__
-from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.errors import did_you_mean
 from targen.runtime.paths import PROJECT
 
 PACKAGES = ("targen", "train", "eval", "slurm")
@@ -36,7 +36,7 @@ def main() -> None:
     if verb == "--version":
         sys.exit(sys.stdout.write(f"targen {__version__}\n") and 0)
     if verb in ("-sc", "--shell-completion"):
-        sys.exit(_completion(arguments))
+        sys.exit(told(lambda: sys.stdout.write(completion_script(arguments)) and 0))
     if verb not in VERBS:
         sys.stderr.write(f"error: targen: got {verb!r}, expected a verb. {did_you_mean(verb, VERBS)}\n")
         sys.exit(USER_ERROR)
@@ -44,15 +44,6 @@ def main() -> None:
     sys.path[:] = _ours_first(sys.path)
     sys.argv = [f"targen {verb}", *arguments, *(["plan=true"] if verb == "plan" else [])]
     runpy.run_module(module, run_name="__main__")
-
-
-def _completion(arguments: list[str]) -> int:
-    try:
-        sys.stdout.write(completion_script(arguments))
-    except UserError as err:
-        sys.stderr.write(f"error: {err}\n")
-        return USER_ERROR
-    return 0
 
 
 def _ours_first(path: list[str]) -> list[str]:

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from targen.runtime.cli import USER_ERROR, program
-from targen.runtime.errors import UserError, disk_error
+from targen.runtime.cli import program, told
+from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
 from targen.tasks.task_file import labels_in, task_file
 
@@ -13,14 +13,7 @@ from targen.tasks.task_file import labels_in, task_file
 def main() -> int:
     """Writes the file and says what to do next; the exit code."""
     arguments = _arguments()
-    try:
-        path = new_task(arguments.name, arguments.dir, labels_in(arguments.labels))
-    except UserError as err:
-        sys.stderr.write(f"error: {err}\n")
-        return USER_ERROR
-    except OSError as err:
-        sys.stderr.write(f"error: {disk_error(err) or err}\n")
-        return USER_ERROR
+    path = new_task(arguments.name, arguments.dir, labels_in(arguments.labels))
     sys.stdout.write(
         f"{path}: written. Describe the task and its labels in it; its first lines have the command that tries it. "
         "docs/own_task.md explains every key.\n"
@@ -55,4 +48,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

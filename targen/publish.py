@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from targen.dataset.publish import REJECTS, check_repository, files_to_publish, push, refuse_keys
-from targen.runtime.cli import USER_ERROR, program
+from targen.runtime.cli import program, told
 from targen.runtime.errors import UserError
 from targen.runtime.paths import RunPaths
 
@@ -19,19 +19,15 @@ TOKEN = "HF_TOKEN"
 def main() -> int:
     """Lists or uploads the files; the exit code."""
     arguments = _arguments()
-    try:
-        files = files_to_publish(RunPaths(arguments.run_dir), arguments.with_rejects)
-        token = os.environ.get(TOKEN, "").strip()
-        check_repository(arguments.repo)
-        refuse_keys(files, token)
-        if arguments.push and not token:
-            raise UserError(f"{TOKEN}: not set, expected a Hub token with write access. Put it in the environment.")
-        _say(files, arguments)
-        if arguments.push:
-            print(push(files, arguments.repo, arguments.private, token))
-    except UserError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return USER_ERROR
+    files = files_to_publish(RunPaths(arguments.run_dir), arguments.with_rejects)
+    token = os.environ.get(TOKEN, "").strip()
+    check_repository(arguments.repo)
+    refuse_keys(files, token)
+    if arguments.push and not token:
+        raise UserError(f"{TOKEN}: not set, expected a Hub token with write access. Put it in the environment.")
+    _say(files, arguments)
+    if arguments.push:
+        print(push(files, arguments.repo, arguments.private, token))
     return 0
 
 
@@ -63,4 +59,4 @@ def _say(files: dict[str, Path], arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import yaml
 
 from targen.config.groups.training import launch_file
-from targen.runtime.cli import REQUEUE, USER_ERROR, program
+from targen.runtime.cli import REQUEUE, USER_ERROR, program, told
 from targen.runtime.errors import UserError
 
 # environment variables of a job: counts over all its nodes
@@ -80,9 +80,5 @@ if __name__ == "__main__":
     if name in ("-h", "--help"):
         print(f"usage: {program('python -m train.launch')} NAME [key=value ...]\n\n{__doc__}", end="")  # noqa: T201
         sys.exit(0)
-    try:
-        verb = overrides.pop(0) if overrides[:1] == ["evaluate"] else "train"
-        sys.exit(launch(name, overrides, verb))
-    except UserError as err:
-        print(f"error: {err}", file=sys.stderr)  # noqa: T201
-        sys.exit(USER_ERROR)
+    verb = overrides.pop(0) if overrides[:1] == ["evaluate"] else "train"
+    sys.exit(told(lambda: launch(name, overrides, verb)))

@@ -116,11 +116,9 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
 def _outcome(work: Callable[[], int]) -> int:
     """The exit code of the work. A mistake of the user and a stop are told in one line."""
     try:
-        return work()
-    except (UserError, OSError) as err:
-        return _tell(err)
-    except Stopped as told:
-        print(f"{told}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
+        return told(work)
+    except Stopped as signal:
+        print(f"{signal}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return REQUEUE
     except KeyboardInterrupt:
         # An interrupt between a coroutine and its start leaves it unawaited, which Python would tell at exit.
@@ -246,14 +244,17 @@ def _hydra_main(command: str, flags: Namespace, overrides: list[str], job: Calla
     hydra.main(version_base="1.3", config_path=primary.folder, config_name=primary.name)(job)()
 
 
-def _tell(err: UserError | OSError) -> int:
-    """Prints the one line of a mistake, or of a disk that failed; the exit code. Raises: any other error again."""
-    if isinstance(err, BrokenPipeError):
+def told(work: Callable[[], int]) -> int:
+    """The exit code of the work. A mistake of the user, or a disk that fails, is told in one line."""
+    try:
+        return work()
+    except BrokenPipeError:
         return 1
-    told = disk_error(err) if isinstance(err, OSError) else err
-    if told is None:
-        raise err
-    for line in without_credentials(str(told)).splitlines():
+    except (UserError, OSError) as err:
+        mistake = disk_error(err) if isinstance(err, OSError) else err
+        if mistake is None:
+            raise
+    for line in without_credentials(str(mistake)).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return USER_ERROR
 
