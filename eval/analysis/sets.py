@@ -32,6 +32,12 @@ class DataSet:
     folder: Path | None = None
     is_fixture: bool = False
 
+    @property
+    def stories(self) -> list[Json]:
+        """How each row came about, as its provenance says; empty if there is none."""
+        path = self.folder / "provenance.jsonl" if self.folder is not None else None
+        return [story for _, story in read_jsonl(path)] if path is not None and path.is_file() else []
+
 
 @dataclass(frozen=True)
 class SetPair:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.analysis.intervals import measure, ratio, shares
-from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, numbered
+from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, numbered, object_of
 from eval.analysis.results import AnalysisResult, Missing, not_measured
 from eval.analysis.sets import SetPair, grouped
 from targen.config.groups.analysis import Analysis
-from targen.llm.messages import Answer, Request, read_object
-from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.synthesis.engine import Workflow
 from targen.tasks.task import Row
@@ -102,19 +100,10 @@ def _texts(questions: Questions, rows: Sequence[Row]) -> list[str]:
     return [questions.task.instance.format(**questions.task.view(row)) for row in rows]
 
 
-def _object_of(request: Request) -> Workflow[Json | None]:
-    """The object in the answer; None if it cannot be read."""
-    answer: Answer = yield request
-    try:
-        return read_object(answer, request.schema)
-    except RowError:
-        return None
-
-
 def _criteria(questions: Questions, rows: Sequence[Row]) -> Workflow[Json | None]:
     shown = numbered(_texts(questions, rows))
     most = str(MOST_CRITERIA)
-    return (yield from _object_of(questions.request("criteria", count=str(len(rows)), texts=shown, most=most)))
+    return (yield from object_of(questions.request("criteria", count=str(len(rows)), texts=shown, most=most)))
 
 
 def merged(answers: Sequence[Json | None]) -> Criteria:
@@ -141,7 +130,7 @@ def _draw(questions: Questions, rows: Sequence[Row], criteria: Criteria) -> Work
         kind: "\n".join(f"- {name}: {description}" for name, description in criteria[kind]) or "- none"
         for kind in KINDS
     }
-    answer = yield from _object_of(questions.request("clusters", count=str(len(rows)), texts=numbered(texts), **listed))
+    answer = yield from object_of(questions.request("clusters", count=str(len(rows)), texts=numbered(texts), **listed))
     clusters = placed(answer["clusters"], len(rows)) if answer is not None else ()
     if not clusters:
         return None
@@ -150,7 +139,7 @@ def _draw(questions: Questions, rows: Sequence[Row], criteria: Criteria) -> Work
         + "\n\n".join(f"Text {number}:\n{texts[number - 1]}" for number in cluster.texts)
         for cluster in clusters
     )
-    check = yield from _object_of(questions.request("cluster_check", clusters=shown))
+    check = yield from object_of(questions.request("cluster_check", clusters=shown))
     if check is None or not (kept := without(clusters, check["wrong"])):
         return None
     return Draw(tuple(row["idx"] for row in rows), kept, check["explanation"].strip())

@@ -13,8 +13,10 @@ import yaml
 
 from targen.config.groups.generation import QuestionStep
 from targen.config.settings import Settings
-from targen.llm.messages import Request, call_seed, make_request
+from targen.llm.messages import Answer, Request, call_seed, make_request, read_object
+from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
+from targen.synthesis.engine import Workflow
 from targen.tasks.task import Task
 
 TEMPLATES = Path(__file__).with_name("questions.yaml")
@@ -74,6 +76,15 @@ class Questions:
         names = "count most texts metadata metrics clusters title description instance labels"
         empty = dict.fromkeys(names.split(), "")
         return [self.request(step, **empty) for step in SCHEMAS]
+
+
+def object_of(request: Request) -> Workflow[Json | None]:
+    """The object in the answer; None if it cannot be read."""
+    answer: Answer = yield request
+    try:
+        return read_object(answer, request.schema)
+    except RowError:
+        return None
 
 
 def numbered(texts: Sequence[str]) -> str:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.analysis.intervals import Estimate, measure, ratio
-from eval.analysis.llm_measures.questions import Load, Questions
+from eval.analysis.llm_measures.questions import Load, Questions, object_of
 from eval.analysis.results import AnalysisResult, Measure, Missing
 from eval.analysis.sets import SetPair, grouped, shown
 from targen.config.groups.analysis import Analysis
-from targen.llm.messages import Answer, read_object
-from targen.runtime.errors import RowError
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json
 from targen.synthesis.engine import Workflow
 from targen.tasks.task import Row
 
@@ -56,13 +54,8 @@ def _rating(questions: Questions, row: Row) -> Workflow[Rated]:
     labels = ", ".join(label.name for label in task.classes) or "a text"
     instance = task.instance.format(**task.view(row))
     about = {"title": task.title, "description": task.description}
-    request = questions.request("subjectivity", instance=instance, labels=labels, **about)
-    answer: Answer = yield request
-    try:
-        said = read_object(answer, request.schema)
-    except RowError:
-        return Rated(row, None)
-    return Rated(row, int(said["rating"]), said["reason"].strip())
+    said = yield from object_of(questions.request("subjectivity", instance=instance, labels=labels, **about))
+    return Rated(row, int(said["rating"]), said["reason"].strip()) if said is not None else Rated(row, None)
 
 
 def subjectivity(pair: SetPair, settings: Analysis, found: Ratings) -> AnalysisResult:
@@ -101,10 +94,7 @@ def _mean(values: Sequence[float | None], pair: SetPair, purpose: str) -> Estima
 
 def _votes(pair: SetPair) -> dict[int, dict[str, int]]:
     """How many corrections gave each label, by the row's idx; empty if self-correction was no vote."""
-    path = pair.b.folder / "provenance.jsonl" if pair.b.folder is not None else None
-    if path is None or not path.is_file():
-        return {}
-    return {story["idx"]: story["votes"] for _, story in read_jsonl(path) if story.get("votes")}
+    return {story["idx"]: story["votes"] for story in pair.b.stories if story.get("votes")}
 
 
 def spread_of(votes: Mapping[str, int]) -> float:

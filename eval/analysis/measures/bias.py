@@ -18,7 +18,7 @@ from eval.analysis.measures.entities import distribution, entities
 from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
 from eval.analysis.sets import SetPair, grouped, present, row_units, texts
 from targen.config.groups.analysis import Analysis
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json
 from targen.tasks.task import Row
 from targen.text.normalise import normalised
 
@@ -114,11 +114,7 @@ def _pronouns(pair: SetPair, words: Mapping[str, list[list[str]]]) -> AnalysisRe
 
 def _seed_occupations(pair: SetPair) -> Counter[str]:
     """The occupations in the instance seeds (AX-g), whether or not they are on a list."""
-    path = pair.b.folder / "provenance.jsonl" if pair.b.folder is not None else None
-    if path is None or not path.is_file():
-        return Counter()
-    stories = [story for _, story in read_jsonl(path)]
-    seeds = [instance[0].get("instance_seed") for instance in grouped(stories, pair.task)]
+    seeds = [instance[0].get("instance_seed") for instance in grouped(pair.b.stories, pair.task)]
     return Counter(
         normalised(str(seed["occupation"])) for seed in seeds if isinstance(seed, dict) and "occupation" in seed
     )

@@ -58,7 +58,10 @@ def flips(pair: SetPair) -> AnalysisResult:
     for label, count in stats.get("checked_per_label", {}).items():
         title = f"of those requested as {label}, changed"
         measures.append(shares(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
-    kept = Counter(_label_changes(pair)) if pair.task.labels else Counter[tuple[str, str]]()
+    kept: Counter[tuple[str, str]] = Counter()
+    if pair.task.labels:
+        instances = grouped(pair.b.stories, pair.task)
+        kept.update((lines[0]["label_before"], lines[0]["label_after"]) for lines in instances)
     table = [{"before": before, "after": after, "instances": count} for (before, after), count in sorted(kept.items())]
     details = {
         "checked": stats["checked"],
@@ -66,14 +69,6 @@ def flips(pair: SetPair) -> AnalysisResult:
         "flips_per_label": stats.get("flips_per_label", {}),
     }
     return AnalysisResult(tuple(measures), {"flips": details | {"kept": table}})
-
-
-def _label_changes(pair: SetPair) -> list[tuple[str, str]]:
-    """(label before, label after) of each kept instance."""
-    assert pair.b.folder is not None
-    path = pair.b.folder / "provenance.jsonl"
-    stories = [story for _, story in read_jsonl(path)] if path.is_file() else []
-    return [(lines[0]["label_before"], lines[0]["label_after"]) for lines in grouped(stories, pair.task)]
 
 
 def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:

@@ -35,7 +35,7 @@ from targen.quality.scores import (
     transferred,
 )
 from targen.quality.students import BagOfWords, LinearOnEncoder, Student, classifier, vectorizer_of
-from targen.runtime.jsonl import Json, read_jsonl
+from targen.runtime.jsonl import Json
 from targen.tasks.task import Row, Task
 from train.models.embeddings import embeddings
 
@@ -91,11 +91,8 @@ def _unequal_labels(questions: Mapping[str, Sequence[Instance]]) -> tuple[Missin
 
 def _contexts(data_set: DataSet, rows: Sequence[Row]) -> list[str | None] | None:
     """The context of each row as far as the set's provenance says."""
-    path = data_set.folder / "provenance.jsonl" if data_set.folder is not None else None
-    if path is None or not path.is_file():
-        return None
-    by_idx = {story["idx"]: story.get("context") for _, story in read_jsonl(path)}
-    return [by_idx.get(row["idx"]) for row in rows]
+    by_idx = {story["idx"]: story.get("context") for story in data_set.stories}
+    return [by_idx.get(row["idx"]) for row in rows] if by_idx else None
 
 
 def _taught(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student: Student) -> AnalysisResult:
