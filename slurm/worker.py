@@ -25,7 +25,7 @@ from typing import Literal
 
 from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR, told
 from targen.runtime.jsonl import Json, read_json, write_text
-from targen.runtime.scheduler import requeue
+from targen.runtime.scheduler import our_restart, requeue
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import last_error, own_devices, phase_environment, python_command, run_subprocess
 
@@ -67,7 +67,7 @@ class Part:
         record = {
             "element": self.name,
             "job": _job_id(),
-            "restart": _restart(),
+            "restart": our_restart(),
             "host": platform.node(),
             "started": round(time.time(), 3),
             "ended": None,
@@ -102,8 +102,8 @@ def run(folder: Path, name: str, index: int) -> int:
         parts = [
             Part(grid, job["kind"], part, at, slot) for slot, (part, at) in enumerate(zip(element, paths, strict=True))
         ]
-    if _restart() > grid["max_restarts"]:
-        reason = f"{_restart()} restarts (cluster.max_restarts={grid['max_restarts']})"
+    if our_restart() > grid["max_restarts"]:
+        reason = f"{our_restart()} restarts (cluster.max_restarts={grid['max_restarts']})"
         for part in parts:
             if part.slot is None or part.earlier.get("outcome") not in ("done", "failed"):
                 _give_up(part, part.start(), reason)
@@ -211,10 +211,6 @@ def _give_up(part: Part, record: Json, reason: str) -> Json:
     of = "" if part.slot is None else f"{part.name}: "
     _tell(f"{of}gave up after {reason}; the last error: {record['error']}")
     return ended
-
-
-def _restart() -> int:
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _job_id() -> str:

@@ -19,12 +19,12 @@ from targen.runtime.command_line.flags import (
     words_for_hydra,
 )
 from targen.runtime.command_line.forgotten_tasks import refuse_forgotten_tasks
-from targen.runtime.command_line.hydra_errors import one_line, options
+from targen.runtime.command_line.hydra_errors import one_line
 from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_overrides, swept_jobs
 from targen.runtime.command_line.version import __version__
 from targen.runtime.credentials import holds_credentials, without_credentials
 from targen.runtime.errors import UserError, did_you_mean, disk_error
-from targen.runtime.paths import CONF, visible
+from targen.runtime.paths import CONF, choices, visible
 from targen.runtime.signals import Stopped
 from targen.runtime.task_files.config_dir import without_config_dir
 
@@ -279,7 +279,7 @@ def program(otherwise: str, verb: str | None = None) -> str:
 
 def _help(command: str, summary: str) -> str:
     names = {
-        f"{group}s": ", ".join(options(group))
+        f"{group}s": ", ".join(choices(group))
         for group in ("experiment", "task", "method", "generator", "model", "cluster")
     }
     return HELP.format(program=program(f"python -m {command}"), summary=summary, **names)

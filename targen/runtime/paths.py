@@ -123,6 +123,11 @@ def visible(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder / path for path in found if not any(part.startswith(".") for part in path.parts))
 
 
+def choices(group: str) -> list[str]:
+    """The choices of a group of settings: its files in conf/, by name."""
+    return [path.stem for path in visible(CONF / group, "*.yaml")]
+
+
 def _numbered(folder: Path, stem: str) -> list[Path]:
     numbered = [*folder.glob(f"{stem}.jsonl"), *folder.glob(f"{stem}-*.jsonl")]
     return sorted(numbered, key=lambda path: (len(path.name), path.name))

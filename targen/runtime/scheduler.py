@@ -107,6 +107,11 @@ def is_over(job: str, restart: int) -> bool:
     return state[1] not in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING") or int(restarts[1]) > restart
 
 
+def our_restart() -> int:
+    """How often SLURM has started the job of this process again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
 def longest_array() -> int:
     """MaxArraySize of the cluster. Raises: UserError if SLURM is missing or does not answer."""
     match = re.search(r"MaxArraySize\s*=\s*(\d+)", _config())

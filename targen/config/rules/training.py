@@ -10,13 +10,8 @@ from targen.config.original_data import source_words, without_original
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
-from targen.runtime.paths import CONF, visible
+from targen.runtime.paths import CONF, choices, visible
 from targen.tasks.single_labels import why_not_single
-
-
-def _names(group: str) -> list[str]:
-    """The files of a config group, by name."""
-    return [path.stem for path in visible(CONF / group, "*.yaml")]
 
 
 @cache
@@ -233,10 +228,10 @@ LOSSES = (
     ),
     Rule(
         "train.checker_model",
-        lambda s: bool(s.train.checkers) and s.train.checker_model not in (None, *_names("model")),
+        lambda s: bool(s.train.checkers) and s.train.checker_model not in (None, *choices("model")),
         got="{train.checker_model!r}",
         expected="a file of conf/model/",
-        what_to_do=lambda s: did_you_mean(s.train.checker_model or "", _names("model")),
+        what_to_do=lambda s: did_you_mean(s.train.checker_model or "", choices("model")),
     ),
 )
 
@@ -288,6 +283,6 @@ TRAINING_RUN = (
         lambda s: s.train.launch is not None and not launch_file(s.train.launch).is_file(),
         got="{train.launch!r}",
         expected="a file of conf/accelerate/ or a path that ends in .yaml",
-        what_to_do=lambda s: did_you_mean(s.train.launch or "", _names("accelerate")),
+        what_to_do=lambda s: did_you_mean(s.train.launch or "", choices("accelerate")),
     ),
 )

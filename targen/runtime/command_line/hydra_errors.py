@@ -3,7 +3,7 @@
 import re
 
 from targen.runtime.errors import did_you_mean, short
-from targen.runtime.paths import CONF, visible
+from targen.runtime.paths import CONF, choices
 
 OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 
@@ -15,7 +15,7 @@ def one_line(err: Exception) -> str:
     text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
         group, got = str(match[1]), str(match[2])
-        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, options(group))}"
+        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, choices(group))}"
     if match := re.search(r"Cannot find primary config '(.+?)'", str(err)):
         return f"--config-name: got {match[1]!r}, expected the name of a file of conf/ or of your --config-dir, without .yaml."
     if match := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\s", str(err)):
@@ -42,11 +42,6 @@ def one_line(err: Exception) -> str:
     return " ".join(lines[:3]) + ". See --help."
 
 
-def options(group: str) -> list[str]:
-    """The choices of a group, as conf/ has them."""
-    return [path.stem for path in visible(CONF / group, "*.yaml")]
-
-
 def known_keys() -> list[str]:
     """All keys of all choices of all groups, and the groups."""
     from omegaconf import DictConfig, OmegaConf
@@ -63,7 +58,7 @@ def known_keys() -> list[str]:
     groups = [str(group) for default in config.defaults if isinstance(default, DictConfig) for group in default]
     keys = walk(config, "")
     for group in groups:
-        for name in options(group):
+        for name in choices(group):
             prefix = f"tasks.{name}." if group == "task" else f"{group}."
             keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
     return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(groups))

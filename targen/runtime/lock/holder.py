@@ -85,7 +85,7 @@ def our_name() -> Json:
     pid = os.getpid()
     name: Json = {"host": platform.node(), "pid": pid, "started": _started(pid)[1], **_our_place()}
     if job := os.environ.get("SLURM_JOB_ID"):
-        name |= {"slurm_job": job, "slurm_restart": _our_restart()}
+        name |= {"slurm_job": job, "slurm_restart": scheduler.our_restart()}
     return name | {"beats": SECONDS_BETWEEN_BEATS, "id": secrets.token_hex(8)}
 
 
@@ -166,9 +166,5 @@ def _job_is_over(holder: Json) -> bool:
     if not (isinstance(job, str) and job.isdecimal() and isinstance(restart, int)):
         return False
     if job == os.environ.get("SLURM_JOB_ID"):
-        return restart < _our_restart() and holder.get("host") != platform.node()
+        return restart < scheduler.our_restart() and holder.get("host") != platform.node()
     return scheduler.is_over(job, restart)
-
-
-def _our_restart() -> int:
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from targen.runtime.errors import UserError, did_you_mean, short
-from targen.runtime.paths import CONF, visible
+from targen.runtime.paths import CONF, choices, visible
 from targen.runtime.task_files.reading import read_task_file
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     given, asked = search_path(overrides), set(_names(_value(overrides, "task")))
     folders = task_folders(overrides)
     for folder in folders:
-        if same := sorted(asked & {path.stem for path in visible(folder, "*.yaml")} & set(_of_project())):
+        if same := sorted(asked & {path.stem for path in visible(folder, "*.yaml")} & set(choices(GROUP))):
             raise UserError(
                 f"{short(folder / same[0])}.yaml: got the name of a task of this project, expected another, because its results "
                 f"would be taken for {same[0]}'s. Rename the file and its `name:`."
@@ -166,10 +166,6 @@ def unknown_task(err: Exception, overrides: list[str]) -> str | None:
     names = [path.stem for folder in folders for path in visible(folder, "*.yaml")]
     own = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
     return f"task: got {found[1]!r}, expected a file of {places}. {did_you_mean(found[1], names)}{own}"
-
-
-def _of_project() -> list[str]:
-    return [path.stem for path in visible(CONF / GROUP, "*.yaml")]
 
 
 def search_path(overrides: list[str]) -> list[str]:
