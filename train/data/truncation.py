@@ -1,7 +1,7 @@
 """Texts truncated to so many tokens: what an example asks stays whole, its long field gives way."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
@@ -25,59 +25,55 @@ def truncated_texts(
     shown examples go first, the last of them before the others; then the task's long field is truncated. If even that is
     not enough, the middle goes: the last `tail` tokens, which ask for the answer, always stay.
     """
+    cut = _Cut(tokenize, render, task, limit, tail)
     shown_to_each = list(shown) or [()] * len(examples)
     token_ids = tokenize([render(task, *pair) for pair in zip(examples, shown_to_each, strict=True)])
     truncated = [len(ids) > limit for ids in token_ids]
     kept = [
-        _truncate(tokenize, render, task, example, before, ids, limit, tail) if is_long else ids
+        cut.of(example, before, ids) if is_long else ids
         for example, before, ids, is_long in zip(examples, shown_to_each, token_ids, truncated, strict=True)
     ]
     return kept, truncated
 
 
-def _truncate(
-    tokenize: Tokenize,
-    render: Render,
-    task: Task,
-    example: Example,
-    shown: Sequence[Example],
-    ids: list[int],
-    limit: int,
-    tail: int,
-) -> list[int]:
-    while len(ids) > limit and shown:
-        shown = shown[:-1]
-        (ids,) = tokenize([render(task, example, shown)])
-    return ids if len(ids) <= limit else _with_less_of_long_field(tokenize, render, task, example, shown, limit, tail)
+@dataclass(frozen=True)
+class _Cut:
+    """Cuts the texts of a task."""
 
+    tokenize: Tokenize
+    render: Render
+    task: Task
+    limit: int
+    tail: int
 
-def _with_less_of_long_field(
-    tokenize: Tokenize,
-    render: Render,
-    task: Task,
-    example: Example,
-    shown: Sequence[Example],
-    limit: int,
-    tail: int,
-) -> list[int]:
-    """With as many characters of the long field as fit, found by bisection: a token may have one character or ten."""
-    text = example.fields[task.long_field]
+    def of(self, example: Example, shown: Sequence[Example], ids: list[int]) -> list[int]:
+        while len(ids) > self.limit and shown:
+            shown = shown[:-1]
+            ids = self._ids(example, shown)
+        return ids if len(ids) <= self.limit else self._with_less_of_long_field(example, shown)
 
-    def rendered(kept: int) -> list[int]:
-        part = text[len(text) - kept :] if task.encoder.cut == "beginning" else text[:kept]
-        shorter = replace(example, fields={**example.fields, task.long_field: part})
-        (ids,) = tokenize([render(task, shorter, shown)])
+    def _ids(self, example: Example, shown: Sequence[Example]) -> list[int]:
+        (ids,) = self.tokenize([self.render(self.task, example, shown)])
         return ids
 
-    fitting, too_many, ids = 0, len(text), rendered(0)
-    while len(ids) < limit and too_many - fitting > 1:
-        middle = (fitting + too_many) // 2
-        longer = rendered(middle)
-        if len(longer) <= limit:
-            fitting, ids = middle, longer
-        else:
-            too_many = middle
-    return ids if len(ids) <= limit else [*ids[: limit - tail], *ids[len(ids) - tail :]]
+    def _with_less_of_long_field(self, example: Example, shown: Sequence[Example]) -> list[int]:
+        """With as many characters of the long field as fit, found by bisection: a token may have one character or ten."""
+        name, limit = self.task.long_field, self.limit
+        text = example.fields[name]
+
+        def rendered(kept: int) -> list[int]:
+            part = text[len(text) - kept :] if self.task.encoder.cut == "beginning" else text[:kept]
+            return self._ids(replace(example, fields={**example.fields, name: part}), shown)
+
+        fitting, too_many, ids = 0, len(text), rendered(0)
+        while len(ids) < limit and too_many - fitting > 1:
+            middle = (fitting + too_many) // 2
+            longer = rendered(middle)
+            if len(longer) <= limit:
+                fitting, ids = middle, longer
+            else:
+                too_many = middle
+        return ids if len(ids) <= limit else [*ids[: limit - self.tail], *ids[len(ids) - self.tail :]]
 
 
 def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: int) -> None:

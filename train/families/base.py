@@ -64,6 +64,14 @@ def gold_of(example: Example) -> int:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """For each example those that are shown before it with their answers, in the instruction layout or in the plain one."""
+
+    before: Sequence[Sequence[Example]]
+    instructs: bool
+
+
+@dataclass(frozen=True)
 class ExampleLosses:
     """Loss and log-probability (nats) of the right answer of every example of a batch, both (examples,)."""
 
@@ -97,19 +105,9 @@ class Family(ABC):
 
     @abstractmethod
     def encode(
-        self,
-        loaded: Loaded,
-        task: Task,
-        examples: Sequence[Example],
-        max_length: int,
-        positive_examples: Sequence[Sequence[Example]] | None = None,
-        demonstrations: Sequence[Sequence[Example]] | None = None,
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
     ) -> Sequence[Encoded]:
-        """Token ids of the examples, truncated to `max_length`, in their order.
-
-        `positive_examples`: for each example, those shown with their answers in the instruction layout; None: the plain
-        layout. `demonstrations`: for each example, the few-shot examples of the plain layout.
-        """
+        """Token ids of the examples, truncated to `max_length`, in their order."""
 
     @abstractmethod
     def collator(self, loaded: Loaded) -> Callable[[Sequence[Encoded]], Batch]:

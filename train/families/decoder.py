@@ -17,7 +17,7 @@ from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, cued_prompt, instruction_prompt
 from train.data.truncation import check_answers, truncated_texts
-from train.families.base import IGNORED, Batch, Encoded, ExampleLosses, of_type
+from train.families.base import IGNORED, Batch, Encoded, ExampleLosses, Shown, of_type
 from train.families.text import (
     EncodedContinuation,
     EncodedText,
@@ -41,13 +41,7 @@ class DecoderFamily(TextFamily):
     lora_task = "CAUSAL_LM"
 
     def encode(
-        self,
-        loaded: Loaded,
-        task: Task,
-        examples: Sequence[Example],
-        max_length: int,
-        positive_examples: Sequence[Sequence[Example]] | None = None,
-        demonstrations: Sequence[Sequence[Example]] | None = None,
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
     ) -> list[EncodedText]:
         """Token ids of prompts and of all possible answers, together at most `max_length`; no answer is truncated."""
         tokenizer = loaded.tokenizer
@@ -56,14 +50,15 @@ class DecoderFamily(TextFamily):
             """With the start token that the tokenizer may set, without an end token: the text continues."""
             return [ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids for ids in tokenizer(texts)["input_ids"]]
 
-        cue, render = (CUE, cued_prompt) if positive_examples is None else (INSTRUCTION_CUE, instruction_prompt)
+        instructs = shown is not None and shown.instructs
+        cue, render = (INSTRUCTION_CUE, instruction_prompt) if instructs else (CUE, cued_prompt)
         texts = [answers(task, example) for example in examples]
         ids = _answer_ids(tokenizer, cue, [answer for possible in texts for answer in possible])
         tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
         longest = max(map(len, ids.values())) + 1
         check_answers(task, list(ids.items()), max_length - tail - 1)
-        shown = positive_examples or demonstrations or ()
-        prompts, truncated = truncated_texts(tokenize, render, task, examples, shown, max_length - longest, tail)
+        before = shown.before if shown is not None else ()
+        prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length - longest, tail)
         with_end = {text: [*tokens, tokenizer.eos_token_id] for text, tokens in ids.items()}
         return encoded_texts(EncodedContinuation, prompts, truncated, examples, texts, with_end)
 

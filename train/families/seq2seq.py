@@ -9,7 +9,7 @@ from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, answers, cued_prompt, instruction_prompt, prompt
 from train.data.truncation import Render, check_answers, truncated_texts
-from train.families.base import Batch, Encoded, of_type
+from train.families.base import Batch, Encoded, Shown, of_type
 from train.families.text import (
     EncodedText,
     TextFamily,
@@ -38,13 +38,7 @@ class Seq2SeqFamily(TextFamily):
         return load(self.auto_class, model, self.traits, loading, **start)
 
     def encode(
-        self,
-        loaded: Loaded,
-        task: Task,
-        examples: Sequence[Example],
-        max_length: int,
-        positive_examples: Sequence[Sequence[Example]] | None = None,
-        demonstrations: Sequence[Sequence[Example]] | None = None,
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
     ) -> list[EncodedText]:
         """Token ids of prompts, at most `max_length`, and of all possible answers, which are never truncated."""
 
@@ -52,12 +46,11 @@ class Seq2SeqFamily(TextFamily):
             ids: list[list[int]] = loaded.tokenizer(texts)["input_ids"]
             return ids
 
-        render: Render = _plain_prompt if positive_examples is None else instruction_prompt
-        tail = END
-        if demonstrations is not None:
-            render, tail = cued_prompt, len(tokenize([CUE])[0])
-        shown = positive_examples or demonstrations or ()
-        prompts, truncated = truncated_texts(tokenize, render, task, examples, shown, max_length, tail)
+        render: Render = _plain_prompt
+        before, tail = shown.before if shown is not None else (), END
+        if shown is not None:
+            render, tail = (instruction_prompt, END) if shown.instructs else (cued_prompt, len(tokenize([CUE])[0]))
+        prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length, tail)
         texts = [answers(task, example) for example in examples]
         different = list(dict.fromkeys(answer for possible in texts for answer in possible))
         ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))

@@ -11,7 +11,7 @@ from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices
-from train.families.base import Encoded
+from train.families.base import Encoded, Shown
 from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.grid.rows import TaskRows
@@ -37,9 +37,10 @@ def encode_for_training(
     encoded = []
     for source in rows:
         examples = source.examples()
-        shown = positive_examples(settings, cell, rows, source.task, examples, training=True)
+        positive = positive_examples(settings, cell, rows, source.task, examples, training=True)
         if source.task.choices == "texts" and family.scores_choices:
             examples = [fewer_choices(example, train.max_choices, draws) for example in examples]
+        shown = None if positive is None else Shown(positive, instructs=True)
         token_ids = family.encode(loaded, source.task, examples, train.max_length, shown)
         encoded.append(EncodedExamples(examples, token_ids))
     return encoded
@@ -51,8 +52,10 @@ def encode_for_prediction(
     """Examples with all their choices; the examples shown before them are drawn from `rows`."""
     positive = positive_examples(settings, cell, rows, task, examples, training=False)
     shots = demonstrations(settings, cell, rows, task, examples)
+    layout = positive if positive is not None else shots
+    shown = None if layout is None else Shown(layout, instructs=positive is not None)
     family, length = family_of(settings), settings.train.max_length
-    encoded = family.encode(loaded, task, examples, length, positive, shots)
+    encoded = family.encode(loaded, task, examples, length, shown)
     if truncated := sum(example.truncated for example in encoded):
         log.info(
             "%s: %d of %d examples of %s are truncated to train.max_length=%d%s",
@@ -100,7 +103,7 @@ def check_answer_room(settings: Settings, rows: Sequence[TaskRows]) -> None:
     if family.scores_choices:
         return
     loaded = Loaded(None, family.load_tokenizer(settings.model))
-    shown: list[Sequence[Example]] | None = [()] if settings.train.instruct else None
+    shown = Shown([()], instructs=True) if settings.train.instruct else None
     for source in rows:
         longest = max(source.examples(), key=lambda example: max(map(len, answers(source.task, example))))
         family.encode(loaded, source.task, [longest], settings.train.max_length, shown)
