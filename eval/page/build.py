@@ -13,10 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.analysis.figures.figures import FIGURES as ANALYSIS_FIGURES
+from eval.analysis.figures.panels import told_apart
+from eval.analysis.summary import unit_text
 from eval.figures.figures import CAPTIONS as CAPTIONS_OF_SCORES
 from eval.page.answers import Answers
 from eval.page.arm_colours import arm_colours
-from eval.page.findings import Findings
+from eval.page.findings import Findings, interval_text
 from eval.page.funnel import Funnel, counts_table, learnability_table, rounds_table
 from eval.page.headline import Headline
 from eval.page.rows import Browser
@@ -97,6 +99,8 @@ def html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"interval": interval_text, "unit": unit_text}
+    environment.tests["told_apart"] = told_apart
     scripts = {name: (HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("list", "page", "answers")}
     text = environment.get_template("page.html.j2").render(
         vars(page),

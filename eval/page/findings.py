@@ -6,26 +6,11 @@ from itertools import zip_longest
 
 from eval.analysis.measures.bias import GENDERS
 from eval.analysis.results import SHARE, SIDES, Interval
-from eval.analysis.summary import cue_text, shown, unit_text
+from eval.analysis.summary import cue_text, shown
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.runtime.jsonl import Json
 
 MAX_ROWS = 5  # of each listing
-
-
-@dataclass(frozen=True)
-class MeasureText:
-    """A measure as text; it `differs` if the interval of the difference excludes 0."""
-
-    title: str
-    unit: str
-    a: str
-    b: str
-    difference: str
-    differs: bool
-    sizes: str  # n in each set
-    note: str
-    is_authors: bool
 
 
 @dataclass(frozen=True)
@@ -39,21 +24,21 @@ class Listing:
 
 @dataclass(frozen=True)
 class Findings:
-    """The analysis of a task. `parts`: measures by the title of their part; `names` of the two data sets."""
+    """The analysis of a task. `parts`: measures, as in that file, by the title of their part; `names` of the two data sets."""
 
     task: str
     names: tuple[str, str]
     about: tuple[str, ...]
-    parts: dict[str, tuple[MeasureText, ...]]
+    parts: dict[str, list[Json]]
     listings: tuple[Listing, ...]
 
 
 def findings(analysis: Json) -> Findings:
     """The contents of an analysis/<task>.json for the page."""
     sets, details = analysis["sets"], analysis["details"]
-    parts: dict[str, list[MeasureText]] = {}
+    parts: dict[str, list[Json]] = {}
     for measure in analysis["measures"]:
-        parts.setdefault(ANALYSIS_PARTS.get(measure["part"], measure["part"]), []).append(_measure_text(measure))
+        parts.setdefault(ANALYSIS_PARTS.get(measure["part"], measure["part"]), []).append(measure)
     names = tuple(sets[side]["name"] if side in sets else "--" for side in SIDES)
     about = [f"{data_set['name']}: {data_set['origin']}, {data_set['rows']} rows" for data_set in sets.values()]
     about.append(f"{analysis['size']} rows of each are analysed; {analysis['level']:.0%} intervals")
@@ -63,7 +48,7 @@ def findings(analysis: Json) -> Findings:
         task=analysis["title"],
         names=(names[0], names[1]),
         about=tuple(about),
-        parts={title: tuple(measures) for title, measures in parts.items()},
+        parts=parts,
         listings=tuple(listings),
     )
 
@@ -77,25 +62,10 @@ def not_measured(analyses: Sequence[Json]) -> dict[str, list[str]]:
     return lines
 
 
-def _measure_text(measure: Json) -> MeasureText:
-    a, b, difference = (_interval(measure[name]) for name in ("a", "b", "difference"))
-    bounds = (difference.low, difference.high) if difference is not None else (None, None)
-    sizes = dict.fromkeys(str(size) for size in measure["size"].values())
-    return MeasureText(
-        title=measure["title"],
-        unit=unit_text(measure["unit"]),
-        a=shown(a, measure["unit"]),
-        b=shown(b, measure["unit"]),
-        difference=shown(difference, measure["unit"], sign=True),
-        differs=bounds[0] is not None and bounds[1] is not None and (bounds[0] > 0 or bounds[1] < 0),
-        sizes="/".join(sizes),
-        note=measure["note"],
-        is_authors=measure["theirs"],
-    )
-
-
-def _interval(values: Json | None) -> Interval | None:
-    return None if values is None or values["value"] is None else Interval(**values)
+def interval_text(values: Json | None, unit: str, sign: bool = False) -> str:
+    """A number of a measure and its bounds, as the page shows them."""
+    interval = None if values is None or values["value"] is None else Interval(**values)
+    return shown(interval, unit, sign)
 
 
 Names = Mapping[str, str]
