@@ -113,10 +113,10 @@ def self_bleu() -> None:
 
 def page() -> None:
     """The longest rows of all tasks; the best of five tries."""
-    from page_runs import filter_times, first_paint, many_rows
     from playwright.sync_api import sync_playwright
 
     from eval.reporting.report import report
+    from tests.support.page_runs import filter_times, first_paint, many_rows
 
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         run = many_rows(Path(name), PAGE_ROWS)
