@@ -71,3 +71,31 @@ class Comparison:
         if not self.is_significant:
             return "not distinguishable at this size"
         return f"{self.level} is {'better' if self.difference > 0 else 'worse'}"
+
+
+def compared(
+    task: str,
+    metric: str,
+    levels: tuple[str, str],
+    estimates: tuple[Estimate, Estimate],
+    bounds: Interval | None,
+    p: float | None,
+    unit: str = "rows",
+) -> Comparison:
+    """The comparison of a level with its reference, before any correction for several tests."""
+    first, second = estimates
+    spreads = [estimate.spread for estimate in estimates if estimate.spread is not None]
+    return Comparison(
+        task=task,
+        metric=metric,
+        level=levels[0],
+        reference=levels[1],
+        values=(first.value, second.value),
+        bounds=bounds,
+        p=p,
+        corrected=p,
+        n=first.n,
+        seeds=first.seeds,
+        spread=max(spreads, default=None),
+        unit=unit,
+    )

@@ -18,7 +18,7 @@ from eval.statistics.comparison_groups import (
     is_untrained,
     with_seeds,
 )
-from eval.statistics.comparisons import Comparison, Estimate, Interval
+from eval.statistics.comparisons import Comparison, Estimate, Interval, compared
 from eval.statistics.intervals import Resampled, mean_of_tasks, of_standard_error, resampled, weighted_sum
 from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
@@ -132,21 +132,7 @@ class ScoreStatistics:
             difference = first.value - second.value
             bounds = _average([drawn.difference for drawn in draws]).interval(difference)
             p = p_value(difference, _average([drawn.null for drawn in draws]).values)
-        return [
-            Comparison(
-                task=name,
-                metric=name,
-                level=level,
-                reference=reference,
-                values=(first.value, second.value),
-                bounds=bounds,
-                p=p,
-                corrected=p,
-                n=first.n,
-                seeds=len(seeds),
-                spread=_larger(first.spread, second.spread),
-            )
-        ]
+        return [compared(name, name, (level, reference), (first, second), bounds, p)]
 
     def _pair(self, seeds: tuple[int, ...], level: SeedScores, reference: SeedScores) -> Pair:
         first, second = self._answers(level), self._answers(reference)
@@ -196,27 +182,13 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) -> Comparison:
-    values, reference_values = _values(pair.level, metric), _values(pair.reference, metric)
+    first, second = (_estimate(_values(each, metric), None, each.first.n) for each in (pair.level, pair.reference))
     p, bounds = None, None
     if pair.draws is not None and pair.samples is not None:
-        difference = fmean(values) - fmean(reference_values)
+        difference = first.value - second.value
         p = _p(metric, pair.samples, difference, pair.draws.null[metric].values)
         bounds = pair.draws.difference[metric].interval(difference)
-    first = pair.level.first
-    return Comparison(
-        task=task,
-        metric=metric,
-        level=level,
-        reference=reference,
-        values=(fmean(values), fmean(reference_values)),
-        bounds=bounds,
-        p=p,
-        corrected=p,
-        n=first.n,
-        seeds=len(values),
-        spread=_larger(_spread(values), _spread(reference_values)),
-        unit=_unit(pair.level.scores[0]),
-    )
+    return compared(task, metric, (level, reference), (first, second), bounds, p, _unit(pair.level.scores[0]))
 
 
 def _with_draws(pair: Pair) -> Pair:
@@ -269,19 +241,11 @@ def _task_score(scores: SeedScores, number: int) -> float:
 
 
 def _estimate(values: Sequence[float], bounds: Interval | None, n: int) -> Estimate:
-    return Estimate(fmean(values), _spread(values), bounds, len(values), n)
+    return Estimate(fmean(values), stdev(values) if len(values) > 1 else None, bounds, len(values), n)
 
 
 def _values(scores: SeedScores, metric: str) -> list[float]:
     return [run_score.score.value for run_score in scores.metrics[metric]]
-
-
-def _spread(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None
-
-
-def _larger(*spreads: float | None) -> float | None:
-    return max((spread for spread in spreads if spread is not None), default=None)
 
 
 def _draw_names(scores: SeedScores) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.scoring.metric_kinds import ClassMetric
 from eval.scoring.metrics import METRICS
-from eval.statistics.comparisons import Comparison, Estimate
+from eval.statistics.comparisons import Comparison, Estimate, compared
 from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged, generator, interval, p_value
 from eval.statistics.significance import corrected
 from eval.study.cells import SCORES, Cell
@@ -128,21 +128,8 @@ def _compared(
 
 def _against(one: Scored, other: Scored, null: Floats) -> Scored:
     first, second = one.estimates[MAIN], other.estimates[MAIN]
-    p = p_value(first.value - second.value, null)
-    spreads = [estimate.spread for estimate in (first, second) if estimate.spread is not None]
-    comparison = Comparison(
-        task=one.task,
-        metric=MAIN,
-        level=one.level,
-        reference=other.level,
-        values=(first.value, second.value),
-        bounds=interval(one.resampled[MAIN] - other.resampled[MAIN]),
-        p=p,
-        corrected=p,
-        n=first.n,
-        seeds=first.seeds,
-        spread=max(spreads, default=None),
-    )
+    p, bounds = p_value(first.value - second.value, null), interval(one.resampled[MAIN] - other.resampled[MAIN])
+    comparison = compared(one.task, MAIN, (one.level, other.level), (first, second), bounds, p)
     return replace(one, comparison=comparison, null=null)
 
 
