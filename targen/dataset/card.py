@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub.repocard_data import DatasetCardData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from targen.config.group_files import task_from_file
 from targen.config.groups.generation import STEPS
@@ -19,96 +19,9 @@ from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 from targen.text.markdown import inline_code, markdown_table
 
-TEMPLATE = """\
----
-{{ front_matter }}
----
-
-# {{ title }}
-
-{{ "{:,}".format(rows) }} rows for {{ tasks | length }} task(s), written and labelled by a language model with {{ method }}.{{ format }}
-
-```python
-from datasets import load_dataset
-
-rows = load_dataset("PATH_OR_NAME", "{{ tasks[0] }}", split="train")
-```
-
-## How it was made
-
-{{ settings_table }}
-
-{{ steps_table }}
-
-## Tasks
-
-{{ counts_table }}
-
-Rejected: answers that a check refused. Duplicates: rows that repeat an earlier one, replaced. Flips: labels that self-correction \
-changed; the label counts are those after it.
-
-## Files and fields
-
-{{ fields_table }}
-
-- `<task>/train.jsonl`: the rows.
-- `<task>/provenance.jsonl`: the story of each row: `idx`; `slot` and `attempt` (which instance it was to be, and at which try); \
-`context`, `instance_seed` and `variant` (from which it was written); `label_before` and `label_after` self-correction, with its \
-`explanation`; `call_ids` of the completions.
-{% if has_held_out %}
-- `<task>/held_out.jsonl`, `<task>/held_out_provenance.jsonl`: rows of other contexts, held out to score models on; they are not \
-counted above.
-{% endif %}
-- `<task>/stats.json`: counts per label, reason of rejection and step.
-
-## Balance
-
-Every row was asked for with a given label (and variant, where the task has any), {{ share }}. What was rejected, was \
-a duplicate or changed its label was replaced from the same label, and what was too many then was held back.
-{% for note in balance_notes %}
-{{ note }}
-{% endfor %}
-
-## Known limits
-
-- The text is a language model's. What it states may be false, dated or invented, and persons in it need not exist; it may carry the \
-biases of the model.
-- The labels are the model's own. No person has checked them.
-- The program checked format and surface (spans, offsets, copies), not truth.
-- A small set shows that the path works and proves nothing else; more rows do not make it more varied than its contexts.
-- It is made to train and to study models, not to evaluate them.
-
-## Licence
-
-Left to whoever made this set, hence `license: other`: the terms of the model that wrote the text apply to it. Name them where you \
-share it.
-{% if citations %}
-
-## Citation
-
-```bibtex
-{{ citations }}
-```
-{% endif %}
-"""
+HERE = Path(__file__).resolve().parent
 FOUR_STEPS = "the four steps of [TarGEN](https://arxiv.org/abs/2310.17876)"
 IN_ROUNDS = ", in rounds that ask for more of what small students get wrong"
-TARGEN = """\
-@article{targen,
-  title  = {TarGEN: Targeted Data Generation with Large Language Models},
-  author = {Gupta, Himanshu and others},
-  year   = {2023},
-  eprint = {2310.17876},
-  archivePrefix = {arXiv}
-}"""
-SUPERGLUE = """\
-@article{superglue,
-  title  = {SuperGLUE: A Stickier Benchmark for General-Purpose Language Understanding Systems},
-  author = {Wang, Alex and others},
-  year   = {2019},
-  eprint = {1905.00537},
-  archivePrefix = {arXiv}
-}"""
 SELF_CORRECTION = {
     "off": "off: the label that was asked for stands, unchecked",
     "paper": "paper: one pass; the model keeps or corrects the label, the corrected label is final",
@@ -139,7 +52,7 @@ def stats_of_tasks(folder: Path) -> dict[str, Json]:
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
     options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
-    template = Environment(**options).from_string(TEMPLATE)
+    template = Environment(loader=FileSystemLoader(HERE), **options).get_template("card.md.j2")
     superglue, is_targen = _of_superglue(stats), _is_targen(settings)
     known = [_task(settings, name) for name in stats]
     steps = FOUR_STEPS + IN_ROUNDS * (settings.method.rounds is not None)
@@ -153,7 +66,8 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         format=_format(stats),
         share="as many of each" if settings.synth.label_share == "balanced" else "in the shares that the settings name",
         balance_notes=[" ".join(note.split()) for task in known if task is not None and (note := task.balance_note())],
-        citations="\n".join([*[TARGEN] * is_targen, *[SUPERGLUE] * bool(superglue)]),
+        is_targen=is_targen,
+        superglue=superglue,
         settings_table=_settings_table(settings, stats),
         steps_table=_steps_table(settings, stats),
         counts_table=_counts_table(stats),
