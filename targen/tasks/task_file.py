@@ -3,8 +3,10 @@
 import csv
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
+from jinja2 import Environment, StrictUndefined
 
 from targen.runtime.errors import UserError
 from targen.tasks.own_task import is_task_name
@@ -14,47 +16,7 @@ EXAMPLE = {  # the labels without --labels
     "complaint": "the writer is not content with something, or wants it mended",
     "question": "the writer wants to know something",
 }
-_ORDINAL = """
-# The labels have an order, from the lowest to the highest: scores tell how far off an answer is.
-ordinal: true
-"""
-_FILE = """\
-# The task {name}. docs/own_task.md explains every key; what is left out has a default. Try it, without a call:
-#   python -m targen.generate task={name} task_dir={folder} synth.size=40 generator=openai generator.model=NAME plan=true
-# The whole task, with all prompts as they are asked, stands in config.yaml of a run's folder.
-
-# What a reader of a row decides, in one or two sentences. Every prompt shows it.
-description: Say which label a text gets.  # <- write your own
-
-# The labels, each with a line that says what gets it, as you would tell a colleague. The lines go into every prompt, so say what
-# goes with a label in ordinary language, and leave no row between two labels. Two to fifty labels; one per row.
-labels:
-{labels}
-
-# The texts of a row, each with what it is. Who writes it, to whom, and in what form? "A support ticket as a customer writes it"
-# gives other rows than "a text".
-fields:
-  text: a short message to a company as a customer writes it  # <- write your own
-{ordinal}
-# What varies between rows, drawn for each in these proportions and named in the prompt. Lengths and registers that your texts have
-# are worth more than these defaults: a language model writes everything with the same even length, and more ornate than people do.
-# What goes with a label in ordinary language is drawn by label. Do not cross it with the label, or models learn nothing of it.
-# variants:
-#   length: {{under 10 words: 1, 10 to 30 words: 3, 30 to 80 words: 2}}
-#   register:
-{register}
-#   writer: null                     # leaves out a default: length, writer and label_shows have one
-
-# Where rows come from: what the contexts of step 1 are. A context must suit every label, or its topic gives the label away.
-# contexts: kinds of companies and of their customers
-
-# Real rows to score on: a file with these columns, data.source=local data.dir=my_rows.csv. Without any, a part of the synthetic rows
-# is kept for it.
-# columns: {{text: message, label: category}}
-
-# Look at a pilot before you pay for thousands: synth.pilot=48 writes 48 rows, says what a small model learns from them, and
-# shows the hardest ones. Too easy is a warning as well: rows with a shortcut that real ones do not have.
-"""
+TEMPLATE = Path(__file__).with_name("task_file.yaml.j2")
 
 
 def task_file(name: str, labels: Sequence[str], folder: str) -> str:
@@ -68,12 +30,9 @@ def task_file(name: str, labels: Sequence[str], folder: str) -> str:
     are_numbers = bool(labels) and all(label.isdecimal() for label in labels)
     keys = [label if are_numbers else _quoted(label) for label in labels or EXAMPLE]
     lines = ['""  # <- what gets this label?'] * len(labels) or list(EXAMPLE.values())
-    return _FILE.format(
-        name=name,
-        folder=shlex.quote(folder),
-        labels="\n".join(f"  {key}: {line}" for key, line in zip(keys, lines, strict=True)),
-        ordinal=_ORDINAL if are_numbers else "",
-        register="\n".join(f"#     {key}: {{a chat: 2, a mail: 1}}" for key in keys),
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        name=name, folder=shlex.quote(folder), labels=list(zip(keys, lines, strict=True)), ordinal=are_numbers
     )
 
 
