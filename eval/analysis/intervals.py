@@ -124,18 +124,8 @@ def measure(
         count = min(len(a.resampled), len(b.resampled))
         difference = _around(b.value - a.value, b.resampled[:count] - a.resampled[:count])
     sizes = {side: estimate.size for side in SIDES if (estimate := sides.get(side)) is not None}
-    return Measure(
-        part,
-        name,
-        title,
-        unit,
-        None if a is None else a.interval,
-        None if b is None else b.interval,
-        difference,
-        sizes,
-        note,
-        theirs,
-    )
+    first, second = (None if estimate is None else estimate.interval for estimate in (a, b))
+    return Measure(part, name, title, unit, first, second, difference, sizes, note, theirs)
 
 
 def shares(part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = "") -> Measure:

@@ -121,20 +121,9 @@ def _records(one: Scored) -> Iterator[Record]:
     for score, estimate in one.estimates.items():
         yield {**start, "kind": "score", "score": score, "reference": None, **_numbers(estimate), "p": None}
     if (comparison := one.comparison) is not None:
-        low, high = comparison.bounds or (None, None)
-        yield {
-            **start,
-            "kind": "difference",
-            "score": comparison.metric,
-            "reference": comparison.reference,
-            "value": comparison.difference,
-            "low": low,
-            "high": high,
-            "spread": None,
-            "seeds": comparison.seeds,
-            "n": comparison.n,
-            "p": comparison.corrected,
-        }
+        about: Record = {"kind": "difference", "score": comparison.metric, "reference": comparison.reference}
+        difference = Estimate(comparison.difference, None, comparison.bounds, comparison.seeds, comparison.n)
+        yield {**start, **about, **_numbers(difference), "p": comparison.corrected}
 
 
 def _numbers(estimate: Estimate) -> Record:

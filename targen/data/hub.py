@@ -30,11 +30,7 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
 
     Raises: HubUnreachable; UserError if the data set does not have the expected form.
     """
-    if not Path(name).exists():
-        stay_offline_without_network()
-    from datasets.utils import disable_progress_bars
-
-    disable_progress_bars()
+    _get_ready(name)
     try:
         records = _loaded(name, task, SPLITS[split])
     except Exception as err:  # without network and cache, or whatever a script or a torn file leads to
@@ -62,6 +58,15 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
         ) from None
 
 
+def _get_ready(name: str) -> None:
+    """Before a data set is loaded: no waiting for a Hub that does not answer, and no bars."""
+    if not Path(name).exists():
+        stay_offline_without_network()
+    from datasets.utils import disable_progress_bars
+
+    disable_progress_bars()
+
+
 def _loaded(name: str, task: Task, split: str) -> Any:
     """The split of the configuration that has the task's name, or else of the only one, a `datasets.Dataset`."""
     from datasets import load_dataset
@@ -84,11 +89,7 @@ def _with_label_name(task: Task, record: Json, column: str, names: list[str] | N
 
 def records_of(name: str, config: str) -> Any:
     """The train split of another data set, a `datasets.Dataset`. Raises: UserError if it cannot be loaded."""
-    if not Path(name).exists():
-        stay_offline_without_network()
-    from datasets.utils import disable_progress_bars
-
-    disable_progress_bars()
+    _get_ready(name)
     try:
         return _train_split(name, config)
     except Exception as err:
