@@ -21,6 +21,7 @@ Dependency = tuple[str, str]
 # the parts of a grid by the kind of their job, in its order: all of them, or those to be submitted; of a single job its name
 Parts = Mapping[JobName, tuple[str, ...]]
 SINGLE: tuple[JobName, ...] = ("contexts", "merge", "report")
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,6 @@ def _arrays(
     return [Job(part_name, job_name, part, after) for part_name, part in zip(names, parts, strict=True)]
 
 
-# Compiled kernels and graphs: file systems that nodes share are slow for many small files, and engines that write the same
-# ones at a time disturb each other.
-CACHES = (
-    'caches="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/targen-caches-$(id -u)/gpu-${SLURM_JOB_GPUS:-none}"  # on this node',
-    'export VLLM_CACHE_ROOT="${VLLM_CACHE_ROOT:-$caches/vllm}" TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$caches/triton}"',
-    'export FLASHINFER_WORKSPACE_BASE="${FLASHINFER_WORKSPACE_BASE:-$caches}" TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$caches/inductor}"',
-)
-
-
 def log_pattern(job: Job) -> str:
     """The file name of a job's log for sbatch; %a stands for the index of the array task."""
     return f"{job.name}-0.log" if job.is_single else f"{job.name}-%a.log"
@@ -150,24 +142,23 @@ def log_pattern(job: Job) -> str:
 
 def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
     """The script of one job. Every value that comes from the user is quoted."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     cluster, resources = settings.cluster, settings.cluster.of(job.job_name)
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job, paths)), ""]
-    lines += [*cluster.setup, *_exports(cluster, resources, paths), *CACHES]
-    if job.job_name == "train" and resources.nodes > 1:
-        lines += [
-            'export MASTER_ADDR="$(hostname)"  # this script runs on the first node',
-            'export MASTER_PORT="$((10000 + SLURM_JOB_ID % 20000))"  # below the ports that the system gives out by itself',
-        ]
-    grid_file = shlex.quote(str(paths.folder / "grid.json"))
-    lines += [
-        f"if [ ! -r {grid_file} ]; then",
-        f'  echo "error: run.dir: {_in_double_quotes(paths.folder)} cannot be seen from $(hostname). Choose a run.dir on a file system that all nodes share." >&2',
-        "  exit 2",
-        "fi",
-    ]
-    command = [paths.python, "-m", "slurm.worker", str(paths.folder), job.name]
-    lines.append(f'exec {shlex.join(command)} "${{SLURM_ARRAY_TASK_ID:-0}}"')
-    return "\n".join(lines) + "\n"
+    environment = Environment(
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"quote": shlex.quote, "in_double_quotes": _in_double_quotes}
+    return environment.get_template("job.sbatch.j2").render(
+        options=_options(settings, job, paths),
+        setup=cluster.setup,
+        threads=max(1, (resources.cpus or 1) // (resources.processes or max(resources.gpus, 1))),
+        project=None if paths.project is None else str(paths.project),
+        offline=cluster.offline,
+        nodes_meet=job.job_name == "train" and resources.nodes > 1,
+        folder=str(paths.folder),
+        command=shlex.join([paths.python, "-m", "slurm.worker", str(paths.folder), job.name]),
+    )
 
 
 def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
@@ -200,19 +191,6 @@ def _array(job: Job, resources: Resources) -> list[str]:
     return [f"--array=0-{len(job.array_tasks) - 1}{limit}"]
 
 
-def _exports(cluster: Cluster, resources: Resources, paths: JobPaths) -> list[str]:
-    threads = max(1, (resources.cpus or 1) // (resources.processes or max(resources.gpus, 1)))
-    exports = [
-        f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"',
-        "export PYTHONSAFEPATH=1  # no train.py or slurm.py of the current folder in our place",
-    ]
-    if paths.project is not None:
-        exports.append(f"export PYTHONPATH={shlex.quote(str(paths.project))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    if cluster.offline:
-        exports.append("export HF_HUB_OFFLINE=1  # many jobs that download into one cache at a time corrupt it")
-    return exports
-
-
 def _percent_escaped(path: Path) -> str:
     """A path in sbatch's --output, where % begins a pattern."""
     return str(path).replace("%", "%%")
@@ -227,9 +205,9 @@ def _word(text: str) -> str:
     return "".join(char if char.isalnum() or char in "-_.+=/%:," else "_" for char in text)
 
 
-def _in_double_quotes(path: Path) -> str:
-    """A path inside double quotes of the shell."""
-    return "".join(f"\\{char}" if char in '\\"$`' else char for char in str(path))
+def _in_double_quotes(text: str) -> str:
+    """A text inside double quotes of the shell."""
+    return "".join(f"\\{char}" if char in '\\"$`' else char for char in text)
 
 
 def index_map(made: Sequence[Job]) -> str:
