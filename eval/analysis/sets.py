@@ -30,7 +30,6 @@ class DataSet:
     origin: str
     rows: tuple[Row, ...]
     folder: Path | None = None
-    is_fixture: bool = False
 
     @property
     def stories(self) -> list[Json]:

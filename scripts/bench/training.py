@@ -20,7 +20,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
-STARTED = time.monotonic()
 
 from targen.runtime.subprocesses import MALLOC
 

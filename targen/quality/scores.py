@@ -45,10 +45,10 @@ class ScoreSample:
         return float(low), float(high)
 
 
-def folds(instances: Sequence[Instance], draws: Random, count: int = FOLDS) -> list[int]:
+def folds(instances: Sequence[Instance], draws: Random) -> list[int]:
     """The fold of each question: stratified by answer, groups whole."""
     strata = [instance.gold[0] if len(instance.options) == 1 else 0 for instance in instances]
-    return folds_of(strata, [instance.group for instance in instances], count, draws)
+    return folds_of(strata, [instance.group for instance in instances], FOLDS, draws)
 
 
 def cross_validated(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[Answer]:

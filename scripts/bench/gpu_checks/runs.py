@@ -45,6 +45,7 @@ TINY = {
     "max_position_embeddings": 2048,
 }  # fmt: skip
 LETTERS = "abcdefghijklmnopqrstuvwxyz     "
+ENTITIES = 9  # of a passage
 FOLDERS = {"boolq": "BoolQ", "record": "ReCoRD"}
 
 
@@ -68,11 +69,11 @@ def boolq_rows(lengths: Sequence[int]) -> list[Json]:
     ]
 
 
-def record_rows(lengths: Sequence[int], entities: int = 9) -> list[Json]:
+def record_rows(lengths: Sequence[int]) -> list[Json]:
     """Rows in ReCoRD's format: a passage with entities, and a query with a gap."""
     draws, rows = Random(1), []
     for number, length in enumerate(lengths):
-        names = [f"{chr(65 + place)}{_letters(draws, 4).replace(' ', 'o')}" for place in range(entities)]
+        names = [f"{chr(65 + place)}{_letters(draws, 4).replace(' ', 'o')}" for place in range(ENTITIES)]
         text = " ".join([*names, _letters(draws, length)])
         spots = [{"start": text.index(name), "end": text.index(name) + len(name) - 1} for name in names]
         answer = {"start": spots[0]["start"], "end": spots[0]["end"], "text": names[0]}

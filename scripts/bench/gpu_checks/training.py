@@ -31,7 +31,6 @@ from train.runtime.processes import Processes
 
 GIB = 2**30
 TOKENS = 300  # of a row
-LOGGED = 20  # steps between lines of a log of at least 100 steps
 
 
 def training(cpu: bool, scratch: Path) -> Iterator[Json]:
