@@ -43,7 +43,7 @@ class HubRequirement:
 
 def hub_requirements(settings: Settings) -> list[HubRequirement]:
     """All repositories that the phases of the run load, each exactly once, in the order of first use."""
-    requirements = [*_models(settings), *_data(settings)]
+    requirements = [*_models(settings), *_originals(settings), *_instructions(settings)]
     return list(
         {
             (requirement.repo_type, requirement.name, requirement.config, requirement.files): requirement
@@ -97,10 +97,6 @@ def _is_local(name: str) -> bool:
     return name.startswith("package:") or Path(name).exists()
 
 
-def _data(settings: Settings) -> list[HubRequirement]:
-    return [*_originals(settings), *_instructions(settings)]
-
-
 def _instructions(settings: Settings) -> list[HubRequirement]:
     name = settings.data.self_instruct
     if name is None or _is_local(name) or "self_instruct" not in settings.arms or "train" not in settings.phases:
@@ -119,7 +115,7 @@ def _originals(settings: Settings) -> list[HubRequirement]:
             requirements.append(HubRequirement("dataset", name, needed_for, config=task.name))
 
     for task in settings.tasks.values():
-        compares = phases & {"generate", "merge"} and _looks_at_evaluation(settings)
+        compares = phases & {"generate", "merge"} and settings.synth.contamination in ("measure", "filter")
         analyses = "analyze" in phases  # each data set of the mirror comes with all its splits
         if scores or validates or compares or analyses:
             add(task, f"{task.eval_split} split")
@@ -128,7 +124,3 @@ def _originals(settings: Settings) -> list[HubRequirement]:
         if shows or trains or (scores and shows_original(settings)):
             add(original_train_task(settings, task), "train split")
     return requirements
-
-
-def _looks_at_evaluation(settings: Settings) -> bool:
-    return settings.synth.contamination in ("measure", "filter")

@@ -102,7 +102,9 @@ def _log(task: Task, found: Json) -> None:
 
 def pilot_text(settings: Settings, tasks: Sequence[Task]) -> str:
     """The hardest rows of each label for a person who judges a pilot, and how to go on."""
-    return "\n".join([*(line for task in tasks for line in _hard_rows(settings.paths, task)), *_next(settings)]) + "\n"
+    rows = [line for task in tasks for line in _hard_rows(settings.paths, task)]
+    ending = f"This was a pilot of {settings.synth.pilot} rows. To go on: the same command without synth.pilot."
+    return "\n".join([*rows, "", ending]) + "\n"
 
 
 def _hard_rows(paths: RunPaths, task: Task) -> Iterator[str]:
@@ -122,7 +124,3 @@ def _shortened(text: str) -> str:
     """The text on one line without control characters, which a terminal would obey."""
     line = "".join(sign if sign.isprintable() else " " for sign in text)
     return line if len(line) <= SHOWN_TEXT else line[: SHOWN_TEXT - 3] + "..."
-
-
-def _next(settings: Settings) -> list[str]:
-    return ["", f"This was a pilot of {settings.synth.pilot} rows. To go on: the same command without synth.pilot."]
