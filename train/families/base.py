@@ -23,7 +23,8 @@ Batch = dict[str, Any]  # tensors by the names of the model's arguments, and `la
 @dataclass(frozen=True, kw_only=True)
 class Encoded(ABC):
     """An example as token ids. `gold` is the index of the right label, choice or answer, -1: hidden; `truncated` whether it was
-    longer than train.max_length; `checkers` what its checkers say of it (see targen.config.losses.LogWeights)."""
+    longer than train.max_length; `checkers` its log-probability by its checkers (see targen.config.losses.LogWeights), NaN: not
+    weighted."""
 
     gold: int
     truncated: bool = False
