@@ -23,6 +23,7 @@ from targen.tasks.task import Example
 from tests.support.commands import command, lines, settings
 from tests.support.small_data import SPECS, examples_of, small_overrides, small_run, tiny_gpt2, tiny_overrides
 from train.data.rendering import cued_prompt, prompt, read_answer, right_answer
+from train.families.base import Shown
 from train.families.decoder import DecoderFamily
 from train.families.registry import family_named, text_family_named
 from train.families.seq2seq import Seq2SeqFamily
@@ -328,11 +329,11 @@ def test_examples_give_way_before_the_question_does(tmp_path: Path) -> None:
         encode = text_family_named(family).encode
         for count in (2, 1, 0):
             limit = len(cued_prompt(task, one, others[:count]).encode()) + 12
-            (encoded,) = encode(loaded, task, [one], limit, None, [others[:2]])
+            (encoded,) = encode(loaded, task, [one], limit, Shown([others[:2]], instructs=False))
             assert loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True) == cued_prompt(
                 task, one, others[:count]
             )
-        (encoded,) = encode(loaded, task, [one], 160, None, [others[:2]])
+        (encoded,) = encode(loaded, task, [one], 160, Shown([others[:2]], instructs=False))
         text = loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True)
         assert text.endswith(f"Question: {one.fields['question']}?\nAnswer:")
 
