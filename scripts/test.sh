@@ -9,7 +9,6 @@ logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
 export OMP_NUM_THREADS=1  # two processes share the cores
 unset PYTHONDONTWRITEBYTECODE  # every command of a test would compile the project anew
-together=(-n "${TEST_PROCESSES:-2}" --dist worksteal)
 
 install() {  # install PROGRAM PACKAGE...
   local program="$1"
@@ -51,6 +50,9 @@ if [ "${1:-}" = --all ]; then
   all=1
   shift
 fi
+processes=2
+[ -z "$all" ] || processes=3  # many of the slow tests wait for something
+together=(-n "${TEST_PROCESSES:-$processes}" --dist worksteal)
 trap 'stop 130' INT
 trap 'stop 143' TERM
 beside='bash scripts/check.sh'
