@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bash scripts/setup.sh
-folder="$1"
+folder="${1:?"usage: extend_venv.sh FOLDER <REQUIREMENTS"}"
 requirements="$(cat)"
+bash scripts/setup.sh </dev/null
 stamp="$folder/.installed"
 wanted="$(cat scripts/extend_venv.sh .venv/.installed - <<<"$(readlink -f .venv) $requirements" | cksum)"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then

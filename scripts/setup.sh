@@ -17,10 +17,12 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
   exit 2
 fi
 echo "setting up .venv (once; some minutes)" >&2
+trap 'exit 130' INT  # compileall would go on after Ctrl-C
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet)
 "${pip[@]}" install --no-compile "$TORCH"
 "${pip[@]}" install --no-compile --no-deps -r requirements-cpu.lock
 "${pip[@]}" install --no-deps --editable .
-.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # on all cores, which pip does not; some files are for other versions of Python
+# on all cores, which pip does not; some files are for other versions of Python
+.venv/bin/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null || true
 echo "$wanted" > "$stamp"

@@ -55,13 +55,19 @@ processes=2
 together=(-n "${TEST_PROCESSES:-$processes}" --dist worksteal)
 trap 'stop 130' INT
 trap 'stop 143' TERM
-beside='bash scripts/check.sh'
-if [ -n "$all" ] && [ $# -eq 0 ]; then
-  beside+=' && { bash scripts/test_vllm.sh && bash scripts/test_deepspeed.sh; } >"$1" 2>&1'
-fi
+others=
+[ -z "$all" ] || [ $# -gt 0 ] || others=1  # the tests in environments of their own
+beside() {
+  local code=0
+  bash scripts/check.sh 2>&1 | tee "$logs/checks" || code=$?
+  if [ -n "$others" ]; then
+    { bash scripts/test_vllm.sh && bash scripts/test_deepspeed.sh; } >"$logs/others" 2>&1 || code=$?
+  fi
+  return "$code"
+}
 tests='' elsewhere='' timing=()  # process groups: the tests in .venv, and what runs beside them
 set -m
-bash -c "$beside" beside "$logs/elsewhere" </dev/null &
+beside </dev/null &
 elsewhere=$!
 set +m
 code=0
@@ -71,13 +77,14 @@ else
   programs
   run .venv/bin/python -m pytest "${together[@]}" -m "not timing" "$@" || code=$?
 fi
+if [ -n "$others" ]; then echo "test.sh: pytest ended with $code; the tests in other environments follow" >&2; fi
 elsewhere_code=0
-if [ -n "$all" ]; then echo "test.sh: pytest ended with $code; the tests in other environments follow" >&2; fi
 wait "$elsewhere" || elsewhere_code=$?
 elsewhere=
-cat "$logs/elsewhere" 2>/dev/null || true
+[ -z "$others" ] || cat "$logs/others"
 if [ "$elsewhere_code" -ne 0 ]; then
-  echo "test.sh: the checks or the tests in other environments ended with $elsewhere_code: see above" >&2
+  echo "test.sh: the checks${others:+ or the tests in other environments} ended with $elsewhere_code; the checks:" >&2
+  cat "$logs/checks"
   [ "$code" -ne 0 ] || code=$elsewhere_code
 fi
 if [ -n "$all" ]; then

@@ -63,13 +63,22 @@ _active: ContextVar[tuple[StopRequest, ...]] = ContextVar("_active", default=())
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C during the body comes at its end. For an event loop, whose callbacks would report a KeyboardInterrupt each."""
+    """Ctrl-C during the body comes at its end, a second one at once.
+
+    For an event loop, whose callbacks would each report a KeyboardInterrupt.
+    """
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *interrupt: waiting.append(interrupt))
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        waiting.append((number, frame))
+        if len(waiting) > 1:
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, keep)
     try:
         yield
     finally:

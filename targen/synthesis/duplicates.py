@@ -1,6 +1,6 @@
 """Which candidates repeat an earlier one: the row, nearly the row, or its instance seed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import merge
@@ -35,12 +35,10 @@ def find_repeats(
     drafts: Mapping[Slot, StoredCandidate],
     candidate_of: Callable[[Slot], Candidate],
     threshold: float | None,
-    settled: Set[Slot] = frozenset(),
 ) -> dict[Slot, Repeat]:
     """In slot order, every candidate that repeats an earlier one which is itself kept.
 
-    `threshold` is the similarity from which two texts are near-duplicates; None: only equal rows count. The candidates of
-    `settled` slots are known not to repeat one another.
+    `threshold` is the similarity from which two texts are near-duplicates; None: only equal rows count.
     """
     slots = sorted(drafts)
     stored = [drafts[slot] for slot in slots]
@@ -53,8 +51,6 @@ def find_repeats(
 
     lost: dict[int, Repeat] = {}
     for later, earlier, kind in _pairs(stored, threshold):
-        if slots[later] in settled and slots[earlier] in settled:
-            continue
         if later in lost or earlier in lost or (kind == "repeated_seed" and stored[later].attempt + 1 >= SEED_TRIES):
             continue
         share = 1.0 if kind == "duplicate" else jaccard(features(later, kind), features(earlier, kind))

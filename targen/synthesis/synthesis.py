@@ -49,7 +49,6 @@ class Synthesis:
     rejects: list[StoredReject] = field(default_factory=list)
     attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
     awaited: dict[Slot, Candidate | None] = field(default_factory=dict)  # whose answers are; with what step 4 lacks
-    settled: frozenset[Slot] = frozenset()  # whose candidates do not repeat one another
     supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
     rounds: HardCases = field(init=False)
 
@@ -251,12 +250,11 @@ def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
 
 def _drop_repeats(state: Synthesis) -> list[Slot]:
     """Removes every candidate that repeats an earlier one. Returns the slots that need another attempt."""
-    repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates, state.settled)
+    repeats = find_repeats(state.task, state.candidates, state.candidate, state.recipe.near_duplicates)
     for slot, repeat in repeats.items():
         state.refuse_candidate(state.candidate(slot), repeat.kind, repeat.reason)
         state.attempts[slot] = state.recipe.attempt_anew(state.candidates[slot].attempt)
         del state.candidates[slot]
-    state.settled = frozenset(state.candidates)
     return list(repeats)
 
 
