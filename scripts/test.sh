@@ -90,8 +90,9 @@ fi
 if [ -n "$all" ]; then
   [ $# -gt 0 ] || mapfile -t timing < <(grep -rl "mark.timing" tests --include "*.py")  # to import the others takes half a minute
   timing_code=0
-  run .venv/bin/python -m pytest -m timing "${timing[@]}" "$@" || timing_code=$?  # alone, since they measure seconds
-  [ "$timing_code" -ne 5 ] || timing_code=0                                       # 5: the arguments select none of them
+  # Alone, since they measure seconds. In a folder of their own: pytest would remove those of the sessions before, which takes a minute
+  run .venv/bin/python -m pytest -m timing --basetemp "$logs/timing" "${timing[@]}" "$@" || timing_code=$?
+  [ "$timing_code" -ne 5 ] || timing_code=0  # the arguments select none of them
   [ "$code" -ne 0 ] || code=$timing_code
 fi
 exit "$code"
