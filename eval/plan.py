@@ -8,8 +8,6 @@ from targen.data.evaluation import HELD_OUT, HELD_OUT_WORDS
 from targen.runtime.errors import Unreachable, UserError
 from targen.tasks.task import Task
 from train.grid.cells import Cell, cells, done
-from train.loop.saving import load_shapes
-from train.planning.gpu_hours import gpu_hours, matmul_parameters
 
 ANSWER_TOKENS = 8  # of each possible answer, for models that answer in words
 
@@ -26,6 +24,9 @@ def _hours(settings: Settings) -> list[str]:
     """The GPU-hours of what is not predicted yet, if price.gpu names a GPU."""
     if settings.price.gpu is None:
         return []
+    from train.loop.saving import load_shapes  # torch
+    from train.planning.gpu_hours import gpu_hours, matmul_parameters
+
     grid = cells(settings)
     try:
         model = load_shapes(settings, grid[0]).model

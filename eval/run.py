@@ -9,7 +9,7 @@ from eval.plan import lines
 from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
 from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import check_metrics
-from eval.scoring.prediction import predictions_of
+from eval.scoring.prediction import load_cell, predictions_of
 from eval.scoring.ready_cells import ReadyCell, ready_cells, scores_of
 from eval.scoring.scores import Score, as_score, read_scores, write_scores
 from eval.submission.archives import leaderboard_splits, write_archives
@@ -26,7 +26,6 @@ from targen.tasks.task import Task
 from train.families.checks import check_loadable
 from train.grid.cells import check_trained
 from train.grid.rows import TaskRows
-from train.loop.saving import load_cell_to_device
 from train.runtime.processes import Processes, open_run_together
 
 # Each step of the evaluation writes its own files and returns its scores.
@@ -68,7 +67,7 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
     with Progress("evaluate", "cells", len(ready) if processes.first else 0) as progress:
         for ready_cell in ready:
             # loaded once for all tasks of a mixture, and only if it is needed
-            model = cache(partial(load_cell_to_device, settings, ready_cell.cell))
+            model = cache(partial(load_cell, settings, ready_cell.cell))
             of_cell = {name: rows[name] for name in ready_cell.cell.tasks}
             predicted = predictions_of(settings, processes, ready_cell, of_cell, model, originals)
             for name, predictions in predicted.items():
@@ -82,7 +81,7 @@ def leaderboard(settings: Settings, processes: Processes, ready: Sequence[ReadyC
     """The scores on the tasks of the OpenLLM leaderboard."""
     from eval.openllm import harness  # takes a while to import
 
-    rows = harness.score(settings, processes, ready, partial(load_cell_to_device, settings))
+    rows = harness.score(settings, processes, ready, partial(load_cell, settings))
     return [as_score(row, row["cell"]) for row in rows]
 
 
@@ -91,7 +90,7 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     originals = original_parts(
         settings, [settings.tasks[name] for ready_cell in ready for name in ready_cell.cell.tasks]
     )
-    loaded = lru_cache(maxsize=1)(partial(load_cell_to_device, settings))  # once for all tasks of a mixture
+    loaded = lru_cache(maxsize=1)(partial(load_cell, settings))  # once for all tasks of a mixture
 
     def predict(ready_cell: ReadyCell, task: Task, rows: EvaluationRows) -> list[Prediction]:
         model, submitted = partial(loaded, ready_cell.cell), settings.paths.submitted

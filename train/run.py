@@ -23,7 +23,6 @@ from train.grid.checkers import TrainingJob
 from train.grid.encoding import check_answer_room
 from train.grid.pending_jobs import TrainContext, pending_jobs, steps_left
 from train.grid.selection import check_selection
-from train.loop.saving import export_merged
 from train.runtime.processes import Processes, open_run_together
 
 log = logging.getLogger(__name__)
@@ -42,9 +41,12 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
         _train(settings, processes, stop, checkers_lock)
     if processes.largest(int(stop.requested)):
         raise Stopped
-    for cell in trained_cells(settings) if processes.first else ():
-        if done(settings.paths, cell) is not None:
-            export_merged(settings, cell)
+    if settings.train.merge_export and processes.first:
+        from train.loop.saving import export_merged  # torch
+
+        for cell in trained_cells(settings):
+            if done(settings.paths, cell) is not None:
+                export_merged(settings, cell)
 
 
 def _checkers_lock(settings: Settings) -> str:

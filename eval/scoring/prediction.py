@@ -1,4 +1,4 @@
-"""The predictions of a cell: made by its model, or read from disk."""
+"""The predictions of a cell: made by its model, or read from disk, which imports no torch."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,11 +29,11 @@ from train.grid.arms import training_rows
 from train.grid.cells import Cell
 from train.grid.encoding import encode_for_prediction
 from train.grid.rows import TaskRows
-from train.inference.generation import Written
-from train.loop.predictions import predict_distributed, predict_scores
-from train.loop.saving import load_cell_to_device
 from train.models.loading import Loaded
 from train.runtime.processes import Processes
+
+if TYPE_CHECKING:
+    from train.inference.generation import Written
 
 log = logging.getLogger(__name__)
 SINGLE_PROCESS = Processes()
@@ -177,6 +178,13 @@ def _mismatch(task: Task, predictions: Sequence[Prediction], examples: Sequence[
     return None
 
 
+def load_cell(settings: Settings, cell: Cell) -> Loaded:
+    """The cell's model on the available device."""
+    from train.loop.saving import load_cell_to_device  # torch
+
+    return load_cell_to_device(settings, cell)
+
+
 def predict_cell(settings: Settings, cell: Cell, task: Task, examples: Sequence[Example]) -> list[Prediction]:
     """The cell's answers to the examples of one task, in their order."""
     return predict_tasks(settings, cell, {task.name: examples})[task.name]
@@ -191,7 +199,7 @@ def predict_tasks(
     originals: Sequence[TaskRows] = (),
 ) -> dict[str, list[Prediction]]:
     """The cell's answers to the examples of each task, in their order. All go through the model together, by their length."""
-    loaded = load_cell_to_device(settings, cell) if model is None else model()
+    loaded = load_cell(settings, cell) if model is None else model()
     parts = originals
     if cell.trained:
         parts = _shown_rows(settings, cell)
@@ -230,6 +238,8 @@ def _answers(
     encoded: Sequence[Encoded],
     processes: Processes,
 ) -> list[Prediction]:
+    from train.loop.predictions import predict_distributed, predict_scores
+
     name, batch_size, scoring = settings.model.family, settings.eval.batch_size, scoring_of(settings)
     if scoring == "generate":
         limit = settings.eval.max_new_tokens
@@ -246,7 +256,7 @@ def _answers(
     ]
 
 
-def _written(task: Task, example: Example, answer: Written) -> Prediction:
+def _written(task: Task, example: Example, answer: "Written") -> Prediction:
     label = read_answer(task, answer.text)
     return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut, example.groups)
 

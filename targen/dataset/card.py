@@ -7,9 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub.repocard_data import DatasetCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from targen.config.group_files import task_from_file
 from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
@@ -51,6 +48,8 @@ def stats_of_tasks(folder: Path) -> dict[str, Json]:
 
 def card(settings: Settings, stats: Mapping[str, Json]) -> str:
     """The text of the card: YAML front matter, then Markdown. `stats` is as from stats_of_tasks."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # slow to import
+
     options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
     template = Environment(loader=FileSystemLoader(HERE), **options).get_template("card.md.j2")
     superglue, is_targen = _of_superglue(stats), _is_targen(settings)
@@ -96,6 +95,8 @@ def _format(stats: Mapping[str, Json]) -> str:
 
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
+    from huggingface_hub.repocard_data import DatasetCardData  # slow to import
+
     configs = [
         {
             "config_name": name,

@@ -132,9 +132,9 @@ def _adapted_base(settings: Settings, cell: Cell) -> Loaded:
 
 
 def export_merged(settings: Settings, cell: Cell) -> None:
-    """Writes models/<cell>/merged, the whole model, if train.merge_export asks for it and it does not exist yet."""
+    """Writes models/<cell>/merged, the whole model, if it does not exist yet."""
     merged = settings.paths.model(cell.name) / adapters.MERGED
-    if not settings.train.merge_export or merged.is_dir():
+    if merged.is_dir():
         return
     loaded = load_cell(replace(settings, train=replace(settings.train, quantize=None)), cell)
     partial = merged.with_name(f"{merged.name}.partial")
