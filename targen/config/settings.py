@@ -29,7 +29,7 @@ class RunDir:
     """Where the run writes."""
 
     dir: PathText
-    """Folder that holds everything of the run."""
+    """Folder for everything the run writes."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -37,9 +37,9 @@ class Settings:
     """A whole run."""
 
     name: str
-    """Names the default run.dir; an experiment has its own, otherwise the names of the tasks."""
+    """Name of the run, used in the default run.dir: set by an experiment, otherwise the task names."""
     phases: Annotated[list[Phase], Field(min_length=1)]
-    """Phases that run, also merge (after shards) and analyze (before report)."""
+    """Phases to run; also available: merge (after shards) and analyze (before report)."""
     task_dir: PathText | None
     """Folder with tasks of your own, <name>.yaml each: docs/own_task.md."""
     run: RunDir
@@ -49,12 +49,12 @@ class Settings:
     seeds: Annotated[list[TrainingSeed], Field(min_length=1)]
     """Training seeds, one cell each."""
     shard: ShardOf
-    """The share of generation that this process makes; phases=[merge] joins all shards."""
+    """The shard of the data set that this process generates; phases=[merge] joins all shards."""
     arms: Annotated[list[ArmName], Field(min_length=1)]
-    """What models are finetuned on: none (not finetuned), original, synthetic, mixed, self_instruct; null: original and
-    synthetic, or synthetic alone where no task has original training rows."""
+    """Training data of the models: original, synthetic, mixed, self_instruct, or none (not finetuned); null: original and
+    synthetic, or only synthetic if no task has original training rows."""
     cell: str | None
-    """Name of the one cell of the grid to train and evaluate; null: all. Several cells may run at the same time."""
+    """Name of a single cell of the grid to train and evaluate; null: all. Cells may run in parallel."""
     method: Method
     """How the data set is written."""
     generator: Generator
@@ -80,9 +80,9 @@ class Settings:
     cluster: Cluster
     """The SLURM cluster that slurm/submit.sh submits to."""
     plan: bool
-    """true: print what would be asked and trained, and what it would cost, then stop. Nothing is called or written."""
+    """true: print the planned calls, training and costs, then stop. Makes no calls and writes nothing."""
     price: Price
-    """Prices per million tokens, speed, and the GPU that a plan is for; null: not shown."""
+    """Prices per million tokens, generation speed and GPU for plan=true; null: not shown."""
 
     @field_validator("tasks")
     @classmethod

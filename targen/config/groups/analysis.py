@@ -32,40 +32,40 @@ class Analysis:
     parts: list[PartName]
     """What `python -m eval.analyze` measures."""
     size: Count | None
-    """Rows per set at most, drawn by `seed`; null: all. Both sets get as many rows as the smaller one has."""
+    """Maximum rows per set, sampled with `seed`; null: all. Both sets are sampled to the size of the smaller one."""
     replicates: Annotated[int, Field(ge=20)]
     """Bootstrap replicates."""
     self_bleu_rows: TwoOrMore
-    """Rows per set at most for Self-BLEU."""
+    """Maximum rows per set for Self-BLEU."""
     embedder: Annotated[PathText, Field(min_length=1)]
-    """A name in conf/model/ of the family encoder, a local folder or a Hub id; mean pooling, normalised."""
+    """An encoder: a name in conf/model/, a local folder or a Hub id. Embeddings are mean-pooled and normalised."""
     embed_rows: TwoOrMore
-    """Rows per set at most in the embedding space."""
+    """Maximum rows per set to embed."""
     model: str | None
-    """difficulty: a name in conf/model/ of the family encoder; null: the model of the run."""
+    """difficulty: name of an encoder in conf/model/; null: the model of the run."""
     folds: TwoOrMore
     """difficulty: number of folds. The PVI of each fold comes from models trained on the others."""
     difficulty_rows: TwoOrMore
-    """difficulty: rows per set at most."""
+    """difficulty: maximum rows per set."""
     fidelity_rows: TwoOrMore
-    """fidelity: rows per set at most."""
+    """fidelity: maximum rows per set."""
     students: Annotated[list[Literal["bag_of_words", "encoder"]], Field(min_length=1)]
-    """fidelity: bag_of_words takes seconds; encoder is a linear layer on the frozen `embedder`."""
+    """fidelity: small classifiers. bag_of_words takes seconds; encoder is a linear layer on the frozen `embedder`."""
     cluster_rows: TwoOrMore
-    """clusters: rows that are shown and clustered at once."""
+    """clusters: rows per sample, shown and clustered together."""
     cluster_draws: Count
-    """clusters: how often so many rows of each set are drawn; two calls each."""
+    """clusters: samples of each set; two calls per sample."""
     cluster_criteria: Count
-    """clusters: calls for what the texts of a task differ in, from rows of both sets."""
+    """clusters: calls that ask for clustering criteria, each showing rows of both sets."""
     subjectivity_rows: Count
-    """subjectivity: rows per set at most that the generator rates; a call each."""
+    """subjectivity: maximum rows per set that the generator rates, one call per row."""
     sampling: Sampling
-    """Sampling of what clusters and subjectivity ask of the generator."""
+    """Sampling settings of the calls of clusters and subjectivity."""
     spacy_model: Name
-    """Model that finds named entities; install it with: python -m spacy download en_core_web_sm."""
+    """Named-entity model; install it with: python -m spacy download en_core_web_sm."""
     entity_rows: Count
-    """Rows per set at most for named entities."""
+    """Maximum rows per set for named entities."""
     sheet_rows: CountOrZero
-    """Rows per task on the sheet for a check by humans; 0: no sheet."""
+    """Rows per task on the sheet for human checks; 0: no sheet."""
     top: Count
-    """Number of rows, names and pairs in each list."""
+    """Length of the lists of rows, names and pairs."""

@@ -82,48 +82,48 @@ class Cluster:
     partition: Word | None
     """Partition of all jobs; null: the cluster's default."""
     account: Word | None
-    """Account that is charged; null: the user's default."""
+    """Account to charge; null: the user's default."""
     qos: Word | None
     """Quality of service; null: the default."""
     gpu_option: Annotated[str, Field(pattern=r"^--[^\s\"'`$\\;&|<>#]*\{\}[^\s\"'`$\\;&|<>#]*$")]
-    """How this cluster is asked for {} GPUs; others need --gpus-per-node={} or --gres=gpu:a100:{}."""
+    """sbatch option that requests {} GPUs; some clusters need --gpus-per-node={} or --gres=gpu:a100:{}."""
     options: list[Line]
-    """Further options of sbatch for every job, such as [--mail-type=FAIL]."""
+    """Further sbatch options for every job, such as [--mail-type=FAIL]."""
     setup: list[Line]
-    """Lines that run before each job, such as [module load apptainer]."""
+    """Shell lines to run at the start of each job, such as [module load apptainer]."""
     container: Line | None
-    """Words before python, such as: apptainer exec --nv /images/targen.sif."""
+    """Command prefix before python, such as: apptainer exec --nv /images/targen.sif."""
     python: Word | None
-    """Python interpreter of the jobs; null: the one that submits (in a container: python)."""
+    """Python interpreter of the jobs; null: the submitting interpreter (in a container: python)."""
     offline: bool
-    """true: jobs read only the Hub's local cache (HF_HUB_OFFLINE=1), which scripts/fetch.py fills."""
+    """true: jobs use only the local Hub cache (HF_HUB_OFFLINE=1); scripts/fetch.py fills it."""
     shared: bool | None
-    """true: compute nodes see run.dir although it looks like a local disk; null: checked."""
+    """true: compute nodes can see run.dir although it looks like a local disk; null: check it."""
     shards: Count
-    """Processes that generate at the same time, each on GPUs of its own. 4 are enough below an hour of one GPU."""
+    """Parallel generation processes, each on its own GPUs. 4 are enough for less than one GPU-hour of generation."""
     warn: Annotated[int, Field(ge=10)]
-    """Seconds before the time limit at which a job saves and goes back into the queue."""
+    """Seconds before the time limit at which a job saves and is requeued."""
     max_failures: Count
-    """Starts of one array task that may fail through its own fault."""
+    """Failed attempts allowed per array task. Being stopped or requeued by SLURM does not count."""
     max_restarts: Count
-    """Starts of one array task in all."""
+    """Starts per array task, including requeues."""
     generate: Resources
-    """Resources of each shard of the generation."""
+    """Resources of each generation shard."""
     merge: Resources
-    """Resources of the merge, which asks the generator again if rows repeat, and so needs its GPUs."""
+    """Resources of the merge. It needs the generator's GPUs because it regenerates duplicate rows."""
     train: Resources
-    """Resources of the training of each cell."""
+    """Resources for training one cell."""
     evaluate: Resources
-    """Resources of the evaluation of each cell."""
+    """Resources for evaluating one cell."""
     report: Resources
     """Resources of the report."""
     node: Node | None = None
-    """What a node with GPUs has: {gpus: 8, cpus: 128, memory: 960G}; null: per_gpu, or each job says what it asks for."""
+    """Size of a GPU node: {gpus: 8, cpus: 128, memory: 960G}. Jobs get the share that goes with their GPUs; null: per_gpu applies."""
     per_gpu: PerGpu | None = None
-    """Without node: what a job whose cpus or memory is null gets for each of its GPUs, and once if it has none; null: nothing."""
+    """Without node: CPUs and memory per GPU of a job whose own are null; a job without GPUs gets them once; null: not set."""
     per_node: Count = 1
-    """GPUs of a node that one array task fills with cells or shards, side by side: 8 where whole nodes are given out. Without
-    GPUs, the number of cells."""
+    """GPUs per node that one array task fills with cells or shards in parallel: 8 on clusters that allocate whole nodes.
+    Without GPUs, the number of cells."""
 
     def of(self, job: JobName) -> Resources:
         """The resources of a job, or of one shard or cell, with its share of the node."""

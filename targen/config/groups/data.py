@@ -15,14 +15,14 @@ class Data:
     """Where the original data come from."""
 
     source: Literal["auto", "hub", "local", "fixture", "none"]
-    """hub: a data set on the Hub; local: files of data.dir; fixture: a few rows written for this project; none: no original
-    data, so that held-out synthetic rows are scored; auto: local with data.dir, hub where a data set is named, else none."""
+    """hub: a data set on the Hub; local: files in data.dir; fixture: a few rows written for this project; none: no original
+    data, score held-out synthetic rows; auto: local with data.dir, hub if the task names a data set, else none."""
     dir: PathText | None
-    """local: a folder with CB/val.jsonl and so on in it (also .csv, .tsv), or a single file with the rows to score."""
+    """local: a folder with CB/val.jsonl, ... (also .csv, .tsv), or a single file with the rows to score."""
     hub: PathText | None
-    """hub: id of the data set, or the path of a local copy; null: the one that the task names (SuperGLUE: aps/super_glue)."""
+    """hub: id of the data set, or path of a local copy; null: the one named by the task (SuperGLUE: aps/super_glue)."""
     fallback: Literal["fixture"] | None
-    """fixture: score on this project's own rows, and say so, if the Hub cannot be reached; null: stop instead."""
+    """What to do if the Hub cannot be reached. fixture: score on this project's own few rows, and say so; null: stop."""
     self_instruct: PathText | None = None
     """Rows of the arm self_instruct: a JSONL file of {instruction, input, output} or {prompt, completion}, or the id of a
     data set on the Hub (yizhongw/self_instruct)."""

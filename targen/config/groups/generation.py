@@ -49,57 +49,56 @@ class Generator:
     """A backend and its settings; only `model` is part of a call's identity."""
 
     backend: str
-    """What answers: a module or folder of targen/llm/backends/."""
+    """The LLM backend: a module or folder in targen/llm/backends/."""
     model: Name
-    """Name of the model, as the backend knows it; part of the identity of each call."""
+    """Model name, as the backend knows it; part of the identity of each call."""
     path: PathText | None = None
     """vllm, transformers: local folder of the model, null: from the Hub by `model`. recorded: folder with <task>.jsonl files,
-    null: the recording that comes with this project."""
+    null: the recordings that come with this project."""
     function: str | None = None
-    """python: the function that answers, FILE.py:NAME. It gets the body of a chat completion and returns the text."""
+    """python: FILE.py:NAME of the function that answers. It takes the body of a chat completion and returns the text."""
     base_url: str | Annotated[list[str], Field(min_length=1)] = ""
     """Address of the server, or of several that serve the same model: [http://a:8000/v1,http://b:8000/v1]."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key, if the server needs one."""
     concurrency: Count = 64
-    """Calls in flight per server at most; fewer while the server is overloaded. python: calls of the function at once."""
+    """Maximum concurrent calls per server, reduced while the server is overloaded. python: concurrent calls of the function."""
     max_retries: CountOrZero = 8
-    """Retries per call; with the default pauses they survive a one-minute outage."""
+    """Retries per call; the defaults survive a one-minute outage."""
     retry_pause: Positive = 0.5
-    """Seconds before the first retry. Each further pause doubles, up to a minute, and is drawn from its upper half."""
+    """Seconds before the first retry; doubles with each retry up to a minute, with random jitter."""
     timeout: Positive = 300
-    """Seconds per call; a call is given up after three timeouts."""
+    """Seconds per call; a call fails after three timeouts."""
     max_lines: Count = 50_000
-    """Lines per request file, OpenAI's limit; further requests go to requests-2.jsonl and so on."""
+    """Maximum lines per request file (OpenAI's limit); further requests go to requests-2.jsonl, ..."""
     max_bytes: Count = 200_000_000
-    """Bytes per request file, OpenAI's limit. Answers are read from responses.jsonl and every responses-*.jsonl."""
+    """Maximum bytes per request file (OpenAI's limit). Answers are read from responses.jsonl and responses-*.jsonl."""
     few_rounds: bool = False
     """Default of synth.few_rounds."""
     chat_template: PathText | None = None
-    """File with a Jinja template, for a tokenizer that has none; null: the tokenizer's own."""
+    """File with a Jinja chat template, for tokenizers without one; null: the tokenizer's own."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3; to a server they go in each body."""
+    """Arguments of the chat template, such as {enable_thinking: false} for Qwen 3; sent to servers in the request body."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Further fields of each body, as the provider names them: {reasoning_effort: low}; like drop, rename and system not part
-    of a call's identity."""
+    """Extra fields of the request body: {reasoning_effort: low}. Like drop, rename and system, not part of a call's identity."""
     drop: list[BodyField] = field(default_factory=list)
-    """Fields of the body that the provider does not take: [seed]. What it says that it does not take is found anyway."""
+    """Request fields to leave out because the provider rejects them: [seed]. Most are detected automatically."""
     rename: dict[BodyField, Name] = field(default_factory=dict)
-    """Fields of the body under other names: {max_tokens: max_completion_tokens, seed: random_seed}."""
+    """Request fields to rename: {max_tokens: max_completion_tokens, seed: random_seed}."""
     system: Literal["keep", "merge"] = "keep"
-    """merge: the system message is put before the user's text; keep: it is a message of its own."""
+    """merge: prepend the system message to the user message; keep: send it as a separate message."""
     requests_per_minute: Count | None = None
-    """Requests per minute of this process to all servers together, retries included; null: no limit."""
+    """Requests per minute from this process to all servers together, including retries; null: no limit."""
     tokens_per_minute: Count | None = None
-    """Tokens per minute, of prompts and completions, likewise; null: no limit."""
+    """Prompt and completion tokens per minute, counted in the same way; null: no limit."""
     batch_size: Count = 8
-    """Requests answered at once; an answer does not depend on the others in its batch."""
+    """Requests per batch; answers do not depend on the other requests in the batch."""
     device: str = "auto"
     """auto: cuda if there is a GPU, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: as the weights are stored; float32, bfloat16, float16."""
+    """float32, bfloat16, float16, or auto: as the weights are stored."""
     engine: dict[str, Any] = field(default_factory=dict)
-    """Any of vLLM's EngineArgs; add others with a plus: +generator.engine.enforce_eager=true."""
+    """vLLM's EngineArgs; add ones not listed here with a plus: +generator.engine.enforce_eager=true."""
 
     @field_validator("chat_template_kwargs", "extra_body", "rename", mode="before")
     @classmethod
@@ -128,58 +127,58 @@ class Synth:
     """The knobs of the four steps."""
 
     size: Count | Literal["original"] | dict[str, Count]
-    """Rows per task; original: as many as the original train split has, up to max_size; or by name of the task: {cb: 250}."""
+    """Rows per task; original: the size of the original train split, up to max_size; or per task: {cb: 250}."""
     label_share: Literal["balanced", "original"] | dict[str, Positive]
-    """Rows of each label. balanced: as many of each; original: in the proportions of the original train split, as published;
-    or the shares by label name: {entailment: 2, contradiction: 2, neutral: 1}."""
+    """Label proportions. balanced: equal; original: the published proportions of the original train split; or by label name:
+    {entailment: 2, contradiction: 2, neutral: 1}."""
     max_size: Count
     """Upper limit of size=original."""
     contexts: Count
-    """Contexts per task; with method=self_instruct: instructions."""
+    """Contexts per task; for method=self_instruct, instructions."""
     seeds_per_context: Count
-    """Instance seeds asked for in one call."""
+    """Instance seeds per call."""
     seed_source: Literal["llm", "file"]
-    """llm, or file: instance seeds from <seed_dir>/<task>.jsonl, one object with the seed's fields per line."""
+    """llm: written by the generator; file: read from <seed_dir>/<task>.jsonl, one object with the seed's fields per line."""
     seed_dir: PathText | None
-    """Folder of seed_source=file."""
+    """Folder for seed_source=file."""
     self_correct: Literal["off", "paper", "drop", "vote"]
-    """off; paper: the corrected label is final; drop: rows whose label changed are dropped; vote: the majority of several
-    corrections is final."""
+    """off; paper: the corrected label is final; drop: replace rows whose label changed; vote: majority of several
+    corrections."""
     correct_blind: bool
-    """Self-correction does not see the label that the instance was given."""
+    """true: hide the given label from self-correction."""
     correct_refuses: bool
-    """Self-correction may refuse an instance that is garbled or cannot be decided; another attempt takes its place."""
+    """true: self-correction may refuse a garbled or undecidable instance, which is then replaced."""
     votes: Count
-    """Corrections per instance with self_correct=vote."""
+    """Corrections per instance for self_correct=vote."""
     vote_temperature: Positive
     """Sampling temperature of these corrections."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None
-    """A row is replaced if it shares this fraction of its character trigrams with an earlier row, or its instance seed
-    does with an earlier seed (at most twice per slot); null: only identical rows are replaced."""
+    """Replace a row if the Jaccard similarity of its character trigrams to an earlier row reaches this value, or that of its
+    instance seed to an earlier seed (at most twice per slot); null: replace only identical rows."""
     contamination: Literal["off", "auto", "measure", "filter"]
-    """Rows that share a run of 8 words with the evaluation split, or nearly repeat a row of it. off; auto: counted in
-    stats.json with data.dir; measure: always counted; filter: replaced."""
+    """Rows that share an 8-gram of words with the evaluation split, or are near-duplicates of its rows. off; auto: count them
+    in stats.json if data.dir is set; measure: always count them; filter: replace them."""
     max_attempts: Count
-    """Attempts per slot, one after the other, before another slot is opened in its place."""
+    """Attempts per slot (row to be generated) before another slot replaces it."""
     max_slots: Count
-    """Slots per row and label cell, including flipped and exhausted ones. Beyond it, or if the first eight give no row at
-    all, the task ends and says why."""
+    """Maximum slots per row and label cell, including flipped and exhausted ones. Beyond it, or if the first eight slots
+    give no row, the task ends with the reasons."""
     spare: NotNegative
-    """Over-generation: 0.5 opens half as many slots again from the start and holds back what is not needed. It saves
-    rounds with generator=batch, and costs calls."""
+    """Over-generation: 0.5 opens 50 % more slots from the start and holds back surplus rows. Saves rounds with
+    generator=batch, at the cost of extra calls."""
     few_rounds: bool
-    """Lists such as contexts are asked for in one round, and a rejected instance is written once more from its context and
-    instance seed. Batch files need fewer rounds with it, so that it is the default of generator=batch."""
+    """true: request lists such as contexts in one round, and retry a rejected instance once with the same context and instance
+    seed. Reduces the rounds of batch files; the default for generator=batch."""
     learnability_rows: CountOrZero
-    """Rows per task at most on which learnability is measured at the end of generation; 0: not measured."""
+    """Maximum rows per task for measuring learnability at the end of generation; 0: do not measure."""
     pilot: Count | None
-    """Rows per task to make first: learnability and the hardest rows are shown, and the run stops. The same command
-    without this key goes on from there."""
+    """Generate this many rows per task, show learnability and the hardest rows, and stop. Rerun without this key to
+    continue."""
     sampling: dict[Step, Sampling]
-    """Sampling per step."""
+    """Sampling settings of each step."""
     holdout: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Rows held out for evaluation, about: a number or a share of size, from whole contexts. They are no training rows;
-    without original data models are scored on them. null: 0.2 without original data, else 0."""
+    """Synthetic rows held out from training, as an approximate number or fraction of size; whole contexts are held out. Without
+    original data, models are scored on them. null: 0.2 without original data, else 0."""
 
     @field_validator("self_correct", mode="before")
     @classmethod
@@ -256,7 +255,7 @@ class Price:
     currency: Name
     """Currency of the prices."""
     tokens_per_second: Positive | None
-    """Completion tokens per second, all calls together; null: times are not shown."""
+    """Completion tokens per second over all calls; null: times are not shown."""
     gpu: Literal["a100", "h100", "h200", "b200", "l4", "l40s", "a10g", "rtx4090"] | None = None
-    """The GPU that the plan is for, with GPU-hours by phase: a100, h100, h200, b200, l4, l40s, a10g or rtx4090; null: this
+    """GPU for planning memory and GPU-hours: a100, h100, h200, b200, l4, l40s, a10g or rtx4090; null: this
     machine."""

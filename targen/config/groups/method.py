@@ -47,25 +47,25 @@ class Demonstrations:
     intro: str
     """Text before the rows."""
     stand_in: str | None
-    """Text before rows that come from another task (AX-g: from RTE); null: such tasks are refused."""
+    """Text before rows from another task (AX-g: from RTE); null: tasks without a train split are refused."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class Rounds:
-    """Rows are made in rounds. Those after the first ask for more of what students, taught the rows so far, get wrong."""
+    """Rows are generated in rounds. Later rounds target the errors of small students trained on the rows so far."""
 
     count: Annotated[int, Field(ge=2)]
     """Rounds in all."""
     first: Annotated[float, Field(gt=0, lt=1)]
-    """Share of synth.size that the first round makes; the others make equal parts of the rest."""
+    """Fraction of synth.size generated in the first round; the other rounds split the rest evenly."""
     students: Annotated[list[Literal["bag_of_words", "encoder"]], Field(min_length=1)]
-    """The students that are asked; the one that is right most often says which rows are failures."""
+    """The students; the most accurate one determines which rows are failures."""
     most_rows: Count
-    """Rows per task at most that students are taught and asked; of more, a sample."""
+    """Maximum rows per task for the students; a sample beyond that."""
     shown: Count
-    """Kinds of failures that a prompt of step 3 describes at most."""
+    """Maximum kinds of failures described in a prompt of step 3."""
     failures: str
-    """Template of the part of step 3 that describes them."""
+    """Template of the part of step 3 that describes the failures."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -94,12 +94,12 @@ class Method:
     blind_correction: str = ""
     """Template of step 4 with synth.correct_blind, which does not show the label."""
     refusal: str = ""
-    """Template of the sentence of step 4 that lets it refuse an instance, with synth.correct_refuses."""
+    """Template of the sentence in step 4 that allows refusing an instance, with synth.correct_refuses."""
     seed_purposes: str = ""
     """Template of the part of step 2 that lists what each instance seed is for, for tasks with instance_seed.each or
     per_label."""
     seed_label: str = ""
-    """Template of the words of this list that name the label."""
+    """Template of the words in this list that name the label."""
     given_label: str = ""
     """Template of the sentence that names the label, for tasks whose labels have a constraint."""
     attributes: AttributeValues | None = None
@@ -109,7 +109,7 @@ class Method:
     demonstrations: Demonstrations | None = None
     """Rows of the original train split in each prompt; null: none."""
     rounds: Rounds | None = None
-    """Rounds that ask for hard cases; null: all rows are made alike."""
+    """Rounds that target hard cases; null: one round."""
 
     @property
     def shown(self) -> frozenset[str]:

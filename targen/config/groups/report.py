@@ -18,7 +18,7 @@ class Report:
     dir: PathText | None
     """Folder of the report; null: <run.dir>/report, or outputs/report for several runs."""
     rows_megabytes: Positive
-    """Limit on the rows that the page holds, in MB; above it the page shows an even sample. The files hold all rows."""
+    """Size limit in MB for the rows on the page; beyond it the page has an even sample. The files have all rows."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -28,4 +28,4 @@ class Wandb:
     mode: Literal["disabled", "offline", "online"]
     """disabled, offline (no account needed) or online."""
     project: str
-    """Name of the project there."""
+    """Name of the W&B project."""

@@ -40,9 +40,9 @@ class Model:
     """The model that is finetuned: pretrained weights (`path`), or new weights of given sizes (`config`)."""
 
     name: str
-    """Name of the model in cells, tables and figures; a slash becomes _."""
+    """Model name in cells, tables and figures; a slash becomes _."""
     family: Name
-    """encoder, seq2seq or decoder: a family of train/families/."""
+    """Model family in train/families/: encoder, seq2seq or decoder."""
     path: PathText | None
     """A local folder, a Hub id, or package:<package>/<folder>; null: built from `config`."""
     sha256: str | None
@@ -52,7 +52,7 @@ class Model:
     precision: Precision
     """Default of train.precision."""
     config: dict[str, Any] | None = None
-    """Sizes of a model without pretrained weights, as transformers names them; its weights are drawn by the cell's seed."""
+    """transformers configuration of a model without pretrained weights; the cell's seed initialises its weights."""
     tokenizer: PathText | None = None
     """A local folder, a Hub id, package:<package>/<folder>, or bytes (one token per byte); null: the model's own."""
     pickle: bool = False
@@ -82,7 +82,7 @@ class Lora:
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout before the adapters; null: 0.05."""
     targets: Literal["default", "all-linear"] | list[str]
-    """Modules with adapters, as a list; all-linear; or null: those that peft names for the architecture."""
+    """Modules with adapters: a list, or all-linear; null: peft's default for the architecture."""
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -94,61 +94,59 @@ class Train:
     batch_size: Count
     """Examples per optimizer step."""
     device_batch_size: Count | None
-    """Sequences in memory at once (an example of COPA has 2); larger batches are accumulated. null: on a GPU as many as fit,
-    else 16."""
+    """Sequences per forward pass (a COPA example has 2); gradients are accumulated up to batch_size. null: as many as fit on a
+    GPU, else 16."""
     learning_rate: Positive
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)]
-    """Fraction of the steps over which the learning rate rises."""
+    """Fraction of the steps used for learning rate warmup."""
     weight_decay: NotNegative
     """Weight decay of AdamW."""
     precision: Precision
-    """fp32; bf16: arithmetic only, weights stay fp32; bf16_weights: weights too, for models that do not fit otherwise.
-    fp16 is not offered because the activations of T5 exceed its range and become NaN."""
+    """fp32; bf16: mixed precision with fp32 weights; bf16_weights: bf16 weights too, for models that do not fit otherwise.
+    fp16 is not offered because T5's activations overflow in it."""
     max_length: Annotated[int, Field(ge=8)]
-    """Tokens per sequence at most; the task says which text is truncated. Answers never are."""
+    """Maximum tokens per sequence. The task defines which text is truncated; answers never are."""
     max_choices: Annotated[int, Field(ge=2)]
-    """Choices per ReCoRD passage, the answer included; the wrong ones are drawn by the cell's seed."""
+    """Choices per ReCoRD query in training, including the answer; wrong ones are sampled with the cell's seed."""
     max_rows: Count | None
-    """Rows per arm at most (mixed: per source), drawn by the cell's seed; null: all."""
+    """Maximum training rows per arm (mixed: per source), sampled with the cell's seed; null: all."""
     equal_size: bool
-    """true: all arms of a task get as many rows as its smallest arm, with the same share of each label (of MultiRC whole questions)."""
+    """true: sample all arms of a task to the size of its smallest arm, keeping label proportions (MultiRC: whole questions)."""
     mixed_original: Count | Annotated[str, Field(pattern=r"^[1-9][0-9]*%$")]
-    """Arm mixed: original rows added to all synthetic rows, as a number or in percent of the synthetic rows."""
+    """Arm mixed: original rows added to all synthetic rows, as a number or a percentage of the synthetic rows."""
     setting: Literal["single", "multi"]
     """single: one model per task; multi: one model on a mixture of all tasks, scored per task."""
     mixture: Literal["proportional", "temperature", "equal"]
-    """How often a task is drawn. proportional: by its size; temperature: by size^(1/mixture_temperature); equal."""
+    """Sampling weight of each task. proportional: its size; temperature: size^(1/mixture_temperature); equal."""
     mixture_temperature: Annotated[float, Field(ge=1)]
-    """Temperature of mixture=temperature, above 1."""
+    """Temperature for mixture=temperature, above 1."""
     mixture_cap: Count | None
-    """Rows per task in the mixture at most; null: all."""
+    """Maximum rows per task in the mixture; null: all."""
     instruct: bool
-    """true: inputs have a definition, positive examples and the question, as in Super-NaturalInstructions; not for
+    """true: instruction prompts with a definition, positive examples and the input, as in Super-NaturalInstructions; not for
     encoders."""
     instruct_examples: CountOrZero
     """Positive examples per prompt: other training rows of the same task."""
     init_from: PathText | None
-    """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another."""
+    """Start from a trained cell: its name in this run, or the folder <run.dir>/models/<cell> of another run."""
     freeze: bool
-    """true: only a linear layer is trained, on kept embeddings of the texts by the model as it is: seconds without a GPU; for
-    encoders."""
+    """true: train only a linear layer on cached embeddings from the frozen model, in seconds without a GPU; encoders only."""
     loss: LossName
-    """ce: cross-entropy; imp, dimp: a checker trained on original rows weights synthetic ones (arXiv 2410.21526)."""
+    """ce: cross-entropy; imp, dimp: weight synthetic rows with a checker trained on original rows (arXiv 2410.21526)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    """Share of an example's target that is spread over its choices, or over the vocabulary if the model answers in
-    words."""
+    """Label smoothing over the choices, or over the vocabulary for models that answer in words."""
     checker_rows: Count
-    """Original rows per task that the checker of imp, dimp and select_rows is taught, with the split's share of each label."""
+    """Original rows per task for training the checker of imp, dimp and select_rows, sampled in the split's label proportions."""
     checker_model: str | None
-    """Model of the checker, a name in conf/model/; null: the model of the cell."""
+    """Model of the checker of imp and dimp, a name in conf/model/; null: the model of the cell."""
     select_rows: Literal["checker", "pvi"] | None
-    """Keeps the best synthetic rows. checker: by the probability of their labels to a small student of checker_rows original
-    rows; pvi: by how much their texts tell a student of the other rows (arXiv 2110.08420); null: all."""
+    """Keep the best synthetic rows. checker: by label probability under a small student trained on checker_rows original rows;
+    pvi: by PVI under a student trained on the other rows (arXiv 2110.08420); null: keep all."""
     select_share: Annotated[float, Field(gt=0, le=1)]
-    """Share of a task's synthetic rows that select_rows keeps, whatever their labels."""
+    """Fraction of a task's synthetic rows that select_rows keeps, regardless of label."""
     select_student: Literal["encoder", "bag_of_words"]
-    """Student of select_rows: encoder, logistic regression on the embeddings of the packaged MiniLM; bag_of_words."""
+    """Student of select_rows, a logistic regression on MiniLM embeddings (encoder) or on words (bag_of_words)."""
     lora: Lora | None
     """Adapters instead of all weights: train.lora.r=16, or train.lora=default."""
     quantize: Literal["4bit"] | None
@@ -156,25 +154,25 @@ class Train:
     merge_export: bool
     """true: also write the model with its adapters merged to models/<cell>/merged."""
     gradient_checkpointing: bool
-    """true: less memory, about a third more time."""
+    """true: less memory, about a third slower."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None
     """sdpa, eager, or flash_attention_2 (needs CUDA and flash-attn); null: the model's default."""
     compile: bool
-    """true: torch.compile, which takes minutes at the start and at new lengths; for long trainings on a GPU."""
+    """true: torch.compile, for long training on a GPU; compiling takes minutes at the start and for new sequence lengths."""
     group_by_length: bool
-    """true: batch examples of similar length, drawn again each epoch, for less padding."""
+    """true: batch examples of similar length, reshuffled each epoch, to reduce padding."""
     save_every: Annotated[str, Field(pattern=r"^[1-9]\d*m$")] | Count | None
-    """Checkpoint interval, in minutes (15m) or steps (200); null: only when the run is told to stop."""
+    """Checkpoint interval, in minutes (15m) or steps (200); null: only on a stop signal."""
     select: Literal["last", "best"]
-    """Weights that are kept: last, or best by validation (accuracy, then log-loss)."""
+    """Weights to keep: last, or best on validation (accuracy, then log-loss)."""
     validate_every: Count | None
-    """Steps between validations; null: no validation, and all rows are trained on."""
+    """Steps between validations; null: no validation, train on all rows."""
     validate_on: Literal["held_out", "evaluation"]
-    """held_out: training rows that are held out; evaluation: the rows that are reported, only to watch the curve."""
+    """held_out: held-out training rows; evaluation: the reported evaluation rows, only to watch the curve."""
     hold_out: Annotated[float, Field(gt=0, lt=1)]
-    """Fraction of the training rows that is held out if train.validate_every is set."""
+    """Fraction of the training rows held out if train.validate_every is set."""
     launch: PathText | None
-    """How training is launched: a file of conf/accelerate/ (ddp, fsdp, ...) or a path; null: one process."""
+    """accelerate configuration for several processes: a file in conf/accelerate/ (ddp, fsdp, ...) or a path; null: one process."""
 
     @property
     def checkers(self) -> tuple[Checker, ...]:
