@@ -18,18 +18,18 @@ from targen.text.markdown import inline_code, markdown_table
 
 HERE = Path(__file__).resolve().parent
 FOUR_STEPS = "the four steps of [TarGEN](https://arxiv.org/abs/2310.17876)"
-IN_ROUNDS = ", in rounds that ask for more of what small students get wrong"
+IN_ROUNDS = ", in rounds that target the errors of small students"
 SELF_CORRECTION = {
-    "off": "off: the label that was asked for stands, unchecked",
+    "off": "off: the requested label is final, unchecked",
     "paper": "paper: one pass; the model keeps or corrects the label, the corrected label is final",
-    "drop": "drop: one pass; rows whose label the model would change were dropped",
-    "vote": "vote: several passes; the label of the majority is final",
+    "drop": "drop: one pass; rows whose label the model changed were replaced",
+    "vote": "vote: several passes; the majority label is final",
 }
 CONTAMINATION = {
-    "off": "off: rows were not held against the evaluation split",
-    "auto": "auto: rows that repeat the evaluation split are counted in stats.json where that split was at hand, and were kept",
+    "off": "off: rows were not compared with the evaluation split",
+    "auto": "auto: rows that repeat the evaluation split are counted in stats.json if that split was available, and were kept",
     "measure": "measure: rows that repeat the evaluation split are counted in stats.json, and were kept",
-    "filter": "filter: rows were held against the evaluation split; those that repeat it were replaced. So this set **has seen** it",
+    "filter": "filter: rows were compared with the evaluation split; those that repeat it were replaced. So this set **has seen** it",
 }
 
 
@@ -63,7 +63,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         tasks=list(stats),
         method=steps if is_targen else f"the method {inline_code(settings.method.name)}",
         format=_format(stats),
-        share="as many of each" if settings.synth.label_share == "balanced" else "in the shares that the settings name",
+        share="equally many of each" if settings.synth.label_share == "balanced" else "in the proportions of the settings",
         balance_notes=[" ".join(note.split()) for task in known if task is not None and (note := task.balance_note())],
         is_targen=is_targen,
         superglue=superglue,
@@ -91,7 +91,7 @@ def _format(stats: Mapping[str, Json]) -> str:
         return ""
     which = "Rows" if superglue == list(stats) else f"Rows of {', '.join(map(inline_code, superglue))}"
     form = "the official format of [SuperGLUE](https://arxiv.org/abs/1905.00537)"
-    return f" {which} have {form}, with its labels, offsets and spans, and are no part of it."
+    return f" {which} have {form}, with its labels, offsets and spans, but are not part of it."
 
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
@@ -144,14 +144,14 @@ def _settings_table(settings: Settings, stats: Mapping[str, Json]) -> str:
         ("run", inline_code(settings.name)),
         ("method", inline_code(settings.method.name)),
         ("model", inline_code(settings.generator.model)),
-        ("seed of the random numbers", inline_code(settings.seed)),
-        ("contexts asked for", inline_code(synth.contexts)),
-        ("instance seeds a call", inline_code(synth.seeds_per_context)),
+        ("random seed", inline_code(settings.seed)),
+        ("contexts requested", inline_code(synth.contexts)),
+        ("instance seeds per call", inline_code(synth.seeds_per_context)),
         ("self-correction", SELF_CORRECTION.get(synth.self_correct, inline_code(synth.self_correct))),
         *([("corrections of a row", inline_code(synth.votes))] if synth.self_correct == "vote" else []),
         ("near-duplicates", _near_duplicates(synth.near_duplicates)),
         ("contamination", CONTAMINATION[synth.contamination]),
-        *([("language", "English, the language that the prompts ask for")] * (_of_superglue(stats) == list(stats))),
+        *([("language", "English, as requested in the prompts")] * (_of_superglue(stats) == list(stats))),
         ("real examples", _real_examples(settings)),
     ]
     return markdown_table(("setting", "value"), rows)
@@ -167,8 +167,8 @@ def _real_examples(settings: Settings) -> str:
     if settings.method.demonstrations is not None:
         return "shown in the prompts: this set is **not seedless**"
     if settings.synth.seed_source == "file":
-        return "instance seeds come from files of the user, not from the model: this set is **not seedless**"
-    return "none shown to the model (seedless, in the paper's word)"
+        return "instance seeds come from user files, not from the model: this set is **not seedless**"
+    return "none shown to the model (seedless, in the paper's term)"
 
 
 def _steps_table(settings: Settings, stats: Mapping[str, Json]) -> str:

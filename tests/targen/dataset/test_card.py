@@ -94,7 +94,7 @@ def test_the_card_has_what_stats_and_settings_say(made: Path) -> None:
     assert "| `cb` | 24 | `contradiction` 8, `entailment` 8, `neutral` 8 | 50 | 0 | 0 | 1 |" in text
     assert "| `wsc` | 24 | `does_not_refer` 12, `refers` 12 | 50 | 0 | 0 | 1 |" in text
     assert "| generation | 183 | 1.0 | 1.0 | 1024 |" in text
-    assert "seedless, in the paper's word" in text and "not seedless" not in text
+    assert "seedless, in the paper's term" in text and "not seedless" not in text
     for words in ("arXiv", "2310.17876", "1905.00537", "may be false", "No person has checked"):
         assert words in text
 
@@ -106,7 +106,7 @@ def test_each_task_says_itself_how_it_is_balanced_beyond_its_labels(made: Path, 
     assert "MultiRC" not in text
     generate(settings("task=cb", f"run.dir={tmp_path}"))
     text = (tmp_path / "synthetic" / "README.md").read_text(encoding="utf-8")
-    assert "what was too many then was held back.\n\n## Known limits" in text
+    assert "surplus rows were held back.\n\n## Known limits" in text
 
 
 def test_nothing_that_a_model_wrote_is_in_the_card(made: Path) -> None:
@@ -152,11 +152,11 @@ def test_the_card_says_how_rows_were_kept_apart(made: Path) -> None:
     plain = card(run, stats_of_tasks(made / "synthetic"))
     assert "rows that share `0.8` of their character trigrams" in plain
     assert "| contamination | auto: " in plain and "corrections of a row" not in plain
-    assert "| language | English, the language that the prompts ask for |" in plain
+    assert "| language | English, as requested in the prompts |" in plain
     changed = replace(run.synth, self_correct="vote", votes=7, near_duplicates=None, contamination="filter")
     changed_card = card(replace(run, synth=changed), stats_of_tasks(made / "synthetic"))
     assert "| corrections of a row | `7` |" in changed_card and "only equal rows were replaced" in changed_card
-    assert "| contamination | filter: rows were held against the evaluation split" in changed_card
+    assert "| contamination | filter: rows were compared with the evaluation split" in changed_card
 
 
 # --- to the Hub ---
