@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A real SLURM on this machine, to test with: two nodes n1 and n2 of one CPU each, and in a partition of its own, `whole`, a node
-# n3 of two CPUs. As root, on Debian.
+# A real SLURM on this machine, for tests: nodes n1 and n2 with one CPU each, and n3 with two CPUs in a separate partition, `whole`.
+# Needs root and Debian.
 # Usage: bash scripts/slurm_test_cluster.sh start|stop|status [FOLDER]     (default: /tmp/targen-slurm)
-# Then: source FOLDER/env, which sets SLURM_CONF. Only processes that it started itself are ended by stop.
+# Then: source FOLDER/env, which sets SLURM_CONF. `stop` ends only processes that this script started.
 set -euo pipefail
 command="${1:-status}"
 base="${2:-/tmp/targen-slurm}"

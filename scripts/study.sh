@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Two studies of what MiniLM learns from recorded synthetic rows, beside original ones. They need no language model and no GPU.
+# Two studies that compare MiniLM trained on recorded synthetic rows and on original rows. They need no language model and no GPU.
 # Usage: bash scripts/study.sh DATA [PART ...]    DATA: folder with the original files (DATA/CB/train.jsonl, ...)
-# STUDY=superglue_recorded (default) or text_classification, an experiment of conf/experiment. A part whose name begins with PART is
-# run; without one, all are. Runs go to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
-# OVERRIDES="train.freeze=true ..." changes all runs. Progress is saved: rerun the command to resume.
-# One cell of CB takes some seven minutes of one core, one of a text classification task one minute; all parts take most of a day, or some hours.
+# STUDY=superglue_recorded (default) or text_classification: an experiment in conf/experiment. Runs all parts, or those whose name begins
+# with PART. Runs are written to $OUT (outputs/study), $JOBS at a time (2), tables to $OUT/report.
+# OVERRIDES="train.freeze=true ..." applies to all runs. Progress is saved: rerun the command to resume.
+# On one core, a CB cell takes some seven minutes, a text classification cell one minute; all parts take most of a day, or some hours.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 [ $# -gt 0 ] || { sed -n 2,7p "${BASH_SOURCE[0]}"; exit 2; }
@@ -19,7 +19,7 @@ superglue_recorded() {  # a line for each part: its name, then what it adds to t
   for task in cb copa rte wic wsc axg boolq record; do
     echo "main_$task task=[$task] arms=[original,synthetic,mixed] train.equal_size=true"
   done
-  for task in wsc rte wic; do echo "full_$task task=[$task] arms=[original] train.equal_size=false"; done  # they have more rows than ours
+  for task in wsc rte wic; do echo "full_$task task=[$task] arms=[original] train.equal_size=false"; done  # the original has more rows than the synthetic set
   for task in cb copa wic; do
     for rows in 30 60 120; do echo "curve_${task}_$rows task=[$task] arms=[original,synthetic] train.equal_size=true train.max_rows=$rows"; done
   done
@@ -48,7 +48,7 @@ text_classification() {
 
 case "$STUDY" in
   superglue_recorded) export COMMON="train.epochs=10 train.learning_rate=5e-5 train.max_length=128 train.save_every=null" ;;
-  text_classification) export COMMON="" ;;  # the experiment says all
+  text_classification) export COMMON="" ;;  # the experiment has all settings
   *) echo "error: STUDY: got $STUDY, expected superglue_recorded or text_classification" >&2; exit 2 ;;
 esac
 parts() { "$STUDY"; }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Sets up .venv, checks formatting, lint and types, and runs the quick tests. Arguments go to pytest: bash scripts/test.sh -k plan
-# With --all as first argument it runs every test, also the slow ones: vLLM's CPU build (in .venv-vllm), DeepSpeed (in
-# .venv-deepspeed), SLURM, a browser, several processes, long runs. Where CI is set, root installs Chromium and LaTeX, which some of these need, and SLURM is started.
+# With --all as first argument it runs every test, including the slow ones: vLLM's CPU build (in .venv-vllm), DeepSpeed (in
+# .venv-deepspeed), SLURM, a browser, several processes, long runs. If CI is set and the user is root, it also installs Chromium and LaTeX for these, and starts SLURM.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
-export OMP_NUM_THREADS=1  # two processes share the cores
-unset PYTHONDONTWRITEBYTECODE  # every command of a test would compile the project anew
+export OMP_NUM_THREADS=1  # parallel test processes share the cores
+unset PYTHONDONTWRITEBYTECODE  # otherwise every command of a test recompiles the project
 
 install() {  # install PROGRAM PACKAGE...
   local program="$1"
@@ -27,13 +27,13 @@ programs() {
   install pdflatex texlive-latex-base texlive-latex-recommended
 }
 
-stop() {  # ends both as Ctrl-C would, with all that they have started
+stop() {  # stops both like Ctrl-C, with all their child processes
   kill -INT -- ${elsewhere:+"-$elsewhere"} ${tests:+"-$tests"} 2>/dev/null || true
   wait
   exit "$1"
 }
 
-run() {  # run COMMAND...: in a group of processes of its own, so that `stop` ends all of it
+run() {  # run COMMAND...: in its own process group, so that `stop` ends all of it
   set -m
   "$@" </dev/null &
   tests=$!
@@ -51,12 +51,12 @@ if [ "${1:-}" = --all ]; then
   shift
 fi
 processes=2
-[ -z "$all" ] || processes=3  # many of the slow tests wait for something
+[ -z "$all" ] || processes=3  # many slow tests mostly wait
 together=(-n "${TEST_PROCESSES:-$processes}" --dist worksteal)
 trap 'stop 130' INT
 trap 'stop 143' TERM
 others=
-[ -z "$all" ] || [ $# -gt 0 ] || others=1  # the tests in environments of their own
+[ -z "$all" ] || [ $# -gt 0 ] || others=1  # tests in other environments
 beside() {
   local code=0
   bash scripts/check.sh 2>&1 | tee "$logs/checks" || code=$?
@@ -65,7 +65,7 @@ beside() {
   fi
   return "$code"
 }
-tests='' elsewhere='' timing=()  # process groups: the tests in .venv, and what runs beside them
+tests='' elsewhere='' timing=()  # process groups: the tests in .venv, and those in other environments
 set -m
 beside </dev/null &
 elsewhere=$!
@@ -88,11 +88,11 @@ if [ "$elsewhere_code" -ne 0 ]; then
   [ "$code" -ne 0 ] || code=$elsewhere_code
 fi
 if [ -n "$all" ]; then
-  [ $# -gt 0 ] || mapfile -t timing < <(grep -rl "mark.timing" tests --include "*.py")  # to import the others takes half a minute
+  [ $# -gt 0 ] || mapfile -t timing < <(grep -rl "mark.timing" tests --include "*.py")  # importing all tests takes half a minute
   timing_code=0
-  # Alone, since they measure seconds. In a folder of their own: pytest would remove those of the sessions before, which takes a minute
+  # Alone, because they measure seconds; in a separate folder, because removing those of earlier sessions takes pytest a minute
   run .venv/bin/python -m pytest -m timing --basetemp "$logs/timing" "${timing[@]}" "$@" || timing_code=$?
-  [ "$timing_code" -ne 5 ] || timing_code=0  # the arguments select none of them
+  [ "$timing_code" -ne 5 ] || timing_code=0  # the arguments select no test
   [ "$code" -ne 0 ] || code=$timing_code
 fi
 exit "$code"

