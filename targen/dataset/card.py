@@ -63,7 +63,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         tasks=list(stats),
         method=steps if is_targen else f"the method {inline_code(settings.method.name)}",
         format=_format(stats),
-        share="equally many of each" if settings.synth.label_share == "balanced" else "in the proportions of the settings",
+        share="equally many of each" if settings.synth.label_share == "balanced" else "in the given proportions",
         balance_notes=[" ".join(note.split()) for task in known if task is not None and (note := task.balance_note())],
         is_targen=is_targen,
         superglue=superglue,
