@@ -26,13 +26,7 @@ from train.loop.trainer import batching_of
 from train.models.loading import Loaded
 from train.planning import main_memory
 from train.planning.cell_plan import GIB, CellPlan, Size, line
-from train.planning.fitting import (
-    launched,
-    longest,
-    planned_device,
-    planned_gpu,
-    size_of,
-)
+from train.planning.fitting import launched, longest, planned_device, planned_gpu, size_of
 from train.planning.gpu_hours import gpu_hours
 from train.planning.memory import MIB, MicroBatchSize
 
@@ -67,21 +61,22 @@ def plan(settings: Settings) -> list[CellPlan]:
 
 def lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
     """The plan as text."""
-    planned, gpu = planned_device(settings), planned_gpu(settings)
+    device, gpu = planned_device(settings), planned_gpu(settings)
     how = "only a linear layer" if settings.train.freeze else f"batches of {settings.train.batch_size}"
-    device = gpu.title if gpu is not None else torch.cuda.get_device_name() if planned.on_gpu else "CPU"
+    device_name = gpu.title if gpu is not None else torch.cuda.get_device_name() if device.on_gpu else "CPU"
     libraries = psutil.Process().memory_info().rss
     text = [
-        f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {planned.processes} x {device}, sharding {planned.sharding}, "
+        f"train: {len(plans)} cell{'s' * (len(plans) != 1)} of {settings.model.name} on {device.processes} x {device_name}, sharding {device.sharding}, "
         f"{settings.train.precision}, {how}"
     ]
-    text += [line(cell_plan, planned) for cell_plan in plans]
-    text += [f"missing: {reason}" for reason in dict.fromkeys(reason for one in plans for reason in one.missing)]
+    text += [line(cell_plan, device) for cell_plan in plans]
+    reasons = dict.fromkeys(reason for cell_plan in plans for reason in cell_plan.missing)
+    text += [f"missing: {reason}" for reason in reasons]
     text.append(
         f"In addition, each process needs memory for its libraries, here {libraries / MIB:,.0f} MiB of main memory."
     )
-    sizes = [one.size for one in plans if one.size is not None and one.state != "done"]
-    text += main_memory.lines(settings, sizes, planned, libraries)
+    sizes = [cell_plan.size for cell_plan in plans if cell_plan.size is not None and cell_plan.state != "done"]
+    text += main_memory.lines(settings, sizes, device, libraries)
     return [*text, *_disk_lines(settings, sizes), *_hours_lines(settings, plans)]
 
 
@@ -91,21 +86,23 @@ def _disk_lines(settings: Settings, sizes: Sequence[Size]) -> list[str]:
     free = psutil.disk_usage(
         str(next(path for path in (settings.paths.root, *settings.paths.root.resolve().parents) if path.exists()))
     ).free
-    kept, most = sum(size.disk.kept for size in sizes), max(size.disk.most - size.disk.kept for size in sizes)
-    told = f"disk: {kept / GIB:,.1f} GiB for the models, and {most / GIB:,.1f} GiB for the checkpoints of each cell that is trained"
-    return [f"{told}; {free / GIB:,.1f} GiB are free in run.dir"]
+    models, checkpoints = sum(size.disk.kept for size in sizes), max(size.disk.most - size.disk.kept for size in sizes)
+    return [
+        f"disk: {models / GIB:,.1f} GiB for the models, and {checkpoints / GIB:,.1f} GiB for the checkpoints of each cell that is "
+        f"trained; {free / GIB:,.1f} GiB are free in run.dir"
+    ]
 
 
 def _hours_lines(settings: Settings, plans: Sequence[CellPlan]) -> list[str]:
-    left = [one for one in plans if one.state not in ("done", SKIPPED) and not one.frozen]
-    flops, unknown = sum(one.flops for one in left), sum(not one.flops for one in left)
-    said = f"{unknown} cell{'s' * (unknown != 1)} unknown"
-    if unknown and unknown == len(left):
-        return gpu_hours(settings, "train", None, said)
-    at_most = any(one.tokens is None and one.flops for one in left)
-    what = f"{flops:.2g} operations" + (f", {said}" if unknown else "")
-    what += ", rows that are not here as train.max_length tokens each" if at_most else ""
-    return gpu_hours(settings, "train", flops, what, at_most=at_most, at_least=bool(unknown))
+    pending = [cell_plan for cell_plan in plans if cell_plan.state not in ("done", SKIPPED) and not cell_plan.frozen]
+    flops, unknown = sum(cell_plan.flops for cell_plan in pending), sum(not cell_plan.flops for cell_plan in pending)
+    unknown_cells = f"{unknown} cell{'s' * (unknown != 1)} unknown"
+    if unknown and unknown == len(pending):
+        return gpu_hours(settings, "train", None, unknown_cells)
+    at_most = any(cell_plan.tokens is None and cell_plan.flops for cell_plan in pending)
+    basis = f"{flops:.2g} operations" + (f", {unknown_cells}" if unknown else "")
+    basis += ", rows that are not here as train.max_length tokens each" if at_most else ""
+    return gpu_hours(settings, "train", flops, basis, at_most=at_most, at_least=bool(unknown))
 
 
 def _plan_of_job(job: TrainingJob, models: PlannedModels) -> CellPlan:
@@ -175,27 +172,27 @@ def _plan_without_rows(
     settings: Settings, cell: Cell, models: PlannedModels, state: str, missing: tuple[str, ...] = ()
 ) -> CellPlan:
     """The plan from the number of examples there will be, each of train.max_length tokens."""
-    rows = [arm_examples(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
-    known = [each.number for each in rows if each is not None]
-    shapes, further = models.shapes(settings, cell)
-    plan = CellPlan(cell.name, state, missing=(*missing, *further), frozen=settings.train.freeze)
-    epoch = epoch_size(settings.train, known) if len(known) == len(rows) else 0
+    counts = [arm_examples(settings, cell.arm, settings.tasks[name]) for name in cell.tasks]
+    known = [count.number for count in counts if count is not None]
+    shapes, also_missing = models.shapes(settings, cell)
+    plan = CellPlan(cell.name, state, missing=(*missing, *also_missing), frozen=settings.train.freeze)
+    epoch = epoch_size(settings.train, known) if len(known) == len(counts) else 0
     if shapes is not None and not settings.train.freeze:
         plan = _sized(plan, settings, cell, models, epoch)
-    if len(known) < len(rows):
+    if len(known) < len(counts):
         return replace(plan, state=f"{state}, with an unknown number of rows")
-    about = any(each is not None and each.about for each in rows)
+    about = any(count is not None and count.about for count in counts)
     return replace(plan, rows=sum(known), about=about, steps=steps(settings.train, epoch))
 
 
 def _sized(plan: CellPlan, settings: Settings, cell: Cell, models: PlannedModels, epoch: int) -> CellPlan:
     """The plan with the size of its model, for an epoch of so many examples of train.max_length tokens."""
-    one = _longest(settings, cell)
-    settings = models.with_device_batch(settings, cell, one)
-    most = (settings.train.device_batch_size or 1) // one.sequences
+    example = _longest(settings, cell)
+    settings = models.with_device_batch(settings, cell, example)
+    most = (settings.train.device_batch_size or 1) // example.sequences
     examples = max(1, min(most, -(-settings.train.batch_size // planned_device(settings).processes)))
-    size = models.size(settings, cell, replace(one, sequences=examples * one.sequences))
-    of_example = size.operations[0] * one.sequences * one.tokens + size.operations[1] * one.answer_tokens
+    size = models.size(settings, cell, replace(example, sequences=examples * example.sequences))
+    of_example = size.operations[0] * example.sequences * example.tokens + size.operations[1] * example.answer_tokens
     return replace(plan, size=size, flops=of_example * epoch * settings.train.epochs)
 
 

@@ -99,8 +99,7 @@ def _check(settings: Settings) -> None:
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     """The exit code of the train phase."""
-    only_check = bool(os.environ.get(CHECK))
-    if only_check:
+    if os.environ.get(CHECK):
         open_run(cfg, _check, write=False)
         return 0
     if cfg.plan:

@@ -84,8 +84,8 @@ class MicroBatchSampler:
 
     def __len__(self) -> int:
         complete, rest = divmod(len(self._lengths), self._batching.batch_size)
-        at_once = self._batching.processes * self._batching.micro_batch_size
-        return complete * self._batching.micro_batches + -(-rest // at_once)
+        examples_at_once = self._batching.processes * self._batching.micro_batch_size
+        return complete * self._batching.micro_batches + -(-rest // examples_at_once)
 
     def __iter__(self) -> Iterator[list[int]]:
         draws = rng(self._seed, self._name, "order", self._epoch)

@@ -1,6 +1,7 @@
 """Examples as texts. Training and evaluation share it, so that a model is evaluated on the prompts it was trained on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from targen.tasks.task import Example, Task
@@ -20,10 +21,10 @@ def prompt(task: Task, example: Example) -> str:
 
 def cued_prompt(task: Task, example: Example, demonstrations: Sequence[Example] = ()) -> str:
     """The prompt followed by the cue for the answer, after few-shot demonstrations separated by empty lines."""
-    shown = [
+    shots = [
         f"{prompt(task, demonstration)}\n{CUE} {right_answer(task, demonstration)}" for demonstration in demonstrations
     ]
-    return "\n\n".join([*shown, f"{prompt(task, example)}\n{CUE}"])
+    return "\n\n".join([*shots, f"{prompt(task, example)}\n{CUE}"])
 
 
 def _question(task: Task, example: Example) -> str:
@@ -40,14 +41,14 @@ def instruction_prompt(task: Task, example: Example, positive_examples: Sequence
         f"{label.verbalizer} for {label.name}" for label in task.classes if label.verbalizer != label.name
     )
     definition = f"{task.description} {_question(task, example)}" + (f" Answer {verbalized}." if verbalized else "")
-    shown = [
-        f"Positive Example {number} -\nInput: {task.instance.format(**example.fields)}\n{INSTRUCTION_CUE} {right_answer(task, example)}"
-        for number, example in enumerate(positive_examples, start=1)
+    positive = [
+        f"Positive Example {number} -\nInput: {task.instance.format(**shown.fields)}\n{INSTRUCTION_CUE} {right_answer(task, shown)}"
+        for number, shown in enumerate(positive_examples, start=1)
     ]
     request = (
         f"Now complete the following example -\nInput: {task.instance.format(**example.fields)}\n{INSTRUCTION_CUE}"
     )
-    return "\n\n".join([f"Definition: {definition}", *shown, request])
+    return "\n\n".join([f"Definition: {definition}", *positive, request])
 
 
 def right_answer(task: Task, example: Example) -> str:
@@ -75,7 +76,7 @@ def read_answer(task: Task, text: str) -> str | None:
 def fewer_choices(example: Example, count: int, draws: Random) -> Example:
     """The example with one right choice and at most `count` - 1 wrong ones, drawn and in drawn order, for training."""
     wrong = [index for index in range(len(example.choices)) if index not in example.gold]
-    kept = [example.gold[0], *draws.sample(wrong, min(count - 1, len(wrong)))]
-    draws.shuffle(kept)
-    choices = tuple(example.choices[index] for index in kept)
-    return Example(example.task, example.id, example.fields, choices, (kept.index(example.gold[0]),), example.answers)
+    indices = [example.gold[0], *draws.sample(wrong, min(count - 1, len(wrong)))]
+    draws.shuffle(indices)
+    choices = tuple(example.choices[index] for index in indices)
+    return replace(example, choices=choices, gold=(indices.index(example.gold[0]),))

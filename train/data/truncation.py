@@ -25,20 +25,20 @@ def truncated_texts(
     shown examples go first, the last of them before the others; then the task's long field is truncated. If even that is
     not enough, the middle goes: the last `tail` tokens, which ask for the answer, always stay.
     """
-    cut = _Cut(tokenize, render, task, limit, tail)
+    truncation = _Truncation(tokenize, render, task, limit, tail)
     shown_to_each = list(shown) or [()] * len(examples)
     token_ids = tokenize([render(task, *pair) for pair in zip(examples, shown_to_each, strict=True)])
     truncated = [len(ids) > limit for ids in token_ids]
-    kept = [
-        cut.of(example, before, ids) if is_long else ids
+    shortened = [
+        truncation.apply(example, before, ids) if is_long else ids
         for example, before, ids, is_long in zip(examples, shown_to_each, token_ids, truncated, strict=True)
     ]
-    return kept, truncated
+    return shortened, truncated
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """Cuts the texts of a task."""
+class _Truncation:
+    """How the texts of a task are shortened to `limit` tokens."""
 
     tokenize: Tokenize
     render: Render
@@ -46,7 +46,7 @@ class _Cut:
     limit: int
     tail: int
 
-    def of(self, example: Example, shown: Sequence[Example], ids: list[int]) -> list[int]:
+    def apply(self, example: Example, shown: Sequence[Example], ids: list[int]) -> list[int]:
         while len(ids) > self.limit and shown:
             shown = shown[:-1]
             ids = self._ids(example, shown)
@@ -57,12 +57,12 @@ class _Cut:
         return ids
 
     def _with_less_of_long_field(self, example: Example, shown: Sequence[Example]) -> list[int]:
-        """With as many characters of the long field as fit, found by bisection: a token may have one character or ten."""
+        """The text with as many characters of the long field as fit, by bisection: a token may have one character or ten."""
         name, limit = self.task.long_field, self.limit
         text = example.fields[name]
 
-        def rendered(kept: int) -> list[int]:
-            part = text[len(text) - kept :] if self.task.encoder.cut == "beginning" else text[:kept]
+        def rendered(characters: int) -> list[int]:
+            part = text[len(text) - characters :] if self.task.encoder.cut == "beginning" else text[:characters]
             return self._ids(replace(example, fields={**example.fields, name: part}), shown)
 
         fitting, too_many, ids = 0, len(text), rendered(0)
@@ -79,7 +79,7 @@ class _Cut:
 def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: int) -> None:
     """Raises: UserError if an answer has no token or more than `room`, since answers are never truncated, or if two labels have
     the same tokens."""
-    seen: dict[tuple[int, ...], str] = {}
+    text_of_ids: dict[tuple[int, ...], str] = {}
     for text, ids in answers:
         if not ids:
             raise UserError(
@@ -90,7 +90,7 @@ def check_answers(task: Task, answers: Sequence[tuple[str, list[int]]], room: in
                 f"train.max_length: leaves {max(0, room)} tokens for an answer, but {text[:40]!r} of {task.name} has "
                 f"{len(ids)}, and answers are never truncated. Set a larger train.max_length."
             )
-        if (other := seen.setdefault(tuple(ids), text)) != text and task.classes:
+        if (other := text_of_ids.setdefault(tuple(ids), text)) != text and task.classes:
             raise UserError(
                 f"{task.name}: the answers {other!r} and {text!r} are the same tokens in this model's vocabulary, expected "
                 "different ones. Set other verbalizers, or choose another model."

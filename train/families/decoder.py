@@ -68,11 +68,11 @@ class DecoderFamily(TextFamily):
         Where prompts can be shared, padding is on the left, so that all answers end together and only the logits of the last
         tokens are computed.
         """
-        left = shares_prompts(loaded.model)
+        pad_left = shares_prompts(loaded.model)
 
         def collate(batch: Sequence[Encoded]) -> Batch:
-            examples = of_type(EncodedText, batch)
-            return _answered(loaded, [(example.prompt, example.right_answer) for example in examples], left)
+            pairs = [(example.prompt, example.right_answer) for example in of_type(EncodedText, batch)]
+            return _prompts_with_answers(loaded, pairs, pad_left)
 
         return collate
 
@@ -95,13 +95,13 @@ class DecoderFamily(TextFamily):
         if labels.shape[1] > 1:
             cache = first.past_key_values
             cache.batch_select_indices(owner)
-            shown = labels[:, :-1]
-            mask = torch.cat([inputs["attention_mask"][owner], (shown != IGNORED).long()], dim=1)
+            answer_inputs = labels[:, :-1]
+            mask = torch.cat([inputs["attention_mask"][owner], (answer_inputs != IGNORED).long()], dim=1)
             start = inputs["position_ids"][owner, -1:] + 1
             later = loaded.model(
-                input_ids=shown.clamp(min=0),
+                input_ids=answer_inputs.clamp(min=0),
                 attention_mask=mask,
-                position_ids=start + torch.arange(shown.shape[1], device=device),
+                position_ids=start + torch.arange(answer_inputs.shape[1], device=device),
                 past_key_values=cache,
                 use_cache=True,
             )
@@ -112,8 +112,8 @@ class DecoderFamily(TextFamily):
         self, loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
     ) -> tuple[Tensor, ...]:
         """As answer_scores, with a whole text for each answer."""
-        pairs = [(asked, answer) for asked, possible in zip(prompts, answers, strict=True) for answer in possible]
-        batch = _answered(loaded, pairs, left=False)
+        pairs = [(prompt, answer) for prompt, possible in zip(prompts, answers, strict=True) for answer in possible]
+        batch = _prompts_with_answers(loaded, pairs, pad_left=False)
         labels = batch.pop("labels")
         device = device_of(loaded)
         inputs = {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
@@ -144,15 +144,15 @@ def _answer_ids(tokenizer: PreTrainedTokenizerBase, cue: str, texts: Sequence[st
 
     Raises: UserError if the tokenizer joins the cue with what follows, so that prompt and answer cannot be told apart.
     """
-    different = list(dict.fromkeys(texts))
-    before, *joined = tokenizer([cue, *(f"{cue} {text}" for text in different)], add_special_tokens=False)["input_ids"]
-    for text, ids in zip(different, joined, strict=True):
+    distinct = list(dict.fromkeys(texts))
+    before, *joined = tokenizer([cue, *(f"{cue} {text}" for text in distinct)], add_special_tokens=False)["input_ids"]
+    for text, ids in zip(distinct, joined, strict=True):
         if ids[: len(before)] != before:
             raise UserError(
                 f"model.tokenizer: merges {cue!r} and the answer {text!r} into shared tokens, expected separate ones. Choose "
                 "another model."
             )
-    return {text: ids[len(before) :] for text, ids in zip(different, joined, strict=True)}
+    return {text: ids[len(before) :] for text, ids in zip(distinct, joined, strict=True)}
 
 
 def shares_prompts(model: Any) -> bool:
@@ -174,14 +174,14 @@ def shares_prompts(model: Any) -> bool:
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
-def _answered(loaded: Loaded, pairs: Sequence[tuple[list[int], list[int]]], left: bool) -> Batch:
+def _prompts_with_answers(loaded: Loaded, pairs: Sequence[tuple[list[int], list[int]]], pad_left: bool) -> Batch:
     """Prompts, each with one answer: the model's inputs, labels (pairs, tokens), and how many logits are needed."""
     rows = [prompt + answer for prompt, answer in pairs]
-    inputs = _left_padded(loaded, rows) if left else _right_padded(loaded, rows)
+    inputs = _left_padded(loaded, rows) if pad_left else _right_padded(loaded, rows)
     labels = torch.full_like(inputs["input_ids"], IGNORED)
     width = labels.shape[1]
     for number, (prompt, answer) in enumerate(pairs):
-        end = width if left else len(prompt) + len(answer)
+        end = width if pad_left else len(prompt) + len(answer)
         labels[number, end - len(answer) : end] = torch.tensor(answer)
     first = int((labels != IGNORED).any(dim=0).int().argmax())
     return {**inputs, "logits_to_keep": width - first + 1, "labels": labels}

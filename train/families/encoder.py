@@ -187,38 +187,37 @@ def _trained_head(model: Model, weights: bool) -> list[str]:
     return [str(config.id2label[index]) for index in range(len(config.id2label))]
 
 
-def _refit_head(model: PreTrainedModel, old: Sequence[str], new: Sequence[str]) -> None:
+def _refit_head(model: PreTrainedModel, old_labels: Sequence[str], new_labels: Sequence[str]) -> None:
     """Replaces the head's last layer: rows of labels with the same name are kept, the others are initialised again."""
     body = f"{model.base_model_prefix}."
     layers = [
         (name, layer)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer.out_features == len(old) and not name.startswith(body)
+        if isinstance(layer, nn.Linear) and layer.out_features == len(old_labels) and not name.startswith(body)
     ]
     name, layer = layers[-1]
-    fresh = nn.Linear(layer.in_features, len(new), bias=layer.bias is not None, dtype=layer.weight.dtype)
+    fresh = nn.Linear(layer.in_features, len(new_labels), bias=layer.bias is not None, dtype=layer.weight.dtype)
     model._init_weights(fresh)
-    kept = [(row, old_row) for row, label in enumerate(new) for old_row in _row_of(label, old)]
+    row_pairs = [(row, old_row) for row, label in enumerate(new_labels) for old_row in _row_of(label, old_labels)]
     with torch.no_grad():
-        for row, old_row in kept:
+        for row, old_row in row_pairs:
             fresh.weight[row] = layer.weight[old_row]
             if layer.bias is not None:
                 fresh.bias[row] = layer.bias[old_row]
     model.set_submodule(name, fresh)
-    for key, value in head_labels(new).items():
+    for key, value in head_labels(new_labels).items():
         setattr(model.config, key, value)
-    model.num_labels = len(new)
-    log.info(
-        "train: labels kept by name from the head for %s: %s", "/".join(old), [new[row] for row, _ in kept] or "none"
-    )
+    model.num_labels = len(new_labels)
+    kept = [new_labels[row] for row, _ in row_pairs] or "none"
+    log.info("train: labels kept by name from the head for %s: %s", "/".join(old_labels), kept)
 
 
-def _row_of(label: str, old: Sequence[str]) -> list[int]:
+def _row_of(label: str, old_labels: Sequence[str]) -> list[int]:
     """The old head's row of this label, if any: by its full name, or by its bare one if only one of the two names a task."""
-    exact = [row for row, old_label in enumerate(old) if old_label.lower() == label.lower()]
+    exact = [row for row, old_label in enumerate(old_labels) if old_label.lower() == label.lower()]
     bare = [
         row
-        for row, old_label in enumerate(old)
+        for row, old_label in enumerate(old_labels)
         if ("." in old_label) != ("." in label)
         and old_label.rpartition(".")[2].lower() == label.rpartition(".")[2].lower()
     ]
@@ -238,15 +237,17 @@ def head_columns(model: PreTrainedModel, task: Task) -> tuple[int, int]:
     )
 
 
-def _fits(tokenizer: PreTrainedTokenizerBase, kept: list[str], max_length: int) -> list[bool]:
+def _fits(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list[bool]:
     """Whether the text that must not be truncated leaves room for the other one."""
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - 1
-    return [len(ids) < room for ids in tokenizer(kept, add_special_tokens=False)["input_ids"]]
+    return [len(ids) < room for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def collated_labels(examples: Sequence[EncodedForHead]) -> Tensor:
     """The labels of a batch (examples, 4): gold, number of sequences, first column and number of columns."""
-    return torch.tensor([[one.gold, one.sequence_count, one.first_column, one.column_count] for one in examples])
+    return torch.tensor(
+        [[example.gold, example.sequence_count, example.first_column, example.column_count] for example in examples]
+    )
 
 
 def example_logits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -104,9 +104,9 @@ class FrozenFamily(EncoderFamily):
         return Loaded(load_folder(LinearHead, folder, PLAIN, has_tokenizer=False).model, None, embeddings=self._cache())
 
     def _cache(self) -> EmbeddingCache:
-        return EmbeddingCache(self._folder, self._body, self._embedded)
+        return EmbeddingCache(self._folder, self._body, self._embed)
 
-    def _embedded(self, texts: Sequence[str]) -> Numbers:
+    def _embed(self, texts: Sequence[str]) -> Numbers:
         log.info("%s: embedding %d texts, once", self._body.name, len(texts))
         return embeddings(self._body, texts)
 

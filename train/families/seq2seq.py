@@ -52,8 +52,8 @@ class Seq2SeqFamily(TextFamily):
             render, tail = (instruction_prompt, END) if shown.instructs else (cued_prompt, len(tokenize([CUE])[0]))
         prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length, tail)
         texts = [answers(task, example) for example in examples]
-        different = list(dict.fromkeys(answer for possible in texts for answer in possible))
-        ids = dict(zip(different, loaded.tokenizer(text_target=different)["input_ids"], strict=True))
+        distinct = list(dict.fromkeys(answer for possible in texts for answer in possible))
+        ids = dict(zip(distinct, loaded.tokenizer(text_target=distinct)["input_ids"], strict=True))
         end = loaded.tokenizer.eos_token_id
         without_end = [(text, [token for token in tokens if token != end]) for text, tokens in ids.items()]
         check_answers(task, without_end, max_length)

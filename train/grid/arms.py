@@ -29,8 +29,8 @@ def _rows_of_task(
     """The sources that targen/config/arms.py names for the arm, the original rows first; next to synthetic rows, of which `choose`
     keeps the best, there are as many original ones as train.mixed_original says. None: the fixture has no original rows."""
     if not ARMS[arm].uses_original:
-        made = choose(task, synthetic_rows(settings, task, seed))
-        return None if made is None else (made,)
+        synthetic = choose(task, synthetic_rows(settings, task, seed))
+        return None if synthetic is None else (synthetic,)
     if not ARMS[arm].uses_synthetic:
         original = original_rows(settings, task)
         if original is None:
@@ -40,8 +40,8 @@ def _rows_of_task(
     if synthetic is None:
         return None
     count = mixed_count(settings.train.mixed_original, synthetic.count)
-    drawn = drawn_original_rows(settings, task, count, rng(seed, task.name, arm, "original"))
-    return None if drawn is None else (drawn, synthetic)
+    original = drawn_original_rows(settings, task, count, rng(seed, task.name, arm, "original"))
+    return None if original is None else (original, synthetic)
 
 
 def training_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...] | None:
@@ -62,8 +62,8 @@ def _rows_of_tasks(settings: Settings, cell: Cell, choose: Choose) -> tuple[Task
         if sources is None:
             return None
         # RTE's rows stand in for those of AX-g and AX-b, once; if RTE itself is in the mixture they are there already
-        there = {*cell.tasks, *(source.task.name for source in cell_rows)}
-        cell_rows += [source for source in sources if source.task.name == name or source.task.name not in there]
+        covered_tasks = {*cell.tasks, *(source.task.name for source in cell_rows)}
+        cell_rows += [source for source in sources if source.task.name == name or source.task.name not in covered_tasks]
     return tuple(cell_rows)
 
 
@@ -74,8 +74,8 @@ def _instructions(settings: Settings, cell: Cell) -> TaskRows:
     if not train.equal_size:
         count = None if train.max_rows is None else train.max_rows * len(cell.tasks)
         return TaskRows(instruction_task(), instruction_rows(settings, cell.seed, count), real=False)
-    counted = partial(as_many, settings)
-    count = _smallest([_rows_of_tasks(settings, replace(cell, arm=arm), counted) for arm in arms_of_tasks(settings)])
+    choose = partial(as_many, settings)
+    count = _smallest([_rows_of_tasks(settings, replace(cell, arm=arm), choose) for arm in arms_of_tasks(settings)])
     rows = instruction_rows(settings, cell.seed, count)
     if len(rows) < count:
         raise UserError(
@@ -94,8 +94,8 @@ def _equally_sized(
     if sources is None or not settings.train.equal_size:
         return sources
     others = [other for other in arms_of_tasks(settings) if other != arm]
-    counted = partial(as_many, settings)
-    smallest = _smallest([sources, *(_rows_of_task(settings, task, other, seed, counted) for other in others)])
+    choose_as_many = partial(as_many, settings)
+    smallest = _smallest([sources, *(_rows_of_task(settings, task, other, seed, choose_as_many) for other in others)])
     quotas = apportion([source.count for source in sources], smallest)
     return tuple(
         sample_by_label(source, quota, rng(seed, task.name, arm, "equal size", number))

@@ -99,16 +99,9 @@ def _grid(settings: Settings) -> list[Cell]:
     if settings.train.setting == "multi":
         tasks = tuple(sorted(names))
         mixtures = {tasks: ALL if _was_called_all(settings, tasks) else mixture_name(tasks)}
+    model, setting = settings.model.name, setting_name(settings.train)
     return [
-        Cell(
-            settings.model.name,
-            setting_name(settings.train),
-            name,
-            arm,
-            seed,
-            tasks,
-            selection=selection_name(settings.train, arm),
-        )
+        Cell(model, setting, name, arm, seed, tasks, selection=selection_name(settings.train, arm))
         for tasks, name in mixtures.items()
         for arm in settings.arms
         for seed in (settings.seeds if ARMS[arm].trained or shows_original(settings) else settings.seeds[:1])
@@ -224,10 +217,10 @@ def _initial_fingerprint(settings: Settings) -> Json:
             f"train.init_from: {folder} was trained with train.freeze=true and has a linear layer only, expected whole "
             "weights. Choose another cell."
         )
-    trained, model = initial.get("model", {}), settings.model
-    if (trained.get("family"), trained.get("name")) != (model.family, model.name):
+    trained_model, model = initial.get("model", {}), settings.model
+    if (trained_model.get("family"), trained_model.get("name")) != (model.family, model.name):
         raise UserError(
-            f"train.init_from: {folder} is {trained.get('name')} ({trained.get('family')}), expected {model.name} "
+            f"train.init_from: {folder} is {trained_model.get('name')} ({trained_model.get('family')}), expected {model.name} "
             f"({model.family}). Choose the same model, or another cell to start from."
         )
     return initial

@@ -59,11 +59,11 @@ def training_job(settings: Settings, cell: Cell) -> TrainingJob | None:
 
 
 def _job(settings: Settings, cell: Cell, rows: tuple[TaskRows, ...]) -> TrainingJob:
-    all_rows = tuple(row for source in rows for row in (*source.rows, *_chosen(source)))
+    all_rows = tuple(row for source in rows for row in (*source.rows, *_counted_ids(source)))
     return TrainingJob(settings, cell, *hold_out(settings, cell, rows), fingerprint(settings, cell, all_rows))
 
 
-def _chosen(source: TaskRows) -> tuple[Row, ...]:
+def _counted_ids(source: TaskRows) -> tuple[Row, ...]:
     """What says which examples of the rows count, where not all do."""
     return () if source.only is None else ({"only": sorted(source.only)},)
 
@@ -96,10 +96,10 @@ def _checker(settings: Settings, cell: Cell, checker: Checker) -> TrainingJob | 
     available = tuple(source for source in rows if source is not None)
     if len(available) < len(rows):
         return None
-    named = replace(cell, model=settings.model.name, setting=f"checker-{setting_name(settings.train)}")
-    job = _job(settings, named, available)
+    checker_cell = replace(cell, model=settings.model.name, setting=f"checker-{setting_name(settings.train)}")
+    job = _job(settings, checker_cell, available)
     digest = hashlib.sha256(json.dumps(job.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
-    return replace(job, cell=replace(named, digest=digest))
+    return replace(job, cell=replace(checker_cell, digest=digest))
 
 
 def _checker_rows(settings: Settings, task: Task, seed: int, checker: Checker) -> TaskRows | None:

@@ -123,7 +123,7 @@ def positive_examples(
         return None
     pool, phase = _pool(rows, task), "train" if training else "evaluate"
     return [
-        _others(
+        _draw_others(
             pool, example, settings.train.instruct_examples, rng(cell.seed, task.name, "positive", phase, example.id)
         )
         for example in examples
@@ -138,15 +138,15 @@ def demonstrations(
         return None
     pool = _pool(rows, task)
     return [
-        _others(pool, example, settings.eval.shots, rng(cell.seed, task.name, "solved", example.id))
+        _draw_others(pool, example, settings.eval.shots, rng(cell.seed, task.name, "solved", example.id))
         for example in examples
     ]
 
 
 def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
     """The examples of the task's own rows, or else those of its stand-in with this task's names of the texts."""
-    if own := [example for source in rows if source.task.name == task.name for example in source.examples()]:
-        return own
+    if own_examples := [example for source in rows if source.task.name == task.name for example in source.examples()]:
+        return own_examples
     names = {theirs: ours for ours, theirs in task.original_fields.items()}
     return [
         replace(example, fields={names.get(name, name): text for name, text in example.fields.items()})
@@ -156,17 +156,17 @@ def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
     ]
 
 
-def _others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:
+def _draw_others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:
     """`count` of the pool, without the example itself and its twins, which would give its answer away."""
     drawn = draws.sample(pool, min(len(pool), count + 1))  # one more than needed: usually enough
-    shown = [candidate for candidate in drawn if not _twins(candidate, example)]
+    shown = [candidate for candidate in drawn if not _are_twins(candidate, example)]
     if len(shown) < count and len(drawn) < len(pool):
-        candidates = [candidate for candidate in pool if not _twins(candidate, example)]
+        candidates = [candidate for candidate in pool if not _are_twins(candidate, example)]
         shown = draws.sample(candidates, min(len(candidates), count))
     return shown[:count]
 
 
-def _twins(first: Example, second: Example) -> bool:
+def _are_twins(first: Example, second: Example) -> bool:
     """Whether their texts are the same up to order (COPA's choices), case, punctuation and spacing."""
     return first.fields == second.fields or sorted(map(normalised, first.fields.values())) == sorted(
         map(normalised, second.fields.values())

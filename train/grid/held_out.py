@@ -26,13 +26,13 @@ def hold_out(
     if train.validate_on == "evaluation":
         return sources, tuple(_evaluation_rows(settings, name) for name in cell.tasks)
     divided = [_divide(source, train.hold_out, cell) for source in sources]
-    held_out = tuple(held for _, held in divided if held.rows)
+    held_out = tuple(part for _, part in divided if part.rows)
     if not held_out:
         count = sum(source.count for source in sources)
         raise UserError(
             f"train.hold_out: {cell.name} has {count} rows, too few to hold any out. Set train.validate_every=null."
         )
-    return tuple(kept for kept, _ in divided), held_out
+    return tuple(part for part, _ in divided), held_out
 
 
 def _evaluation_rows(settings: Settings, name: str) -> TaskRows:
@@ -46,10 +46,10 @@ def _divide(source: TaskRows, share: float, cell: Cell) -> tuple[TaskRows, TaskR
     instances = len(source.rows) // source.task.rows_per_slot
     count = max(1, round(share * instances))
     draws = rng(cell.seed, source.task.name, cell.arm, "held out", source.real)
-    drawn = set(draws.sample(range(instances), count)) if count < instances else set()
-    is_held_out = [index // source.task.rows_per_slot in drawn for index in range(len(source.rows))]
-    kept, held_out = (
+    held_out_instances = set(draws.sample(range(instances), count)) if count < instances else set()
+    is_held_out = [index // source.task.rows_per_slot in held_out_instances for index in range(len(source.rows))]
+    trained_on, held_out = (
         tuple(row for row, is_out in zip(source.rows, is_held_out, strict=True) if is_out == side)
         for side in (False, True)
     )
-    return replace(source, rows=kept), replace(source, rows=held_out)
+    return replace(source, rows=trained_on), replace(source, rows=held_out)

@@ -21,8 +21,8 @@ def epoch_examples(
     examples = []
     for name, size, count in zip(names, sizes, counts, strict=True):
         passes, rest = divmod(count, size)
-        drawn = sorted(rng(seed, name, "mixture").sample(range(size), rest))
-        examples += [(name, index) for index in [*(list(range(size)) * passes), *drawn]]
+        extra = sorted(rng(seed, name, "mixture").sample(range(size), rest))
+        examples += [(name, index) for index in [*(list(range(size)) * passes), *extra]]
     return examples
 
 

@@ -89,15 +89,15 @@ def steps(train: Train, examples: int) -> int:
 
 def steps_left(jobs: Sequence[TrainingJob]) -> int:
     """Steps of all these jobs that no checkpoint covers."""
-    left = 0
+    remaining = 0
     for job in jobs:
         sizes: Counter[str] = Counter()
         for source in job.rows:
             sizes[source.task.name] += len(source.examples())
         checkpoint = newest_checkpoint(job)
         total = steps(job.settings.train, epoch_size(job.settings.train, list(sizes.values())))
-        left += total - (checkpoint.step if checkpoint else 0)
-    return left
+        remaining += total - (checkpoint.step if checkpoint else 0)
+    return remaining
 
 
 def epoch_size(train: Train, sizes: Sequence[int]) -> int:

@@ -57,8 +57,8 @@ class TaskRows:
     def _examples(self) -> list[tuple[int, Example]]:
         """(place of its row, example)."""
         return [
-            (place, example)
-            for place, row in enumerate(self.rows)
+            (row_index, example)
+            for row_index, row in enumerate(self.rows)
             for example in self.task.examples(row)
             if self.only is None or example.id in self.only
         ]
@@ -67,7 +67,7 @@ class TaskRows:
         """The examples at these positions, in their order, and the rows that have them."""
         examples = self._examples
         chosen = [examples[position] for position in sorted(positions)]
-        rows = tuple(self.rows[place] for place in dict.fromkeys(place for place, _ in chosen))
+        rows = tuple(self.rows[row_index] for row_index in dict.fromkeys(row_index for row_index, _ in chosen))
         part = replace(self, rows=rows, only=None)
         return part if part.count == len(chosen) else replace(part, only=frozenset(example.id for _, example in chosen))
 
@@ -122,8 +122,8 @@ def whole_groups(groups: Sequence[Hashable], count: int, draws: Random) -> list[
     positions: dict[Hashable, list[int]] = {}
     for position, group in enumerate(groups):
         positions.setdefault(group, []).append(position)
-    drawn = draws.sample(list(positions.values()), len(positions))
-    return sorted([position for group in drawn for position in group][:count])
+    shuffled = draws.sample(list(positions.values()), len(positions))
+    return sorted([position for group in shuffled for position in group][:count])
 
 
 def sample_by_label(source: TaskRows, count: int, draws: Random) -> TaskRows:
@@ -144,10 +144,10 @@ def stratified_sample(items: Sequence[Item], strata: Sequence[Hashable], count: 
     for index, stratum in enumerate(strata):
         indices.setdefault(stratum, []).append(index)
     quotas = apportion([len(members) for members in indices.values()], count)
-    kept = [
+    sampled = [
         index for members, quota in zip(indices.values(), quotas, strict=True) for index in draws.sample(members, quota)
     ]
-    return tuple(items[index] for index in sorted(kept))
+    return tuple(items[index] for index in sorted(sampled))
 
 
 def apportion(sizes: Sequence[int], count: int) -> list[int]:

@@ -59,7 +59,7 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
     train = settings.train
     if train.select_rows is None:
         return source
-    lines = _on_record(settings, cell, source)
+    lines = _recorded_lines(settings, cell, source)
     if lines is None:
         taught = None
         if train.select_rows == "checker":
@@ -69,13 +69,13 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
                 return None
         if settings.plan:
             return as_many(settings, task, source)
-        lines = _lines(settings, source, taught, _scores(settings, source, taught, cell.seed))
-    kept = source.at([place for place, line in enumerate(lines) if line["kept"]])
+        lines = _new_lines(settings, source, taught, _scores(settings, source, taught, cell.seed))
+    kept = source.at([position for position, line in enumerate(lines) if line["kept"]])
     return replace(kept, selection=Selection(tuple(lines), lines[0]["taught"]))
 
 
-def _on_record(settings: Settings, cell: Cell, source: TaskRows) -> list[Json] | None:
-    """The lines of these rows; None if they are not there, or not whole: they are then made anew."""
+def _recorded_lines(settings: Settings, cell: Cell, source: TaskRows) -> list[Json] | None:
+    """The lines of these rows in the cell's list; None if it is missing or damaged, so that it is made anew."""
     path = settings.paths.model(cell.name) / SELECTED_ROWS
     if not path.is_file():
         return None
@@ -88,25 +88,26 @@ def _on_record(settings: Settings, cell: Cell, source: TaskRows) -> list[Json] |
 
 
 def _scores(settings: Settings, source: TaskRows, taught: TaskRows | None, seed: int) -> list[float]:
-    """The probability of each row's label to the checker that was taught original rows, or without these the row's PVI in bits."""
+    """The probability of each row's label by the checker that was taught original rows, or without these the row's PVI in bits."""
     task, train = source.task, settings.train
-    asked = instances_of(task, source.rows)
-    questions = [] if taught is None else instances_of(taught.task, taught.rows)
-    if taught is None and len(asked) < 2:
+    instances = instances_of(task, source.rows)
+    taught_instances = [] if taught is None else instances_of(taught.task, taught.rows)
+    if taught is None and len(instances) < 2:
         raise UserError(
-            f"train.select_rows: got pvi with {len(asked)} synthetic rows of {task.name}, expected two at least. Make more."
+            f"train.select_rows: got pvi with {len(instances)} synthetic rows of {task.name}, expected two at least. Make more."
         )
-    if taught is not None and (lacking := _lacking(task, asked, questions)):
+    if taught is not None and (lacking := _missing_labels(task, instances, taught_instances)):
         raise UserError(
             f"train.checker_rows: got {train.checker_rows}, of which {taught.count} rows of {taught.task.name} were drawn and none "
             f"of {lacking}, expected rows of every label. Set a larger number, or train.select_rows=pvi."
         )
-    texts = list(dict.fromkeys(text for one in (*questions, *asked) for option in one.options for text in option))
+    options = [option for instance in (*taught_instances, *instances) for option in instance.options]
+    texts = list(dict.fromkeys(text for option in options for text in option))
     (student,) = students_named([train.select_student], texts, settings.paths.embeddings, STUDENT)
     if taught is not None:
-        return by_checker(questions, asked, student)
+        return by_checker(taught_instances, instances, student)
     draws = rng(seed, task.name, "selected rows", "folds")
-    return [one.pvi for one in held_out(task, source.rows, _contexts(settings, source), student, draws)]
+    return [label.pvi for label in held_out(task, source.rows, _contexts(settings, source), student, draws)]
 
 
 def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:
@@ -116,21 +117,21 @@ def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:
     return [by_idx.get(row["idx"]) for row in source.rows]
 
 
-def _lacking(task: Task, asked: Sequence[Instance], found: Sequence[Instance]) -> str:
-    """The labels that these questions have and the others have not."""
-    golds = {one.gold[0] for one in asked} - {one.gold[0] for one in found}
+def _missing_labels(task: Task, instances: Sequence[Instance], taught: Sequence[Instance]) -> str:
+    """The labels of the instances that none of the taught ones has."""
+    golds = {instance.gold[0] for instance in instances} - {instance.gold[0] for instance in taught}
     return ", ".join(task.labels[gold].name for gold in sorted(golds))
 
 
-def _lines(settings: Settings, source: TaskRows, taught: TaskRows | None, scores: Sequence[float]) -> list[Json]:
+def _new_lines(settings: Settings, source: TaskRows, taught: TaskRows | None, scores: Sequence[float]) -> list[Json]:
     """A line for each row. Raises: UserError if no row is kept."""
     task = source.task
     kept_count(settings, task, len(scores))
     kept = set(without_lowest(range(len(scores)), scores, 1 - settings.train.select_share))
     count = 0 if taught is None else taught.count
     lines = []
-    for place, (row, score) in enumerate(zip(source.rows, scores, strict=True)):
-        line = (task.name, row["idx"], task.gold_option(row), round(score, 6), place in kept, count)
+    for position, (row, score) in enumerate(zip(source.rows, scores, strict=True)):
+        line = (task.name, row["idx"], task.gold_option(row), round(score, 6), position in kept, count)
         lines.append(dict(zip(KEYS, line, strict=True)))
     return lines
 
@@ -154,14 +155,14 @@ def write_selection(settings: Settings, cell: Cell, sources: Sequence[TaskRows])
         return
     write_jsonl(path, used)
     for lines in by_source:
-        there = Counter(line["label"] for line in lines)
+        totals = Counter(line["label"] for line in lines)
         kept = Counter(line["label"] for line in lines if line["kept"])
-        of_labels = ", ".join(f"{name} {kept[name]} of {count}" for name, count in sorted(there.items()))
+        of_labels = ", ".join(f"{name} {kept[name]} of {count}" for name, count in sorted(totals.items()))
         log.info(
             "train: %s: %d of %d synthetic rows of %s are kept by %s (%s)",
-            cell.name, kept.total(), there.total(), lines[0]["task"], settings.train.select_rows, of_labels,
+            cell.name, kept.total(), totals.total(), lines[0]["task"], settings.train.select_rows, of_labels,
         )  # fmt: skip
-        if lost := sorted(there.keys() - kept.keys()):
+        if lost := sorted(totals.keys() - kept.keys()):
             log.warning(
                 "train: %s: no row of %s is kept: the model learns nothing of it. See train.select_share",
                 cell.name,

@@ -31,20 +31,20 @@ def instruction_rows(settings: Settings, seed: int, count: int | None) -> tuple[
     source = settings.data.self_instruct
     assert source is not None  # the settings' rules ensure it
     rows = instruction_data(source)
-    kept = _fitting(settings, rows)
-    if skipped := len(rows) - len(kept):
+    fitting = _fitting(settings, rows)
+    if skipped := len(rows) - len(fitting):
         log.info(
             "self_instruct: %d of %d rows have no answer, or one of more than %d tokens, half of train.max_length, and are skipped",
             skipped,
             len(rows),
             _room(settings),
         )
-    if not kept:
+    if not fitting:
         raise UserError(f"data.self_instruct: {source} has no row whose answer fits. Set a larger train.max_length.")
-    if count is None or len(kept) <= count:
-        return tuple(kept)
-    picked = rng(seed, "self_instruct", "rows").sample(range(len(kept)), count)
-    return tuple(kept[index] for index in sorted(picked))
+    if count is None or len(fitting) <= count:
+        return tuple(fitting)
+    picked = rng(seed, "self_instruct", "rows").sample(range(len(fitting)), count)
+    return tuple(fitting[index] for index in sorted(picked))
 
 
 def _room(settings: Settings) -> int:

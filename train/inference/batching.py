@@ -49,16 +49,16 @@ def in_batches(
 ) -> list[Value]:
     """What `predict` yields for each item by its index, in their order.
 
-    Without a `batch_size`, one that does not fit into a GPU is halved, and what is done stays. Raises: UserError if a given one
-    does not fit.
+    Without a `batch_size`, one that does not fit into a GPU is halved, and values that were computed stay. Raises: UserError if
+    a given `batch_size` does not fit.
     """
     size = batch_size or (ON_GPU if torch.cuda.is_available() else ON_CPU)
     values: dict[int, Value] = {}
     while len(values) < len(items):
-        left = [index for index in range(len(items)) if index not in values]
+        remaining = [index for index in range(len(items)) if index not in values]
         try:
-            for index, value in predict([items[index] for index in left], size):
-                values[left[index]] = value
+            for index, value in predict([items[index] for index in remaining], size):
+                values[remaining[index]] = value
             continue
         except torch.OutOfMemoryError:
             if batch_size is not None or size == 1:

@@ -46,13 +46,13 @@ def greedy_texts(
             stopping_criteria=[] if line_end is None else [line_end],
         )
     start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    written = generated[:, start:].cpu()
-    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    new_tokens = generated[:, start:].cpu()
+    texts = tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
 
     def ends(token: int) -> bool:
         return token == tokenizer.eos_token_id or (line_end is not None and line_end.ends_line(token))
 
-    return [Written(text, not any(map(ends, tokens))) for text, tokens in zip(texts, written.tolist(), strict=True)]
+    return [Written(text, not any(map(ends, tokens))) for text, tokens in zip(texts, new_tokens.tolist(), strict=True)]
 
 
 @contextmanager
@@ -91,8 +91,8 @@ def generation_batches(
 
     def room(index: int) -> tuple[int, int]:
         tokens = len(examples[index].prompt)
-        left = max_new_tokens if positions is None else positions - tokens
-        return min(max_new_tokens, left), 0 if padded else tokens
+        limit = max_new_tokens if positions is None else min(max_new_tokens, positions - tokens)
+        return limit, 0 if padded else tokens
 
     for (tokens, _), group in groupby(longest_first(examples), key=room):
         indices = list(group)

@@ -22,15 +22,7 @@ from train.loop.sharding import forget_deepspeed
 from train.loop.trainer import CellTrainer, DeviceFull
 from train.models.adapters import BASE
 from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
-from train.planning.fitting import (
-    ON_CPU,
-    check_fits,
-    longest,
-    size_of,
-    this_device,
-    with_device_batch,
-    with_sequences,
-)
+from train.planning.fitting import ON_CPU, check_fits, longest, size_of, this_device, with_device_batch, with_sequences
 from train.runtime.wandb_run import WANDB, wandb_run
 
 log = logging.getLogger(__name__)
@@ -66,18 +58,18 @@ def train_cell(context: TrainContext, job: TrainingJob) -> Outcome:
 def _train_until_it_fits(context: TrainContext, job: TrainingJob) -> Outcome:
     """Trains with fewer sequences at once where memory runs out after all, if their number was not set."""
     processes = context.processes
-    found = job.settings.train.device_batch_size is None and processes.count == 1
+    may_shrink = job.settings.train.device_batch_size is None and processes.count == 1
     while True:
         prepared = prepare(job, processes)
         job = _with_device_batch(context, job, prepared)
         try:
             return _train(context, job, prepared)
         except DeviceFull as err:
-            each = max(example.sequence_count for example in prepared.epoch.encoded)
-            examples = (job.settings.train.device_batch_size or ON_CPU) // each
-            if not found or examples <= 1:
+            sequences = max(example.sequence_count for example in prepared.epoch.encoded)
+            examples = (job.settings.train.device_batch_size or ON_CPU) // sequences
+            if not may_shrink or examples <= 1:
                 raise
-            fewer = examples // 2 * each
+            fewer = examples // 2 * sequences
             log.warning("%s Going on with train.device_batch_size=%d.", str(err).partition(".")[0], fewer)
             job = replace(job, settings=with_sequences(job.settings, fewer))
         del prepared
@@ -90,11 +82,11 @@ def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: Prepar
     device = this_device(processes)
     if device.memory is None:
         return job
-    one = size_of(prepared.collate([longest(prepared.epoch.encoded)]))
+    example = size_of(prepared.collate([longest(prepared.epoch.encoded)]))
     shapes = load_shapes(settings, job.cell)
-    sequences = with_device_batch(settings, shapes, one, device).train.device_batch_size or ON_CPU
+    sequences = with_device_batch(settings, shapes, example, device).train.device_batch_size or ON_CPU
     settings = with_sequences(settings, -processes.largest(-sequences))
-    check_fits(settings, shapes, one, device)
+    check_fits(settings, shapes, example, device)
     if processes.first and job.settings.train.device_batch_size is None:
         log.info("train: %s: %d sequences at once", job.cell.name, settings.train.device_batch_size)
     return replace(job, settings=settings)

@@ -14,9 +14,8 @@ from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
 COUNTS = "counts"  # of a batch: False if its examples only keep a process in step with others
-MAX_LOG_WEIGHT = (
-    20.0  # larger weights are meaningless, and overflow fp32 if P_theta gives an answer almost no probability
-)
+# Larger weights are meaningless, and overflow fp32 if P_theta gives an answer almost no probability.
+MAX_LOG_WEIGHT = 20.0
 
 
 def example_weights(log_weights: LogWeights, checkers: Tensor, losses: ExampleLosses) -> Tensor:

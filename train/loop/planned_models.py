@@ -29,12 +29,12 @@ class PlannedModels:
             self._shapes[key] = _shapes(settings, cell)
         return self._shapes[key]
 
-    def with_device_batch(self, settings: Settings, cell: Cell, one: MicroBatchSize) -> Settings:
+    def with_device_batch(self, settings: Settings, cell: Cell, example: MicroBatchSize) -> Settings:
         """The settings with train.device_batch_size, for a longest example of this size."""
-        key = (_shapes_key(settings, cell), one)
+        key = (_shapes_key(settings, cell), example)
         if key not in self._at_once:
-            found = with_device_batch(settings, self._loaded(settings, cell), one, planned_device(settings))
-            self._at_once[key] = found.train.device_batch_size
+            sized = with_device_batch(settings, self._loaded(settings, cell), example, planned_device(settings))
+            self._at_once[key] = sized.train.device_batch_size
         return replace(settings, train=replace(settings.train, device_batch_size=self._at_once[key]))
 
     def size(self, settings: Settings, cell: Cell, largest: MicroBatchSize) -> Size:

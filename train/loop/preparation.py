@@ -65,8 +65,8 @@ def epoch_of(
     token_ids: list[Encoded] = [encoded[source].encoded[index] for source, index in order]
     if checkers is not None:
         token_ids = [
-            replace(one, checkers=checkers[source][index])
-            for one, (source, index) in zip(token_ids, order, strict=True)
+            replace(example, checkers=checkers[source][index])
+            for example, (source, index) in zip(token_ids, order, strict=True)
         ]
     return EncodedExamples(examples, token_ids)
 
@@ -104,8 +104,8 @@ def _epoch_order(job: TrainingJob, encoded: Sequence[EncodedExamples]) -> list[t
         for name, positions in by_task.items():
             by_task[name] = _capped(job, encoded, name, positions)
     sizes = [len(positions) for positions in by_task.values()]
-    drawn = epoch_examples(list(by_task), sizes, train.mixture, train.mixture_temperature, seed)
-    return [by_task[name][index] for name, index in drawn]
+    epoch = epoch_examples(list(by_task), sizes, train.mixture, train.mixture_temperature, seed)
+    return [by_task[name][index] for name, index in epoch]
 
 
 def _capped(
@@ -115,7 +115,7 @@ def _capped(
     cap, draws = job.settings.train.mixture_cap or len(positions), rng(job.cell.seed, name, "cap")
     if next(source.task for source in job.rows if source.task.name == name).drawn_in_groups:
         groups = [(number, encoded[number].examples[index].groups) for number, index in positions]
-        return [positions[place] for place in whole_groups(groups, cap, draws)]
+        return [positions[index] for index in whole_groups(groups, cap, draws)]
     golds = [encoded[number].encoded[index].gold for number, index in positions]
     return list(stratified_sample(positions, golds, cap, draws))
 

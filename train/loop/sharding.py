@@ -38,8 +38,8 @@ def loads_once(settings: Settings, processes: Processes) -> bool:
 
 
 def to_fill(loaded: Loaded) -> Loaded:
-    """The model from its shapes, for a process that FSDP will send its shards of the first process's weights: memory that is
-    never written takes none."""
+    """The model with uninitialised weights, for a process to which FSDP will send its shards of the first process's weights:
+    memory that is never written takes none."""
     for weight in loaded.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # as accelerate does, which would write it

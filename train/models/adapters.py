@@ -30,20 +30,20 @@ def add_adapters(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as err:
-        said = " ".join(str(err).split())[:200]
+        reason = " ".join(str(err).split())[:200]
         raise UserError(
-            f"train.lora.targets: got {lora.targets} ({said}). Set all-linear, or names of modules."
+            f"train.lora.targets: got {lora.targets} ({reason}). Set all-linear, or names of modules."
         ) from None
 
 
 def _targets(model: Any, lora: Lora) -> list[str] | str:
     """The modules that peft recommends for the architecture; every linear layer if it knows none."""
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 
     if lora.targets != "default":
         return lora.targets
-    known = KNOWN.get(model.config.model_type, "all-linear")
-    return known if isinstance(known, str) else list(known)
+    targets = TARGETS.get(model.config.model_type, "all-linear")
+    return targets if isinstance(targets, str) else list(targets)
 
 
 def _head(model: Any) -> list[str]:

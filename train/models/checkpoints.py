@@ -54,9 +54,9 @@ def seal(folder: Path, fingerprint: Json, sharding: str) -> None:
 
 def keep(folder: Path, steps: set[int]) -> None:
     """Removes incomplete checkpoints and those of all other steps; the marker goes first."""
-    kept = {checkpoint.folder for checkpoint in complete(folder) if checkpoint.step in steps}
+    folders = {checkpoint.folder for checkpoint in complete(folder) if checkpoint.step in steps}
     for path in folder.glob(f"{PREFIX}*"):
-        if path not in kept:
+        if path not in folders:
             (path / MARKER).unlink(missing_ok=True)
             shutil.rmtree(path)
 
@@ -71,8 +71,8 @@ def keep_only_checkpoints(folder: Path, *companions: str) -> None:
     checkpoints = complete(folder)
     keep(folder, {checkpoint.step for checkpoint in checkpoints})
     for path in folder.iterdir():
-        kept = path.name == SELECTED_ROWS or (checkpoints and path.name in companions)
-        if not path.name.startswith(PREFIX) and not kept:
+        stays = path.name == SELECTED_ROWS or (checkpoints and path.name in companions)
+        if not path.name.startswith(PREFIX) and not stays:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -85,9 +85,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as err:  # torch reports a full disk as a RuntimeError
-        said = " ".join(str(err).split())[:200]
+        reason = " ".join(str(err).split())[:200]
         raise UserError(
-            f"run.dir: {path} could not be written ({said}). Make room on the disk; rerun the command to resume from the "
+            f"run.dir: {path} could not be written ({reason}). Make room on the disk; rerun the command to resume from the "
             "last good checkpoint."
         ) from err
 

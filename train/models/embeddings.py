@@ -20,9 +20,8 @@ def embeddings(model: Model, texts: Sequence[str]) -> Numbers:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        loaded = load(
-            AutoModelForSequenceClassification, model, TRAITS, PLAIN
-        )  # says if weights below its head are missing
+        # as a classifier, since loading then says if weights below its head are missing
+        loaded = load(AutoModelForSequenceClassification, model, TRAITS, PLAIN)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     body = loaded.model.base_model.to(device).eval()
     return mean_embeddings(body, loaded.tokenizer, texts, device)

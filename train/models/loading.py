@@ -174,9 +174,8 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
         raise not_loaded(model, err) from None
     _for_rows(tokenizer)
     ids = tokenizer("yes", add_special_tokens=False)["input_ids"]
-    if not ids or (
-        len(tokenizer) < SMALLEST_VOCABULARY and tokenizer.unk_token_id in ids
-    ):  # made of its special tokens alone
+    # made by transformers of its special tokens alone
+    if not ids or (len(tokenizer) < SMALLEST_VOCABULARY and tokenizer.unk_token_id in ids):
         raise UserError(
             f"model.path: {source} has no tokenizer, expected a tokenizer.json or a vocabulary. Name one: model.tokenizer=..."
         )
@@ -218,7 +217,7 @@ def resolve(model: Model) -> str:
             "their base model, or name the base model."
         )
     if model.sha256 is not None:
-        _check_sum(path, model.sha256)
+        _check_sha256(path, model.sha256)
     folder = Path(path)
     check_readable(folder)
     if folder.is_dir() and not visible(folder, "*.safetensors"):
@@ -232,7 +231,7 @@ def resolve(model: Model) -> str:
     return path
 
 
-def _check_sum(path: str, sha256: str) -> None:
+def _check_sha256(path: str, sha256: str) -> None:
     weights = Path(path) / "model.safetensors"
     if not weights.is_file():
         raise UserError(
@@ -260,20 +259,20 @@ def _four_bits() -> Any:
 
 def not_loaded(model: Model, err: Exception) -> UserError:
     """The error for a model that cannot be loaded."""
-    whole = " ".join(str(err).split())
-    said = whole[:300]
-    if "trust_remote_code" in whole:
+    message = " ".join(str(err).split())
+    reason = message[:300]
+    if "trust_remote_code" in message:
         return UserError(
             f"model.path: {model.path} needs its own program code, which does not run unless you allow it. Read it, then set "
             "+model.remote_code=true."
         )
-    if "attn_implementation" in said or "attention implementation" in said:
+    if "attn_implementation" in reason or "attention implementation" in reason:
         return UserError(
-            f"train.attention: {model.name} does not support this attention ({said}). Set train.attention=null."
+            f"train.attention: {model.name} does not support this attention ({reason}). Set train.attention=null."
         )
-    if "no file named model.safetensors" in said:
+    if "no file named model.safetensors" in reason:
         return UserError(
-            f"model.path: {model.path} has no model.safetensors ({said}). If it has pickled weights, which can run code when "
+            f"model.path: {model.path} has no model.safetensors ({reason}). If it has pickled weights, which can run code when "
             "they are read, convert them, or allow them: +model.pickle=true."
         )
-    return UserError(f"model.path: {model.path} cannot be loaded ({said}). Check the path, or fetch the model first.")
+    return UserError(f"model.path: {model.path} cannot be loaded ({reason}). Check the path, or fetch the model first.")

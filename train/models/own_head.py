@@ -24,18 +24,18 @@ def keep_own_head(model: Any) -> None:
         getattr(model, "all_tied_weights_keys", {}).pop(HEAD, None)
 
 
-def shape_own_head(shapes: Any, path: str, pickle: bool, own: bool | None = None) -> None:
-    """Gives the shapes of a model the head that from_pretrained would; `own`: whether it does, if that is known.
+def shape_own_head(shapes: Any, path: str, pickle: bool, has_own: bool | None = None) -> None:
+    """Gives the shapes of a model the head that from_pretrained would give it; `has_own`: whether it is untied, if that is known.
 
-    It is read in the files, and guessed by the configuration where this machine has none.
+    Otherwise the files say so, or the configuration where this machine has no files.
     """
     if HEAD not in _tied(shapes) or not _has_head(shapes) or has_own_head(shapes):
         return
-    if own is None:
-        own = _own_in_files(shapes, path, pickle)
-    if own is None:
-        own = getattr(shapes.config, "scale_decoder_outputs", True) is False  # Flan-T5
-    if own:
+    if has_own is None:
+        has_own = _differs_in_files(shapes, path, pickle)
+    if has_own is None:
+        has_own = getattr(shapes.config, "scale_decoder_outputs", True) is False  # Flan-T5
+    if has_own:
         weight = shapes.lm_head.weight
         shapes.lm_head.weight = type(weight)(weight.clone())
         keep_own_head(shapes)
@@ -46,12 +46,12 @@ def _has_head(model: Any) -> bool:
 
 
 def _tied(model: Any) -> dict[str, str]:
-    tied = getattr(model, "_tied_weights_keys", None)  # older code of others lists names alone
+    tied = getattr(model, "_tied_weights_keys", None)  # a list of names in older code of others
     return tied if isinstance(tied, dict) else {}
 
 
-def _own_in_files(model: Any, path: str, pickle: bool) -> bool | None:
-    """Whether the files have head and embeddings that differ in the model's precision; None: they are not on this machine."""
+def _differs_in_files(model: Any, path: str, pickle: bool) -> bool | None:
+    """Whether head and embeddings in the files differ in the model's precision; None: the files are not on this machine."""
     import torch
     from transformers.modeling_utils import load_state_dict
 
@@ -80,20 +80,21 @@ def _files(path: str, pickle: bool) -> dict[str, str] | None:
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
     kinds = [(SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), *([(WEIGHTS_NAME, WEIGHTS_INDEX_NAME)] if pickle else [])]
-    for whole, index in kinds:
-        if (file := _here(path, whole)) is not None:
+    for weights, index in kinds:
+        if (file := _local_file(path, weights)) is not None:
             return dict.fromkeys(load_state_dict(file, map_location="meta"), file)
-        if (file := _here(path, index)) is not None:
-            named = json.loads(Path(file).read_text(encoding="utf-8"))["weight_map"]
-            found = {part: _here(path, part) for part in {*named.values()}}
-            return (
-                {name: file for name, part in named.items() if (file := found[part])} if all(found.values()) else None
-            )
+        if (file := _local_file(path, index)) is not None:
+            weight_map = json.loads(Path(file).read_text(encoding="utf-8"))["weight_map"]
+            files = {part: _local_file(path, part) for part in {*weight_map.values()}}
+            if not all(files.values()):
+                return None
+            return {name: file for name, part in weight_map.items() if (file := files[part])}
     return None
 
 
-def _here(path: str, name: str) -> str | None:
+def _local_file(path: str, name: str) -> str | None:
+    """A file of a folder or of the Hub's cache; None: it is not on this machine."""
     from transformers.utils import cached_file
 
-    found: str | None = cached_file(path, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
-    return found
+    file: str | None = cached_file(path, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+    return file

@@ -63,12 +63,12 @@ def line(cell_plan: CellPlan, device: Device) -> str:
     disk = f"; disk {_mib(size.disk.kept)}, at most {_mib(size.disk.most)} while it trains"
     if (memory := size.memory) is None:
         return f"{', '.join(parts)}, memory unknown{disk}"
-    held = "" if memory.accumulates else " (gradients take the place of activations)"
+    note = "" if memory.accumulates else " (gradients take the place of activations)"
     does_not_fit = device.memory is not None and memory.total > device.memory
     warning = f"; DOES NOT FIT into {_mib(int(device.memory or 0))}" if does_not_fit else ""
     return (
         f"{', '.join(parts)}; per device {_mib(memory.total)} = weights {_mib(memory.weights)} + gradients "
-        f"{_mib(memory.gradients + memory.whole_gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}{held}{warning}{disk}"
+        f"{_mib(memory.gradients + memory.whole_gradients)} + optimizer {_mib(memory.optimizer)} + activations {_mib(memory.activations)}{note}{warning}{disk}"
     )
 
 

@@ -106,13 +106,13 @@ def memory_of(settings: Settings, shapes: Loaded, size: MicroBatchSize, device: 
     )
 
 
-def fitting(settings: Settings, shapes: Loaded, one: MicroBatchSize, device: Device) -> int:
+def fitting(settings: Settings, shapes: Loaded, example: MicroBatchSize, device: Device) -> int:
     """The most sequences at once whose plan fits, as even parts of a batch. `one`: the longest example."""
-    train, each = settings.train, one.sequences
+    train, sequences = settings.train, example.sequences
     if device.memory is None:
         return ON_CPU
-    alone = memory_of(settings, shapes, one, device)
-    two = memory_of(settings, shapes, replace(one, sequences=2 * each), device)
+    alone = memory_of(settings, shapes, example, device)
+    two = memory_of(settings, shapes, replace(example, sequences=2 * sequences), device)
     share = -(-train.batch_size // device.processes)
     examples = share
     for parts in range(1, share + 1):
@@ -121,43 +121,43 @@ def fitting(settings: Settings, shapes: Loaded, one: MicroBatchSize, device: Dev
         planned = replace(alone, activations=activations, accumulates=parts > 1)
         if planned.total <= FILLED * device.memory:
             break
-    return examples * each
+    return examples * sequences
 
 
-def with_device_batch(settings: Settings, shapes: Loaded, one: MicroBatchSize, device: Device) -> Settings:
+def with_device_batch(settings: Settings, shapes: Loaded, example: MicroBatchSize, device: Device) -> Settings:
     """The settings with train.device_batch_size, found by the plan if it is not set."""
     if settings.train.device_batch_size is not None:
         return settings
     try:
-        found = fitting(settings, shapes, one, device)
+        sequences = fitting(settings, shapes, example, device)
     except NOT_COUNTED as err:
         log.warning("train: %s; train.device_batch_size=%d", not_counted(settings, err), ON_CPU)
-        found = ON_CPU
-    return with_sequences(settings, found)
+        sequences = ON_CPU
+    return with_sequences(settings, sequences)
 
 
-def check_fits(settings: Settings, shapes: Loaded, one: MicroBatchSize, device: Device) -> None:
+def check_fits(settings: Settings, shapes: Loaded, example: MicroBatchSize, device: Device) -> None:
     """Raises: UserError if the largest micro-batch cannot fit, before anything is on the device."""
     train = settings.train
     if device.memory is None:
         return
-    at_once = min(train.device_batch_size or ON_CPU, -(-train.batch_size // device.processes) * one.sequences)
+    sequences = min(train.device_batch_size or ON_CPU, -(-train.batch_size // device.processes) * example.sequences)
     try:
-        planned = memory_of(settings, shapes, replace(one, sequences=max(one.sequences, at_once)), device)
+        planned = memory_of(settings, shapes, replace(example, sequences=max(example.sequences, sequences)), device)
         if planned.total <= TOLERATED * device.memory:
             return
-        fits = fitting(settings, shapes, one, device)
+        fits = fitting(settings, shapes, example, device)
     except NOT_COUNTED as err:
         log.warning("train: %s", not_counted(settings, err))
         return
     if planned.weights + planned.optimizer + planned.gradients > device.memory:
         advice = "Set train.launch=deepspeed_zero3 with more GPUs, or train.lora=default"
     else:
-        fewer = [f"train.device_batch_size={fits}, or null to have it found"] if fits < at_once else []
-        less = [] if train.gradient_checkpointing else ["train.gradient_checkpointing=true"]
-        advice = f"Set {', or '.join([*fewer, *less, f'train.max_length below {train.max_length}'])}"
+        fewer = [f"train.device_batch_size={fits}, or null to have it found"] if fits < sequences else []
+        checkpointing = [] if train.gradient_checkpointing else ["train.gradient_checkpointing=true"]
+        advice = f"Set {', or '.join([*fewer, *checkpointing, f'train.max_length below {train.max_length}'])}"
     raise UserError(
-        f"train.device_batch_size: got {train.device_batch_size} with {one.tokens} tokens, which take about "
+        f"train.device_batch_size: got {train.device_batch_size} with {example.tokens} tokens, which take about "
         f"{planned.total / GIB:.1f} GiB, expected at most {device.memory / GIB:.1f}, what the device has. {advice}."
     )
 

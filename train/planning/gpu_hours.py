@@ -30,17 +30,17 @@ def matmul_parameters(model: Any) -> tuple[int, int]:
     looked_up = tables - {id(head.weight)} if head is not None else tables
 
     def count(part: nn.Module) -> int:
-        return sum(_count(weight) for weight in part.parameters() if id(weight) not in looked_up)
+        return sum(_numel(weight) for weight in part.parameters() if id(weight) not in looked_up)
 
     if not getattr(model.config, "is_encoder_decoder", False):
         return count(model), 0
     encoder: Any = model.get_encoder()
-    of_encoder = sum(_count(weight) for weight in encoder.parameters() if id(weight) not in tables)
+    of_encoder = sum(_numel(weight) for weight in encoder.parameters() if id(weight) not in tables)
     return of_encoder, count(model) - of_encoder
 
 
-def _count(weight: Any) -> int:
-    """Its values, also of a weight that ZeRO-3 has divided."""
+def _numel(weight: Any) -> int:
+    """The number of values, also of a weight that ZeRO-3 has divided."""
     return int(getattr(weight, "ds_numel", weight.numel()))
 
 
@@ -63,8 +63,8 @@ def gpu_hours(
         return []
     if flops is None:
         return [unknown_line(phase, what)]
-    share, said = _share(settings, gpu)
-    rests_on = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {said}"
+    share, source = _share(settings, gpu)
+    rests_on = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {source}"
     return [hours_line(phase, flops / (share * gpu.flops) / 3600, rests_on, at_most=at_most, at_least=at_least)]
 
 
@@ -73,7 +73,7 @@ def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:
     measured = [
         entry["mfu"]
         for path in settings.paths.model("x").parent.glob("*/train_log.jsonl")
-        for entry in _logged(path)
+        for entry in _log_entries(path)
         if entry.get("mfu")
     ]
     if measured:
@@ -84,7 +84,7 @@ def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:
     return share, "assumed, not measured"
 
 
-def _logged(path: Path) -> Iterator[Json]:
+def _log_entries(path: Path) -> Iterator[Json]:
     """The entries of a log, whose last line a killed run may have left half written."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -85,12 +85,12 @@ def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gp
     was_training = model.training
     model.train()
     try:
-        kept = first = count(None)
+        kept = two_blocks = count(None)
         for name, stack in stacks.items():
-            three, others = count(name), len(stack) - 2
+            three_blocks, further_blocks = count(name), len(stack) - 2
             kept = Kept(
-                kept.activations + others * (three.activations - first.activations),
-                kept.weight_copies + others * (three.weight_copies - first.weight_copies),
+                kept.activations + further_blocks * (three_blocks.activations - two_blocks.activations),
+                kept.weight_copies + further_blocks * (three_blocks.weight_copies - two_blocks.weight_copies),
                 kept.logits,
             )
         return kept
@@ -102,10 +102,10 @@ def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gp
 
 def _count(model: Any, inputs: Mapping[str, Any], autocast: bool, on_gpu: bool) -> Kept:
     storages: dict[int, Any] = {}
-    own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    of_model = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
     def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
+        if _storage(tensor) not in of_model:
             storages[_storage(tensor)] = tensor.untyped_storage()
         return tensor
 
@@ -152,11 +152,11 @@ class _Kernels(TorchFunctionMode):
     def _cast(
         self, args: Iterable[Any], kwargs: dict[str, Any], dtype: torch.dtype
     ) -> tuple[list[Any], dict[str, Any]]:
-        return [self._as(value, dtype) for value in args], {
-            name: self._as(value, dtype) for name, value in kwargs.items()
+        return [self._to_dtype(value, dtype) for value in args], {
+            name: self._to_dtype(value, dtype) for name, value in kwargs.items()
         }
 
-    def _as(self, value: Any, dtype: torch.dtype) -> Any:
+    def _to_dtype(self, value: Any, dtype: torch.dtype) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype == dtype:
             return value
         if dtype is torch.bfloat16 and isinstance(value, nn.Parameter):
@@ -185,8 +185,8 @@ def _attention_on_gpu(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     bias = None
     if attn_mask is not None:
-        made = attn_mask.dtype is torch.bool
-        bias = torch.empty(attn_mask.shape, dtype=query.dtype) if made else attn_mask.to(query.dtype)
+        is_boolean = attn_mask.dtype is torch.bool
+        bias = torch.empty(attn_mask.shape, dtype=query.dtype) if is_boolean else attn_mask.to(query.dtype)
         bias = bias.expand(*query.shape[:3], key.shape[2])
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention
     output: Tensor = efficient(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]

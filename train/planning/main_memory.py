@@ -37,12 +37,12 @@ def lines(settings: Settings, sizes: Iterable[Size], device: Device, libraries: 
     needed = max((main_memory(settings, size, device, libraries) for size in sizes), default=0)
     if not needed:
         return []
-    asked, said = settings.cluster.of("train"), f"main memory of a node: at least {needed / GIB:,.1f} GiB"
-    of_job = asked.nodes * (asked.processes or max(asked.gpus, 1))
-    if device.processes != of_job or asked.memory is None or bytes_of(asked.memory) >= needed:
-        return [said]
+    resources, text = settings.cluster.of("train"), f"main memory of a node: at least {needed / GIB:,.1f} GiB"
+    of_job = resources.nodes * (resources.processes or max(resources.gpus, 1))
+    if device.processes != of_job or resources.memory is None or bytes_of(resources.memory) >= needed:
+        return [text]
     enough = -(-needed * 5 // (4 * GIB))  # a quarter more, for files and batches
-    return [f"{said}; DOES NOT FIT into {_memory_of_job(settings.cluster)}. Set cluster.train.memory={enough}G."]
+    return [f"{text}; DOES NOT FIT into {_memory_of_job(settings.cluster)}. Set cluster.train.memory={enough}G."]
 
 
 def _memory_of_job(cluster: Cluster) -> str:

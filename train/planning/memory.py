@@ -82,7 +82,7 @@ def peak(
     by_fsdp = divided and sharding == "fsdp"
     gradients = sum(_size(weight, by_fsdp) for weight in model.parameters() if weight.requires_grad)
     optimizer = 2 * gradients
-    kept, whole_block = _kept(model, micro_batch, train, on_gpu)
+    kept, whole_block = _count_kept(model, micro_batch, train, on_gpu)
     copies = 0 if train.quantize else kept.weight_copies
     weights, activations = _weights(model, train, by_fsdp), kept.activations + whole_block + 2 * kept.logits
     if processes > 1 and sharding == "none":
@@ -130,10 +130,10 @@ def disk(model: Any, train: Train) -> Disk:
     """What a cell writes: its weights, of adapters those alone, and two checkpoints with the optimizer's moments while the
     newer one is written; with train.select=best the best one as well."""
     trained = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
-    whole = _weights(model, train) if train.lora is None else trained
+    saved = _weights(model, train) if train.lora is None else trained
     merged = _weights(model, train) if train.lora is not None and train.merge_export else 0
-    checkpoints = (3 if train.select == "best" else 2) * (whole + 2 * trained)
-    return Disk(whole + merged, whole + max(merged, checkpoints))
+    checkpoints = (3 if train.select == "best" else 2) * (saved + 2 * trained)
+    return Disk(saved + merged, saved + max(merged, checkpoints))
 
 
 def _size(weight: Any, by_fsdp: bool) -> int:
@@ -157,7 +157,7 @@ def _weights(model: Any, train: Train, by_fsdp: bool = False) -> int:
     )
 
 
-def _kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -> tuple[Kept, int]:
+def _count_kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -> tuple[Kept, int]:
     """(what is kept of a micro-batch, what recomputing one block adds)."""
     import torch
     from transformers.modeling_layers import GradientCheckpointingLayer
@@ -173,13 +173,13 @@ def _kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -
         elif micro_batch.answer_tokens:
             inputs["logits_to_keep"] = micro_batch.answer_tokens
     autocast = train.precision != "fp32"
-    whole = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
+    full = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
     blocks = sum(isinstance(module, GradientCheckpointingLayer) for module in model.modules())
     if not train.gradient_checkpointing or not blocks:
-        return whole, 0
+        return full, 0
     model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     try:
-        between = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
+        checkpointed = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
     finally:
         model.gradient_checkpointing_disable()
-    return Kept(between.activations, whole.weight_copies, whole.logits), whole.activations // blocks
+    return Kept(checkpointed.activations, full.weight_copies, full.logits), full.activations // blocks

@@ -108,9 +108,9 @@ def join_processes() -> Processes:
         with _watched(f"the other {size - 1} of {size} processes (WORLD_SIZE) at {address} (MASTER_ADDR, MASTER_PORT)"):
             state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_SILENCE)
     except (RuntimeError, ValueError) as err:
-        said = " ".join(str(err).split())[:200]
+        reason = " ".join(str(err).split())[:200]
         raise UserError(
-            f"MASTER_ADDR: {size} processes did not come together at {address} ({said}). Start all of them, or run unset "
+            f"MASTER_ADDR: {size} processes did not come together at {address} ({reason}). Start all of them, or run unset "
             "WORLD_SIZE for a single one."
         ) from None
     return Processes(state.process_index, state.num_processes, sharding, stage)
@@ -119,12 +119,12 @@ def join_processes() -> Processes:
 def _world_size() -> int:
     """The number of processes that a launcher started. For a single one, what else a platform left in the environment is
     forgotten, since libraries would look for other processes. Raises: UserError if something is missing or no number."""
-    given = {name: os.environ.get(name, "") for name in LAUNCHED}
-    missing = [name for name in LAUNCHED if not given[name]]
+    variables = {name: os.environ.get(name, "") for name in LAUNCHED}
+    missing = [name for name in LAUNCHED if not variables[name]]
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
-        if given[name] and not given[name].isdecimal():
-            raise UserError(f"{name}: got {given[name]!r} in the environment, expected a number. Run unset {name}.")
-    size = int(given["WORLD_SIZE"] or 1)
+        if variables[name] and not variables[name].isdecimal():
+            raise UserError(f"{name}: got {variables[name]!r} in the environment, expected a number. Run unset {name}.")
+    size = int(variables["WORLD_SIZE"] or 1)
     if size > 1 and missing:
         raise UserError(
             f"WORLD_SIZE: got {size} in the environment without {', '.join(missing)}, expected all that a launcher sets. Run "
@@ -138,8 +138,8 @@ def _world_size() -> int:
 
 @contextmanager
 def _watched(awaited: str) -> Iterator[None]:
-    """Torch waits for other processes outside of Python, where no handler of a signal runs. Meanwhile a thread says what is
-    awaited, and ends the process if it is told to stop: nothing has been done yet."""
+    """Torch waits for other processes outside of Python, where no handler of a signal runs. Meanwhile a thread logs what is
+    awaited, and ends the process at a signal to stop: nothing has been done yet."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     previous = signal.set_wakeup_fd(sender.fileno())  # gets the number of each signal at once
@@ -147,8 +147,8 @@ def _watched(awaited: str) -> Iterator[None]:
     def watch() -> None:
         if not select.select([receiver], [], [], SECONDS_BEFORE_A_LINE)[0]:
             log.warning("waiting for %s; run unset WORLD_SIZE for a single process", awaited)
-        if told := receiver.recv(1):
-            os._exit(REQUEUE if told[0] in STOP_SIGNALS else INTERRUPTED)
+        if signals := receiver.recv(1):
+            os._exit(REQUEUE if signals[0] in STOP_SIGNALS else INTERRUPTED)
 
     thread = Thread(target=watch, daemon=True)
     thread.start()

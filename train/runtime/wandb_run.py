@@ -27,9 +27,9 @@ def wandb_run(settings: Settings, folder: Path, name: str, job_type: str | None 
         return
     import wandb
 
-    known = folder / WANDB
-    id = known.read_text(encoding="ascii").strip() if known.is_file() else secrets.token_hex(4)
-    write_text(known, id + "\n")
+    id_file = folder / WANDB
+    id = id_file.read_text(encoding="ascii").strip() if id_file.is_file() else secrets.token_hex(4)
+    write_text(id_file, id + "\n")
     run = wandb.init(
         id=id,
         resume="allow" if settings.wandb.mode == "online" else None,  # offline, syncing joins equal ids
