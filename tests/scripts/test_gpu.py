@@ -39,9 +39,9 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_what_to_bring_along_is_listed_with_the_versions_of_the_lock() -> None:
-    said = bench("--wheels").stdout
-    assert "antlr4-python3-runtime==4.9.3" in said and "pydantic-core==" in said
-    assert "bitsandbytes==" in said
+    wheels = bench("--wheels").stdout
+    assert "antlr4-python3-runtime==4.9.3" in wheels and "pydantic-core==" in wheels
+    assert "bitsandbytes==" in wheels
     assert bench("--only", "trainin", "--cpu").stderr.startswith(
         "error: --only: got trainin, expected some of machine, training"
     )
@@ -49,12 +49,12 @@ def test_what_to_bring_along_is_listed_with_the_versions_of_the_lock() -> None:
 
 def test_a_check_has_one_line_and_is_not_repeated(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
-    left = [tmp_path / "scratch" / name for name in ("qlora/run", "models/llama2_7b-tiny", "models/llama31_8b-tiny")]
-    for folder in left:
+    stale = [tmp_path / "scratch" / name for name in ("qlora/run", "models/llama2_7b-tiny", "models/llama31_8b-tiny")]
+    for folder in stale:
         folder.mkdir(parents=True)
     arguments = ["--cpu", "--only", "0,qlora", "--out", str(out), "--scratch", str(tmp_path / "scratch")]
     assert bench(*arguments).returncode == 0
-    assert [folder.exists() for folder in left] == [False, False, True]  # what no other check of this call needs
+    assert [folder.exists() for folder in stale] == [False, False, True]  # what no other check of this call needs
     first, second = lines(out)
     assert (first["check"], first["status"]) == ("machine", "done")
     assert first["result"]["versions"]["installed"]["torch"] and first["result"]["bf16_tflops"] > 0
@@ -83,9 +83,9 @@ def test_a_check_that_fails_is_a_line_and_stops_nothing(tmp_path: Path) -> None:
     (scratch / "models").write_text("no folder", encoding="utf-8")
     done = bench("--cpu", "--only", "qlora,generation", "--out", str(out), "--scratch", str(scratch))
     assert done.returncode == 0
-    other, failed = lines(out)
+    skipped, failed = lines(out)
     assert failed["status"] == "failed" and "NotADirectoryError" in " ".join(failed["error"])
-    assert other["status"] == "skipped"
+    assert skipped["status"] == "skipped"
 
 
 def with_few_packages(folder: Path, optional: bool = False) -> str:
@@ -100,14 +100,14 @@ def with_few_packages(folder: Path, optional: bool = False) -> str:
         if name in names:
             continue
         with suppress(metadata.PackageNotFoundError):  # what another system or Python needs
-            found = metadata.distribution(name)
+            distribution = metadata.distribution(name)
             names.add(name)
-            wanted = map(Requirement, found.requires or ())
-            waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
-            tops = {path.parts[0] for path in found.files or () if path.parts[0] not in ("..", "__pycache__")}
+            needed = map(Requirement, distribution.requires or ())
+            waiting += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+            tops = {path.parts[0] for path in distribution.files or () if path.parts[0] not in ("..", "__pycache__")}
             for top in tops:
                 if not (site / top).exists():
-                    (site / top).symlink_to(Path(str(found.locate_file(top))))
+                    (site / top).symlink_to(Path(str(distribution.locate_file(top))))
     return str(folder / "bin" / "python")
 
 
@@ -121,8 +121,8 @@ def test_a_profile_has_the_work_of_the_device_alone(monkeypatch: pytest.MonkeyPa
 
     kernels = [event("gemm", 0, 10), event("flash_fwd", 10, 20), event("gemm", 30, 40)]
     regions = [event("ProfilerStep#4", 0, 40, named=True), event("Optimizer.step#AdamW.step", 5, 35, named=True)]
-    found = summary([*kernels, *regions, event("aten::mm", 0, 40, cuda=False)], False, 1)
-    assert found == {
+    summarised = summary([*kernels, *regions, event("aten::mm", 0, 40, cuda=False)], False, 1)
+    assert summarised == {
         "kernels_a_step": 3,
         "busy_share": 0.75,
         "largest": [["gemm", 0.6667], ["flash_fwd", 0.3333]],
@@ -142,20 +142,20 @@ def test_all_checks_but_one_run_with_tiny_shapes_and_few_packages(tmp_path: Path
     arguments = ["--cpu", "--only", only, "--out", str(out), "--scratch", str(tmp_path / "scratch")]
     done = bench(*arguments, python=python)
     assert done.returncode == 0, done.stderr
-    found = {line["check"]: line for line in lines(out)}
-    assert len(found) == len(listed) - 1 == 17
-    told = {name: (line["status"], line.get("error")) for name, line in found.items()}
-    skipped = {name for name, (status, _) in told.items() if status == "skipped"}
+    by_check = {line["check"]: line for line in lines(out)}
+    assert len(by_check) == len(listed) - 1 == 17
+    statuses = {name: (line["status"], line.get("error")) for name, line in by_check.items()}
+    skipped = {name for name, (status, _) in statuses.items() if status == "skipped"}
     assert skipped == {"qlora", "minilm", "vllm", "zero2", "zero3"}
-    assert {status for name, (status, _) in told.items() if name not in skipped} == {"done"}, told
-    assert set(found["training"]["result"]) == {"8", "16", "32", "auto"}
-    assert found["resume"]["result"]["exit_code"] == 85
-    assert found["resume"]["result"]["same_bytes"]
-    assert found["scoring"]["result"]["bf16"]["record"]["changed"] >= 0
-    assert found["lora"]["result"]["merged_apart"] < 0.1
-    assert len(found["fsdp"]["result"]["losses"]) == 2 and "model.safetensors" in found["fsdp"]["result"]["files"]
-    assert found["plain"]["result"]["ours_of_plain"] > 0
-    assert found["start"]["result"]["seconds"][0] > 0
+    assert {status for name, (status, _) in statuses.items() if name not in skipped} == {"done"}, statuses
+    assert set(by_check["training"]["result"]) == {"8", "16", "32", "auto"}
+    assert by_check["resume"]["result"]["exit_code"] == 85
+    assert by_check["resume"]["result"]["same_bytes"]
+    assert by_check["scoring"]["result"]["bf16"]["record"]["changed"] >= 0
+    assert by_check["lora"]["result"]["merged_apart"] < 0.1
+    assert len(by_check["fsdp"]["result"]["losses"]) == 2 and "model.safetensors" in by_check["fsdp"]["result"]["files"]
+    assert by_check["plain"]["result"]["ours_of_plain"] > 0
+    assert by_check["start"]["result"]["seconds"][0] > 0
     assert not [path for path in (tmp_path / "scratch").iterdir() if path.name != "models" or any(path.iterdir())]
 
 

@@ -58,12 +58,12 @@ def test_a_model_is_scored_by_several_processes_as_by_one(tmp_path: Path) -> Non
     arguments = tiny_overrides(tmp_path, "seeds=[0]")
     run = settings(*arguments)
     train(run)
-    found = []
+    scores = []
     for more in ([], ["eval.launch=ddp"]):
         done = command("targen.run", *arguments, "phases=[evaluate]", *more)
         assert done.returncode == 0, done.stderr
-        found.append([row["value"] for row in lines(run.paths.scores)])
+        scores.append([row["value"] for row in lines(run.paths.scores)])
         run.paths.scores.unlink()
         for path in run.paths.root.glob("predictions/*"):
             path.unlink()
-    assert found[0] == found[1]
+    assert scores[0] == scores[1]

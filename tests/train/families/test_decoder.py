@@ -43,13 +43,13 @@ def load(folder: Path) -> Loaded:
 def test_only_the_answer_and_its_end_are_learnt(tiny: Loaded) -> None:
     encoded = decoder.encode(tiny, SPECS["cb"], examples_of("cb")[:3], 1000)
     batch = decoder.collator(tiny)(encoded)
-    for row, one in enumerate(encoded):
+    for row, example in enumerate(encoded):
         learnt = batch["labels"][row] != IGNORED
-        assert batch["input_ids"][row][learnt].tolist() == one.answers[one.gold]
-        assert tiny.tokenizer.decode(one.answers[one.gold]) in (" true</s>", " false</s>", " neither</s>")
-        whole = tiny.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row] == 1])
-        assert whole == f"{prompt(SPECS['cb'], examples_of('cb')[row])}\nAnswer:" + tiny.tokenizer.decode(
-            one.answers[one.gold]
+        assert batch["input_ids"][row][learnt].tolist() == example.answers[example.gold]
+        assert tiny.tokenizer.decode(example.answers[example.gold]) in (" true</s>", " false</s>", " neither</s>")
+        text = tiny.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row] == 1])
+        assert text == f"{prompt(SPECS['cb'], examples_of('cb')[row])}\nAnswer:" + tiny.tokenizer.decode(
+            example.answers[example.gold]
         )
 
 
@@ -57,24 +57,24 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_the_same_in_parts(tiny: Loa
     tiny.model.eval()
     encoded = decoder.encode(tiny, SPECS["record"], examples_of("record")[:5], 400)
     singles = []
-    for one in encoded:
-        answer = one.answers[one.gold]
+    for example in encoded:
+        answer = example.answers[example.gold]
         with torch.no_grad():
-            logits = tiny.model(torch.tensor([one.prompt + answer])).logits[0, len(one.prompt) - 1 : -1]
+            logits = tiny.model(torch.tensor([example.prompt + answer])).logits[0, len(example.prompt) - 1 : -1]
         singles.append(-logits.log_softmax(1)[range(len(answer)), answer].sum().item())
-    tokens = sum(len(one.answers[one.gold]) for one in encoded)
+    tokens = sum(len(example.answers[example.gold]) for example in encoded)
 
     def loss(parts: list[list[EncodedContinuation]]) -> float:
-        found = 0.0
+        total = 0.0
         for part in parts:
             batch = decoder.collator(tiny)(part)
             labels = batch.pop("labels")
             with torch.no_grad():
-                found += batch_loss(decoder, tiny.model(**batch), labels, torch.tensor(tokens)).item()
-        return found
+                total += batch_loss(decoder, tiny.model(**batch), labels, torch.tensor(tokens)).item()
+        return total
 
     assert loss([encoded]) == pytest.approx(sum(singles) / tokens, rel=1e-5)
-    assert loss([[one] for one in encoded]) == pytest.approx(sum(singles) / tokens, rel=1e-5)
+    assert loss([[example] for example in encoded]) == pytest.approx(sum(singles) / tokens, rel=1e-5)
 
 
 @pytest.mark.parametrize("which", ["tiny", "gpt2"])
@@ -84,15 +84,15 @@ def test_scores_are_the_models_own_log_likelihoods(which: str, name: str, tiny: 
     loaded = tiny if which == "tiny" else load(gpt2)
     loaded.model.eval()
     encoded = decoder.encode(loaded, SPECS[name], examples_of(name)[:4], 700)
-    found = dict(decoder.predict(loaded, encoded, 7))
-    for place, one in enumerate(encoded):
-        single = []
-        for answer in one.answers:
+    scores = dict(decoder.predict(loaded, encoded, 7))
+    for index, example in enumerate(encoded):
+        log_likelihoods = []
+        for answer in example.answers:
             with torch.no_grad():
-                logits = loaded.model(torch.tensor([one.prompt + answer])).logits[0]
-            by_token = logits[len(one.prompt) - 1 : -1].log_softmax(1)[range(len(answer)), answer]
-            single.append(by_token.sum())
-        assert torch.allclose(torch.tensor(found[place]), torch.stack(single).log_softmax(0), atol=1e-4)
+                logits = loaded.model(torch.tensor([example.prompt + answer])).logits[0]
+            by_token = logits[len(example.prompt) - 1 : -1].log_softmax(1)[range(len(answer)), answer]
+            log_likelihoods.append(by_token.sum())
+        assert torch.allclose(torch.tensor(scores[index]), torch.stack(log_likelihoods).log_softmax(0), atol=1e-4)
 
 
 ARCHITECTURES = {  # those of conf/model beside the two above, in small
@@ -112,30 +112,29 @@ def test_padding_and_cache_change_no_score_in_any_architecture(kind: str, attent
     loaded = decoder.load_pretrained(model, SPECS["copa"], loading=Loading(attention=attention))
     loaded.model.eval()
     encoded = decoder.encode(loaded, SPECS["copa"], examples_of("copa")[:4], 700)
-    alone = {place: next(decoder.predict(loaded, [one], 1))[1] for place, one in enumerate(encoded)}
-    for place, scores in decoder.predict(loaded, encoded, 64):
-        assert scores == pytest.approx(alone[place], abs=1e-4)
+    alone = {index: next(decoder.predict(loaded, [example], 1))[1] for index, example in enumerate(encoded)}
+    for index, scores in decoder.predict(loaded, encoded, 64):
+        assert scores == pytest.approx(alone[index], abs=1e-4)
     batch = decoder.collator(loaded)(encoded)
     labels = batch.pop("labels")
     with torch.no_grad():
-        own = decoder.example_losses(loaded.model(**batch), labels, 0.0).log_probability
-        for one, seen in zip(encoded, own.tolist(), strict=True):
-            ids = torch.tensor([one.prompt + one.answers[one.gold]])
-            by_token = loaded.model(ids).logits[0, len(one.prompt) - 1 : -1].log_softmax(1)
-            answer = one.answers[one.gold]
-            assert by_token[range(len(answer)), answer].sum().item() == pytest.approx(seen, abs=1e-3)
+        log_probabilities = decoder.example_losses(loaded.model(**batch), labels, 0.0).log_probability
+        for example, log_probability in zip(encoded, log_probabilities.tolist(), strict=True):
+            ids = torch.tensor([example.prompt + example.answers[example.gold]])
+            by_token = loaded.model(ids).logits[0, len(example.prompt) - 1 : -1].log_softmax(1)
+            answer = example.answers[example.gold]
+            assert by_token[range(len(answer)), answer].sum().item() == pytest.approx(log_probability, abs=1e-3)
 
 
 def test_prompt_and_answer_are_the_tokens_of_the_whole_text(gpt2: Path) -> None:
     """The blank before the answer belongs to its first token, as in running text."""
     loaded = load(gpt2)
     for name in ("cb", "rte", "record"):
-        for example, one in zip(
-            examples_of(name), decoder.encode(loaded, SPECS[name], examples_of(name), 1000), strict=True
-        ):
-            for answer, ids in zip(answers(SPECS[name], example), one.answers, strict=True):
-                whole = loaded.tokenizer(f"{prompt(SPECS[name], example)}\nAnswer: {answer}")["input_ids"]
-                assert one.prompt + ids == [*whole, loaded.tokenizer.eos_token_id]
+        examples = examples_of(name)
+        for example, encoded in zip(examples, decoder.encode(loaded, SPECS[name], examples, 1000), strict=True):
+            for answer, ids in zip(answers(SPECS[name], example), encoded.answers, strict=True):
+                text_ids = loaded.tokenizer(f"{prompt(SPECS[name], example)}\nAnswer: {answer}")["input_ids"]
+                assert encoded.prompt + ids == [*text_ids, loaded.tokenizer.eos_token_id]
     yes = decoder.encode(loaded, SPECS["rte"], examples_of("rte")[:1], 1000)[0].answers[0]
     assert loaded.tokenizer.convert_ids_to_tokens(yes) == ["Ġyes", "<|endoftext|>"]
 
@@ -149,15 +148,15 @@ def test_a_tokenizer_without_padding_still_learns_the_end(gpt2: Path) -> None:
 
 
 def test_a_prompt_that_is_too_long_keeps_question_cue_and_the_whole_answer(tiny: Loaded) -> None:
-    for name, kept in (("boolq", "question"), ("rte", "hypothesis"), ("cb", "hypothesis")):
+    for name, field in (("boolq", "question"), ("rte", "hypothesis"), ("cb", "hypothesis")):
         example = examples_of(name)[0]
         limit = len(prompt(SPECS[name], example)) - 40
-        (one,) = decoder.encode(tiny, SPECS[name], [example], limit)
-        text = tiny.tokenizer.decode(one.prompt)
-        assert example.fields[kept] in text
+        (encoded,) = decoder.encode(tiny, SPECS[name], [example], limit)
+        text = tiny.tokenizer.decode(encoded.prompt)
+        assert example.fields[field] in text
         assert text.endswith("\nAnswer:")
-        assert len(one.prompt) + max(map(len, one.answers)) <= limit
-        assert all(len(answer) > 1 and answer[-1] == tiny.tokenizer.eos_token_id for answer in one.answers)
+        assert len(encoded.prompt) + max(map(len, encoded.answers)) <= limit
+        assert all(len(answer) > 1 and answer[-1] == tiny.tokenizer.eos_token_id for answer in encoded.answers)
     (even_less,) = decoder.encode(tiny, SPECS["rte"], examples_of("rte")[:1], 20)
     assert tiny.tokenizer.decode(even_less.prompt).endswith("Answer:")
 
@@ -169,11 +168,11 @@ def test_a_length_without_room_for_the_answers_is_refused(tiny: Loaded) -> None:
 
 def test_a_tiny_decoder_learns_its_rows(gpt2: Path, tmp_path: Path) -> None:
     learning = ["train.epochs=40", "train.learning_rate=0.01", "arms=[synthetic]"]
-    found = small_run(tmp_path, "model=gpt2_large", f"model.path={gpt2}", *learning)
-    train(found)
-    (cell,) = cells(found)
-    predictions = predict_cell(found, cell, SPECS["cb"], examples_of("cb"))
-    assert sum(one.prediction == one.gold[0] for one in predictions) >= 9
+    run = small_run(tmp_path, "model=gpt2_large", f"model.path={gpt2}", *learning)
+    train(run)
+    (cell,) = cells(run)
+    predictions = predict_cell(run, cell, SPECS["cb"], examples_of("cb"))
+    assert sum(prediction.prediction == prediction.gold[0] for prediction in predictions) >= 9
 
 
 CONTROL = "Stop </s> here [SEP] or <|endoftext|> there [CLS] <pad>."
@@ -184,9 +183,9 @@ def test_a_control_token_in_a_row_is_text(which: str, tiny: Loaded, gpt2: Path, 
     loaded = tiny if which == "tiny" else load(gpt2)
     example = examples_of("cb")[0]
     odd = replace(example, fields={**example.fields, "premise": CONTROL})
-    (one,) = decoder.encode(loaded, SPECS["cb"], [odd], 1000)
-    assert not set(one.prompt) & {loaded.tokenizer.eos_token_id, loaded.tokenizer.pad_token_id}
-    assert CONTROL in loaded.tokenizer.decode(one.prompt)
+    (encoded,) = decoder.encode(loaded, SPECS["cb"], [odd], 1000)
+    assert not set(encoded.prompt) & {loaded.tokenizer.eos_token_id, loaded.tokenizer.pad_token_id}
+    assert CONTROL in loaded.tokenizer.decode(encoded.prompt)
     texts = [prompt(SPECS[name], each) for name in ("cb", "record") for each in examples_of(name)]
     assert loaded.tokenizer(texts)["input_ids"] == loaded.tokenizer(texts, split_special_tokens=False)["input_ids"]
     loaded.tokenizer.save_pretrained(tmp_path)

@@ -28,10 +28,10 @@ from train.plan import plan
 from train.run import train
 
 
-def embedded(caplog: pytest.LogCaptureFixture) -> int:
+def embedded_texts(caplog: pytest.LogCaptureFixture) -> int:
     """How many texts the encoder was asked for, as the log says."""
-    found = (re.search(r"embedding (\d+) texts, once", record.getMessage()) for record in caplog.records)
-    return sum(int(match[1]) for match in found if match)
+    matches = (re.search(r"embedding (\d+) texts, once", record.getMessage()) for record in caplog.records)
+    return sum(int(match[1]) for match in matches if match)
 
 
 def frozen_run(folder: Path, *overrides: str, tasks: tuple[str, ...] = ("cb",)) -> Settings:
@@ -49,7 +49,7 @@ def test_labels_are_fitted_as_by_scikit_learn(tmp_path: Path) -> None:
     run = frozen_run(tmp_path)
     train(run)
     encoded, probabilities = encoded_of(run, "cb")
-    features, gold = np.concatenate([one.features for one in encoded]), [one.gold for one in encoded]
+    features, gold = np.concatenate([example.features for example in encoded]), [example.gold for example in encoded]
     reference = LogisticRegression(C=STRENGTH, tol=1e-8, max_iter=5000).fit(features, gold)
     assert probabilities == pytest.approx(reference.predict_proba(features), abs=2e-3)
     weights = load_file(model_of(run) / "model.safetensors")
@@ -59,8 +59,8 @@ def test_labels_are_fitted_as_by_scikit_learn(tmp_path: Path) -> None:
     }
     assert not list(model_of(run).glob("checkpoint-*"))
     (entry,) = lines(model_of(run) / "train_log.jsonl")
-    own = [distribution[label] for distribution, label in zip(probabilities, gold, strict=True)]
-    assert entry["loss"] == pytest.approx(-np.log(own).mean(), abs=1e-4)
+    gold_probabilities = [distribution[label] for distribution, label in zip(probabilities, gold, strict=True)]
+    assert entry["loss"] == pytest.approx(-np.log(gold_probabilities).mean(), abs=1e-4)
 
 
 def test_of_two_choices_their_difference_decides(tmp_path: Path) -> None:
@@ -68,7 +68,8 @@ def test_of_two_choices_their_difference_decides(tmp_path: Path) -> None:
     run = frozen_run(tmp_path, tasks=("copa",))
     train(run)
     encoded, probabilities = encoded_of(run, "copa")
-    differences, gold = np.array([one.features[1] - one.features[0] for one in encoded]), [one.gold for one in encoded]
+    differences = np.array([example.features[1] - example.features[0] for example in encoded])
+    gold = [example.gold for example in encoded]
     reference = LogisticRegression(C=STRENGTH, fit_intercept=False, tol=1e-8, max_iter=5000).fit(differences, gold)
     assert probabilities == pytest.approx(reference.predict_proba(differences), abs=2e-3)
 
@@ -76,13 +77,13 @@ def test_of_two_choices_their_difference_decides(tmp_path: Path) -> None:
 def test_features_of_a_pair_by_hand_and_of_an_empty_text(tmp_path: Path) -> None:
     run = frozen_run(tmp_path)
     loaded, family = family_of(run).load_pretrained(run.model, SPECS["cb"]), family_of(run)
-    one = examples_of("cb")[0]
+    example = examples_of("cb")[0]
     full, half, blank = (
-        family.encode(loaded, SPECS["cb"], [example], 8)[0].features[0].reshape(BLOCKS, -1)
-        for example in (
-            one,
-            _with_fields(one, hypothesis=""),
-            _with_fields(one, premise="", hypothesis=""),
+        family.encode(loaded, SPECS["cb"], [variant], 8)[0].features[0].reshape(BLOCKS, -1)
+        for variant in (
+            example,
+            _with_fields(example, hypothesis=""),
+            _with_fields(example, premise="", hypothesis=""),
         )
     )
     u, v = full[:2]
@@ -101,7 +102,7 @@ def test_arms_seeds_and_evaluation_share_the_embeddings(tmp_path: Path, caplog: 
     run = frozen_run(tmp_path, "arms=[original,synthetic,mixed]", "seeds=[0,1]", "train.max_rows=8")
     train(run)
     evaluate(run)
-    assert embedded(caplog) == 2 * len(examples_of("cb"))  # each text once
+    assert embedded_texts(caplog) == 2 * len(examples_of("cb"))  # each text once
     assert len(list(run.paths.embeddings.iterdir())) == 1
     assert {(score.arm, score.seed) for score in read_scores(run.paths.scores)} == {
         (arm, seed) for arm in ("original", "synthetic", "mixed") for seed in (0, 1)
@@ -111,7 +112,7 @@ def test_arms_seeds_and_evaluation_share_the_embeddings(tmp_path: Path, caplog: 
     weights = {path: path.read_bytes() for path in run.paths.root.glob("models/*/model.safetensors")}
     train(run)
     assert {path: path.read_bytes() for path in weights} == weights
-    assert embedded(caplog) == 2 * len(examples_of("cb"))
+    assert embedded_texts(caplog) == 2 * len(examples_of("cb"))
 
 
 def test_where_no_row_is_drawn_seeds_give_the_same_layer(tmp_path: Path) -> None:
@@ -122,12 +123,12 @@ def test_where_no_row_is_drawn_seeds_give_the_same_layer(tmp_path: Path) -> None
 
 
 def test_a_mixture_gives_what_a_layer_per_task_gives(tmp_path: Path) -> None:
-    both = frozen_run(tmp_path / "both", "train.setting=multi", tasks=("cb", "copa"))
-    train(both)
+    mixture = frozen_run(tmp_path / "both", "train.setting=multi", tasks=("cb", "copa"))
+    train(mixture)
     for task in ("cb", "copa"):
-        one = frozen_run(tmp_path / task, tasks=(task,))
-        train(one)
-        alone, together = encoded_of(one, task)[1], encoded_of(both, task)[1]
+        single = frozen_run(tmp_path / task, tasks=(task,))
+        train(single)
+        alone, together = encoded_of(single, task)[1], encoded_of(mixture, task)[1]
         assert np.array(together) == pytest.approx(np.array(alone), abs=5e-3)
 
 

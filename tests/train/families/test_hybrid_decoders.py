@@ -55,10 +55,10 @@ def tiny(kind: str, sizes: Json) -> Loaded:
     return loaded
 
 
-def alone(loaded: Loaded, one: EncodedContinuation, answer: list[int]) -> float:
+def log_likelihood(loaded: Loaded, example: EncodedContinuation, answer: list[int]) -> float:
     """The log-likelihood of an answer by one plain forward pass, without padding or cache."""
     with torch.no_grad():
-        logits = loaded.model(torch.tensor([one.prompt + answer])).logits[0, len(one.prompt) - 1 : -1]
+        logits = loaded.model(torch.tensor([example.prompt + answer])).logits[0, len(example.prompt) - 1 : -1]
     return float(logits.float().log_softmax(1)[range(len(answer)), answer].sum())
 
 
@@ -67,28 +67,30 @@ def test_a_hybrid_is_scored_trained_and_read_as_the_plain_model(kind: str) -> No
     loaded = tiny(kind, HYBRIDS[kind])
     assert not shares_prompts(loaded.model)
     encoded = decoder.encode(loaded, SPECS["copa"], examples_of("copa")[:3], 700)
-    assert len({len(one.prompt) for one in encoded}) > 1
-    for place, scores in decoder.predict(loaded, encoded, 64):
-        own = torch.tensor([alone(loaded, encoded[place], answer) for answer in encoded[place].answers])
-        assert scores == pytest.approx(own.log_softmax(0).tolist(), abs=1e-4)
+    assert len({len(example.prompt) for example in encoded}) > 1
+    for index, scores in decoder.predict(loaded, encoded, 64):
+        sums = torch.tensor([log_likelihood(loaded, encoded[index], answer) for answer in encoded[index].answers])
+        assert scores == pytest.approx(sums.log_softmax(0).tolist(), abs=1e-4)
     batch = decoder.collator(loaded)(encoded)
     labels = batch.pop("labels")
     with torch.no_grad():
         learnt = decoder.example_losses(loaded.model(**batch), labels, 0.0).log_probability.tolist()
-    assert learnt == pytest.approx([alone(loaded, one, one.right_answer) for one in encoded], abs=1e-3)
-    each = {place: next(decoder.generate(loaded, [one], 1, 3))[1] for place, one in enumerate(encoded)}
-    assert dict(decoder.generate(loaded, encoded, 3, 3)) == each
+    expected = [log_likelihood(loaded, example, example.right_answer) for example in encoded]
+    assert learnt == pytest.approx(expected, abs=1e-3)
+    generated = {index: next(decoder.generate(loaded, [example], 1, 3))[1] for index, example in enumerate(encoded)}
+    assert dict(decoder.generate(loaded, encoded, 3, 3)) == generated
 
 
 @pytest.mark.parametrize("kind", ORDINARY)
 def test_an_ordinary_decoder_computes_each_prompt_once(kind: str) -> None:
     loaded = tiny(kind, ORDINARY[kind])
     assert shares_prompts(loaded.model)
-    (one,) = encoded = decoder.encode(loaded, SPECS["record"], examples_of("record")[:1], 700)
-    shared = torch.stack(decoder.answer_scores(loaded, [one.prompt], [one.answers]))[0]
-    whole = decoder.answer_scores(loaded, [one.prompt] * len(one.answers), [[answer] for answer in one.answers])
-    assert torch.allclose(shared, torch.cat(whole), atol=1e-4)
-    assert len(encoded[0].answers) > 1
+    (example,) = decoder.encode(loaded, SPECS["record"], examples_of("record")[:1], 700)
+    prompt, answers = example.prompt, example.answers
+    shared = torch.stack(decoder.answer_scores(loaded, [prompt], [answers]))[0]
+    separate = decoder.answer_scores(loaded, [prompt] * len(answers), [[answer] for answer in answers])
+    assert torch.allclose(shared, torch.cat(separate), atol=1e-4)
+    assert len(answers) > 1
 
 
 def test_a_hybrid_is_trained_and_scored_as_any_other(tmp_path: Path) -> None:

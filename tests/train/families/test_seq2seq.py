@@ -35,8 +35,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         answer for task in SPECS.values() for example in examples_of(task.name) for answer in answers(task, example)
     ]
     splitter = pre_tokenizers.Whitespace()
-    found = dict.fromkeys(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *found])}
+    words = dict.fromkeys(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
@@ -74,11 +74,11 @@ def test_the_prompt_asks_first_and_names_what_can_be_answered() -> None:
 
 def test_only_the_long_field_is_cut(tiny: Path) -> None:
     loaded = load(tiny)
-    for name, kept in (("boolq", "question"), ("record", "query"), ("rte", "hypothesis"), ("cb", "hypothesis")):
+    for name, field in (("boolq", "question"), ("record", "query"), ("rte", "hypothesis"), ("cb", "hypothesis")):
         for example in examples_of(name):
-            whole = len(loaded.tokenizer(prompt(SPECS[name], example))["input_ids"])
-            words = loaded.tokenizer(example.fields[kept], add_special_tokens=False)["input_ids"]
-            limit = max(whole // 2, len(words) + 100 if name == "record" else len(words) + 22)
+            length = len(loaded.tokenizer(prompt(SPECS[name], example))["input_ids"])
+            words = loaded.tokenizer(example.fields[field], add_special_tokens=False)["input_ids"]
+            limit = max(length // 2, len(words) + 100 if name == "record" else len(words) + 22)
             ids = seq2seq.encode(loaded, SPECS[name], [example], limit)[0].prompt
             assert len(ids) <= limit
             assert any(ids[start : start + len(words)] == words for start in range(len(ids)))
@@ -90,16 +90,16 @@ def test_scores_are_the_models_own_log_likelihoods(tiny: Path) -> None:
     loaded.model.eval()
     for name in ("record", "cb"):
         examples = examples_of(name)[:4]
-        found = dict(seq2seq.predict(loaded, seq2seq.encode(loaded, SPECS[name], examples, 512), 3))
-        for place, example in enumerate(examples):
-            single = []
+        scores = dict(seq2seq.predict(loaded, seq2seq.encode(loaded, SPECS[name], examples, 512), 3))
+        for index, example in enumerate(examples):
+            log_likelihoods = []
             for answer in answers(SPECS[name], example):
                 inputs = loaded.tokenizer(prompt(SPECS[name], example), return_tensors="pt").input_ids
                 labels = loaded.tokenizer(text_target=answer, return_tensors="pt").input_ids
                 with torch.no_grad():
-                    single.append(-loaded.model(input_ids=inputs, labels=labels).loss * labels.shape[1])
-            wanted = torch.stack(single).log_softmax(dim=0)
-            assert torch.allclose(torch.tensor(found[place]), wanted, atol=1e-4)
+                    log_likelihoods.append(-loaded.model(input_ids=inputs, labels=labels).loss * labels.shape[1])
+            expected = torch.stack(log_likelihoods).log_softmax(dim=0)
+            assert torch.allclose(torch.tensor(scores[index]), expected, atol=1e-4)
 
 
 def test_the_loss_is_weighted_by_tokens_over_the_parts_of_a_batch(tiny: Path) -> None:
@@ -117,19 +117,19 @@ def test_the_loss_is_weighted_by_tokens_over_the_parts_of_a_batch(tiny: Path) ->
             total += batch_loss(seq2seq, loaded.model(**batch), labels, torch.tensor(tokens)).item()
         return total
 
-    assert len({len(one.answers[one.gold]) for one in encoded}) > 1
-    assert loss([encoded]) == pytest.approx(loss([[one] for one in encoded]), rel=1e-5)
+    assert len({len(example.answers[example.gold]) for example in encoded}) > 1
+    assert loss([encoded]) == pytest.approx(loss([[example] for example in encoded]), rel=1e-5)
 
 
 @pytest.mark.slow
 def test_a_tiny_t5_learns_its_rows(tiny: Path, tmp_path: Path) -> None:
     overrides = ["task=cb", "arms=[synthetic]", "data.source=fixture", "train.epochs=60", "train.learning_rate=0.003"]
-    found = settings("model=flan_t5_base", f"model.path={tiny}", f"run.dir={tmp_path}", *overrides)
-    path = found.paths.synthetic("cb") / "train.jsonl"
+    run = settings("model=flan_t5_base", f"model.path={tiny}", f"run.dir={tmp_path}", *overrides)
+    path = run.paths.synthetic("cb") / "train.jsonl"
     path.parent.mkdir(parents=True)
     path.write_bytes((FIXTURE / "CB" / "val.jsonl").read_bytes())
-    train(found)
-    (cell,) = cells(found)
-    predictions = predict_cell(found, cell, SPECS["cb"], examples_of("cb"))
-    assert sum(one.prediction == one.gold[0] for one in predictions) >= 9
+    train(run)
+    (cell,) = cells(run)
+    predictions = predict_cell(run, cell, SPECS["cb"], examples_of("cb"))
+    assert sum(prediction.prediction == prediction.gold[0] for prediction in predictions) >= 9
     assert set(predictions[0].scores) == {"entailment", "contradiction", "neutral"}

@@ -49,9 +49,9 @@ def test_eight_other_tasks_keep_the_name_that_a_run_gave_them_before(tmp_path: P
 def test_a_hub_id_as_the_name_of_a_model_is_part_of_file_names(tmp_path: Path) -> None:
     name = "google_tiny-single-cb-synthetic-s0"
     arguments = ["model=tiny_encoder", "model.name=google/tiny", "arms=[synthetic]"]
-    for cell in (name, "google/tiny-single-cb-synthetic-s0"):
-        run = small_run(tmp_path, *arguments, f"cell={cell}")
-        assert [found.name for found in cells(run)] == [name]
+    for typed in (name, "google/tiny-single-cb-synthetic-s0"):
+        run = small_run(tmp_path, *arguments, f"cell={typed}")
+        assert [cell.name for cell in cells(run)] == [name]
         assert cells(run)[0].model == "google_tiny"
 
 

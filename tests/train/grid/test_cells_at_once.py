@@ -19,22 +19,23 @@ from train.run import train
 
 
 def test_cells_trained_and_scored_one_by_one_give_what_one_process_gives(tmp_path: Path) -> None:
-    one, apart = (tiny_overrides(tmp_path / name, "seeds=[0,1]") for name in ("one", "apart"))
-    apart = [*apart, next(override for override in one if override.startswith("data.dir="))]  # scores name the file
-    run = settings(*one)
+    together, apart = (tiny_overrides(tmp_path / name, "seeds=[0,1]") for name in ("one", "apart"))
+    data_dir = next(override for override in together if override.startswith("data.dir="))
+    apart = [*apart, data_dir]  # scores name the file
+    run = settings(*together)
     train(run)
     evaluate(run)
     for cell in reversed(cells(run)):
-        own = settings(*apart, f"cell={cell.name}")
-        train(own)
-        evaluate(own)
+        single = settings(*apart, f"cell={cell.name}")
+        train(single)
+        evaluate(single)
     joined = settings(*apart)
     assert not joined.paths.scores.exists()
     assert join_scores(joined.paths) == 2
     assert joined.paths.scores.read_text() == run.paths.scores.read_text()
     assert join_scores(run.paths) == 2
     for cell in cells(run):
-        weights = (settings(*kind).paths.model(cell.name) / "model.safetensors" for kind in (one, apart))
+        weights = (settings(*arguments).paths.model(cell.name) / "model.safetensors" for arguments in (together, apart))
         assert next(weights).read_bytes() == next(weights).read_bytes()
         assert [row["cell"] for row in lines(joined.paths.cell_scores(cell.name))] == [cell.name]
 
@@ -61,10 +62,10 @@ def test_a_cell_that_is_none_and_one_that_is_at_work_are_one_line(tmp_path: Path
     )
     first, second = (cell.name for cell in cells(settings(*arguments)))
     with locked(tmp_path / "run", f"cell-{first}"):
-        held = command("train.run", *arguments, f"cell={first}")
-        assert held.returncode == 2 and "is in use by process" in held.stderr
-        whole = command("train.run", *arguments)
-        assert whole.returncode == 2 and f"(cell-{first}.lock)" in whole.stderr
+        in_use = command("train.run", *arguments, f"cell={first}")
+        assert in_use.returncode == 2 and "is in use by process" in in_use.stderr
+        whole_run = command("train.run", *arguments)
+        assert whole_run.returncode == 2 and f"(cell-{first}.lock)" in whole_run.stderr
         assert command("train.run", *arguments, f"cell={second}", "train.epochs=1").returncode == 0
     with locked(tmp_path / "run"), pytest.raises(UserError, match=r"\(run\.lock\)"), locked(tmp_path / "run", "cell-x"):
         pass
@@ -76,15 +77,15 @@ def test_cells_that_share_a_checker_train_it_once(tmp_path: Path) -> None:
     arguments = tiny_overrides(tmp_path, "arms=[synthetic,mixed]", "train.loss=imp", "train.checker_rows=8")
     names = [cell.name for cell in cells(settings(*arguments))]
     running = [start("train.run", *arguments, f"cell={name}") for name in names]
-    said = [process.communicate(timeout=LONGEST)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    errors = [process.communicate(timeout=LONGEST)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
     done = {path.parent.name for path in (tmp_path / "run" / "models").glob("*/done.json")}
     assert set(names) < done
-    checkers = {one for one in done if one not in names}
-    marks = [json.loads((tmp_path / "run" / "models" / name / "done.json").read_text())["checkers"] for name in names]
-    assert checkers == {one for mark in marks for one in mark}
+    checkers = done - {*names}
+    markers = [json.loads((tmp_path / "run" / "models" / name / "done.json").read_text()) for name in names]
+    assert checkers == {checker for marker in markers for checker in marker["checkers"]}
     for checker in checkers:
-        assert sum(f"train: {checker}: " in text for text in said) == 1
+        assert sum(f"train: {checker}: " in text for text in errors) == 1
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "cell:" not in config and "cluster:" not in config
     assert not list((tmp_path / "run").glob("*.lock"))

@@ -35,15 +35,15 @@ BROKEN = (2, 5, 8, 13, 17)  # rows whose label is wrong
 
 def rows_of(count: int, start: int) -> list[Row]:
     """Rows whose texts say in one word what their labels do."""
-    found = []
-    for place in range(count):
-        label = ("positive", "negative")[place % 2]
-        text = f"{WORDS[label]} film {start + place}"
-        found.append({"text": text, "label": VALUES[label], "idx": place})
-    return found
+    rows = []
+    for index in range(count):
+        label = ("positive", "negative")[index % 2]
+        text = f"{WORDS[label]} film {start + index}"
+        rows.append({"text": text, "label": VALUES[label], "idx": index})
+    return rows
 
 
-def broken(row: Row) -> Row:
+def with_wrong_label(row: Row) -> Row:
     return {**row, "label": next(value for value in VALUES.values() if value != row["label"])}
 
 
@@ -56,8 +56,8 @@ def overrides_of(folder: Path, *overrides: str) -> list[str]:
     """SST-2 with 24 original rows and 20 synthetic ones, of which five have the wrong label."""
     write(folder / "data" / "SST-2" / "val.jsonl", rows_of(10, 300))
     write(folder / "data" / "SST-2" / "train.jsonl", rows_of(24, 100))
-    made = [broken(row) if row["idx"] in BROKEN else row for row in rows_of(20, 500)]
-    write(folder / "run" / "synthetic" / "sst2" / "train.jsonl", made)
+    synthetic = [with_wrong_label(row) if row["idx"] in BROKEN else row for row in rows_of(20, 500)]
+    write(folder / "run" / "synthetic" / "sst2" / "train.jsonl", synthetic)
     return [
         "task=[sst2]", "model=tiny_encoder", "arms=[synthetic]", "train.epochs=1", "train.max_length=64", "data.source=local",
         f"data.dir={folder / 'data'}", f"run.dir={folder / 'run'}", "train.select_student=bag_of_words",
@@ -69,7 +69,7 @@ def run_of(folder: Path, *overrides: str) -> Settings:
     return settings(*overrides_of(folder, *overrides))
 
 
-def kept(run: Settings, cell: Cell) -> list[int]:
+def kept_idx(run: Settings, cell: Cell) -> list[int]:
     """The idx of the synthetic rows of a cell."""
     rows = training_rows(run, cell)
     assert rows is not None
@@ -81,25 +81,25 @@ def test_rows_with_a_wrong_label_are_left_out(tmp_path: Path, by: str) -> None:
     run = run_of(tmp_path, f"train.select_rows={by}", "train.select_share=0.75")
     (cell,) = cells(run)
     assert cell.name == f"tiny_encoder-single-sst2-synthetic-{by}75-s0"
-    assert kept(run, cell) == [idx for idx in range(20) if idx not in BROKEN]
+    assert kept_idx(run, cell) == [idx for idx in range(20) if idx not in BROKEN]
     assert training_job(run, cell).real_row_count == (16 if by == "checker" else 0)
 
 
 def test_the_packaged_encoder_selects_them_too(tmp_path: Path) -> None:
     run = run_of(tmp_path, "train.select_rows=checker", "train.select_student=encoder")
-    assert kept(run, cells(run)[0]) == [idx for idx in range(20) if idx not in BROKEN]
+    assert kept_idx(run, cells(run)[0]) == [idx for idx in range(20) if idx not in BROKEN]
     assert (run.paths.embeddings).is_dir()
 
 
 def test_a_share_of_all_rows_keeps_all_and_original_rows_stay(tmp_path: Path) -> None:
     run = run_of(tmp_path, "train.select_rows=checker", "train.select_share=1", "arms=[original,synthetic,mixed]")
     assert [len(training_rows(run, cell)[-1].rows) for cell in cells(run)] == [24, 20, 20]
-    less = run_of(tmp_path, "train.select_rows=checker", "train.select_share=0.5", "arms=[original,synthetic,mixed]")
-    original, synthetic, mixed = cells(less)
-    assert [part.count for part in training_rows(less, original)] == [24]
+    half = run_of(tmp_path, "train.select_rows=checker", "train.select_share=0.5", "arms=[original,synthetic,mixed]")
+    original, synthetic, mixed = cells(half)
+    assert [part.count for part in training_rows(half, original)] == [24]
     assert "checker" not in original.name
-    assert [part.count for part in training_rows(less, mixed)] == [10, 10]  # train.mixed_original=100%
-    assert kept(less, synthetic) == kept(less, mixed)
+    assert [part.count for part in training_rows(half, mixed)] == [10, 10]  # train.mixed_original=100%
+    assert kept_idx(half, synthetic) == kept_idx(half, mixed)
 
 
 def test_arms_of_equal_size_count_the_rows_that_are_kept(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_seed_draws_rows_before_the_best_are_kept(tmp_path: Path) -> None:
     run = run_of(tmp_path, "train.select_rows=checker", "train.max_rows=12", "seeds=[0,1]")
     first, second = (training_rows(run, cell)[0] for cell in cells(run))
     assert first.count == second.count == 9
-    drawn = [{line["idx"] for line in part.selection.lines} for part in (first, second)]
-    assert [len(of_seed) for of_seed in drawn] == [12, 12] and drawn[0] != drawn[1]
+    drawn_idx = [{line["idx"] for line in part.selection.lines} for part in (first, second)]
+    assert [len(idx) for idx in drawn_idx] == [12, 12] and drawn_idx[0] != drawn_idx[1]
 
 
 def test_a_cell_lists_its_rows_and_keeps_them(tmp_path: Path) -> None:
@@ -151,19 +151,19 @@ def test_a_list_is_made_anew_until_training_has_begun(tmp_path: Path) -> None:
     (again,) = pending_jobs(run, Processes())
     assert path.read_bytes() == before
     assert again.fingerprint == job.fingerprint
-    assert kept(run, job.cell) == [row["idx"] for row in job.rows[0].rows]
+    assert kept_idx(run, job.cell) == [row["idx"] for row in job.rows[0].rows]
 
 
 def without(key: str) -> Callable[[list[str]], list[str]]:
     """Takes a key from the last line."""
-    return lambda whole: [
-        *whole[:-1],
-        json.dumps({name: value for name, value in json.loads(whole[-1]).items() if name != key}),
+    return lambda listed: [
+        *listed[:-1],
+        json.dumps({name: value for name, value in json.loads(listed[-1]).items() if name != key}),
     ]
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda whole: whole[:7], without("task"), without("idx"), without("kept"), lambda whole: whole[::-1]]
+    "damage", [lambda listed: listed[:7], without("task"), without("idx"), without("kept"), lambda listed: listed[::-1]]
 )
 def test_a_damaged_list_is_mended(tmp_path: Path, damage: Callable[[list[str]], list[str]]) -> None:
     run = run_of(tmp_path, "train.select_rows=checker", "train.freeze=true")
@@ -185,7 +185,7 @@ def test_training_goes_on_with_the_rows_that_were_chosen(tmp_path: Path) -> None
         train(run, stop=StopAfter(1))
     (cell,) = cells(run)
     path = run.paths.model(cell.name) / "selected_rows.jsonl"
-    before, chosen = path.read_bytes(), kept(run, cell)
+    before, chosen = path.read_bytes(), kept_idx(run, cell)
     (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()  # without which no row can be scored
     (job,) = pending_jobs(run, Processes())
     assert [row["idx"] for row in job.rows[0].rows] == chosen
@@ -230,11 +230,11 @@ def test_the_log_counts_the_labels_and_warns_of_one_that_is_lost(
 
 def test_a_plan_counts_the_rows_and_scores_none(tmp_path: Path) -> None:
     run = run_of(tmp_path, "train.select_rows=checker", "plan=true", "arms=[synthetic,mixed]")
-    assert [one.rows for one in plan(run)] == [15, 30]
+    assert [cell_plan.rows for cell_plan in plan(run)] == [15, 30]
     assert not (tmp_path / "run" / "models").exists() and not (tmp_path / "run" / "embeddings").exists()
     awaited = run_of(tmp_path, "train.select_rows=checker", "plan=true", "arms=[synthetic,mixed]", "synth.size=20")
     (tmp_path / "run" / "synthetic" / "sst2" / "train.jsonl").unlink()
-    assert [one.rows for one in plan(awaited)] == [15, 30]
+    assert [cell_plan.rows for cell_plan in plan(awaited)] == [15, 30]
 
 
 NONE_KEPT = "train.select_share: got 0.02, which keeps none of the 20 rows of sst2. Set a larger"

@@ -38,78 +38,78 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def run(folder: Path, *overrides: str, model: str = "tiny_decoder", rows: list[dict[str, Any]] = ROWS) -> Settings:
+def run_of(folder: Path, *overrides: str, model: str = "tiny_decoder", rows: list[dict[str, Any]] = ROWS) -> Settings:
     source = write(folder / "instructions.jsonl", rows)
     usual = [f"model={model}", "train.setting=multi", "arms=[self_instruct]", f"data.self_instruct={source}"]
     return small_run(folder, *usual, *overrides, tasks=TASKS)
 
 
-def of_arm(found: Settings, arm: str) -> Cell:
-    return next(cell for cell in cells(found) if cell.arm == arm)
+def cell_of_arm(run: Settings, arm: str) -> Cell:
+    return next(cell for cell in cells(run) if cell.arm == arm)
 
 
 @pytest.mark.parametrize("model", ["tiny_decoder", "tiny_seq2seq"])
 def test_it_is_trained_and_scored_on_the_tasks(tmp_path: Path, model: str) -> None:
-    found = run(tmp_path, model=model)
-    (cell,) = cells(found)
+    run = run_of(tmp_path, model=model)
+    (cell,) = cells(run)
     assert cell.name == f"{model}-multi-cb_rte-self_instruct-s0"
-    ready = prepare(training_job(found, cell))
-    tokenizer = family_named(model.removeprefix("tiny_")).load_tokenizer(found.model)
-    shown = [tokenizer.decode(one.prompt, skip_special_tokens=True) for one in ready.epoch.encoded]
+    encoded = prepare(training_job(run, cell)).epoch.encoded
+    tokenizer = family_named(model.removeprefix("tiny_")).load_tokenizer(run.model)
+    prompts = [tokenizer.decode(example.prompt, skip_special_tokens=True) for example in encoded]
     cue = "\nAnswer:" if model == "tiny_decoder" else ""
-    assert shown == [
+    assert prompts == [
         f"Name a river.{cue}",
         f"Say what is asked for.\nthe colour of snow{cue}",
         f"Is a lamp alive?{cue}",
         f"Count to three.{cue}",
     ]
-    learnt = [tokenizer.decode(one.answers[one.gold], skip_special_tokens=True).strip() for one in ready.epoch.encoded]
+    learnt = [tokenizer.decode(example.right_answer, skip_special_tokens=True).strip() for example in encoded]
     assert learnt == ["The Rhine", "white", "No.", "one two three"]  # an empty and a too long answer are left out
-    (planned,) = plan(found)
-    train(found)
-    marker = done(found.paths, cell)
+    (planned,) = plan(run)
+    train(run)
+    marker = done(run.paths, cell)
     assert marker is not None
     assert (planned.rows, planned.steps) == (marker["rows"], marker["steps"]) == (4, 1)
     assert marker["real_rows"] == 0
-    evaluate(found)
-    rows = lines(found.paths.scores)
+    evaluate(run)
+    rows = lines(run.paths.scores)
     assert {(row["task"], row["arm"], row["train_rows"], row["method"]) for row in rows} == {
         ("cb", "self_instruct", 4, None),
         ("rte", "self_instruct", 4, None),
     }
-    assert plan(found)[0].state == "done"
+    assert plan(run)[0].state == "done"
 
 
 def test_as_many_rows_as_the_other_arms(tmp_path: Path) -> None:
     many = [{"instruction": f"Say {number}.", "input": "", "output": str(number)} for number in range(50)]
     arms = "arms=[none,synthetic,self_instruct]"
 
-    def count(found: Settings, arm: str) -> int:
-        return sum(len(part.rows) for part in training_rows(found, of_arm(found, arm)) or ())
+    def count(run: Settings, arm: str) -> int:
+        return sum(len(part.rows) for part in training_rows(run, cell_of_arm(run, arm)) or ())
 
-    found = run(tmp_path, arms, "train.max_rows=null", rows=many)
-    assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 50)
-    found = run(tmp_path, arms, "train.max_rows=4", rows=many)
-    assert (count(found, "synthetic"), count(found, "self_instruct")) == (8, 8)  # 4 for each of two tasks
-    found = run(tmp_path, arms, "train.equal_size=true", rows=many)
-    assert (count(found, "synthetic"), count(found, "self_instruct")) == (20, 20)
-    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
-    assert part.rows == (training_rows(found, of_arm(found, "self_instruct")) or ())[0].rows
-    few = run(tmp_path, arms, "train.equal_size=true", rows=many[:9])
+    run = run_of(tmp_path, arms, "train.max_rows=null", rows=many)
+    assert (count(run, "synthetic"), count(run, "self_instruct")) == (20, 50)
+    run = run_of(tmp_path, arms, "train.max_rows=4", rows=many)
+    assert (count(run, "synthetic"), count(run, "self_instruct")) == (8, 8)  # 4 for each of two tasks
+    run = run_of(tmp_path, arms, "train.equal_size=true", rows=many)
+    assert (count(run, "synthetic"), count(run, "self_instruct")) == (20, 20)
+    (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
+    assert part.rows == (training_rows(run, cell_of_arm(run, "self_instruct")) or ())[0].rows
+    few = run_of(tmp_path, arms, "train.equal_size=true", rows=many[:9])
     with pytest.raises(UserError, match=r"has 9 rows and the other arms have 20\. Set train\.max_rows=4"):
-        training_rows(few, of_arm(few, "self_instruct"))
+        training_rows(few, cell_of_arm(few, "self_instruct"))
 
 
 def test_changed_rows_are_refused_over_a_trained_cell(tmp_path: Path) -> None:
-    train(run(tmp_path))
-    changed = run(tmp_path, rows=[*ROWS[:3], {"instruction": "Count to two.", "output": "one two"}])
+    train(run_of(tmp_path))
+    changed = run_of(tmp_path, rows=[*ROWS[:3], {"instruction": "Count to two.", "output": "one two"}])
     with pytest.raises(UserError, match=r"was trained with different settings or rows: training rows was"):
         train(changed)
 
 
 def test_the_prompt_has_no_question_of_a_task(tmp_path: Path) -> None:
-    found = run(tmp_path)
-    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    run = run_of(tmp_path)
+    (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
     (example,) = part.task.examples(part.rows[1])
     assert prompt(part.task, example) == "Say what is asked for.\nthe colour of snow"
 
@@ -127,11 +127,11 @@ REFUSED = [
 @pytest.mark.parametrize(("overrides", "words"), REFUSED)
 def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        run(tmp_path, *overrides)
+        run_of(tmp_path, *overrides)
 
 
 def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
-    assert missing_files(run(tmp_path, f"data.self_instruct={tmp_path / 'none.jsonl'}")) == [
+    assert missing_files(run_of(tmp_path, f"data.self_instruct={tmp_path / 'none.jsonl'}")) == [
         f"data.self_instruct: {tmp_path / 'none.jsonl'} is missing. Correct the path."
     ]
     for row, words in (
@@ -160,13 +160,13 @@ def test_missing_and_garbled_files_are_told(tmp_path: Path) -> None:
         ({"instruction": " ", "output": "x"}, r"instructions\.jsonl:2: instruction: got '', expected a text"),
         ({"prompt": "Name", "completion": 3}, r"instructions\.jsonl:2: output: got 3, expected a text"),
     ):
-        garbled = run(tmp_path, rows=[ROWS[0], row])
+        garbled = run_of(tmp_path, rows=[ROWS[0], row])
         with pytest.raises(UserError, match=words):
             train(garbled)
-    silent = run(tmp_path, rows=[{"messages": []}, {"prompt": "Name", "completion": None}])
+    silent = run_of(tmp_path, rows=[{"messages": []}, {"prompt": "Name", "completion": None}])
     with pytest.raises(UserError, match=r"instructions\.jsonl: got 2 rows, none of them with an answer"):
         train(silent)
-    too_long = run(tmp_path, rows=[ROWS[-1]])
+    too_long = run_of(tmp_path, rows=[ROWS[-1]])
     with pytest.raises(UserError, match=r"has no row whose answer fits\. Set a larger train\.max_length"):
         train(too_long)
 
@@ -188,12 +188,12 @@ COMMON = [
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_common_shapes_of_instruction_data_are_read(tmp_path: Path, as_list: bool) -> None:
-    found = run(tmp_path, rows=COMMON)
+    run = run_of(tmp_path, rows=COMMON)
     if as_list:  # in a file that is called .jsonl
         (tmp_path / "instructions.jsonl").write_text(json.dumps(COMMON, indent=1))
-    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
     assert part.rows == tuple(
-        {"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": n} for n in range(len(COMMON))
+        {"instruction": "Name a river.", "input": "", "output": "The Rhine", "idx": idx} for idx in range(len(COMMON))
     )
 
 
@@ -204,8 +204,8 @@ def test_what_the_system_says_stands_before_the_question_and_a_filled_context_is
         {"system_prompt": "Be brief.", "question": "Name a river.", "response": "The Rhine"},
         {"instruction": "Name a river.", "input": "", "context": "in Asia", "output": "", "response": "The Ganges"},
     ]
-    found = run(tmp_path, rows=rows)
-    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    run = run_of(tmp_path, rows=rows)
+    (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
     brief = {"instruction": "Be brief.\n\nName a river.", "input": "", "output": "The Rhine"}
     context = {"instruction": "Name a river.", "input": "in Asia", "output": "The Ganges"}
     assert part.rows == (brief | {"idx": 0}, brief | {"idx": 1}, context | {"idx": 2})
@@ -219,18 +219,18 @@ def test_rows_without_an_answer_are_left_out_and_counted(tmp_path: Path, caplog:
         {"messages": [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": None}]},
         {"instruction": "Name a river.", "output": None},
     ]
-    found = run(tmp_path, rows=[*unanswered, COMMON[0]])
+    run = run_of(tmp_path, rows=[*unanswered, COMMON[0]])
     with caplog.at_level(logging.INFO):
-        (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+        (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
     assert [row["idx"] for row in part.rows] == [5]
     assert "self_instruct: 5 of 6 rows have no answer" in caplog.text
 
 
 def test_a_list_with_something_else_in_it_is_told(tmp_path: Path) -> None:
-    found = run(tmp_path)
+    run = run_of(tmp_path)
     (tmp_path / "instructions.jsonl").write_text(json.dumps([COMMON[0], "Name a river."]))
     with pytest.raises(UserError, match=r"instructions\.jsonl:2: got str, expected a JSON object"):
-        train(found)
+        train(run)
 
 
 def test_a_data_set_of_the_hubs_form_is_read(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_a_data_set_of_the_hubs_form_is_read(tmp_path: Path) -> None:
     write(folder / "self_instruct" / "train.jsonl", [ROWS[2]])
     card = "---\nconfigs:\n- config_name: self_instruct\n  data_files: self_instruct/train.jsonl\n---\n"
     (folder / "README.md").write_text(card)
-    found = run(tmp_path, f"data.self_instruct={folder}")
-    (part,) = training_rows(found, of_arm(found, "self_instruct")) or ()
+    run = run_of(tmp_path, f"data.self_instruct={folder}")
+    (part,) = training_rows(run, cell_of_arm(run, "self_instruct")) or ()
     assert part.rows == ({"instruction": "Is a lamp alive?", "input": "", "output": "No.", "idx": 0},)
 
 

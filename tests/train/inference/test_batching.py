@@ -1,4 +1,4 @@
-"""A batch of predictions that does not fit into a GPU is halved, and what is done stays."""
+"""A batch of predictions that does not fit into a GPU is halved, and values that were computed are kept."""
 
 from collections.abc import Iterator, Sequence
 

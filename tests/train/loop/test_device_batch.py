@@ -66,17 +66,17 @@ def test_a_cell_leaves_no_model_in_memory(
 ) -> None:
     models: list[weakref.ref[Any]] = []
 
-    def noted(*arguments: Any) -> Any:
-        assert all(earlier() is None for earlier in models)  # while the next one is loaded, too
+    def prepare_and_note(*arguments: Any) -> Any:
+        assert all(reference() is None for reference in models)  # while the next one is loaded, too
         prepared = prepare(*arguments)
         models.append(weakref.ref(prepared.loaded.model))
         return prepared
 
-    monkeypatch.setattr(finetune, "prepare", noted)
+    monkeypatch.setattr(finetune, "prepare", prepare_and_note)
     gc.disable()  # what Python would collect in time, or not
     try:
         train(settings(*tiny_overrides(tmp_path, "seeds=[0,1]", "train.epochs=1", *more, model=model)))
-        assert [one() for one in models] == [None, None]
+        assert [reference() for reference in models] == [None, None]
     finally:
         gc.enable()
 
@@ -88,11 +88,11 @@ def test_sharded_weights_are_validated_with_as_many_sequences_as_they_are_traine
     """So that memory does not run out in one of several processes, which could not tell the others."""
     sizes: list[int | None] = []
 
-    def noted(predict: Any, items: Any, batch_size: int | None) -> Any:
+    def note_size(predict: Any, items: Any, batch_size: int | None) -> Any:
         sizes.append(batch_size)
         return in_batches(predict, items, batch_size)
 
-    monkeypatch.setattr(predictions, "in_batches", noted)
+    monkeypatch.setattr(predictions, "in_batches", note_size)
     shape = ("train.epochs=1", "train.device_batch_size=2", "train.validate_every=2", "train.hold_out=0.3")
     train(settings(*tiny_overrides(tmp_path, *shape)), Processes(sharding=sharding))
     assert sizes and {*sizes} == {expected}

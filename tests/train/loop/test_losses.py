@@ -40,38 +40,38 @@ class Outputs:
 
 
 def logs(*probabilities: float) -> torch.Tensor:
-    return torch.tensor([math.log(one) for one in probabilities])
+    return torch.tensor([math.log(probability) for probability in probabilities])
 
 
 def test_imp_weighs_by_the_ratio_of_the_two_checkers_and_real_rows_by_one() -> None:
-    own = ExampleLosses(torch.tensor([1.0, 2.0, 3.0]), logs(0.5, 0.5, 0.5))
+    losses = ExampleLosses(torch.tensor([1.0, 2.0, 3.0]), logs(0.5, 0.5, 0.5))
     checked = torch.cat([logs(0.9, 0.2) - logs(0.6, 0.8), torch.tensor([UNWEIGHTED])])
-    weights = example_weights(LOSSES["imp"].log_weights, checked, own)
+    weights = example_weights(LOSSES["imp"].log_weights, checked, losses)
     assert weights.tolist() == pytest.approx([1.5, 0.25, 1.0])
 
 
 def test_dimp_weighs_by_the_model_itself_without_a_gradient_through_the_weight() -> None:
     logit = torch.zeros(1, requires_grad=True)
     log_probability = torch.nn.functional.logsigmoid(logit)  # P_theta = 1/2
-    own = ExampleLosses(-log_probability, log_probability)
-    weight = example_weights(LOSSES["dimp"].log_weights, logs(0.8), own)
+    losses = ExampleLosses(-log_probability, log_probability)
+    weight = example_weights(LOSSES["dimp"].log_weights, logs(0.8), losses)
     assert weight.tolist() == pytest.approx([1.6])
     assert not weight.requires_grad
-    (own.loss * weight).sum().backward()
+    (losses.loss * weight).sum().backward()
     assert logit.grad.item() == pytest.approx(-1.6 * 0.5)  # 1.6 times the gradient of cross-entropy
 
 
 def test_an_answer_without_a_chance_leaves_the_loss_finite() -> None:
-    own = ExampleLosses(torch.tensor([500.0]), torch.tensor([-500.0]))
-    assert torch.isfinite(own.loss * example_weights(LOSSES["dimp"].log_weights, logs(0.9), own)).all()
+    losses = ExampleLosses(torch.tensor([500.0]), torch.tensor([-500.0]))
+    assert torch.isfinite(losses.loss * example_weights(LOSSES["dimp"].log_weights, logs(0.9), losses)).all()
 
 
 def test_the_weighted_loss_of_an_encoder_by_hand() -> None:
     # P = (3/4, 1/4) and (1/2, 1/2); gold 0 and 1; weights 2 and 1/2; over two examples
     outputs = Outputs(torch.tensor([[math.log(3), 0.0], [1.0, 1.0]]))
     labels = torch.tensor([[0, 1, 0, 2], [1, 1, 0, 2]])
-    found = batch_loss(encoder, outputs, labels, log_weights=LOSSES["imp"].log_weights, checkers=logs(2.0, 0.5))
-    assert found.item() == pytest.approx((2 * math.log(4 / 3) + 0.5 * math.log(2)) / 2)
+    loss = batch_loss(encoder, outputs, labels, log_weights=LOSSES["imp"].log_weights, checkers=logs(2.0, 0.5))
+    assert loss.item() == pytest.approx((2 * math.log(4 / 3) + 0.5 * math.log(2)) / 2)
     plain = batch_loss(encoder, outputs, labels, log_weights=LOSSES["imp"].log_weights, checkers=logs(1.0, 1.0))
     assert plain.item() == pytest.approx(batch_loss(encoder, outputs, labels).item())
 
@@ -79,95 +79,92 @@ def test_the_weighted_loss_of_an_encoder_by_hand() -> None:
 def test_label_smoothing_is_spread_over_the_examples_own_choices() -> None:
     # three columns, of which the example has two: P = (3/4, 1/4); nothing goes to the third
     outputs = Outputs(torch.tensor([[math.log(3), 0.0, 50.0]]))
-    found = batch_loss(encoder, outputs, torch.tensor([[0, 1, 0, 2]]), smoothing=0.1)
-    assert found.item() == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * (math.log(3 / 4) + math.log(1 / 4)) / 2)
+    loss = batch_loss(encoder, outputs, torch.tensor([[0, 1, 0, 2]]), smoothing=0.1)
+    assert loss.item() == pytest.approx(-0.9 * math.log(3 / 4) - 0.1 * (math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
 def test_the_weighted_loss_of_answers_by_hand() -> None:
     # two tokens of a vocabulary of two, each with probability 3/4, then one of 1/4; the second answer has one token only
     logits = torch.tensor([[[math.log(3), 0.0], [math.log(3), 0.0]], [[math.log(3), 0.0], [9.0, 0.0]]])
     labels = torch.tensor([[0, 0], [1, IGNORED]])
-    own = seq2seq.example_losses(Outputs(logits), labels, 0.0)
-    assert own.log_probability.exp().tolist() == pytest.approx([9 / 16, 1 / 4])
+    losses = seq2seq.example_losses(Outputs(logits), labels, 0.0)
+    assert losses.log_probability.exp().tolist() == pytest.approx([9 / 16, 1 / 4])
     # DIMP: P' = 9/10 and 1/10, so weights (9/10)/(9/16) = 1.6 and (1/10)/(1/4) = 0.4; over three tokens
-    found = batch_loss(
-        seq2seq, Outputs(logits), labels, log_weights=LOSSES["dimp"].log_weights, checkers=logs(0.9, 0.1)
-    )
-    assert found.item() == pytest.approx((1.6 * -math.log(9 / 16) + 0.4 * -math.log(1 / 4)) / 3)
+    loss = batch_loss(seq2seq, Outputs(logits), labels, log_weights=LOSSES["dimp"].log_weights, checkers=logs(0.9, 0.1))
+    assert loss.item() == pytest.approx((1.6 * -math.log(9 / 16) + 0.4 * -math.log(1 / 4)) / 3)
     behind_a_prompt = torch.cat([torch.full((2, 4), IGNORED), labels], dim=1)
     last = torch.cat([logits, torch.zeros(2, 1, 2)], dim=1)  # with the logits after the last token
     assert batch_loss(
         decoder, Outputs(last), behind_a_prompt, log_weights=LOSSES["dimp"].log_weights, checkers=logs(0.9, 0.1)
-    ).item() == pytest.approx(found.item())
+    ).item() == pytest.approx(loss.item())
 
 
-def job_for(found: Settings) -> TrainingJob:
-    (cell,) = cells(found)
-    job = training_job(found, cell)
+def job_for(run: Settings) -> TrainingJob:
+    (cell,) = cells(run)
+    job = training_job(run, cell)
     assert job is not None
     return job
 
 
-def values(found: Settings) -> list[float]:
+def trained_log_weights(run: Settings) -> list[float]:
     """The log-weights that the run's one cell is trained with, in the order of its rows."""
-    return [one.checkers for one in prepare(job_for(found)).epoch.encoded]
+    return [example.checkers for example in prepare(job_for(run)).epoch.encoded]
 
 
 @pytest.mark.parametrize("model", ["tiny_encoder", "tiny_seq2seq", "tiny_decoder"])
 def test_checkers_are_trained_once_named_and_asked(tmp_path: Path, model: str) -> None:
     small = [f"model={model}", "arms=[synthetic]", "train.checker_rows=6"]
-    found = small_run(tmp_path, "train.loss=imp", *small)
-    train(found)
-    (cell,) = cells(found)
+    run = small_run(tmp_path, "train.loss=imp", *small)
+    train(run)
+    (cell,) = cells(run)
     assert cell.name == f"{model}-single-imp-cb-synthetic-s0"
-    marker = json.loads((found.paths.model(cell.name) / "done.json").read_text())
-    real, made = marker["checkers"]
-    assert real.startswith(f"{model}-checker-single-cb-original-s0-")
-    assert made.startswith(f"{model}-checker-single-cb-synthetic-s0-")
+    marker = json.loads((run.paths.model(cell.name) / "done.json").read_text())
+    original, synthetic = marker["checkers"]
+    assert original.startswith(f"{model}-checker-single-cb-original-s0-")
+    assert synthetic.startswith(f"{model}-checker-single-cb-synthetic-s0-")
     assert (marker["rows"], marker["real_rows"]) == (10, 6)
-    jobs = job_for(found).checkers
-    family = family_named(found.model.family)
+    jobs = job_for(run).checkers
+    family = family_named(run.model.family)
     log_p, log_q = (
-        log_probabilities(family, one, family.encode(one, SPECS["cb"], examples_of("cb"), 128), 4)
-        for one in (load_cell(job.settings, job.cell) for job in jobs)
+        log_probabilities(family, loaded, family.encode(loaded, SPECS["cb"], examples_of("cb"), 128), 4)
+        for loaded in (load_cell(job.settings, job.cell) for job in jobs)
     )
-    assert values(found) == pytest.approx([p - q for p, q in zip(log_p, log_q, strict=True)], abs=1e-4)
+    assert trained_log_weights(run) == pytest.approx([p - q for p, q in zip(log_p, log_q, strict=True)], abs=1e-4)
     assert len(set(log_p)) > 5
-    before = (found.paths.model(real) / "model.safetensors").stat().st_mtime_ns
+    before = (run.paths.model(original) / "model.safetensors").stat().st_mtime_ns
     other = small_run(tmp_path, "train.loss=dimp", *small)
     train(other)
-    assert (found.paths.model(real) / "model.safetensors").stat().st_mtime_ns == before  # P' serves both
-    assert values(other) == pytest.approx(log_p, abs=1e-4)
-    dimp = json.loads((found.paths.model(cells(other)[0].name) / "done.json").read_text())
-    assert dimp["checkers"] == [real]
+    assert (run.paths.model(original) / "model.safetensors").stat().st_mtime_ns == before  # P' serves both
+    assert trained_log_weights(other) == pytest.approx(log_p, abs=1e-4)
+    dimp = json.loads((run.paths.model(cells(other)[0].name) / "done.json").read_text())
+    assert dimp["checkers"] == [original]
 
 
 def test_the_weights_reach_the_trainers_loss_and_those_of_real_rows_are_one(tmp_path: Path) -> None:
     small = ["model=tiny_encoder", "arms=[mixed]", "train.mixed_original=3", "train.checker_rows=6", "train.max_rows=9"]
-    found = small_run(tmp_path, "train.loss=imp", "train.learning_rate=0.05", "train.epochs=4", *small)
-    train(found)
-    job = job_for(found)
-    ready = prepare(job)
-    log_weights = [one.checkers for one in ready.epoch.encoded]
-    assert [math.isnan(one) for one in log_weights] == [True] * 3 + [False] * 9
-    batch, model = ready.collate(list(ready.epoch.encoded)), ready.loaded.model.eval()
+    run = small_run(tmp_path, "train.loss=imp", "train.learning_rate=0.05", "train.epochs=4", *small)
+    train(run)
+    job = job_for(run)
+    prepared = prepare(job)
+    log_weights = [example.checkers for example in prepared.epoch.encoded]
+    assert [math.isnan(log_weight) for log_weight in log_weights] == [True] * 3 + [False] * 9
+    batch, model = prepared.collate(list(prepared.epoch.encoded)), prepared.loaded.model.eval()
     with Progress("test", "steps", 0) as progress:
-        trainer = CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, ready)
-    seen = trainer.compute_loss(model, dict(batch))
+        trainer = CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, prepared)
+    weighted_loss = trainer.compute_loss(model, dict(batch))
     del batch[CHECKERS]
     labels = batch.pop("labels")
     single = encoder.example_losses(model(**batch), labels, 0.0).loss
-    weights = [1.0 if math.isnan(one) else math.exp(one) for one in log_weights]
-    assert seen.item() == pytest.approx(
-        sum(weight * one for weight, one in zip(weights, single.tolist(), strict=True)) / 12, rel=1e-5
-    )
-    assert seen.item() != pytest.approx(single.mean().item(), rel=1e-4)
+    weights = [1.0 if math.isnan(log_weight) else math.exp(log_weight) for log_weight in log_weights]
+    by_hand = sum(weight * loss for weight, loss in zip(weights, single.tolist(), strict=True)) / 12
+    assert weighted_loss.item() == pytest.approx(by_hand, rel=1e-5)
+    assert weighted_loss.item() != pytest.approx(single.mean().item(), rel=1e-4)
 
 
 def test_a_checker_of_another_model_and_a_changed_one(tmp_path: Path) -> None:
     small = ["model=tiny_decoder", "train.loss=dimp", "arms=[synthetic]", "train.checker_model=tiny_encoder"]
-    found = small_run(tmp_path, *small, "train.checker_rows=5")
-    (job,) = job_for(found).checkers
+    run = small_run(tmp_path, *small, "train.checker_rows=5")
+    (job,) = job_for(run).checkers
     assert job.settings.model.family == "encoder"
     assert [len(part.rows) for part in job.rows] == [5]
     counts = [sum(row["label"] == label.value for row in job.rows[0].rows) for label in SPECS["cb"].labels]

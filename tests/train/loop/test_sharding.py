@@ -56,29 +56,30 @@ has_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None
 
 
 def run_of(folder: Path, which: str, *more: str, dropout: bool = False) -> list[str]:
-    model, own = MODELS[which]
-    return tiny_overrides(folder, *own, *more, model=model, dropout=dropout)
+    model, extra = MODELS[which]
+    return tiny_overrides(folder, *extra, *more, model=model, dropout=dropout)
 
 
 def weights_of(run: Settings) -> dict[str, torch.Tensor]:
-    found = {}
+    weights = {}
     for path in model_of(run).glob("*.safetensors"):
-        found |= load_file(path)
-    return found
+        weights |= load_file(path)
+    return weights
 
 
-def assert_as_one_process(run: Settings, one: Settings) -> None:
+def assert_as_one_process(run: Settings, single: Settings) -> None:
     """Tolerance: gradients are summed in another order."""
     for key, tolerance in (("loss", 1e-4), ("grad_norm", 1e-3), ("eval_accuracy", 0), ("eval_loss", 1e-3)):
         logs = [
-            [entry[key] for entry in lines(model_of(each) / "train_log.jsonl") if key in entry] for each in (run, one)
+            [entry[key] for entry in lines(model_of(trained) / "train_log.jsonl") if key in entry]
+            for trained in (run, single)
         ]
         assert logs[0] == pytest.approx(logs[1], rel=tolerance), key
-    found, expected = weights_of(run), weights_of(one)
-    assert found.keys() == expected.keys()
+    weights, expected = weights_of(run), weights_of(single)
+    assert weights.keys() == expected.keys()
     for name, weight in expected.items():
-        assert found[name].dtype == weight.dtype
-        assert torch.allclose(found[name], weight, atol=2e-4), name
+        assert weights[name].dtype == weight.dtype
+        assert torch.allclose(weights[name], weight, atol=2e-4), name
 
 
 @pytest.mark.parametrize(("which", "block"), [*zip(MODELS, BLOCKS, strict=False), ("T5 with adapters", "T5Block")])
@@ -92,19 +93,19 @@ def test_fsdp_trains_every_kind_of_model_as_one_process_does(tmp_path: Path) -> 
     trainings = {which: run_of(tmp_path / "two" / which, which) for which in MODELS}
     train_sharded(tmp_path, "fsdp", {which: Sharded(overrides) for which, overrides in trainings.items()})
     for which in MODELS:
-        one = settings(*run_of(tmp_path / "one" / which, which))
-        train(one)
-        assert_as_one_process(settings(*trainings[which]), one)
+        single = settings(*run_of(tmp_path / "one" / which, which))
+        train(single)
+        assert_as_one_process(settings(*trainings[which]), single)
 
 
 @pytest.mark.slow
 def test_fsdp_divides_the_gradients_of_each_micro_batch(tmp_path: Path) -> None:
     """Whole ones would take as much memory as in a single process. ZeRO does without being told."""
-    two, one = (run_of(tmp_path / name, "T5", "train.device_batch_size=1") for name in ("two", "one"))
-    found = train_sharded(tmp_path, "fsdp", {"micro-batches": Sharded(two)})
-    assert found["micro-batches"]["divided"] == [True] * 2  # the third step has one micro-batch
-    train(settings(*one))
-    assert_as_one_process(settings(*two), settings(*one))
+    sharded, single = (run_of(tmp_path / name, "T5", "train.device_batch_size=1") for name in ("two", "one"))
+    reports = train_sharded(tmp_path, "fsdp", {"micro-batches": Sharded(sharded)})
+    assert reports["micro-batches"]["divided"] == [True] * 2  # the third step has one micro-batch
+    train(settings(*single))
+    assert_as_one_process(settings(*sharded), settings(*single))
 
 
 SHARDINGS = [
@@ -117,13 +118,13 @@ SHARDINGS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", SHARDINGS)
 def test_sharded_weights_are_validated_and_the_best_are_kept(launch: str, tmp_path: Path) -> None:
-    two, one = (run_of(tmp_path / name, "T5", *BEST) for name in ("two", "one"))
-    train_sharded(tmp_path, launch, {"best": Sharded(two)})
-    train(settings(*one))
-    log = [entry for entry in lines(model_of(settings(*one)) / "train_log.jsonl") if "eval_loss" in entry]
+    sharded, single = (run_of(tmp_path / name, "T5", *BEST) for name in ("two", "one"))
+    train_sharded(tmp_path, launch, {"best": Sharded(sharded)})
+    train(settings(*single))
+    log = [entry for entry in lines(model_of(settings(*single)) / "train_log.jsonl") if "eval_loss" in entry]
     best = max(log, key=lambda entry: (entry["eval_accuracy"], -entry["eval_loss"]))
     assert best != log[-1]  # so that weights are loaded at the end
-    assert_as_one_process(settings(*two), settings(*one))
+    assert_as_one_process(settings(*sharded), settings(*single))
 
 
 @pytest.mark.slow
@@ -131,14 +132,14 @@ def test_sharded_weights_are_validated_and_the_best_are_kept(launch: str, tmp_pa
 def test_sharded_training_goes_on_where_it_was_stopped_from_one_copy_of_the_weights(
     launch: str, tmp_path: Path
 ) -> None:
-    two, one = (run_of(tmp_path / name, "T5", "train.epochs=2", dropout=True) for name in ("two", "one"))
-    found = train_sharded(tmp_path, launch, {"stopped": Sharded(two, stop=2), "whole": Sharded(one)})
-    saved = [Path(name).name for name in found["stopped"]["files"] if name.startswith("checkpoint-2/")]
+    interrupted, full = (run_of(tmp_path / name, "T5", "train.epochs=2", dropout=True) for name in ("two", "one"))
+    reports = train_sharded(tmp_path, launch, {"stopped": Sharded(interrupted, stop=2), "whole": Sharded(full)})
+    saved = [Path(name).name for name in reports["stopped"]["files"] if name.startswith("checkpoint-2/")]
     assert saved and "model.safetensors" not in saved
     if launch == "fsdp":
         assert {"pytorch_model_fsdp.bin", "optimizer.bin"} < {*saved}
-    stopped, whole = (weights_of(settings(*overrides)) for overrides in (two, one))
-    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+    stopped, unstopped = (weights_of(settings(*overrides)) for overrides in (interrupted, full))
+    assert all(torch.equal(stopped[name], unstopped[name]) for name in unstopped)
 
 
 @pytest.mark.slow
@@ -161,14 +162,14 @@ def test_pretrained_weights_are_read_once_and_trained_in_fp32(launch: str, tmp_p
             usual = ("arms=[synthetic]", f"train.precision={precision}", *more)
             trainings[f"{which} {name}"] = small_overrides(tmp_path / which / name, *shape, *usual, tasks=("rte",))
     sharded = {name: Sharded(overrides) for name, overrides in trainings.items() if not name.endswith("one")}
-    found = train_sharded(tmp_path, launch, sharded)
+    reports = train_sharded(tmp_path, launch, sharded)
     for which in kinds:
-        one, two, bf16 = (settings(*trainings[f"{which} {name}"]) for name in ("one", "two", "bf16"))
-        first, second = found[f"{which} two"]["read"]
+        single, parallel, bf16 = (settings(*trainings[f"{which} {name}"]) for name in ("one", "two", "bf16"))
+        first, second = reports[f"{which} two"]["read"]
         assert (first == second) == (launch != "fsdp")  # the second has memory that was never written
         assert (first == 0) == (launch == "deepspeed_zero3")  # all are divided already
-        train(one)
-        assert_as_one_process(two, one)
+        train(single)
+        assert_as_one_process(parallel, single)
         weights = weights_of(bf16)
         assert all(weight.dtype == torch.float32 for weight in weights.values())
         assert any((weight != weight.bfloat16()).any() for weight in weights.values())  # not rounded for the arithmetic

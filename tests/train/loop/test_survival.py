@@ -33,22 +33,22 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def unstopped_weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of SHORT, never stopped."""
     return trained(settings(*overrides(tmp_path_factory.mktemp("whole"), *SHORT)))
 
 
-def trained(found: Settings) -> bytes:
-    train(found)
-    assert complete(model_of(found)) == []
-    return (model_of(found) / "model.safetensors").read_bytes()
+def trained(run: Settings) -> bytes:
+    train(run)
+    assert complete(model_of(run)) == []
+    return (model_of(run) / "model.safetensors").read_bytes()
 
 
-def stopped(found: Settings, step: int) -> list[int]:
+def stopped(run: Settings, step: int) -> list[int]:
     """The steps of the checkpoints of a run that was told to stop at a step."""
     with pytest.raises(Stopped):
-        train(found, stop=StopAfter(step))
-    return [checkpoint.step for checkpoint in complete(model_of(found))]
+        train(run, stop=StopAfter(step))
+    return [checkpoint.step for checkpoint in complete(model_of(run))]
 
 
 @contextmanager
@@ -64,13 +64,13 @@ def largest_file(size: int) -> Iterator[None]:
         sys.dont_write_bytecode = bytecode
 
 
-def test_stopped_at_any_step_it_ends_with_the_same_weights(whole: bytes, tmp_path: Path) -> None:
-    found = settings(*overrides(tmp_path, *SHORT))
+def test_stopped_at_any_step_it_ends_with_the_same_weights(unstopped_weights: bytes, tmp_path: Path) -> None:
+    run = settings(*overrides(tmp_path, *SHORT))
     for step in (1, 3, 5, 6, 11):  # in an epoch, at its end, twice in the same
-        assert stopped(found, step - sum(c.step for c in complete(model_of(found)))) == [step]
-        assert not (model_of(found) / "done.json").exists()
-    assert trained(found) == whole
-    steps = [entry["step"] for entry in lines(model_of(found) / "train_log.jsonl") if "loss" in entry]
+        assert stopped(run, step - sum(checkpoint.step for checkpoint in complete(model_of(run)))) == [step]
+        assert not (model_of(run) / "done.json").exists()
+    assert trained(run) == unstopped_weights
+    steps = [entry["step"] for entry in lines(model_of(run) / "train_log.jsonl") if "loss" in entry]
     assert steps == list(range(1, 13))
 
 
@@ -112,21 +112,21 @@ LONG_TRAININGS = ("adapters and a head, the best of them", "weighted by checkers
 def test_stopped_again_and_again_every_kind_of_training_ends_with_the_same_weights(which: str, tmp_path: Path) -> None:
     model, tasks, more = TRAININGS[which]
     shape = ("train.epochs=3", *more)
-    one, two = (
+    unstopped, interrupted = (
         settings(*tiny_overrides(tmp_path / name, *shape, model=model, tasks=tasks, dropout=True))
         for name in ("one", "two")
     )
-    train(one)
+    train(unstopped)
     stops = 0
-    while not (model_of(two) / "done.json").is_file():
+    while not (model_of(interrupted) / "done.json").is_file():
         stops += 1
         assert stops < 30
         with suppress(Stopped):  # also in the middle of a checker
-            train(two, stop=StopAfter(4))
+            train(interrupted, stop=StopAfter(4))
     assert stops >= 2
     weights = [
         {name: content for name, content in files(run.paths.root / "models").items() if name.endswith(".safetensors")}
-        for run in (one, two)
+        for run in (unstopped, interrupted)
     ]
     assert len(weights[0]) == COUNTS[which]
     assert weights[0] == weights[1]
@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(
     model, tasks, more = TRAININGS[which]
     shape = ("train.epochs=3", *more)
     before, now = (
-        settings(*tiny_overrides(tmp_path, *shape, *own, model=model, tasks=tasks)) for own in ((), (changed,))
+        settings(*tiny_overrides(tmp_path, *shape, *change, model=model, tasks=tasks)) for change in ((), (changed,))
     )
     while not complete(model_of(before)):
         with pytest.raises(Stopped):
@@ -161,17 +161,17 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(
         train(now)
 
 
-def test_a_torn_checkpoint_is_not_taken(whole: bytes, tmp_path: Path) -> None:
-    found = settings(*overrides(tmp_path, *SHORT))
-    assert stopped(found, 4) == [4]
-    folder = model_of(found)
+def test_a_torn_checkpoint_is_not_taken(unstopped_weights: bytes, tmp_path: Path) -> None:
+    run = settings(*overrides(tmp_path, *SHORT))
+    assert stopped(run, 4) == [4]
+    folder = model_of(run)
     shutil.copytree(folder / "checkpoint-4", folder / "checkpoint-7")
     with (folder / "checkpoint-7" / "model.safetensors").open("r+b") as file:
         file.truncate(1000)
     shutil.copytree(folder / "checkpoint-4", folder / "checkpoint-9")
     (folder / "checkpoint-9" / "complete.json").unlink()
     assert [checkpoint.step for checkpoint in complete(folder)] == [4]
-    assert trained(found) == whole
+    assert trained(run) == unstopped_weights
 
 
 def test_a_checkpoint_is_whole_before_the_one_before_goes(tmp_path: Path) -> None:
@@ -184,24 +184,24 @@ def test_a_checkpoint_is_whole_before_the_one_before_goes(tmp_path: Path) -> Non
     (tmp_path / "checkpoint-2").mkdir()
     seal(tmp_path / "checkpoint-2", {"model": "m"}, "none")
     keep(tmp_path, {2})
-    assert [(one.step, one.fingerprint) for one in complete(tmp_path)] == [(2, {"model": "m"})]
+    assert [(checkpoint.step, checkpoint.fingerprint) for checkpoint in complete(tmp_path)] == [(2, {"model": "m"})]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(whole: bytes, tmp_path: Path) -> None:
-    found = settings(*overrides(tmp_path, *SHORT))
-    assert stopped(found, 2) == [2]
-    weights = (model_of(found) / "checkpoint-2" / "model.safetensors").stat().st_size
+def test_a_full_disk_leaves_the_last_good_checkpoint(unstopped_weights: bytes, tmp_path: Path) -> None:
+    run = settings(*overrides(tmp_path, *SHORT))
+    assert stopped(run, 2) == [2]
+    weights = (model_of(run) / "checkpoint-2" / "model.safetensors").stat().st_size
     for size in (weights // 2, weights + 10_000):  # the weights do not fit; they do, the optimizer does not
         with (
             largest_file(size),
             pytest.raises(UserError, match=r"run\.dir: .* could not be written \(.*Make room") as error,
         ):
-            train(found, stop=StopAfter(3))
+            train(run, stop=StopAfter(3))
         assert "\n" not in str(error.value)
-        assert [checkpoint.step for checkpoint in complete(model_of(found))] == [2]
-        assert not (model_of(found) / "checkpoint-5").exists()
-    assert trained(found) == whole
+        assert [checkpoint.step for checkpoint in complete(model_of(run))] == [2]
+        assert not (model_of(run) / "checkpoint-5").exists()
+    assert trained(run) == unstopped_weights
 
 
 def test_a_checkpoint_of_other_settings_or_rows_is_refused(tmp_path: Path) -> None:
@@ -221,16 +221,16 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(tmp_path: Path) -> No
 
 def test_the_best_checkpoint_is_kept_and_becomes_the_model(tmp_path: Path) -> None:
     validated = ("train.validate_every=2", "train.hold_out=0.3", "train.learning_rate=0.01", "train.select=best")
-    found = settings(*overrides(tmp_path, *SHORT, *validated))
-    kept = stopped(found, 7)
-    folder = model_of(found)
+    run = settings(*overrides(tmp_path, *SHORT, *validated))
+    steps = stopped(run, 7)
+    folder = model_of(run)
     history = json.loads((folder / "checkpoint-7" / "trainer_state.json").read_text())["log_history"]
     scores = {entry["step"]: (entry["eval_accuracy"], -entry["eval_loss"]) for entry in history if "eval_loss" in entry}
     assert set(scores) == {2, 4, 6}
     best = max(scores, key=lambda step: scores[step])
-    assert kept == [best, 7]
+    assert steps == [best, 7]
     weights = (folder / f"checkpoint-{best}" / "model.safetensors").read_bytes()
-    train(found)
+    train(run)
     log = [entry for entry in lines(folder / "train_log.jsonl") if "eval_loss" in entry]
     assert log[-1]["step"] == 8
     assert {"eval_rte_accuracy", "eval_rte_loss"} <= log[-1].keys()
@@ -240,19 +240,20 @@ def test_the_best_checkpoint_is_kept_and_becomes_the_model(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) -> None:
-    one, two = overrides(tmp_path / "one", *LONG), overrides(tmp_path / "two", *LONG)
-    folder, reached = model_of(settings(*two)), 0
+    unstopped, killed = overrides(tmp_path / "one", *LONG), overrides(tmp_path / "two", *LONG)
+    folder, reached = model_of(settings(*killed)), 0
     for number in (signal.SIGKILL, signal.SIGTERM):
-        process = start("targen.run", *two, "phases=[train]") if number != signal.SIGKILL else start("train.run", *two)
+        kills = number == signal.SIGKILL
+        process = start("train.run", *killed) if kills else start("targen.run", *killed, "phases=[train]")
         reached = wait_for_step(process, folder, reached + 10)
         process.send_signal(number)
-        _, said = process.communicate(timeout=LONGEST)
-        assert process.returncode == (REQUEUE if number != signal.SIGKILL else -signal.SIGKILL), said
-        assert (tmp_path / "two" / "run" / "run.lock").exists() == (number == signal.SIGKILL)
+        _, stderr = process.communicate(timeout=LONGEST)
+        assert process.returncode == (-signal.SIGKILL if kills else REQUEUE), stderr
+        assert (tmp_path / "two" / "run" / "run.lock").exists() == kills
         assert not (folder / "done.json").exists()
     assert max(checkpoint.step for checkpoint in complete(folder)) >= reached
     seldom = "train.save_every=null"
-    assert trained(settings(*two, seldom)) == trained(settings(*one, seldom))
+    assert trained(settings(*killed, seldom)) == trained(settings(*unstopped, seldom))
 
 
 @pytest.mark.slow
@@ -262,9 +263,9 @@ def test_two_processes_are_told_to_stop_through_the_launcher(tmp_path: Path) -> 
     process = start("targen.run", *arguments, "phases=[train]")
     reached = wait_for_step(process, folder, 1)
     process.send_signal(signal.SIGUSR1)
-    _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == REQUEUE, said
-    assert "told to stop" in said
+    _, stderr = process.communicate(timeout=LONGEST)
+    assert process.returncode == REQUEUE, stderr
+    assert "told to stop" in stderr
     (checkpoint,) = complete(folder)
     assert reached <= checkpoint.step < 60
     assert not (tmp_path / "run" / "run.lock").exists()  # none of the processes is left

@@ -139,25 +139,23 @@ def test_weights_that_are_no_numbers_are_told_at_the_first_step(tmp_path: Path) 
 
 
 def test_a_task_whose_answers_do_not_fit_is_told_before_another_is_trained(tmp_path: Path) -> None:
-    before = small_run(
-        tmp_path, "model=tiny_decoder", "arms=[synthetic]", "train.max_length=22", tasks=("cb", "record")
-    )
-    kept = files(tmp_path)
+    run = small_run(tmp_path, "model=tiny_decoder", "arms=[synthetic]", "train.max_length=22", tasks=("cb", "record"))
+    before = files(tmp_path)
     with pytest.raises(
         UserError, match=r"leaves 14 tokens for an answer, but '.*' of record has \d+, and answers are never truncated"
     ):
-        train(before)
-    assert files(tmp_path) == kept
+        train(run)
+    assert files(tmp_path) == before
 
 
-def length(model: str, name: str, one: Example) -> int:
+def length(model: str, name: str, example: Example) -> int:
     """Tokens of an uncut example: of the pair, or bytes of the prompt with what stands behind it."""
     if model == "tiny_encoder":
-        ((first, second),) = encoder_texts(SPECS[name], one)
+        ((first, second),) = encoder_texts(SPECS[name], example)
         return len(encoder.load_tokenizer(settings().model)(first, second)["input_ids"])
     longest = {"cb": "neither", "rte": "yes"}[name]
     behind = f"\nAnswer: {longest}" if model == "tiny_decoder" else ""
-    return len((prompt(SPECS[name], one) + behind).encode()) + 1  # the end
+    return len((prompt(SPECS[name], example) + behind).encode()) + 1  # the end
 
 
 @pytest.mark.parametrize(("model", "limit"), [("tiny_encoder", 50), ("tiny_seq2seq", 330), ("tiny_decoder", 340)])
@@ -168,7 +166,7 @@ def test_every_family_says_once_a_cell_how_many_examples_are_cut(
     small = [f"model={model}", "arms=[synthetic]", "train.setting=multi"]
     train(small_run(tmp_path / "cut", *small, f"train.max_length={limit}", tasks=("cb", "rte")))
     (line,) = [record.getMessage() for record in caplog.records if " are truncated " in record.getMessage()]
-    cb, rte = (sum(length(model, name, one) > limit for one in examples_of(name)) for name in ("cb", "rte"))
+    cb, rte = (sum(length(model, name, example) > limit for example in examples_of(name)) for name in ("cb", "rte"))
     assert 0 < cb + rte < 20
     assert line == (
         f"train: {model}-multi-cb_rte-synthetic-s0: {cb + rte} of 20 examples are truncated to train.max_length={limit} "

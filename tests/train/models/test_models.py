@@ -55,11 +55,11 @@ def test_every_model_composes_with_its_own_defaults_and_says_who_used_it() -> No
     files = sorted((PROJECT / "conf" / "model").glob("*.yaml"))
     assert len(files) == 18
     for file in files:
-        found = settings(f"model={file.stem}")
-        assert found.model.name == file.stem
-        assert file.stem in FAMILIES[found.model.family]
-        assert found.train.learning_rate == found.model.learning_rate
-        assert found.train.precision == found.model.precision
+        run = settings(f"model={file.stem}")
+        assert run.model.name == file.stem
+        assert file.stem in FAMILIES[run.model.family]
+        assert run.train.learning_rate == run.model.learning_rate
+        assert run.train.precision == run.model.precision
         text = file.read_text(encoding="utf-8")
         words = (
             "paper used",
@@ -70,8 +70,8 @@ def test_every_model_composes_with_its_own_defaults_and_says_who_used_it() -> No
             "a PyPI package",
         )
         assert any(word in text for word in words), file
-    own = settings("model=t5_large", "train.learning_rate=0.5", "train.precision=bf16")
-    assert (own.train.learning_rate, own.train.precision) == (0.5, "bf16")
+    overridden = settings("model=t5_large", "train.learning_rate=0.5", "train.precision=bf16")
+    assert (overridden.train.learning_rate, overridden.train.precision) == (0.5, "bf16")
 
 
 def test_fp16_is_not_offered_since_t5_overflows_in_it() -> None:
@@ -86,7 +86,7 @@ def test_a_tiny_model_is_drawn_by_the_seed(name: str) -> None:
 
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return torch.cat([one.flatten() for one in family.load_pretrained(model, SPECS["cb"]).model.parameters()])
+        return torch.cat([weight.flatten() for weight in family.load_pretrained(model, SPECS["cb"]).model.parameters()])
 
     assert torch.equal(weights(3), weights(3))
     assert not torch.equal(weights(3), weights(4))
@@ -95,7 +95,7 @@ def test_a_tiny_model_is_drawn_by_the_seed(name: str) -> None:
 def test_weights_in_bf16_where_asked() -> None:
     model = settings("model=tiny_decoder").model
     loaded = decoder.load_pretrained(model, SPECS["cb"], loading=Loading("bf16_weights", "eager"))
-    assert {one.dtype for one in loaded.model.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.bfloat16}
     assert loaded.model.config._attn_implementation == "eager"
     assert decoder.load_pretrained(model, SPECS["cb"], loading=Loading("bf16")).model.dtype == torch.float32
 
@@ -119,7 +119,7 @@ def test_a_tokenizer_that_is_a_sentencepiece_file_is_read(tmp_path: Path) -> Non
     """As DeBERTa v3's repository has it."""
     texts = tmp_path / "texts"
     texts.write_text(
-        "\n".join(one.fields["premise"] for one in examples_of("cb") + examples_of("rte")), encoding="utf-8"
+        "\n".join(example.fields["premise"] for example in examples_of("cb") + examples_of("rte")), encoding="utf-8"
     )
     SentencePieceTrainer.train(
         input=str(texts), model_prefix=str(tmp_path / "spm"), vocab_size=120, pad_id=0, bos_id=1, eos_id=2, unk_id=3,
@@ -143,8 +143,8 @@ def test_all_that_is_new_is_trained_beside_adapters(kind: str) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     model = replace(settings("model=tiny_encoder").model, config={"model_type": kind, "type_vocab_size": 2, **sizes})
     loaded = encoder.load_pretrained(model, SPECS["cb"], SPECS["copa"])
-    found = add_adapters(loaded.model, Lora(4, 8, 0.0, "default"), encoder.lora_task, quantized=False)
-    trained = {name for name, one in found.named_parameters() if one.requires_grad}
+    adapted = add_adapters(loaded.model, Lora(4, 8, 0.0, "default"), encoder.lora_task, quantized=False)
+    trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     new = {name for name in trained if "lora_" not in name}
     assert {name.split(".")[2] for name in new} == ENCODERS[kind]
     assert len(trained) - len(new) == 2 * 2 * 2  # A and B of query and value in two layers
@@ -174,10 +174,10 @@ def test_an_mnli_head_is_read_by_name_and_never_by_position(mnli: Model) -> None
     assert torch.equal(rte.classifier.weight[0], rows[0])  # entailment; not_entailment is new
     assert not any(torch.equal(rte.classifier.weight[1], row) for row in rows)
     boolq = encoder.load_pretrained(mnli, SPECS["boolq"]).model
-    assert not any(torch.equal(one, row) for one in boolq.classifier.weight for row in rows)
-    both = encoder.load_pretrained(mnli, SPECS["cb"], SPECS["boolq"]).model
-    assert list(both.config.id2label.values())[3:] == ["boolq.yes", "boolq.no"]
-    assert torch.equal(both.classifier.weight[:3], rows[[0, 2, 1]])
+    assert not any(torch.equal(new_row, row) for new_row in boolq.classifier.weight for row in rows)
+    cb_and_boolq = encoder.load_pretrained(mnli, SPECS["cb"], SPECS["boolq"]).model
+    assert list(cb_and_boolq.config.id2label.values())[3:] == ["boolq.yes", "boolq.no"]
+    assert torch.equal(cb_and_boolq.classifier.weight[:3], rows[[0, 2, 1]])
 
 
 def test_a_head_without_the_tasks_labels_is_refused(mnli: Model) -> None:
@@ -191,24 +191,24 @@ def test_a_head_without_the_tasks_labels_is_refused(mnli: Model) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_adapters_are_trained_alone_saved_and_found_again(tmp_path: Path, name: str) -> None:
     small = (f"model={name}", "arms=[synthetic]", "train.lora.r=4", "train.learning_rate=0.05")
-    found = small_run(tmp_path, *small, "train.merge_export=true", "train.gradient_checkpointing=true")
-    train(found)
-    (cell,) = cells(found)
+    run = small_run(tmp_path, *small, "train.merge_export=true", "train.gradient_checkpointing=true")
+    train(run)
+    (cell,) = cells(run)
     assert cell.name == f"{name}-single-lora-cb-synthetic-s0"
-    folder = found.paths.model(cell.name)
+    folder = run.paths.model(cell.name)
     saved = load_file(folder / "adapter_model.safetensors")
     assert not (folder / "model.safetensors").exists()
     assert any(key.endswith("lora_A.weight") for key in saved)
     assert any("classifier" in key for key in saved) == (name == "tiny_encoder")  # the head is trained as well
-    evaluate(found)
-    asked = predict_cell(found, cell, SPECS["cb"], examples_of("cb"))
-    family = family_named(found.model.family)
+    evaluate(run)
+    predictions = predict_cell(run, cell, SPECS["cb"], examples_of("cb"))
+    family = family_named(run.model.family)
     export = family.load_trained(folder / "merged")
-    encoded = family.encode(export, SPECS["cb"], examples_of("cb"), found.train.max_length)
-    for place, scores in family.predict(export, encoded, 4):
-        assert list(asked[place].scores.values()) == pytest.approx(scores, abs=1e-5)
+    encoded = family.encode(export, SPECS["cb"], examples_of("cb"), run.train.max_length)
+    for index, scores in family.predict(export, encoded, 4):
+        assert list(predictions[index].scores.values()) == pytest.approx(scores, abs=1e-5)
     base = family.load_pretrained(
-        Model("base", found.model.family, str(folder / "base"), None, 1e-3, "fp32"), SPECS["cb"]
+        Model("base", run.model.family, str(folder / "base"), None, 1e-3, "fp32"), SPECS["cb"]
     )
     frozen, merged = base.model.state_dict(), export.model.state_dict()
     changed = {key for key in merged if not torch.equal(frozen[key], merged[key])}
@@ -220,18 +220,18 @@ def test_adapters_are_trained_alone_saved_and_found_again(tmp_path: Path, name: 
 
 def test_adapters_alone_are_no_start(tmp_path: Path) -> None:
     small = ("model=tiny_encoder", "arms=[synthetic]", "train.lora=default")
-    found = small_run(tmp_path, *small)
-    train(found)
+    run = small_run(tmp_path, *small)
+    train(run)
     with pytest.raises(UserError, match=r"has adapters only, expected whole weights.*merge_export=true"):
-        train(small_run(tmp_path, *small, f"train.init_from={cells(found)[0].name}"))
+        train(small_run(tmp_path, *small, f"train.init_from={cells(run)[0].name}"))
 
 
 def test_targets_of_adapters(tmp_path: Path) -> None:
-    every = small_run(
+    run = small_run(
         tmp_path, "model=tiny_decoder", "arms=[synthetic]", "train.lora.r=2", "train.lora.targets=all-linear"
     )
-    train(every)
-    keys = load_file(every.paths.model(cells(every)[0].name) / "adapter_model.safetensors")
+    train(run)
+    keys = load_file(run.paths.model(cells(run)[0].name) / "adapter_model.safetensors")
     assert {key.split(".")[-3] for key in keys} == {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}
     wrong = small_run(
         tmp_path / "b", "model=tiny_decoder", "arms=[synthetic]", "train.lora.r=2", "train.lora.targets=[q_prj]"
@@ -278,10 +278,10 @@ def test_program_code_of_a_model_is_not_run_unasked(tmp_path: Path) -> None:
 
 
 def test_more_tokens_than_positions_and_what_needs_a_gpu() -> None:
-    found = settings("model=tiny_encoder", "train.max_length=600", "train.lora.r=4", "train.quantize=4bit",
+    run = settings("model=tiny_encoder", "train.max_length=600", "train.lora.r=4", "train.quantize=4bit",
                      "train.attention=flash_attention_2", "train.precision=bf16")  # fmt: skip
     with pytest.raises(UserError) as err:
-        check_loadable(found.model, found.train)
+        check_loadable(run.model, run.train)
     lines = str(err.value).splitlines()
     assert lines[-1].startswith("train.max_length: got 600, expected at most 512, the positions of tiny_encoder.")
     if not torch.cuda.is_available():

@@ -23,9 +23,9 @@ from train.runtime.processes import Processes
 def saved(folder: Path, model_type: str, head: float | None, **config: object) -> dict[str, torch.Tensor]:
     """The weights of a tiny model that was saved with `head` times its embeddings as its head."""
     run = settings(*tiny_overrides(folder, f"model.config.model_type={model_type}", model="tiny_seq2seq"))
-    made = load_initial_model(run, cells(run)[0], Processes())
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
+    loaded = load_initial_model(run, cells(run)[0], Processes())
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     if head is not None:
         weights["lm_head.weight"] = weights["shared.weight"] * head
@@ -50,7 +50,7 @@ FLAN = {"scale_decoder_outputs": False}
 
 @pytest.mark.parametrize("form", ["one file", "parts", "pickled"])
 @pytest.mark.parametrize(
-    ("model_type", "config", "head", "own"),
+    ("model_type", "config", "head", "has_own"),
     [
         ("t5", FLAN, 0.5, True),
         ("t5", FLAN, None, False),  # a cell that was saved with its head tied
@@ -61,7 +61,7 @@ FLAN = {"scale_decoder_outputs": False}
     ],
 )
 def test_shapes_have_the_head_of_the_loaded_model(
-    tmp_path: Path, model_type: str, config: dict[str, object], head: float | None, own: bool, form: str
+    tmp_path: Path, model_type: str, config: dict[str, object], head: float | None, has_own: bool, form: str
 ) -> None:
     weights = saved(tmp_path, model_type, head, **config)
     if form == "parts":
@@ -77,20 +77,21 @@ def test_shapes_have_the_head_of_the_loaded_model(
     (cell,) = cells(run)
     loaded = names(load_initial_model(run, cell, Processes()))
     assert loaded == names(load_shapes(run, cell))
-    assert ("lm_head.weight" in loaded) is own
-    assert (
-        "lm_head.weight" in names(load_shapes(run, cell, own_head=not own))
-    ) is not own  # as another process found it
+    assert ("lm_head.weight" in loaded) is has_own
+    # as another process found it
+    assert ("lm_head.weight" in names(load_shapes(run, cell, own_head=not has_own))) is not has_own
 
 
-@pytest.mark.parametrize(("model_type", "config", "own"), [("t5", FLAN, True), ("t5", {}, False), ("mt5", {}, False)])
+@pytest.mark.parametrize(
+    ("model_type", "config", "has_own"), [("t5", FLAN, True), ("t5", {}, False), ("mt5", {}, False)]
+)
 def test_without_weights_the_configuration_says_it(
-    tmp_path: Path, model_type: str, config: dict[str, object], own: bool
+    tmp_path: Path, model_type: str, config: dict[str, object], has_own: bool
 ) -> None:
     saved(tmp_path, model_type, 0.5, **config)
     (tmp_path / "model.safetensors").unlink()
     run = using(tmp_path)
-    assert ("lm_head.weight" in names(load_shapes(run, cells(run)[0]))) is own
+    assert ("lm_head.weight" in names(load_shapes(run, cells(run)[0]))) is has_own
 
 
 def test_a_model_without_such_a_head_or_list_of_ties_stays_as_it_is(tmp_path: Path) -> None:
@@ -117,18 +118,18 @@ def test_fsdp_trains_own_and_tied_heads_as_one_process_does(tmp_path: Path) -> N
         "Flan-T5": ("t5", 0.5, FLAN),
         "tied Flan-T5": ("t5", None, FLAN),
     }
-    typed: dict[tuple[str, str], list[str]] = {}
+    arguments: dict[tuple[str, str], list[str]] = {}
     for kind, (model_type, head, config) in kinds.items():
         pretrained = tmp_path / kind
         saved(pretrained, model_type, head, dropout_rate=0.0, **config)
         for name in ("one", "two"):
             usual = (f"model.path={pretrained}", "train.learning_rate=3e-3", "train.precision=fp32")
-            typed[kind, name] = tiny_overrides(tmp_path / kind / name, *usual, model="flan_t5_base", dropout=True)
-    train_sharded(tmp_path, "fsdp", {kind: Sharded(typed[kind, "two"]) for kind in kinds})
+            arguments[kind, name] = tiny_overrides(tmp_path / kind / name, *usual, model="flan_t5_base", dropout=True)
+    train_sharded(tmp_path, "fsdp", {kind: Sharded(arguments[kind, "two"]) for kind in kinds})
     for kind, (_, head, _) in kinds.items():
-        one, two = (settings(*typed[kind, name]) for name in ("one", "two"))
-        train(one)
-        expected, found = (load_file(model_of(run) / "model.safetensors") for run in (one, two))
+        single, sharded = (settings(*arguments[kind, name]) for name in ("one", "two"))
+        train(single)
+        expected, weights = (load_file(model_of(run) / "model.safetensors") for run in (single, sharded))
         assert ("lm_head.weight" in expected) is (head is not None)
-        assert found.keys() == expected.keys()
-        assert all(torch.allclose(found[name], weight, atol=2e-4) for name, weight in expected.items())
+        assert weights.keys() == expected.keys()
+        assert all(torch.allclose(weights[name], weight, atol=2e-4) for name, weight in expected.items())

@@ -53,7 +53,7 @@ class KernelsOfGpus(TorchFunctionMode):
     ) -> Tensor:
         output: Tensor
         if torch.is_autocast_enabled(query.device.type):
-            query, key, value = (each.to(torch.bfloat16) for each in (query, key, value))
+            query, key, value = (tensor.to(torch.bfloat16) for tensor in (query, key, value))
         if attn_mask is None and query.dtype is torch.bfloat16:
             flash = torch.ops.aten._scaled_dot_product_flash_attention
             output = flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
@@ -74,9 +74,9 @@ def test_activations_of_attention_are_those_that_are_counted(name: str) -> None:
     auto, sizes = ARCHITECTURES[name]
     sizes = sizes | WITHOUT_DROPOUT
     with KernelsOfGpus() as kernels:
-        found = counted(auto, sizes, BATCH, "cpu", False, "sdpa")
+        expected = counted(auto, sizes, BATCH, "cpu", False, "sdpa")
     assert kernels.masked  # of a batch with padding
-    assert planned(auto, sizes, BATCH, True, attention="sdpa") == pytest.approx(found, rel=0.01)
+    assert planned(auto, sizes, BATCH, True, attention="sdpa") == pytest.approx(expected, rel=0.01)
 
 
 @needs_cuda_build
@@ -84,6 +84,6 @@ def test_activations_of_attention_are_those_that_are_counted(name: str) -> None:
 def test_activations_of_attention_in_bf16_are_those_that_are_counted(name: str) -> None:
     auto, sizes = ARCHITECTURES[name]
     with KernelsOfGpus():
-        found = counted(auto, sizes, BATCH, "cuda", True, "sdpa")
+        expected = counted(auto, sizes, BATCH, "cuda", True, "sdpa")
     bf16 = planned(auto, sizes, BATCH, True, "train.precision=bf16", attention="sdpa")
-    assert bf16 == pytest.approx(found, rel=0.01)
+    assert bf16 == pytest.approx(expected, rel=0.01)

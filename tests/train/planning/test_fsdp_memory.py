@@ -75,10 +75,10 @@ def counted(which: str, count: int, precision: str, micro_batches: int) -> int:
                 if number:
                     tracker.reset_mod_stats()
                 micro_batch()
-        found = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
+        snapshot = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
     table = model.get_input_embeddings().weight
     used_twice = model.config.is_encoder_decoder or model.config.tie_word_embeddings
-    return int(found["Total"]) - used_twice * table.numel() * (2 if in_bf16 else 4)
+    return int(snapshot["Total"]) - used_twice * table.numel() * (2 if in_bf16 else 4)
 
 
 def planned(which: str, count: int, precision: str, micro_batches: int) -> int:
@@ -103,5 +103,5 @@ def planned(which: str, count: int, precision: str, micro_batches: int) -> int:
     ],
 )
 def test_the_units_of_fsdp_are_planned(which: str, count: int, precision: str, micro_batches: int) -> None:
-    found = counted(which, count, precision, micro_batches)
-    assert 0.95 * found < planned(which, count, precision, micro_batches) < 1.15 * found
+    expected = counted(which, count, precision, micro_batches)
+    assert 0.95 * expected < planned(which, count, precision, micro_batches) < 1.15 * expected

@@ -40,17 +40,17 @@ def test_main_memory_by_hand(overrides: tuple[str, ...], device: Device, expecte
 
 
 def test_a_job_that_asks_for_too_little_is_told(tmp_path: Path) -> None:
-    def said(*overrides: str) -> str:
+    def memory_line(*overrides: str) -> str:
         run = settings(*tiny_overrides(tmp_path, "train.max_length=64", *overrides))
         (line,) = (
             line for line in lines_of_plan(run, plan(run)) if line.startswith("main memory of a node: at least ")
         )
         return line
 
-    assert said().endswith(" GiB")
-    less = said("cluster.train.memory=100M")
+    assert memory_line().endswith(" GiB")
+    line = memory_line("cluster.train.memory=100M")
     assert re.search(
-        r" GiB; DOES NOT FIT into cluster\.train\.memory=100M of a job\. Set cluster\.train\.memory=[1-9]G\.$", less
+        r" GiB; DOES NOT FIT into cluster\.train\.memory=100M of a job\. Set cluster\.train\.memory=[1-9]G\.$", line
     )
 
 
@@ -86,9 +86,9 @@ def test_a_job_with_as_many_processes_is_compared_by_the_setting_that_gives_its_
 ) -> None:
     run = settings("task=rte", "model=flan_t5_xl", "train.launch=ddp", *overrides)
     (line,) = lines(run, [THREE_BILLION], device, GIB)
-    said = f"main memory of a node: at least {13 * device.processes}.0 GiB"
+    needs = f"main memory of a node: at least {13 * device.processes}.0 GiB"
     expected = rf"; DOES NOT FIT into {source}\. Set cluster\.train\.memory={65 if device is FOUR else 17}G\."
-    assert re.fullmatch(re.escape(said) + (expected if source else ""), line)
+    assert re.fullmatch(re.escape(needs) + (expected if source else ""), line)
 
 
 def test_nothing_is_said_of_what_is_unknown() -> None:

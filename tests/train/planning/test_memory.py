@@ -72,17 +72,17 @@ def counted(
 ) -> int:
     """Bytes that autograd keeps of the forward pass and the softmax over the logits, beside weights: of tensors that
     FakeTensorMode makes, all layers of them."""
-    kept: dict[int, int] = {}
+    storage_sizes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        storage_sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         alive.append(tensor)
         return tensor
 
     alive: list[torch.Tensor] = []
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation=attention).train()
-        own = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
+        of_model = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
         torch.set_autocast_enabled(device, autocast)
         torch.set_autocast_dtype(device, torch.bfloat16)
         try:
@@ -93,7 +93,7 @@ def counted(
             torch.clear_autocast_cache()
             torch.set_autocast_enabled(device, False)
         del loss
-    return sum(size for key, size in kept.items() if key not in own) + 2 * 4 * logits.numel()
+    return sum(size for key, size in storage_sizes.items() if key not in of_model) + 2 * 4 * logits.numel()
 
 
 def planned(
@@ -116,19 +116,19 @@ def test_activations_are_those_that_are_counted(name: str) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_activations_in_bf16_are_those_that_are_counted(name: str) -> None:
     auto, sizes = ARCHITECTURES[name]
-    found = planned(auto, sizes, BATCH, True, "train.precision=bf16")
-    assert found == pytest.approx(counted(auto, sizes, BATCH, "cuda", True), rel=0.01)
+    planned_bytes = planned(auto, sizes, BATCH, True, "train.precision=bf16")
+    assert planned_bytes == pytest.approx(counted(auto, sizes, BATCH, "cuda", True), rel=0.01)
 
 
 def test_flan_t5_large_in_bf16() -> None:
     """17.00 GiB were counted with FakeTensorMode on CUDA (torch 2.11, transformers 5.17), 1.40 of them copies of weights."""
-    found = planned(SEQ2SEQ, FLAN_T5_LARGE, MicroBatchSize(8, 512, 8), True, "train.precision=bf16")
-    assert found / GIB == pytest.approx(17.0, rel=0.01)
+    planned_bytes = planned(SEQ2SEQ, FLAN_T5_LARGE, MicroBatchSize(8, 512, 8), True, "train.precision=bf16")
+    assert planned_bytes / GIB == pytest.approx(17.0, rel=0.01)
 
 
 def shapes_of(folder: Path, *overrides: str, model: str = "tiny_seq2seq") -> tuple[Settings, Loaded]:
-    found = settings(*tiny_overrides(folder, *overrides, model=model))
-    return found, load_shapes(found, cells(found)[0])
+    run = settings(*tiny_overrides(folder, *overrides, model=model))
+    return run, load_shapes(run, cells(run)[0])
 
 
 def large(*overrides: str) -> list[str]:
@@ -142,7 +142,7 @@ EXAMPLE = MicroBatchSize(1, 512, 8)
 
 
 def test_weights_gradients_and_optimizer_by_hand(tmp_path: Path) -> None:
-    found, shapes = shapes_of(tmp_path, model="tiny_encoder")
+    run, shapes = shapes_of(tmp_path, model="tiny_encoder")
     count = sum(weight.numel() for weight in shapes.model.parameters())
 
     def parts(*overrides: str, processes: int = 1, sharding: str = "none") -> tuple[int, ...]:
@@ -157,17 +157,17 @@ def test_weights_gradients_and_optimizer_by_hand(tmp_path: Path) -> None:
     assert parts("train.precision=bf16_weights") == (2 * count, 2 * count, 4 * count)
     weights, *_ = parts("train.precision=bf16")
     assert 4 * count < weights < 6 * count  # tables of embeddings are not copied
-    assert disk(shapes.model, found.train).most == (4 + 2 * 12) * count
-    assert disk(shapes.model, found.train).kept == 4 * count
+    assert disk(shapes.model, run.train).most == (4 + 2 * 12) * count
+    assert disk(shapes.model, run.train).kept == 4 * count
 
 
 def test_gradient_checkpointing_keeps_less_and_gradients_take_the_place_of_activations(tmp_path: Path) -> None:
     run, shapes = shapes_of(tmp_path, *large("train.batch_size=8"))
-    again, same = shapes_of(tmp_path, *large("train.gradient_checkpointing=true", "train.batch_size=8"))
+    other_run, same = shapes_of(tmp_path, *large("train.gradient_checkpointing=true", "train.batch_size=8"))
     gpu, batch = Device(True, 80e9), MicroBatchSize(8, 512, 8)
-    whole, less = memory_of(run, shapes, batch, gpu), memory_of(again, same, batch, gpu)
-    assert less.activations < whole.activations / 10
-    assert whole.total == whole.weights + whole.optimizer + whole.activations
+    full, checkpointed = memory_of(run, shapes, batch, gpu), memory_of(other_run, same, batch, gpu)
+    assert checkpointed.activations < full.activations / 10
+    assert full.total == full.weights + full.optimizer + full.activations
     half = memory_of(run, shapes, MicroBatchSize(4, 512, 8), gpu)
     assert half.total == half.weights + half.optimizer + half.activations + half.gradients
 
@@ -175,14 +175,14 @@ def test_gradient_checkpointing_keeps_less_and_gradients_take_the_place_of_activ
 def test_the_largest_even_part_of_a_batch_that_fits_is_found(tmp_path: Path) -> None:
     run, shapes = shapes_of(tmp_path, *large("train.batch_size=32"))
 
-    def found(memory: float, processes: int = 1) -> int | None:
+    def sequences(memory: float, processes: int = 1) -> int | None:
         return with_device_batch(run, shapes, EXAMPLE, Device(True, memory, processes)).train.device_batch_size
 
-    assert found(80e9) == 32
-    assert found(80e9, processes=8) == 4
-    assert found(48e9) == 16
-    assert found(24e9) == 4
-    assert found(8e9) == 1  # does not fit either
+    assert sequences(80e9) == 32
+    assert sequences(80e9, processes=8) == 4
+    assert sequences(48e9) == 16
+    assert sequences(24e9) == 4
+    assert sequences(8e9) == 1  # does not fit either
 
 
 def test_a_batch_that_cannot_fit_is_told(tmp_path: Path) -> None:

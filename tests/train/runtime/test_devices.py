@@ -38,10 +38,10 @@ def fp32() -> Iterator[None]:
     ],
 )
 def test_choices_by_device(kind: str, generation: int, expected: Choices, tmp_path: Path) -> None:
-    found = choices_for(kind, generation)
-    assert found == expected and found.workers == 0
+    choices = choices_for(kind, generation)
+    assert choices == expected and choices.workers == 0
     job = job_of(tmp_path)
-    arguments = training_arguments(job.settings, job.cell, Batching(4, 4, 1, False), 10, "none", found)
+    arguments = training_arguments(job.settings, job.cell, Batching(4, 4, 1, False), 10, "none", choices)
     assert arguments.optim.value == expected.optimizer
 
 
@@ -57,10 +57,10 @@ def test_a_training_takes_what_is_chosen(
     monkeypatch.setattr(trainer, "choices_here", lambda: chosen)
     job = job_of(tmp_path)
     with StopRequest() as stop, Progress("train", "steps", 1) as progress:
-        made = CellTrainer(TrainContext(Processes(), stop, progress), job, prepare(job))
-        loader = made.get_train_dataloader()
+        cell_trainer = CellTrainer(TrainContext(Processes(), stop, progress), job, prepare(job))
+        loader = cell_trainer.get_train_dataloader()
         assert (loader.pin_memory, loader.num_workers) == (chosen.pinned, chosen.workers)
-        assert made.create_optimizer().defaults["fused"] == (True if chosen.optimizer.endswith("fused") else None)
+        assert cell_trainer.create_optimizer().defaults["fused"] == (chosen.optimizer.endswith("fused") or None)
     assert torch.get_float32_matmul_precision() == ("high" if chosen.tf32 else "highest")
 
 

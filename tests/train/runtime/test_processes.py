@@ -31,33 +31,36 @@ from train.runtime.processes import LAUNCHED, Processes, join_processes
 
 
 def test_an_epoch_has_each_example_once_in_batches_of_like_length() -> None:
-    drawn = random.Random(0)
-    lengths = [drawn.randint(5, 200) for _ in range(1003)]
+    draws = random.Random(0)
+    lengths = [draws.randint(5, 200) for _ in range(1003)]
     batches = epoch_batches(lengths, Batching(16, 16), random.Random(1))
     assert [len(batch) for batch in batches] == [16] * 62 + [11]
-    assert sorted(place for batch in batches for place in batch) == list(range(1003))
-    padded = sum(len(batch) * max(lengths[place] for place in batch) for batch in batches)
+    assert sorted(index for batch in batches for index in batch) == list(range(1003))
     plain = epoch_batches(lengths, Batching(16, 16, by_length=False), random.Random(1))
-    assert padded < 1.15 * sum(lengths) < 0.7 * sum(len(b) * max(lengths[place] for place in b) for b in plain)
-    assert max(lengths[place] for place in batches[0]) >= max(lengths[p] for batch in batches[1:-1] for p in batch)
+    padded, plain_padded = (
+        sum(len(batch) * max(lengths[index] for index in batch) for batch in epoch) for epoch in (batches, plain)
+    )
+    assert padded < 1.15 * sum(lengths) < 0.7 * plain_padded
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    assert longest[0] >= max(longest[1:-1])
     assert batches != epoch_batches(lengths, Batching(16, 16), random.Random(2))
 
 
 def test_a_batch_is_the_same_for_any_number_of_processes_and_any_memory() -> None:
     lengths = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10, 12, 11, 13]
-    whole = list(MicroBatchSampler(lengths, Batching(4, 4), 0, "cell"))
-    assert [len(part) for part in whole] == [4, 4, 4, 1]
+    batches = list(MicroBatchSampler(lengths, Batching(4, 4), 0, "cell"))
+    assert [len(batch) for batch in batches] == [4, 4, 4, 1]
     for processes in (1, 2, 3):
         for at_once in (1, 2, 4):
-            dealt = Batching(4, at_once, processes)
-            own = [MicroBatchSampler(lengths, dealt, 0, "cell", process) for process in range(processes)]
-            parts = [list(one) for one in own]
-            assert {len(one) for one in parts} == {len(own[0])}  # all take the same steps
-            assert all(len(part) <= at_once for one in parts for part in one)
+            batching = Batching(4, at_once, processes)
+            samplers = [MicroBatchSampler(lengths, batching, 0, "cell", process) for process in range(processes)]
+            by_process = [list(sampler) for sampler in samplers]
+            assert {len(share) for share in by_process} == {len(samplers[0])}  # all take the same steps
+            assert all(len(micro_batch) <= at_once for share in by_process for micro_batch in share)
             for step in range(4):
-                taken = slice(step * dealt.micro_batches, (step + 1) * dealt.micro_batches)
-                places = [place for one in parts for part in one[taken] for place in part if place >= 0]
-                assert sorted(places) == sorted(whole[step])
+                window = slice(step * batching.micro_batches, (step + 1) * batching.micro_batches)
+                indices = [index for share in by_process for part in share[window] for index in part if index >= 0]
+                assert sorted(indices) == sorted(batches[step])
 
 
 def test_a_process_without_an_example_gets_one_that_counts_nothing() -> None:
@@ -66,15 +69,15 @@ def test_a_process_without_an_example_gets_one_that_counts_nothing() -> None:
 
 
 def test_the_order_changes_with_the_epoch_and_the_seed_and_not_with_the_start() -> None:
-    lengths, dealt = list(range(64)), Batching(4, 4)
-    one, same, other = (
-        MicroBatchSampler(lengths, dealt, 0, "a"),
-        MicroBatchSampler(lengths, dealt, 0, "a"),
-        MicroBatchSampler(lengths, dealt, 1, "a"),
+    lengths, batching = list(range(64)), Batching(4, 4)
+    sampler, same, other = (
+        MicroBatchSampler(lengths, batching, 0, "a"),
+        MicroBatchSampler(lengths, batching, 0, "a"),
+        MicroBatchSampler(lengths, batching, 1, "a"),
     )
-    first = list(one)
-    one.set_epoch(1)
-    second = list(one)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
     same.set_epoch(1)
     assert first != second
     assert list(same) == second
@@ -111,18 +114,17 @@ TRAININGS = {
 }
 
 
-def weights_of(found: Settings) -> dict[str, torch.Tensor]:
-    folder = model_of(found)
+def weights_of(run: Settings) -> dict[str, torch.Tensor]:
+    folder = model_of(run)
     adapters = folder / "adapter_model.safetensors"
-    found = load_file(adapters if adapters.is_file() else folder / "model.safetensors")
-    found.pop(
-        "classifier.bias", None
-    )  # COPA's two scores share it: no gradient, and AdamW makes steps of rounding errors
-    return found
+    weights = load_file(adapters if adapters.is_file() else folder / "model.safetensors")
+    # COPA's two scores share it: no gradient, and AdamW makes steps of rounding errors
+    weights.pop("classifier.bias", None)
+    return weights
 
 
-def logged(found: Settings, key: str) -> list[float]:
-    return [entry[key] for entry in lines(model_of(found) / "train_log.jsonl") if key in entry]
+def log_values(run: Settings, key: str) -> list[float]:
+    return [entry[key] for entry in lines(model_of(run) / "train_log.jsonl") if key in entry]
 
 
 LONG_TRAININGS = ("encoder, weighted mixture", "decoder, weighted mixture of adapters")
@@ -133,15 +135,15 @@ LONG_TRAININGS = ("encoder, weighted mixture", "decoder, weighted mixture of ada
 )
 def test_one_part_of_eight_trains_as_eight_parts_of_one(which: str, tmp_path: Path) -> None:
     model, tasks, more = TRAININGS[which]
-    found = []
+    results = []
     for at_once in (8, 3, 1):
         shape = ["train.batch_size=8", f"train.device_batch_size={at_once}", "train.epochs=3", "train.checker_rows=8"]
         run = settings(*tiny_overrides(tmp_path / str(at_once), *shape, *more, model=model, tasks=tasks))
         train(run)
-        found.append((logged(run, "loss"), weights_of(run)))
-    for log, weights in found[1:]:
-        assert log == pytest.approx(found[0][0], rel=1e-4)
-        assert all(torch.allclose(weights[name], found[0][1][name], atol=5e-5) for name in weights)
+        results.append((log_values(run, "loss"), weights_of(run)))
+    for log, weights in results[1:]:
+        assert log == pytest.approx(results[0][0], rel=1e-4)
+        assert all(torch.allclose(weights[name], results[0][1][name], atol=5e-5) for name in weights)
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_rows(tmp_path: Path) -> None:
@@ -186,19 +188,19 @@ def test_more_processes_than_examples_in_a_batch_are_refused() -> None:
 def test_too_many_processes_are_one_line(tmp_path: Path) -> None:
     arguments = tiny_overrides(tmp_path, "train.batch_size=1")
     process = start("train.launch", "ddp", *arguments)
-    _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == 2, said
-    assert "error: train.batch_size: got 1 with 2 processes, expected at least one example for each." in said
+    _, stderr = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2, stderr
+    assert "error: train.batch_size: got 1 with 2 processes, expected at least one example for each." in stderr
 
 
 def test_every_launch_configuration_is_one_that_accelerate_takes() -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
-    found = {path.stem: load_config_from_file(str(path)) for path in (CONF / "accelerate").glob("*.yaml")}
-    assert set(found) == {"cpu", "one_gpu", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
-    assert all(settings(f"train.launch={name}") for name in found)
-    assert all(found[name].main_process_port == 0 for name in found if found[name].num_processes > 1)
-    assert [found[f"deepspeed_zero{stage}"].deepspeed_config["zero_stage"] for stage in (2, 3)] == [2, 3]
+    configs = {path.stem: load_config_from_file(str(path)) for path in (CONF / "accelerate").glob("*.yaml")}
+    assert set(configs) == {"cpu", "one_gpu", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
+    assert all(settings(f"train.launch={name}") for name in configs)
+    assert all(configs[name].main_process_port == 0 for name in configs if configs[name].num_processes > 1)
+    assert [configs[f"deepspeed_zero{stage}"].deepspeed_config["zero_stage"] for stage in (2, 3)] == [2, 3]
 
 
 @pytest.mark.slow
@@ -207,14 +209,14 @@ def test_two_processes_train_as_one_does(which: str, tmp_path: Path) -> None:
     """Some batches leave a process without an example. Tolerance: gradients are summed in another order."""
     model, tasks, more = TRAININGS[which]
     shape = ["train.epochs=3", "train.validate_every=4", "train.checker_rows=9", "train.save_every=null", *more]
-    one, two = (tiny_overrides(tmp_path / name, *shape, model=model, tasks=tasks) for name in ("one", "two"))
-    train(settings(*one))
-    done = command("targen.run", *two, "phases=[train]", "train.launch=ddp")
+    single, pair = (tiny_overrides(tmp_path / name, *shape, model=model, tasks=tasks) for name in ("single", "pair"))
+    train(settings(*single))
+    done = command("targen.run", *pair, "phases=[train]", "train.launch=ddp")
     assert done.returncode == 0, done.stderr
     assert re.search(r"train: (\d+) of \1 steps", done.stderr)
-    runs = [settings(*arguments) for arguments in (one, two)]
+    runs = [settings(*arguments) for arguments in (single, pair)]
     for key, tolerance in (("loss", 1e-4), ("grad_norm", 1e-3), ("eval_accuracy", 0), ("eval_loss", 1e-4)):
-        values = [logged(run, key) for run in runs]
+        values = [log_values(run, key) for run in runs]
         assert values[1] == pytest.approx(values[0], rel=tolerance), key
     weights = [weights_of(run) for run in runs]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=5e-5) for name in weights[0])
@@ -224,13 +226,13 @@ def test_two_processes_train_as_one_does(which: str, tmp_path: Path) -> None:
 def test_no_process_reads_what_a_killed_start_left(tmp_path: Path) -> None:
     """So many files that removing them takes longer than the other process needs to look for them."""
     arguments = tiny_overrides(tmp_path, "train.lora.r=4", model="tiny_decoder")
-    left = model_of(settings(*arguments)) / BASE
-    left.mkdir(parents=True)
+    base = model_of(settings(*arguments)) / BASE
+    base.mkdir(parents=True)
     for number in range(20_000):
-        (left / str(number)).touch()
+        (base / str(number)).touch()
     done = command("targen.run", *arguments, "phases=[train]", "train.launch=ddp")
     assert done.returncode == 0, done.stderr
-    assert load_file(left / "model.safetensors")
+    assert load_file(base / "model.safetensors")
 
 
 @pytest.mark.slow
@@ -240,7 +242,7 @@ def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
     arguments = tiny_overrides(tmp_path, "train.setting=multi", tasks=tasks)
     run = settings(*arguments)
     train(run)
-    found = []
+    outputs = []
     for processes in (1, 3):
         for path in run.paths.root.glob("predictions/*"):
             path.unlink()
@@ -251,40 +253,40 @@ def test_three_processes_predict_as_one_does(tmp_path: Path) -> None:
             done = command("accelerate.commands.launch", *launcher, *arguments)
             assert done.returncode == 0, done.stderr
         scores = {row["task"]: row for row in lines(run.paths.scores)}
-        found.append({name: lines(run.paths.predictions(cells(run)[0].predictions_name(name))) for name in tasks})
+        outputs.append({name: lines(run.paths.predictions(cells(run)[0].predictions_name(name))) for name in tasks})
         for name in tasks:
-            predictions = found[-1][name]
+            predictions = outputs[-1][name]
             assert scores[name]["n"] == len(predictions) == 10
-            assert scores[name]["value"] == sum(one["prediction"] in one["gold"] for one in predictions) / 10
+            assert scores[name]["value"] == sum(row["prediction"] in row["gold"] for row in predictions) / 10
     for name in tasks:
-        for line, first in zip(found[1][name], found[0][name], strict=True):
+        for line, first in zip(outputs[1][name], outputs[0][name], strict=True):
             assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
             assert {**line, "scores": 0} == {**first, "scores": 0}
 
 
-LEFT = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+RANK_0 = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
 
 
 @pytest.mark.parametrize(
-    ("left", "words"),
+    ("variables", "words"),
     [
         (
             {"WORLD_SIZE": "2"},
             "WORLD_SIZE: got 2 in the environment without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT",
         ),
-        (LEFT | {"WORLD_SIZE": "2"}, "WORLD_SIZE: got 2 in the environment without MASTER_PORT, expected all that"),
-        (LEFT | {"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two' in the environment, expected a number"),
+        (RANK_0 | {"WORLD_SIZE": "2"}, "WORLD_SIZE: got 2 in the environment without MASTER_PORT, expected all that"),
+        (RANK_0 | {"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two' in the environment, expected a number"),
         ({"WORLD_SIZE": ""}, None),
         ({"LOCAL_RANK": "0", "RANK": "0"}, None),
-        (LEFT | {"WORLD_SIZE": "1"}, None),
+        (RANK_0 | {"WORLD_SIZE": "1"}, None),
     ],
 )
 def test_what_a_platform_left_in_the_environment(
-    monkeypatch: pytest.MonkeyPatch, left: dict[str, str], words: str | None
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str | None
 ) -> None:
     for name in LAUNCHED:
         monkeypatch.delenv(name, raising=False)
-    for name, value in left.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if words is None:
         assert join_processes() == Processes()
@@ -305,7 +307,7 @@ def test_a_process_that_waits_for_others_says_so_and_ends_when_told(tmp_path: Pa
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    variables = os.environ | LEFT | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
+    variables = os.environ | RANK_0 | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen([sys.executable, "-c", program], env=variables, text=True, stderr=subprocess.PIPE)
     assert process.stderr is not None
     line = next(line for line in process.stderr if "waiting" in line)
@@ -336,19 +338,19 @@ def test_a_process_waits_for_a_silent_one_as_long_as_the_limit_says(tmp_path: Pa
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    variables = os.environ | LEFT | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
+    variables = os.environ | RANK_0 | {"WORLD_SIZE": "2", "MASTER_PORT": port, "PYTHONPATH": str(PROJECT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    said = tmp_path / "stderr"
+    error_file = tmp_path / "stderr"
     with (
-        said.open("w") as errors,
+        error_file.open("w") as errors,
         subprocess.Popen([sys.executable, "-c", program], env=variables, stderr=errors, **pipes) as process,
     ):
         limit = threading.Timer(LONGEST, os.killpg, (process.pid, signal.SIGKILL))
         limit.start()
-        found = [process.stdout.readline() for _ in range(2)]
+        output = [process.stdout.readline() for _ in range(2)]
         process.stdin.close()
-        ended = process.wait(LONGEST)
+        exit_code = process.wait(LONGEST)
         limit.cancel()
-    assert (ended, found[0]) == (0, "waited\n"), said.read_text()
-    seconds, timed_out = found[1].split()
+    assert (exit_code, output[0]) == (0, "waited\n"), error_file.read_text()
+    seconds, timed_out = output[1].split()
     assert 4 <= int(seconds) < 60 and timed_out == "True"
