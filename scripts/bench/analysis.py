@@ -6,7 +6,7 @@
 Words are drawn from RTE's own training rows where `RTE_TRAIN` names a file of them in the official format, else from this
 project's few rows; every row is as long as one of those. `rows` is the command as a user types it: everything but
 difficulty and embeddings, held against a train, a val and a test split. Named entities are part of it where spaCy and its
-model are installed. NLTK is timed on some of the sentences, each against all others, and its time for all is told from
+model are installed. NLTK is timed on some of the sentences, each against all others, and its time for all is extrapolated from
 these; the values are compared on the same sentences. `page` is the report's page with 5,000 ReCoRD rows, in Chromium.
 """
 
@@ -38,18 +38,18 @@ def source() -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def drawn(count: int, seed: int) -> list[dict[str, object]]:
-    """Rows as long as those of the source, of its words."""
-    rows, draws = source(), Random(seed)
-    words = [word for row in rows for name in ("premise", "hypothesis") for word in row[name].split()]
-    found: list[dict[str, object]] = []
+def random_rows(count: int, seed: int) -> list[dict[str, object]]:
+    """Rows as long as those of the source, of words drawn from it."""
+    sources, draws = source(), Random(seed)
+    words = [word for row in sources for name in ("premise", "hypothesis") for word in row[name].split()]
+    rows: list[dict[str, object]] = []
     for idx in range(count):
         lengths = {
-            name: len(text.split()) for name, text in draws.choice(rows).items() if name in ("premise", "hypothesis")
+            name: len(text.split()) for name, text in draws.choice(sources).items() if name in ("premise", "hypothesis")
         }
         texts = {name: " ".join(draws.choices(words, k=length)) for name, length in lengths.items()}
-        found.append({**texts, "label": draws.choice(["entailment", "not_entailment"]), "idx": idx})
-    return found
+        rows.append({**texts, "label": draws.choice(["entailment", "not_entailment"]), "idx": idx})
+    return rows
 
 
 def write(folder: Path, rows: list[dict[str, object]], split: str) -> None:
@@ -62,53 +62,48 @@ def rows() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed, (split, count) in enumerate(SPLITS.items()):
-            write(folder / "a" / "RTE", drawn(count, seed), split)
-        write(folder / "b" / "RTE", drawn(ROWS, 99), "train")
-        given = [
-            f"a={folder / 'a'}",
-            f"b={folder / 'b'}",
-            "task=rte",
-            f"run.dir={folder / 'out'}",
-            f"analysis.parts={PARTS}",
-        ]
+            write(folder / "a" / "RTE", random_rows(count, seed), split)
+        write(folder / "b" / "RTE", random_rows(ROWS, 99), "train")
+        arguments = [f"a={folder / 'a'}", f"b={folder / 'b'}", "task=rte", f"analysis.parts={PARTS}"]
+        arguments += [f"run.dir={folder / 'out'}"]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "eval.analyze", *given], env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "eval.analyze", *arguments], env=environment, capture_output=True, text=True
         )
         seconds = time.monotonic() - started
         if done.returncode:
             sys.exit(done.stderr)
-        found = json.loads((folder / "out" / "analysis" / "rte.json").read_text(encoding="utf-8"))
+        analysis = json.loads((folder / "out" / "analysis" / "rte.json").read_text(encoding="utf-8"))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak, computed = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
-    missing = ", ".join(one["part"] for one in found["missing"]) or "nothing"
+    missing = ", ".join(part["part"] for part in analysis["missing"]) or "nothing"
     print(
-        f"rows: 2 x {ROWS:,} rows, {found['details']['words']['b']:,} words in b: {seconds:.0f} s ({computed:.0f} s of one core), {peak:.0f} MB at most"
+        f"rows: 2 x {ROWS:,} rows, {analysis['details']['words']['b']:,} words in b: {seconds:.0f} s ({computed:.0f} s of one core), {peak:.0f} MB at most"
     )
     print(f"      bounds: 120 s on two cores, 2,048 MB; missing: {missing}")
 
 
 def self_bleu() -> None:
-    """All rows against all others, once here, once by NLTK."""
+    """All rows against all others, by this project and by NLTK."""
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    texts = [units(f"{row['premise']} {row['hypothesis']}") for row in drawn(BLEU_ROWS, 7)]
+    texts = [units(f"{row['premise']} {row['hypothesis']}") for row in random_rows(BLEU_ROWS, 7)]
     started = time.monotonic()
     scores = SelfBleu(texts).scores()
-    own = time.monotonic() - started
+    our_seconds = time.monotonic() - started
     smooth = SmoothingFunction().method1
-    places = range(0, BLEU_ROWS, BLEU_ROWS // NLTK_ROWS)
+    indices = range(0, BLEU_ROWS, BLEU_ROWS // NLTK_ROWS)
     started = time.monotonic()
     theirs = [
-        sentence_bleu(texts[:place] + texts[place + 1 :], texts[place], smoothing_function=smooth) for place in places
+        sentence_bleu(texts[:index] + texts[index + 1 :], texts[index], smoothing_function=smooth) for index in indices
     ]
-    whole = (time.monotonic() - started) / len(places) * BLEU_ROWS
-    apart = max(abs(scores[place] - one) for place, one in zip(places, theirs, strict=True))
+    nltk_seconds = (time.monotonic() - started) / len(indices) * BLEU_ROWS
+    difference = max(abs(scores[index] - score) for index, score in zip(indices, theirs, strict=True))
     print(
-        f"self_bleu: {BLEU_ROWS:,} rows: {own:.2f} s; NLTK {whole:.0f} s, from {len(places)} sentences: {whole / own:,.0f} times"
+        f"self_bleu: {BLEU_ROWS:,} rows: {our_seconds:.2f} s; NLTK {nltk_seconds:.0f} s, from {len(indices)} sentences: {nltk_seconds / our_seconds:,.0f} times"
     )
-    print(f"      bounds: at least 10 times, 1e-6; values differ by {apart:.1e} at most")
+    print(f"      bounds: at least 10 times, 1e-6; values differ by {difference:.1e} at most")
 
 
 def page() -> None:
@@ -121,15 +116,15 @@ def page() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         run = many_rows(Path(name), PAGE_ROWS)
         started = time.monotonic()
-        made = report(run)
-        seconds, size = time.monotonic() - started, made.stat().st_size / 1e6
+        path = report(run)
+        seconds, size = time.monotonic() - started, path.stat().st_size / 1e6
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        paint = min(first_paint(chromium, made) for _ in range(5))
-        times = filter_times(chromium, made, tries=5)
+        paint = min(first_paint(chromium, path) for _ in range(5))
+        times = filter_times(chromium, path, tries=5)
         chromium.close()
-    shown = ", ".join(f"{change} {value:.0f}" for change, value in times.items())
+    filters = ", ".join(f"{change} {value:.0f}" for change, value in times.items())
     print(
-        f"page: {PAGE_ROWS:,} ReCoRD rows: written in {seconds:.1f} s, {size:.1f} MB, first paint {paint:.0f} ms; filters, ms: {shown}"
+        f"page: {PAGE_ROWS:,} ReCoRD rows: written in {seconds:.1f} s, {size:.1f} MB, first paint {paint:.0f} ms; filters, ms: {filters}"
     )
     print("      bounds: 15 MB, 2,000 ms, 200 ms")
 

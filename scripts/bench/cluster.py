@@ -1,8 +1,8 @@
-"""How fast a grid of 500 cells is submitted and its state is told, with a scheduler that answers at once.
+"""How fast a grid of 500 cells is submitted and its status reported, with a scheduler that answers at once.
 
     python scripts/bench/cluster.py        # limits: 10 s and a handful of sbatch calls; 3 s for the status
 
-SLURM's commands are scripts here that note their calls: measured is what this project adds.
+SLURM's commands are replaced by scripts that log their calls: what this project adds is measured.
 """
 
 import json
@@ -46,23 +46,23 @@ def main() -> None:
         (base / "calls").unlink()
         real, _ = timed(submit, variables)
         calls = (base / "calls").read_text().split()
-        made = json.loads((run / "slurm" / "001" / "grid.json").read_text())["whole"]["train"]
-        for name in made[:200]:  # done, running, queued
+        names = json.loads((run / "slurm" / "001" / "grid.json").read_text())["whole"]["train"]
+        for name in names[:200]:  # done, running, queued
             (run / "models" / name).mkdir(parents=True)
             (run / "models" / name / "done.json").write_text("{}")
         for number in range(200, 300):
             record = {"outcome": "failed", "error": "error: made up", "restart": 2}
             (run / "slurm" / "001" / f"train-{number}.json").write_text(json.dumps(record))
         ids = json.loads((run / "slurm" / "001" / "ids.json").read_text())
-        queue = [f"{ids['train']}|{number}|PENDING|Priority" for number in range(300, len(made))]
+        queue = [f"{ids['train']}|{number}|PENDING|Priority" for number in range(300, len(names))]
         (base / "queue").write_text("\n".join(queue) + "\n")
-        told, text = timed([sys.executable, "-m", "slurm.status", str(run)], variables)
+        status, text = timed([sys.executable, "-m", "slurm.status", str(run)], variables)
     print(f"cells                       {cells}")
     print(f"--dry-run                   {dry:.2f} s")
     print(
         f"submitted                   {real:.2f} s, {calls.count('sbatch')} sbatch calls, {len(calls)} of SLURM in all"
     )
-    print(f"status                      {told:.2f} s")
+    print(f"status                      {status:.2f} s")
     print(next(line for line in text.splitlines() if line.startswith("train")))
 
 

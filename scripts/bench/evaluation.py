@@ -89,7 +89,7 @@ def rows_of(name: str, count: int | None = None) -> Rows:
     return Rows(task, [example for row in rows[:count] for example in task.examples(row)])
 
 
-def tokenizer_for(every: Sequence[Rows], ends: bool) -> PreTrainedTokenizerFast:
+def tokenizer_for(sources: Sequence[Rows], ends: bool) -> PreTrainedTokenizerFast:
     """A byte-level BPE learnt on these rows; `ends`: every text gets its end, as T5 expects."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -98,22 +98,23 @@ def tokenizer_for(every: Sequence[Rows], ends: bool) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=4000, special_tokens=["<pad>", END], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator((prompt(own.task, one) for own in every for one in own.examples), trainer)
+    texts = (prompt(rows.task, example) for rows in sources for example in rows.examples)
+    tokenizer.train_from_iterator(texts, trainer)
     if ends:
         tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token=END)
 
 
-def small_t5(every: Sequence[Rows]) -> Loaded:
-    tokenizer = tokenizer_for(every, ends=True)
+def small_t5(sources: Sequence[Rows]) -> Loaded:
+    tokenizer = tokenizer_for(sources, ends=True)
     sizes = {"d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 4, "num_heads": 4, "decoder_start_token_id": 0}
     config = AutoConfig.for_model("t5", vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, **sizes)
     torch.manual_seed(0)
     return Loaded(AutoModelForSeq2SeqLM.from_config(config).eval(), tokenizer)
 
 
-def small_llama(every: Sequence[Rows]) -> Loaded:
-    tokenizer = tokenizer_for(every, ends=False)
+def small_llama(sources: Sequence[Rows]) -> Loaded:
+    tokenizer = tokenizer_for(sources, ends=False)
     sizes = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 576}
     special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "max_position_embeddings": WHOLE}
     config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **special, **sizes)
@@ -121,101 +122,99 @@ def small_llama(every: Sequence[Rows]) -> Loaded:
     return Loaded(AutoModelForCausalLM.from_config(config).eval(), tokenizer)
 
 
-def ours(module: Any, loaded: Loaded, every: Sequence[Rows]) -> list[list[float]]:
+def ours(module: Any, loaded: Loaded, sources: Sequence[Rows]) -> list[list[float]]:
     """Log-likelihoods of each example's answers, task after task, as the evaluation computes them."""
-    found = []
-    for own in every:
-        encoded = module.encode(loaded, own.task, own.examples, WHOLE)
-        sums = dict(
-            log_likelihoods(
-                partial(module.answer_scores, loaded), encoded, SETTINGS.eval.batch_size, torch.device("cpu")
-            )
-        )
-        found += [sums[place].tolist() for place in range(len(encoded))]
-    return found
+    scores = []
+    for rows in sources:
+        encoded = module.encode(loaded, rows.task, rows.examples, WHOLE)
+        answer_scores = partial(module.answer_scores, loaded)
+        sums = dict(log_likelihoods(answer_scores, encoded, SETTINGS.eval.batch_size, torch.device("cpu")))
+        scores += [sums[index].tolist() for index in range(len(encoded))]
+    return scores
 
 
-def harness(module: Any, model: HFLM, every: Sequence[Rows]) -> list[list[float]]:
+def harness(module: Any, model: HFLM, sources: Sequence[Rows]) -> list[list[float]]:
     """The same by lm-evaluation-harness."""
     before = " " if module is decoder else ""
     text = cued_prompt if module is decoder else prompt
-    found = []
-    for own in every:
-        asked = [(text(own.task, one), answers(own.task, one)) for one in own.examples]
+    scores = []
+    for rows in sources:
+        questions = [(text(rows.task, example), answers(rows.task, example)) for example in rows.examples]
         requests = [
             Instance("loglikelihood", {}, (context, f"{before}{answer}{END}"), number)
-            for context, possible in asked
+            for context, possible in questions
             for number, answer in enumerate(possible)
         ]
         values = iter(value for value, _ in model.loglikelihood(requests, disable_tqdm=True))
-        found += [[next(values) for _ in possible] for _, possible in asked]
-    return found
+        scores += [[next(values) for _ in possible] for _, possible in questions]
+    return scores
 
 
 def timed(compute: Callable[[], Any]) -> tuple[float, Any]:
     begun = CLOCK()
-    found = compute()
-    return CLOCK() - begun, found
+    result = compute()
+    return CLOCK() - begun, result
 
 
-def best_harness(loaded: Loaded, backend: Any, module: Any, every: Sequence[Rows]) -> HFLM:
+def best_harness(loaded: Loaded, backend: Any, module: Any, sources: Sequence[Rows]) -> HFLM:
     """The harness with its fastest batch size, on some rows spread over all."""
-    some = [Rows(own.task, own.examples[:: max(1, len(own.examples) // TRIED_ON)]) for own in every]
-    found = {}
+    samples = [Rows(rows.task, rows.examples[:: max(1, len(rows.examples) // TRIED_ON)]) for rows in sources]
+    by_seconds = {}
     for size in BATCH_SIZES:
         common = {"backend": backend, "tokenizer": loaded.tokenizer, "max_length": WHOLE, "device": "cpu"}
         model = HFLM(pretrained=loaded.model, batch_size=size, **common)
-        found[timed(lambda model=model: harness(module, model, some))[0]] = model  # type: ignore[misc]
-    return found[min(found)]
+        by_seconds[timed(lambda model=model: harness(module, model, samples))[0]] = model  # type: ignore[misc]
+    return by_seconds[min(by_seconds)]
 
 
-def beside_harness(name: str, module: Any, backend: str, loaded: Loaded, every: Sequence[Rows], wanted: float) -> None:
+def beside_harness(name: str, module: Any, backend: str, loaded: Loaded, sources: Sequence[Rows], bound: float) -> None:
     """Prints how many times faster ours is, and how far its numbers are from the harness's."""
-    model = best_harness(loaded, backend, module, every)
+    model = best_harness(loaded, backend, module, sources)
     times: dict[str, list[float]] = {"ours": [], "harness": []}
     for _ in range(2):
-        seconds, own = timed(lambda: ours(module, loaded, every))
+        seconds, our_scores = timed(lambda: ours(module, loaded, sources))
         times["ours"].append(seconds)
-        seconds, other = timed(lambda: harness(module, model, every))
+        seconds, harness_scores = timed(lambda: harness(module, model, sources))
         times["harness"].append(seconds)
-    apart = max(abs(a - b) for one, two in zip(own, other, strict=True) for a, b in zip(one, two, strict=True))
-    same = sum(one.index(max(one)) == two.index(max(two)) for one, two in zip(own, other, strict=True))
+    pairs = list(zip(our_scores, harness_scores, strict=True))
+    apart = max(abs(a - b) for scores in pairs for a, b in zip(*scores, strict=True))
+    same = sum(a.index(max(a)) == b.index(max(b)) for a, b in pairs)
     fast, slow = min(times["ours"]), min(times["harness"])
     print(
-        f"{name}: {len(own) / fast:.1f} rows/s, lm-eval {len(own) / slow:.1f} (batch size {model.batch_size}): "
-        f"{verdict(slow / fast, wanted)}; {same} of {len(own)} predictions the same, log-likelihoods at most {apart:.1e} apart",
+        f"{name}: {len(our_scores) / fast:.1f} rows/s, lm-eval {len(our_scores) / slow:.1f} (batch size {model.batch_size}): "
+        f"{verdict(slow / fast, bound)}; {same} of {len(our_scores)} predictions the same, log-likelihoods at most {apart:.1e} apart",
         flush=True,
     )
 
 
-def verdict(ratio: float, wanted: float) -> str:
-    return f"ratio {ratio:.2f}, at least {wanted}: {'holds' if ratio >= wanted else 'FAILS'}"
+def verdict(ratio: float, bound: float) -> str:
+    return f"ratio {ratio:.2f}, at least {bound}: {'holds' if ratio >= bound else 'FAILS'}"
 
 
 def encoders(name: str, count: int) -> None:
     """Prints the ratio to loops over batches in the file's order: padded to the full length, and to the batch's longest."""
-    own, length = rows_of(name, count), SETTINGS.train.max_length
+    rows, length = rows_of(name, count), SETTINGS.train.max_length
     torch.manual_seed(0)
-    loaded = encoder.load_pretrained(SETTINGS.model, own.task)
+    loaded = encoder.load_pretrained(SETTINGS.model, rows.task)
     loaded.model.eval()
     size = SETTINGS.eval.batch_size
 
     def sorted_batches() -> list[int]:
-        encoded = encoder.encode(loaded, own.task, own.examples, length)
-        found = dict(encoder.predict(loaded, encoded, size))
-        return [found[place].index(max(found[place])) for place in range(len(encoded))]
+        encoded = encoder.encode(loaded, rows.task, rows.examples, length)
+        scores = dict(encoder.predict(loaded, encoded, size))
+        return [scores[index].index(max(scores[index])) for index in range(len(encoded))]
 
     def plain(padding: str) -> list[int]:
-        found: list[int] = []
-        pairs = [pair for one in own.examples for pair in encoder_texts(own.task, one)]
-        cut = TRUNCATION[own.task.encoder.truncate]
+        predictions: list[int] = []
+        pairs = [pair for example in rows.examples for pair in encoder_texts(rows.task, example)]
+        cut = TRUNCATION[rows.task.encoder.truncate]
         for start in range(0, len(pairs), size):
             first, second = zip(*pairs[start : start + size], strict=True)
             texts = (list(first), list(second))
             batch = loaded.tokenizer(*texts, truncation=cut, padding=padding, max_length=length, return_tensors="pt")
             with torch.inference_mode():
-                found += loaded.model(**batch).logits.argmax(dim=1).tolist()
-        return found
+                predictions += loaded.model(**batch).logits.argmax(dim=1).tolist()
+        return predictions
 
     makers = {
         "ours": sorted_batches,
@@ -228,12 +227,12 @@ def encoders(name: str, count: int) -> None:
         for kind, make in makers.items():
             seconds, answered[kind] = timed(make)
             best[kind] = min(best[kind], seconds)
-    for kind, wanted in (("full length", 1.5), ("longest of its batch", 1.0)):
-        same = sum(one == two for one, two in zip(answered["ours"], answered[kind], strict=True))
+    for kind, bound in (("full length", 1.5), ("longest of its batch", 1.0)):
+        same = sum(a == b for a, b in zip(answered["ours"], answered[kind], strict=True))
         print(
-            f"encoder {name}: {len(own.examples) / best['ours']:.1f} rows/s, a loop padded to the {kind} "
-            f"{len(own.examples) / best[kind]:.1f}: {verdict(best[kind] / best['ours'], wanted)}; {same} of "
-            f"{len(own.examples)} predictions the same",
+            f"encoder {name}: {len(rows.examples) / best['ours']:.1f} rows/s, a loop padded to the {kind} "
+            f"{len(rows.examples) / best[kind]:.1f}: {verdict(best[kind] / best['ours'], bound)}; {same} of "
+            f"{len(rows.examples)} predictions the same",
             flush=True,
         )
 
@@ -243,19 +242,18 @@ def statistics() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes = dict.fromkeys(SPECS, MADE_UP_ROWS)
         (run,) = read_runs([write_run(Path(folder) / "run", [Made(task, "original", 0.7) for task in SPECS], sizes)])
-        found = {
+        predictions_of_tasks = {
             task: made_up_answers(SPECS[task], gold_of(SPECS[task], MADE_UP_ROWS), 0.7, rng(0, task)) for task in SPECS
         }
         begun = time.monotonic()
-        for task, predictions in found.items():
+        for task, predictions in predictions_of_tasks.items():
             score(SPECS[task], predictions)
         metrics, begun = time.monotonic() - begun, time.monotonic()
         statistics_of_scores = ScoreStatistics(PredictionCache())
         for task in SPECS:
-            estimates = statistics_of_scores.estimates(
-                seed_scores([each for each in run.scores if each.score.task == task])
-            )
-            assert all(one.bounds is not None for one in estimates.values())
+            scores = [scored for scored in run.scores if scored.score.task == task]
+            estimates = statistics_of_scores.estimates(seed_scores(scores))
+            assert all(estimate.bounds is not None for estimate in estimates.values())
         seconds = time.monotonic() - begun
     print(
         f"statistics: metrics and bootstrap of 10,000 resamples for eight tasks of 10,000 rows: {metrics + seconds:.1f} s "
@@ -277,10 +275,10 @@ def tables() -> None:
         root = write_run(Path(folder) / "run", cells)
         begun, used = time.monotonic(), time.process_time()
         (run,) = read_runs([root])
-        whole = paper_report(run.scores, SPECS)
-        write_tables(root / "report" / "tables", whole)
+        report = paper_report(run.scores, SPECS)
+        write_tables(root / "report" / "tables", report)
         seconds, used, begun = time.monotonic() - begun, time.process_time() - used, time.monotonic()
-        write_figures(root / "report" / "figures", whole)
+        write_figures(root / "report" / "figures", report)
         figures = time.monotonic() - begun
     print(
         f"tables: from {len(cells)} cells: {seconds:.1f} s (under 10), {used:.1f} s of the processors; their figures {figures:.1f} s",
@@ -289,13 +287,13 @@ def tables() -> None:
 
 
 def boolq() -> None:
-    every = [rows_of("boolq")]
-    beside_harness("T5, BoolQ", seq2seq, "seq2seq", small_t5(every), every, 1.5)
+    sources = [rows_of("boolq")]
+    beside_harness("T5, BoolQ", seq2seq, "seq2seq", small_t5(sources), sources, 1.5)
 
 
 def causal() -> None:
-    every = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
-    beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(every), every, 1.2)
+    sources = [rows_of(task) for task in ("cb", "copa", "rte", "wsc")]
+    beside_harness("Llama, CB COPA RTE WSC", decoder, "causal", small_llama(sources), sources, 1.2)
 
 
 def small_encoder() -> None:

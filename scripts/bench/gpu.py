@@ -34,8 +34,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
-SHORTEST = 20  # seconds in which it is worth to begin a check
-LINE = "gpu-check "  # before what a check prints
+SHORTEST = 20  # seconds that must be left to begin a check
+LINE = "gpu-check "  # prefix of the results that a check prints
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,8 @@ OPTIONAL = {
     "json-repair": ("json_repair", "minilm"),
     "fastjsonschema": ("fastjsonschema", "minilm"),
 }
-COMPARED = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "peft",
-    "safetensors",
-    "tokenizers",
-    *NEEDED,
-    *OPTIONAL,
-    "triton",
-    "vllm",
-)
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers")
+COMPARED = (*LIBRARIES, *NEEDED, *OPTIONAL, "triton", "vllm")
 
 
 def main() -> int:
@@ -115,19 +105,19 @@ def main() -> int:
     if missing := [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]:
         print(f"error: {', '.join(missing)}: not installed. Bring them along: --wheels lists how.", file=sys.stderr)
         return 2
-    chosen, out = _chosen(options.only), Path(options.out or _default_out(options.cpu))
+    chosen, out = _chosen_checks(options.only), Path(options.out or _default_out(options.cpu))
     out.parent.mkdir(parents=True, exist_ok=True)
-    written, ends = _names(out), time.monotonic() + (options.budget or float("inf"))
+    written, ends = _checks_with_line(out), time.monotonic() + (options.budget or float("inf"))
     waiting = [(number, check) for number, check in chosen if check.name not in written or options.again]
-    for place, (number, check) in enumerate(waiting):
-        left = ends - time.monotonic()
-        if left < SHORTEST:
+    for index, (number, check) in enumerate(waiting):
+        seconds_left = ends - time.monotonic()
+        if seconds_left < SHORTEST:
             print(
                 f"The budget of {options.budget} s is used up before {check.name}. The same command goes on.",
                 file=sys.stderr,
             )
             return 85
-        line = _run(number, check, min(check.seconds, left), options)
+        line = _run(number, check, min(check.seconds, seconds_left), options)
         if line["status"] == "cut":
             print(
                 f"{check.name}: cut by the budget of {options.budget} s. The same command does it again.",
@@ -137,7 +127,7 @@ def main() -> int:
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
-        _make_room(Path(options.scratch), check, {later.model for _, later in waiting[place + 1 :]})
+        _make_room(Path(options.scratch), check, {later.model for _, later in waiting[index + 1 :]})
     print(f"lines: {out}", file=sys.stderr)
     return 0
 
@@ -160,16 +150,16 @@ def _numbered() -> Iterator[tuple[int, Check]]:
     return enumerate(CHECKS)
 
 
-def _chosen(only: str | None) -> list[tuple[int, Check]]:
+def _chosen_checks(only: str | None) -> list[tuple[int, Check]]:
     if only is None:
         return list(_numbered())
-    asked = only.split(",")
+    names = only.split(",")
     known = {key for number, check in _numbered() for key in (str(number), check.name)}
-    if unknown := [name for name in asked if name not in known]:
+    if unknown := [name for name in names if name not in known]:
         sys.exit(
             f"error: --only: got {', '.join(unknown)}, expected some of {', '.join(check.name for check in CHECKS)}."
         )
-    return [(number, check) for number, check in _numbered() if {str(number), check.name} & {*asked}]
+    return [(number, check) for number, check in _numbered() if {str(number), check.name} & {*names}]
 
 
 def _default_out(cpu: bool) -> Path:
@@ -185,7 +175,7 @@ def _default_out(cpu: bool) -> Path:
     )
 
 
-def _names(out: Path) -> set[str]:
+def _checks_with_line(out: Path) -> set[str]:
     lines = out.read_text(encoding="utf-8").splitlines() if out.is_file() else []
     return {json.loads(line)["check"] for line in lines if line.strip()}
 
@@ -195,7 +185,7 @@ def _run(number: int, check: Check, seconds: float, options: argparse.Namespace)
     begun = time.monotonic()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    process = _forked(check, options, environment) if options.cpu else _started(check, options, environment)
+    process = _start_fork(check, options, environment) if options.cpu else _start_process(check, options, environment)
     try:
         out, err = process.communicate(timeout=seconds)
         status = "done" if process.returncode == 0 else "failed"
@@ -206,8 +196,8 @@ def _run(number: int, check: Check, seconds: float, options: argparse.Namespace)
     except BaseException:
         _kill(process)
         raise
-    told = [json.loads(line.removeprefix(LINE)) for line in out.splitlines() if line.startswith(LINE)]
-    result = told[-1] if told else {}  # what a check had found when its time was over is kept
+    results = [json.loads(line.removeprefix(LINE)) for line in out.splitlines() if line.startswith(LINE)]
+    result = results[-1] if results else {}  # the last results before its time was over are kept
     if status == "done" and "skipped" in result:
         status = "skipped"
     line: Json = {"check": check.name, "number": number, "what": check.what, "status": status}
@@ -218,14 +208,14 @@ def _run(number: int, check: Check, seconds: float, options: argparse.Namespace)
     return line
 
 
-def _started(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> "subprocess.Popen[str]":
+def _start_process(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> "subprocess.Popen[str]":
     command = [sys.executable, __file__, "--one", check.name, "--scratch", options.scratch]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
 
 
-def _forked(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> Any:
+def _start_fork(check: Check, options: argparse.Namespace, environment: dict[str, str]) -> Any:
     """The check with tiny shapes, in a fork: most of its time would be that of importing torch and transformers."""
     environment.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny products only wait for each other
     os.environ.update(environment)
@@ -254,8 +244,8 @@ def _run_here(name: str, cpu: bool, scratch: Path) -> int:
     sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
     check = next(check for check in CHECKS if check.name == name)
     scratch.mkdir(parents=True, exist_ok=True)
-    for found in getattr(import_module(f"gpu_checks.{check.module}"), name)(cpu, scratch):
-        print(LINE + json.dumps(found), flush=True)
+    for result in getattr(import_module(f"gpu_checks.{check.module}"), name)(cpu, scratch):
+        print(LINE + json.dumps(result), flush=True)
     return 0
 
 
@@ -286,10 +276,10 @@ def _print_wheels() -> int:
         return " ".join(f"{name}=={pinned[name]}" if name in pinned else name for name in names)
 
     missing = [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
-    here = f"Missing here: {', '.join(missing)}." if missing else "Nothing of it is missing here."
+    missing_note = f"Missing here: {', '.join(missing)}." if missing else "Nothing of it is missing here."
     pure = {"antlr4-python3-runtime": ""}  # has no wheel on PyPI: it is built, for any Python
     lines = [
-        f"Needed beside torch, transformers, accelerate, peft, safetensors, tokenizers. {here}",
+        f"Needed beside torch, transformers, accelerate, peft, safetensors, tokenizers. {missing_note}",
         "For Python 3.12 on x86-64 Linux, on a machine with internet:",
         f"  pip wheel --no-deps -w wheels {words(pure)}",
         "  pip download --no-deps --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64 -d wheels \\",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fake_server import Behaviour, FakeServer
 from measurement import print_measurement
-from scale import ROWS, SHARDS, bytes_of, find_near_duplicates, into_shards, make_rows, measured, put_together
+from scale import ROWS, SHARDS, bytes_of, find_near_duplicates, into_shards, make_rows, measure_in_process, put_together
 
 from targen.config.loading import settings_from
 from targen.config.settings import Settings
@@ -46,7 +46,7 @@ def _scan(path: Path, result: Path) -> None:
 
 def near_duplicates(folder: Path) -> None:
     """Time to find all near-duplicates of a large set."""
-    seconds, _ = measured(find_near_duplicates)
+    seconds, _ = measure_in_process(find_near_duplicates)
     print_measurement(f"seconds for the near-duplicates of {ROWS:,} rows, one core", seconds, "< 60", "")
 
 
@@ -56,7 +56,7 @@ def rows(folder: Path) -> None:
     with FakeServer(Behaviour(0.0, varied=True)) as server:
         for size in (ROWS // 10, ROWS):
             settings = _rows_of(folder / str(size), server.url, size)
-            seconds, used = measured(make_rows, settings)
+            seconds, used = measure_in_process(make_rows, settings)
             per_row[size] = bytes_of(settings.paths.root) / size
     print_measurement(f"peak memory of a run of {ROWS:,} rows, MB", used, "< 400", f"{seconds:.0f} s")
     print_measurement(
@@ -67,7 +67,7 @@ def rows(folder: Path) -> None:
     )
     before = (settings.paths.synthetic("rte") / "train.jsonl").rename(folder / "before.jsonl")
     into_shards(settings)
-    seconds, used = measured(put_together, settings, str(before))
+    seconds, used = measure_in_process(put_together, settings, str(before))
     print_measurement(
         f"seconds for the merge of {SHARDS} shards, {ROWS:,} rows in all", seconds, "< 60", f"{used:.0f} MB"
     )

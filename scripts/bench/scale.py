@@ -30,26 +30,26 @@ class Varied(FakeModel):
     """Premises and hypotheses of RTE's usual length, no two alike."""
 
     def _answer(self, body: Any, rng: random.Random) -> dict[str, Any]:
-        found = super()._answer(body, rng)
-        for seed in found.get("instance_seeds", []):
+        answer = super()._answer(body, rng)
+        for seed in answer.get("instance_seeds", []):
             seed["premise"] = text_of(rng, WORDS_OF_A_ROW - 9) + "."
-        if "hypothesis" in found:
-            found["hypothesis"] = text_of(rng, 9) + "."
-        return found
+        if "hypothesis" in answer:
+            answer["hypothesis"] = text_of(rng, 9) + "."
+        return answer
 
 
 def text_of(rng: random.Random, words: int) -> str:
     return " ".join(rng.choices(VOCABULARY, k=words))
 
 
-def measured(work: Callable[..., None], *arguments: Any) -> tuple[float, float]:
+def measure_in_process(work: Callable[..., None], *arguments: Any) -> tuple[float, float]:
     """(seconds, peak MB) of some work in a process of its own."""
     queue: multiprocessing.Queue[tuple[float, float]] = multiprocessing.get_context("spawn").Queue()
     process = multiprocessing.get_context("spawn").Process(target=_timed, args=(queue, work, *arguments))
     process.start()
-    found = queue.get()
+    figures = queue.get()
     process.join()
-    return found
+    return figures
 
 
 def _timed(queue: "multiprocessing.Queue[tuple[float, float]]", work: Callable[..., None], *arguments: Any) -> None:
@@ -69,8 +69,8 @@ def find_near_duplicates() -> None:
         words[later % len(words)] = "changed"
         texts[later], copies[later] = " ".join(words), later - 1
     pairs = candidate_pairs([signature(text) for text in texts], 0.8)
-    found = {later: earlier for later, earlier in pairs if similarity(texts[later], texts[earlier]) >= 0.8}
-    assert found == copies, (len(found), len(copies))
+    repeats = {later: earlier for later, earlier in pairs if similarity(texts[later], texts[earlier]) >= 0.8}
+    assert repeats == copies, (len(repeats), len(copies))
 
 
 def make_rows(settings: Settings) -> None:
@@ -84,15 +84,15 @@ def bytes_of(folder: Path) -> int:
 def into_shards(settings: Settings) -> None:
     """The calls of a whole run as those of so many shards."""
     paths, (task,) = settings.paths, settings.tasks
-    (whole,) = call_files(paths.calls, task)
+    (call_log,) = call_files(paths.calls, task)
     names = [shard_name(Shard(index, SHARDS)) for index in range(SHARDS)]
     files = [(paths.calls / f"{task}.{name}.jsonl").open("wb") for name in names]
-    with whole.open("rb") as lines:
+    with call_log.open("rb") as lines:
         for number, line in enumerate(lines):
             files[number % SHARDS].write(line)
     for file in files:
         file.close()
-    whole.unlink()
+    call_log.unlink()
     for index in range(SHARDS):
         write_done(paths, shard_name(Shard(index, SHARDS)), {task: ROWS})
 

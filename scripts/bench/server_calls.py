@@ -88,7 +88,7 @@ def slow_server(folder: Path) -> None:
     with FakeServer(Behaviour(1.0)) as server:
         theirs = asyncio.run(plain_seconds(server.url, log.read_bytes().splitlines(), 256))
     ideal = calls / 256
-    bound = 1.1 * theirs / ideal if theirs / ideal > 1.05 else 1.1  # what the machine itself cannot do is not asked
+    bound = 1.1 * theirs / ideal if theirs / ideal > 1.05 else 1.1  # no more than the machine itself can do is required
     print_measurement(
         "time at 1 s, 256 at once, versus calls / concurrency x latency",
         seconds / ideal,
@@ -157,12 +157,8 @@ def first_request(folder: Path) -> None:
     log = folder / "bodies.jsonl"
     with FakeServer(Behaviour(0.0, bodies=str(log))) as server:
         start = time.time()
-        overrides = [
-            "generator=openai",
-            "generator.model=fake",
-            f"generator.base_url={server.url}",
-            f"run.dir={folder / 'run'}",
-        ]
+        overrides = ["generator=openai", "generator.model=fake", f"generator.base_url={server.url}"]
+        overrides += [f"run.dir={folder / 'run'}"]
         process = subprocess.Popen(
             [sys.executable, "-m", "targen.generate", *overrides], cwd=PROJECT, stderr=subprocess.DEVNULL
         )

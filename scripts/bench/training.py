@@ -60,15 +60,15 @@ class _Items(list[dict[str, Any]]):
 
 
 def plain(
-    settings: Settings, ready: PreparedCell, length: int | None, folder: Path, at_once: int | None = None
+    settings: Settings, prepared: PreparedCell, length: int | None, folder: Path, micro_batch_size: int | None = None
 ) -> Trainer:
     """The unchanged Trainer with our loss; batches are padded to `length` tokens, or to their longest example if it is None.
     `at_once`: examples of a micro-batch, if these are not whole batches."""
-    pad = ready.loaded.tokenizer.pad_token_id
+    pad = prepared.loaded.tokenizer.pad_token_id
     pads_left = settings.model.family == "decoder"  # the answers of a decoder are at the end
 
-    def collated(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        tensors: dict[str, torch.Tensor] = ready.collate([item["example"] for item in batch])
+    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = prepared.collate([item["example"] for item in batch])
         names = {"input_ids": pad, "attention_mask": 0, "token_type_ids": 0}
         names |= {"position_ids": 0, "labels": IGNORED} if pads_left else {}
         for name, filler in names.items() if length is not None else ():
@@ -79,13 +79,13 @@ def plain(
                 )
         return tensors
 
-    at_once = at_once or settings.train.batch_size
-    items = _Items({"example": example, "input_ids": range(example.length)} for example in ready.epoch.encoded)
+    micro_batch_size = micro_batch_size or settings.train.batch_size
+    items = _Items({"example": example, "input_ids": range(example.length)} for example in prepared.epoch.encoded)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=settings.train.batch_size // at_once,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=settings.train.batch_size // micro_batch_size,
         bf16=settings.train.precision == "bf16",
         learning_rate=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
@@ -100,11 +100,11 @@ def plain(
         use_cpu=not torch.cuda.is_available(),
     )
     trainer = Trainer(
-        model=ready.loaded.model,
+        model=prepared.loaded.model,
         args=arguments,
         train_dataset=items,
-        data_collator=collated,
-        compute_loss_func=ready.loss,
+        data_collator=collate,
+        compute_loss_func=prepared.loss,
     )
     trainer.pop_callback(PrinterCallback)
     return trainer
@@ -124,15 +124,15 @@ def ratios(name: str, rows: int, rounds: int) -> None:
         loaded = family.load_pretrained(settings.model, task)
         (data,) = encode_for_training(settings, cell, loaded, job.rows)
         encoded = data.encoded
-        ready = PreparedCell(loaded, data, None, family.collator(loaded), cell_loss(family, LOSSES["ce"], 0.0))
+        prepared = PreparedCell(loaded, data, None, family.collator(loaded), cell_loss(family, LOSSES["ce"], 0.0))
         settings.paths.model(cell.name).mkdir(parents=True)
 
         def ours() -> Trainer:
             with Progress("bench", "steps", 0) as progress:
-                return CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, ready)
+                return CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, prepared)
 
         def plain_trainer(fixed: bool) -> Callable[[], Trainer]:
-            return lambda: plain(settings, ready, length if fixed else None, Path(folder) / "plain")
+            return lambda: plain(settings, prepared, length if fixed else None, Path(folder) / "plain")
 
         makers = {"ours": ours, "fixed": plain_trainer(True), "grouped": plain_trainer(False)}
         best = dict.fromkeys(makers, 0.0)
@@ -160,14 +160,9 @@ def rte_rows(task: Task, count: int) -> tuple[Row, ...]:
 def start() -> None:
     """Prints the seconds from the start of training to its first step, beyond importing torch and loading the model."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [
-            "+experiment=quickstart",
-            "task=rte",
-            "arms=[synthetic]",
-            "data.source=fixture",
-            f"run.dir={folder}",
-        ]
-        settings = settings_from(compose([*overrides, "train.epochs=1", "train.max_length=32"]))
+        overrides = ["+experiment=quickstart", "task=rte", "arms=[synthetic]", "data.source=fixture"]
+        overrides += [f"run.dir={folder}", "train.epochs=1", "train.max_length=32"]
+        settings = settings_from(compose(overrides))
         path = settings.paths.synthetic("rte") / "train.jsonl"
         path.parent.mkdir(parents=True)
         path.write_bytes((FIXTURE / "RTE" / "val.jsonl").read_bytes())

@@ -36,9 +36,9 @@ def vllm(folder: Path) -> None:
     requests = _rte_requests(200)
     with closing(VLLM(Generator(backend="vllm", model="tiny", path=model, engine=engine), [])) as ours:
         theirs = LLM(model, structured_outputs_config=NO_BLANKS, **engine)
-        _streamed(ours, requests)  # warms up, as the next line does
-        _in_one_batch(theirs, requests)
-        rounds = [(_streamed(ours, requests), _in_one_batch(theirs, requests)) for _ in range(5)]
+        _speed_streamed(ours, requests)  # warms up, as the next line does
+        _speed_in_one_batch(theirs, requests)
+        rounds = [(_speed_streamed(ours, requests), _speed_in_one_batch(theirs, requests)) for _ in range(5)]
     ratio = statistics.median(streamed / batched for streamed, batched in rounds)
     detail = "; ".join(f"{streamed:.0f} against {batched:.0f}" for streamed, batched in rounds)
     print_measurement("tokens/s of vLLM in the process, versus LLM.chat in one batch", ratio, ">= 0.95", detail)
@@ -56,7 +56,7 @@ def _rte_requests(count: int) -> list[Request]:
     return requests
 
 
-def _streamed(llm: LanguageModel, requests: list[Request]) -> float:
+def _speed_streamed(llm: LanguageModel, requests: list[Request]) -> float:
     """Tokens per second if the backend always holds as many requests as its window."""
     waiting, under_way, tokens, start = iter(requests), 0, 0, time.monotonic()
     while True:
@@ -70,7 +70,7 @@ def _streamed(llm: LanguageModel, requests: list[Request]) -> float:
             under_way, tokens = under_way - 1, tokens + answer.usage["completion_tokens"]
 
 
-def _in_one_batch(llm: Any, requests: list[Request]) -> float:
+def _speed_in_one_batch(llm: Any, requests: list[Request]) -> float:
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 
 class Forked:
-    """A fork that does some work, with what is used of Popen."""
+    """A fork that does some work, with the part of Popen's interface that gpu.py uses."""
 
     def __init__(self, work: Callable[[], int]) -> None:
         self._folder = TemporaryDirectory()

@@ -30,7 +30,7 @@ def generation(cpu: bool, scratch: Path) -> Iterator[Json]:
     for batch_size in (2, 4) if cpu else (8, 64):
         generator = Generator(backend="transformers", model="llama31_8b", path=str(path), batch_size=batch_size)
         with closing(Transformers(generator, [])) as backend:
-            result[f"batch_size {batch_size}"] = _speed(backend, requests(2 * batch_size, 16 if cpu else 128))
+            result[f"batch_size {batch_size}"] = _speed(backend, make_requests(2 * batch_size, 16 if cpu else 128))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         yield result
@@ -46,11 +46,11 @@ def vllm(cpu: bool, scratch: Path) -> Iterator[Json]:
     path = written_model(scratch / "models", "llama31_8b", cpu, TEMPLATE)
     engine = {"max_model_len": 2048, "max_num_seqs": 8 if cpu else 256, **({"enforce_eager": True} if cpu else {})}
     with closing(VLLM(Generator(backend="vllm", model="llama31_8b", path=str(path), engine=engine), [])) as backend:
-        _speed(backend, requests(4, 16))
-        yield _speed(backend, requests(8 if cpu else 1024, 16 if cpu else 128))
+        _speed(backend, make_requests(4, 16))
+        yield _speed(backend, make_requests(8 if cpu else 1024, 16 if cpu else 128))
 
 
-def requests(count: int, tokens: int) -> list[Request]:
+def make_requests(count: int, tokens: int) -> list[Request]:
     """Requests of about 400 prompt tokens."""
     sampling = Sampling(1.0, 1.0, tokens)
     return [
@@ -62,8 +62,8 @@ def requests(count: int, tokens: int) -> list[Request]:
     ]  # fmt: skip
 
 
-def _speed(llm: LLM, asked: list[Request]) -> Json:
-    waiting, under_way, begun = iter(asked), 0, time.monotonic()
+def _speed(llm: LLM, requests: list[Request]) -> Json:
+    waiting, under_way, begun = iter(requests), 0, time.monotonic()
     prompt = completion = 0
     while True:
         while under_way < llm.window and (request := next(waiting, None)) is not None:
@@ -78,6 +78,6 @@ def _speed(llm: LLM, asked: list[Request]) -> Json:
             prompt, completion = prompt + answer.usage["prompt_tokens"], completion + answer.usage["completion_tokens"]
     seconds = time.monotonic() - begun
     return {
-        "requests": len(asked), "prompt_tokens": prompt, "completion_tokens": completion, "seconds": round(seconds, 2),
+        "requests": len(requests), "prompt_tokens": prompt, "completion_tokens": completion, "seconds": round(seconds, 2),
         "completion_tokens_per_second": round(completion / seconds, 1),
     }  # fmt: skip

@@ -18,8 +18,8 @@ def summary(recorded: Sequence[Any], cpu: bool, steps: int) -> Json:
     events = [event for event in recorded if event.device_type == device and not event.is_user_annotation]
     spent: dict[str, float] = {}
     for event in events:
-        own = event.self_cpu_time_total if cpu else event.time_range.end - event.time_range.start
-        spent[event.name] = spent.get(event.name, 0.0) + own
+        duration = event.self_cpu_time_total if cpu else event.time_range.end - event.time_range.start
+        spent[event.name] = spent.get(event.name, 0.0) + duration
     busy = ends = 0.0
     for event in sorted(events, key=lambda event: event.time_range.start):  # kernels of several streams may overlap
         busy += max(0.0, event.time_range.end - max(event.time_range.start, ends))

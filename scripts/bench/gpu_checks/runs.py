@@ -73,7 +73,7 @@ def record_rows(lengths: Sequence[int]) -> list[Json]:
     """Rows in ReCoRD's format: a passage with entities, and a query with a gap."""
     draws, rows = Random(1), []
     for number, length in enumerate(lengths):
-        names = [f"{chr(65 + place)}{_letters(draws, 4).replace(' ', 'o')}" for place in range(ENTITIES)]
+        names = [f"{chr(65 + index)}{_letters(draws, 4).replace(' ', 'o')}" for index in range(ENTITIES)]
         text = " ".join([*names, _letters(draws, length)])
         spots = [{"start": text.index(name), "end": text.index(name) + len(name) - 1} for name in names]
         answer = {"start": spots[0]["start"], "end": spots[0]["end"], "text": names[0]}
@@ -103,8 +103,8 @@ def overrides(
 ) -> list[str]:
     """What is typed for a run in `folder`: BoolQ's synthetic rows are `train_rows`, those of other splits by task `evaluated`. The
     model is made from its sizes, or lies in `path`."""
-    made = folder / "run" / "synthetic" / "boolq" / "train.jsonl"
-    _write(made, train_rows)
+    train_file = folder / "run" / "synthetic" / "boolq" / "train.jsonl"
+    _write(train_file, train_rows)
     for task, rows in (evaluated or {"boolq": list(train_rows)[:8]}).items():
         _write(folder / "data" / FOLDERS[task] / "val.jsonl", rows)
     family, sizes = sizes_of(model, tiny)
@@ -128,9 +128,9 @@ def settings(arguments: Sequence[str]) -> Settings:
     return settings_from(compose(list(arguments)))
 
 
-def log_of(found: Settings) -> list[Json]:
+def log_of(run: Settings) -> list[Json]:
     """train_log.jsonl of the only cell."""
-    path = found.paths.model(cells(found)[0].name) / "train_log.jsonl"
+    path = run.paths.model(cells(run)[0].name) / "train_log.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -168,6 +168,6 @@ def written_model(folder: Path, name: str, tiny: bool, template: str | None = No
     return path
 
 
-def environment_of_one() -> dict[str, str]:
+def one_process_environment() -> dict[str, str]:
     """The environment of a training that is launched with one process."""
     return dict(os.environ) | {PROCESSES: "1"}

@@ -36,14 +36,14 @@ def scoring(cpu: bool, scratch: Path) -> Iterator[Json]:
     result: Json = {}
     answers: dict[str, dict[str, list[str | None]]] = {}
     for precision in ("fp32", "bf16"):
-        found = settings([*arguments, "arms=[none]", f"train.precision={precision}", "train.max_length=512"])
-        (cell, *_), part = cells(found), {}
-        loaded = load_cell_to_device(found, cell)
+        run = settings([*arguments, "arms=[none]", f"train.precision={precision}", "train.max_length=512"])
+        (cell, *_), part = cells(run), {}
+        loaded = load_cell_to_device(run, cell)
         answers[precision] = {}
         for name, rows in evaluated.items():
-            task = found.tasks[name]
+            task = run.tasks[name]
             examples = [example for row in rows for example in task.examples(row)]
-            predict = partial(predict_tasks, found, cell, model=lambda loaded=loaded: loaded)
+            predict = partial(predict_tasks, run, cell, model=lambda loaded=loaded: loaded)
             predict({name: examples[:8]})
             if not cpu:
                 torch.cuda.reset_peak_memory_stats()
@@ -64,7 +64,7 @@ def scoring(cpu: bool, scratch: Path) -> Iterator[Json]:
         yield result
     for name in evaluated:
         pairs = zip(answers["fp32"][name], answers["bf16"][name], strict=True)
-        result["bf16"][name]["changed"] = sum(one != other for one, other in pairs)
+        result["bf16"][name]["changed"] = sum(fp32 != bf16 for fp32, bf16 in pairs)
     yield result
 
 
@@ -97,12 +97,12 @@ def minilm(cpu: bool, scratch: Path) -> Iterator[Json]:
     begun = time.monotonic()
     running = command("run", [argument.replace(" ", "") for argument in arguments])
     try:
-        said, _ = running.communicate()
+        output, _ = running.communicate()
     except subprocess.TimeoutExpired:
         running.kill()
         raise
     if running.returncode:
-        raise RuntimeError(said[-3000:])
+        raise RuntimeError(output[-3000:])
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in (scratch / "minilm" / "scores.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

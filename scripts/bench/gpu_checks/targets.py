@@ -28,13 +28,13 @@ def plain(cpu: bool, scratch: Path) -> Iterator[Json]:
     for _ in range(rounds):
         arguments = overrides(fresh(folder), "flan_t5_large", cpu, boolq_rows(lengths))
         shape = [f"train.batch_size={batch}", "train.max_length=512", f"train.precision={'fp32' if cpu else 'bf16'}"]
-        found = settings([*arguments, *shape])
-        job = training_job(found, cells(found)[0])
+        run = settings([*arguments, *shape])
+        job = training_job(run, cells(run)[0])
         assert job is not None
-        for at_once in (batch, batch // 2, batch // 4)[: 1 if cpu else 3]:
+        for sequences in (batch, batch // 2, batch // 4)[: 1 if cpu else 3]:
             set_seed(0)
-            trainer = plain_trainer(found, prepare(job), None, folder / "plain", at_once)
-            name = f"plain, {at_once} at once"
+            trainer = plain_trainer(run, prepare(job), None, folder / "plain", sequences)
+            name = f"plain, {sequences} at once"
             try:
                 seconds = trainer.train().metrics["train_runtime"]
                 best[name] = max(best.get(name, 0.0), round(rows / seconds, 2))
@@ -42,8 +42,8 @@ def plain(cpu: bool, scratch: Path) -> Iterator[Json]:
                 best.setdefault(name, 0.0)
             del trainer
             clear_device_cache(garbage_collection=True)
-        train(found)
-        seconds = next(entry["train_runtime"] for entry in log_of(found) if "train_runtime" in entry)
+        train(run)
+        seconds = next(entry["train_runtime"] for entry in log_of(run) if "train_runtime" in entry)
         best["ours"] = max(best.get("ours", 0.0), round(rows / seconds, 2))
         fastest = max(value for name, value in best.items() if name != "ours")
         yield {"rows_per_second": best, "ours_of_plain": round(best["ours"] / fastest, 3), "expected": "at least 1"}
@@ -57,14 +57,14 @@ def start(cpu: bool, scratch: Path) -> Iterator[Json]:
         rows = boolq_rows([300] * 32 * 2)
         arguments = overrides(fresh(scratch / "start" / "run"), "flan_t5_large", cpu, rows, path=path)
         shape = ["train.max_length=300", f"train.precision={'fp32' if cpu else 'bf16'}"]
-        found = settings([*arguments, *shape])
-        log = found.paths.model(cells(found)[0].name) / "train_log.jsonl"
+        run = settings([*arguments, *shape])
+        log = run.paths.model(cells(run)[0].name) / "train_log.jsonl"
         begun = time.monotonic()
         running = command("train", [*arguments, *shape])
         while running.poll() is None and not (log.is_file() and '"loss"' in log.read_text(encoding="utf-8")):
             time.sleep(0.05)
         seconds.append(round(time.monotonic() - begun, 2))
-        said, _ = running.communicate()
+        output, _ = running.communicate()
         if running.returncode:
-            raise RuntimeError(said[-2000:])
+            raise RuntimeError(output[-2000:])
         yield {"seconds": seconds, "expected": f"under {MOST_SECONDS}", "met": min(seconds) < MOST_SECONDS}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache
 from gpu_checks.profiles import summary
-from gpu_checks.runs import Json, boolq_rows, command, environment_of_one, fresh, log_of, overrides, settings
+from gpu_checks.runs import Json, boolq_rows, command, fresh, log_of, one_process_environment, overrides, settings
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -35,11 +35,11 @@ TOKENS = 300  # of a row
 
 def training(cpu: bool, scratch: Path) -> Iterator[Json]:
     """Flan-T5-large by sequences at once."""
-    found: Json = {}
-    for at_once in ("8", "16", "32", "null"):
-        name = "auto" if at_once == "null" else at_once
-        found[name] = trained(cpu, scratch / "training", "flan_t5_large", f"train.device_batch_size={at_once}")
-        yield found
+    results: Json = {}
+    for sequences in ("8", "16", "32", "null"):
+        name = "auto" if sequences == "null" else sequences
+        results[name] = trained(cpu, scratch / "training", "flan_t5_large", f"train.device_batch_size={sequences}")
+        yield results
 
 
 def checkpointing(cpu: bool, scratch: Path) -> Iterator[Json]:
@@ -50,8 +50,8 @@ def checkpointing(cpu: bool, scratch: Path) -> Iterator[Json]:
 
 def compile(cpu: bool, scratch: Path) -> Iterator[Json]:
     """Flan-T5-large with torch.compile."""
-    less = ["++model.config.num_layers=1", "++model.config.num_decoder_layers=1"] if cpu else []
-    more = ("train.device_batch_size=32", "train.compile=true", *less)
+    smaller = ["++model.config.num_layers=1", "++model.config.num_decoder_layers=1"] if cpu else []
+    more = ("train.device_batch_size=32", "train.compile=true", *smaller)
     yield trained(cpu, scratch / "compile", "flan_t5_large", *more)
 
 
@@ -71,16 +71,16 @@ def trained(
     shape = [f"train.batch_size={batch}", f"train.max_length={tokens}", f"train.precision={'fp32' if cpu else 'bf16'}"]
     rows = boolq_rows([3 * tokens] * (batch * steps))  # cut at train.max_length
     arguments = overrides(fresh(folder), model, cpu, rows)
-    found = settings([*arguments, *shape, *more])
-    (planned,) = plan(found)
+    run = settings([*arguments, *shape, *more])
+    (planned,) = plan(run)
     assert planned.size is not None
     assert planned.size.memory is not None
     clear_device_cache(garbage_collection=True)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     begun = time.monotonic()
-    train(found)
-    log = [entry for entry in log_of(found) if "tokens_per_second" in entry]
+    train(run)
+    log = [entry for entry in log_of(run) if "tokens_per_second" in entry]
     settled = log[1:-1] or log  # the first line has the start, the last may have fewer steps
     per_second = statistics.median(entry["padded_tokens_per_second"] for entry in settled)
     peaks = [entry["peak_cuda_mib"] for entry in log if entry.get("peak_cuda_mib")]
@@ -108,14 +108,14 @@ def profile(cpu: bool, scratch: Path) -> Iterator[Json]:
     from torch.profiler import ProfilerActivity, schedule
     from torch.profiler import profile as profiler
 
-    tokens, at_once = (24, 4) if cpu else (TOKENS, 32)
-    rows = boolq_rows([3 * tokens] * at_once * 8)
+    tokens, sequences = (24, 4) if cpu else (TOKENS, 32)
+    rows = boolq_rows([3 * tokens] * sequences * 8)
     arguments = overrides(fresh(scratch / "profile"), "flan_t5_large", cpu, rows)
-    shape = [f"train.max_length={tokens}", f"train.batch_size={at_once}", f"train.device_batch_size={at_once}"]
-    found = settings([*arguments, *shape, f"train.precision={'fp32' if cpu else 'bf16'}"])
-    job = training_job(found, cells(found)[0])
+    shape = [f"train.max_length={tokens}", f"train.batch_size={sequences}", f"train.device_batch_size={sequences}"]
+    run = settings([*arguments, *shape, f"train.precision={'fp32' if cpu else 'bf16'}"])
+    job = training_job(run, cells(run)[0])
     assert job is not None
-    found.paths.model(job.cell.name).mkdir(parents=True)
+    run.paths.model(job.cell.name).mkdir(parents=True)
     activities = [ProfilerActivity.CPU, *([] if cpu else [ProfilerActivity.CUDA])]
     with Progress("bench", "steps", 0) as progress:
         trainer = CellTrainer(TrainContext(Processes(), StopRequest(), progress), job, prepare(job))
@@ -126,7 +126,7 @@ def profile(cpu: bool, scratch: Path) -> Iterator[Json]:
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Tells the profiler where steps end."""
+    """Marks the end of each step for the profiler."""
 
     def __init__(self, recorded: Any) -> None:
         self._recorded = recorded
@@ -152,40 +152,40 @@ def resume(cpu: bool, scratch: Path) -> Iterator[Json]:
         time.sleep(0.02)
     signalled = time.monotonic()
     first.send_signal(signal.SIGTERM)
-    said, _ = first.communicate()
+    output, _ = first.communicate()
     result |= {"exit_code": first.returncode, "seconds_to_save": round(time.monotonic() - signalled, 2)}
     if first.returncode != REQUEUE:
-        raise RuntimeError(f"expected exit code {REQUEUE}, got {first.returncode}: {said[-2000:]}")
+        raise RuntimeError(f"expected exit code {REQUEUE}, got {first.returncode}: {output[-2000:]}")
     result["stopped_at"] = log_of(stopped)[-1]["step"]
     yield result
-    whole = settings(runs["whole"])
-    for found in (stopped, whole):
-        train(found)
-    paths = [found.paths.model(cells(found)[0].name) / "model.safetensors" for found in (whole, stopped)]
+    unstopped = settings(runs["whole"])
+    for run in (stopped, unstopped):
+        train(run)
+    paths = [run.paths.model(cells(run)[0].name) / "model.safetensors" for run in (unstopped, stopped)]
     weights = [load_file(path) for path in paths]
     result["same_bytes"] = paths[0].read_bytes() == paths[1].read_bytes()
     result["weights_apart"] = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
-    losses = [[entry["loss"] for entry in log_of(found) if "loss" in entry] for found in (whole, stopped)]
+    losses = [[entry["loss"] for entry in log_of(run) if "loss" in entry] for run in (unstopped, stopped)]
     result["losses_apart"] = max(abs(a - b) for a, b in zip(*losses, strict=True))
     yield result
 
 
 def fsdp(cpu: bool, scratch: Path) -> Iterator[Json]:
     """FSDP with one process."""
-    yield _launched(cpu, scratch / "fsdp", "fsdp")
+    yield _train_launched(cpu, scratch / "fsdp", "fsdp")
 
 
 def zero2(cpu: bool, scratch: Path) -> Iterator[Json]:
     """ZeRO-2 with one process."""
-    yield _launched(cpu, scratch / "zero2", "deepspeed_zero2")
+    yield _train_launched(cpu, scratch / "zero2", "deepspeed_zero2")
 
 
 def zero3(cpu: bool, scratch: Path) -> Iterator[Json]:
     """ZeRO-3 with one process."""
-    yield _launched(cpu, scratch / "zero3", "deepspeed_zero3")
+    yield _train_launched(cpu, scratch / "zero3", "deepspeed_zero3")
 
 
-def _launched(cpu: bool, folder: Path, launch: str) -> Json:
+def _train_launched(cpu: bool, folder: Path, launch: str) -> Json:
     """A decoder of half a billion parameters, trained by `train.launch` with one process; its losses, its files."""
     if launch.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
         return {"skipped": "deepspeed is not installed"}
@@ -200,12 +200,12 @@ def _launched(cpu: bool, folder: Path, launch: str) -> Json:
         train_sharded(folder, launch, {"tiny": Sharded(arguments)})
     else:
         words = [sys.executable, "-m", "train.launch", launch, *arguments]
-        done = subprocess.run(words, env=environment_of_one(), text=True, capture_output=True, check=False)
+        done = subprocess.run(words, env=one_process_environment(), text=True, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError((done.stdout + done.stderr)[-4000:])
-    found = settings(arguments)
-    log = [entry for entry in log_of(found) if "loss" in entry]
-    files = {path.name: path.stat().st_size for path in found.paths.model(cells(found)[0].name).glob("*.safetensors")}
+    run = settings(arguments)
+    log = [entry for entry in log_of(run) if "loss" in entry]
+    files = {path.name: path.stat().st_size for path in run.paths.model(cells(run)[0].name).glob("*.safetensors")}
     return {
         "losses": [log[0]["loss"], log[-1]["loss"]],
         "tokens_per_second": log[-1]["tokens_per_second"],
