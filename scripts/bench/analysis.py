@@ -34,6 +34,7 @@ PARTS = "[lexical,bias,correctness,contamination]"
 
 
 def source() -> list[dict[str, str]]:
+    """The rows of RTE whose words and lengths are drawn."""
     path = Path(os.environ.get("RTE_TRAIN", FIXTURE / "RTE" / "val.jsonl"))
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

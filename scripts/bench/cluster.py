@@ -25,6 +25,7 @@ esac
 
 
 def timed(words: list[str], variables: dict[str, str]) -> tuple[float, str]:
+    """(seconds, output) of a command."""
     start = time.perf_counter()
     done = subprocess.run(words, env=variables, capture_output=True, text=True, check=True)
     return time.perf_counter() - start, done.stdout

@@ -83,6 +83,7 @@ class Rows:
 
 
 def rows_of(name: str, count: int | None = None) -> Rows:
+    """The validation rows of a task, at most `count`; the fixture's are repeated."""
     task, folder = SETTINGS.tasks[name], os.environ.get("SUPERGLUE")
     rows = read_rows(local_file(Path(folder) if folder else FIXTURE, task, "val"), task, labelled=True)
     rows = rows if folder else tuple(rows[number % len(rows)] for number in range(FIXTURE_ROWS))
@@ -151,6 +152,7 @@ def harness(module: Any, model: HFLM, sources: Sequence[Rows]) -> list[list[floa
 
 
 def timed(compute: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds, result) of a computation."""
     begun = CLOCK()
     result = compute()
     return CLOCK() - begun, result

@@ -39,6 +39,7 @@ class Varied(FakeModel):
 
 
 def text_of(rng: random.Random, words: int) -> str:
+    """A text of so many words."""
     return " ".join(rng.choices(VOCABULARY, k=words))
 
 
@@ -98,6 +99,7 @@ def into_shards(settings: Settings) -> None:
 
 
 def put_together(settings: Settings, before: str) -> None:
+    """Merges the shards and compares the rows with those of the file `before`."""
     merge(settings)
     assert (settings.paths.synthetic("rte") / "train.jsonl").read_text() == Path(before).read_text()
     calls = json.loads((settings.paths.synthetic("rte") / "stats.json").read_text())["calls"]

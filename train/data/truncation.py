@@ -47,6 +47,7 @@ class _Truncation:
     tail: int
 
     def apply(self, example: Example, shown: Sequence[Example], ids: list[int]) -> list[int]:
+        """The token ids of a text that is too long, whose own are `ids`, shortened."""
         while len(ids) > self.limit and shown:
             shown = shown[:-1]
             ids = self._ids(example, shown)

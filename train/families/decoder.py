@@ -53,7 +53,7 @@ class DecoderFamily(TextFamily):
         instructs = shown is not None and shown.instructs
         cue, render = (INSTRUCTION_CUE, instruction_prompt) if instructs else (CUE, cued_prompt)
         texts = [answers(task, example) for example in examples]
-        ids = _answer_ids(tokenizer, cue, [answer for possible in texts for answer in possible])
+        ids = _answer_ids(tokenizer, cue, [answer for options in texts for answer in options])
         tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
         longest = max(map(len, ids.values())) + 1
         check_answers(task, list(ids.items()), max_length - tail - 1)
@@ -90,7 +90,7 @@ class DecoderFamily(TextFamily):
         inputs = {name: values.to(device) for name, values in _left_padded(loaded, prompts).items()}
         first = loaded.model(**inputs, use_cache=True, logits_to_keep=1)
         owner = prompt_of_each_answer(answers, device)
-        labels = padded_answers([ids for possible in answers for ids in possible]).to(device)
+        labels = padded_answers([ids for options in answers for ids in options]).to(device)
         logits = first.logits[owner, -1:]  # of the first token of every answer
         if labels.shape[1] > 1:
             cache = first.past_key_values
@@ -112,14 +112,14 @@ class DecoderFamily(TextFamily):
         self, loaded: Loaded, prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]
     ) -> tuple[Tensor, ...]:
         """As answer_scores, with a whole text for each answer."""
-        pairs = [(prompt, answer) for prompt, possible in zip(prompts, answers, strict=True) for answer in possible]
+        pairs = [(prompt, answer) for prompt, options in zip(prompts, answers, strict=True) for answer in options]
         batch = _prompts_with_answers(loaded, pairs, pad_left=False)
         labels = batch.pop("labels")
         device = device_of(loaded)
         inputs = {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
         outputs = loaded.model(**inputs, use_cache=False)
         sums = self.example_losses(outputs, labels, 0.0).log_probability.cpu()
-        return torch.split(sums, [len(possible) for possible in answers])
+        return torch.split(sums, [len(options) for options in answers])
 
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int

@@ -52,7 +52,7 @@ class Seq2SeqFamily(TextFamily):
             render, tail = (instruction_prompt, END) if shown.instructs else (cued_prompt, len(tokenize([CUE])[0]))
         prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length, tail)
         texts = [answers(task, example) for example in examples]
-        distinct = list(dict.fromkeys(answer for possible in texts for answer in possible))
+        distinct = list(dict.fromkeys(answer for options in texts for answer in options))
         ids = dict(zip(distinct, loaded.tokenizer(text_target=distinct)["input_ids"], strict=True))
         end = loaded.tokenizer.eos_token_id
         without_end = [(text, [token for token in tokens if token != end]) for text, tokens in ids.items()]
@@ -77,7 +77,7 @@ class Seq2SeqFamily(TextFamily):
         model, device = loaded.model, device_of(loaded)
         inputs = {name: values.to(device) for name, values in _padded_prompts(loaded, prompts).items()}
         hidden = model.get_encoder()(**inputs).last_hidden_state
-        labels = padded_answers([ids for possible in answers for ids in possible]).to(device)
+        labels = padded_answers([ids for options in answers for ids in options]).to(device)
         decoder_inputs = _decoder_inputs(loaded, labels)  # the start token, then each answer without its last token
         first = model(
             encoder_outputs=(hidden,),

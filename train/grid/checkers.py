@@ -64,7 +64,7 @@ def _job(settings: Settings, cell: Cell, rows: tuple[TaskRows, ...]) -> Training
 
 
 def _counted_ids(source: TaskRows) -> tuple[Row, ...]:
-    """What says which examples of the rows count, where not all do."""
+    """A further row for the fingerprint: the ids of the examples that count, where not all do."""
     return () if source.only is None else ({"only": sorted(source.only)},)
 
 

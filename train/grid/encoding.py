@@ -133,7 +133,7 @@ def positive_examples(
 def demonstrations(
     settings: Settings, cell: Cell, rows: Sequence[TaskRows], task: Task, examples: Sequence[Example]
 ) -> list[Sequence[Example]] | None:
-    """For each example the eval.shots few-shot examples of a model that is not finetuned, drawn likewise. None: none."""
+    """For each example the eval.shots few-shot examples of a model that is not finetuned, drawn likewise. None: no shots."""
     if cell.trained or not settings.eval.shots:
         return None
     pool = _pool(rows, task)

@@ -27,7 +27,7 @@ def predict_distributed(
     batch_size: int | None,
     processes: Processes,
 ) -> list[Value]:
-    """What `predict` yields for each example by its index, in their order, the same in every process; batch_size: eval's.
+    """What `predict` yields for each example by its index, in their order, the same in every process. `batch_size`: eval.batch_size.
 
     Each example is computed once. If the weights are sharded every process computes all, since a forward pass needs all
     processes.

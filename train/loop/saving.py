@@ -41,7 +41,7 @@ def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> 
 def load_shapes(settings: Settings, cell: Cell, own_head: bool | None = None) -> Loaded:
     """The model of `load_initial_model` on torch's meta device: shapes without memory; `own_head` as in Loading.
 
-    Raises: UserError.
+    Raises: UserError if its configuration cannot be read.
     """
     import torch
 

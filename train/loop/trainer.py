@@ -30,7 +30,7 @@ from train.models.checkpoints import PREFIX, keep, seal, writing
 from train.planning.fitting import ON_CPU
 from train.runtime.devices import Choices, choices_here, use_tf32
 
-LOOKED_AT = 64  # losses on a GPU that are looked at together: each look waits for the GPU
+CHECKED_TOGETHER = 64  # losses on a GPU that are checked together: each check waits for the GPU
 
 
 def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) -> Batching:
@@ -169,12 +169,12 @@ class CellTrainer(WeightedLossTrainer):
                 f"device at step {self.state.global_step + 1}. Set it smaller, or train.max_length below {train.max_length}."
             ) from None
         self._unchecked.append((self.state.global_step + 1, indices, loss.detach()))
-        if loss.device.type == "cpu" or len(self._unchecked) >= LOOKED_AT:
+        if loss.device.type == "cpu" or len(self._unchecked) >= CHECKED_TOGETHER:
             self._check_losses()
         return loss
 
     def _check_losses(self) -> None:
-        """Raises: UserError for the first loss since the last look that is not finite."""
+        """Raises: UserError for the first loss since the last check that is not finite."""
         unchecked, self._unchecked = self._unchecked, []
         if not unchecked:
             return
