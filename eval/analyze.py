@@ -66,8 +66,7 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
 def command(arguments: list[str]) -> None:
     """Runs the command line, and exits. `a=`, `b=` and `sheet=` are mixed with Hydra's overrides, so argparse does not fit."""
     if {"-h", "--help"} & set(arguments):
-        told = HELP.format(program=program("python -m eval.analyze"), parts=",".join(ANALYSIS_PARTS))
-        print(told, end="")  # noqa: T201
+        print(HELP.format(program=program("python -m eval.analyze"), parts=",".join(ANALYSIS_PARTS)), end="")  # noqa: T201
         sys.exit(0)
     try:
         parsed, overrides = parse_arguments(arguments)

@@ -37,9 +37,9 @@ def fetch(requirement: HubRequirement) -> None:
             raise UserError(
                 f"{requirement.needed_for}: {requirement.name} is gated. Accept its licence on the Hub, and log in: hf auth login."
             ) from None
-        said = " ".join(str(err).split())[:200]
+        reason = " ".join(str(err).split())[:200]
         raise UserError(
-            f"{requirement.needed_for}: {requirement.name} cannot be fetched ({said}). Check the name and the network."
+            f"{requirement.needed_for}: {requirement.name} cannot be fetched ({reason}). Check the name and the network."
         ) from None
 
 
@@ -71,11 +71,10 @@ def phase(cfg: Any, overrides: list[str]) -> int:
                 problems.append(str(err))
     if problems:
         raise UserError("\n".join(problems))
-    cache = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    log.info(
-        "fetch: %d to fetch" if settings.plan else "fetch: all %d are in %s",
-        *([len(requirements)] + [cache] * (not settings.plan)),
-    )
+    if settings.plan:
+        log.info("fetch: %d to fetch", len(requirements))
+    else:
+        log.info("fetch: all %d are in %s", len(requirements), os.environ.get("HF_HOME") or "~/.cache/huggingface")
     return 0
 
 

@@ -16,8 +16,8 @@ def lines(settings: Settings) -> list[str]:
     """A line for each cell: whether it can be scored, and on what. Raises: UserError if local rows are missing."""
     if not settings.eval.superglue:
         return ["evaluate: eval.superglue=false, nothing to plan"]
-    rows = {name: _rows_of(settings, task) for name, task in settings.tasks.items()}
-    return [*(_line(settings, cell, rows) for cell in cells(settings)), *_hours(settings)]
+    rows = {name: _rows_text(settings, task) for name, task in settings.tasks.items()}
+    return [*(_cell_line(settings, cell, rows) for cell in cells(settings)), *_hours(settings)]
 
 
 def _hours(settings: Settings) -> list[str]:
@@ -32,19 +32,22 @@ def _hours(settings: Settings) -> list[str]:
         model = load_shapes(settings, grid[0]).model
     except UserError:
         return gpu_hours(settings, "evaluate", None, f"{settings.model.name} is not on this machine")
-    of_input, of_answer = matmul_parameters(model)
-    flops, scored = 0.0, 0
+    input_parameters, answer_parameters = matmul_parameters(model)
+    flops, row_count = 0.0, 0
     counts = {name: _count(settings, task) for name, task in settings.tasks.items()}
-    for cell, name in ((one, name) for one in grid for name in one.tasks):
-        if settings.paths.predictions(cell.predictions_name(name)).is_file():
-            continue
-        task, count = settings.tasks[name], counts[name]
-        choices = len(task.classes) or settings.train.max_choices
-        sequences = choices if settings.model.has_head and not task.classes else 1  # an encoder reads each choice
-        flops += 2 * count * (of_input * settings.train.max_length * sequences + of_answer * ANSWER_TOKENS * choices)
-        scored += count
-    what = f"{scored:,} rows of train.max_length tokens, 2 operations for each parameter and token"
-    return gpu_hours(settings, "evaluate", flops, what, at_most=True)
+    for cell in grid:
+        for name in cell.tasks:
+            if settings.paths.predictions(cell.predictions_name(name)).is_file():
+                continue
+            task = settings.tasks[name]
+            choices = len(task.classes) or settings.train.max_choices
+            sequences = choices if settings.model.has_head and not task.classes else 1  # an encoder reads each choice
+            per_row = input_parameters * settings.train.max_length * sequences
+            per_row += answer_parameters * ANSWER_TOKENS * choices
+            flops += 2 * counts[name] * per_row
+            row_count += counts[name]
+    workload = f"{row_count:,} rows of train.max_length tokens, 2 operations for each parameter and token"
+    return gpu_hours(settings, "evaluate", flops, workload, at_most=True)
 
 
 def _count(settings: Settings, task: Task) -> int:
@@ -57,7 +60,7 @@ def _count(settings: Settings, task: Task) -> int:
         return min(published, settings.eval.max_rows or published)
 
 
-def _rows_of(settings: Settings, task: Task) -> str:
+def _rows_text(settings: Settings, task: Task) -> str:
     """The rows on which a task is scored, in words."""
     held_out = settings.paths.synthetic(task.name) / HELD_OUT
     if settings.data.source_of(task) == "none" and not held_out.is_file():
@@ -69,18 +72,15 @@ def _rows_of(settings: Settings, task: Task) -> str:
     return f"{len(rows.sample.rows)} of {len(rows.split.rows)} rows of {task.folder} ({rows.split.origin})"
 
 
-def _line(settings: Settings, cell: Cell, rows: dict[str, str]) -> str:
+def _cell_line(settings: Settings, cell: Cell, rows: dict[str, str]) -> str:
     scored_on = ", ".join(rows[name] for name in cell.tasks)
     predicted = sum(settings.paths.predictions(cell.predictions_name(name)).is_file() for name in cell.tasks)
-    state = f"{cell.name}: {_state(settings, cell)}, scored by {scoring_of(settings)} on {scored_on}"
-    return f"{state}; {_predicted(predicted, len(cell.tasks))}"
+    state = f"{cell.name}: {_training_state(settings, cell)}, scored by {scoring_of(settings)} on {scored_on}"
+    predictions = f"predictions of {predicted} of {len(cell.tasks)} tasks exist" if predicted else "no predictions yet"
+    return f"{state}; {predictions}"
 
 
-def _state(settings: Settings, cell: Cell) -> str:
+def _training_state(settings: Settings, cell: Cell) -> str:
     if not cell.trained:
         return f"not finetuned, {settings.eval.shots} examples shown"
     return "trained" if done(settings.paths, cell) is not None else "skipped until it is trained"
-
-
-def _predicted(count: int, tasks: int) -> str:
-    return f"predictions of {count} of {tasks} tasks exist" if count else "no predictions yet"

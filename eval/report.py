@@ -22,17 +22,17 @@ def phase(cfg: Any, overrides: list[str]) -> int:
 
 def direct(arguments: list[str]) -> int | None:
     """Reports several runs, or one by its own config.yaml; None if the configuration is to be composed."""
-    named = named_runs(arguments)
-    if named is None:
+    selection = named_runs(arguments)
+    if selection is None:
         return None
-    if named.several:
+    if selection.several:
         from eval.reporting.report import report_runs
 
-        report_runs(named.runs, named.folder)
+        report_runs(selection.runs, selection.folder)
         return 0
     from eval.reporting.run_settings import settings_of_run
 
-    return _report(settings_of_run(named.runs[0], named.report))
+    return _report(settings_of_run(selection.runs[0], selection.report))
 
 
 def _report(settings: Settings) -> int:

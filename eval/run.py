@@ -48,12 +48,12 @@ def evaluate(settings: Settings, processes: Processes | None = None) -> None:
 
 def steps(settings: Settings) -> list[Step]:
     """The steps that the settings select, in order."""
-    chosen = (
+    candidates = (
         (settings.eval.superglue, superglue),
         (settings.eval.submission, submission),
         (settings.eval.openllm.suite is not None, leaderboard),
     )
-    return [step for is_chosen, step in chosen if is_chosen]
+    return [step for is_chosen, step in candidates if is_chosen]
 
 
 def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCell]) -> list[Score]:
@@ -68,9 +68,9 @@ def superglue(settings: Settings, processes: Processes, ready: Sequence[ReadyCel
         for ready_cell in ready:
             # loaded once for all tasks of a mixture, and only if it is needed
             model = cache(partial(load_cell, settings, ready_cell.cell))
-            of_cell = {name: rows[name] for name in ready_cell.cell.tasks}
-            predicted = predictions_of(settings, processes, ready_cell, of_cell, model, originals)
-            for name, predictions in predicted.items():
+            cell_rows = {name: rows[name] for name in ready_cell.cell.tasks}
+            predictions_by_task = predictions_of(settings, processes, ready_cell, cell_rows, model, originals)
+            for name, predictions in predictions_by_task.items():
                 scores += scores_of(settings, ready_cell, settings.tasks[name], rows[name], predictions)
             if processes.first:
                 progress.advance(ready_cell.cell.name)
@@ -90,12 +90,12 @@ def submission(settings: Settings, processes: Processes, ready: Sequence[ReadyCe
     originals = original_parts(
         settings, [settings.tasks[name] for ready_cell in ready for name in ready_cell.cell.tasks]
     )
-    loaded = lru_cache(maxsize=1)(partial(load_cell, settings))  # once for all tasks of a mixture
+    load = lru_cache(maxsize=1)(partial(load_cell, settings))  # once for all tasks of a mixture
 
     def predict(ready_cell: ReadyCell, task: Task, rows: EvaluationRows) -> list[Prediction]:
-        model, submitted = partial(loaded, ready_cell.cell), settings.paths.submitted
-        of_task = {task.name: rows}
-        return predictions_of(settings, processes, ready_cell, of_task, model, originals, submitted)[task.name]
+        model, submitted = partial(load, ready_cell.cell), settings.paths.submitted
+        task_rows = {task.name: rows}
+        return predictions_of(settings, processes, ready_cell, task_rows, model, originals, submitted)[task.name]
 
     write_archives(settings, processes, ready, predict)
     return []

@@ -38,10 +38,10 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
     """The metrics of the task that `config_name` names."""
 
     def _info(self) -> evaluate.MetricInfo:
-        known = choices("task")
-        if self.config_name not in known:
+        names = choices("task")
+        if self.config_name not in names:
             raise ValueError(
-                f"superglue: got {self.config_name!r}, expected a task. {did_you_mean(self.config_name, known)}"
+                f"superglue: got {self.config_name!r}, expected a task. {did_you_mean(self.config_name, names)}"
             )
         self.task = task_from_file(self.config_name)
         texts = datasets.Sequence(datasets.Value("string"))  # empty for an unreadable answer
@@ -60,16 +60,19 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
     def add_batch(self, *, predictions: Any = None, references: Any = None, **others: Any) -> None:
         """Adds answers with the right ones."""
         answers = [
-            {"answer": _listed(answer_of(self.task, place, value)), "groups": list(groups_of(self.task, place, value))}
-            for place, value in enumerate(plain(predictions))
+            {
+                "answer": _listed(answer_of(self.task, position, value)),
+                "groups": list(groups_of(self.task, position, value)),
+            }
+            for position, value in enumerate(plain(predictions))
         ]
         gold = [right_answers(self.task, position, value) for position, value in enumerate(plain(references))]
         super().add_batch(predictions=answers, references=gold, **others)
 
     def _compute(self, predictions: list[dict[str, Any]], references: list[list[str]]) -> dict[str, float]:
         examples = [
-            Prediction(position, tuple(gold), next(iter(given["answer"]), None), {}, groups=tuple(given["groups"]))
-            for position, (given, gold) in enumerate(zip(predictions, references, strict=True))
+            Prediction(position, tuple(gold), next(iter(answer["answer"]), None), {}, groups=tuple(answer["groups"]))
+            for position, (answer, gold) in enumerate(zip(predictions, references, strict=True))
         ]
         if unreadable := sum(example.prediction is None for example in examples):
             log.warning("superglue: %d of %d answers could not be read and count as wrong", unreadable, len(examples))

@@ -1,4 +1,4 @@
-"""A run as it lies on disk: rows, rejects, scores, predictions. It only reads."""
+"""A run on disk, read only: rows, rejects, scores, predictions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +28,9 @@ _PREDICTION = TypeAdapter(Prediction)
 
 
 class Run:
-    """The run in a folder, as it is at each question: a run that is still at work can be read.
+    """A run folder. Every call reads the files anew, so a run that is in progress can be read.
 
-    Raises: UserError if there is no run. Where a run has one task, its name may be left out.
+    Where a run has one task, its name may be left out. Raises: UserError if the folder holds no run.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def cells(self) -> list[str]:
-        """The names of the cells with predictions; `.<task>` at the end where a cell was asked about several tasks."""
+        """The names of the cells with predictions, ending in `.<task>` where a cell was scored on several tasks."""
         return [path.stem for path in visible(self.folder / "predictions", "*.jsonl")]
 
     def rows(self, task: str | None = None) -> Rows:
@@ -59,7 +59,7 @@ class Run:
         return read_rows(self._paths, self._task(task))
 
     def held_out(self, task: str | None = None) -> Rows:
-        """The rows of contexts of their own that are kept out of training to score models on; empty if there are none."""
+        """The rows, from contexts of their own, that are kept out of training to score models on; empty if there are none."""
         return read_held_out(self._paths, self._task(task))
 
     def rejects(self, task: str | None = None) -> Table[Reject]:
@@ -80,24 +80,24 @@ class Run:
 
     def predictions(self, cell: str) -> Table[Prediction]:
         """The answers of a cell, one of `cells`, beside the right ones. Raises: UserError with the line of one that is damaged."""
-        path = self._paths.predictions(_known("cell", cell, self.cells))
+        path = self._paths.predictions(_checked_name("cell", cell, self.cells))
         predictions = []
         for number, line in read_jsonl(path):
             try:
                 predictions.append(_PREDICTION.validate_python(line))
             except ValidationError as err:
-                first = err.errors()[0]
-                raise UserError(f"{path}:{number}: {first['loc'][0]}: {first['msg']}. Evaluate again.") from None
+                error = err.errors()[0]
+                raise UserError(f"{path}:{number}: {error['loc'][0]}: {error['msg']}. Evaluate again.") from None
         return Table(Prediction, predictions)
 
     def _task(self, name: str | None) -> Task:
         tasks = self.tasks
         if name is None and len(tasks) != 1:
             raise UserError(f"task: got no name, expected one of {', '.join(tasks)}. Name it.")
-        return tasks[_known("task", name or next(iter(tasks)), tasks)]
+        return tasks[_checked_name("task", name or next(iter(tasks)), tasks)]
 
 
-def _known(kind: str, name: str, options: Mapping[str, object] | list[str]) -> str:
+def _checked_name(kind: str, name: str, options: Mapping[str, object] | list[str]) -> str:
     """The name. Raises: UserError if it is not among the options."""
     if name not in options:
         raise UserError(f"{kind}: got {name!r}, expected a {kind} of the run. {did_you_mean(name, options)}")

@@ -25,7 +25,7 @@ def groups_of(task: Task, position: int, value: object) -> tuple[int, ...]:
     needed = any(isinstance(METRICS[name], GroupMetric) for name in task.metrics)
     idx = value.get("idx") if isinstance(value, Mapping) else None
     groups = tuple(
-        int(each) for name in GROUPS if isinstance(idx, Mapping) and isinstance(each := idx.get(name), Integral)
+        int(index) for name in GROUPS if isinstance(idx, Mapping) and isinstance(index := idx.get(name), Integral)
     )
     if not needed:
         return ()
@@ -43,28 +43,28 @@ def answer_of(task: Task, position: int, value: object) -> str | None:
         task.classes and isinstance(value, str) and value not in {label.name for label in task.classes}
     ):
         return None
-    return _name(task, f"predictions[{position}]", value)
+    return _label_or_text(task, f"predictions[{position}]", value)
 
 
 def right_answers(task: Task, position: int, value: object) -> list[str]:
     """The label's name, or all right texts. Raises: ValueError if it is neither."""
     where = f"references[{position}]"
     if task.classes:
-        return [_name(task, where, value)]
+        return [_label_or_text(task, where, value)]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: got {value!r}, expected a list of the right texts.")
-    return [_name(task, where, text) for text in value]
+    return [_label_or_text(task, where, text) for text in value]
 
 
-def _name(task: Task, where: str, value: object) -> str:
+def _label_or_text(task: Task, where: str, value: object) -> str:
     """The label's name for its name or official value; a text if the task has no labels. Raises: ValueError for anything else."""
     if not task.classes and isinstance(value, str):
         return value
     for label in task.classes:
         if value == label.name or same_value(value, label.value):
             return label.name
-    known = dict.fromkeys(repr(value) for label in task.classes for value in (label.name, label.value))
-    expected = f"one of {', '.join(known)}. Convert numbers to the names of labels." if known else "a text."
+    allowed = dict.fromkeys(repr(value) for label in task.classes for value in (label.name, label.value))
+    expected = f"one of {', '.join(allowed)}. Convert numbers to the names of labels." if allowed else "a text."
     raise ValueError(f"{where}: got {value!r}, expected {expected}")
 
 
@@ -76,10 +76,10 @@ def predictions_of(task: Task, predictions: Iterable[Any], references: Iterable[
     return [
         Prediction(
             position,
-            tuple(right_answers(task, position, right)),
+            tuple(right_answers(task, position, reference)),
             answer_of(task, position, answer),
             {},
             groups=groups_of(task, position, answer),
         )
-        for position, (answer, right) in enumerate(zip(answers, gold, strict=True))
+        for position, (answer, reference) in enumerate(zip(answers, gold, strict=True))
     ]

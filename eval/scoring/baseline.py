@@ -28,16 +28,18 @@ def majority(task: Task, examples: Sequence[Example]) -> list[Prediction]:
     frequent one for nearly all metrics; MultiRC's F1a is that of right answers, so its label is `right`, however rare.
     """
     if not task.classes:
-        return [_given(task, example, task.baseline_answer(example)) for example in examples]
+        return [_as_prediction(task, example, task.baseline_answer(example)) for example in examples]
     counts = Counter(gold for example in examples for gold in gold_of(task, example))
-    constants = {label.name: [_given(task, example, label.name) for example in examples] for label in task.classes}
-    counted = replace(task, metrics=[name for name in task.metrics if METRICS[name].in_task_score])
+    constants = {
+        label.name: [_as_prediction(task, example, label.name) for example in examples] for label in task.classes
+    }
+    scored_task = replace(task, metrics=[name for name in task.metrics if METRICS[name].in_task_score])
 
     def merit(name: str) -> tuple[float, int]:
-        return task_score(score(counted, constants[name])) if counted.metrics else 0.0, counts[name]
+        return task_score(score(scored_task, constants[name])) if scored_task.metrics else 0.0, counts[name]
 
     return constants[max(constants, key=merit)]
 
 
-def _given(task: Task, example: Example, answer: str) -> Prediction:
+def _as_prediction(task: Task, example: Example, answer: str) -> Prediction:
     return Prediction(example.id, gold_of(task, example), answer, {}, groups=example.groups)

@@ -31,8 +31,8 @@ class Prediction:
 class ClassCounts:
     """Per class, (..., classes): rows answered right, rows that were given this answer, rows with this gold label.
 
-    For labels that have an order also, (...,), how many places answers are off, summed over rows, and the squares of these. An
-    unreadable answer is as far off as an answer can be.
+    For ordered labels also, (...,), the distances between answer and gold label, in labels, and their squares, summed over rows.
+    An unreadable answer is as far off as an answer can be.
     """
 
     right: "Floats"
@@ -111,15 +111,15 @@ class GroupMetric(Metric):
         return sum(map(self.of_group, groups)) / len(groups)
 
     def groups(self, predictions: Sequence[Prediction]) -> list[list[Prediction]]:
-        """The predictions by their smallest group. Raises: UserError if there is one without."""
-        found: dict[tuple[int, ...], list[Prediction]] = {}
+        """The predictions by their smallest group. Raises: UserError if one has no group."""
+        by_group: dict[tuple[int, ...], list[Prediction]] = {}
         for prediction in predictions:
             if not prediction.groups:
                 raise UserError(
                     f"{self.name}: row {prediction.idx}: got no group, expected that of its question. Name it."
                 )
-            found.setdefault(prediction.groups, []).append(prediction)
-        return list(found.values())
+            by_group.setdefault(prediction.groups, []).append(prediction)
+        return list(by_group.values())
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ class ClassMetric(Metric):
 
         if not labels:
             raise UserError(f"metrics: {self.without_labels()}")
-        off = [places_off(labels, p.gold[0], p.prediction) for p in predictions]
+        distances = [places_off(labels, p.gold[0], p.prediction) for p in predictions]
         counts = [
             [float(sum(p.prediction == label and p.gold[0] == label for p in predictions)) for label in labels],
             [float(sum(p.prediction == label for p in predictions)) for label in labels],
             [float(sum(p.gold[0] == label for p in predictions)) for label in labels],
-            float(sum(off)),
-            float(sum(places**2 for places in off)),
+            float(sum(distances)),
+            float(sum(distance**2 for distance in distances)),
         ]
         return float(self.of_counts(ClassCounts(*map(np.array, counts))))
 
@@ -151,5 +151,5 @@ class ClassMetric(Metric):
 
 def places_off(labels: Sequence[str], gold: str, answer: str | None) -> int:
     """How many labels lie between answer and gold, in the order of the labels; an unreadable answer is as far off as possible."""
-    place = labels.index(gold)
-    return abs(labels.index(answer) - place) if answer in labels else max(place, len(labels) - 1 - place)
+    position = labels.index(gold)
+    return abs(labels.index(answer) - position) if answer in labels else max(position, len(labels) - 1 - position)

@@ -32,9 +32,9 @@ def macro_f1(counts: ClassCounts) -> "Floats":
     """Unweighted mean of the classes' F1 = 2 right / (answered + gold), 0 for a class that never occurs."""
     import numpy as np
 
-    both = counts.answered + counts.gold
-    of_classes: Floats = np.divide(2 * counts.right, both, out=np.zeros_like(both), where=both > 0)
-    mean: Floats = of_classes.mean(axis=-1)
+    totals = counts.answered + counts.gold
+    class_f1: Floats = np.divide(2 * counts.right, totals, out=np.zeros_like(totals), where=totals > 0)
+    mean: Floats = class_f1.mean(axis=-1)
     return mean
 
 
@@ -51,8 +51,8 @@ def quadratic_kappa(counts: ClassCounts) -> "Floats":
     """
     import numpy as np
 
-    places = np.arange(counts.gold.shape[-1], dtype=float)
-    squares = (places[:, None] - places) ** 2
+    positions = np.arange(counts.gold.shape[-1], dtype=float)
+    squares = (positions[:, None] - positions) ** 2
     by_chance = np.einsum("...i,ij,...j->...", counts.gold, squares, counts.answered)
     readable = counts.answered.sum(axis=-1)
     expected = np.divide(by_chance, readable, out=np.zeros_like(by_chance), where=readable > 0)
@@ -84,10 +84,10 @@ def matthews_correlation(counts: ClassCounts) -> "Floats":
 
     rows = counts.gold.sum(axis=-1)
     unreadable = rows - counts.answered.sum(axis=-1)
-    together = counts.right.sum(axis=-1) * rows - (counts.answered * counts.gold).sum(axis=-1)
-    of_answers = rows**2 - (counts.answered**2).sum(axis=-1) - unreadable**2
-    spread = np.sqrt(np.maximum(of_answers * (rows**2 - (counts.gold**2).sum(axis=-1)), 0.0))
-    correlation: Floats = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    covariance = counts.right.sum(axis=-1) * rows - (counts.answered * counts.gold).sum(axis=-1)
+    answer_variance = rows**2 - (counts.answered**2).sum(axis=-1) - unreadable**2
+    spread = np.sqrt(np.maximum(answer_variance * (rows**2 - (counts.gold**2).sum(axis=-1)), 0.0))
+    correlation: Floats = np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0)
     return correlation
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import accumulate
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +51,8 @@ def predictions_of(
     originals: Sequence[TaskRows] = (),
     path_of: Callable[[str], Path] | None = None,
 ) -> dict[str, list[Prediction]]:
-    """The cell's predictions by task: from disk if this model made them on these rows, prompted in the same way; the others are
-    made together.
+    """The cell's predictions by task: from disk if this model made them on these rows with the same prompts; all others are
+    predicted together.
 
     `originals` are the rows from which examples for a model without finetuning are drawn. `path_of` says where predictions are
     stored: by default among those that are scored.
@@ -61,11 +61,11 @@ def predictions_of(
     path_of = path_of or settings.paths.predictions
     paths = {name: path_of(ready.cell.predictions_name(name)) for name in rows}
     marks = {name: _mark(settings, ready, settings.tasks[name], rows[name], originals) for name in rows}
-    found: dict[str, list[Prediction]] = {}
+    saved: dict[str, list[Prediction]] = {}
     for name, mark in marks.items():
         old = processes.broadcast(_old_mark(paths[name]))
         if old == mark:
-            found[name] = read_predictions(paths[name], settings.tasks[name], rows[name].examples, processes.first)
+            saved[name] = read_predictions(paths[name], settings.tasks[name], rows[name].examples, processes.first)
         elif old is not None and processes.first:
             changed = [line for key, value in mark.items() for line in differences(key, old.get(key), value)]
             log.warning(
@@ -75,15 +75,19 @@ def predictions_of(
                 rows[name].split.origin,
                 "; ".join(changed),
             )
-    examples = {name: of_task.examples for name, of_task in rows.items() if name not in found}
-    made = predict_tasks(settings, ready.cell, examples, processes, model, originals) if examples else {}
-    for name, predictions in made.items() if processes.first else ():
+    examples = {name: task_rows.examples for name, task_rows in rows.items() if name not in saved}
+    new = predict_tasks(settings, ready.cell, examples, processes, model, originals) if examples else {}
+    for name, predictions in new.items() if processes.first else ():
         mark_path = paths[name].with_suffix(MARK)
         # first, so that a killed process cannot leave an old mark beside new predictions
         mark_path.unlink(missing_ok=True)
-        write_jsonl(paths[name], map(_line, predictions))
+        write_jsonl(paths[name], map(_as_line, predictions))
         write_text(mark_path, json.dumps(marks[name], indent=2) + "\n")
-    return {name: _told(settings, processes, ready, settings.tasks[name], {**found, **made}[name]) for name in rows}
+    predictions_by_task = {name: {**saved, **new}[name] for name in rows}
+    if processes.first:
+        for name, predictions in predictions_by_task.items():
+            _warn_of_cut_answers(settings, ready.cell, name, predictions)
+    return predictions_by_task
 
 
 def _mark(
@@ -98,21 +102,17 @@ def _old_mark(path: Path) -> Json | None:
     return read_json(mark_path) if path.is_file() and mark_path.is_file() else None
 
 
-def _told(
-    settings: Settings, processes: Processes, ready: ReadyCell, task: Task, predictions: list[Prediction]
-) -> list[Prediction]:
-    """The predictions, after a warning if some are cut."""
-    if (cut := sum(prediction.cut for prediction in predictions)) and processes.first:
+def _warn_of_cut_answers(settings: Settings, cell: Cell, task: str, predictions: Sequence[Prediction]) -> None:
+    if cut := sum(prediction.cut for prediction in predictions):
         log.warning(
             "evaluate: %s: %d of %d answers of %s did not end within eval.max_new_tokens=%d, or the model's positions, and are "
             "read as far as they go. Set it higher.",
-            ready.cell.name,
+            cell.name,
             cut,
             len(predictions),
-            task.name,
+            task,
             settings.eval.max_new_tokens,
         )
-    return predictions
 
 
 def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[TaskRows]) -> Json:
@@ -128,14 +128,14 @@ def _prompting(settings: Settings, cell: Cell, task: Task, originals: Sequence[T
     return prompting
 
 
-def _line(prediction: Prediction) -> Json:
+def _as_line(prediction: Prediction) -> Json:
     line = asdict(prediction)
     absent = [*(WRITTEN if prediction.text is None else ()), *(() if prediction.groups else ("groups",))]
     return {key: value for key, value in line.items() if key not in absent}
 
 
-def read_predictions(path: Path, task: Task, examples: Sequence[Example], mends: bool = False) -> list[Prediction]:
-    """The predictions of a file. `mends`: writes it anew if it lacks the groups of the examples, as files of earlier versions do (ReCoRD, AX-b).
+def read_predictions(path: Path, task: Task, examples: Sequence[Example], repair: bool = False) -> list[Prediction]:
+    """The predictions of a file. `repair`: rewrites a file of an earlier version that lacks the examples' groups (ReCoRD, AX-b).
 
     Raises: UserError if they are not those of these examples, in their order.
     """
@@ -144,16 +144,16 @@ def read_predictions(path: Path, task: Task, examples: Sequence[Example], mends:
         try:
             predictions.append(LINE.validate_python(line))
         except ValidationError as err:
-            first = err.errors()[0]
-            key = ".".join(map(str, first["loc"]))
+            error = err.errors()[0]
+            key = ".".join(map(str, error["loc"]))
             raise UserError(
-                f"{path}:{number}: {key}: {first['msg']}; expected a prediction. Remove the file to predict again."
+                f"{path}:{number}: {key}: {error['msg']}; expected a prediction. Remove the file to predict again."
             ) from None
     if (problem := _mismatch(task, predictions, examples)) is not None:
         raise UserError(f"{path}: {problem}. Remove the file to predict again.")
-    grouped = [replace(made, groups=asked.groups) for made, asked in zip(predictions, examples, strict=True)]
-    if mends and grouped != predictions:
-        write_jsonl(path, map(_line, grouped))
+    grouped = [replace(line, groups=example.groups) for line, example in zip(predictions, examples, strict=True)]
+    if repair and grouped != predictions:
+        write_jsonl(path, map(_as_line, grouped))
     return grouped
 
 
@@ -200,20 +200,15 @@ def predict_tasks(
 ) -> dict[str, list[Prediction]]:
     """The cell's answers to the examples of each task, in their order. All go through the model together, by their length."""
     loaded = load_cell(settings, cell) if model is None else model()
-    parts = originals
-    if cell.trained:
-        parts = _shown_rows(settings, cell)
-    asked = [(settings.tasks[name], example) for name, of_task in examples.items() for example in of_task]
-    encoded = [
-        one
-        for name, of_task in examples.items()
-        for one in encode_for_prediction(settings, cell, loaded, parts, settings.tasks[name], of_task)
-    ]
-    answers = _answers(settings, cell, loaded, asked, encoded, processes)
-    ends = list(accumulate(map(len, examples.values())))
-    return {
-        name: answers[end - len(of_task) : end] for end, (name, of_task) in zip(ends, examples.items(), strict=True)
-    }
+    parts = _shown_rows(settings, cell) if cell.trained else originals
+    questions: list[tuple[Task, Example]] = []
+    encoded: list[Encoded] = []
+    for name, task_examples in examples.items():
+        task = settings.tasks[name]
+        questions += [(task, example) for example in task_examples]
+        encoded += encode_for_prediction(settings, cell, loaded, parts, task, task_examples)
+    answers = iter(_answers(settings, cell, loaded, questions, encoded, processes))
+    return {name: list(islice(answers, len(task_examples))) for name, task_examples in examples.items()}
 
 
 def _shown_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...]:
@@ -234,7 +229,7 @@ def _answers(
     settings: Settings,
     cell: Cell,
     loaded: Loaded,
-    asked: Sequence[tuple[Task, Example]],
+    questions: Sequence[tuple[Task, Example]],
     encoded: Sequence[Encoded],
     processes: Processes,
 ) -> list[Prediction]:
@@ -243,25 +238,31 @@ def _answers(
     name, batch_size, scoring = settings.model.family, settings.eval.batch_size, scoring_of(settings)
     if scoring == "generate":
         limit = settings.eval.max_new_tokens
-        write = partial(text_family_named(name).generate, loaded, max_new_tokens=limit)
-        written = predict_distributed(write, encoded, batch_size, processes)
-        return [_written(task, example, answer) for (task, example), answer in zip(asked, written, strict=True)]
+        generate = partial(text_family_named(name).generate, loaded, max_new_tokens=limit)
+        generated = predict_distributed(generate, encoded, batch_size, processes)
+        return [
+            _generated_prediction(task, example, answer)
+            for (task, example), answer in zip(questions, generated, strict=True)
+        ]
     if scoring == "rank_normalised":
         rank = partial(text_family_named(name).predict, loaded, by_token=True)
         scores = predict_distributed(rank, encoded, batch_size, processes)
     else:
         scores = predict_scores(family_of(settings), loaded, encoded, batch_size, processes)
     return [
-        _ranked(settings, cell, task, example, options) for (task, example), options in zip(asked, scores, strict=True)
+        _ranked_prediction(settings, cell, task, example, option_scores)
+        for (task, example), option_scores in zip(questions, scores, strict=True)
     ]
 
 
-def _written(task: Task, example: Example, answer: "Written") -> Prediction:
+def _generated_prediction(task: Task, example: Example, answer: "Written") -> Prediction:
     label = read_answer(task, answer.text)
     return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut, example.groups)
 
 
-def _ranked(settings: Settings, cell: Cell, task: Task, example: Example, scores: Sequence[float]) -> Prediction:
+def _ranked_prediction(
+    settings: Settings, cell: Cell, task: Task, example: Example, scores: Sequence[float]
+) -> Prediction:
     """The option of the highest score, the first among equals. Raises: UserError if a score is not a number."""
     if not all(map(math.isfinite, scores)):
         precision = settings.train.precision
@@ -275,5 +276,5 @@ def _ranked(settings: Settings, cell: Cell, task: Task, example: Example, scores
         )
     options = options_of(task, example)
     best = max(range(len(scores)), key=scores.__getitem__)
-    named = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
-    return Prediction(example.id, gold_of(task, example), options[best], named, groups=example.groups)
+    by_option = {option: round(value, 6) for option, value in zip(options, scores, strict=True)}
+    return Prediction(example.id, gold_of(task, example), options[best], by_option, groups=example.groups)

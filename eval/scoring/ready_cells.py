@@ -49,9 +49,9 @@ def _ready_cell(settings: Settings, cell: Cell) -> ReadyCell | None:
         if marker is None:
             return None
         return ReadyCell(cell, marker["fingerprint"], marker.get("rows"), marker.get("real_rows"))
-    whole = fingerprint(settings, cell)
-    train = {key: value for key, value in whole["train"].items() if key in UNTRAINED_KEYS}
-    rest = {key: value for key, value in whole.items() if key == "model" or key.startswith("tasks.")}
+    full_fingerprint = fingerprint(settings, cell)
+    train = {key: value for key, value in full_fingerprint["train"].items() if key in UNTRAINED_KEYS}
+    rest = {key: value for key, value in full_fingerprint.items() if key == "model" or key.startswith("tasks.")}
     return ReadyCell(cell, rest | {"train": train})
 
 

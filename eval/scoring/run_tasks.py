@@ -30,7 +30,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     if not config.is_file():
         packaged = choices("task")
         return {name: task_from_file(name) for name in dict.fromkeys(scored) if name in packaged}
-    specs = _read(config).get("tasks")
+    specs = _read_config(config).get("tasks")
     if not isinstance(specs, dict):
         raise UserError(
             f"{config}: tasks: got {specs!r}, expected the tasks of the run. Repair it, or leave the run out."
@@ -43,7 +43,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     return tasks
 
 
-def _read(config: Path) -> Json:
+def _read_config(config: Path) -> Json:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         text = config.read_text(encoding="utf-8")
@@ -64,16 +64,14 @@ def _read(config: Path) -> Json:
 def checked(cls: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
     """Values of a run's config.yaml as an object of class `cls`.
 
-    Raises: UserError. Unknown or missing keys mean that a different version wrote the file; any other
-    mistake is reported as it is.
+    Raises: UserError. Unknown or missing keys mean that a different version wrote the file; other mistakes are reported as they are.
     """
     unknown, missing = _key_differences(cls, values, where)
     if unknown or missing:
-        parts = [f"unknown here: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
-            missing
-        )
+        key_lists = {"unknown here": unknown, "missing": missing}
+        problem = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in key_lists.items() if keys)
         raise UserError(
-            f"{config}: was written by another version, or edited ({'; '.join(parts)}). Name the run's experiment and settings in "
+            f"{config}: was written by another version, or edited ({problem}). Name the run's experiment and settings in "
             "the command, as for the other phases."
         )
     try:
@@ -88,10 +86,10 @@ def _key_differences(cls: Any, values: Any, where: str) -> tuple[list[str], list
     try:
         TypeAdapter(cls).validate_python(values)
     except ValidationError as err:
-        for problem in err.errors():
-            key = ".".join([*([where] if where else []), *map(str, problem["loc"])])
-            if problem["type"] == "unexpected_keyword_argument":
+        for error in err.errors():
+            key = ".".join([*([where] if where else []), *map(str, error["loc"])])
+            if error["type"] == "unexpected_keyword_argument":
                 unknown.append(key)
-            elif problem["type"] == "missing":
+            elif error["type"] == "missing":
                 missing.append(key)
     return unknown, missing

@@ -60,8 +60,8 @@ def tasks_of(runs: Sequence[Run]) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for run in runs:
         for name, task in run.tasks.items():
-            known = tasks.setdefault(name, task)
-            tasks[name] = replace(known, metrics=list(dict.fromkeys([*known.metrics, *task.metrics])))
+            earlier = tasks.setdefault(name, task)
+            tasks[name] = replace(earlier, metrics=list(dict.fromkeys([*earlier.metrics, *task.metrics])))
     return tasks
 
 
@@ -84,7 +84,7 @@ def _problem(score: Score, tasks: Mapping[str, Task], cell_tasks: Sequence[str])
         metrics = tasks[score.task].metrics
         if score.metric not in metrics:
             return f"metric: got {score.metric!r}, expected one of {score.task}'s: {', '.join(metrics)}."
-    if _named_tasks(score) is None:
+    if _task_part(score) is None:
         expected = f"{score.model}-{score.setting}-<task>{score.name_end}"
         return f"cell: got {score.cell!r}, expected {expected}, from the row's model, setting, arm and seed."
     if score.benchmark == SUPERGLUE and score.task not in cell_tasks:
@@ -100,21 +100,21 @@ def _tasks_of_cells(scores: Sequence[Score], tasks: Mapping[str, Task]) -> dict[
     return {cell: _tasks_of_cell(cell_scores, {*tasks, *SUPERGLUE_TASKS}) for cell, cell_scores in by_cell.items()}
 
 
-def _tasks_of_cell(scores: Sequence[Score], known: Set[str]) -> tuple[str, ...]:
+def _tasks_of_cell(scores: Sequence[Score], task_names: Set[str]) -> tuple[str, ...]:
     """The tasks of the cell with these scores; none if its name is not made up of known tasks."""
     for score in scores:
         if score.tasks is not None:
             return tuple(score.tasks)
-    named = _named_tasks(scores[0]) or ""
+    name_part = _task_part(scores[0]) or ""
     scored = sorted({score.task for score in scores if score.benchmark == SUPERGLUE})
-    if named == ALL and ALL not in known:
+    if name_part == ALL and ALL not in task_names:
         return PAPER_TASKS if set(scored) <= set(PAPER_TASKS) else tuple(scored)
-    possible = [tasks for tasks in _mixtures(named, known) if set(scored) <= set(tasks)]
+    possible = [tasks for tasks in _mixtures(name_part, task_names) if set(scored) <= set(tasks)]
     exact = [tasks for tasks in possible if list(tasks) == scored]
-    return next(iter([*exact, *possible, *_mixtures(named, known)]), ())
+    return next(iter([*exact, *possible, *_mixtures(name_part, task_names)]), ())
 
 
-def _named_tasks(score: Score) -> str | None:
+def _task_part(score: Score) -> str | None:
     """The part of the cell's name that names its task or tasks; None if the name contradicts the row."""
     start, end = f"{score.model}-{score.setting}-", score.name_end
     if score.cell.startswith(start) and score.cell.endswith(end) and len(score.cell) > len(start) + len(end):
@@ -122,10 +122,10 @@ def _named_tasks(score: Score) -> str | None:
     return None
 
 
-def _mixtures(name: str, known: Set[str]) -> Iterator[tuple[str, ...]]:
+def _mixtures(name: str, task_names: Set[str]) -> Iterator[tuple[str, ...]]:
     """All sorted tuples of tasks whose names, joined by `_`, give this name; those with the longest names first."""
-    if name in known:
+    if name in task_names:
         yield (name,)
-    for first in sorted(known, key=len, reverse=True):
-        if name.startswith(f"{first}_"):
-            yield from ((first, *rest) for rest in _mixtures(name[len(first) + 1 :], known) if first < rest[0])
+    for task in sorted(task_names, key=len, reverse=True):
+        if name.startswith(f"{task}_"):
+            yield from ((task, *rest) for rest in _mixtures(name[len(task) + 1 :], task_names) if task < rest[0])

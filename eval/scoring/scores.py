@@ -98,9 +98,9 @@ def as_score(row: Json, where: str) -> Score:
     try:
         score = Score(**{**row, "row": row, "where": where})
     except ValidationError as err:
-        first = err.errors()[0]
-        key = str(first["loc"][0])
-        expected = first["msg"].removeprefix("Input should be ")
+        error = err.errors()[0]
+        key = str(error["loc"][0])
+        expected = error["msg"].removeprefix("Input should be ")
         problem = f"got {repr(row[key])[:60]}, expected {expected}" if key in row else "is missing"
         raise UserError(f"{where}: {key}: {problem}. Evaluate again, or remove the line.") from None
     metric = METRICS.get(score.metric)
@@ -143,8 +143,8 @@ def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
 
 def join_scores(paths: RunPaths) -> int:
     """Merges the scores in the cells' own files into scores.jsonl; returns how many it then has."""
-    of_cells = [score for path in visible(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
-    joined = _replaced(read_scores(paths.scores), of_cells)
+    cell_scores = [score for path in visible(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
+    joined = _replaced(read_scores(paths.scores), cell_scores)
     if joined:
         _write(paths.scores, joined)
     return len(joined)
