@@ -30,7 +30,7 @@ from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
 HARNESS = f"lm-eval {metadata.version('lm-eval')}"
-NAMED = 3  # parts of a task that are named where some are missing
+MOST_NAMED = 3  # parts of a task that are named where some are missing
 INVALID = "[invalid]"  # what the harness's filters make of an answer without a number
 
 
@@ -47,7 +47,7 @@ def score(
     check_vllm(settings, [ready.cell for ready in distinct_cells])
     tasks = harness_tasks(subtasks(openllm), openllm.data_dir, openllm.limit)
     if processes.first:
-        _tell_missing_parts(tasks)
+        _warn_of_missing_parts(tasks)
     for task in tasks:
         if (count := min(task.documents, openllm.limit or task.documents)) < processes.count:
             raise UserError(
@@ -62,7 +62,7 @@ def score(
     return rows
 
 
-def _tell_missing_parts(tasks: Sequence[HarnessTask]) -> None:
+def _warn_of_missing_parts(tasks: Sequence[HarnessTask]) -> None:
     by_task: dict[str, list[HarnessTask]] = {}
     for task in tasks:
         by_task.setdefault(task.subtask.task, []).append(task)
@@ -72,7 +72,7 @@ def _tell_missing_parts(tasks: Sequence[HarnessTask]) -> None:
             log.warning(
                 "openllm: %s is scored on %s, since there are no files of the others; no average",
                 name,
-                _parts_named(spec, parts),
+                _parts_text(spec, parts),
             )
 
 
@@ -103,7 +103,7 @@ def _results(
         if saved.get(key, {}).get("mark") != fingerprint:
             if model is None:
                 model = harness_model(settings, ready.cell, processes, load)
-            saved[key] = {"mark": fingerprint, "found": _evaluated(settings, processes, model, task)}
+            saved[key] = {"mark": fingerprint, "found": _evaluate_task(settings, processes, model, task)}
             if processes.first:
                 write_text(path, json.dumps(saved) + "\n")
         results[task.subtask.name] = saved[key]["found"]
@@ -113,7 +113,7 @@ def _results(
 
 
 def _fingerprint(settings: Settings, ready: ReadyCell, task: HarnessTask) -> Json:
-    """Everything that a result depends on, as JSON gives it back."""
+    """Everything that a result depends on, as it is read back from JSON."""
     fingerprint = {
         "model": ready.fingerprint if ready.cell.trained else {"model": ready.fingerprint["model"]},
         "precision": settings.train.precision,
@@ -122,13 +122,13 @@ def _fingerprint(settings: Settings, ready: ReadyCell, task: HarnessTask) -> Jso
         "task_version": task.version,
         "max_length": max_length(settings),
         "documents": task.evaluated,
-        "examples": task.shown,
+        "examples": task.example_pool,
     }
     as_saved: Json = json.loads(json.dumps(fingerprint))
     return as_saved
 
 
-def _evaluated(settings: Settings, processes: Processes, model: Any, task: HarnessTask) -> Json:
+def _evaluate_task(settings: Settings, processes: Processes, model: Any, task: HarnessTask) -> Json:
     """The harness's result for one task, the same in all processes, each of which computes a share of the documents."""
     openllm, name = settings.eval.openllm, task.task.task_name
     task.task.set_fewshot_seed(SEED)  # the same examples for every cell, however often the run was stopped
@@ -147,7 +147,7 @@ def _evaluated(settings: Settings, processes: Processes, model: Any, task: Harne
         model.cut.clear()
     result: Json = {}
     if output is not None:  # only the first process has it
-        result = _result(task.subtask, output["results"][name], output["samples"][name])
+        result = _as_saved(task.subtask, output["results"][name], output["samples"][name])
     if cut and processes.first:
         log.warning(
             "openllm: %s: %d prompts were longer than the model's input and lost their beginning",
@@ -157,7 +157,7 @@ def _evaluated(settings: Settings, processes: Processes, model: Any, task: Harne
     return {**processes.broadcast(result), "cut": cut}
 
 
-def _result(subtask: Subtask, results: Json, samples: Sequence[Json]) -> Json:
+def _as_saved(subtask: Subtask, results: Json, samples: Sequence[Json]) -> Json:
     """The results of a subtask to be saved: the scores with their errors, and those of each document."""
     documents = sorted((s for s in samples if s["filter"] == subtask.spec.filter), key=lambda s: s["doc_id"])
     values = {key: value for key, value in results.items() if isinstance(value, (int, float)) and "," in key}
@@ -177,49 +177,49 @@ def _rows(settings: Settings, ready: ReadyCell, tasks: Sequence[HarnessTask], re
     suite = suite_from_file(openllm.suite)
     by_name = {name: [task for task in tasks if task.subtask.task == name] for name in suite.tasks}
     rows = [_row(name, suite.tasks[name], parts, results, openllm.limit) for name, parts in by_name.items() if parts]
-    whole = all(len(parts) == max(1, len(suite.tasks[name].parts)) for name, parts in by_name.items())
-    if openllm.tasks is None and openllm.num_fewshot is None and whole:
+    is_complete = all(len(parts) == max(1, len(suite.tasks[name].parts)) for name, parts in by_name.items())
+    if openllm.tasks is None and openllm.num_fewshot is None and is_complete:
         rows.append(_average(suite, rows))
-    how: Json = {"scoring": "harness", "harness": HARNESS, "backend": openllm.backend, "is_fixture": False}
-    return [{"benchmark": openllm.suite, **cell_columns(settings, ready), **how, **row} for row in rows]
+    columns: Json = {"scoring": "harness", "harness": HARNESS, "backend": openllm.backend, "is_fixture": False}
+    return [{"benchmark": openllm.suite, **cell_columns(settings, ready), **columns, **row} for row in rows]
 
 
 def _row(
     name: str, spec: SuiteTask, parts: Sequence[HarnessTask], by_subtask: dict[str, Json], limit: int | None
 ) -> Json:
-    first, results = parts[0], [by_subtask[part.subtask.name] for part in parts]
+    first_part, results = parts[0], [by_subtask[part.subtask.name] for part in parts]
     values = [_mean([result["values"][f"{metric},{spec.filter}"] for metric in spec.metrics]) for result in results]
     sizes = [result["n"] for result in results]
     weights = sizes if spec.combine == "by_size" else [1] * len(sizes)
     value = aggregate_subtask_metrics(values, weights)
-    several = f"{_parts_named(spec, parts)}, " if spec.parts else ""
-    limited = f", first {limit} documents{' of each' if several else ''}" if limit else ""
+    part_names = f"{_parts_text(spec, parts)}, " if spec.parts else ""
+    limited = f", first {limit} documents{' of each' if part_names else ''}" if limit else ""
     return {
         "task": name,
         "metric": spec.metric,
         "value": value,
-        "stderr": _combined([_error(spec, result) for result in results], weights),
+        "stderr": _combined_error([_error(spec, result) for result in results], weights),
         **({} if spec.chance is None else {"normalised": _normalised(spec, parts, values, value)}),
         "majority": None,
-        "shots": first.subtask.shots,
+        "shots": first_part.subtask.shots,
         "n": sum(sizes),
         "rows": sum(sizes),
         "rows_in_split": sum(part.documents for part in parts),
         "unparsed": sum(result["unparsed"] for result in results),
         "cut": sum(result["cut"] or 0 for result in results),
-        "split": first.subtask.split,
-        "origin": f"{spec.title}, {several}{first.origin}{limited}",
-        "evaluated": first.evaluated if len(parts) == 1 else hashed(part.evaluated for part in parts),
-        "task_version": first.version,
+        "split": first_part.subtask.split,
+        "origin": f"{spec.title}, {part_names}{first_part.origin}{limited}",
+        "evaluated": first_part.evaluated if len(parts) == 1 else hashed(part.evaluated for part in parts),
+        "task_version": first_part.version,
     }
 
 
-def _parts_named(spec: SuiteTask, parts: Sequence[HarnessTask]) -> str:
+def _parts_text(spec: SuiteTask, parts: Sequence[HarnessTask]) -> str:
     """How many parts a score is of: `57 parts`, `2 of 57 parts (anatomy, virology)`."""
     names = [part.subtask.part for part in parts]
     if len(names) == len(spec.parts):
         return f"{len(names)} parts"
-    listed = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
     return f"{len(names)} of {len(spec.parts)} parts ({listed})"
 
 
@@ -236,7 +236,7 @@ def _average(suite: Suite, rows: Sequence[Json]) -> Json:
     """The row of the mean over the tasks, of normalised scores if the suite has them."""
     normalised = any("normalised" in row for row in rows)
     values = [row["normalised"] if normalised else row["value"] for row in rows]
-    error = None if normalised else _combined([row["stderr"] for row in rows], [1] * len(rows))
+    error = None if normalised else _combined_error([row["stderr"] for row in rows], [1] * len(rows))
     counts = {name: sum(row[name] for row in rows) for name in ("n", "rows", "rows_in_split", "unparsed", "cut")}
     limited = ", first documents only" if any(row["rows"] < row["rows_in_split"] for row in rows) else ""
     return {
@@ -266,12 +266,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _combined(errors: Sequence[float | None], weights: Sequence[float]) -> float | None:
+def _combined_error(errors: Sequence[float | None], weights: Sequence[float]) -> float | None:
     """The standard error of a weighted mean of independent scores; None if one is unknown.
 
     The harness's own `pooled_sample_stderr` is for parts of one sample, so it does not apply here.
     """
-    known = [error for error in errors if error is not None]
-    if len(known) < len(errors):
-        return None
-    return math.sqrt(sum((error * weight) ** 2 for error, weight in zip(known, weights, strict=True))) / sum(weights)
+    squares = [(error * weight) ** 2 for error, weight in zip(errors, weights, strict=True) if error is not None]
+    return math.sqrt(sum(squares)) / sum(weights) if len(squares) == len(errors) else None

@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness prints and warns of, as a run shows it."""
+"""What a run shows of the prints and warnings of lm-evaluation-harness."""
 
 import contextlib
 import io

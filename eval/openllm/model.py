@@ -47,8 +47,8 @@ class CellModel(HFLM):  # type: ignore[misc]
 
 def max_length(settings: Settings) -> int | None:
     """The longest prompt in tokens; None: as many as the model has positions for."""
-    chosen = settings.eval.openllm.max_length
-    return SEQ2SEQ_LENGTH if chosen is None and settings.model.family != "decoder" else chosen
+    length = settings.eval.openllm.max_length
+    return SEQ2SEQ_LENGTH if length is None and settings.model.family != "decoder" else length
 
 
 def harness_model(settings: Settings, cell: Cell, processes: Processes, load: Callable[[Cell], Loaded]) -> Any:
@@ -79,7 +79,7 @@ def check_vllm(settings: Settings, cells: list[Cell]) -> None:
     """Raises: UserError if eval.openllm.backend is vllm and vLLM is not installed or cannot load a cell."""
     if settings.eval.openllm.backend != "vllm":
         return
-    problems = [problem for cell in cells if (problem := _not_for_vllm(settings, cell))]
+    problems = [problem for cell in cells if (problem := _vllm_problem(settings, cell))]
     if importlib.util.find_spec("vllm") is None:
         problems.append(
             "eval.openllm.backend: got vllm, which is not installed. Run pip install -e '.[vllm]', or set eval.openllm.backend=hf."
@@ -88,7 +88,7 @@ def check_vllm(settings: Settings, cells: list[Cell]) -> None:
         raise UserError("\n".join(dict.fromkeys(problems)))
 
 
-def _not_for_vllm(settings: Settings, cell: Cell) -> str | None:
+def _vllm_problem(settings: Settings, cell: Cell) -> str | None:
     if not cell.trained and settings.model.path is None:
         return f"eval.openllm.backend: got vllm with {cell.model}, which is built from sizes and has no folder. Set eval.openllm.backend=hf."
     folder = settings.paths.model(cell.name)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,7 @@ class HarnessTask:
     origin: str
     documents: int  # of the whole split
     evaluated: str  # hash of the documents that are scored
-    shown: str  # hash of the documents that examples are taken from
+    example_pool: str  # hash of the documents that examples are taken from
 
     @property
     def version(self) -> str:
@@ -82,7 +82,7 @@ def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> 
     where = f"{config['dataset_path']} {config.get('dataset_name') or ''}".strip()
     if data_dir is not None:
         splits, where = _local(subtask, Path(data_dir))
-        config["custom_dataset"] = _given(splits)
+        config["custom_dataset"] = lambda **_: splits  # the harness passes the task's metadata
         config |= {key: None for key in SPLIT_KEYS if config.get(key) not in splits}
     random.seed(SEED)
     try:
@@ -99,8 +99,8 @@ def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> 
             f"eval.openllm.num_fewshot: {subtask.name} shows {subtask.shots} examples, but there are {len(pool)} to choose from ({where}). "
             "Give the whole split, or set a smaller number."
         )
-    counted = docs if limit is None else docs.select(range(min(limit, len(docs))))
-    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), hashed(counted), hashed(pool))
+    scored_docs = docs if limit is None else docs.select(range(min(limit, len(docs))))
+    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), hashed(scored_docs), hashed(pool))
 
 
 def hashed(rows: Any) -> str:
@@ -108,19 +108,15 @@ def hashed(rows: Any) -> str:
     return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
 
 
-def _given(splits: datasets.DatasetDict) -> Callable[..., datasets.DatasetDict]:
-    return lambda **_: splits  # the harness passes the task's metadata
-
-
 def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
     """(the splits from local files, a description of their origin)."""
     splits = {}
-    converted = False
+    any_converted = False
     for split in subtask.splits:
         path = local_openllm_file(folder, subtask, split)
         assert path is not None  # checked before
-        rows, changed = rows_of(path, subtask, split)
-        converted |= changed
+        rows, is_converted = rows_of(path, subtask, split)
+        any_converted |= is_converted
         try:
             splits[split] = datasets.Dataset.from_list(rows)
         except (ValueError, TypeError) as err:  # pyarrow's own are both
@@ -128,4 +124,4 @@ def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
                 f"{path}: got a field with values of several types ({' '.join(str(err).split())[:200]}), expected rows as on the "
                 "Hub. Repair it."
             ) from None
-    return datasets.DatasetDict(splits), "local files" + (" (converted)" if converted else "")
+    return datasets.DatasetDict(splits), "local files" + (" (converted)" if any_converted else "")

@@ -1,4 +1,4 @@
-"""What a report says at its end in the terminal: the answer, where the page is, and what to do next."""
+"""The last lines of the report command: the answer, where the page is, and what to do next."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,17 +10,19 @@ from targen.config.settings import Settings
 from targen.runtime.cli import program
 
 
-def ending(settings: Settings, said: Sequence[str], run_scores: Sequence[RunScore], made: Contents, page: Path) -> str:
-    """The lines, ready to be printed."""
-    steps = next_steps(settings, run_scores, made)
-    return "\n".join(["", *said, f"The page: {page.resolve()}", *(f"Next: {step}" for step in steps)])
+def ending(
+    settings: Settings, summary: Sequence[str], run_scores: Sequence[RunScore], contents: Contents, page: Path
+) -> str:
+    """The lines as one text; `summary` is the answer of the run in sentences."""
+    steps = next_steps(settings, run_scores, contents)
+    return "\n".join(["", *summary, f"The page: {page.resolve()}", *(f"Next: {step}" for step in steps)])
 
 
-def next_steps(settings: Settings, run_scores: Sequence[RunScore], made: Contents) -> list[str]:
+def next_steps(settings: Settings, run_scores: Sequence[RunScore], contents: Contents) -> list[str]:
     """What helps most after this run, three things at most."""
     folder = shlex.quote(f"run.dir={settings.run.dir}")
     steps = []
-    if any(funnel.stats.get("learnability", {}).get("above_chance") is False for funnel in made.funnels):
+    if any(funnel.stats.get("learnability", {}).get("above_chance") is False for funnel in contents.funnels):
         steps.append("the rows hardly teach their labels: read the hardest ones on the page, and docs/task_design.md")
     if not run_scores:
         steps.append(
@@ -35,10 +37,8 @@ def next_steps(settings: Settings, run_scores: Sequence[RunScore], made: Content
             *steps[:2],
             f"rows for a task of your own: {program('python -m targen.new_task', 'new-task')} NAME, then docs/own_task.md",
         ]
-    if (size := _size(settings)) is not None:
-        steps.append(f"more rows: synth.size={4 * size} in the same run.dir keeps these and adds to them")
+    if isinstance(settings.synth.size, int):
+        steps.append(
+            f"more rows: synth.size={4 * settings.synth.size} in the same run.dir keeps these and adds to them"
+        )
     return [*steps[:2], f"publish the rows: python scripts/publish.py {shlex.quote(settings.run.dir)} --repo USER/NAME"]
-
-
-def _size(settings: Settings) -> int | None:
-    return settings.synth.size if isinstance(settings.synth.size, int) else None

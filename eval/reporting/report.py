@@ -36,39 +36,41 @@ FEW = 100  # training rows; below it nothing but the path is shown
 
 @dataclass(frozen=True)
 class Report:
-    """The page that was written, and what is said at the end."""
+    """The path of the page, and the lines that the command prints at its end."""
 
     page: Path
     ending: str
 
 
 def report(settings: Settings) -> Path:
-    """Writes the page, tables/ and figures/; the page's path. Raises: UserError if there is nothing to show."""
+    """As write_report; the page's path alone."""
     return write_report(settings).page
 
 
 def write_report(settings: Settings) -> Report:
-    """The same, with what is said at the end."""
+    """Writes the page, tables/ and figures/. Raises: UserError if there is nothing to show."""
     (run,) = read_runs([settings.paths.root])
-    run_scores = _chosen(settings, run)
+    run_scores = _chosen_scores(settings, run)
     tasks = {name: run.tasks.get(name, task) for name, task in settings.tasks.items()}
-    given, unknown = answers(settings, tasks, run_scores, budget(settings))
-    made = contents(settings, len(given.data) if given is not None else 0)
-    if not run_scores and made.browser is None:
+    page_answers, answer_problems = answers(settings, tasks, run_scores, budget(settings))
+    content = contents(settings, len(page_answers.data) if page_answers is not None else 0)
+    if not run_scores and content.browser is None:
         raise UserError(
-            "\n".join(made.missing[:-1])
+            "\n".join(content.missing[:-1])
             or f"{settings.run.dir}: got no scores and no synthetic rows, expected a run. Run the other phases first."
         )
     folder, paper = settings.report_folder, paper_report(run_scores, tasks)
-    write_text(folder / "tables" / "scores.md", _scores(settings, tasks, run_scores))
-    figures = _write(folder, paper)
-    figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", made.analyses)]
-    rated = _rated(folder / "tables", subjectivity_table(made.analyses, run_scores, tasks))
+    write_text(folder / "tables" / "scores.md", _scores_markdown(settings, tasks, run_scores))
+    figures = _write_paper(folder, paper)
+    figures += [folder / "figures" / f"{name}.png" for name in draw_analyses(folder / "figures", content.analyses)]
+    ratings = _write_ratings(folder / "tables", subjectivity_table(content.analyses, run_scores, tasks))
     page = folder / "index.html"
-    write_text(page, html(_page(settings, tasks, run_scores, paper, made, given, unknown, figures, rated)))
-    log_report(settings, [*paper.tables(), *rated, counts_table(made.funnels)], figures, made.analyses)
-    said = [*answer(paper.main), *([] if _has_real_rows(run_scores) else taught(learnability(made.funnels)))]
-    return Report(page, ending(settings, said, run_scores, made, page))
+    write_text(
+        page, html(_page(settings, tasks, run_scores, paper, content, page_answers, answer_problems, figures, ratings))
+    )
+    log_report(settings, [*paper.tables(), *ratings, counts_table(content.funnels)], figures, content.analyses)
+    summary = [*answer(paper.main), *([] if _has_real_rows(run_scores) else taught(learnability(content.funnels)))]
+    return Report(page, ending(settings, summary, run_scores, content, page))
 
 
 def _has_real_rows(run_scores: Sequence[RunScore]) -> bool:
@@ -79,10 +81,10 @@ def _has_real_rows(run_scores: Sequence[RunScore]) -> bool:
 def report_runs(roots: Sequence[Path], folder: Path) -> None:
     """Writes tables/ and figures/ that cover several runs. Raises: UserError if their scores cannot be compared."""
     runs = read_runs(roots)
-    _write(folder, paper_report([run_score for run in runs for run_score in run.scores], tasks_of(runs)))
+    _write_paper(folder, paper_report([run_score for run in runs for run_score in run.scores], tasks_of(runs)))
 
 
-def _chosen(settings: Settings, run: Run) -> list[RunScore]:
+def _chosen_scores(settings: Settings, run: Run) -> list[RunScore]:
     """The run's scores of the arms, seeds and tasks that the command names; other settings do not matter."""
     return [
         run_score
@@ -93,7 +95,7 @@ def _chosen(settings: Settings, run: Run) -> list[RunScore]:
     ]
 
 
-def _write(folder: Path, paper: PaperReport) -> list[Path]:
+def _write_paper(folder: Path, paper: PaperReport) -> list[Path]:
     """Writes tables and figures; the PNG files of the figures."""
     tables, figures = write_tables(folder / "tables", paper), write_figures(folder / "figures", paper)
     log.info("report: tables in %s: %s", folder / "tables", ", ".join(tables) or "none")
@@ -101,7 +103,7 @@ def _write(folder: Path, paper: PaperReport) -> list[Path]:
     return [folder / "figures" / f"{name}.png" for name in figures]
 
 
-def _rated(folder: Path, table: Table | None) -> list[Table]:
+def _write_ratings(folder: Path, table: Table | None) -> list[Table]:
     """Writes the table of subjectivity, or removes that of an earlier report."""
     if table is not None:
         write_table(folder, table)
@@ -111,7 +113,7 @@ def _rated(folder: Path, table: Table | None) -> list[Table]:
     return []
 
 
-def _scores(settings: Settings, tasks: Mapping[str, Task], run_scores: Sequence[RunScore]) -> str:
+def _scores_markdown(settings: Settings, tasks: Mapping[str, Task], run_scores: Sequence[RunScore]) -> str:
     """The scores of exactly the cells that the command names, as Markdown."""
     names = {cell.name for cell in cells(settings)}
     scores = [score for score in _superglue_scores(run_scores) if score.cell in names]
@@ -143,33 +145,33 @@ def _page(
     tasks: Mapping[str, Task],
     run_scores: Sequence[RunScore],
     paper: PaperReport,
-    made: Contents,
-    given: Answers | None,
-    unknown: Sequence[str],
+    content: Contents,
+    page_answers: Answers | None,
+    answer_problems: Sequence[str],
     figures: Sequence[Path],
-    rated: Sequence[Table],
+    ratings: Sequence[Table],
 ) -> Page:
     scores = _superglue_scores(run_scores)
     missing = missing_scores(list(tasks.values()), {score.task for score in scores}) if scores else []
     return Page(
         answer=answer(paper.main),
-        taught=taught(learnability(made.funnels)),
+        taught=taught(learnability(content.funnels)),
         has_real_rows=_has_real_rows(run_scores),
         title=settings.title,
         note=_note(settings, scores),
         warning=fixture_warning((tasks[score.task].folder, score.fixture_mark) for score in scores),
-        missing=[*missing, *made.missing, *unknown],
+        missing=[*missing, *content.missing, *answer_problems],
         generator=f"{settings.generator.backend}, {settings.generator.model}",
         model=settings.model.name,
         headlines=headlines(paper.main) if paper.main is not None else [],
         comparisons=paper.sentences(),
-        tables=[*(table for table in paper.tables() if table.name != MAIN), *rated],
+        tables=[*(table for table in paper.tables() if table.name != MAIN), *ratings],
         figures=[figure(path) for path in figures],
-        funnels=made.funnels,
-        analyses=[findings(analysis) for analysis in made.analyses],
-        not_measured=not_measured(made.analyses),
-        browser=made.browser,
-        answers=given,
+        funnels=content.funnels,
+        analyses=[findings(analysis) for analysis in content.analyses],
+        not_measured=not_measured(content.analyses),
+        browser=content.browser,
+        answers=page_answers,
         starts=starts(read_record(settings.paths.record)),
         config=settings.paths.config.read_text(encoding="utf-8") if settings.paths.config.is_file() else "",
     )

@@ -70,16 +70,16 @@ def file_name(task: Task) -> str:
 @cache
 def files() -> dict[str, FlatFile | NestedFile]:
     """The files of a complete archive by name."""
-    found: list[FlatFile | NestedFile] = []
+    archive_files: list[FlatFile | NestedFile] = []
     for task in map(task_from_file, SUPERGLUE_TASKS):
         name, labels = file_name(task), tuple(leaderboard_label(task, label) for label in task.classes)
         examples = task.example_sizes.get("test", task.sizes["test"])
         if task.answer_labels:
             counts = {"passage": task.sizes["test"], "question": QUESTIONS, "answer": examples}
-            found.append(NestedFile(name, counts, tuple(sorted(labels))))
+            archive_files.append(NestedFile(name, counts, tuple(sorted(labels))))
         else:
-            found.append(FlatFile(name, examples, labels))
-    return {file.name: file for file in found}
+            archive_files.append(FlatFile(name, examples, labels))
+    return {file.name: file for file in archive_files}
 
 
 def file_names() -> list[str]:
@@ -149,7 +149,7 @@ def _flat_line_problems(file: FlatFile, lines: Sequence[bytes], seen: set[int]) 
 
 def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
     seen: dict[str, set[int]] = {level: set() for level in file.counts}
-    last = dict.fromkeys(file.counts, -1)
+    last_idx = dict.fromkeys(file.counts, -1)
     line_problems: list[LineProblem] = []
     out_of_order: list[LineProblem] = []
     for number, line in enumerate(lines, start=1):
@@ -169,13 +169,12 @@ def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
             index_problems = list(_index_problems(number, idx, file.counts[level], seen[level], f"{level} idx"))
             line_problems += index_problems
             if not index_problems:
-                if idx < last[level]:
-                    got = f"{level} idx {idx} after {last[level]}"
+                if idx < last_idx[level]:
+                    got = f"{level} idx {idx} after {last_idx[level]}"
                     out_of_order.append(LineProblem(number, got, f"{level} idx that ascend through the file"))
-                last[level] = idx
-    problems = _one_per_kind(
-        file.name, [*line_problems, *out_of_order[:1]]
-    )  # what follows the first is out of order, too
+                last_idx[level] = idx
+    # only the first idx out of order, since those behind it are so, too
+    problems = _one_per_kind(file.name, [*line_problems, *out_of_order[:1]])
     for level, count in file.counts.items():
         if missing := sorted(set(range(count)) - seen[level]):
             problems.append(_incomplete(file.name, f"{level} idx", len(seen[level]), count, missing[0]))
@@ -183,7 +182,7 @@ def _nested_problems(file: NestedFile, lines: Sequence[bytes]) -> list[str]:
 
 
 def _label_problems(number: int, label: object, allowed: Sequence[LeaderboardLabel]) -> Iterator[LineProblem]:
-    if not any(same_value(label, each) for each in allowed):
+    if not any(same_value(label, option) for option in allowed):
         yield LineProblem(number, json.dumps(label)[:60], f"the label {' or '.join(map(json.dumps, allowed))}")
 
 
@@ -210,14 +209,14 @@ def _one_per_kind(name: str, line_problems: Iterable[LineProblem]) -> list[str]:
     for problem in line_problems:
         kinds.setdefault(problem.expected, []).append(problem)
     return [
-        f"{name}:{same[0].line}: got {same[0].got}, expected {expected}."
-        + (f" {len(same)} lines are like this." if len(same) > 1 else "")
-        for expected, same in kinds.items()
+        f"{name}:{problems[0].line}: got {problems[0].got}, expected {expected}."
+        + (f" {len(problems)} lines are like this." if len(problems) > 1 else "")
+        for expected, problems in kinds.items()
     ]
 
 
-def _incomplete(file: str, name: str, got: int, count: int, first: int) -> str:
-    return f"{file}: got {got} of {count} {name}, expected all; the first missing one is {first}."
+def _incomplete(file: str, name: str, seen: int, count: int, first_missing: int) -> str:
+    return f"{file}: got {seen} of {count} {name}, expected all; the first missing one is {first_missing}."
 
 
 def _excerpt(line: bytes) -> str:

@@ -33,12 +33,12 @@ Predict = Callable[[ReadyCell, Task, EvaluationRows], list[Prediction]]
 def write_archives(
     settings: Settings, processes: Processes, ready: Sequence[ReadyCell], predict: Predict
 ) -> list[Path]:
-    """The archives of these cells. Every process predicts, the first one writes. Raises: UserError without test splits."""
+    """The paths of the cells' archives. Every process predicts, the first one writes. Raises: UserError without test splits."""
     splits = leaderboard_splits(settings, ready)
     files: dict[str, bytes] = {}  # the lines of each cell and task
-    predicted = [(ready_cell, settings.tasks[name]) for ready_cell in ready for name in ready_cell.cell.tasks]
-    with Progress("submission", "files", len(predicted) if processes.first else 0) as progress:
-        for ready_cell, task in predicted:
+    cell_tasks = [(ready_cell, settings.tasks[name]) for ready_cell in ready for name in ready_cell.cell.tasks]
+    with Progress("submission", "files", len(cell_tasks) if processes.first else 0) as progress:
+        for ready_cell, task in cell_tasks:
             predictions = predict(ready_cell, task, splits[task.name])
             part = ready_cell.cell.predictions_name(task.name)
             lines = official_lines(task, predictions)
@@ -49,8 +49,8 @@ def write_archives(
     if not processes.first:
         return []
     paths = []
-    for named, cells in archive_cells([ready_cell.cell for ready_cell in ready]):
-        path = settings.paths.submission(named.name)
+    for naming_cell, cells in archive_cells([ready_cell.cell for ready_cell in ready]):
+        path = settings.paths.submission(naming_cell.name)
         answers = {
             file_name(settings.tasks[name]): files[cell.predictions_name(name)] for cell in cells for name in cell.tasks
         }
@@ -80,8 +80,8 @@ def archive_cells(cells: Sequence[Cell]) -> list[tuple[Cell, list[Cell]]]:
     archives = []
     for key, members in groups.items():
         names = tuple(sorted(name for cell in members for name in cell.tasks))
-        named = key if key.tasks else replace(key, task=mixture_name(names), tasks=names)
-        archives.append((named, members))
+        naming_cell = key if key.tasks else replace(key, task=mixture_name(names), tasks=names)
+        archives.append((naming_cell, members))
     return archives
 
 
@@ -111,7 +111,7 @@ def official_lines(task: Task, predictions: Sequence[Prediction]) -> list[Json]:
     for (passage, question), answer in answers:
         nested.setdefault(passage, {}).setdefault(question, []).append(answer)
     return [
-        {"idx": idx, "passage": {"questions": [{"idx": n, "answers": given} for n, given in questions.items()]}}
+        {"idx": idx, "passage": {"questions": [{"idx": n, "answers": group} for n, group in questions.items()]}}
         for idx, questions in nested.items()
     ]
 
