@@ -82,12 +82,12 @@ class Score:
 
     @property
     def name_end(self) -> str:
-        """What the cell's name has behind its tasks: `-synthetic-checker75-s0`."""
+        """The end of the cell's name, behind its tasks: `-synthetic-checker75-s0`."""
         return "".join(f"-{part}" for part in (self.arm, self.selection, f"s{self.seed}") if part)
 
     @property
     def fixture_mark(self) -> str:
-        """What tables say of a score on this project's own few rows; empty for any other score."""
+        """The mark in tables of a score on this project's own few rows; empty for any other score."""
         if not self.is_fixture:
             return ""
         return "NOT SuperGLUE" if self.task in SUPERGLUE_TASKS else "FIXTURE ONLY"

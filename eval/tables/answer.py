@@ -15,52 +15,53 @@ MOST = 6  # sentences
 
 def answer(table: ComparisonTable | None) -> list[str]:
     """A sentence for each arm that is compared, synthetic rows first; for the reference alone where nothing else was run."""
-    sentences = [sentence for lines in _by_group(table) for sentence in _of_group(lines)] if table is not None else []
+    groups = _lines_by_group(table) if table is not None else []
+    sentences = [sentence for lines in groups for sentence in _group_sentences(lines)]
     more = len(sentences) - MOST
     return [*sentences[:MOST], *([f"{more} more comparisons are in the tables."] if more > 0 else [])]
 
 
-def _by_group(table: ComparisonTable) -> list[list[Line]]:
+def _lines_by_group(table: ComparisonTable) -> list[list[Line]]:
     lines = [[line for line in table.lines if line.group is group and line.levels] for group in table.groups]
-    return [of_group for of_group in lines if of_group]
+    return [group_lines for group_lines in lines if group_lines]
 
 
-def _of_group(lines: Sequence[Line]) -> list[str]:
+def _group_sentences(lines: Sequence[Line]) -> list[str]:
     """The sentences of the average, or of each task where there is none."""
     average = next((line for line in lines if line.is_average), None)
     tasks = [line for line in lines if not line.is_average]
     if average is None:
-        first = {line.task: line for line in reversed(tasks)}  # a task's first metric
+        first_lines = {line.task: line for line in reversed(tasks)}  # a task's first metric
         return [
-            text
-            for line in reversed(first.values())
-            for text in _of_line(line, [line], f" {line.metric} on {line.title}")
+            sentence
+            for line in reversed(first_lines.values())
+            for sentence in _line_sentences(line, [line], f" {line.metric} on {line.title}")
         ]
     count = len({line.task for line in tasks})
-    return _of_line(average, tasks, f" on average over {count} tasks" if count > 1 else f" ({average.title})")
+    return _line_sentences(average, tasks, f" on average over {count} tasks" if count > 1 else f" ({average.title})")
 
 
-def _of_line(line: Line, tasks: Sequence[Line], what: str) -> list[str]:
-    compared = [level for level in line.levels if level in line.comparisons]
-    levels = sorted(compared or line.levels, key=lambda level: level != "synthetic")
-    said = [_sentence(line, tasks, level, what) for level in levels]
+def _line_sentences(line: Line, tasks: Sequence[Line], what: str) -> list[str]:
+    compared_levels = [level for level in line.levels if level in line.comparisons]
+    levels = sorted(compared_levels or line.levels, key=lambda level: level != "synthetic")
+    sentences = [_sentence(line, tasks, level, what) for level in levels]
     estimate = line.levels[levels[0]]
     seeds = f"; means of {estimate.seeds} seeds" if estimate.seeds > 1 else ""
-    return [*said, f"Scored on {estimate.n} rows: {line.evaluated_on}{seeds}."]
+    return [*sentences, f"Scored on {estimate.n} rows: {line.evaluated_on}{seeds}."]
 
 
 def _sentence(line: Line, tasks: Sequence[Line], level: str, what: str) -> str:
     estimate, model = line.levels[level], dict(line.group.labels).get("model", "the model")
-    scored = f"{model} scores {_score(estimate)}{what}"
-    start = f"{_trained(tasks, level)}, {scored}" if ARMS[_arm(level)].trained else f"Not finetuned, {scored}"
+    scored = f"{model} scores {_score_text(estimate)}{what}"
+    start = f"{_training_text(tasks, level)}, {scored}" if ARMS[_arm(level)].trained else f"Not finetuned, {scored}"
     comparison = line.comparisons.get(level)
     if comparison is not None:
-        return f"{start}, {_against(comparison)}"
+        return f"{start}, {_difference_text(comparison)}"
     majority = _majority(tasks)
-    return f"{start}{_beside(estimate, majority) if majority is not None else ''}."
+    return f"{start}{_baseline_text(estimate, majority) if majority is not None else ''}."
 
 
-def _score(estimate: Estimate) -> str:
+def _score_text(estimate: Estimate) -> str:
     bounds = "" if estimate.bounds is None else f" ({percent(estimate.bounds[0])} to {percent(estimate.bounds[1])})"
     return percent(estimate.value) + bounds
 
@@ -70,7 +71,7 @@ def _arm(level: str) -> str:
     return arm if arm in ARMS else "synthetic"
 
 
-def _trained(tasks: Sequence[Line], level: str) -> str:
+def _training_text(tasks: Sequence[Line], level: str) -> str:
     """`Trained on 24 synthetic rows per task`."""
     sizes = {
         line.task: rows
@@ -82,7 +83,7 @@ def _trained(tasks: Sequence[Line], level: str) -> str:
     return f"Trained on {count}{ARMS[_arm(level)].title} rows" + " per task" * (len(sizes) > 1)
 
 
-def _against(comparison: Comparison) -> str:
+def _difference_text(comparison: Comparison) -> str:
     points = 100 * comparison.difference
     reference = (
         f"{ARMS[_arm(comparison.reference)].title} rows"
@@ -96,7 +97,7 @@ def _against(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """By the p-value alone, as in the tables and on the page; an interval that seems to say another thing is explained."""
+    """By the p-value alone, as in the tables and on the page; an interval that seems to contradict it is explained."""
     if comparison.corrected is None:
         return "not tested, because the predictions are missing"
     p = f"p {p_text(comparison.corrected)}"
@@ -118,8 +119,8 @@ def _majority(tasks: Sequence[Line]) -> float | None:
     return fmean(task_score(values) for values in by_task.values())
 
 
-def _beside(estimate: Estimate, majority: float) -> str:
-    """How a score without another arm stands to the baseline."""
+def _baseline_text(estimate: Estimate, majority: float) -> str:
+    """How a score compares with the majority baseline, where no other arm was run."""
     baseline = f"{percent(majority)}, what always giving the most frequent answer scores"
     if estimate.bounds is None:
         return f"; beside it, {baseline}"
@@ -130,22 +131,21 @@ def _beside(estimate: Estimate, majority: float) -> str:
 
 
 def taught(measured: Mapping[str, Json]) -> list[str]:
-    """What small students learn from the rows about their own labels, a sentence for each task; `measured` by its title."""
+    """What small students learn from the rows about their own labels, a sentence for each task; `measured` is by title."""
     sentences = []
-    for title, found in measured.items():
-        if "students" not in found:
-            sentences.append(f"{title}: what the rows teach was not measured ({found['not_measured']}).")
+    for title, result in measured.items():
+        if "students" not in result:
+            sentences.append(f"{title}: what the rows teach was not measured ({result['not_measured']}).")
             continue
-        metric = found["metric"]
-        name, best = max(
-            ((name, student[metric]) for name, student in found["students"].items()), key=lambda one: one[1]["value"]
-        )
+        metric = result["metric"]
+        scores = {name: student[metric] for name, student in result["students"].items()}
+        name, best = max(scores.items(), key=lambda item: item[1]["value"])
         score = f"{percent(best['value'])} ({percent(best['low'])} to {percent(best['high'])})"
         verdict = (
-            "the rows teach their labels" if found["above_chance"] else "a model may learn nothing from these rows"
+            "the rows teach their labels" if result["above_chance"] else "a model may learn nothing from these rows"
         )
         sentences.append(
             f"{title}: a small student ({name.replace('_', ' ')}) that is taught by some of the synthetic rows scores {score} on the others, "
-            f"chance {percent(found['chance'][metric])}: {verdict}."
+            f"chance {percent(result['chance'][metric])}: {verdict}."
         )
     return sentences

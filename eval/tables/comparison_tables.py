@@ -45,7 +45,7 @@ class Line:
 
     @property
     def fixture_mark(self) -> str:
-        """What is said of a score on a fixture; empty if it is on other rows."""
+        """The mark of a score on a fixture; empty for other rows."""
         return next((scores.first.fixture_mark for scores in self.scores.values()), "")
 
 
@@ -70,9 +70,9 @@ class ComparisonTable:
 
     @property
     def fixture_tasks(self) -> dict[str, list[str]]:
-        """The titles of tasks that were scored on a fixture, sorted, by what is said of them."""
+        """The titles of tasks that were scored on a fixture, sorted, by their mark."""
         marked = sorted({(line.fixture_mark, line.title) for line in self.lines if line.fixture_mark})
-        return {mark: [title for each, title in marked if each == mark] for mark, _ in marked}
+        return {mark: [title for title_mark, title in marked if title_mark == mark] for mark, _ in marked}
 
 
 def comparison_tables(
@@ -96,7 +96,7 @@ def _lines(
         levels = group.tasks.get(task, {})
         estimates = {level: statistics.estimates(scores) for level, scores in levels.items()}
         for metric in _metrics(task, levels, tasks):
-            scores = {level: of_level for level, of_level in levels.items() if metric in of_level.metrics}
+            scores = {level: level_scores for level, level_scores in levels.items() if metric in level_scores.metrics}
             yield Line(
                 group=group,
                 task=task,
@@ -105,10 +105,14 @@ def _lines(
                 majority=_majority(scores, metric),
                 levels={level: estimates[level][metric] for level in scores},
                 scores=scores,
-                comparisons={each.level: each for each in comparisons if (each.task, each.metric) == (task, metric)},
-                published=_published(axis, {level: of_level.first for level, of_level in scores.items()}, task),
-                evaluated_on=next((evaluated_on(of_level.first) for of_level in scores.values()), NOT_RUN),
-                train_rows=_train_rows({level: [of_level] for level, of_level in scores.items()}),
+                comparisons={
+                    comparison.level: comparison
+                    for comparison in comparisons
+                    if (comparison.task, comparison.metric) == (task, metric)
+                },
+                published=_published(axis, {level: level_scores.first for level, level_scores in scores.items()}, task),
+                evaluated_on=next((evaluated_on(level_scores.first) for level_scores in scores.values()), NOT_RUN),
+                train_rows=_train_rows({level: [level_scores] for level, level_scores in scores.items()}),
             )
     for average, averaged in averaged_tasks(group).items():
         yield _average_line(axis, group, average, averaged, comparisons, statistics)
@@ -127,41 +131,41 @@ def _average_line(
     axis: ComparisonAxis,
     group: ComparisonGroup,
     name: str,
-    averaged: Sequence[str],
+    task_names: Sequence[str],
     comparisons: Sequence[Comparison],
     statistics: ScoreStatistics,
 ) -> Line:
     """The line of an average over tasks, for the levels that were run on all of them."""
-    tasks = [group.tasks[task] for task in averaged]
+    tasks = [group.tasks[task] for task in task_names]
     complete = {
         level: [levels[level] for levels in tasks] for level in group.levels if all(level in levels for levels in tasks)
     }
     estimates = {level: estimate for level, scores in complete.items() if (estimate := statistics.average(scores))}
-    is_of_paper = set(averaged) == set(PAPER_TASKS) and is_as_in_paper(group)
-    first = {level: scores[0].first for level, scores in complete.items()}
+    is_of_paper = set(task_names) == set(PAPER_TASKS) and is_as_in_paper(group)
+    first_scores = {level: scores[0].first for level, scores in complete.items()}
     return Line(
         group=group,
         task=name,
-        title=_average_title(name, averaged, tasks),
+        title=_average_title(name, task_names, tasks),
         metric="task score",
         majority=None,
         levels=estimates,
         scores={},
-        comparisons={each.level: each for each in comparisons if each.task == name},
-        published=_published(axis, first, AVERAGE) if is_of_paper else {},
+        comparisons={comparison.level: comparison for comparison in comparisons if comparison.task == name},
+        published=_published(axis, first_scores, AVERAGE) if is_of_paper else {},
         evaluated_on="; ".join(dict.fromkeys(scores.first.origin for levels in tasks for scores in levels.values())),
         train_rows=_train_rows(complete),
     )
 
 
-def _average_title(name: str, averaged: Sequence[str], tasks: Sequence[Mapping[str, SeedScores]]) -> str:
+def _average_title(name: str, task_names: Sequence[str], tasks: Sequence[Mapping[str, SeedScores]]) -> str:
     """`average of 8 tasks`, or the metrics of a single one: `mean of accuracy and macro-F1`."""
-    if len(averaged) > 1:
-        whose = {PAPER_AVERAGE: " of the paper", LEADERBOARD_AVERAGE: " of the leaderboard"}.get(name, "")
-        return f"average of {'the ' * bool(whose)}{len(averaged)} tasks{whose}"
+    if len(task_names) > 1:
+        owner = {PAPER_AVERAGE: " of the paper", LEADERBOARD_AVERAGE: " of the leaderboard"}.get(name, "")
+        return f"average of {'the ' * bool(owner)}{len(task_names)} tasks{owner}"
     metrics = dict.fromkeys(metric for scores in tasks[0].values() for metric in scores.metrics)
-    counted = [metric_title(metric) for metric in metrics if metric not in METRICS or METRICS[metric].in_task_score]
-    return f"mean of {' and '.join(counted)}"
+    titles = [metric_title(metric) for metric in metrics if metric not in METRICS or METRICS[metric].in_task_score]
+    return f"mean of {' and '.join(titles)}"
 
 
 def is_as_in_paper(group: ComparisonGroup) -> bool:
@@ -173,8 +177,8 @@ def is_as_in_paper(group: ComparisonGroup) -> bool:
 def _train_rows(levels: Mapping[str, Sequence[SeedScores]]) -> dict[str, str]:
     """The number of training rows of each level, or its range over tasks."""
     texts = {}
-    for level, of_level in levels.items():
-        sizes = sorted({rows for scores in of_level if (rows := scores.first.train_rows) is not None})
+    for level, level_scores in levels.items():
+        sizes = sorted({rows for scores in level_scores if (rows := scores.first.train_rows) is not None})
         if sizes:
             texts[level] = " to ".join(f"{rows:,}" for rows in dict.fromkeys((sizes[0], sizes[-1])))
     return texts

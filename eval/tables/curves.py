@@ -39,7 +39,7 @@ class Curve:
     @property
     def name(self) -> str:
         """The labels of the curve, as text."""
-        return ", ".join(which for _, which in self.labels)
+        return ", ".join(value for _, value in self.labels)
 
     @property
     def metrics(self) -> list[str]:
@@ -66,8 +66,8 @@ def curves(
     order = in_order((task for _, task in groups), list(tasks))
     drawable = []
     for labels, task in sorted(groups, key=lambda key: (key[0], order.index(key[1]))):
-        for run, of_curve in without_repeats(groups[labels, task]):
-            points = _points(varied, of_curve, statistics)
+        for run, curve_scores in without_repeats(groups[labels, task]):
+            points = _points(varied, curve_scores, statistics)
             if len(points) > 1:
                 check_same_rows(task, [point.scores for point in points])
                 drawable.append(Curve((*labels, *((("run", run),) if run else ())), tasks[task], points))
@@ -80,8 +80,8 @@ def _points(varied: str, run_scores: Sequence[RunScore], statistics: ScoreStatis
         by_size[size(run_score.score)].append(run_score)
     scores = {rows: seed_scores(by_size[rows]) for rows in sorted(by_size)}
     return tuple(
-        Point(rows if varied == SIZES else real_rows, of_size, statistics.estimates(of_size))
-        for (rows, real_rows), of_size in scores.items()
+        Point(rows if varied == SIZES else real_rows, size_scores, statistics.estimates(size_scores))
+        for (rows, real_rows), size_scores in scores.items()
     )
 
 
@@ -104,15 +104,15 @@ def curve_table(varied: str, table_curves: Sequence[Curve]) -> Table:
     header = (*names, "task", "metric", "train rows", "real rows", "majority", "score")
     rows = []
     for curve, point, metric, estimate in _values(table_curves):
-        labels, first = dict(curve.labels), point.scores.first
+        labels, score = dict(curve.labels), point.scores.first
         majority = point.scores.metrics[metric][0].score.majority
         rows.append(
             (
                 *(labels.get(name, "") for name in names),
                 curve.task.folder,
                 metric_title(metric),
-                str(first.train_rows),
-                str(first.real_rows or 0),
+                str(score.train_rows),
+                str(score.real_rows or 0),
                 NOT_RUN if majority is None else percent(majority),
                 score_text(estimate, point.scores),
             )

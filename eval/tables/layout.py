@@ -23,24 +23,24 @@ DIFFERENCES = (
 
 def layout(table: ComparisonTable) -> Table:
     """The table, ready to be written; labels that are equal in all lines become a note."""
-    shown, notes = _label_columns(table)
+    label_names, notes = _label_columns(table)
     levels, pairs = table.levels, table.pairs
-    papers = [
+    published_names = [
         name for name in published_columns(table.axis.name) if any(name in line.published for line in table.lines)
     ]
     has_majority = any(line.majority is not None for line in table.lines)
-    header = [*shown, "task", "metric", *["majority"] * has_majority, *levels, "training rows"]
+    header = [*label_names, "task", "metric", *["majority"] * has_majority, *levels, "training rows"]
     header += [f"{level} - {reference}" for level, reference in pairs]
-    header += [*(f"paper: {name}" for name in papers), "evaluated on"]
+    header += [*(f"paper: {name}" for name in published_names), "evaluated on"]
     rows = []
     for line in table.lines:
         labels = dict(line.group.labels)
-        row = [*(labels.get(name, NOT_RUN) for name in shown), line.title, line.metric]
+        row = [*(labels.get(name, NOT_RUN) for name in label_names), line.title, line.metric]
         row += [NOT_RUN if line.majority is None else percent(line.majority)] * has_majority
         row += [_score(line, level) for level in levels]
         row.append(trained_on(line.train_rows))
         row += [_difference(line, level, reference) for level, reference in pairs]
-        row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in papers]
+        row += [f"{line.published[name].value:g}" if name in line.published else NOT_RUN for name in published_names]
         rows.append((*row, line.evaluated_on))
     return Table(
         name=table.axis.name,
@@ -49,7 +49,7 @@ def layout(table: ComparisonTable) -> Table:
         header=tuple(header),
         lines=tuple(rows),
         records=tuple(_records(table)),
-        numeric=frozenset(range(len(shown) + 2, len(header) - 1)),
+        numeric=frozenset(range(len(label_names) + 2, len(header) - 1)),
         sentences=tuple(sentences(table)),
     )
 
@@ -58,9 +58,9 @@ def _label_columns(table: ComparisonTable) -> tuple[list[str], tuple[str, ...]]:
     """(labels that differ between groups, the others as a note)."""
     names = list(dict.fromkeys(name for group in table.groups for name, _ in group.labels))
     values = {name: [dict(group.labels).get(name) for group in table.groups] for name in names}
-    shown = [name for name in names if len(set(values[name])) > 1]
-    note = "; ".join(f"{name}: {values[name][0]}" for name in names if name not in shown)
-    return shown, (f"{note}.",) if note else ()
+    differing = [name for name in names if len(set(values[name])) > 1]
+    note = "; ".join(f"{name}: {values[name][0]}" for name in names if name not in differing)
+    return differing, (f"{note}.",) if note else ()
 
 
 def _score(line: Line, level: str) -> str:
@@ -88,9 +88,9 @@ def _notes(table: ComparisonTable) -> list[str]:
 
 def sentences(table: ComparisonTable) -> Iterator[str]:
     """A sentence for every comparison, averages first."""
-    shown, _ = _label_columns(table)
+    label_names, _ = _label_columns(table)
     for group in table.groups:
-        prefix = ", ".join(value for name, value in group.labels if name in shown)
+        prefix = ", ".join(value for name, value in group.labels if name in label_names)
         comparisons = [
             (line, comparison)
             for line in table.lines

@@ -22,8 +22,8 @@ Record = dict[str, Value]
 def record(table: str, labels: Labels, task: str, metric: str, kind: str, level: str) -> Record:
     """A record with these labels, otherwise empty; the long form of a table has one per number."""
     empty: Record = dict.fromkeys(COLUMNS)
-    named: Record = {name.replace(" ", "_"): value for name, value in labels}
-    return empty | named | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
+    label_values: Record = {name.replace(" ", "_"): value for name, value in labels}
+    return empty | label_values | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
 
 
 def of_estimate(start: Record, estimate: Estimate, majority: float | None, scores: SeedScores | None) -> Record:
@@ -38,10 +38,10 @@ def of_estimate(start: Record, estimate: Estimate, majority: float | None, score
         "examples": estimate.n,
         "seeds": estimate.seeds,
     }
-    return start | values | (_of_scores(scores) if scores is not None else {})
+    return start | values | (_score_columns(scores) if scores is not None else {})
 
 
-def _of_scores(scores: SeedScores) -> Record:
+def _score_columns(scores: SeedScores) -> Record:
     columns: Record = {name: getattr(scores.first, name) for name in OF_SCORE}
     return columns | {
         "unparsed": scores.unparsed,

@@ -40,7 +40,9 @@ class ScoreLine:
     @property
     def train_rows(self) -> dict[str, str]:
         """The number of training rows of each arm that was finetuned."""
-        return {arm: f"{one.train_rows:,}" for arm, one in self.arms.items() if one and one.train_rows is not None}
+        return {
+            arm: f"{score.train_rows:,}" for arm, score in self.arms.items() if score and score.train_rows is not None
+        }
 
 
 def score_lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Score]) -> list[ScoreLine]:
@@ -51,9 +53,9 @@ def score_lines(tasks: Sequence[Task], arms: Sequence[str], scores: Sequence[Sco
     lines = []
     for task in tasks:
         for metric in task.metrics:
-            of_line = [score for score in scores if (score.task, score.metric) == (task.name, metric)]
-            if of_line:
-                lines.append(_line(task, metric, arms, of_line))
+            line_scores = [score for score in scores if (score.task, score.metric) == (task.name, metric)]
+            if line_scores:
+                lines.append(_line(task, metric, arms, line_scores))
     return lines
 
 

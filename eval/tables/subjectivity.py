@@ -48,36 +48,38 @@ def subjectivity_table(
 
     Raises: UserError if scores cannot be compared.
     """
-    of_task = {analysis["task"]: {one["name"]: one for one in analysis["measures"]} for analysis in analyses}
-    lines = list(_lines(of_task, run_scores, tasks))
+    measures = {
+        analysis["task"]: {measure["name"]: measure for measure in analysis["measures"]} for analysis in analyses
+    }
+    lines = list(_lines(measures, run_scores, tasks))
     if not lines:
         return None
     groups = list(dict.fromkeys(line.group.name for line in lines))
     header = ("rows", "task", "metric", "rating", "corrections that differ", "original", "synthetic", "difference")
-    many = len(groups) > 1
-    texts = tuple(_texts(line)[0 if many else 1 :] for line in lines)
+    several = len(groups) > 1
+    texts = tuple(_texts(line)[0 if several else 1 :] for line in lines)
     sentences = [
-        text for group in groups for text in _sentences([line for line in lines if line.group.name == group], many)
+        text for group in groups for text in _sentences([line for line in lines if line.group.name == group], several)
     ]
     return Table(
         name=NAME,
         title="Subjectivity, and what synthetic rows teach",
-        notes=(*([] if many else [groups[0]]), NOTE),
-        header=header[0 if many else 1 :],
+        notes=(*([] if several else [groups[0]]), NOTE),
+        header=header[0 if several else 1 :],
         lines=texts,
         records=tuple(_record(line) for line in lines),
-        numeric=frozenset(range(2 + many, len(header) - 1 + many)),
+        numeric=frozenset(range(2 + several, len(header) - 1 + several)),
         sentences=tuple(sentences),
     )
 
 
 def _lines(
-    of_task: Mapping[str, Mapping[str, Json]], run_scores: Sequence[RunScore], tasks: Mapping[str, Task]
+    measures_by_task: Mapping[str, Mapping[str, Json]], run_scores: Sequence[RunScore], tasks: Mapping[str, Task]
 ) -> Iterator[_Line]:
     axis = next(axis for axis in AXES if axis.name == MAIN)
     for group in comparison_groups(axis, run_scores, tasks):
         for name, levels in group.tasks.items():
-            measures = of_task.get(name, {})
+            measures = measures_by_task.get(name, {})
             rating, spread = _value(measures.get("subjectivity")), _value(measures.get("vote_spread"))
             if name not in tasks or not {"original", "synthetic"} <= set(levels) or rating is spread is None:
                 continue
@@ -85,7 +87,7 @@ def _lines(
             metric, seeds = tasks[name].metrics[0], common_seeds(arms)
             if seeds:
                 original, synthetic = (
-                    fmean(each.score.value for each in with_seeds(arm, seeds).metrics[metric]) for arm in arms
+                    fmean(run_score.score.value for run_score in with_seeds(arm, seeds).metrics[metric]) for arm in arms
                 )
                 yield _Line(group, tasks[name], rating, spread, original, synthetic, len(seeds))
 
@@ -125,9 +127,9 @@ def _record(line: _Line) -> Mapping[str, str | float | None]:
     }
 
 
-def _sentences(lines: Sequence[_Line], many: bool) -> Iterator[str]:
-    """How each measure goes with the difference over the tasks."""
-    start = f"{lines[0].group.name}: " if many else ""
+def _sentences(lines: Sequence[_Line], several: bool) -> Iterator[str]:
+    """How each measure correlates with the difference over the tasks."""
+    start = f"{lines[0].group.name}: " if several else ""
     for title, name in (("the rating", "rating"), ("corrections that differ", "spread")):
         pairs = [(value, line.gap) for line in lines if (value := getattr(line, name)) is not None]
         if not pairs:
@@ -135,14 +137,14 @@ def _sentences(lines: Sequence[_Line], many: bool) -> Iterator[str]:
         if len(pairs) < FEWEST_TASKS:
             yield f"{start}{title}: {len(pairs)} tasks, expected at least {FEWEST_TASKS} for a rank correlation."
             continue
-        found = rank_correlation(*zip(*pairs, strict=True))
-        if found is None:
+        result = rank_correlation(*zip(*pairs, strict=True))
+        if result is None:
             yield f"{start}{title}: equal for all tasks, so there is no rank correlation."
             continue
-        bounds = "no interval" if found.bounds is None else "95 % interval {:+.2f} to {:+.2f}".format(*found.bounds)
+        bounds = "no interval" if result.bounds is None else "95 % interval {:+.2f} to {:+.2f}".format(*result.bounds)
         yield (
-            f"{start}rank correlation of {title} with synthetic - original over {len(pairs)} tasks: {found.value:+.2f} ({bounds}), "
-            f"p = {found.p:.2f}."
+            f"{start}rank correlation of {title} with synthetic - original over {len(pairs)} tasks: {result.value:+.2f} ({bounds}), "
+            f"p = {result.p:.2f}."
         )
 
 
