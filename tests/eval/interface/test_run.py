@@ -41,12 +41,12 @@ def test_rows_rejects_and_counts_are_those_of_the_files(run: Run) -> None:
 
 
 def test_learnability_is_a_table(run: Run) -> None:
-    found = run.stats()["learnability"]
+    stats = run.stats()["learnability"]
     table = run.learnability("cb")
-    assert {score.student for score in table} == set(found["students"]) and "bag_of_words" in found["students"]
+    assert {score.student for score in table} == set(stats["students"]) and "bag_of_words" in stats["students"]
     first = next(score for score in table if (score.student, score.metric) == ("bag_of_words", "f1_macro"))
-    assert found["students"]["bag_of_words"]["f1_macro"] == {"value": first.value, "low": first.low, "high": first.high}
-    assert first.chance == found["chance"]["f1_macro"] and first.majority == found["majority"]["f1_macro"]
+    assert stats["students"]["bag_of_words"]["f1_macro"] == {"value": first.value, "low": first.low, "high": first.high}
+    assert first.chance == stats["chance"]["f1_macro"] and first.majority == stats["majority"]["f1_macro"]
 
 
 def test_scores_and_predictions(run: Run) -> None:
@@ -58,10 +58,11 @@ def test_scores_and_predictions(run: Run) -> None:
     assert list(frame.value) == [score.value for score in scores]
     assert run.cells == sorted({score.cell for score in scores})
     for cell in run.cells:
-        answers = run.predictions(cell)
-        found = score("cb", [one.prediction for one in answers], [one.gold[0] for one in answers])
-        assert found == {score.metric: score.value for score in scores if score.cell == cell}
-        assert list(answers.to_pandas().prediction) == [one.prediction for one in answers]
+        predictions = run.predictions(cell)
+        answers = [prediction.prediction for prediction in predictions]
+        computed = score("cb", answers, [prediction.gold[0] for prediction in predictions])
+        assert computed == {score.metric: score.value for score in scores if score.cell == cell}
+        assert list(predictions.to_pandas().prediction) == answers
 
 
 def test_mistakes_are_one_line(run: Run, tmp_path: Path) -> None:
@@ -98,8 +99,8 @@ def test_a_set_that_was_not_measured_says_why(tmp_path: Path) -> None:
 
 
 def test_scores_of_lists() -> None:
-    found = score("cb", ["entailment", "neutral", "none of these"], ["entailment", "contradiction", "neutral"])
-    assert found == {"accuracy": pytest.approx(1 / 3), "f1_macro": pytest.approx(1 / 3)}
+    scores = score("cb", ["entailment", "neutral", "none of these"], ["entailment", "contradiction", "neutral"])
+    assert scores == {"accuracy": pytest.approx(1 / 3), "f1_macro": pytest.approx(1 / 3)}
     assert score(settings().tasks["boolq"], [True, "no"], ["yes", True])["accuracy"] == 0.5
     assert score("record", ["the Red Cross"], [["Red Cross", "Ada"]]) == {"record_f1": 1.0, "record_em": 1.0}
     with pytest.raises(UserError, match=r"^score: references\[0\]: got 0, expected one of 'entailment', "):

@@ -40,9 +40,9 @@ METRICS = {"cb": {"acc": "accuracy", "f1": "f1_macro"}, "record": {"f1": "record
 def loaded(request: pytest.FixtureRequest) -> tuple[str, Loaded, Any]:
     """(family, model, the harness's view of it)."""
     positions = ["model.config.max_position_embeddings=16384"] if request.param == "decoder" else []
-    found = settings(f"model=tiny_{request.param}", "arms=[none]", "task=cb", *positions)
+    run = settings(f"model=tiny_{request.param}", "arms=[none]", "task=cb", *positions)
     torch.manual_seed(3)
-    model = load_cell(found, cells(found)[0])
+    model = load_cell(run, cells(run)[0])
     model.model.eval()
     backend = {"decoder": "causal", "seq2seq": "seq2seq"}[request.param]
     return request.param, model, CellModel(model, Processes(), backend=backend, batch_size=3, max_length=16000)
@@ -73,27 +73,27 @@ def documents(task: Task, rows: Sequence[Row]) -> list[dict[str, Any]]:
             for query in row["qas"]
         ]
     names = [label.name for label in task.labels]
-    found = []
+    mirror_rows = []
     for row in rows:
         label = row["label"] if not isinstance(row["label"], str) else names.index(row["label"])
         texts = {**row, **row.get("target", {}), "label": int(label)}
-        found.append({key: value for key, value in texts.items() if key != "target"})
-    return found
+        mirror_rows.append({key: value for key, value in texts.items() if key != "target"})
+    return mirror_rows
 
 
-def harness_task(name: str, docs: list[dict[str, Any]], **changed: Any) -> ReadOnce:
+def harness_task(name: str, docs: list[dict[str, Any]], **changes: Any) -> ReadOnce:
     config = load_yaml(TASKS / "super_glue" / name / "default.yaml", resolve_func=True)
-    config = {key: value for key, value in config.items() if key != "tag"} | changed
+    config = {key: value for key, value in config.items() if key != "tag"} | changes
     data = datasets.DatasetDict({"validation": datasets.Dataset.from_list(docs)})
     splits = {"training_split": None, "custom_dataset": lambda **_: data, "num_fewshot": 0}
     return ReadOnce(config=config | splits)
 
 
-def asked(task: ReadOnce, model: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def harness_results(task: ReadOnce, model: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The harness's scores, and its samples in the order of the documents."""
     out = evaluate(model, {"tasks": {task.task_name: task}})
     results = {key.split(",")[0]: value for key, value in out["results"][task.task_name].items() if "," in key}
-    return results, sorted(out["samples"][task.task_name], key=lambda one: one["doc_id"])
+    return results, sorted(out["samples"][task.task_name], key=lambda sample: sample["doc_id"])
 
 
 def best(scores: Sequence[float]) -> int:
@@ -103,21 +103,21 @@ def best(scores: Sequence[float]) -> int:
 def compare_with_the_harness_prompts(name: str, folder: Path, kind: str, model: Loaded, lm: Any) -> int:
     """Our scorer on what the harness asks; the number of documents."""
     task, rows = SPECS[name], rows_of(name, folder)
-    results, samples = asked(harness_task(name, documents(task, rows)), lm)
+    results, samples = harness_results(harness_task(name, documents(task, rows)), lm)
     encoded_type = {"decoder": EncodedContinuation, "seq2seq": EncodedText}[kind]
     encoded = []
     for sample in samples:
         pairs = [lm._encode_pair(context, answer) for context, answer in sample["arguments"]]
         encoded.append(encoded_type(pairs[0][0], tuple(answer for _, answer in pairs), gold=-1))
     predicted = dict(text_family_named(kind).predict(model, encoded, 4))
-    for place, sample in enumerate(samples):
-        own = torch.tensor([one[0] for one in sample["filtered_resps"]]).log_softmax(dim=0)
-        assert torch.allclose(torch.tensor(predicted[place]), own, atol=1e-3)
+    for index, sample in enumerate(samples):
+        expected = torch.tensor([response[0] for response in sample["filtered_resps"]]).log_softmax(dim=0)
+        assert torch.allclose(torch.tensor(predicted[index]), expected, atol=1e-3)
     assert len(samples) == sum(len(row.get("qas", [0])) for row in rows)
     if name != "record":
-        right = [best(predicted[place]) == sample["target"] for place, sample in enumerate(samples)]
+        right = [best(predicted[index]) == sample["target"] for index, sample in enumerate(samples)]
         if name == "copa":  # its target is a text
-            right = [best(predicted[place]) == sample["doc"]["label"] for place, sample in enumerate(samples)]
+            right = [best(predicted[index]) == sample["doc"]["label"] for index, sample in enumerate(samples)]
         assert results["acc"] == sum(right) / len(right)
     return len(samples)
 
@@ -131,30 +131,28 @@ def compare_with_our_prompts(name: str, folder: Path, kind: str, model: Loaded, 
         {
             **document,
             "ours": prompt(task, example) + cue,
-            "options": [blank + one + end for one in answers(task, example)],  # the end counts, as we count it
+            "options": [blank + answer + end for answer in answers(task, example)],  # the end counts, as we count it
             **({"entities": list(example.choices)} if name == "record" else {"right": example.gold[0]}),
         }
         for document, example in zip(documents(task, rows), examples, strict=True)
     ]
-    changed = {"doc_to_text": "{{ours}}", "doc_to_choice": "options", "target_delimiter": "", "process_docs": None}
+    changes = {"doc_to_text": "{{ours}}", "doc_to_choice": "options", "target_delimiter": "", "process_docs": None}
     target = 0 if name == "record" else "right"  # ReCoRD's metric reads the answers themselves
     model.tokenizer.split_special_tokens = False  # the harness gets the end as text
-    results, samples = asked(harness_task(name, docs, doc_to_target=target, **changed), lm)
+    results, samples = harness_results(harness_task(name, docs, doc_to_target=target, **changes), lm)
     model.tokenizer.split_special_tokens = True
 
-    found = dict(
-        text_family_named(kind).predict(model, text_family_named(kind).encode(model, task, examples, 16000), 4)
-    )
+    ours = dict(text_family_named(kind).predict(model, text_family_named(kind).encode(model, task, examples, 16000), 4))
     predictions = []
-    for place, (example, sample) in enumerate(zip(examples, samples, strict=True)):
-        theirs = torch.tensor([one[0] for one in sample["filtered_resps"]])
-        assert torch.allclose(torch.tensor(found[place]), theirs.log_softmax(dim=0), atol=1e-3)
-        assert best(found[place]) == best(theirs.tolist())  # row by row
+    for index, (example, sample) in enumerate(zip(examples, samples, strict=True)):
+        theirs = torch.tensor([response[0] for response in sample["filtered_resps"]])
+        assert torch.allclose(torch.tensor(ours[index]), theirs.log_softmax(dim=0), atol=1e-3)
+        assert best(ours[index]) == best(theirs.tolist())  # row by row
         options = options_of(task, example)
-        predictions.append(Prediction(example.id, gold_of(task, example), options[best(found[place])], {}))
+        predictions.append(Prediction(example.id, gold_of(task, example), options[best(ours[index])], {}))
     scores = score(task, predictions)
-    for theirs_name, own_name in METRICS.get(name, {"acc": "accuracy"}).items():
-        assert scores[own_name] == pytest.approx(results[theirs_name]), own_name
+    for their_name, our_name in METRICS.get(name, {"acc": "accuracy"}).items():
+        assert scores[our_name] == pytest.approx(results[their_name]), our_name
     return scores
 
 

@@ -29,7 +29,7 @@ from tests.support.small_data import python
 from train.data.rendering import right_answer
 
 SPECS = settings(f"task=[{','.join(ALL_TASKS)}]").tasks
-NAMES: dict[str, dict[Any, str]] = {  # what the official values mean, said here once more by hand
+NAMES: dict[str, dict[Any, str]] = {  # the meaning of the official values, written a second time by hand
     "boolq": {True: "yes", False: "no"},
     "wic": {True: "same", False: "different"},
     "wsc": {True: "refers", False: "does_not_refer"},
@@ -46,8 +46,8 @@ def examples_of(task: Task, folder: Path = FIXTURE) -> list[Example]:
     return [example for row in rows_of(task, folder) for example in task.examples(row)]
 
 
-def right(task: Task, folder: Path) -> list[tuple[str, ...]]:
-    """The right answers, read off the official rows without the code that is tested."""
+def right_answers(task: Task, folder: Path) -> list[tuple[str, ...]]:
+    """The right answers, read from the official rows without the code under test."""
     if task.name == "record":
         queries = [query for row in rows_of(task, folder) for query in row["qas"]]
         return [tuple(answer["text"] for answer in query["answers"]) for query in queries]
@@ -57,7 +57,7 @@ def right(task: Task, folder: Path) -> list[tuple[str, ...]]:
     return [(NAMES.get(task.name, {}).get(row["label"], row["label"]),) for row in rows_of(task, folder)]
 
 
-def scored(task: Task, folder: Path, answers: list[str | None]) -> dict[str, float]:
+def scores_of(task: Task, folder: Path, answers: list[str | None]) -> dict[str, float]:
     examples = examples_of(task, folder)
     pairs = zip(examples, answers, strict=True)
     return score(task, [Prediction(e.id, gold_of(task, e), a, {}, groups=e.groups) for e, a in pairs])
@@ -69,7 +69,7 @@ def folder_of(origin: str) -> Path:
     return {"fixture": FIXTURE, "originals": ORIGINALS}[origin]
 
 
-def of_originals(name: str, origin: str) -> Path:
+def task_folder(name: str, origin: str) -> Path:
     folder = folder_of(origin)
     if not (folder / SPECS[name].folder).is_dir():
         pytest.skip(f"{folder} has no {SPECS[name].folder}")
@@ -79,16 +79,16 @@ def of_originals(name: str, origin: str) -> Path:
 @pytest.mark.parametrize("origin", ["fixture", "originals"])
 @pytest.mark.parametrize("name", ALL_TASKS)
 def test_oracle_permuted_and_garbage_predictors(name: str, origin: str) -> None:
-    task, folder = SPECS[name], of_originals(name, origin)
-    gold, examples = right(task, folder), examples_of(task, folder)
-    oracle = scored(task, folder, [answers[0] for answers in gold])
+    task, folder = SPECS[name], task_folder(name, origin)
+    gold, examples = right_answers(task, folder), examples_of(task, folder)
+    oracle = scores_of(task, folder, [answers[0] for answers in gold])
     assert oracle == dict.fromkeys(task.metrics, 1.0)
     options = [list(options_of(task, example)) for example in examples]
-    renamed: list[str | None] = [  # each label as the next one, ReCoRD: the next entity that is no answer
-        next(o for o in own[own.index(answers[0]) + 1 :] + own if o not in answers)
-        for own, answers in zip(options, gold, strict=True)
+    permuted_answers: list[str | None] = [  # each label as the next one, ReCoRD: the next entity that is no answer
+        next(o for o in choices[choices.index(answers[0]) + 1 :] + choices if o not in answers)
+        for choices, answers in zip(options, gold, strict=True)
     ]
-    permuted = scored(task, folder, renamed)
+    permuted = scores_of(task, folder, permuted_answers)
     if name == "record":
         assert permuted["record_em"] == 0.0 and permuted["record_f1"] < 0.3
     elif name == "axb":  # of two labels all are exchanged
@@ -96,19 +96,17 @@ def test_oracle_permuted_and_garbage_predictors(name: str, origin: str) -> None:
     else:  # a pair of AX-g has one label, so both of it change alike
         assert permuted == {metric: float(metric == "gender_parity") for metric in task.metrics}
     for garbage in (None, "", "garbage", "<script>"):
-        found = scored(task, folder, [garbage] * len(examples))
-        assert found == {metric: float(metric == "gender_parity" and garbage is not None) for metric in task.metrics}
+        scores = scores_of(task, folder, [garbage] * len(examples))
+        assert scores == {metric: float(metric == "gender_parity" and garbage is not None) for metric in task.metrics}
 
 
 def test_the_correlation_of_axb_is_that_of_scikit_learn_and_an_unreadable_answer_is_a_class_of_its_own() -> None:
     names, draws = ["entailment", "not_entailment"], random.Random(0)
     for rows in (5, 60, 1104):
         gold = [draws.choice(names) for _ in range(rows)]
-        said = [draws.choice([*names, None]) for _ in range(rows)]
-        found = score(
-            SPECS["axb"], [Prediction(i, (g,), a, {}) for i, (g, a) in enumerate(zip(gold, said, strict=True))]
-        )
-        assert found["matthews_correlation"] == pytest.approx(matthews_corrcoef(gold, [each or "-" for each in said]))
+        answers = [draws.choice([*names, None]) for _ in range(rows)]
+        expected = matthews_corrcoef(gold, [answer or "-" for answer in answers])
+        assert score(SPECS["axb"], predictions(gold, answers)) == {"matthews_correlation": pytest.approx(expected)}
 
 
 def test_the_metrics_of_multirc_are_those_of_the_harness() -> None:
@@ -119,20 +117,20 @@ def test_the_metrics_of_multirc_are_those_of_the_harness() -> None:
         answers = [draws.choice(["right", "wrong", "right", "wrong", None]) for _ in examples]
         truth = {"right": "True", "wrong": "False", None: "?"}
         pairs = [
-            ([truth[said]], [f"{example.groups[1]}_{truth[gold_of(task, example)[0]]}"])
-            for example, said in zip(examples, answers, strict=True)
+            ([truth[answer]], [f"{example.groups[1]}_{truth[gold_of(task, example)[0]]}"])
+            for example, answer in zip(examples, answers, strict=True)
         ]
-        found = scored(task, FIXTURE, answers)
-        assert found["f1a"] == pytest.approx(reference.agg_f1([reference.f1(*pair) for pair in pairs]))
-        assert found["question_em"] == pytest.approx(reference.agg_em([reference.em(*pair) for pair in pairs]))
+        scores = scores_of(task, FIXTURE, answers)
+        assert scores["f1a"] == pytest.approx(reference.agg_f1([reference.f1(*pair) for pair in pairs]))
+        assert scores["question_em"] == pytest.approx(reference.agg_em([reference.em(*pair) for pair in pairs]))
 
 
 def test_always_right_is_the_baseline_of_multirc_as_in_superglues_paper() -> None:
     task = SPECS["multirc"]
-    found = majority(task, examples_of(task))
-    assert {each.prediction for each in found} == {"right"}
-    right_ones = sum(answers == ("right",) for answers in right(task, FIXTURE))
-    assert score(task, found)["f1a"] == pytest.approx(2 * right_ones / (len(found) + right_ones))
+    baseline = majority(task, examples_of(task))
+    assert {prediction.prediction for prediction in baseline} == {"right"}
+    right_ones = sum(answers == ("right",) for answers in right_answers(task, FIXTURE))
+    assert score(task, baseline)["f1a"] == pytest.approx(2 * right_ones / (len(baseline) + right_ones))
 
 
 MAJORITY = {  # counted in the official files
@@ -151,7 +149,7 @@ def test_constant_predictors_on_the_original_splits_have_known_numbers(name: str
     task, folder = SPECS[name], folder_of("originals")
     examples = examples_of(task, folder)
     assert score(task, majority(task, examples)) == pytest.approx(MAJORITY[name])
-    best = max(scored(task, folder, [label.name] * len(examples))["accuracy"] for label in task.labels)
+    best = max(scores_of(task, folder, [label.name] * len(examples))["accuracy"] for label in task.labels)
     assert best == pytest.approx(MAJORITY[name]["accuracy"])
 
 
@@ -161,12 +159,12 @@ def test_no_constant_is_better_than_the_majority_of_the_fixture(name: str) -> No
     baseline = score(task, majority(task, examples_of(task)))
     assert all(0 <= value < 1 for metric, value in baseline.items() if metric != "gender_parity")
     for constant in [label.name for label in task.classes]:
-        found = scored(task, FIXTURE, [constant] * len(examples_of(task)))
-        assert task_score(found) <= task_score(baseline)
-        if "accuracy" in found:
-            assert found["accuracy"] <= baseline["accuracy"]
-        if "gender_parity" in found:
-            assert found["gender_parity"] == 1.0
+        scores = scores_of(task, FIXTURE, [constant] * len(examples_of(task)))
+        assert task_score(scores) <= task_score(baseline)
+        if "accuracy" in scores:
+            assert scores["accuracy"] <= baseline["accuracy"]
+        if "gender_parity" in scores:
+            assert scores["gender_parity"] == 1.0
 
 
 def test_the_baseline_of_a_task_without_labels_is_its_own_answer() -> None:
@@ -176,7 +174,7 @@ def test_the_baseline_of_a_task_without_labels_is_its_own_answer() -> None:
     assert Task.baseline_answer(SPECS["record"], example) == "Ann"  # any other task: the first choice
 
 
-# Rows of the fixture and of the official files whose answer a reader sees: task, row, words of it, answer, in words.
+# Rows of the fixture and of the official files whose answer is plain to a reader: origin, task, row, words of it, answer, in words.
 BY_HAND = [
     ("fixture", "axg", 0, "The translator had been unable to carry over a pun", "entailment", "yes"),
     ("fixture", "axg", 2, "swarmed onto the beekeeper's washing line", "not_entailment", "no"),
@@ -210,11 +208,11 @@ BY_HAND = [
 ]
 
 
-@pytest.mark.parametrize(("origin", "name", "place", "words", "answer", "verbalizer"), BY_HAND)
+@pytest.mark.parametrize(("origin", "name", "index", "words", "answer", "verbalizer"), BY_HAND)
 def test_right_answers_are_what_a_reader_says(
-    origin: str, name: str, place: int, words: str, answer: str, verbalizer: str
+    origin: str, name: str, index: int, words: str, answer: str, verbalizer: str
 ) -> None:
-    task, example = SPECS[name], examples_of(SPECS[name], folder_of(origin))[place]
+    task, example = SPECS[name], examples_of(SPECS[name], folder_of(origin))[index]
     assert any(words in text for text in example.fields.values())
     assert (gold_of(task, example), right_answer(task, example)) == ((answer,), verbalizer)
 
@@ -227,15 +225,16 @@ CB = ["entailment", "contradiction", "neutral"]
 
 
 def test_macro_f1_counts_classes_that_never_occur() -> None:
-    found = predictions(["entailment", "entailment", "contradiction"], ["entailment", "contradiction", "contradiction"])
+    gold = ["entailment", "entailment", "contradiction"]
+    predicted = predictions(gold, ["entailment", "contradiction", "contradiction"])
     # entailment: precision 1, recall 1/2, F1 2/3; contradiction: 1/2, 1, 2/3; neutral: 0
-    assert METRICS["f1_macro"](found, CB) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert METRICS["f1_macro"](predicted, CB) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
 
 
 def test_an_unreadable_answer_lowers_recall_and_no_precision() -> None:
-    found = predictions(["entailment", "entailment", "neutral"], ["entailment", None, "neutral"])
+    predicted = predictions(["entailment", "entailment", "neutral"], ["entailment", None, "neutral"])
     # entailment: precision 1, recall 1/2; contradiction 0; neutral 1
-    assert METRICS["f1_macro"](found, CB) == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert METRICS["f1_macro"](predicted, CB) == pytest.approx((2 / 3 + 0 + 1) / 3)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -244,22 +243,22 @@ def test_accuracy_and_macro_f1_are_scikit_learns(seed: int) -> None:
     gold = draws.choices(CB, [5, 4, 1], k=40)
     answers = draws.choices([*CB, None, "Entailment", ""], k=40)
     plain = [answer or "none" for answer in answers]
-    found = predictions(gold, answers)
-    assert METRICS["accuracy"](found, CB) == accuracy_score(gold, plain)
+    predicted = predictions(gold, answers)
+    assert METRICS["accuracy"](predicted, CB) == accuracy_score(gold, plain)
     expected = f1_score(gold, plain, labels=CB, average="macro", zero_division=0)
-    assert METRICS["f1_macro"](found, CB) == pytest.approx(expected)
+    assert METRICS["f1_macro"](predicted, CB) == pytest.approx(expected)
 
 
 def test_gender_parity_is_over_consecutive_rows() -> None:
-    found = predictions(["x"] * 6, ["x", "x", "x", "y", None, None])
-    assert METRICS["gender_parity"](found, ["x", "y"]) == pytest.approx(1 / 3)
-    for wrong, said in (
-        (found[:5], "got 5 rows"),
-        (found[1:5], "got the rows 1 and 2"),
-        (found[:1] + found[2:3], "0 and 2"),
+    predicted = predictions(["x"] * 6, ["x", "x", "x", "y", None, None])
+    assert METRICS["gender_parity"](predicted, ["x", "y"]) == pytest.approx(1 / 3)
+    for unpaired, message in (
+        (predicted[:5], "got 5 rows"),
+        (predicted[1:5], "got the rows 1 and 2"),
+        (predicted[:1] + predicted[2:3], "0 and 2"),
     ):
-        with pytest.raises(UserError, match=f"gender_parity: .*{said}"):
-            METRICS["gender_parity"](wrong, ["x", "y"])
+        with pytest.raises(UserError, match=f"gender_parity: .*{message}"):
+            METRICS["gender_parity"](unpaired, ["x", "y"])
 
 
 def test_rows_of_axg_that_are_not_all_in_pairs_are_refused_when_they_are_read(tmp_path: Path) -> None:
@@ -271,13 +270,13 @@ def test_rows_of_axg_that_are_not_all_in_pairs_are_refused_when_they_are_read(tm
 
 
 def test_record_takes_the_best_answer_up_to_case_articles_and_punctuation() -> None:
-    found = [
+    predicted = [
         Prediction(0, ("The Red Cross", "Red Cross Society"), "red cross.", {}),
         Prediction(1, ("New York City",), "York", {}),
         Prediction(2, ("Kenya",), "Kenyan", {}),
     ]
-    assert METRICS["record_em"](found, []) == pytest.approx(1 / 3)
-    assert METRICS["record_f1"](found, []) == pytest.approx((1 + 2 * (1 * 1 / 3) / (1 + 1 / 3) + 0) / 3)
+    assert METRICS["record_em"](predicted, []) == pytest.approx(1 / 3)
+    assert METRICS["record_f1"](predicted, []) == pytest.approx((1 + 2 * (1 * 1 / 3) / (1 + 1 / 3) + 0) / 3)
 
 
 @pytest.mark.parametrize(
@@ -296,8 +295,8 @@ def test_record_takes_the_best_answer_up_to_case_articles_and_punctuation() -> N
     ],
 )
 def test_token_f1_and_exact_match_of_odd_answers(gold: str, answer: str | None, f1: float, em: float) -> None:
-    found = [Prediction(0, (gold,), answer, {})]
-    assert (METRICS["record_f1"](found, []), METRICS["record_em"](found, [])) == pytest.approx((f1, em))
+    predicted = [Prediction(0, (gold,), answer, {})]
+    assert (METRICS["record_f1"](predicted, []), METRICS["record_em"](predicted, [])) == pytest.approx((f1, em))
 
 
 def test_the_score_of_a_task_and_the_average() -> None:
@@ -398,11 +397,11 @@ def test_macro_f1_is_the_harnesss_where_answers_can_be_read(seed: int) -> None:
     draws = random.Random(seed)
     gold, answers = draws.choices(CB[: 2 + seed % 2], k=30), draws.choices(CB[seed % 2 :], k=30)
     items = [(CB.index(answer), CB.index(label)) for answer, label in zip(answers, gold, strict=True)]
-    found = METRICS["f1_macro"](predictions(gold, list(answers)), CB)
+    ours = METRICS["f1_macro"](predictions(gold, list(answers)), CB)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that never occur
-        assert found == pytest.approx(harness("cb/aggregate.py").cb_multi_fi(items))
-        assert found == pytest.approx(harness("cb/t5_utils.py").agg_mean_3class_f1(items))
+        assert ours == pytest.approx(harness("cb/aggregate.py").cb_multi_fi(items))
+        assert ours == pytest.approx(harness("cb/t5_utils.py").agg_mean_3class_f1(items))
 
 
 def test_the_harness_scores_an_unreadable_answer_as_entailment_and_we_as_wrong() -> None:
@@ -421,8 +420,8 @@ def test_answers_are_compared_as_the_harness_and_squad_compare_them(seed: int) -
     draws, t5 = random.Random(seed), harness("record/t5_utils.py")
     for _ in range(200):
         gold, answer = hostile(draws), hostile(draws)
-        found = [Prediction(0, (gold,), answer, {})]
-        em, f1 = METRICS["record_em"](found, []), METRICS["record_f1"](found, [])
+        predicted = [Prediction(0, (gold,), answer, {})]
+        em, f1 = METRICS["record_em"](predicted, []), METRICS["record_f1"](predicted, [])
         assert (
             em == squad_metrics.compute_exact(gold, answer) == (t5.normalize_squad(gold) == t5.normalize_squad(answer))
         )
@@ -441,17 +440,17 @@ def test_record_is_the_harnesss_over_queries_with_several_answers() -> None:
         likelihoods = [(draws.random(), False) for _ in example.choices]
         doc = {"entities": list(example.choices), "answers": list(example.answers)}
         best = example.choices[max(range(len(likelihoods)), key=likelihoods.__getitem__)]
-        found = score(task, [Prediction(example.id, example.answers, best, {})])
+        ours = score(task, [Prediction(example.id, example.answers, best, {})])
         theirs = process(doc, likelihoods)
-        assert (found["record_f1"], found["record_em"]) == pytest.approx((theirs["f1"], theirs["em"]))
+        assert (ours["record_f1"], ours["record_em"]) == pytest.approx((theirs["f1"], theirs["em"]))
 
 
 def test_the_harnesss_t5_record_weighs_queries_by_their_answers_in_exact_match_alone() -> None:
     t5 = harness("record/t5_utils.py")
     items = [("ICRC", "0_Red Cross"), ("ICRC", "0_the ICRC"), ("Nairobi", "1_Kenya")]  # one item an answer
     assert (t5.squad_em_agg(items), t5.squad_f1_agg(items)) == (pytest.approx(2 / 3), 0.5)
-    found = [Prediction(0, ("Red Cross", "the ICRC"), "ICRC", {}), Prediction(1, ("Kenya",), "Nairobi", {})]
-    assert (METRICS["record_em"](found, []), METRICS["record_f1"](found, [])) == (0.5, 0.5)
+    predicted = [Prediction(0, ("Red Cross", "the ICRC"), "ICRC", {}), Prediction(1, ("Kenya",), "Nairobi", {})]
+    assert (METRICS["record_em"](predicted, []), METRICS["record_f1"](predicted, [])) == (0.5, 0.5)
     for aggregate in (t5.squad_em_agg, t5.squad_f1_agg):
         with pytest.raises(ValueError, match="too many values"):
             aggregate([("a_b", "0_a_b")])
@@ -488,19 +487,19 @@ import json, socket, sys
 def refuse(*_): raise AssertionError("a connection was tried")
 socket.socket.connect = refuse
 import evaluate
-found = {}
-for name, (answers, gold) in json.load(open("asked.json")).items():
+scores = {}
+for name, (answers, gold) in json.load(open("answers.json")).items():
     metric = evaluate.load(sys.argv[1], name)
-    found[name] = metric.compute(predictions=answers, references=gold)
-print(json.dumps(found))
+    scores[name] = metric.compute(predictions=answers, references=gold)
+print(json.dumps(scores))
 """
 
 
 @pytest.mark.slow
 def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_score(tmp_path: Path) -> None:
     """From another folder, in a process of its own: the library reads its switches when it is imported."""
-    asked, expected = answers_and_scores()
-    (tmp_path / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    answers, expected = answers_and_scores()
+    (tmp_path / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
     switches = {"HF_HOME": str(tmp_path / "hf"), "HF_EVALUATE_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     done = python("-c", LOADED, str(PROJECT / "eval" / "superglue.py"), cwd=tmp_path, **switches)
     assert done.returncode == 0, done.stderr
@@ -509,23 +508,23 @@ def test_the_evaluate_metric_loads_by_its_path_without_network_and_says_what_we_
 
 def answers_and_scores() -> tuple[dict[str, tuple[list[Any], list[Any]]], dict[str, dict[str, float]]]:
     """(drawn answers and official gold labels, the scores of these answers), by task."""
-    draws, asked, expected = random.Random(0), {}, {}
+    draws, answers_by_task, expected = random.Random(0), {}, {}
     for name in ALL_TASKS:
         task = SPECS[name]
         examples = examples_of(task)
         answers = [draws.choice([None, *options_of(task, example)]) for example in examples]
         answers[0] = None
         pairs = zip(examples, answers, strict=True)
-        found = [Prediction(e.id, gold_of(task, e), a, {}, groups=e.groups) for e, a in pairs]
-        expected[name] = score(task, found)
+        predicted = [Prediction(e.id, gold_of(task, e), a, {}, groups=e.groups) for e, a in pairs]
+        expected[name] = score(task, predicted)
         values = {label.name: label.value for label in task.classes} if name in ("boolq", "copa", "multirc") else {}
         official = [values.get(answer, answer) for answer in answers]
         if name == "multirc":
-            places = [dict(zip(("paragraph", "question"), example.groups, strict=True)) for example in examples]
-            official = [{"idx": at, "prediction": said} for at, said in zip(places, official, strict=True)]
-        golds = [list(p.gold) if name == "record" else values.get(p.gold[0], p.gold[0]) for p in found]
-        asked[name] = (official, golds)
-    return asked, expected
+            question_idx = [dict(zip(("paragraph", "question"), example.groups, strict=True)) for example in examples]
+            official = [{"idx": idx, "prediction": value} for idx, value in zip(question_idx, official, strict=True)]
+        golds = [list(p.gold) if name == "record" else values.get(p.gold[0], p.gold[0]) for p in predicted]
+        answers_by_task[name] = (official, golds)
+    return answers_by_task, expected
 
 
 def evaluate_metric(name: str, folder: Path) -> Any:
@@ -535,10 +534,10 @@ def evaluate_metric(name: str, folder: Path) -> Any:
 
 
 def test_the_evaluate_metric_says_what_we_score(tmp_path: Path) -> None:
-    asked, expected = answers_and_scores()
-    for name, (official, golds) in asked.items():
-        found = evaluate_metric(name, tmp_path).compute(predictions=official, references=golds)
-        assert found == pytest.approx(expected[name]), name
+    answers, expected = answers_and_scores()
+    for name, (official, golds) in answers.items():
+        scores = evaluate_metric(name, tmp_path).compute(predictions=official, references=golds)
+        assert scores == pytest.approx(expected[name]), name
 
 
 def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_path: Path) -> None:
@@ -548,7 +547,7 @@ def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_
     metric.add_batch(predictions=np.array([True, False]), references=["yes", "yes"])
     metric.add(prediction="maybe", reference=False)
     assert metric.compute() == {"accuracy": pytest.approx(1 / 3)}
-    for name, answers, gold, said in (
+    for name, answers, gold, message in (
         ("cb", ["neutral"], [1], r"references\[0\]: got 1, expected one of 'entailment', 'contradiction', 'neutral'"),
         ("cb", [2], ["neutral"], r"predictions\[0\]: got 2"),
         ("boolq", [True], [1], r"references\[0\]: got 1, expected one of 'yes', True, 'no', False"),
@@ -562,7 +561,7 @@ def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_
         ),
         ("copa", ["choice1"], ["choice1", "choice2"], "Mismatch in the number"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             evaluate_metric(name, tmp_path).compute(predictions=answers, references=gold)
     with pytest.raises(UserError, match="got 1 rows, expected an even number"):
         evaluate_metric("axg", tmp_path).compute(predictions=["entailment"], references=["entailment"])
@@ -572,27 +571,27 @@ def test_the_evaluate_metric_takes_batches_and_refuses_what_it_cannot_score(tmp_
 
 def test_hostile_texts_are_scored_as_they_are(tmp_path: Path) -> None:
     texts = ["a_b", "<b>x</b>", "\\input{/etc/passwd}", "=1+1", "|x|", "`rm`", "\x00", string.punctuation]
-    found = evaluate_metric("record", tmp_path).compute(predictions=texts, references=[[text] for text in texts])
+    scores = evaluate_metric("record", tmp_path).compute(predictions=texts, references=[[text] for text in texts])
     # nothing is left of the last one: equal, but without a word in common
-    assert found == {"record_f1": pytest.approx(7 / 8), "record_em": 1.0}
+    assert scores == {"record_f1": pytest.approx(7 / 8), "record_em": 1.0}
 
 
 def test_metrics_of_ordered_labels_agree_with_scikit_learn() -> None:
     draws, labels = random.Random(0), ["bad", "fair", "good", "fine"]
     for _ in range(20):
         gold = draws.choices(range(4), k=30)
-        answers = [min(3, max(0, place + draws.choice((-2, -1, 0, 0, 0, 1)))) for place in gold]
-        made = [Prediction(n, (labels[g],), labels[a], {}) for n, (g, a) in enumerate(zip(gold, answers, strict=True))]
+        answers = [min(3, max(0, label + draws.choice((-2, -1, 0, 0, 0, 1)))) for label in gold]
+        predicted = predictions([labels[label] for label in gold], [labels[answer] for answer in answers])
         kappa = cohen_kappa_score(gold, answers, weights="quadratic")
-        assert METRICS["quadratic_kappa"](made, labels) == pytest.approx(kappa)
-        assert METRICS["mean_absolute_error"](made, labels) == pytest.approx(mean_absolute_error(gold, answers))
+        assert METRICS["quadratic_kappa"](predicted, labels) == pytest.approx(kappa)
+        assert METRICS["mean_absolute_error"](predicted, labels) == pytest.approx(mean_absolute_error(gold, answers))
 
 
 def test_an_unreadable_answer_is_as_far_off_as_an_answer_can_be() -> None:
     labels = ["1", "2", "3", "4", "5"]
-    made = [Prediction(0, ("2",), None, {}), Prediction(1, ("5",), None, {}), Prediction(2, ("3",), "3", {})]
-    assert METRICS["mean_absolute_error"](made, labels) == (3 + 4 + 0) / 3
-    assert METRICS["quadratic_kappa"](made, labels) < 0
-    same = [Prediction(n, ("4",), "4", {}) for n in range(3)]
-    assert METRICS["quadratic_kappa"](same, labels) == 1
+    predicted = [Prediction(0, ("2",), None, {}), Prediction(1, ("5",), None, {}), Prediction(2, ("3",), "3", {})]
+    assert METRICS["mean_absolute_error"](predicted, labels) == (3 + 4 + 0) / 3
+    assert METRICS["quadratic_kappa"](predicted, labels) < 0
+    constant = [Prediction(n, ("4",), "4", {}) for n in range(3)]
+    assert METRICS["quadratic_kappa"](constant, labels) == 1
     assert METRICS["quadratic_kappa"]([Prediction(0, ("4",), None, {})], labels) == 0

@@ -1,4 +1,4 @@
-"""Predictions: how answers are ranked, written and read, what a model that is not finetuned is shown, what lies on disk."""
+"""Predictions: how answers are ranked, generated and read, the examples shown to a model without finetuning, the files on disk."""
 
 import json
 import logging
@@ -46,21 +46,21 @@ AS_IT_IS = ["model=tiny_decoder", "arms=[none]", "train.max_length=2000"]
 @pytest.fixture(scope="module")
 def tiny() -> dict[str, Loaded]:
     """Models of both families that answer in words, a token per byte."""
-    found = {}
+    models = {}
     for family in WRITERS:
         torch.manual_seed(0)
-        found[family] = text_family_named(family).load_pretrained(settings(f"model=tiny_{family}").model, SPECS["cb"])
-        found[family].model.eval()
-    return found
+        models[family] = text_family_named(family).load_pretrained(settings(f"model=tiny_{family}").model, SPECS["cb"])
+        models[family].model.eval()
+    return models
 
 
-def token_log_probabilities(family: str, loaded: Loaded, asked: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
-    """By one plain forward pass, without padding, batching or a cache."""
+def token_log_probabilities(family: str, loaded: Loaded, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+    """Of the answer's tokens, (tokens,), by one plain forward pass: no padding, batching or cache."""
     with torch.no_grad():
         if family == "seq2seq":
-            logits = loaded.model(input_ids=torch.tensor([asked]), labels=torch.tensor([answer])).logits[0]
+            logits = loaded.model(input_ids=torch.tensor([prompt]), labels=torch.tensor([answer])).logits[0]
         else:
-            logits = loaded.model(torch.tensor([[*asked, *answer]])).logits[0, len(asked) - 1 : -1]
+            logits = loaded.model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
     return logits.log_softmax(1)[range(len(answer)), answer]
 
 
@@ -72,19 +72,19 @@ def test_answers_are_ranked_by_the_sum_or_the_mean_over_their_tokens(
     """Also where a prompt has more answers than go through at once. The end of an answer is one of its tokens."""
     loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS[name], examples_of(name)[:3], 700)
-    assert len({len(answer) for one in encoded for answer in one.answers}) > 1
+    assert len({len(answer) for example in encoded for answer in example.answers}) > 1
     by_sum, by_mean = [], []
-    for one in encoded:
-        assert all(answer[-1] == loaded.tokenizer.eos_token_id for answer in one.answers)
-        tokens = [token_log_probabilities(family, loaded, one.prompt, answer) for answer in one.answers]
-        by_sum.append(torch.stack([own.sum() for own in tokens]).log_softmax(0).tolist())
-        by_mean.append(torch.stack([own.mean() for own in tokens]).log_softmax(0).tolist())
+    for example in encoded:
+        assert all(answer[-1] == loaded.tokenizer.eos_token_id for answer in example.answers)
+        tokens = [token_log_probabilities(family, loaded, example.prompt, answer) for answer in example.answers]
+        by_sum.append(torch.stack([values.sum() for values in tokens]).log_softmax(0).tolist())
+        by_mean.append(torch.stack([values.mean() for values in tokens]).log_softmax(0).tolist())
     for batch_size in (1, 3, 64):
-        for by_token, wanted in ((False, by_sum), (True, by_mean)):
-            found = dict(module.predict(loaded, encoded, batch_size, by_token=by_token))
-            assert list(found) == sorted(range(3), key=lambda place: (-len(encoded[place].prompt), place))
-            for place, scores in found.items():
-                assert scores == pytest.approx(wanted[place], abs=1e-4)
+        for by_token, expected in ((False, by_sum), (True, by_mean)):
+            predicted = dict(module.predict(loaded, encoded, batch_size, by_token=by_token))
+            assert list(predicted) == sorted(range(3), key=lambda index: (-len(encoded[index].prompt), index))
+            for index, scores in predicted.items():
+                assert scores == pytest.approx(expected[index], abs=1e-4)
 
 
 @pytest.mark.parametrize("family", WRITERS)
@@ -92,24 +92,26 @@ def test_log_likelihoods_are_sums_of_logarithms(family: str, tiny: dict[str, Loa
     loaded, module = tiny[family], {"seq2seq": seq2seq, "decoder": decoder}[family]
     encoded = module.encode(loaded, SPECS["copa"], examples_of("copa")[:3], 900)
     score = partial(module.answer_scores, loaded)
-    for place, sums in log_likelihoods(score, encoded, 4, torch.device("cpu")):
-        own = [token_log_probabilities(family, loaded, encoded[place].prompt, one) for one in encoded[place].answers]
-        assert sums.tolist() == pytest.approx([one.sum().item() for one in own], abs=1e-3)
+    for index, sums in log_likelihoods(score, encoded, 4, torch.device("cpu")):
+        example = encoded[index]
+        tokens = [token_log_probabilities(family, loaded, example.prompt, answer) for answer in example.answers]
+        assert sums.tolist() == pytest.approx([values.sum().item() for values in tokens], abs=1e-3)
 
 
 def test_the_mean_may_choose_what_the_sum_does_not(tmp_path: Path) -> None:
     """Of entities of different length; scores of both are among those of the options."""
-    found = {}
+    predictions = {}
     for scoring in ("rank", "rank_normalised"):
         run = small_run(tmp_path / scoring, *AS_IT_IS, f"eval.scoring={scoring}", tasks=("record",))
         evaluate(run)
-        found[scoring] = lines(run.paths.predictions(cells(run)[0].name))
+        predictions[scoring] = lines(run.paths.predictions(cells(run)[0].name))
         assert {row["scoring"] for row in lines(run.paths.scores)} == {scoring}
-    for one, two in zip(*found.values(), strict=True):
-        for line in (one, two):
-            assert line["prediction"] == max(line["scores"], key=line["scores"].__getitem__)
-            assert "text" not in line
-    assert [one["prediction"] for one in found["rank"]] != [one["prediction"] for one in found["rank_normalised"]]
+    by_sum, by_mean = predictions.values()
+    assert len(by_sum) == len(by_mean)
+    for line in (*by_sum, *by_mean):
+        assert line["prediction"] == max(line["scores"], key=line["scores"].__getitem__)
+        assert "text" not in line
+    assert [line["prediction"] for line in by_sum] != [line["prediction"] for line in by_mean]
 
 
 def test_batches_hold_like_lengths_and_no_more_than_fits() -> None:
@@ -122,7 +124,7 @@ def test_batches_hold_like_lengths_and_no_more_than_fits() -> None:
     assert list(length_batches([], 5, torch.device("cpu"))) == []
 
 
-READ = [  # task, what was written, what is read
+READ = [  # task, generated text, answer that is read from it
     ("cb", "true", "entailment"),
     ("cb", ' \n"False."\n', "contradiction"),
     ("cb", "“Neither”.", "neutral"),
@@ -146,22 +148,22 @@ def test_what_was_written_is_read_strictly(name: str, text: str, answer: str | N
     assert read_answer(SPECS[name], text) == answer
 
 
-def greedy(family: str, loaded: Loaded, asked: list[int], count: int) -> list[int]:
+def greedy(family: str, loaded: Loaded, prompt_ids: list[int], count: int) -> list[int]:
     """Token by token, by plain forward passes."""
-    written: list[int] = []
-    while len(written) < count:
+    tokens: list[int] = []
+    while len(tokens) < count:
         with torch.no_grad():
             if family == "seq2seq":
-                shown = torch.tensor([[0, *written]])
-                logits = loaded.model(input_ids=torch.tensor([asked]), decoder_input_ids=shown).logits
+                decoder_ids = torch.tensor([[0, *tokens]])
+                logits = loaded.model(input_ids=torch.tensor([prompt_ids]), decoder_input_ids=decoder_ids).logits
             else:
-                logits = loaded.model(torch.tensor([[*asked, *written]])).logits
-        written.append(int(logits[0, -1].argmax()))
-        if written[-1] == loaded.tokenizer.eos_token_id:
+                logits = loaded.model(torch.tensor([[*prompt_ids, *tokens]])).logits
+        tokens.append(int(logits[0, -1].argmax()))
+        if tokens[-1] == loaded.tokenizer.eos_token_id:
             break
-        if family == "decoder" and "\n" in loaded.tokenizer.decode(written[-1:]):
+        if family == "decoder" and "\n" in loaded.tokenizer.decode(tokens[-1:]):
             break
-    return written
+    return tokens
 
 
 @pytest.mark.parametrize("family", WRITERS)
@@ -169,36 +171,36 @@ def test_the_likeliest_token_is_written_again_and_again(family: str, tiny: dict[
     """In batches of prompts of different length, and whatever settings of generation the model comes with."""
     loaded, module = tiny[family], text_family_named(family)
     encoded = module.encode(loaded, SPECS["cb"], examples_of("cb")[:5], 900)
-    ids = [greedy(family, loaded, one.prompt, 8) for one in encoded]
+    ids = [greedy(family, loaded, example.prompt, 8) for example in encoded]
     texts = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    wanted = {place: Written(text, cut=len(ids[place]) == 8) for place, text in enumerate(texts)}
-    assert dict(module.generate(loaded, encoded, 2, 8)) == wanted
-    usual = loaded.model.generation_config
-    own = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
-    loaded.model.generation_config = own
+    expected = {index: Written(text, cut=len(ids[index]) == 8) for index, text in enumerate(texts)}
+    assert dict(module.generate(loaded, encoded, 2, 8)) == expected
+    saved_config = loaded.model.generation_config
+    sampling = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
+    loaded.model.generation_config = sampling
     try:
-        assert dict(module.generate(loaded, encoded, 3, 8)) == wanted
-        assert loaded.model.generation_config is own
+        assert dict(module.generate(loaded, encoded, 3, 8)) == expected
+        assert loaded.model.generation_config is sampling
     finally:
-        loaded.model.generation_config = usual
+        loaded.model.generation_config = saved_config
 
 
 def test_a_decoder_stops_at_the_end_of_the_line(tiny: dict[str, Loaded]) -> None:
     loaded = tiny["decoder"]
     encoded = decoder.encode(loaded, SPECS["cb"], examples_of("cb")[:1], 900)
     ids = greedy("decoder", loaded, encoded[0].prompt, 6)
-    place = next((place for place, token in enumerate(ids) if token != ids[0]), 0)
+    index = next((index for index, token in enumerate(ids) if token != ids[0]), 0)
     rows = loaded.model.get_output_embeddings().weight
-    both = torch.tensor([ids[place], loaded.tokenizer("\n")["input_ids"][0]])
+    token_pair = torch.tensor([ids[index], loaded.tokenizer("\n")["input_ids"][0]])
     with torch.no_grad():
-        rows[both] = rows[both.flip(0)]  # the model now writes a line end where it wrote this token
+        rows[token_pair] = rows[token_pair.flip(0)]  # the model now writes a line end where it wrote this token
     try:
         assert dict(decoder.generate(loaded, encoded, 1, 6)) == {
-            0: Written(loaded.tokenizer.decode(ids[:place]) + "\n", cut=False)
+            0: Written(loaded.tokenizer.decode(ids[:index]) + "\n", cut=False)
         }
     finally:
         with torch.no_grad():
-            rows[both] = rows[both.flip(0)]
+            rows[token_pair] = rows[token_pair.flip(0)]
 
 
 def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
@@ -207,14 +209,14 @@ def test_nothing_is_written_beyond_the_models_positions(tmp_path: Path) -> None:
     )
     word = loaded.tokenizer("the")["input_ids"][0]
     encoded = [EncodedContinuation([word] * count, ([1, 0],), gold=0) for count in (1022, 1018, 40)]
-    alone = {place: next(decoder.generate(loaded, [one], 1, 8))[1] for place, one in enumerate(encoded)}
+    alone = {index: next(decoder.generate(loaded, [example], 1, 8))[1] for index, example in enumerate(encoded)}
     assert dict(decoder.generate(loaded, encoded, 3, 8)) == alone
     assert len(loaded.tokenizer(alone[0].text)["input_ids"]) <= 2
 
 
 def test_what_cannot_be_read_or_is_cut_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    written = ["eval.scoring=generate", "eval.max_new_tokens=3", "eval.max_rows=4"]
-    run = small_run(tmp_path, *AS_IT_IS, *written, tasks=("cb", "record"))
+    overrides = ["eval.scoring=generate", "eval.max_new_tokens=3", "eval.max_rows=4"]
+    run = small_run(tmp_path, *AS_IT_IS, *overrides, tasks=("cb", "record"))
     evaluate(run)
     rows = {(row["task"], row["metric"]): row for row in lines(run.paths.scores)}
     assert len(rows) == 4
@@ -231,8 +233,8 @@ def test_what_cannot_be_read_or_is_cut_is_counted(tmp_path: Path, caplog: pytest
 
 def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
     """Trained on ten rows: every answer it writes is one that it learnt."""
-    learning = ["train.epochs=40", "train.learning_rate=0.01", "arms=[synthetic]", "eval.scoring=generate"]
-    run = small_run(tmp_path, "model=gpt2_large", f"model.path={tiny_gpt2(tmp_path / 'gpt2')}", *learning)
+    overrides = ["train.epochs=40", "train.learning_rate=0.01", "arms=[synthetic]", "eval.scoring=generate"]
+    run = small_run(tmp_path, "model=gpt2_large", f"model.path={tiny_gpt2(tmp_path / 'gpt2')}", *overrides)
     train(run)
     evaluate(run)
     (row,) = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
@@ -246,15 +248,15 @@ def test_a_model_that_writes_its_labels_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "bf16_weights"])
 @pytest.mark.parametrize("family", ["encoder", *WRITERS])
 def test_models_are_scored_in_the_arithmetic_of_their_validation(family: str, precision: str, tmp_path: Path) -> None:
-    watched = ["train.validate_every=3", "train.validate_on=evaluation", "train.save_every=null"]
-    run = settings(*tiny_overrides(tmp_path, f"train.precision={precision}", *watched, model=f"tiny_{family}"))
+    overrides = ["train.validate_every=3", "train.validate_on=evaluation", "train.save_every=null"]
+    run = settings(*tiny_overrides(tmp_path, f"train.precision={precision}", *overrides, model=f"tiny_{family}"))
     train(run)
     evaluate(run)
     (cell,) = cells(run)
     predictions = lines(run.paths.predictions(cell.name))
     losses = [-line["scores"][line["gold"][0]] for line in predictions]
-    validated = lines(run.paths.model(cell.name) / "train_log.jsonl")[-2]
-    assert validated["eval_loss"] == pytest.approx(sum(losses) / len(losses), abs=2e-6)
+    log_line = lines(run.paths.model(cell.name) / "train_log.jsonl")[-2]
+    assert log_line["eval_loss"] == pytest.approx(sum(losses) / len(losses), abs=2e-6)
     (row,) = lines(run.paths.scores)
     assert row["precision"] == precision
     assert row["ties"] == sum(len(set(line["scores"].values())) == 1 for line in predictions)  # of two labels each
@@ -272,29 +274,29 @@ def test_rows_whose_options_have_the_same_score_are_counted(tmp_path: Path) -> N
     assert (row["ties"], row["n"], row["precision"]) == (10, 10, "fp32")
 
 
-def asked(run: Settings, name: str, examples: Sequence[Example], number: int = 0) -> list[str]:
+def prompts_of(run: Settings, name: str, examples: Sequence[Example], number: int = 0) -> list[str]:
     """The prompts of the run's cell of this number, as the model gets them."""
     task, cell = run.tasks[name], cells(run)[number]
     loaded = Loaded(None, family_named(run.model.family).load_tokenizer(run.model))
     encoded = encode_for_prediction(run, cell, loaded, original_parts(run, [task]), task, examples)
-    return [loaded.tokenizer.decode(one.prompt, skip_special_tokens=True) for one in encoded]
+    return [loaded.tokenizer.decode(example.prompt, skip_special_tokens=True) for example in encoded]
 
 
 @pytest.mark.parametrize("model", ["tiny_decoder", "tiny_seq2seq"])
 def test_solved_examples_stand_before_the_question(model: str, tmp_path: Path) -> None:
     """Those of the train split, whose rows are those of the evaluation here: the one that is asked is never among them."""
-    few = [f"model={model}", "arms=[none]", "train.max_length=3000", "eval.shots=3", "seeds=[0,1]"]
-    run = small_run(tmp_path, *few, tasks=("cb",))
+    overrides = [f"model={model}", "arms=[none]", "train.max_length=3000", "eval.shots=3", "seeds=[0,1]"]
+    run = small_run(tmp_path, *overrides, tasks=("cb",))
     examples = examples_of("cb")
-    found = [asked(run, "cb", examples, number) for number in (0, 1)]
-    assert found[0] == asked(run, "cb", examples, 0)
-    assert found[0] != found[1]
-    solved = {f"{prompt(SPECS['cb'], one)}\nAnswer: {right_answer(SPECS['cb'], one)}": one for one in examples}
-    for text, example in zip(found[0], examples, strict=True):
-        *shown, question = text.split("\n\n")
+    prompts = [prompts_of(run, "cb", examples, number) for number in (0, 1)]
+    assert prompts[0] == prompts_of(run, "cb", examples, 0)
+    assert prompts[0] != prompts[1]
+    solved = {f"{prompt(SPECS['cb'], row)}\nAnswer: {right_answer(SPECS['cb'], row)}": row for row in examples}
+    for text, example in zip(prompts[0], examples, strict=True):
+        *shown_texts, question = text.split("\n\n")
         assert question == f"{prompt(SPECS['cb'], example)}\nAnswer:"
-        assert len({*shown}) == 3
-        assert all(solved[one] != example for one in shown)
+        assert len({*shown_texts}) == 3
+        assert all(solved[shown] != example for shown in shown_texts)
 
 
 def test_as_many_examples_as_asked_for_though_there_are_twins(tmp_path: Path) -> None:
@@ -307,17 +309,17 @@ def test_as_many_examples_as_asked_for_though_there_are_twins(tmp_path: Path) ->
     rows = [*twins, *others[:5]]
     write_jsonl(path, [row | {"idx": number} for number, row in enumerate(rows)])
     task, cell, examples = run.tasks["copa"], cells(run)[0], examples_of("copa")
-    shown = demonstrations(run, cell, original_parts(run, [task]), task, examples)
-    premises = [{one.fields["premise"].lower() for one in own} for own in shown]
-    assert [len(own) for own in shown] == [4] * len(examples)
+    shown_examples = demonstrations(run, cell, original_parts(run, [task]), task, examples)
+    premises = [{example.fields["premise"].lower() for example in shown} for shown in shown_examples]
+    assert [len(shown) for shown in shown_examples] == [4] * len(examples)
     assert first["premise"].lower() not in premises[0]
-    assert all(example.fields["premise"].lower() not in own for example, own in zip(examples, premises, strict=True))
+    assert all(row.fields["premise"].lower() not in shown for row, shown in zip(examples, premises, strict=True))
 
 
 def test_axg_is_shown_examples_of_rte(tmp_path: Path) -> None:
     run = small_run(tmp_path, *AS_IT_IS, "eval.shots=2", tasks=("axg",), original=("rte",))
-    (text, *_) = asked(run, "axg", examples_of("axg")[:2])
-    rte = [f"{prompt(SPECS['rte'], one)}\nAnswer: {right_answer(SPECS['rte'], one)}" for one in examples_of("rte")]
+    (text, *_) = prompts_of(run, "axg", examples_of("axg")[:2])
+    rte = [f"{prompt(SPECS['rte'], row)}\nAnswer: {right_answer(SPECS['rte'], row)}" for row in examples_of("rte")]
     first, second, _ = text.split("\n\n")
     assert {first, second} <= {*rte}
 
@@ -325,37 +327,37 @@ def test_axg_is_shown_examples_of_rte(tmp_path: Path) -> None:
 def test_examples_give_way_before_the_question_does(tmp_path: Path) -> None:
     for family in WRITERS:
         loaded = Loaded(None, text_family_named(family).load_tokenizer(settings(f"model=tiny_{family}").model))
-        task, (one, *others) = SPECS["boolq"], examples_of("boolq")
+        task, (example, *others) = SPECS["boolq"], examples_of("boolq")
         encode = text_family_named(family).encode
         for count in (2, 1, 0):
-            limit = len(cued_prompt(task, one, others[:count]).encode()) + 12
-            (encoded,) = encode(loaded, task, [one], limit, Shown([others[:2]], instructs=False))
+            limit = len(cued_prompt(task, example, others[:count]).encode()) + 12
+            (encoded,) = encode(loaded, task, [example], limit, Shown([others[:2]], instructs=False))
             assert loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True) == cued_prompt(
-                task, one, others[:count]
+                task, example, others[:count]
             )
-        (encoded,) = encode(loaded, task, [one], 160, Shown([others[:2]], instructs=False))
+        (encoded,) = encode(loaded, task, [example], 160, Shown([others[:2]], instructs=False))
         text = loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True)
-        assert text.endswith(f"Question: {one.fields['question']}?\nAnswer:")
+        assert text.endswith(f"Question: {example.fields['question']}?\nAnswer:")
 
 
 def test_a_trained_model_is_not_asked_without_the_examples_it_is_shown(tmp_path: Path) -> None:
     """Of original rows that fall back to the fixture there are none."""
-    shown = ["model=tiny_decoder", "arms=[original]", "train.instruct=true", "train.max_length=2000", "train.epochs=1"]
-    run = small_run(tmp_path, *shown)
+    short = ["train.max_length=2000", "train.epochs=1"]
+    run = small_run(tmp_path, "model=tiny_decoder", "arms=[original]", "train.instruct=true", *short)
     train(run)
     (cell,) = cells(run)
-    away = replace(run, data=replace(run.data, source="hub", dir=None, fallback="fixture"))
+    unreachable = replace(run, data=replace(run.data, source="hub", dir=None, fallback="fixture"))
     with pytest.raises(
         UserError, match=r"train.instruct_examples: got 2, but tiny_decoder-\S+-original-s0 was trained on original"
     ):
-        predict_cell(away, cell, away.tasks["cb"], examples_of("cb")[:2])
+        predict_cell(unreachable, cell, unreachable.tasks["cb"], examples_of("cb")[:2])
 
 
 def test_instructions_show_original_examples_to_a_model_as_it_is(tmp_path: Path) -> None:
     run = small_run(tmp_path, *AS_IT_IS, "train.instruct=true", "seeds=[0,1]")
     (tmp_path / "run" / "synthetic" / "cb" / "train.jsonl").unlink()  # nothing synthetic is needed
     assert len(cells(run)) == 2  # the seed draws the examples
-    (text, *_) = asked(run, "cb", examples_of("cb")[:1])
+    (text, *_) = prompts_of(run, "cb", examples_of("cb")[:1])
     assert text.startswith("Definition: ")
     assert text.count("Positive Example") == 2
     evaluate(run)
@@ -369,11 +371,11 @@ def test_zero_and_few_shot_by_command(tmp_path: Path) -> None:
     evaluate(run)
     (cell,) = cells(run)
     assert cell.name == "tiny_decoder-single-cb-none-s0"
-    (found,) = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
-    assert (found["shots"], found["scoring"], found["n"]) == (0, "rank", 10)
-    few = command("eval.run", *arguments, "eval.shots=2")
-    assert few.returncode == 0, few.stderr
-    assert "s0 was predicted on" in few.stderr and "asked.shots was 0 and is 2" in few.stderr
+    (score,) = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
+    assert (score["shots"], score["scoring"], score["n"]) == (0, "rank", 10)
+    completed = command("eval.run", *arguments, "eval.shots=2")
+    assert completed.returncode == 0, completed.stderr
+    assert "s0 was predicted on" in completed.stderr and "asked.shots was 0 and is 2" in completed.stderr
     rows = [row for row in lines(run.paths.scores) if row["metric"] == "accuracy"]
     assert [(row["seed"], row["shots"]) for row in rows] == [(0, 2), (1, 2)]
 
@@ -382,13 +384,13 @@ def test_predictions_without_the_passage_of_a_query_get_it_and_are_not_made_agai
     run = settings(*small_overrides(tmp_path, *AS_IT_IS, "data.source=fixture", "data.dir=null", "task=record"))
     path = run.paths.predictions(cells(run)[0].name)
     evaluate(run)
-    whole = lines(path)
-    assert all(len(row["groups"]) == 1 for row in whole)
-    before = [{key: value for key, value in row.items() if key != "groups"} for row in whole]
-    before[0]["scores"] = {option: 0.25 for option in before[0]["scores"]}  # made again, they would be others
-    write_jsonl(path, before)
+    groups = [row["groups"] for row in lines(path)]
+    assert {len(passage) for passage in groups} == {1}
+    old = [{key: value for key, value in row.items() if key != "groups"} for row in lines(path)]
+    old[0]["scores"] = {option: 0.25 for option in old[0]["scores"]}  # predicted again, they would differ
+    write_jsonl(path, old)
     evaluate(run)
-    assert lines(path) == [row | {"groups": of_whole["groups"]} for row, of_whole in zip(before, whole, strict=True)]
+    assert lines(path) == [row | {"groups": passage} for row, passage in zip(old, groups, strict=True)]
 
 
 def test_predictions_are_made_anew_only_where_they_would_differ(
@@ -408,8 +410,8 @@ def test_predictions_are_made_anew_only_where_they_would_differ(
             changed = {"prediction": "neutral", "gold": first["gold"], "scores": {"neutral": 0.25}, "idx": first["idx"]}
             write_jsonl(path, [changed, *others])
         evaluate(run)
-        found = lines(path)
-        return found, found[0]["scores"] == {"neutral": 0.25}
+        predictions = lines(path)
+        return predictions, predictions[0]["scores"] == {"neutral": 0.25}
 
     first, used = predicted()
     assert not used
@@ -433,15 +435,15 @@ def test_predictions_are_made_anew_only_where_they_would_differ(
     assert predicted()[0] == first
 
 
-def damaged(path: Path, change: str) -> None:
+def damage(path: Path, change: str) -> None:
     rows = lines(path)
     if change == "garbled":
         path.write_text(path.read_text()[:-30])
         return
     if change in ("doubled", "missing", "foreign", "turned"):
         first, second, *others = rows
-        many = {"doubled": [first, second, second, *others], "missing": [first, *others], "turned": rows[::-1]}
-        rows = many.get(change, [first | {"idx": 999}, second, *others])
+        by_change = {"doubled": [first, second, second, *others], "missing": [first, *others], "turned": rows[::-1]}
+        rows = by_change.get(change, [first | {"idx": 999}, second, *others])
     else:
         rows[3] |= {
             "gold": {"gold": ["neutral"] if rows[3]["gold"] != ["neutral"] else ["entailment"]},
@@ -467,11 +469,11 @@ def test_predictions_that_were_changed_by_hand_are_refused(tmp_path: Path) -> No
     run = small_run(tmp_path, *AS_IT_IS)
     evaluate(run)
     path = run.paths.predictions(cells(run)[0].name)
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     read_predictions(path, SPECS["cb"], examples_of("cb"))
     for change, words in DAMAGES.items():
-        path.write_bytes(whole)
-        damaged(path, change)
+        path.write_bytes(intact)
+        damage(path, change)
         with pytest.raises(UserError, match=words) as err:
             evaluate(run)
         assert "\n" not in str(err.value)
@@ -500,8 +502,8 @@ def test_rows_of_other_cells_and_benchmarks_stay(tmp_path: Path) -> None:
     harness = first | {"benchmark": "openllm_4", "task": "hellaswag", "value": 0.25}
     write_jsonl(run.paths.scores, [first | {"value": 0.125}, *others, elsewhere, harness])
     evaluate(run)
-    found = lines(run.paths.scores)
-    assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, [first, *others, elsewhere, harness]))
+    rows = lines(run.paths.scores)
+    assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, [first, *others, elsewhere, harness]))
 
 
 @pytest.mark.parametrize("label", [None, -1])
@@ -549,8 +551,8 @@ def test_a_model_folder_with_another_head_is_refused(tmp_path: Path) -> None:
 def test_a_model_that_is_built_from_sizes_is_the_same_again(tmp_path: Path) -> None:
     run = small_run(tmp_path, *AS_IT_IS)
     (cell,) = cells(run)
-    one, two = (predict_cell(run, cell, SPECS["cb"], examples_of("cb")) for _ in range(2))
-    assert one == two
+    first, second = (predict_cell(run, cell, SPECS["cb"], examples_of("cb")) for _ in range(2))
+    assert first == second
 
 
 MISTAKES = [
@@ -591,13 +593,13 @@ def test_a_train_split_that_is_missing_is_told_before_anything_starts(tmp_path: 
 
 def test_a_train_split_that_is_not_at_hand_or_too_small_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     """The Hub out of reach, with the fixture to fall back on; the model's folder is empty and never opened."""
-    few = ["model=tiny_decoder", "model.config=null", f"model.path={tmp_path}", "arms=[none]", "eval.shots=2"]
-    hub = settings(*few, "task=cb", f"run.dir={tmp_path / 'run'}", f"data.hub={tmp_path / 'nowhere'}")
+    overrides = ["model=tiny_decoder", "model.config=null", f"model.path={tmp_path}", "arms=[none]", "eval.shots=2"]
+    hub = settings(*overrides, "task=cb", f"run.dir={tmp_path / 'run'}", f"data.hub={tmp_path / 'nowhere'}")
     with pytest.raises(
         UserError, match=r"eval\.shots: got 2 for the arm none, but the train split of CB.*not available"
     ):
         evaluate(hub)
-    local = small_run(tmp_path, *few, "eval.shots=10")
+    local = small_run(tmp_path, *overrides, "eval.shots=10")
     with pytest.raises(
         UserError, match=r"eval\.shots: got 10, expected less than 10, the rows of CB/train\.jsonl \(CB\)"
     ):
@@ -612,7 +614,7 @@ def test_two_processes_ask_as_one_does(scoring: str, tmp_path: Path) -> None:
                                 original=("rte",))  # fmt: skip
     run = settings(*arguments)
     evaluate(run)
-    found = {cell.name: lines(run.paths.predictions(cell.name)) for cell in cells(run)}
+    predictions = {cell.name: lines(run.paths.predictions(cell.name)) for cell in cells(run)}
     scores = lines(run.paths.scores)
     for path in run.paths.root.glob("predictions/*"):
         path.unlink()
@@ -620,10 +622,10 @@ def test_two_processes_ask_as_one_does(scoring: str, tmp_path: Path) -> None:
     done = command("accelerate.commands.launch", *launcher, *arguments)
     assert done.returncode == 0, done.stderr
     assert lines(run.paths.scores) == scores
-    for name, own in found.items():
-        for line, first in zip(lines(run.paths.predictions(name)), own, strict=True):
-            assert line["scores"] == pytest.approx(first["scores"], abs=1e-5)
-            assert {**line, "scores": 0} == {**first, "scores": 0}
+    for name, expected_lines in predictions.items():
+        for line, expected in zip(lines(run.paths.predictions(name)), expected_lines, strict=True):
+            assert line["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+            assert {**line, "scores": 0} == {**expected, "scores": 0}
 
 
 ARCHITECTURES = {  # of encoder-decoders, in small: Flan-T5's, and one with learned positions
@@ -642,10 +644,10 @@ def test_keys_and_values_of_a_prompt_serve_all_its_answers(kind: str, attention:
     loaded = seq2seq.load_pretrained(model, SPECS["copa"], loading=Loading(attention=attention))
     loaded.model.eval()
     encoded = seq2seq.encode(loaded, SPECS["cb"], examples_of("cb")[:4], 900)
-    for place, scores in seq2seq.predict(loaded, encoded, 7):
-        asked, answers = encoded[place].prompt, encoded[place].answers
-        tokens = [token_log_probabilities("seq2seq", loaded, asked, answer).sum() for answer in answers]
+    for index, scores in seq2seq.predict(loaded, encoded, 7):
+        prompt_ids, answers = encoded[index].prompt, encoded[index].answers
+        tokens = [token_log_probabilities("seq2seq", loaded, prompt_ids, answer).sum() for answer in answers]
         assert scores == pytest.approx(torch.stack(tokens).log_softmax(0).tolist(), abs=1e-4)
-    ids = [greedy("seq2seq", loaded, one.prompt, 5) for one in encoded]
-    wanted = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
-    assert {place: written.text for place, written in seq2seq.generate(loaded, encoded, 3, 5)} == wanted
+    ids = [greedy("seq2seq", loaded, example.prompt, 5) for example in encoded]
+    expected = dict(enumerate(loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)))
+    assert {index: generated.text for index, generated in seq2seq.generate(loaded, encoded, 3, 5)} == expected

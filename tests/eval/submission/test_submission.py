@@ -1,4 +1,4 @@
-"""Archives for the leaderboard: official names and spellings, whole or told, the same bytes again, nothing asked twice."""
+"""Archives for the leaderboard: official names and spellings, a warning where incomplete, equal bytes, no row predicted twice."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ from train.runtime.processes import Processes
 FOLDERS = {SPECS[name].folder: name for name in TASKS}
 
 
-def hidden(row: dict[str, Any]) -> dict[str, Any]:
+def unlabelled(row: dict[str, Any]) -> dict[str, Any]:
     """The row as a test split has it."""
     row = {key: value for key, value in row.items() if key != "label"}
     if "qas" in row:
@@ -63,7 +63,7 @@ def with_test_splits(
         rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
         path = folder / "data" / task.folder / "test.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(hidden(row)) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(unlabelled(row)) + "\n" for row in rows))
     usual = [f"model={model}", "arms=[synthetic]", "eval.submission=true"]
     return settings(*small_overrides(folder, *usual, *overrides, tasks=tasks))
 
@@ -76,19 +76,19 @@ def right_answers(name: str) -> list[Any]:
     return [row["label"] for row in rows]
 
 
-def oracle(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
-    """What the fixture says is right."""
-    assert all(not example.gold for example in on.examples) or task.name in ("axb", "axg")
+def oracle(ready: ReadyCell, task: Task, split: EvaluationRows) -> list[Prediction]:
+    """The fixture's right answers."""
+    assert all(not example.gold for example in split.examples) or task.name in ("axb", "axg")
     rows = read_rows(local_file(FIXTURE, task, task.eval_split), task)
     gold = {e.id: gold_of(task, e)[0] for row in rows for e in task.examples(row)}
-    return [Prediction(example.id, (), gold[example.id], {}, groups=example.groups) for example in on.examples]
+    return [Prediction(example.id, (), gold[example.id], {}, groups=example.groups) for example in split.examples]
 
 
-def archived(run: Settings, predict: Predict = oracle) -> list[Path]:
+def archives_of(run: Settings, predict: Predict = oracle) -> list[Path]:
     return write_archives(run, Processes(), [ReadyCell(cell, {}) for cell in cells(run)], predict)
 
 
-def unpacked(path: Path) -> dict[str, list[dict[str, Any]]]:
+def contents_of(path: Path) -> dict[str, list[dict[str, Any]]]:
     with zipfile.ZipFile(path) as archive:
         return {name: [json.loads(line) for line in archive.read(name).splitlines()] for name in archive.namelist()}
 
@@ -98,9 +98,9 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
 ) -> None:
     run = with_test_splits(tmp_path)
     with caplog.at_level(logging.INFO):
-        (path,) = archived(run)
+        (path,) = archives_of(run)
     assert path == tmp_path / "run" / "submission" / "tiny_encoder-single-all-synthetic-s0.zip"
-    archive = unpacked(path)
+    archive = contents_of(path)
     assert sorted(archive) == sorted(f"{folder}.jsonl" for folder in FOLDERS)
     spelling = {"BoolQ": {True: "true", False: "false"}, "WiC": {True: "true", False: "false"}}
     spelling["WSC"] = {True: "True", False: "False"}
@@ -111,33 +111,33 @@ def test_the_right_answers_are_submitted_in_the_official_spelling(
     assert archive["CB.jsonl"][:3] == [
         {"idx": 0, "label": "entailment"}, {"idx": 1, "label": "neutral"}, {"idx": 2, "label": "contradiction"}
     ]  # fmt: skip
-    said = caplog.text
-    assert "CB.jsonl: got 10 of 250 idx, expected all; the first missing one is 10." in said
-    assert "lacks AX-b.jsonl, MultiRC.jsonl: this run does not have their tasks" in said
+    log_text = caplog.text
+    assert "CB.jsonl: got 10 of 250 idx, expected all; the first missing one is 10." in log_text
+    assert "lacks AX-b.jsonl, MultiRC.jsonl: this run does not have their tasks" in log_text
 
 
 def test_answers_of_all_ten_tasks_are_in_one_archive_and_those_of_multirc_nested(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        (path,) = archived(with_test_splits(tmp_path, tasks=ALL_TASKS))
-    archive = unpacked(path)
+        (path,) = archives_of(with_test_splits(tmp_path, tasks=ALL_TASKS))
+    archive = contents_of(path)
     assert sorted(archive) == file_names()
     assert "lacks" not in caplog.text
     assert "MultiRC.jsonl: got 16 of 1820 question idx, expected all; the first missing one is 16." in caplog.text
     assert [line["label"] for line in archive["AX-b.jsonl"]] == right_answers("axb")
     for line, row in zip(archive["MultiRC.jsonl"], lines_of(FIXTURE / "MultiRC" / "val.jsonl"), strict=True):
         questions = [without(question, "text") for question in row["passage"]["questions"]]
-        asked = [{"idx": question["idx"], "answers": question["answers"]} for question in questions]
-        assert line == {"idx": row["idx"], "passage": {"questions": asked}}
+        expected = [{"idx": question["idx"], "answers": question["answers"]} for question in questions]
+        assert line == {"idx": row["idx"], "passage": {"questions": expected}}
 
 
 def test_an_unreadable_answer_of_multirc_is_an_empty_text_and_told(tmp_path: Path) -> None:
     run = with_test_splits(tmp_path, tasks=("multirc",))
-    (path,) = archived(
-        run, lambda ready, task, on: [replace(each, prediction=None) for each in oracle(ready, task, on)]
+    (path,) = archives_of(
+        run, lambda ready, task, split: [replace(answer, prediction=None) for answer in oracle(ready, task, split)]
     )
-    lines = unpacked(path)["MultiRC.jsonl"]
+    lines = contents_of(path)["MultiRC.jsonl"]
     labels = {
         answer["label"] for line in lines for question in line["passage"]["questions"] for answer in question["answers"]
     }
@@ -150,51 +150,51 @@ def test_an_unreadable_answer_of_multirc_is_an_empty_text_and_told(tmp_path: Pat
 
 def test_the_same_answers_are_the_same_bytes(tmp_path: Path) -> None:
     run = with_test_splits(tmp_path, tasks=("cb", "wsc"))
-    (path,) = archived(run)
+    (path,) = archives_of(run)
     assert path.name == "tiny_encoder-single-cb_wsc-synthetic-s0.zip"
     first = path.read_bytes()
     path.unlink()
-    archived(run)
+    archives_of(run)
     assert path.read_bytes() == first
     test_file = tmp_path / "data" / "WSC" / "test.jsonl"
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:4]))
-    archived(run)
-    assert path.read_bytes() != first and len(unpacked(path)["WSC.jsonl"]) == 4
+    archives_of(run)
+    assert path.read_bytes() != first and len(contents_of(path)["WSC.jsonl"]) == 4
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_files_that_were_put_into_an_archive_stay_in_it(tmp_path: Path) -> None:
     run = with_test_splits(tmp_path, tasks=("cb",))
-    (path,) = archived(run)
+    (path,) = archives_of(run)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("AX-b.jsonl", '{"idx": 0, "label": "entailment"}\n')
-    archived(run)
-    assert unpacked(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
-    assert len(unpacked(path)["CB.jsonl"]) == 10
+    archives_of(run)
+    assert contents_of(path)["AX-b.jsonl"] == [{"idx": 0, "label": "entailment"}]
+    assert len(contents_of(path)["CB.jsonl"]) == 10
     path.write_bytes(b"no zip")
-    archived(run)
-    assert list(unpacked(path)) == ["CB.jsonl"]
+    archives_of(run)
+    assert list(contents_of(path)) == ["CB.jsonl"]
 
 
 def test_single_cells_share_an_archive_by_arm_and_seed_and_a_mixture_has_its_own() -> None:
     single = settings("arms=[original,synthetic]", "seeds=[0,1]")
-    names = [whole.name for whole, _ in archive_cells(cells(single))]
+    names = [archive.name for archive, _ in archive_cells(cells(single))]
     assert names == [f"minilm-single-all-{arm}-s{seed}" for arm in ("original", "synthetic") for seed in (0, 1)]
     assert all(len(parts) == 8 for _, parts in archive_cells(cells(single)))
     multi = settings("train.setting=multi", "task=[cb,copa]", "arms=[synthetic]")
-    assert [whole.name for whole, _ in archive_cells(cells(multi))] == ["minilm-multi-cb_copa-synthetic-s0"]
-    one = settings("task=[cb]", "arms=[synthetic]")
-    assert [whole.name for whole, _ in archive_cells(cells(one))] == [cell.name for cell in cells(one)]
+    assert [archive.name for archive, _ in archive_cells(cells(multi))] == ["minilm-multi-cb_copa-synthetic-s0"]
+    alone = settings("task=[cb]", "arms=[synthetic]")
+    assert [archive.name for archive, _ in archive_cells(cells(alone))] == [cell.name for cell in cells(alone)]
 
 
 def test_an_unreadable_answer_is_an_empty_text_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = with_test_splits(tmp_path, tasks=("boolq",))
 
-    def silent(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
-        return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in on.examples]
+    def silent(ready: ReadyCell, task: Task, split: EvaluationRows) -> list[Prediction]:
+        return [Prediction(example.id, (), "yes" if example.id else None, {}) for example in split.examples]
 
-    (path,) = archived(run, silent)
-    assert [line["label"] for line in unpacked(path)["BoolQ.jsonl"][:2]] == ["", "true"]
+    (path,) = archives_of(run, silent)
+    assert [line["label"] for line in contents_of(path)["BoolQ.jsonl"][:2]] == ["", "true"]
     assert "1 of 10 answers to BoolQ could not be read" in caplog.text
     assert 'BoolQ.jsonl:1: got "", expected the label "true" or "false".' in archive_problems(path)
 
@@ -203,10 +203,10 @@ def test_a_part_of_a_test_split_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     run = with_test_splits(tmp_path, tasks=("record",))
     folder = tmp_path / "data" / "ReCoRD"
     (folder / "test.jsonl").rename(folder / "test_partial.jsonl")
-    (path,) = archived(run)
+    (path,) = archives_of(run)
     count = len(right_answers("record"))
     assert f"ReCoRD.jsonl: got {count} of 10000 idx, expected all; the first missing one is {count}." in caplog.text
-    assert len(unpacked(path)["ReCoRD.jsonl"]) == count
+    assert len(contents_of(path)["ReCoRD.jsonl"]) == count
 
 
 def test_missing_test_splits_are_told_before_anything_runs(tmp_path: Path) -> None:
@@ -225,12 +225,12 @@ def test_a_row_that_stands_twice_in_a_test_split_is_told(tmp_path: Path) -> None
     path = tmp_path / "data" / "CB" / "test.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[3])
     with pytest.raises(UserError, match=r"CB/test\.jsonl: idx 3 of CB occurs more than once"):
-        archived(run)
+        archives_of(run)
 
 
 def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Path) -> None:
     names = ["entailment", "contradiction", "neutral"]
-    rows = [hidden(dict(row)) for row in read_rows(FIXTURE / "CB" / "val.jsonl", SPECS["cb"])]
+    rows = [unlabelled(dict(row)) for row in read_rows(FIXTURE / "CB" / "val.jsonl", SPECS["cb"])]
     kinds = {
         "premise": Value("string"),
         "hypothesis": Value("string"),
@@ -248,7 +248,7 @@ def test_a_test_split_of_the_mirror_is_read_with_its_labels_hidden(tmp_path: Pat
     assert list(split.rows) == rows and split.origin == f"{tmp_path} test"
 
 
-def whole_splits(folder: Path) -> None:
+def lengthen_splits(folder: Path) -> None:
     """Makes each test split as long as the official one, by repeating its rows; ReCoRD keeps its few."""
     for name in set(TASKS) - {"record"}:
         task = SPECS[name]
@@ -258,16 +258,16 @@ def whole_splits(folder: Path) -> None:
         path.write_text("".join(json.dumps(rows[idx % len(rows)] | {"idx": idx}) + "\n" for idx in range(size)))
 
 
-def first_choice(ready: ReadyCell, task: Task, on: EvaluationRows) -> list[Prediction]:
+def first_choice(ready: ReadyCell, task: Task, split: EvaluationRows) -> list[Prediction]:
     names = [label.name for label in task.labels]
-    return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in on.examples]
+    return [Prediction(e.id, (), names[0] if names else e.choices[0], {}) for e in split.examples]
 
 
 def test_test_splits_of_the_official_size_give_complete_files(tmp_path: Path) -> None:
     """As with the original test splits below, on rows of our own: only ReCoRD's rest and files of other tasks are missing."""
     run = with_test_splits(tmp_path)
-    whole_splits(tmp_path)
-    (path,) = archived(run, first_choice)
+    lengthen_splits(tmp_path)
+    (path,) = archives_of(run, first_choice)
     record = len(right_answers("record"))
     assert archive_problems(path) == [
         "AX-b.jsonl: got none, expected it in the archive. Add it.",
@@ -280,7 +280,7 @@ def test_test_splits_of_the_official_size_give_complete_files(tmp_path: Path) ->
 def test_the_original_test_splits_give_files_of_the_official_size(tmp_path: Path) -> None:
     """Every answer is the first possible one; nothing but ReCoRD's part and the files of other tasks is missing."""
     run = settings("arms=[synthetic]", "data.source=local", f"data.dir={ORIGINALS}", f"run.dir={tmp_path}")
-    (path,) = archived(run, first_choice)
+    (path,) = archives_of(run, first_choice)
     assert archive_problems(path) == [
         "AX-b.jsonl: got none, expected it in the archive. Add it.",
         "MultiRC.jsonl: got none, expected it in the archive. Add it.",
@@ -300,7 +300,7 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     folder = tmp_path / "run" / "submission"
     (path,) = folder.glob("*.zip")
     assert path.name == "tiny_encoder-multi-copa_rte-synthetic-s0.zip"
-    archive = unpacked(path)
+    archive = contents_of(path)
     for name in tasks:
         predicted = lines_of(folder / "predictions" / f"{path.stem}.{name}.jsonl")
         assert [(line["idx"], line["gold"]) for line in predicted] == [(idx, []) for idx in range(10)]
@@ -318,7 +318,7 @@ def test_the_evaluate_phase_submits_what_its_models_say_of_all_test_rows_and_ask
     test_file.write_text("".join(test_file.read_text().splitlines(keepends=True)[:6]))
     evaluate(run)
     assert "was predicted on RTE/test.jsonl before and is predicted again" in caplog.text
-    assert [len(rows) for rows in unpacked(path).values()] == [10, 6]
+    assert [len(rows) for rows in contents_of(path).values()] == [10, 6]
     (tmp_path / "data" / "RTE" / "test.jsonl").unlink()
     run.paths.scores.unlink()
     with pytest.raises(UserError, match=r"RTE/test\.jsonl is missing"):
@@ -366,8 +366,8 @@ def lines(rows: Sequence[object]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict[str, bytes]:
-    """All files of a right archive."""
+def complete_files() -> dict[str, bytes]:
+    """All files of a complete archive without problems."""
     flat = {
         f"{folder}.jsonl": lines([{"idx": idx, "label": LABELS.get(folder, "not_entailment")} for idx in range(size)])
         for folder, size in SIZES.items()
@@ -376,17 +376,17 @@ def whole() -> dict[str, bytes]:
 
 
 def test_a_whole_archive_has_no_problem(
-    whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    complete_files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sorted(whole) == file_names()
+    assert sorted(complete_files) == file_names()
     path = tmp_path / "whole.zip"
-    path.write_bytes(packed(whole))
+    path.write_bytes(packed(complete_files))
     assert main([str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: complete and well-formed\n"
 
 
 CB = [{"idx": idx, "label": "neutral"} for idx in range(250)]
-BROKEN = [  # file, its content, what is said of it
+BROKEN = [  # file, its content, its problems
     ("CB.jsonl", lines(CB[:249]), ["CB.jsonl: got 249 of 250 idx, expected all; the first missing one is 249."]),
     ("CB.jsonl", lines([*CB, CB[3]]), ["CB.jsonl:251: got idx 3 again, expected each idx exactly once."]),
     ("CB.jsonl", lines([*CB, {"idx": 250, "label": "neutral"}]), ["CB.jsonl:251: got 250, expected an integer from 0 to 249 as idx."]),
@@ -411,33 +411,33 @@ BROKEN = [  # file, its content, what is said of it
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "said"), BROKEN)
+@pytest.mark.parametrize(("name", "content", "messages"), BROKEN)
 def test_what_is_wrong_with_an_archive_is_told_a_line_a_kind(
     name: str,
     content: bytes,
-    said: list[str],
-    whole: dict[str, bytes],
+    messages: list[str],
+    complete_files: dict[str, bytes],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "broken.zip"
-    path.write_bytes(packed({**whole, name: content}))
+    path.write_bytes(packed({**complete_files, name: content}))
     assert main([str(path)]) == 2
-    assert capsys.readouterr().err.splitlines() == [f"error: {path}: {line}" for line in said]
+    assert capsys.readouterr().err.splitlines() == [f"error: {path}: {line}" for line in messages]
 
 
 def test_what_is_no_archive_is_told_in_one_line(
-    whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    complete_files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text, torn, flipped = tmp_path / "text.zip", tmp_path / "torn.zip", tmp_path / "flipped.zip"
-    data = packed(whole)
+    data = packed(complete_files)
     text.write_text("no zip")
     torn.write_bytes(data[:-100])
     flipped.write_bytes(data[:200] + bytes([data[200] ^ 0xFF]) + data[201:])
     for path in (text, torn, flipped):
         assert main([str(path)]) == 2
-        (said,) = capsys.readouterr().err.splitlines()
-        assert said.startswith(f"error: {path}: is not a readable zip archive")
+        (message,) = capsys.readouterr().err.splitlines()
+        assert message.startswith(f"error: {path}: is not a readable zip archive")
     assert main([str(tmp_path / "nowhere.zip")]) == 2
     assert "nowhere.zip: cannot be read (No such file or directory), expected a zip archive" in capsys.readouterr().err
     for arguments, code in (([], 2), (["--help"], 0)):
@@ -447,9 +447,9 @@ def test_what_is_no_archive_is_told_in_one_line(
     assert "the following arguments are required: FILE.zip" in capsys.readouterr().err
 
 
-def test_a_file_that_is_there_twice_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_file_that_is_there_twice_is_told(complete_files: dict[str, bytes], tmp_path: Path) -> None:
     path = tmp_path / "twice.zip"
-    path.write_bytes(packed(whole))
+    path.write_bytes(packed(complete_files))
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("CB.jsonl", whole["CB.jsonl"])
+        archive.writestr("CB.jsonl", complete_files["CB.jsonl"])
     assert archive_problems(path) == ["CB.jsonl: got it 2 times, expected once. Keep one."]
