@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/ is run, in the form that a comment above its block says.
+"""Every command in README.md and docs/ is run, in the form that the comment above its block names.
 
     <!-- commands: run KEY=VALUE ... -->      run, with these overrides, in the slow tests; planned in the quick ones
     <!-- commands: plan KEY=VALUE ... -->     planned: composed, checked, and the calls of generation counted
@@ -55,14 +55,14 @@ class Block:
         """The commands that are ours, each as module and arguments; names in angle brackets stand for the cluster `large`."""
         text = re.sub(r"<name>", "large", re.sub(r"\\\n", " ", self.text))
         lines = (shlex.split(line, comments=True) for line in text.splitlines())
-        return [found for line in lines for part in _parts(line) if (found := _ours(part))]
+        return [words for line in lines for part in _split_commands(line) if (words := _own_command(part))]
 
     @property
     def overrides(self) -> list[str]:
         return shlex.split(self.words)
 
 
-def _parts(words: list[str]) -> list[list[str]]:
+def _split_commands(words: list[str]) -> list[list[str]]:
     """The commands of a line, between `&&`, `|` and `;`."""
     parts: list[list[str]] = [[]]
     for word in words:
@@ -73,7 +73,7 @@ def _parts(words: list[str]) -> list[list[str]]:
     return parts
 
 
-def _ours(words: list[str]) -> list[str]:
+def _own_command(words: list[str]) -> list[str]:
     """Module and arguments of a command of this project; empty for another program's."""
     match words:
         case ["targen", verb, *rest]:
@@ -89,13 +89,13 @@ def _ours(words: list[str]) -> list[str]:
 
 
 def blocks() -> list[Block]:
-    found = []
+    bash_blocks = []
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         for number, match in enumerate(BLOCK.finditer(text), start=1):
             kind, words, _, block = match.groups()
-            found.append(Block(document, number, kind, words or "", block, match.start()))
-    return found
+            bash_blocks.append(Block(document, number, kind, words or "", block, match.start()))
+    return bash_blocks
 
 
 def of_kind(*kinds: str) -> list[Block]:
@@ -124,14 +124,13 @@ def test_what_a_block_names_is_there(block: Block) -> None:
 
 def overrides_of(arguments: list[str], more: list[str], folder: Path) -> list[str]:
     """The overrides of a command with those of its rule, which take the place of equal keys. Flags, such as --dry-run, are left out."""
-    given = [word for word in arguments if "=" in word and not word.startswith("--")]
+    overrides = [word for word in arguments if "=" in word and not word.startswith("--")]
     keys = {word.lstrip("+").partition("=")[0] for word in more}
-    kept = [word for word in given if word.lstrip("+").partition("=")[0] not in keys]
-    experiment = (
-        [] if any("+experiment=" in word or word.startswith("task") for word in given) else ["+experiment=quickstart"]
-    )
-    run_dir = [] if any(word.startswith("run.dir=") for word in (*more, *kept)) else [f"run.dir={folder}"]
-    return [*experiment, *kept, *more, *run_dir]
+    own_overrides = [word for word in overrides if word.lstrip("+").partition("=")[0] not in keys]
+    has_tasks = any("+experiment=" in word or word.startswith("task") for word in overrides)
+    experiment = [] if has_tasks else ["+experiment=quickstart"]
+    run_dir = [] if any(word.startswith("run.dir=") for word in (*more, *own_overrides)) else [f"run.dir={folder}"]
+    return [*experiment, *own_overrides, *more, *run_dir]
 
 
 @pytest.mark.parametrize("block", of_kind("run", "plan", "compose"), ids=str)
@@ -161,16 +160,16 @@ def write_files(block: Block, folder: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_commands_of_a_document_run_one_after_the_other(document: Path, tmp_path: Path, serve) -> None:
     url = serve(FakeModel()).url
-    mine = [block for block in of_kind("run") if block.document == document]
-    if not mine:
+    document_blocks = [block for block in of_kind("run") if block.document == document]
+    if not document_blocks:
         pytest.skip("nothing in it is run")
-    for block in mine:
+    for block in document_blocks:
         write_files(block, tmp_path)  # what the reader edits, over what a command wrote
         for module, *arguments in block.commands:
             more = [word.replace("URL", url) for word in block.overrides]
             keys = {word.partition("=")[0] for word in more}
-            kept = [word for word in arguments if word.partition("=")[0] not in keys]
-            done = command(module, *kept, *(more if module in COMPOSED else []), cwd=tmp_path)
+            own_arguments = [word for word in arguments if word.partition("=")[0] not in keys]
+            done = command(module, *own_arguments, *(more if module in COMPOSED else []), cwd=tmp_path)
             assert done.returncode == 0, f"{module} {arguments}\n{done.stderr}"
 
 
@@ -178,7 +177,7 @@ QUOTED = re.compile(r"^\| (.*?) \| ", re.MULTILINE)
 
 
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
-    """Their fixed parts, between dots, are in texts of the code. Messages of other programs stand with a word of whose they are."""
+    """Their fixed parts, between dots, are in texts of the code. Messages of other programs stand with the program's name."""
     page = (PROJECT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     cells = [cell for cell in QUOTED.findall(page) if re.fullmatch(r"`[^`]+`", cell)]
     assert len(cells) >= 24
@@ -193,7 +192,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
 
 
 def code_texts() -> list[str]:
-    """The texts in the code, what they are filled with left out; scripts as they are."""
+    """The texts in the code, without the values of f-strings; scripts as they are."""
     texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "scripts").glob("*.sh")]
     for path in (
         path for package in ("targen", "train", "eval", "slurm") for path in (PROJECT / package).rglob("*.py")

@@ -1,4 +1,4 @@
-"""docs/notebook.ipynb shows what its cells give: it is executed anew and compared."""
+"""docs/notebook.ipynb shows the output of its cells: it is executed again and compared."""
 
 import copy
 import re
@@ -14,8 +14,8 @@ NOTEBOOK = PROJECT / "docs" / "notebook.ipynb"
 VARIES = "varies"  # tag of a cell whose numbers may differ in the last digit between processors
 
 
-def shown(cell: Any) -> list[str]:
-    """What a cell printed and returned, as text."""
+def output_texts(cell: Any) -> list[str]:
+    """The output of a cell, printed and returned, as texts."""
     printed = "".join(out.text for out in cell.outputs if out.output_type == "stream" and out.name == "stdout")
     return [printed, *(out.data["text/plain"] for out in cell.outputs if out.output_type == "execute_result")]
 
@@ -25,7 +25,7 @@ def test_it_is_committed_executed_and_names_no_machine() -> None:
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert sum(any(shown(cell)) for cell in cells) >= len(cells) - 2
+    assert sum(any(output_texts(cell)) for cell in cells) >= len(cells) - 2
     assert {out.output_type for cell in cells for out in cell.outputs} <= {"stream", "execute_result"}
     assert not re.search(r"/(tmp|home|root|work|Users)/|stderr|\bseconds\b", NOTEBOOK.read_text(encoding="utf-8"))
 
@@ -48,7 +48,7 @@ def test_its_cells_still_give_what_it_shows(tmp_path: Path, monkeypatch: pytest.
     compared = 0
     for before, now in zip(committed.cells, notebook.cells[:-1], strict=True):
         if before.cell_type == "code" and VARIES not in before.metadata.get("tags", ()):
-            assert shown(now) == shown(before), before.source
+            assert output_texts(now) == output_texts(before), before.source
             compared += 1
     assert compared >= 8
     assert mistake.outputs[0].traceback == [

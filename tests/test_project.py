@@ -38,8 +38,8 @@ def imports() -> Imports:
 
     A package whose __init__ holds a docstring alone is no module: importing it depends on no code.
     """
-    files = {path.relative_to(PROJECT): path for package in PACKAGES for path in (PROJECT / package).rglob("*.py")}
-    trees = {path: ast.parse(file.read_text(encoding="utf-8")) for path, file in files.items()}
+    paths = {path.relative_to(PROJECT): path for package in PACKAGES for path in (PROJECT / package).rglob("*.py")}
+    trees = {path: ast.parse(file.read_text(encoding="utf-8")) for path, file in paths.items()}
     trees = {path: tree for path, tree in trees.items() if len(tree.body) > 1 or path.name != "__init__.py"}
     modules = {_dotted(path): str(path) for path in trees}
     return {
@@ -140,8 +140,8 @@ def test_every_part_of_a_study_composes(study: str, count: int) -> None:
     script = (PROJECT / "scripts" / "study.sh").read_text(encoding="utf-8")
     function = re.search(rf"^{study}\(\) \{{.*?^\}}\n", script, re.MULTILINE | re.DOTALL)
     assert function is not None
-    listed = subprocess.run(["bash", "-c", f"{function[0]}{study}"], capture_output=True, text=True, check=True).stdout
-    parts = [line.split() for line in listed.splitlines()]
+    output = subprocess.run(["bash", "-c", f"{function[0]}{study}"], capture_output=True, text=True, check=True).stdout
+    parts = [line.split() for line in output.splitlines()]
     assert len({name for name, *_ in parts}) == len(parts) == count
     for _, *overrides in parts:
         settings(f"+experiment={study}", *overrides)
@@ -155,7 +155,7 @@ def test_a_study_compares_sets_of_equal_size() -> None:
 
 
 def test_every_choice_of_every_group_composes() -> None:
-    """Groups whose choices have more to keep to are composed where that is tested."""
+    """Choices of the other groups need more settings, and are composed in the tests of those."""
     elsewhere = {"generator", "method", "model", "task"}
     defaults = yaml.safe_load((PROJECT / "conf" / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     groups = {group for entry in defaults if isinstance(entry, dict) for group in entry}

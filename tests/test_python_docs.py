@@ -1,4 +1,4 @@
-"""docs/python.md says what is so: its examples run, in their order, with a fake server in the place of a real one."""
+"""docs/python.md is right: its examples run, in order, with a fake server in place of a real one."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def without_encoder(*_: object) -> None:
 
 
 class Client:
-    """As clients of OpenAI's interface are."""
+    """Has the interface of OpenAI's client."""
 
     def __init__(self) -> None:
         self.chat = SimpleNamespace(completions=self)
@@ -51,10 +51,10 @@ def test_the_examples_run(
     run = Run("outputs/tickets")
     assert list(run.rows()) == list(names["rows"]) and len(run.rows()) + len(run.held_out()) == 8
     assert lines(tmp_path / "outputs" / "tickets" / "calls" / "tickets.jsonl")[0]["model"] == "NAME"
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for line in re.findall(r"^This prints `(.*?)`", text, re.MULTILINE):
-        assert f"{line}\n" in said
-    assert "{'accuracy': 1.0" in said and "'billing': " in said
+        assert f"{line}\n" in printed
+    assert "{'accuracy': 1.0" in printed and "'billing': " in printed
 
 
 def test_the_table_names_all_that_a_run_gives() -> None:

@@ -1,4 +1,4 @@
-"""The wheel: it has what the code reads, and works from any folder, whatever else is called train or eval there."""
+"""The wheel: it has what the code reads, and works from any folder, even beside files called train.py or eval.py."""
 
 import os
 import subprocess
@@ -15,10 +15,10 @@ from tests.support.commands import LONGEST, PROJECT, command, lines
 
 pytestmark = pytest.mark.slow
 FOLDERS = ("targen", "train", "eval", "slurm", "conf")
-OF_TOOLS = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+TOOL_FOLDERS = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 
 
-def said(*words: object, cwd: Path, **environment: str) -> str:
+def output_of(*words: object, cwd: Path, **environment: str) -> str:
     """What a process prints; it must end with exit code 0."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environment
     done = subprocess.run(
@@ -32,9 +32,9 @@ def said(*words: object, cwd: Path, **environment: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-build-isolation")
-    said(*pip, "--wheel-dir", folder, PROJECT, cwd=folder)
-    (made,) = folder.glob("*.whl")
-    return made
+    output_of(*pip, "--wheel-dir", folder, PROJECT, cwd=folder)
+    (path,) = folder.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +45,19 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     install of the project is not seen, since Python reads no .pth files of such a folder.
     """
     folder = tmp_path_factory.mktemp("environment")
-    said(sys.executable, "-m", "venv", folder, cwd=folder)
+    output_of(sys.executable, "-m", "venv", folder, cwd=folder)
     python = folder / "bin" / "python"
-    libraries = said(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    libraries = output_of(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     (Path(libraries) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    said(python, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
+    output_of(*pip, "install", "--no-deps", "--no-index", wheel, cwd=folder)
     return folder / "bin"
 
 
 def shipped() -> set[str]:
     """Names in the wheel of all files of the packages, of conf/, and of the paper's numbers."""
     paths = [path.relative_to(PROJECT) for folder in FOLDERS for path in (PROJECT / folder).rglob("*")]
-    files = {str(path) for path in paths if (PROJECT / path).is_file() and not OF_TOOLS & set(path.parts)}
+    files = {str(path) for path in paths if (PROJECT / path).is_file() and not TOOL_FOLDERS & set(path.parts)}
     return {f"targen/{name}" if name.startswith("conf/") else name for name in files} | {"targen/results/paper.yaml"}
 
 
@@ -77,7 +78,7 @@ def test_the_wheel_has_all_files_of_the_packages_and_of_conf_and_no_others(wheel
 
 def test_the_source_archive_has_what_the_tests_need(tmp_path: Path) -> None:
     build = "import os, sys; from hatchling.build import build_sdist; os.chdir(sys.argv[1]); build_sdist(sys.argv[2])"
-    said(sys.executable, "-c", build, PROJECT, tmp_path, cwd=tmp_path)
+    output_of(sys.executable, "-c", build, PROJECT, tmp_path, cwd=tmp_path)
     with tarfile.open(tmp_path / f"targen-{__version__}.tar.gz") as archive:
         top = {Path(name).parts[1] for name in archive.getnames()}
     assert {*FOLDERS, "docs", "results", "scripts", "tests", "pyproject.toml", "requirements-cpu.lock"} <= top
@@ -88,12 +89,12 @@ def test_the_command_of_an_installed_wheel_works_beside_files_of_the_same_names(
     for name in ("train", "eval", "slurm"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user was run')\n")
     targen = scripts / "targen"
-    assert said(targen, "--version", cwd=tmp_path) == f"targen {__version__}\n"
+    assert output_of(targen, "--version", cwd=tmp_path) == f"targen {__version__}\n"
     tiny = ("+experiment=quickstart", "task=cb", "arms=[synthetic]", "model=tiny_encoder", "data.source=fixture", "train.max_rows=4",
             "phases=[generate,train,evaluate,report]", "synth.learnability_rows=0", "run.dir=run")  # fmt: skip
-    plan = said(targen, "plan", *tiny, cwd=tmp_path)
+    plan = output_of(targen, "plan", *tiny, cwd=tmp_path)
     assert "calls" in plan and not (tmp_path / "run").exists()
-    said(targen, "run", *tiny, cwd=tmp_path, PYTHONPATH=".")
+    output_of(targen, "run", *tiny, cwd=tmp_path, PYTHONPATH=".")
     run = tmp_path / "run"
     assert len(lines(run / "synthetic" / "cb" / "train.jsonl")) == 24 and (run / "report" / "index.html").is_file()
     assert '"git_commit": null' in (run / "run.json").read_text()
@@ -109,11 +110,11 @@ def test_slurm_and_publish_are_reachable_from_an_installed_wheel(scripts: Path, 
         "data.source=fixture",
         f"run.dir={tmp_path}/run",
     )
-    jobs = said(scripts / "targen", "submit", *grid, "--dry-run", cwd=tmp_path)
+    jobs = output_of(scripts / "targen", "submit", *grid, "--dry-run", cwd=tmp_path)
     assert f"exec {scripts / 'python'} -m slurm.worker" in jobs and "export PYTHONSAFEPATH=1" in jobs
     assert "export PYTHONPATH" not in jobs
     for verb in ("status", "resubmit", "publish", "fetch"):
-        assert f"targen {verb}" in said(scripts / "targen", verb, "--help", cwd=tmp_path)
+        assert f"targen {verb}" in output_of(scripts / "targen", verb, "--help", cwd=tmp_path)
 
 
 def test_the_installed_distribution_lacks_no_requirement(scripts: Path, tmp_path: Path) -> None:

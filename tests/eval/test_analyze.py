@@ -1,8 +1,9 @@
-"""`python -m eval.analyze`: of a run and of two folders; what is missing is said, and the rest goes on."""
+"""`python -m eval.analyze`, of a run and of two folders: it names what is missing and does the rest."""
 
 import json
 import math
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,16 +35,16 @@ PARTS = "analysis.parts=[lexical,bias,correctness,contamination]"
 HOSTILE = "</script><script>alert(1)</script> | `rm -rf` *bold* [x](javascript:y) \\input{z} =1+1"
 
 
-def analysed(found: Settings, task: str) -> dict[str, Any]:
-    own: dict[str, Any] = json.loads((found.paths.analysis / f"{task}.json").read_text(encoding="utf-8"))
-    return own
+def analysis_of(run: Settings, task: str) -> dict[str, Any]:
+    analysis: dict[str, Any] = json.loads((run.paths.analysis / f"{task}.json").read_text(encoding="utf-8"))
+    return analysis
 
 
-def measured(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in own["measures"]}
+def measures_by_name(analysis: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {measure["name"]: measure for measure in analysis["measures"]}
 
 
-def compared(folder: Path, *overrides: str) -> Settings:
+def comparison_settings(folder: Path, *overrides: str) -> Settings:
     return settings(*QUICK, PARTS, f"run.dir={folder / 'out'}", *overrides)
 
 
@@ -57,9 +58,9 @@ def folders(folder: Path, **sets: Sequence[Row]) -> AnalyzeArguments:
 
 
 def test_two_folders_from_the_command_line(tmp_path: Path) -> None:
-    own = folders(tmp_path)
-    where = [f"a={own.a}", f"b={own.b}", "task=[cb,rte,wsc]", f"run.dir={tmp_path / 'out'}", *QUICK, PARTS]
-    done = command("eval.analyze", *where, cwd=tmp_path)
+    arguments = folders(tmp_path)
+    words = [f"a={arguments.a}", f"b={arguments.b}", "task=[cb,rte,wsc]", f"run.dir={tmp_path / 'out'}", *QUICK, PARTS]
+    done = command("eval.analyze", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "no data in" in done.stderr and "for wsc" in done.stderr
     assert done.stdout.count("| MTLD (words) |") == 2
@@ -68,16 +69,17 @@ def test_two_folders_from_the_command_line(tmp_path: Path) -> None:
     figures = {f"figures/{name}.{suffix}" for name in names for suffix in ("pdf", "png")}
     assert set(files(tmp_path / "out" / "analysis")) == {"cb.json", "rte.json", "summary.md"} | figures
     assert done.stderr.splitlines()[-1].endswith("analysis, figures/ has diversity, bias, contamination")
-    first = files(tmp_path / "out")
-    assert command("eval.analyze", *where, cwd=tmp_path).returncode == 0
-    assert files(tmp_path / "out") == first  # the same numbers to the last digit
-    cb = json.loads(first["analysis/cb.json"])
+    first_files = files(tmp_path / "out")
+    assert command("eval.analyze", *words, cwd=tmp_path).returncode == 0
+    assert files(tmp_path / "out") == first_files  # the same numbers to the last digit
+    cb = json.loads(first_files["analysis/cb.json"])
     assert (cb["size"], cb["sets"]["a"]["rows"], sum(cb["sets"]["b"]["labels"].values())) == (10, 10, 10)
-    for one in cb["measures"]:
-        if one["difference"] is not None and one["part"] == "lexical":
-            assert one["difference"]["value"] == pytest.approx(one["b"]["value"] - one["a"]["value"], abs=2e-6)
-    shown = {one["part"] for one in cb["missing"]}
-    assert {"correctness.flips", "correctness.agreement", "contamination.val"} <= shown
+    for measure in cb["measures"]:
+        if measure["difference"] is not None and measure["part"] == "lexical":
+            a, b, difference = (measure[side]["value"] for side in ("a", "b", "difference"))
+            assert difference == pytest.approx(b - a, abs=2e-6)
+    missing_parts = {missing["part"] for missing in cb["missing"]}
+    assert {"correctness.flips", "correctness.agreement", "contamination.val"} <= missing_parts
 
 
 MISTAKES = [
@@ -117,48 +119,48 @@ def test_arguments_that_do_not_fit(arguments: list[str], words: str) -> None:
 
 
 def test_arguments_of_its_own_are_taken_out(tmp_path: Path) -> None:
-    own, rest = parse_arguments([f"a={tmp_path}", "task=cb", f"b={tmp_path}"])
-    assert (own.a, own.b, own.sheet) == (tmp_path, tmp_path, None)
-    assert rest == ["task=cb", "run.dir=outputs/compared"]
+    arguments, overrides = parse_arguments([f"a={tmp_path}", "task=cb", f"b={tmp_path}"])
+    assert (arguments.a, arguments.b, arguments.sheet) == (tmp_path, tmp_path, None)
+    assert overrides == ["task=cb", "run.dir=outputs/compared"]
     assert parse_arguments(["sheet=x.csv", "run.dir=y"]) == (AnalyzeArguments(sheet=Path("x.csv")), ["run.dir=y"])
 
 
 def test_an_empty_set_one_row_and_rows_without_labels(tmp_path: Path) -> None:
     cb = lines(FIXTURE / "CB" / "val.jsonl")
-    own = folders(tmp_path, b_cb=[], a_rte=lines(FIXTURE / "RTE" / "val.jsonl")[:1])
-    found = compared(tmp_path, "task=[cb,rte]")
-    analyze(found, own)
-    empty, one_row = analysed(found, "cb"), analysed(found, "rte")
+    arguments = folders(tmp_path, b_cb=[], a_rte=lines(FIXTURE / "RTE" / "val.jsonl")[:1])
+    run = comparison_settings(tmp_path, "task=[cb,rte]")
+    analyze(run, arguments)
+    empty, one_row = analysis_of(run, "cb"), analysis_of(run, "rte")
     assert empty["measures"] == []
-    assert {one["part"]: one["why"] for one in empty["missing"]}["b"].endswith("train.jsonl has no row")
-    assert {one["part"] for one in empty["missing"]} >= {"lexical", "bias", "correctness", "contamination"}
+    assert {missing["part"]: missing["why"] for missing in empty["missing"]}["b"].endswith("train.jsonl has no row")
+    assert {missing["part"] for missing in empty["missing"]} >= {"lexical", "bias", "correctness", "contamination"}
     assert one_row["size"] == 1
-    assert measured(one_row)["mtld"]["a"]["low"] is None
-    why = {one["part"]: one["why"] for one in one_row["missing"]}
+    assert measures_by_name(one_row)["mtld"]["a"]["low"] is None
+    why = {missing["part"]: missing["why"] for missing in one_row["missing"]}
     assert why["lexical.self_bleu"] == "1 rows in a set, expected at least 2"
     assert why["intervals"] == "1 rows in a set are too few for intervals"
     unlabelled = [{key: value for key, value in row.items() if key != "label"} for row in cb]
-    own = folders(tmp_path, b_cb=unlabelled)
-    found = compared(tmp_path, "task=cb", "analysis.parts=[lexical,difficulty]")
-    analyze(found, own)
-    why = {one["part"]: one["why"] for one in analysed(found, "cb")["missing"]}
+    arguments = folders(tmp_path, b_cb=unlabelled)
+    run = comparison_settings(tmp_path, "task=cb", "analysis.parts=[lexical,difficulty]")
+    analyze(run, arguments)
+    why = {missing["part"]: missing["why"] for missing in analysis_of(run, "cb")["missing"]}
     assert why["difficulty"] == "b (b) has rows without labels"
-    assert measured(analysed(found, "cb"))["mtld"]["b"] is not None
+    assert measures_by_name(analysis_of(run, "cb"))["mtld"]["b"] is not None
 
 
 def test_hostile_rows_are_text_in_every_file(tmp_path: Path) -> None:
     rows = [row | {"premise": f"{HOSTILE} {row['premise']}"} for row in lines(FIXTURE / "CB" / "val.jsonl")]
-    own = folders(tmp_path, b_cb=rows, a_cb=rows)
-    found = compared(tmp_path, "task=cb")
-    text = analyze(found, own)
+    arguments = folders(tmp_path, b_cb=rows, a_cb=rows)
+    run = comparison_settings(tmp_path, "task=cb")
+    text = analyze(run, arguments)
     assert "alert" not in text and "javascript" not in text
-    raw = (found.paths.analysis / "cb.json").read_text(encoding="utf-8")
+    raw = (run.paths.analysis / "cb.json").read_text(encoding="utf-8")
     assert json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> None:
-    found = small_run(tmp_path, *QUICK, PARTS, "arms=[original]", tasks=("cb", "axg"), original=("rte",))
-    folder = found.paths.synthetic("cb")
+    run = small_run(tmp_path, *QUICK, PARTS, "arms=[original]", tasks=("cb", "axg"), original=("rte",))
+    folder = run.paths.synthetic("cb")
     stats = {
         "checked": 20,
         "flips": 3,
@@ -167,54 +169,52 @@ def test_a_run_writes_its_analyses_and_takes_back_the_sheet(tmp_path: Path) -> N
     }
     (folder / "stats.json").write_text(json.dumps(stats))
     write_jsonl(folder / "provenance.jsonl", [{"label_before": "neutral", "label_after": "entailment"}] * 10)
-    train(found)
-    evaluate(found)
-    analyze(found, AnalyzeArguments())
-    cb, axg = analysed(found, "cb"), analysed(found, "axg")
-    own = measured(cb)
-    assert (own["flips"]["b"]["value"], own["flips.neutral"]["b"]["value"], own["flips.entailment"]["b"]["value"]) == (
-        3 / 20,
-        3 / 8,
-        0,
-    )
+    train(run)
+    evaluate(run)
+    analyze(run, AnalyzeArguments())
+    cb, axg = analysis_of(run, "cb"), analysis_of(run, "axg")
+    measures = measures_by_name(cb)
+    names = ("flips", "flips.neutral", "flips.entailment")
+    assert [measures[name]["b"]["value"] for name in names] == [3 / 20, 3 / 8, 0]
     assert cb["details"]["flips"]["kept"] == [{"before": "neutral", "after": "entailment", "instances": 10}]
     # the synthetic rows are here the evaluation rows, so agreement is accuracy
-    name = next(cell.name for cell in cells(found) if cell.task == "cb")
+    name = next(cell.name for cell in cells(run) if cell.task == "cb")
     accuracy = next(
-        row["value"] for row in lines(found.paths.scores) if row["cell"] == name and row["metric"] == "accuracy"
+        row["value"] for row in lines(run.paths.scores) if row["cell"] == name and row["metric"] == "accuracy"
     )
-    assert own[f"agreement.{name}"]["b"]["value"] == pytest.approx(accuracy, abs=1e-6)
+    assert measures[f"agreement.{name}"]["b"]["value"] == pytest.approx(accuracy, abs=1e-6)
     detail = cb["details"][f"agreement {name}"]
     assert detail["score_on_original"] == pytest.approx(accuracy, abs=1e-6)
-    assert sum(one["rows"] for one in detail["table"]) == 10
+    assert sum(confusion["rows"] for confusion in detail["table"]) == 10
     assert len(detail["disagreements"]) == 10 - round(10 * accuracy)
     # a is AX-g's test split, which is the evaluation split, and every synthetic row repeats it
-    assert measured(axg)["test_near"]["b"]["value"] == 1
-    assert measured(axg)["test_near"]["a"] is None
+    assert measures_by_name(axg)["test_near"]["b"]["value"] == 1
+    assert measures_by_name(axg)["test_near"]["a"] is None
 
-    sheet = found.paths.analysis / "sheet.csv"
-    before = sheet.read_bytes()
+    sheet = run.paths.analysis / "sheet.csv"
+    empty_sheet = sheet.read_bytes()
     options = b"entailment | contradiction | neutral,"
-    filled = before.replace(options, options + b"neutral")
+    filled = empty_sheet.replace(options, options + b"neutral")
     sheet.write_bytes(filled)
-    said = take_sheet(found, AnalyzeArguments(), sheet)
+    summary = take_sheet(run, AnalyzeArguments(), sheet)
     neutral = sum(row["label"] == "neutral" for row in lines(folder / "train.jsonl"))
-    assert said.startswith(f"cb: people agree with {neutral} of 10 labels")
-    assert analysed(found, "cb")["details"]["human"]["agree"] == neutral
-    assert draw(found) == ["diversity", "flips", "bias", "contamination"]
-    analyze(found, AnalyzeArguments())
-    assert analysed(found, "cb")["details"]["human"]["judged"] == 10  # stays
-    assert sheet.read_bytes() == filled != before  # what a person filled in is left alone
+    assert summary.startswith(f"cb: people agree with {neutral} of 10 labels")
+    assert analysis_of(run, "cb")["details"]["human"]["agree"] == neutral
+    assert draw(run) == ["diversity", "flips", "bias", "contamination"]
+    analyze(run, AnalyzeArguments())
+    assert analysis_of(run, "cb")["details"]["human"]["judged"] == 10  # stays
+    assert sheet.read_bytes() == filled != empty_sheet  # what a person filled in is left alone
 
 
 def test_without_the_original_rows_the_synthetic_ones_are_looked_at(tmp_path: Path) -> None:
     small_run(tmp_path, tasks=("cb",))
-    found = settings("task=cb", "data.source=fixture", "arms=[synthetic]", f"run.dir={tmp_path / 'run'}", *QUICK, PARTS)
-    analyze(found, AnalyzeArguments())
-    own = analysed(found, "cb")
-    assert set(own["sets"]) == {"b"}
-    assert {one["part"] for one in own["missing"]} >= {"a", "correctness.flips", "correctness.agreement"}
-    assert measured(own)["mtld"]["b"]["value"] > 0 and measured(own)["mtld"]["difference"] is None
+    run = settings("task=cb", "data.source=fixture", "arms=[synthetic]", f"run.dir={tmp_path / 'run'}", *QUICK, PARTS)
+    analyze(run, AnalyzeArguments())
+    analysis = analysis_of(run, "cb")
+    assert set(analysis["sets"]) == {"b"}
+    assert {missing["part"] for missing in analysis["missing"]} >= {"a", "correctness.flips", "correctness.agreement"}
+    mtld = measures_by_name(analysis)["mtld"]
+    assert mtld["b"]["value"] > 0 and mtld["difference"] is None
 
 
 def labelled_rows(count: int, tells: bool) -> tuple[Row, ...]:
@@ -238,43 +238,43 @@ def test_information_is_what_the_text_tells_of_the_label(tmp_path: Path) -> None
     task = SPECS["rte"]
     sets = DataSet("a", "one", labelled_rows(48, tells=True)), DataSet("b", "two", labelled_rows(48, tells=False))
     pair = SetPair(task, *sets, seed=0, at_most=None)
-    found = difficulty_settings(tmp_path, "train.epochs=10", "train.learning_rate=0.01")
-    result = difficulty(found, pair, StopRequest())
-    own = {one.name: one for one in result.measures}
-    bits = own["v_information"]
+    run = difficulty_settings(tmp_path, "train.epochs=10", "train.learning_rate=0.01")
+    result = difficulty(run, pair, StopRequest())
+    measures = {measure.name: measure for measure in result.measures}
+    bits = measures["v_information"]
     assert bits.a is not None and bits.b is not None and bits.difference is not None
     assert bits.a.value > 0.8 > 0.2 > bits.b.value
     assert bits.difference.high is not None and bits.difference.high < 0
-    entropy, given = own["label_entropy"], own["conditional_entropy"]
+    entropy, conditional = measures["label_entropy"], measures["conditional_entropy"]
     assert entropy.a is not None and entropy.a.value == pytest.approx(1, abs=0.1)  # half of the labels are each
-    assert given.a is not None and bits.a.value == pytest.approx(entropy.a.value - given.a.value)
-    assert own["accuracy"].a is not None and own["accuracy"].a.value == 1
-    assert own["accuracy_of_other"].size == {"a": 48, "b": 48}
+    assert conditional.a is not None and bits.a.value == pytest.approx(entropy.a.value - conditional.a.value)
+    assert measures["accuracy"].a is not None and measures["accuracy"].a.value == 1
+    assert measures["accuracy_of_other"].size == {"a": 48, "b": 48}
     detail = result.details["pvi"]
     assert sorted(idx for idx, _ in detail["a"]["rows"]) == list(range(48))  # each row is held out once
     values = [value for _, value in detail["b"]["rows"]]
     assert math.fsum(values) / 48 == pytest.approx(bits.b.value, abs=1e-4)
     assert detail["b"]["hardest"][0]["pvi"] == min(values) and detail["b"]["easiest"][0]["pvi"] == max(values)
     assert sum(detail["histogram"]["a"]) == sum(detail["histogram"]["b"]) == 48
-    folder = found.paths.analysis / "difficulty"
+    folder = run.paths.analysis / "difficulty"
     assert list((folder / "models").iterdir()) == []  # a model goes when it was asked
-    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()}
-    assert len(kept) == 10
-    again = difficulty(found, pair, StopRequest())
+    times = {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()}
+    assert len(times) == 10
+    again = difficulty(run, pair, StopRequest())
     assert again == result
-    assert {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()} == kept
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "predictions").iterdir()} == times
 
 
 def test_choices_without_words_are_equally_likely(tmp_path: Path) -> None:
     task = SPECS["copa"]
     rows = tuple(lines(FIXTURE / "COPA" / "val.jsonl"))
     pair = SetPair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
-    found = difficulty_settings(tmp_path, "task=copa", "train.epochs=1")
-    result = difficulty(found, pair, StopRequest())
-    own = {one.name: one for one in result.measures}
-    assert own["label_entropy"].b is not None and own["label_entropy"].b.value == 1
-    assert own["v_information"].a is None
-    assert len(list((found.paths.analysis / "difficulty" / "predictions").iterdir())) == 2
+    run = difficulty_settings(tmp_path, "task=copa", "train.epochs=1")
+    result = difficulty(run, pair, StopRequest())
+    measures = {measure.name: measure for measure in result.measures}
+    assert measures["label_entropy"].b is not None and measures["label_entropy"].b.value == 1
+    assert measures["v_information"].a is None
+    assert len(list((run.paths.analysis / "difficulty" / "predictions").iterdir())) == 2
 
 
 def test_every_part_of_the_settings_is_registered() -> None:
@@ -283,13 +283,10 @@ def test_every_part_of_the_settings_is_registered() -> None:
 
 def test_folds_share_out_every_label() -> None:
     labels = ["x"] * 9 + ["y"] * 6
-    dealt = folds_of(labels, 3, rng(0, "folds"))
-    assert [[fold for fold, label in zip(dealt, labels, strict=True) if label == own].count(0) for own in "xy"] == [
-        3,
-        2,
-    ]
-    assert [dealt.count(fold) for fold in range(3)] == [5, 5, 5]
-    assert dealt != folds_of(labels, 3, rng(1, "folds"))
+    folds = folds_of(labels, 3, rng(0, "folds"))
+    assert Counter(label for fold, label in zip(folds, labels, strict=True) if fold == 0) == {"x": 3, "y": 2}
+    assert [folds.count(fold) for fold in range(3)] == [5, 5, 5]
+    assert folds != folds_of(labels, 3, rng(1, "folds"))
 
 
 def test_models_that_cannot_say_are_named(tmp_path: Path) -> None:
@@ -304,13 +301,13 @@ def test_models_that_cannot_say_are_named(tmp_path: Path) -> None:
 
 def test_told_to_stop_it_goes_on_later(tmp_path: Path) -> None:
     pair = SetPair(SPECS["rte"], None, DataSet("b", "two", labelled_rows(16, tells=True)), seed=0, at_most=None)
-    found = difficulty_settings(tmp_path / "stopped", "train.epochs=2")
+    run = difficulty_settings(tmp_path / "stopped", "train.epochs=2")
     stop = StopRequest()
     stop.note(signal.SIGTERM)
     with pytest.raises(Stopped):
-        difficulty(found, pair, stop)
-    whole = difficulty(difficulty_settings(tmp_path / "whole", "train.epochs=2"), pair, StopRequest())
-    assert difficulty(found, pair, StopRequest()) == whole
+        difficulty(run, pair, stop)
+    uninterrupted = difficulty(difficulty_settings(tmp_path / "whole", "train.epochs=2"), pair, StopRequest())
+    assert difficulty(run, pair, StopRequest()) == uninterrupted
 
 
 def test_help_names_what_is_its_own() -> None:
@@ -323,14 +320,15 @@ def test_the_hardest_answers_are_listed_with_the_question_that_was_asked(tmp_pat
     task = SPECS["multirc"]
     rows = tuple(lines(FIXTURE / "MultiRC" / "val.jsonl"))
     pair = SetPair(task, None, DataSet("b", "two", rows), seed=0, at_most=None)
-    found = difficulty_settings(tmp_path, "task=multirc", "train.epochs=1", "analysis.top=59")
-    detail = difficulty(found, pair, StopRequest()).details["pvi"]["b"]
+    run = difficulty_settings(tmp_path, "task=multirc", "train.epochs=1", "analysis.top=59")
+    detail = difficulty(run, pair, StopRequest()).details["pvi"]["b"]
     examples = {example.id: example for row in rows for example in task.examples(row)}
-    assert {one["example"] for one in detail["hardest"]} == set(examples) and len(detail["hardest"]) == 59
-    for one in detail["hardest"]:
-        example = examples[one["example"]]
-        assert one["texts"] == dict(example.fields)
-        assert one["idx"] == example.groups[0]
-        assert one["label"] == ("right" if example.gold == (0,) else "wrong")
-    hardest = {row["idx"]: min(one["pvi"] for one in detail["hardest"] if one["idx"] == row["idx"]) for row in rows}
+    answers = detail["hardest"]
+    assert {answer["example"] for answer in answers} == set(examples) and len(answers) == 59
+    for answer in answers:
+        example = examples[answer["example"]]
+        assert answer["texts"] == dict(example.fields)
+        assert answer["idx"] == example.groups[0]
+        assert answer["label"] == ("right" if example.gold == (0,) else "wrong")
+    hardest = {row["idx"]: min(answer["pvi"] for answer in answers if answer["idx"] == row["idx"]) for row in rows}
     assert dict(detail["rows"]) == hardest

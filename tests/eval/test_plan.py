@@ -14,15 +14,15 @@ def test_a_line_says_of_each_cell_whether_and_on_what_it_would_be_scored(tmp_pat
     arguments = small_overrides(tmp_path, *small, "arms=[none,synthetic]", tasks=("cb", "rte"))
     run = settings(*arguments)
     before = files(tmp_path)
-    asked = {
+    scoring = {
         name: f"scored by rank on 4 of 10 rows of {name.upper()} ({name.upper()}/val.jsonl)" for name in ("cb", "rte")
     }
     assert lines(run) == [
         line
         for name in ("cb", "rte")
         for line in (
-            f"tiny_decoder-single-{name}-none-s0: not finetuned, 0 examples shown, {asked[name]}; no predictions yet",
-            f"tiny_decoder-single-{name}-synthetic-s0: skipped until it is trained, {asked[name]}; no predictions yet",
+            f"tiny_decoder-single-{name}-none-s0: not finetuned, 0 examples shown, {scoring[name]}; no predictions yet",
+            f"tiny_decoder-single-{name}-synthetic-s0: skipped until it is trained, {scoring[name]}; no predictions yet",
         )
     ]
     assert files(tmp_path) == before

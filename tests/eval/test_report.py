@@ -1,4 +1,4 @@
-"""The page and the table: what a model wrote is text, what was not run says so, and nobody mistakes the fixture for SuperGLUE."""
+"""The page and the table: a model's output is shown as text, gaps are named, and nobody mistakes the fixture for SuperGLUE."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ from tests.support.scored_runs import write_tasks
 
 
 class Elements(HTMLParser):
-    """The page as a browser takes it apart; `entries` is what its browser of rows reads."""
+    """The page as a browser parses it; `entries` is what its browser of rows reads."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -92,9 +92,9 @@ def test_what_a_model_wrote_is_text_on_the_page(tmp_path: Path) -> None:
 
 
 def test_only_the_pages_own_program_may_run(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=rte")
-    generate(found)
-    text = report(found).read_text(encoding="utf-8")
+    run = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(run)
+    text = report(run).read_text(encoding="utf-8")
     digest = base64.b64encode(
         hashlib.sha256(text.split("<script>")[1].split("</script>")[0].encode()).digest()
     ).decode()
@@ -104,10 +104,10 @@ def test_only_the_pages_own_program_may_run(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_whole_story_of_every_row(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=record")
-    generate(found)
-    page = Elements(report(found))
-    stories = lines(found.paths.synthetic("record") / "provenance.jsonl")
+    run = settings(f"run.dir={tmp_path}", "task=record")
+    generate(run)
+    page = Elements(report(run))
+    stories = lines(run.paths.synthetic("record") / "provenance.jsonl")
     assert len(page.entries) == len(stories) and "This run has no evaluation yet" in page.text
     for entry, story in zip(page.entries, stories, strict=True):
         assert (entry["before"], entry["label"]) == (story["label_before"], story["label_after"])
@@ -118,53 +118,54 @@ def test_the_page_has_the_whole_story_of_every_row(tmp_path: Path) -> None:
 
 
 def test_a_page_that_would_be_too_large_has_an_even_sample(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=[axg,wsc]", "report.rows_megabytes=0.01")
-    generate(found)
-    page = Elements(report(found))
+    run = settings(f"run.dir={tmp_path}", "task=[axg,wsc]", "report.rows_megabytes=0.01")
+    generate(run)
+    page = Elements(report(run))
     assert len(page.data) < 11_000
-    kept = [(entry["task"], entry["slot"]) for entry in page.entries if "texts" in entry]
-    counts = Counter(kept)
+    slots = [(entry["task"], entry["slot"]) for entry in page.entries if "texts" in entry]
+    counts = Counter(slots)
     assert {count for (task, _), count in counts.items() if task == 0} == {2}  # pairs are whole
-    shown = [sum(task == number for task, _ in kept) for number in (0, 1)]
-    assert all(0 < count < 24 for count in shown)
-    assert f"AX-g {shown[0]} of 24 rows" in page.text and f"WSC {shown[1]} of 24 rows" in page.text
-    assert Elements(report(found)).entries == page.entries
+    row_counts = [sum(task == number for task, _ in slots) for number in (0, 1)]
+    assert all(0 < count < 24 for count in row_counts)
+    assert f"AX-g {row_counts[0]} of 24 rows" in page.text and f"WSC {row_counts[1]} of 24 rows" in page.text
+    assert Elements(report(run)).entries == page.entries
 
 
 def test_the_funnel_loses_what_was_refused_or_held_back(tmp_path: Path) -> None:
-    whole = ["+experiment=superglue_recorded", "synth.label_share=original", "synth.learnability_rows=0"]
-    found = settings(*whole, "task=[axg,cb]", f"run.dir={tmp_path}")
-    generate(found)
-    of_cb = {"pass the checks": 3, "in the data set": 3}
-    for name, lost in (("axg", {"have an instance seed": 2, "pass the checks": 12}), ("cb", of_cb)):
-        own = funnel(found.tasks[name], found.paths.synthetic(name) / "stats.json", has_seeds=True)
-        assert {stage.name: stage.lost for stage in own.stages if stage.lost} == lost
-        assert (own.stages[0].count, own.stages[-1].count) == (own.stats["attempts"], own.stats["instances"])
-        assert sum(count for _, count in own.reasons) == sum(lost.values())
+    overrides = ["+experiment=superglue_recorded", "synth.label_share=original", "synth.learnability_rows=0"]
+    run = settings(*overrides, "task=[axg,cb]", f"run.dir={tmp_path}")
+    generate(run)
+    cb_losses = {"pass the checks": 3, "in the data set": 3}
+    for name, lost in (("axg", {"have an instance seed": 2, "pass the checks": 12}), ("cb", cb_losses)):
+        task_funnel = funnel(run.tasks[name], run.paths.synthetic(name) / "stats.json", has_seeds=True)
+        stages, stats = task_funnel.stages, task_funnel.stats
+        assert {stage.name: stage.lost for stage in stages if stage.lost} == lost
+        assert (stages[0].count, stages[-1].count) == (stats["attempts"], stats["instances"])
+        assert sum(count for _, count in task_funnel.reasons) == sum(lost.values())
 
 
 def test_the_funnel_loses_what_repeats_other_rows(tmp_path: Path, serve) -> None:
     """Rows of the fake model share words; here few may."""
     strict = ["synth.near_duplicates=0.3", "synth.contexts=4", "synth.size=12", "synth.max_attempts=40"]
-    found = settings(*served_by(serve(FakeModel()).url, tmp_path), "task=[rte]", *strict)
-    generate(found)
-    steps = Counter(reject["step"] for reject in lines(found.paths.synthetic("rte") / "rejects.jsonl"))
+    run = settings(*served_by(serve(FakeModel()).url, tmp_path), "task=[rte]", *strict)
+    generate(run)
+    steps = Counter(reject["step"] for reject in lines(run.paths.synthetic("rte") / "rejects.jsonl"))
     repeated = sum(steps[name] for name in ("duplicate", "near_duplicate", "repeated_seed"))
-    own = funnel(found.tasks["rte"], found.paths.synthetic("rte") / "stats.json", has_seeds=True)
-    lost = {stage.name: stage.lost for stage in own.stages}
+    task_funnel = funnel(run.tasks["rte"], run.paths.synthetic("rte") / "stats.json", has_seeds=True)
+    lost = {stage.name: stage.lost for stage in task_funnel.stages}
     assert lost["repeat nothing"] == repeated > 0
-    assert own.stages[-1].count == own.stats["instances"] == 12
+    assert task_funnel.stages[-1].count == task_funnel.stats["instances"] == 12
 
 
 def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=[cb,copa,axg,wsc]")
+    run = settings(f"run.dir={tmp_path}", "task=[cb,copa,axg,wsc]")
     generate(settings(f"run.dir={tmp_path}", "task=[cb,copa,axg]"))
-    (found.paths.synthetic("cb") / "stats.json").write_text('{"attempts": 3}')
-    with (found.paths.synthetic("copa") / "provenance.jsonl").open("a") as file:
+    (run.paths.synthetic("cb") / "stats.json").write_text('{"attempts": 3}')
+    with (run.paths.synthetic("copa") / "provenance.jsonl").open("a") as file:
         file.write('{"idx": 24}\n')
-    found.paths.analysis.mkdir()
-    (found.paths.analysis / "axg.json").write_text("{broken")
-    page = Elements(report(found))
+    run.paths.analysis.mkdir()
+    (run.paths.analysis / "axg.json").write_text("{broken")
+    page = Elements(report(run))
     assert len(page.entries) == 24 + 2  # AX-g's, and what was refused of it
     for text in (
         "stats.json: got no contexts, rejects, duplicates",
@@ -178,65 +179,65 @@ def test_what_is_missing_or_damaged_costs_its_own_task_and_is_said(tmp_path: Pat
 
 
 def test_steps_that_were_not_taken_are_not_told(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
-    generate(found)
-    page = Elements(report(found))
+    run = settings(f"run.dir={tmp_path}", "task=rte", "synth.self_correct=off")
+    generate(run)
+    page = Elements(report(run))
     assert '"checked": false' in page.data and "pass self-correction" not in page.text
 
 
 def test_every_start_of_the_run_is_told(tmp_path: Path) -> None:
-    found = settings(f"run.dir={tmp_path}", "task=rte")
-    generate(found)
-    assert "started one by one" in Elements(report(found)).text
+    run = settings(f"run.dir={tmp_path}", "task=rte")
+    generate(run)
+    assert "started one by one" in Elements(report(run)).text
     first = {"overrides": ["task=rte", "report.title=It's mine"], "git_commit": "abc", "seconds": {"generate": 1.5}}
     record = {"overrides": ["phases=[report]"], "seconds": {}, "earlier_starts": [first]}
     (tmp_path / "run.json").write_text(json.dumps(record))
-    text = Elements(report(found)).text
+    text = Elements(report(run)).text
     assert """python -m targen.run task=rte 'report.title=It'"'"'s mine'""" in text and "generate 1.5 s" in text
     assert text.index("commit abc") < text.index("python -m targen.run 'phases=[report]'")
 
 
-def analysed(folder: Path) -> Settings:
-    """A run that was analysed; its rows stand in the original's evaluation split, too."""
+def analysed_run(folder: Path) -> Settings:
+    """A run with analyses, whose synthetic rows are also the original evaluation split."""
     data = ["data.source=local", f"data.dir={folder / 'data'}", "synth.contamination=off"]
     keys = ["analysis.parts=[lexical,bias,contamination]", "analysis.spacy_model=none_such", "analysis.replicates=20"]
-    found = settings(f"run.dir={folder / 'run'}", "task=rte", *data, *keys)
-    generate(found)
-    fixture, made = lines(FIXTURE / "RTE" / "val.jsonl"), lines(found.paths.synthetic("rte") / "train.jsonl")
+    run = settings(f"run.dir={folder / 'run'}", "task=rte", *data, *keys)
+    generate(run)
+    fixture, synthetic = lines(FIXTURE / "RTE" / "val.jsonl"), lines(run.paths.synthetic("rte") / "train.jsonl")
     write_jsonl(folder / "data" / "RTE" / "train.jsonl", fixture)
-    write_jsonl(folder / "data" / "RTE" / "val.jsonl", made)
-    analyze(found, AnalyzeArguments())
-    return found
+    write_jsonl(folder / "data" / "RTE" / "val.jsonl", synthetic)
+    analyze(run, AnalyzeArguments())
+    return run
 
 
 def test_what_was_found_in_the_data_stands_on_the_page_and_at_its_rows(tmp_path: Path) -> None:
-    page = Elements(report(found := analysed(tmp_path)))
-    analysis = json.loads((found.paths.analysis / "rte.json").read_text())
-    assert len(analysis["measures"]) > 10 and all(one["title"] in page.text for one in analysis["measures"])
+    page = Elements(report(run := analysed_run(tmp_path)))
+    analysis = json.loads((run.paths.analysis / "rte.json").read_text())
+    assert len(analysis["measures"]) > 10 and all(measure["title"] in page.text for measure in analysis["measures"])
     assert "bias.entities: spaCy has no model none_such. Run python -m spacy download none_such" in page.text
-    repeated = {one["idx"] for one in analysis["details"]["repeats"]["b"]}
+    repeated = {measure["idx"] for measure in analysis["details"]["repeats"]["b"]}
     assert (len(repeated), analysis["size"]) == (24, 10)  # of every row, also where ten are compared
     assert repeated == {entry["idx"] for entry in page.entries if "near" in entry and "texts" in entry}
 
 
 def test_an_analysis_of_other_rows_says_so_and_marks_none(tmp_path: Path) -> None:
-    found = analysed(tmp_path)
-    path = found.paths.synthetic("rte") / "train.jsonl"
+    run = analysed_run(tmp_path)
+    path = run.paths.synthetic("rte") / "train.jsonl"
     write_jsonl(path, [row | {"premise": f"{row['premise']} Indeed."} for row in lines(path)])
-    page = Elements(report(found))
+    page = Elements(report(run))
     assert "analysis of RTE: the rows have changed since they were analysed" in page.text
     assert not any("near" in entry and "texts" in entry for entry in page.entries)
 
 
-def fixtures(table: list[ScoreLine]) -> list[tuple[str, str]]:
-    return [(line.title, line.fixture_mark) for line in table]
+def warning_of(table: list[ScoreLine]) -> str | None:
+    return fixture_warning((line.title, line.fixture_mark) for line in table)
 
 
 def test_the_table_as_markdown() -> None:
     tasks = list(settings("task=[rte,cb]").tasks.values())
     scores = [score_of("rte", "original", 0.6, train_rows=250), score_of("rte", "original", 0.7, seed=1, cell="other")]
     table = score_lines(tasks, ["original", "synthetic"], scores)
-    assert markdown("Title", fixture_warning(fixtures(table)), None, ["original", "synthetic"], table).splitlines() == [
+    assert markdown("Title", warning_of(table), None, ["original", "synthetic"], table).splitlines() == [
         "# Title",
         "",
         "| task | metric | majority | original | synthetic | training rows | examples | unreadable | evaluated on |",
@@ -248,14 +249,12 @@ def test_the_table_as_markdown() -> None:
 def test_the_title_says_that_it_is_not_superglue() -> None:
     tasks = list(settings("task=[rte,copa]").tasks.values())
     fixture = {"origin": "this project's own fixture, NOT SuperGLUE", "is_fixture": True}
-    every = score_lines(tasks, ["synthetic"], [score_of("rte", "synthetic", 0.5, **fixture)])
-    assert (
-        "NOT SuperGLUE (all tasks"
-        in markdown("T", fixture_warning(fixtures(every)), None, ["synthetic"], every).splitlines()[0]
-    )
-    some = [score_of("rte", "synthetic", 0.5, **fixture), score_of("copa", "synthetic", 0.5)]
-    assert "NOT SuperGLUE (RTE:" in str(fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some))))
-    assert fixture_warning(fixtures(score_lines(tasks, ["synthetic"], some[1:]))) is None
+    alone = score_lines(tasks, ["synthetic"], [score_of("rte", "synthetic", 0.5, **fixture)])
+    title = markdown("T", warning_of(alone), None, ["synthetic"], alone).splitlines()[0]
+    assert "NOT SuperGLUE (all tasks" in title
+    scores = [score_of("rte", "synthetic", 0.5, **fixture), score_of("copa", "synthetic", 0.5)]
+    assert "NOT SuperGLUE (RTE:" in str(warning_of(score_lines(tasks, ["synthetic"], scores)))
+    assert warning_of(score_lines(tasks, ["synthetic"], scores[1:])) is None
 
 
 def test_a_task_of_ones_own_is_said_to_be_no_other(tmp_path: Path) -> None:
@@ -264,24 +263,22 @@ def test_a_task_of_ones_own_is_said_to_be_no_other(tmp_path: Path) -> None:
     generate(recorded)
     recorded.paths.synthetic("rte").rename(recorded.paths.synthetic("tickets"))
     task = replace(recorded.tasks["rte"], name="tickets", folder="Tickets", title="Ticket routing")
-    own = replace(recorded, name="tickets", tasks={"tickets": task})
+    run = replace(recorded, name="tickets", tasks={"tickets": task})
     fixture = {"origin": "this project's own fixture", "is_fixture": True}
     score = score_of("tickets", "synthetic", 0.5, train_rows=24, real_rows=0, method="targen", **fixture)
-    write_jsonl(own.paths.scores, [score.row])
-    write_tasks(tmp_path, own.tasks)
-    write_card(own)
-    page = Elements(report(own)).text
-    written = {name: text.decode() for name, text in files(tmp_path).items() if name.endswith((".md", ".tex", ".csv"))}
-    assert {"synthetic/README.md", "report/tables/scores.md", "report/tables/original_vs_synthetic.tex"} <= set(written)
-    for text in (page, *written.values()):
+    write_jsonl(run.paths.scores, [score.row])
+    write_tasks(tmp_path, run.tasks)
+    write_card(run)
+    page = Elements(report(run)).text
+    tables = {name: text.decode() for name, text in files(tmp_path).items() if name.endswith((".md", ".tex", ".csv"))}
+    assert {"synthetic/README.md", "report/tables/scores.md", "report/tables/original_vs_synthetic.tex"} <= set(tables)
+    for text in (page, *tables.values()):
         assert not [
             claim for claim in ("SuperGLUE", "81.12", "82.84", "paper: original", "reproduced") if claim in text
         ]
     assert "Ticket routing: synthetic data" in page and "FIXTURE ONLY (all tasks" in page
     assert "Trained on as few as 24 rows" in page and "24 training rows" in page
-    assert all(
-        "synthetic 24" in written[f"report/tables/{name}"] for name in ("scores.md", "original_vs_synthetic.tex")
-    )
+    assert all("synthetic 24" in tables[f"report/tables/{name}"] for name in ("scores.md", "original_vs_synthetic.tex"))
 
 
 def test_scores_on_different_rows_never_share_a_line() -> None:

@@ -13,7 +13,7 @@ from targen.config.openllm import subtasks
 from targen.config.required_files import check_openllm_files
 from targen.data.openllm_files import check_openllm_rows, rows_of
 from targen.runtime.errors import UserError
-from tests.eval.openllm.test_openllm import asked, scored
+from tests.eval.openllm.test_openllm import run_of, task_rows
 from tests.support.commands import command
 from tests.support.openllm_data import arc, gsm8k, hellaswag, mmlu, openllm_files, truthfulqa, winogrande, write
 
@@ -36,14 +36,14 @@ def test_some_subjects_of_mmlu_are_scored_and_called_that(tmp_path: Path, caplog
             for file in folder.iterdir():
                 file.unlink()
     with caplog.at_level(logging.WARNING):
-        rows = scored(asked(tmp_path, suite="openllm_4"))
+        rows = task_rows(run_of(tmp_path, suite="openllm_4"))
     assert "average" not in rows  # the suite's average is that of all subjects
     assert rows["mmlu"]["origin"] == "MMLU, 2 of 57 parts (anatomy, virology), test, local files"
     assert (rows["mmlu"]["n"], rows["mmlu"]["rows_in_split"]) == (2, 2)
     assert "mmlu is scored on 2 of 57 parts (anatomy, virology), since there are no files of the others" in caplog.text
     (tmp_path / "mmlu" / "anatomy" / "dev.jsonl").unlink()  # its examples
     with pytest.raises(UserError, match=r"lacks mmlu/anatomy/dev\.jsonl\. Add them"):
-        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]"))
+        task_rows(run_of(tmp_path, "eval.openllm.tasks=[mmlu]"))
 
 
 @pytest.mark.parametrize("layout", ["test/anatomy_test.csv", "data/test/anatomy_test.csv", "anatomy/test.csv"])
@@ -54,18 +54,19 @@ def test_mmlus_own_csv_files(tmp_path: Path, layout: str) -> None:
     write_csv(tmp_path / "csv" / "mmlu" / layout, rows)
     dev = tmp_path / "csv" / "mmlu" / layout.replace("test", "dev")
     write_csv(dev, mmlu("anatomy", 5), header="Question,choice_a,choice_b,choice_c,choice_d,Answer")
-    one, other = (scored(asked(tmp_path / name, "eval.openllm.tasks=[mmlu]"))["mmlu"] for name in ("jsonl", "csv"))
-    assert (one["value"], one["evaluated"], one["n"]) == (other["value"], other["evaluated"], 3)
-    assert other["origin"].endswith("test, local files (converted)")
+    runs = (run_of(tmp_path / name, "eval.openllm.tasks=[mmlu]") for name in ("jsonl", "csv"))
+    jsonl, converted = (task_rows(run)["mmlu"] for run in runs)
+    assert (jsonl["value"], jsonl["evaluated"], jsonl["n"]) == (converted["value"], converted["evaluated"], 3)
+    assert converted["origin"].endswith("test, local files (converted)")
 
 
 def test_choices_that_are_numbers_are_asked_as_their_digits(tmp_path: Path) -> None:
     numbers = {**mmlu("anatomy", 1)[0], "choices": [1, 2, 2.5, 4]}
     write(tmp_path / "numbers" / "mmlu" / "anatomy" / "test.jsonl", [numbers])
     write(tmp_path / "texts" / "mmlu" / "anatomy" / "test.jsonl", [{**numbers, "choices": ["1", "2", "2.5", "4"]}])
-    chosen = ("eval.openllm.tasks=[mmlu]", NO_EXAMPLES)
-    one, other = (scored(asked(tmp_path / name, *chosen))["mmlu"] for name in ("numbers", "texts"))
-    assert one["value"] == other["value"]
+    overrides = ("eval.openllm.tasks=[mmlu]", NO_EXAMPLES)
+    as_numbers, as_texts = (task_rows(run_of(tmp_path / name, *overrides))["mmlu"] for name in ("numbers", "texts"))
+    assert as_numbers["value"] == as_texts["value"]
 
 
 def test_authors_files_of_arc_hellaswag_and_winogrande(tmp_path: Path) -> None:
@@ -87,22 +88,22 @@ def test_authors_files_of_arc_hellaswag_and_winogrande(tmp_path: Path) -> None:
     write(released / "arc_challenge" / "ARC-Challenge-Test.jsonl", questions)
     write(released / "hellaswag" / "hellaswag_val.jsonl", [{**row, "label": int(row["label"])} for row in hellaswag(6)])
     write(released / "winogrande" / "dev.jsonl", [{**row, "qID": "x", "answer": 1} for row in winogrande(4)])
-    chosen = ["eval.openllm.tasks=[arc_challenge,hellaswag,winogrande]", NO_EXAMPLES]
-    one, other = scored(asked(hub, *chosen)), scored(asked(released, *chosen))
-    assert [row["value"] for row in one.values()] == [row["value"] for row in other.values()]
-    assert one["hellaswag"]["evaluated"] == other["hellaswag"]["evaluated"]
+    overrides = ["eval.openllm.tasks=[arc_challenge,hellaswag,winogrande]", NO_EXAMPLES]
+    hub_rows, released_rows = task_rows(run_of(hub, *overrides)), task_rows(run_of(released, *overrides))
+    assert [row["value"] for row in hub_rows.values()] == [row["value"] for row in released_rows.values()]
+    assert hub_rows["hellaswag"]["evaluated"] == released_rows["hellaswag"]["evaluated"]
 
 
-@pytest.mark.parametrize("spelled", [str, lambda answer: "ABCD"[answer], lambda answer: "abcd"[answer]])
-def test_an_answer_of_mmlu_as_digits_or_a_letter(tmp_path: Path, spelled: Any) -> None:
-    """It was compared as a text with a number before, so that every answer counted as wrong."""
+@pytest.mark.parametrize("spell", [str, lambda answer: "ABCD"[answer], lambda answer: "abcd"[answer]])
+def test_an_answer_of_mmlu_as_digits_or_a_letter(tmp_path: Path, spell: Any) -> None:
+    """An earlier version compared the text with a number, so that every answer counted as wrong."""
     rows = mmlu("anatomy", 4)
     write(tmp_path / "one" / "mmlu" / "anatomy" / "test.jsonl", rows)
-    texts = [{**row, "answer": spelled(row["answer"])} for row in rows]
+    texts = [{**row, "answer": spell(row["answer"])} for row in rows]
     write(tmp_path / "other" / "mmlu" / "anatomy" / "test.jsonl", texts)
-    chosen = ["eval.openllm.tasks=[mmlu]", NO_EXAMPLES]
-    one, other = (scored(asked(tmp_path / name, *chosen))["mmlu"] for name in ("one", "other"))
-    assert one["value"] == other["value"] > 0
+    overrides = ["eval.openllm.tasks=[mmlu]", NO_EXAMPLES]
+    as_numbers, as_texts = (task_rows(run_of(tmp_path / name, *overrides))["mmlu"] for name in ("one", "other"))
+    assert as_numbers["value"] == as_texts["value"] > 0
 
 
 REFUSED = [
@@ -124,7 +125,7 @@ def test_an_answer_that_no_model_could_give_is_refused(
     write(tmp_path / f"{file}.jsonl", [row])
     task = file.partition("/")[0]
     with pytest.raises(UserError, match=rf"\.jsonl:1: got a row that cannot be read \({words}"):
-        scored(asked(tmp_path, f"eval.openllm.tasks=[{task}]", NO_EXAMPLES))
+        task_rows(run_of(tmp_path, f"eval.openllm.tasks=[{task}]", NO_EXAMPLES))
 
 
 ARC, SWAG, MMLU, GRANDE = arc(1)[0], hellaswag(1)[0], mmlu("anatomy", 1)[0], winogrande(1)[0]
@@ -160,12 +161,12 @@ def test_an_example_that_is_only_shown_may_have_nothing_to_compare(tmp_path: Pat
     path = next((tmp_path / "winogrande").glob("train*"))
     rows = [{**row, "sentence": "The lamp is too large for the _"} for row in winogrande(8)]
     write(path, rows)
-    checked(tmp_path, "winogrande")
+    check_rows(tmp_path, "winogrande")
 
 
-def checked(folder: Path, task: str, *more: str) -> None:
-    """The check that a run makes before anything is asked, paid for or trained."""
-    check_openllm_rows(asked(folder, f"eval.openllm.tasks=[{task}]", *(more or [NO_EXAMPLES])).eval.openllm)
+def check_rows(folder: Path, task: str, *more: str) -> None:
+    """The check that a run makes before it calls a language model or trains."""
+    check_openllm_rows(run_of(folder, f"eval.openllm.tasks=[{task}]", *(more or [NO_EXAMPLES])).eval.openllm)
 
 
 @pytest.mark.parametrize(("file", "row", "words"), FAULTS)
@@ -177,7 +178,7 @@ def test_faults_that_the_harness_would_meet_late_are_told_before_a_run(
     with pytest.raises(
         UserError, match=rf"{Path(file).name}\.jsonl:1: got a row that cannot be read \({re.escape(words)}"
     ) as error:
-        checked(tmp_path, task)
+        check_rows(tmp_path, task)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -185,28 +186,28 @@ def test_faults_of_a_whole_file_are_told_before_a_run(tmp_path: Path) -> None:
     path = tmp_path / "arc_challenge" / "test.jsonl"
     write(path, [])
     with pytest.raises(UserError, match=r"test\.jsonl: got no row, expected rows of arc_challenge\. Replace it\."):
-        checked(tmp_path, "arc_challenge")
+        check_rows(tmp_path, "arc_challenge")
     write(path, [{**row, "id": number or "first"} for number, row in enumerate(arc(2))])
     with pytest.raises(UserError, match=r":2: got a number as id, expected a text as in 1, since a field has one type"):
-        checked(tmp_path, "arc_challenge")
+        check_rows(tmp_path, "arc_challenge")
     write(path, [{**row, "notes": [["x"], [1]][number]} for number, row in enumerate(arc(2))])
     with pytest.raises(UserError, match=r":2: got a number as notes\[\], expected a text as in 1"):
-        checked(tmp_path, "arc_challenge")
+        check_rows(tmp_path, "arc_challenge")
     write(path, [{**row, "level": [1, 2.5, None][number]} for number, row in enumerate(arc(3))])
-    checked(tmp_path, "arc_challenge")  # the harness takes these as numbers
+    check_rows(tmp_path, "arc_challenge")  # the harness takes these as numbers
     write(tmp_path / "winogrande" / "validation.jsonl", winogrande(2))
     write(tmp_path / "winogrande" / "train.jsonl", winogrande(5))
     with pytest.raises(
         UserError, match=r"train\.jsonl: got 5 rows, expected at least 6, the examples that .* and one more"
     ):
-        checked(tmp_path, "winogrande", "eval.openllm.num_fewshot=5")
-    checked(tmp_path, "winogrande", "eval.openllm.num_fewshot=4")
+        check_rows(tmp_path, "winogrande", "eval.openllm.num_fewshot=5")
+    check_rows(tmp_path, "winogrande", "eval.openllm.num_fewshot=4")
 
 
 def test_blanks_behind_the_number_of_a_solution_count_for_nothing(tmp_path: Path) -> None:
     """The harness compares it with what a model wrote, character by character."""
     write(tmp_path / "gsm8k" / "test.jsonl", [{**row, "answer": f"{row['answer']} \n"} for row in gsm8k(2)])
-    (subtask,) = subtasks(asked(tmp_path, "eval.openllm.tasks=[gsm8k]", NO_EXAMPLES).eval.openllm)
+    (subtask,) = subtasks(run_of(tmp_path, "eval.openllm.tasks=[gsm8k]", NO_EXAMPLES).eval.openllm)
     assert rows_of(tmp_path / "gsm8k" / "test.jsonl", subtask, "test") == (gsm8k(2), True)
 
 
@@ -215,11 +216,11 @@ def test_garbled_csv_is_told_with_its_line(tmp_path: Path) -> None:
     write_csv(path, mmlu("anatomy", 2))
     path.write_text(path.read_text() + "only,three,cells\n")
     with pytest.raises(UserError, match=r"anatomy_test\.csv:3: got 3 columns, expected 6"):
-        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+        task_rows(run_of(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
     write_csv(path, [{**row, "question": "One,\ntwo"} for row in mmlu("anatomy", 2)])
     path.write_text(path.read_text() + 'Is it "?,a,b,c,d,A\n"It is "what"?",a,b,c,d,A\n')
     with pytest.raises(UserError, match=r"anatomy_test\.csv:6: got a row that is no CSV \(.*\), expected the question"):
-        scored(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+        task_rows(run_of(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
 
 
 def test_files_of_other_names_are_named_where_those_of_a_task_are_missing(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_files_of_other_names_are_named_where_those_of_a_task_are_missing(tmp_pa
     write(tmp_path / "arc_challenge" / "test.jsonl", arc(1))
     files = "mmlu/Anatomy/test.jsonl, mmlu/Astronomy/test.jsonl, mmlu/Biology/test.jsonl and 1 more"
     with pytest.raises(UserError, match=rf"and 54 more like them, where there are {files}\. Add them"):
-        check_openllm_files(asked(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
+        check_openllm_files(run_of(tmp_path, "eval.openllm.tasks=[mmlu]", NO_EXAMPLES))
 
 
 def test_a_folder_that_does_not_exist_is_called_that(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from train.runtime.processes import Processes
 FAMILIES = ("tiny_decoder", "tiny_seq2seq")
 
 
-def asked(folder: Path, *overrides: str, model: str = "tiny_decoder", suite: str = "openllm_6") -> Settings:
+def run_of(folder: Path, *overrides: str, model: str = "tiny_decoder", suite: str = "openllm_6") -> Settings:
     usual = [f"model={model}", "arms=[none]", "task=cb", f"eval.openllm.suite={suite}", "eval.superglue=false"]
     return settings(*usual, f"eval.openllm.data_dir={folder}", f"run.dir={folder / 'run'}", *overrides)
 
@@ -36,8 +36,8 @@ def asked(folder: Path, *overrides: str, model: str = "tiny_decoder", suite: str
 class Loads:
     """Loads the tiny model, always the same, and counts how often."""
 
-    def __init__(self, found: Settings) -> None:
-        self.settings, self.count = found, 0
+    def __init__(self, run: Settings) -> None:
+        self.settings, self.count = run, 0
 
     def __call__(self, cell: Cell) -> Loaded:
         self.count += 1
@@ -47,11 +47,11 @@ class Loads:
         return loaded
 
 
-def scored(found: Settings, load: Any = None) -> dict[str, dict[str, Any]]:
+def task_rows(run: Settings, load: Any = None) -> dict[str, dict[str, Any]]:
     """Rows by task."""
-    ready = [ReadyCell(cell, fingerprint(found, cell)) for cell in cells(found)]
-    rows = openllm.score(found, Processes(), ready, load or Loads(found))
-    assert {row["benchmark"] for row in rows} == {found.eval.openllm.suite}
+    ready = [ReadyCell(cell, fingerprint(run, cell)) for cell in cells(run)]
+    rows = openllm.score(run, Processes(), ready, load or Loads(run))
+    assert {row["benchmark"] for row in rows} == {run.eval.openllm.suite}
     return {row["task"]: row for row in rows}
 
 
@@ -60,8 +60,8 @@ def log_likelihood(loaded: Loaded, prompt: str, answer: str) -> float:
     begin, end = (loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
     with torch.no_grad():
         if hasattr(loaded.model, "get_encoder") and loaded.model.config.is_encoder_decoder:
-            asked = torch.tensor([[*begin, loaded.tokenizer.eos_token_id]])
-            logits = loaded.model(input_ids=asked, labels=torch.tensor([end])).logits[0]
+            prompt_ids = torch.tensor([[*begin, loaded.tokenizer.eos_token_id]])
+            logits = loaded.model(input_ids=prompt_ids, labels=torch.tensor([end])).logits[0]
         else:
             logits = loaded.model(input_ids=torch.tensor([begin + end])).logits[0, len(begin) - 1 : -1]
     return float(logits.log_softmax(dim=-1).gather(1, torch.tensor(end).unsqueeze(1)).sum())
@@ -75,38 +75,39 @@ def best(scores: list[float]) -> int:
 def test_scores_are_the_models_own_log_likelihoods(tmp_path: Path, model: str) -> None:
     """Against one plain forward pass per answer, over prompts written here by hand."""
     openllm_files(tmp_path)
-    chosen = "eval.openllm.tasks=[arc_challenge,hellaswag,truthfulqa_mc2,winogrande]"
-    found = asked(tmp_path, chosen, "eval.openllm.num_fewshot=0", "eval.openllm.batch_size=3", model=model)
-    rows = scored(found)
-    loaded = Loads(found)(cells(found)[0])
+    tasks = "eval.openllm.tasks=[arc_challenge,hellaswag,truthfulqa_mc2,winogrande]"
+    run = run_of(tmp_path, tasks, "eval.openllm.num_fewshot=0", "eval.openllm.batch_size=3", model=model)
+    rows = task_rows(run)
+    loaded = Loads(run)(cells(run)[0])
 
     right = []
     for row in arc(6):
         texts = row["choices"]["text"]
-        own = [log_likelihood(loaded, f"Question: {row['question']}\nAnswer:", f" {text}") for text in texts]
-        right.append("ABCD"[best([one / len(text) for one, text in zip(own, texts, strict=True)])] == row["answerKey"])
+        prompt = f"Question: {row['question']}\nAnswer:"
+        likelihoods = [log_likelihood(loaded, prompt, f" {text}") / len(text) for text in texts]
+        right.append("ABCD"[best(likelihoods)] == row["answerKey"])
     assert (rows["arc_challenge"]["value"], rows["arc_challenge"]["n"]) == (sum(right) / 6, 6)
 
     right = []
     for row in hellaswag(6):
         prompt = f"Walking: {row['ctx_a']} She"
-        own = [log_likelihood(loaded, prompt, f" {end}") / len(end) for end in row["endings"]]
-        right.append(best(own) == int(row["label"]))
+        likelihoods = [log_likelihood(loaded, prompt, f" {end}") / len(end) for end in row["endings"]]
+        right.append(best(likelihoods) == int(row["label"]))
     assert rows["hellaswag"]["value"] == sum(right) / 6
 
     right = []
     for number in range(4):
-        begins = [f"The {NOUNS[number]} did not fit into the box because the {one}" for one in (NOUNS[number], "box")]
+        begins = [f"The {NOUNS[number]} did not fit into the box because the {noun}" for noun in (NOUNS[number], "box")]
         right.append(best([log_likelihood(loaded, begin, " was too large.") for begin in begins]) == 0)
     assert rows["winogrande"]["value"] == sum(right) / 4
 
-    primer = harness_tasks(subtasks(found.eval.openllm)[2:3], str(tmp_path), None)[0].task
+    primer = harness_tasks(subtasks(run.eval.openllm)[2:3], str(tmp_path), None)[0].task
     shares = []
     for row in truthfulqa(4):
         prompt = primer.doc_to_text(row)
         assert prompt.startswith("Q: What is human life expectancy") and prompt.endswith(f"Q: {row['question']}\nA:")
-        own = torch.tensor([log_likelihood(loaded, prompt, f" {text}") for text in row["mc2_targets"]["choices"]])
-        shares.append(float(own.softmax(dim=0)[:2].sum()))
+        likelihoods = [log_likelihood(loaded, prompt, f" {text}") for text in row["mc2_targets"]["choices"]]
+        shares.append(float(torch.tensor(likelihoods).softmax(dim=0)[:2].sum()))
     assert rows["truthfulqa_mc2"]["value"] == pytest.approx(sum(shares) / 4, abs=1e-4)
     assert (rows["arc_challenge"]["shots"], rows["arc_challenge"]["scoring"]) == (0, "harness")
     assert "average" not in rows  # other numbers of examples than the suite's, and not all tasks
@@ -118,9 +119,9 @@ def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(tmp_path: Pa
     subjects = suite_from_file("openllm_4").tasks["mmlu"].parts
     assert len(subjects) == 57 == len(list((TASKS / "mmlu/default").glob("mmlu_*.yaml")))
     counts = [3] + 56 * [1]  # rows of each subject
-    found = asked(tmp_path, "eval.openllm.tasks=[mmlu]", model=model, suite="openllm_4")
-    row = scored(found)["mmlu"]
-    loaded = Loads(found)(cells(found)[0])
+    run = run_of(tmp_path, "eval.openllm.tasks=[mmlu]", model=model, suite="openllm_4")
+    row = task_rows(run)["mmlu"]
+    loaded = Loads(run)(cells(run)[0])
 
     def text(row: dict[str, Any]) -> str:
         return (
@@ -129,10 +130,10 @@ def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(tmp_path: Pa
 
     means = []
     for subject, count in zip(subjects, counts, strict=True):
-        head = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
-        shown = "".join(f"{text(row)} {'ABCD'[row['answer']]}\n\n" for row in mmlu(subject, 5))
+        header = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
+        examples = "".join(f"{text(row)} {'ABCD'[row['answer']]}\n\n" for row in mmlu(subject, 5))
         right = [
-            best([log_likelihood(loaded, head + shown + text(row), f" {c}") for c in "ABCD"]) == row["answer"]
+            best([log_likelihood(loaded, header + examples + text(row), f" {c}") for c in "ABCD"]) == row["answer"]
             for row in mmlu(subject, count)
         ]
         means.append(sum(right) / count)
@@ -144,8 +145,8 @@ def test_mmlu_is_the_plain_mean_of_its_subjects_after_five_examples(tmp_path: Pa
 
 def test_what_was_found_is_not_asked_again(tmp_path: Path) -> None:
     openllm_files(tmp_path)
-    small = ["eval.openllm.tasks=[arc_challenge,winogrande]", "eval.openllm.num_fewshot=1"]
-    found = asked(tmp_path, *small)
+    overrides = ["eval.openllm.tasks=[arc_challenge,winogrande]", "eval.openllm.num_fewshot=1"]
+    run = run_of(tmp_path, *overrides)
 
     class Killed(Loads):
         """Ends the start at the second task."""
@@ -154,30 +155,30 @@ def test_what_was_found_is_not_asked_again(tmp_path: Path) -> None:
             loaded = super().__call__(cell)
             forward, self.calls = loaded.model.forward, 0
 
-            def counted(*args: Any, **options: Any) -> Any:
+            def interrupted(*args: Any, **options: Any) -> Any:
                 self.calls += 1
-                if (found.paths.root / "predictions").is_dir():
+                if (run.paths.root / "predictions").is_dir():
                     raise KeyboardInterrupt
                 return forward(*args, **options)
 
-            loaded.model.forward = counted
+            loaded.model.forward = interrupted
             return loaded
 
     with pytest.raises(KeyboardInterrupt):
-        scored(found, Killed(found))
-    (path,) = (found.paths.root / "predictions").iterdir()
+        task_rows(run, Killed(run))
+    (path,) = (run.paths.root / "predictions").iterdir()
     assert list(json.loads(path.read_text())) == ["arc_challenge 1-shot"]
-    first, again = Loads(found), Loads(found)
-    rows = scored(found, first)
-    assert scored(found, again) == rows
-    assert (first.count, again.count) == (1, 0)
-    kept = json.loads(path.read_text())
-    assert len(kept["winogrande 1-shot"]["found"]["documents"]["acc"]) == 4
+    first_load, second_load = Loads(run), Loads(run)
+    rows = task_rows(run, first_load)
+    assert task_rows(run, second_load) == rows
+    assert (first_load.count, second_load.count) == (1, 0)
+    saved = json.loads(path.read_text())
+    assert len(saved["winogrande 1-shot"]["found"]["documents"]["acc"]) == 4
 
-    limited = asked(tmp_path, *small, "eval.openllm.limit=3")
-    other = Loads(limited)
-    row = scored(limited, other)["arc_challenge"]
-    assert (row["n"], row["rows_in_split"], other.count) == (3, 6, 1)
+    limited = run_of(tmp_path, *overrides, "eval.openllm.limit=3")
+    limited_load = Loads(limited)
+    row = task_rows(limited, limited_load)["arc_challenge"]
+    assert (row["n"], row["rows_in_split"], limited_load.count) == (3, 6, 1)
     assert row["origin"] == "ARC-Challenge, test, local files, first 3 documents"
     assert row["evaluated"] != rows["arc_challenge"]["evaluated"]
 
@@ -185,7 +186,7 @@ def test_what_was_found_is_not_asked_again(tmp_path: Path) -> None:
 def test_files_as_they_are_released_are_read_too(tmp_path: Path) -> None:
     hub, released = tmp_path / "hub", tmp_path / "released"
     openllm_files(hub)
-    of_foundry = [
+    foundry_rows = [
         {
             "query": f"Question: {row['question']}",
             "choices": row["choices"]["text"],
@@ -193,7 +194,7 @@ def test_files_as_they_are_released_are_read_too(tmp_path: Path) -> None:
         }
         for row in arc(6)
     ]
-    write(released / "arc_challenge" / "test.jsonl", of_foundry)
+    write(released / "arc_challenge" / "test.jsonl", foundry_rows)
     texts = [
         {"query": f"Walking: {row['ctx_a']} She", "choices": row["endings"], "gold": int(row["label"])}
         for row in hellaswag(6)
@@ -205,18 +206,18 @@ def test_files_as_they_are_released_are_read_too(tmp_path: Path) -> None:
     ]
     (released / "truthfulqa").mkdir()
     (released / "truthfulqa" / "mc_task.json").write_text(json.dumps(targets))
-    chosen = ["eval.openllm.tasks=[arc_challenge,hellaswag,truthfulqa_mc2]", "eval.openllm.num_fewshot=0"]
-    one, other = scored(asked(hub, *chosen)), scored(asked(released, *chosen))
-    assert [row["value"] for row in one.values()] == [row["value"] for row in other.values()]
-    assert one["arc_challenge"]["evaluated"] == other["arc_challenge"]["evaluated"]
-    assert one["truthfulqa_mc2"]["evaluated"] == other["truthfulqa_mc2"]["evaluated"]
-    assert other["hellaswag"]["origin"] == "HellaSwag, validation, local files (converted)"
+    overrides = ["eval.openllm.tasks=[arc_challenge,hellaswag,truthfulqa_mc2]", "eval.openllm.num_fewshot=0"]
+    hub_rows, released_rows = task_rows(run_of(hub, *overrides)), task_rows(run_of(released, *overrides))
+    assert [row["value"] for row in hub_rows.values()] == [row["value"] for row in released_rows.values()]
+    assert hub_rows["arc_challenge"]["evaluated"] == released_rows["arc_challenge"]["evaluated"]
+    assert hub_rows["truthfulqa_mc2"]["evaluated"] == released_rows["truthfulqa_mc2"]["evaluated"]
+    assert released_rows["hellaswag"]["origin"] == "HellaSwag, validation, local files (converted)"
 
 
 def test_the_average_of_a_whole_suite_and_an_answer_without_a_number(tmp_path: Path) -> None:
     openllm_files(tmp_path, subject_rows=2)  # a subject with a single row has no standard error
     six = ["arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k"]
-    rows = scored(asked(tmp_path))
+    rows = task_rows(run_of(tmp_path))
     assert list(rows) == [*six, "average"]
     assert [rows[name]["shots"] for name in six] == [25, 10, 5, 0, 5, 5]
     assert [rows[name]["n"] for name in six] == [6, 6, 115, 4, 4, 3]
@@ -248,16 +249,16 @@ def test_scores_above_chance_of_the_second_leaderboard(tmp_path: Path) -> None:
     for part in suite.tasks["gpqa"].parts:
         wrong = {f"Incorrect Answer {n}": NOUNS[n] for n in (1, 2, 3)}
         write(tmp_path / "gpqa" / part / "train.jsonl", [{"Question": f"What {n}?", "Correct Answer": "lamp", **wrong} for n in range(8)])  # fmt: skip
-    found = asked(tmp_path, "eval.openllm.tasks=[gpqa,musr]", suite="openllm_v2")
-    rows = scored(found)
-    kept = json.loads(next((found.paths.root / "predictions").iterdir()).read_text())
-    parts = {part: kept[f"musr/{part} 0-shot"]["found"]["values"]["acc_norm,none"] for part in musr.parts}
+    run = run_of(tmp_path, "eval.openllm.tasks=[gpqa,musr]", suite="openllm_v2")
+    rows = task_rows(run)
+    saved = json.loads(next((run.paths.root / "predictions").iterdir()).read_text())
+    parts = {part: saved[f"musr/{part} 0-shot"]["found"]["values"]["acc_norm,none"] for part in musr.parts}
     assert rows["musr"]["value"] == pytest.approx(sum(parts.values()) / 3)
     assert rows["musr"]["normalised"] == pytest.approx(sum(musr.normalised(v, part) for part, v in parts.items()) / 3)
     assert rows["gpqa"]["normalised"] == pytest.approx(max(0, (rows["gpqa"]["value"] - 0.25) / 0.75))
-    one, again = (harness_tasks(subtasks(found.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
-    assert one.evaluated == again.evaluated  # the harness shuffles GPQA's answers when it reads them
-    assert len({doc["answer"] for doc in one.task.eval_docs}) > 1
+    first, second = (harness_tasks(subtasks(run.eval.openllm)[:1], str(tmp_path), None)[0] for _ in range(2))
+    assert first.evaluated == second.evaluated  # the harness shuffles GPQA's answers when it reads them
+    assert len({doc["answer"] for doc in first.task.eval_docs}) > 1
 
 
 REFUSED = [
@@ -274,7 +275,7 @@ REFUSED = [
 @pytest.mark.parametrize(("overrides", "words"), REFUSED)
 def test_what_has_no_sense_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        asked(tmp_path, *overrides)
+        run_of(tmp_path, *overrides)
 
 
 def test_all_missing_files_are_named_in_one_line_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -296,22 +297,22 @@ def test_all_missing_files_are_named_in_one_line_before_a_model_is_loaded(tmp_pa
 
 
 def test_garbled_files_and_too_few_examples_are_told(tmp_path: Path) -> None:
-    load = Loads(asked(tmp_path))
-    one = ["eval.openllm.tasks=[arc_challenge]"]
+    load = Loads(run_of(tmp_path))
+    tasks = ["eval.openllm.tasks=[arc_challenge]"]
     write(tmp_path / "arc_challenge" / "test.jsonl", [arc(1)[0], {"question": "Which?", "answerKey": "A"}])
     with pytest.raises(UserError, match=r"test\.jsonl:2: lacks choices, expected a row of arc_challenge"):
-        scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
+        task_rows(run_of(tmp_path, *tasks, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", [{"query": "Question: Which?", "choices": ["a", "b"], "gold": 5}])
     with pytest.raises(
         UserError, match=r"test\.jsonl:1: got a row that cannot be read .*, expected one of arc_challenge"
     ):
-        scored(asked(tmp_path, *one, "eval.openllm.num_fewshot=0"), load)
+        task_rows(run_of(tmp_path, *tasks, "eval.openllm.num_fewshot=0"), load)
     write(tmp_path / "arc_challenge" / "test.jsonl", arc(3))
     write(tmp_path / "arc_challenge" / "train.jsonl", arc(24))
     with pytest.raises(
         UserError, match=r"arc_challenge shows 25 examples, but there are 24 to choose from \(local files\)"
     ):
-        scored(asked(tmp_path, *one), load)
+        task_rows(run_of(tmp_path, *tasks), load)
     assert load.count == 0
 
 
@@ -319,13 +320,13 @@ def test_prompts_that_are_cut_are_counted(tmp_path: Path) -> None:
     write(tmp_path / "gsm8k" / "test.jsonl", gsm8k(2))
     write(tmp_path / "winogrande" / "validation.jsonl", winogrande(2))
     write(tmp_path / "winogrande" / "train.jsonl", winogrande(6))
-    row = scored(asked(tmp_path, "eval.openllm.tasks=[winogrande]", "eval.openllm.max_length=64"))["winogrande"]
+    row = task_rows(run_of(tmp_path, "eval.openllm.tasks=[winogrande]", "eval.openllm.max_length=64"))["winogrande"]
     assert (row["n"], row["cut"]) == (2, 4)  # two prompts for each document
-    short = asked(tmp_path, "eval.openllm.tasks=[gsm8k]", "eval.openllm.max_length=64", "eval.openllm.num_fewshot=0")
+    short = run_of(tmp_path, "eval.openllm.tasks=[gsm8k]", "eval.openllm.max_length=64", "eval.openllm.num_fewshot=0")
     with pytest.raises(UserError, match=r"eval\.openllm\.max_length: got 64, too few tokens for gsm8k"):
-        scored(short)
+        task_rows(short)
     with pytest.raises(UserError, match=r"got 4096, expected at most 2048, the positions of tiny_decoder"):
-        scored(asked(tmp_path, "eval.openllm.tasks=[winogrande]", "eval.openllm.max_length=4096"))
+        task_rows(run_of(tmp_path, "eval.openllm.tasks=[winogrande]", "eval.openllm.max_length=4096"))
 
 
 def test_a_cell_with_adapters_is_scored_beside_its_superglue_rows(tmp_path: Path) -> None:
@@ -335,23 +336,23 @@ def test_a_cell_with_adapters_is_scored_beside_its_superglue_rows(tmp_path: Path
         "eval.openllm.tasks=[arc_challenge]",
     ]  # fmt: skip
     usual = tiny_overrides(tmp_path, "train.lora.r=4", model="tiny_decoder")
-    found = settings(*usual, *suite)
-    train(found)
-    evaluate(found)
-    rows = lines(found.paths.scores)
+    run = settings(*usual, *suite)
+    train(run)
+    evaluate(run)
+    rows = lines(run.paths.scores)
     assert {(row["benchmark"], row["task"]) for row in rows} == {("superglue", "rte"), ("openllm_4", "arc_challenge")}
     (row,) = [row for row in rows if row["benchmark"] == "openllm_4"]
     assert (row["setting"], row["arm"], row["train_rows"], row["method"]) == ("single-lora", "synthetic", 10, "targen")
-    cell = cells(found)[0]
-    loaded = load_cell(found, cell)
+    cell = cells(run)[0]
+    loaded = load_cell(run, cell)
     right = []
-    for one in arc(6):
-        texts = one["choices"]["text"]
-        own = [log_likelihood(loaded, f"Question: {one['question']}\nAnswer:", f" {t}") / len(t) for t in texts]
-        right.append("ABCD"[best(own)] == one["answerKey"])
+    for document in arc(6):
+        prompt, texts = f"Question: {document['question']}\nAnswer:", document["choices"]["text"]
+        likelihoods = [log_likelihood(loaded, prompt, f" {text}") / len(text) for text in texts]
+        right.append("ABCD"[best(likelihoods)] == document["answerKey"])
     assert row["value"] == sum(right) / 6
     evaluate(settings(*usual, *suite, "eval.superglue=false"))
-    assert lines(found.paths.scores) == rows  # those of the other benchmark stay
+    assert lines(run.paths.scores) == rows  # those of the other benchmark stay
     with pytest.raises(
         UserError, match=r"has adapters only\. Run phases=\[train\] again with train\.merge_export=true"
     ):
@@ -362,11 +363,11 @@ def test_an_untrained_model_is_scored_once_for_all_tasks(tmp_path: Path) -> None
     openllm_files(tmp_path / "files")
     overrides = small_overrides(tmp_path, "model=tiny_decoder", "arms=[none]", tasks=("cb", "rte"))
     suite = ["eval.openllm.suite=openllm_4", "eval.openllm.num_fewshot=0", "eval.openllm.tasks=[arc_challenge]"]
-    found = settings(*overrides, *suite, f"eval.openllm.data_dir={tmp_path / 'files'}", "eval.superglue=false")
-    check_openllm_files(found)
-    assert len(cells(found)) == 2
-    evaluate(found)
-    (row,) = lines(found.paths.scores)
+    run = settings(*overrides, *suite, f"eval.openllm.data_dir={tmp_path / 'files'}", "eval.superglue=false")
+    check_openllm_files(run)
+    assert len(cells(run)) == 2
+    evaluate(run)
+    (row,) = lines(run.paths.scores)
     assert (row["arm"], row["n"], row["train_rows"]) == ("none", 6, None)
 
 
@@ -375,12 +376,12 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
     """Three and six documents: one share is the smaller."""
     openllm_files(tmp_path / "files")
     usual = ["model=tiny_decoder", "arms=[none]", "task=cb", "data.source=fixture", "eval.superglue=false"]
-    chosen = ["eval.openllm.tasks=[arc_challenge,gsm8k]", "eval.openllm.num_fewshot=0", "eval.openllm.max_length=300"]
+    tasks = ["eval.openllm.tasks=[arc_challenge,gsm8k]", "eval.openllm.num_fewshot=0", "eval.openllm.max_length=300"]
     suite = ["eval.openllm.suite=openllm_6", f"eval.openllm.data_dir={tmp_path / 'files'}"]
-    evaluate(settings(*usual, *suite, *chosen, f"run.dir={tmp_path / 'one'}"))
+    evaluate(settings(*usual, *suite, *tasks, f"run.dir={tmp_path / 'one'}"))
     launcher = ["--multi_gpu", "--num_processes=2", "--module", "eval.run"]
-    done = command("accelerate.commands.launch", *launcher, *usual, *suite, *chosen, f"run.dir={tmp_path / 'two'}")
+    done = command("accelerate.commands.launch", *launcher, *usual, *suite, *tasks, f"run.dir={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
-    one, two = (lines(tmp_path / name / "scores.jsonl") for name in ("one", "two"))
-    assert one == two
-    assert {row["task"]: (row["n"], row["cut"]) for row in one} == {"arc_challenge": (6, 0), "gsm8k": (3, 3)}
+    single, double = (lines(tmp_path / name / "scores.jsonl") for name in ("one", "two"))
+    assert single == double
+    assert {row["task"]: (row["n"], row["cut"]) for row in single} == {"arc_challenge": (6, 0), "gsm8k": (3, 3)}

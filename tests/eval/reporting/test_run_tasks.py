@@ -45,17 +45,17 @@ def mixture(folder: Path, tasks: Sequence[str], arm: str, is_old: bool = False) 
     name = f"flan_t5_base-multi-{'_'.join(sorted(tasks))}-{arm}-s0"
     rows = []
     for task in tasks:
-        alone = write_cell(folder, made := Made(SPECS.get(task, SPECS["rte"]).name, arm, 0.7), _answers(made))
-        written = folder / "predictions" / f"{alone[0]['cell']}.jsonl"
-        written.rename(folder / "predictions" / f"{name}.{task}.jsonl")
-        of_cell = {"cell": name, "setting": "multi", "task": task} | ({} if is_old else {"tasks": sorted(tasks)})
-        rows += [row | of_cell for row in alone]
+        cell_rows = write_cell(folder, cell := Made(SPECS.get(task, SPECS["rte"]).name, arm, 0.7), _answers(cell))
+        path = folder / "predictions" / f"{cell_rows[0]['cell']}.jsonl"
+        path.rename(folder / "predictions" / f"{name}.{task}.jsonl")
+        columns = {"cell": name, "setting": "multi", "task": task} | ({} if is_old else {"tasks": sorted(tasks)})
+        rows += [row | columns for row in cell_rows]
     return rows
 
 
-def _answers(made: Made) -> Any:
-    task = SPECS[made.task]
-    return answers(task, gold_of(task, 40), made.right, Random(made.arm))
+def _answers(cell: Made) -> Any:
+    task = SPECS[cell.task]
+    return answers(task, gold_of(task, 40), cell.right, Random(cell.arm))
 
 
 def table(folder: Path, name: str = "original_vs_synthetic") -> list[list[str]]:
@@ -71,32 +71,33 @@ def test_a_task_with_an_underscore_is_reported_in_a_mixture(tmp_path: Path, is_o
     report_runs([run], tmp_path / "out")
     titles = [row[0] for row in table(tmp_path / "out")[2:]]
     assert titles == ["Mine", "CB", "CB", "average of 2 tasks"]  # in the order of the run's configuration
-    (read,) = read_runs([run])
-    assert {run_score.cell_tasks for run_score in read.scores} == {("cb", OWN)}
-    assert all(run_score.predictions.is_file() for run_score in read.scores)
+    (run_read,) = read_runs([run])
+    assert {run_score.cell_tasks for run_score in run_read.scores} == {("cb", OWN)}
+    assert all(run_score.predictions.is_file() for run_score in run_read.scores)
 
 
 def test_the_name_of_an_old_cell_is_read_as_the_tasks_that_were_scored(tmp_path: Path) -> None:
     """`a_b` may be one task or two; a cell of one task never becomes a mixture."""
     run = tmp_path / "run"
     tasks = {name: own_task(name) for name in ("a", "b", "a_b")}
-    alone = write_cell(run, made := Made("rte", "original", 0.7), _answers(made))
+    cell_rows = write_cell(run, model_cell := Made("rte", "original", 0.7), _answers(model_cell))
     cell = "flan_t5_base-single-a_b-original-s0"
-    (run / "predictions" / f"{alone[0]['cell']}.jsonl").rename(run / "predictions" / f"{cell}.jsonl")
-    write_scores(run, [alone[0] | {"cell": cell, "task": "a_b"}, *mixture(run, ("a", "b"), "original", is_old=True)])
+    (run / "predictions" / f"{cell_rows[0]['cell']}.jsonl").rename(run / "predictions" / f"{cell}.jsonl")
+    row = cell_rows[0] | {"cell": cell, "task": "a_b"}
+    write_scores(run, [row, *mixture(run, ("a", "b"), "original", is_old=True)])
     write_tasks(run, tasks)
-    (read,) = read_runs([run])
-    assert [run_score.cell_tasks for run_score in read.scores] == [("a_b",), ("a", "b"), ("a", "b")]
-    assert all(run_score.predictions.is_file() for run_score in read.scores)
+    (run_read,) = read_runs([run])
+    assert [run_score.cell_tasks for run_score in run_read.scores] == [("a_b",), ("a", "b"), ("a", "b")]
+    assert all(run_score.predictions.is_file() for run_score in run_read.scores)
 
 
 def test_a_task_may_have_fewer_metrics_than_its_packaged_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    made = [Made("cb", arm, 0.7) for arm in ARMS]
-    sizes = [Made("cb", "synthetic", 0.75)]
-    write_run(run, made, SMALL)
+    model_cells = [Made("cb", arm, 0.7) for arm in ARMS]
+    larger = [Made("cb", "synthetic", 0.75)]
+    write_run(run, model_cells, SMALL)
     write_scores(run, [row for row in _rows(run) if row["metric"] == "accuracy"])
-    large = write_run(tmp_path / "large", sizes, SMALL, train_rows=1000)
+    large = write_run(tmp_path / "large", larger, SMALL, train_rows=1000)
     write_scores(large, [row for row in _rows(large) if row["metric"] == "accuracy"])
     for folder in (run, large):
         write_tasks(folder, {"cb": replace(SPECS["cb"], metrics=["accuracy"])})
@@ -104,9 +105,9 @@ def test_a_task_may_have_fewer_metrics_than_its_packaged_file(tmp_path: Path) ->
     assert [row[:2] for row in table(tmp_path / "out")[2:]] == [["CB", "accuracy"]]
     header, _, *points = table(tmp_path / "out", "sizes")
     assert [row[header.index("metric")] for row in points] == ["accuracy", "accuracy"]
-    both = write_run(tmp_path / "both", [replace(sizes[0], model="t5_large")], SMALL)
-    write_tasks(both, {"cb": SPECS["cb"]})
-    report_runs([run, both], tmp_path / "together")  # each run has its own metrics
+    both_metrics = write_run(tmp_path / "both", [replace(larger[0], model="t5_large")], SMALL)
+    write_tasks(both_metrics, {"cb": SPECS["cb"]})
+    report_runs([run, both_metrics], tmp_path / "together")  # each run has its own metrics
     header, _, *lines_together = table(tmp_path / "together")
     assert "macro-F1" in [row[header.index("metric")] for row in lines_together]
 
@@ -157,10 +158,10 @@ def test_all_ten_tasks_have_the_papers_average_and_the_leaderboards(tmp_path: Pa
         if line["arm"] == "synthetic":
             values.setdefault(line["task"], {})[line["metric"]] = line["value"]
     mean = average({name: values[name] for name in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")})
-    shown = averages["average of the 8 tasks of the leaderboard"][header.index("synthetic")]
-    assert mean is not None and shown.startswith(f"{100 * mean:.1f} (")
-    (of_questions,) = [row for row in rows if row[1] == "exact match per question"]
-    assert "(" in of_questions[header.index("synthetic")]
+    text = averages["average of the 8 tasks of the leaderboard"][header.index("synthetic")]
+    assert mean is not None and text.startswith(f"{100 * mean:.1f} (")
+    (exact_match,) = [row for row in rows if row[1] == "exact match per question"]
+    assert "(" in exact_match[header.index("synthetic")]
 
 
 def test_a_metric_is_one_function_and_its_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +221,8 @@ def test_a_run_from_before_a_key_was_added_is_read_with_its_default(tmp_path: Pa
         del values[section][key]
     del values["task_dir"], values["cell"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    found = settings_of_run(tmp_path, {})
-    assert (found.synth.size, found.synth.few_rounds, found.cell) == (24, False, None)
+    run_settings = settings_of_run(tmp_path, {})
+    assert (run_settings.synth.size, run_settings.synth.few_rounds, run_settings.cell) == (24, False, None)
 
 
 def test_a_task_of_the_run_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report in Weights & Biases, offline: what lies in the folder that `wandb sync` takes."""
+"""The report in Weights & Biases, offline: the contents of the folder that `wandb sync` reads."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,32 +33,32 @@ def score(level: str, value: float, kind: str = "score", **changes: Value) -> di
     return start | {"value": value} | changes
 
 
-def offline_runs(found: Settings) -> list[Path]:
-    """Those that are there, when all of them is written: their own process goes on for a moment after a run's end."""
+def offline_runs(run: Settings) -> list[Path]:
+    """The folders of the runs, completely written: wandb's own process works on for a moment after the end of a run."""
     wandb.teardown()
-    return sorted((found.paths.root / "wandb").glob("offline-run-*"))
+    return sorted((run.paths.root / "wandb").glob("offline-run-*"))
 
 
 def records_of(run: Path) -> list[wandb_internal_pb2.Record]:
     """What the sync sends: blocks of 32 KiB with pieces of records, each after seven bytes: sum, length, kind (1, 4: the last)."""
     (path,) = run.glob("*.wandb")
-    data, place, piece, found = path.read_bytes(), 7, b"", []
-    while place + 7 <= len(data):
-        if (left := BLOCK - place % BLOCK) < 7:
-            place += left
+    data, offset, piece, records = path.read_bytes(), 7, b"", []
+    while offset + 7 <= len(data):
+        if (remaining := BLOCK - offset % BLOCK) < 7:
+            offset += remaining
             continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        piece += data[place + 7 : place + 7 + length]
-        place += 7 + length
+        length, kind = int.from_bytes(data[offset + 4 : offset + 6], "little"), data[offset + 6]
+        piece += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
         if kind in (1, 4):
-            found.append(wandb_internal_pb2.Record.FromString(piece))
+            records.append(wandb_internal_pb2.Record.FromString(piece))
             piece = b""
-    return found
+    return records
 
 
 def summary_of(run: Path) -> dict[str, Any]:
-    updates = [one for record in records_of(run) for one in record.summary.update]
-    return {one.key or ".".join(one.nested_key): json.loads(one.value_json) for one in updates}
+    updates = [item for record in records_of(run) for item in record.summary.update]
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
 
 
 def tables_of(run: Path) -> dict[str, dict[str, Any]]:
@@ -72,13 +72,13 @@ def analyses_of() -> list[dict[str, Any]]:
 
 def test_a_report_and_a_second_one_in_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    found = settings(f"run.dir={tmp_path / 'run'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
-    found.paths.root.mkdir()
+    run_settings = settings(f"run.dir={tmp_path / 'run'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
+    run_settings.paths.root.mkdir()
     figures = [tmp_path / f"{name}.png" for name in NAMES]
     for number, path in enumerate(figures):
         Image.new("RGB", (2, 2), (number, 0, 0)).save(path)
-    log_report(found, [table([score("original", 71.4)])], figures, analyses_of())
-    (run,) = offline_runs(found)
+    log_report(run_settings, [table([score("original", 71.4)])], figures, analyses_of())
+    (run,) = offline_runs(run_settings)
     logged = tables_of(run)
     assert set(logged) == {"main", "analyses"}
     assert logged["main"]["columns"] == ["task", "original"]
@@ -88,12 +88,12 @@ def test_a_report_and_a_second_one_in_the_same_run(tmp_path: Path, monkeypatch: 
     assert images == set(NAMES)
     assert summary_of(run)["main/cb/accuracy/original"] == 71.4
     assert summary_of(run)["analysis/rte/val_runs/b"] == 0.6
-    (started,) = [record.run for record in records_of(run) if record.HasField("run")]
-    assert (started.job_type, started.display_name) == ("report", "report")
-    other = settings(f"run.dir={tmp_path / 'other'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
-    other.paths.root.mkdir()
-    log_report(other, [], [], [])
-    ids = {path.name.rpartition("-")[2] for path in (run, *offline_runs(other))}
+    (run_record,) = [record.run for record in records_of(run) if record.HasField("run")]
+    assert (run_record.job_type, run_record.display_name) == ("report", "report")
+    second = settings(f"run.dir={tmp_path / 'other'}", f"report.dir={tmp_path / 'report'}", "wandb.mode=offline")
+    second.paths.root.mkdir()
+    log_report(second, [], [], [])
+    ids = {path.name.rpartition("-")[2] for path in (run, *offline_runs(second))}
     assert ids == {(tmp_path / "report" / WANDB).read_text().strip()}
     assert not [name for name, data in files(tmp_path).items() if KEY.encode() in data]
 
@@ -104,8 +104,8 @@ def test_nothing_where_it_is_disabled(tmp_path: Path) -> None:
 
 
 def test_analyses_as_one_table() -> None:
-    records = {one["measure"]: one for one in analysis_records(analyses_of()) if one["task"] == "rte"}
-    assert {tuple(one) for one in records.values()} == {tuple(records["vendi"])}
+    records = {record["measure"]: record for record in analysis_records(analyses_of()) if record["task"] == "rte"}
+    assert {tuple(record) for record in records.values()} == {tuple(records["vendi"])}
     vendi = {
         "task": "rte",
         "part": "semantic",
@@ -122,9 +122,9 @@ def test_analyses_as_one_table() -> None:
 
 
 def test_scores_of_equal_names_are_told_apart_in_the_summary() -> None:
-    own = [score("original", 50.0), score("original", 60.0, model="other"), score("synthetic", 55.0)]
-    own += [score("", 1.0), score("synthetic - original", 5.0, kind="difference")]
-    assert summary([table(own)], []) == {
+    records = [score("original", 50.0), score("original", 60.0, model="other"), score("synthetic", 55.0)]
+    records += [score("", 1.0), score("synthetic - original", 5.0, kind="difference")]
+    assert summary([table(records)], []) == {
         "main/cb/accuracy/original/minilm": 50.0,
         "main/cb/accuracy/original/other": 60.0,
         "main/cb/accuracy/synthetic": 55.0,

@@ -304,14 +304,14 @@ def test_the_score_of_a_task_and_the_average() -> None:
     assert task_score({"accuracy": 0.5, "gender_parity": 1.0}) == 0.5
     with pytest.raises(ValueError, match="gender_parity"):
         task_score({"gender_parity": 1.0})
-    every = {
+    by_task = {
         "cb": {"accuracy": 0.5, "f1_macro": 0.25},
         "axg": {"accuracy": 0.6, "gender_parity": 1.0},
         "record": {"record_f1": 0.9, "record_em": 0.7},
         "rte": {"accuracy": 0.325},
     }
-    assert average(every) == pytest.approx((0.375 + 0.6 + 0.8 + 0.325) / 4)
-    assert average({**every, "copa": {}}) is None
+    assert average(by_task) == pytest.approx((0.375 + 0.6 + 0.8 + 0.325) / 4)
+    assert average({**by_task, "copa": {}}) is None
     assert average({}) is None
 
 
@@ -372,23 +372,8 @@ def harness(path: str) -> ModuleType:
 
 def hostile(draws: random.Random) -> str:
     """A text of words, articles, punctuation and letters of several scripts."""
-    words = [
-        "the",
-        "a",
-        "An",
-        "Kenya",
-        "U.S.",
-        "O'Neil",
-        "a_b",
-        "_",
-        "Zoë",
-        "straße",
-        "İ",
-        "北京",
-        "--",
-        "<b>",
-        "\\textbf{x}",
-    ]
+    words = ["the", "a", "An", "Kenya", "U.S.", "O'Neil", "a_b", "_"]
+    words += ["Zoë", "straße", "İ", "北京", "--", "<b>", "\\textbf{x}"]
     return draws.choice([" ", "  ", "\n", "-", ""]).join(draws.choices(words, k=draws.randrange(5)))
 
 
@@ -471,10 +456,8 @@ def test_the_harnesss_t5_wsc_calls_an_empty_answer_to_a_false_row_right() -> Non
 def test_the_harnesss_exact_match_ignores_case_and_punctuation_where_our_labels_are_names() -> None:
     match = exact_match_hf_evaluate
     loose = {"ignore_case": True, "ignore_punctuation": True}  # as the t5-prompt tasks have it
-    gold, answers = (
-        ["entailment", "not_entailment"] * 2,
-        ["Entailment!", "notentailment", "entailment", "not entailment"],
-    )
+    gold = ["entailment", "not_entailment"] * 2
+    answers = ["Entailment!", "notentailment", "entailment", "not entailment"]
     assert match(predictions=answers, references=gold, **loose) == {"exact_match": 0.75}
     assert score(SPECS["rte"], predictions(gold, list(answers))) == {"accuracy": 0.25}
     assert match(predictions=gold, references=gold, **loose) == {"exact_match": 1.0}

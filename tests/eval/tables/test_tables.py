@@ -42,41 +42,41 @@ def records(folder: Path, name: str = MAIN) -> list[dict[str, str]]:
 
 
 def cells_of(text: str, *starts: str) -> list[str]:
-    """The cells of the only line of a Markdown table that has these first ones."""
+    """The cells of the only line of a Markdown table that begins with these."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    (found,) = (row for row in rows if row[: len(starts)] == list(starts))
-    return found
+    (cells,) = (row for row in rows if row[: len(starts)] == list(starts))
+    return cells
 
 
 def hits(task: str, pattern: str) -> list[Prediction]:
     """Predictions on two classes: `+` right, `-` wrong, `?` unreadable."""
     names = [label.name for label in SPECS[task].labels]
-    found = []
+    predictions = []
     for idx, (sign, (gold,)) in enumerate(zip(pattern, gold_of(SPECS[task], len(pattern)), strict=True)):
         wrong = next(name for name in names if name != gold)
-        found.append(Prediction(idx, (gold,), {"+": gold, "-": wrong, "?": None}[sign], {}))
-    return found
+        predictions.append(Prediction(idx, (gold,), {"+": gold, "-": wrong, "?": None}[sign], {}))
+    return predictions
 
 
 def test_a_sentence_says_what_hand_worked_numbers_say(tmp_path: Path) -> None:
-    both, only_original, only_synthetic, neither = "+" * 38, "+" * 8, "-" * 2, "-" * 8
-    original = both + only_original + only_synthetic + neither
-    synthetic = both + "-" * 8 + "+" * 2 + neither
+    both_right, only_original, only_synthetic, none_right = "+" * 38, "+" * 8, "-" * 2, "-" * 8
+    original = both_right + only_original + only_synthetic + none_right
+    synthetic = both_right + "-" * 8 + "+" * 2 + none_right
     rows = write_cell(tmp_path / "run", Made("rte", "original", 0), hits("rte", original))
     rows += write_cell(tmp_path / "run", Made("rte", "synthetic", 0), hits("rte", synthetic))
     rows += write_cell(tmp_path / "run", Made("wic", "original", 0), hits("wic", "-" * 40))
     rows += write_cell(tmp_path / "run", Made("wic", "synthetic", 0), hits("wic", "+" * 40))
     write_scores(tmp_path / "run", rows)
-    found = tables(tmp_path / "out", tmp_path / "run")[MAIN]
+    table = tables(tmp_path / "out", tmp_path / "run")[MAIN]
     # RTE: McNemar with 8 and 2 of 56 rows is 112 / 1024, the larger of two p-values stays; WiC: 2 / 2^40
     assert re.search(
         r"- RTE: synthetic 71\.4 against original 82\.1 accuracy on 56 rows, 1 seed: not distinguishable at this size "
         r"\(difference -10\.7, 95% interval -21\.4 to 0\.0, p = 0\.11 after Holm's correction over 2 tasks\)\.",
-        found,
+        table,
     )
-    assert "WiC: synthetic 100.0 against original 0.0 accuracy on 40 rows, 1 seed: synthetic is better" in found
-    assert cells_of(found, "RTE")[3].startswith("82.1 (")
-    assert cells_of(found, "RTE")[3].endswith(" 56×1")
+    assert "WiC: synthetic 100.0 against original 0.0 accuracy on 40 rows, 1 seed: synthetic is better" in table
+    assert cells_of(table, "RTE")[3].startswith("82.1 (")
+    assert cells_of(table, "RTE")[3].endswith(" 56×1")
     by_kind = {(row["kind"], row["level"]): row for row in records(tmp_path / "out") if row["task"] == "rte"}
     assert float(by_kind["score", "original"]["value"]) == pytest.approx(100 * 46 / 56, abs=1e-4)
     assert float(by_kind["difference", "synthetic - original"]["p"]) == pytest.approx(112 / 1024, abs=1e-4)
@@ -92,12 +92,12 @@ def test_an_interval_that_excludes_0_beside_a_p_that_does_not_is_explained() -> 
         "seeds": 1,
         "spread": None,
     }
-    found = Comparison(**facts, values=(0.9, 0.8), bounds=(0.01, 0.2), p=0.03, corrected=0.09, tests=3, tasks=2)
-    assert found.disagrees
-    assert "not distinguishable" in sentence(found, "CB")
-    assert "the interval, of this score alone, excludes 0, but p decides" in sentence(found, "CB")
-    assert not replace(found, bounds=(-0.01, 0.2)).disagrees
-    assert not replace(found, corrected=0.03).disagrees
+    comparison = Comparison(**facts, values=(0.9, 0.8), bounds=(0.01, 0.2), p=0.03, corrected=0.09, tests=3, tasks=2)
+    assert comparison.disagrees
+    assert "not distinguishable" in sentence(comparison, "CB")
+    assert "the interval, of this score alone, excludes 0, but p decides" in sentence(comparison, "CB")
+    assert not replace(comparison, bounds=(-0.01, 0.2)).disagrees
+    assert not replace(comparison, corrected=0.03).disagrees
 
 
 def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) -> None:
@@ -107,23 +107,23 @@ def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) 
             rows += write_cell(run, Made("cb", arm, 0, seed), hits("cb", cb))
             rows += write_cell(run, Made("axg", arm, 0, seed), hits("axg", axg))
     write_scores(run, rows)
-    found = tables(tmp_path / "out", run)[MAIN]
-    assert cells_of(found, "AX-g", "accuracy")[3].startswith("62.5 ± 17.7 (")  # 75 and 50
-    assert cells_of(found, "AX-g", "accuracy")[3].endswith(" 40×2, 25.0 % unreadable")
+    table = tables(tmp_path / "out", run)[MAIN]
+    assert cells_of(table, "AX-g", "accuracy")[3].startswith("62.5 ± 17.7 (")  # 75 and 50
+    assert cells_of(table, "AX-g", "accuracy")[3].endswith(" 40×2, 25.0 % unreadable")
     macro = [row["value"] for row in rows if (row["task"], row["arm"], row["metric"]) == ("cb", "original", "f1_macro")]
     mean = (100 * (0.5 + macro[0]) / 2 + 75 + 100 * (1 + macro[1]) / 2 + 50) / 4  # AX-g enters with its accuracy alone
-    assert cells_of(found, "average of 2 tasks")[3].startswith(f"{mean:.1f} ± ")
-    assert "average of 2 tasks: synthetic" in found
-    assert "difference +0.0, 95% interval" in found
+    assert cells_of(table, "average of 2 tasks")[3].startswith(f"{mean:.1f} ± ")
+    assert "average of 2 tasks: synthetic" in table
+    assert "difference +0.0, 95% interval" in table
 
 
 def test_what_was_not_run_is_said_to_be(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [Made("cb", "synthetic", 0.7), Made("rte", "original", 0.7)], SMALL)
     write_tasks(run, {name: SPECS[name] for name in ("cb", "rte", "wsc")})
-    found = tables(tmp_path / "out", run)[MAIN]
-    assert cells_of(found, "WSC") == ["WSC", "accuracy", *["--"] * 5]
-    assert cells_of(found, "RTE")[4] == "--"
-    assert cells_of(found, "average of 2 tasks")[3:5] == ["--", "--"]
+    table = tables(tmp_path / "out", run)[MAIN]
+    assert cells_of(table, "WSC") == ["WSC", "accuracy", *["--"] * 5]
+    assert cells_of(table, "RTE")[4] == "--"
+    assert cells_of(table, "average of 2 tasks")[3:5] == ["--", "--"]
 
 
 EVERY = [Made(task, arm, 0.7, seed) for task in SPECS for arm in ("original", "synthetic") for seed in (0, 1)]
@@ -131,31 +131,34 @@ EVERY = [Made(task, arm, 0.7, seed) for task in SPECS for arm in ("original", "s
 
 def test_the_papers_numbers_stand_beside_the_average_of_all_eight_tasks_alone(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", EVERY, SMALL)
-    found = tables(tmp_path / "out", run)[MAIN]
-    assert cells_of(found, "average of 8 tasks")[-3:-1] == ["81.12", "82.84"]
-    assert cells_of(found, "CB", "accuracy")[-3:-1] == ["--", "--"]
-    assert "arXiv 2310.17876v1, abstract" in found
+    table = tables(tmp_path / "out", run)[MAIN]
+    assert cells_of(table, "average of 8 tasks")[-3:-1] == ["81.12", "82.84"]
+    assert cells_of(table, "CB", "accuracy")[-3:-1] == ["--", "--"]
+    assert "arXiv 2310.17876v1, abstract" in table
     published = [row for row in records(tmp_path / "out") if row["kind"] == "published"]
     assert [(row["level"], row["value"]) for row in published] == [("original", "81.12"), ("synthetic", "82.84")]
     assert all("2310.17876v1" in row["source"] for row in published)
-    few = write_run(tmp_path / "few", [made for made in EVERY if made.task != "wsc"], SMALL)
+    few = write_run(tmp_path / "few", [cell for cell in EVERY if cell.task != "wsc"], SMALL)
     assert "81.12" not in tables(tmp_path / "few_out", few)[MAIN]
     elsewhere = write_run(
-        tmp_path / "elsewhere", [made for made in EVERY if made.seed == 0], SMALL, origin="CB/val.jsonl", source="file"
+        tmp_path / "elsewhere", [cell for cell in EVERY if cell.seed == 0], SMALL, origin="CB/val.jsonl", source="file"
     )
     assert "81.12" not in tables(tmp_path / "elsewhere_out", elsewhere)[MAIN]
-    other = write_run(tmp_path / "other", [replace(made, model="t5_large") for made in EVERY], SMALL)
-    assert "81.12" not in tables(tmp_path / "other_out", other)[MAIN]
+    other_model = write_run(tmp_path / "other", [replace(cell, model="t5_large") for cell in EVERY], SMALL)
+    assert "81.12" not in tables(tmp_path / "other_out", other_model)[MAIN]
 
 
 def test_the_published_numbers_are_these_and_each_has_its_place() -> None:
     paper = yaml.safe_load((PROJECT / "results" / "paper.yaml").read_text())
-    scores = {(one["instruct"], one["arm"]): one["value"] for one in paper["scores"]}
+    scores = {(number["instruct"], number["arm"]): number["value"] for number in paper["scores"]}
     assert scores == {
         (False, "original"): 81.12, (False, "synthetic"): 82.84, (True, "original"): 81.49, (True, "synthetic"): 84.54,
     }  # fmt: skip
-    assert {(one["models"][0], one["value"]) for one in paper["differences"]} == {("t5_3b", 4.14), ("llama2_7b", 2.62)}
-    assert all("arXiv 2310.17876v" in one["source"] for one in [*paper["scores"], *paper["differences"]])
+    assert {(number["models"][0], number["value"]) for number in paper["differences"]} == {
+        ("t5_3b", 4.14),
+        ("llama2_7b", 2.62),
+    }
+    assert all("arXiv 2310.17876v" in number["source"] for number in [*paper["scores"], *paper["differences"]])
     assert len(paper["token_sums"]["tasks"]) == 8
 
 
@@ -163,22 +166,22 @@ def variants(folder: Path) -> list[Path]:
     """Runs that differ in instructions, correction, method, size, and the leaderboard's tasks."""
     synthetic, mixed = Made("rte", "synthetic", 0.7), Made("rte", "mixed", 0.75)
 
-    def run(name: str, made: Made, **fields: Any) -> Path:
-        return write_run(folder / name, [made], SMALL, **fields)
+    def run(name: str, cell: Made, **fields: Any) -> Path:
+        return write_run(folder / name, [cell], SMALL, **fields)
 
     board = write_run(folder / "board", [], SMALL)
     common = write_cell(folder / "unused", replace(synthetic, model="t5_3b", setting="multi"), hits("rte", "+-"))[0]
     board_rows = []
     for arm, value in (("synthetic", 0.5), ("self_instruct", 0.46)):
         for task in ("arc_challenge", "average"):
-            about = {"benchmark": "openllm_4", "task": task, "arm": arm, "metric": "acc_norm", "value": value}
-            about |= {
+            columns = {"benchmark": "openllm_4", "task": task, "arm": arm, "metric": "acc_norm", "value": value}
+            columns |= {
                 "cell": f"t5_3b-multi-all-{arm}-s0",
                 "harness": "lm-eval 0.4.13",
                 "stderr": 0.01,
                 "majority": None,
             }
-            board_rows.append(common | about)
+            board_rows.append(common | columns)
     write_scores(board, board_rows)
     return [
         run("plain", synthetic),
@@ -194,17 +197,17 @@ def variants(folder: Path) -> list[Path]:
 
 def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None:
     run, half = tmp_path / "run", "+" * 20 + "-" * 20
-    made = [("rte", "single", half), ("rte", "single-imp", "+" * 32 + "-" * 8), ("rte", "single-dimp", half)]
-    made += [("wic", "single", half), ("wic", "single-imp", "+" * 16 + "-" * 24)]
-    made += [("wic", "multi-lora", half), ("wic", "multi-lora-dimp-init", "+" * 40)]  # differ in more than the loss
+    patterns = [("rte", "single", half), ("rte", "single-imp", "+" * 32 + "-" * 8), ("rte", "single-dimp", half)]
+    patterns += [("wic", "single", half), ("wic", "single-imp", "+" * 16 + "-" * 24)]
+    patterns += [("wic", "multi-lora", half), ("wic", "multi-lora-dimp-init", "+" * 40)]  # differ in more than the loss
     rows = write_cell(run, Made("rte", "original", 0), hits("rte", half))  # has no rows that are weighted
-    for task, setting, pattern in made:
+    for task, setting, pattern in patterns:
         rows += write_cell(run, Made(task, "synthetic", 0, setting=setting), hits(task, pattern))
     write_scores(run, rows)
-    found = tables(tmp_path / "out", run)["losses"]
-    assert cells_of(found, "task")[3:6] == ["ce", "imp", "dimp"]
-    assert [cell[:4] for cell in cells_of(found, "RTE")[3:6]] == ["50.0", "80.0", "50.0"]
-    assert "RTE: imp 80.0 against ce 50.0 accuracy on 40 rows, 1 seed: imp is better" in found
+    table = tables(tmp_path / "out", run)["losses"]
+    assert cells_of(table, "task")[3:6] == ["ce", "imp", "dimp"]
+    assert [cell[:4] for cell in cells_of(table, "RTE")[3:6]] == ["50.0", "80.0", "50.0"]
+    assert "RTE: imp 80.0 against ce 50.0 accuracy on 40 rows, 1 seed: imp is better" in table
     tests = {(row["task"], row["level"]): row for row in records(tmp_path / "out", "losses") if row["p"]}
     assert tests.keys() == {("rte", "imp - ce"), ("rte", "dimp - ce"), ("wic", "imp - ce"), ("average", "imp - ce")}
     # McNemar: 12 rows of 12, 2 / 2^12, of two tasks; 4 of 4, 2 / 2^4, the larger of the two
@@ -217,29 +220,29 @@ def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path)
     half, better = hits("rte", "+" * 20 + "-" * 20), hits("rte", "+" * 32 + "-" * 8)
     plain, chosen, synthetic = tmp_path / "plain", tmp_path / "chosen", Made("rte", "synthetic", 0)
     name = "flan_t5_base-single-rte-synthetic-checker75-s0"
-    of_original = write_cell(plain, Made("rte", "original", 0), half)
-    write_scores(plain, [*of_original, *write_cell(plain, synthetic, half)])
+    original_rows = write_cell(plain, Made("rte", "original", 0), half)
+    write_scores(plain, [*original_rows, *write_cell(plain, synthetic, half)])
     write_scores(chosen, write_cell(chosen, synthetic, better, cell=name, selection="checker75", train_rows=188))
-    found = tables(tmp_path / "out", plain, chosen)
-    assert cells_of(found["selection"], "task")[3:5] == ["all rows", "75% by checker"]
-    assert [cell[:4] for cell in cells_of(found["selection"], "RTE")[3:5]] == ["50.0", "80.0"]
-    said = "RTE: 75% by checker 80.0 against all rows 50.0 accuracy on 40 rows, 1 seed: 75% by checker is better"
-    assert said in found["selection"]
+    by_name = tables(tmp_path / "out", plain, chosen)
+    assert cells_of(by_name["selection"], "task")[3:5] == ["all rows", "75% by checker"]
+    assert [cell[:4] for cell in cells_of(by_name["selection"], "RTE")[3:5]] == ["50.0", "80.0"]
+    sentence = "RTE: 75% by checker 80.0 against all rows 50.0 accuracy on 40 rows, 1 seed: 75% by checker is better"
+    assert sentence in by_name["selection"]
     # beside the same original rows there is a line for each way of making and keeping synthetic ones
-    assert "by a-model, 75% by checker" in found[MAIN] and found[MAIN].count("| RTE") == 2
+    assert "by a-model, 75% by checker" in by_name[MAIN] and by_name[MAIN].count("| RTE") == 2
     rows = records(tmp_path / "out", "selection")
     assert {row["selection"] for row in rows if row["level"] == "75% by checker"} == {"checker75"}
 
 
 def test_every_table_has_its_comparison(tmp_path: Path) -> None:
-    found = tables(tmp_path / "out", *variants(tmp_path))
-    assert sorted(found) == sorted([MAIN, "instructions", "self_correction", "methods", "sizes", "mixing", "openllm"])
-    assert "with instructions - without" in found["instructions"]
-    assert "paper - off" in found["self_correction"]
-    assert "zero_shot (self-correction paper) - targen (self-correction paper)" in found["methods"]
+    by_name = tables(tmp_path / "out", *variants(tmp_path))
+    assert sorted(by_name) == sorted([MAIN, "instructions", "self_correction", "methods", "sizes", "mixing", "openllm"])
+    assert "with instructions - without" in by_name["instructions"]
+    assert "paper - off" in by_name["self_correction"]
+    assert "zero_shot (self-correction paper) - targen (self-correction paper)" in by_name["methods"]
     assert [row["train_rows"] for row in records(tmp_path / "out", "sizes")] == ["250", "1000"]
     assert [row["real_rows"] for row in records(tmp_path / "out", "mixing")] == ["0", "50", "100"]
-    board = cells_of(found["openllm"], "average")
+    board = cells_of(by_name["openllm"], "average")
     assert board[2:7] == [
         "50.0 (48.0 to 52.0) 2×1",
         "46.0 (44.0 to 48.0) 2×1",
@@ -254,21 +257,21 @@ def test_every_table_has_its_comparison(tmp_path: Path) -> None:
 
 
 def test_original_rows_of_checkers_are_not_mixed_in(tmp_path: Path) -> None:
-    made, right = [Made("rte", "synthetic", 0), Made("rte", "mixed", 0)], hits("rte", "+" * 40)
-    plain = write_run(tmp_path / "plain", made, SMALL)
+    cells, right = [Made("rte", "synthetic", 0), Made("rte", "mixed", 0)], hits("rte", "+" * 40)
+    plain = write_run(tmp_path / "plain", cells, SMALL)
     chosen, weighted = tmp_path / "chosen", tmp_path / "weighted"
-    rows, of_loss = [], []
-    for one, (train_rows, real_rows) in zip(made, [(250, 48), (500, 298)], strict=True):  # 48 of a checker
+    rows, weighted_rows = [], []
+    for cell, (train_rows, real_rows) in zip(cells, [(250, 48), (500, 298)], strict=True):  # 48 of a checker
         counts = {"train_rows": train_rows, "real_rows": real_rows}
-        name = f"flan_t5_base-single-rte-{one.arm}-checker75-s0"
-        rows += write_cell(chosen, one, right, cell=name, selection="checker75", **counts)
-        of_loss += write_cell(weighted, replace(one, setting="single-imp"), right, **counts)
+        name = f"flan_t5_base-single-rte-{cell.arm}-checker75-s0"
+        rows += write_cell(chosen, cell, right, cell=name, selection="checker75", **counts)
+        weighted_rows += write_cell(weighted, replace(cell, setting="single-imp"), right, **counts)
     write_scores(chosen, rows)
-    write_scores(weighted, of_loss)
+    write_scores(weighted, weighted_rows)
     tables(tmp_path / "out", plain, chosen, weighted)
-    found = records(tmp_path / "out", "mixing")
-    assert {(row["setting"], row["selection"], row["made_rows"]) for row in found} == {("single", "", "250")}
-    assert [row["real_rows"] for row in found] == ["0", "250"]
+    points = records(tmp_path / "out", "mixing")
+    assert {(row["setting"], row["selection"], row["made_rows"]) for row in points} == {("single", "", "250")}
+    assert [row["real_rows"] for row in points] == ["0", "250"]
 
 
 def test_tables_of_earlier_results_are_removed(tmp_path: Path) -> None:
@@ -279,9 +282,9 @@ def test_tables_of_earlier_results_are_removed(tmp_path: Path) -> None:
 
 
 def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "one", EVERY[:20], SMALL)
-    two = write_run(tmp_path / "two", EVERY[20:], SMALL)
-    report_runs([one, two], tmp_path / "a")
+    first = write_run(tmp_path / "one", EVERY[:20], SMALL)
+    second = write_run(tmp_path / "two", EVERY[20:], SMALL)
+    report_runs([first, second], tmp_path / "a")
     done = command(
         "eval.report", f"run.dir={tmp_path}/[ot]*", f"report.dir={tmp_path / 'b'}", PYTHONHASHSEED="1", TZ="Asia/Tokyo"
     )
@@ -292,13 +295,13 @@ def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_the_same_cell_in_two_runs_counts_once_or_is_kept_apart(tmp_path: Path) -> None:
     cells = [Made("rte", "original", 0.7), Made("rte", "synthetic", 0.7)]
-    one, copy = write_run(tmp_path / "one", cells, SMALL), write_run(tmp_path / "copy", cells, SMALL)
-    found = tables(tmp_path / "out", one, copy)[MAIN]
-    assert cells_of(found, "RTE")[3].endswith(" 40×1")
-    other = write_run(tmp_path / "other", [replace(cells[0], right=0.2), cells[1]], SMALL)
-    found = tables(tmp_path / "out", one, other)[MAIN]
-    assert [cells_of(found, run, "RTE")[4] for run in ("one", "other")] != ["--", "--"]
-    assert cells_of(found, "one", "RTE")[4] != cells_of(found, "other", "RTE")[4]
+    first, copy = write_run(tmp_path / "one", cells, SMALL), write_run(tmp_path / "copy", cells, SMALL)
+    table = tables(tmp_path / "out", first, copy)[MAIN]
+    assert cells_of(table, "RTE")[3].endswith(" 40×1")
+    different = write_run(tmp_path / "other", [replace(cells[0], right=0.2), cells[1]], SMALL)
+    table = tables(tmp_path / "out", first, different)[MAIN]
+    assert [cells_of(table, run, "RTE")[4] for run in ("one", "other")] != ["--", "--"]
+    assert cells_of(table, "one", "RTE")[4] != cells_of(table, "other", "RTE")[4]
 
 
 def test_the_report_of_a_run_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
@@ -314,16 +317,16 @@ def test_seeds_of_several_runs_stand_in_one_line(tmp_path: Path) -> None:
 
 
 def test_different_evaluation_data_in_one_line_are_refused(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "one", [Made("rte", "original", 0.7)], SMALL)
-    two = write_run(tmp_path / "two", [Made("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
+    first = write_run(tmp_path / "one", [Made("rte", "original", 0.7)], SMALL)
+    second = write_run(tmp_path / "two", [Made("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
     with pytest.raises(
         UserError,
         match=r"original-s0 \(.*/one\) was scored on different rows than .*synthetic-s0 \(.*/two\): rows 40, n 40",
     ):
-        report_runs([one, two], tmp_path / "out")
+        report_runs([first, second], tmp_path / "out")
     same_size = write_run(tmp_path / "same", [Made("rte", "synthetic", 0.7)], SMALL, evaluated="f" * 16)
     with pytest.raises(UserError, match=r"evaluated [0-9a-f]{16}; evaluated f{16}"):
-        report_runs([one, same_size], tmp_path / "out")
+        report_runs([first, same_size], tmp_path / "out")
 
 
 def test_scores_that_their_predictions_do_not_give_are_refused(tmp_path: Path) -> None:
@@ -382,23 +385,25 @@ HOSTILE = "=1+1|$x_{2}$ \\input{/etc/passwd} <script>alert(1)</script> `a` [b](h
 def hostile_run(folder: Path) -> Path:
     rows = []
     for arm in ("original", "synthetic"):
-        made = Made("rte", arm, 0.5)
-        found = answers(SPECS["rte"], gold_of(SPECS["rte"], 40), 0.5, rng(0, arm))
+        cell = Made("rte", arm, 0.5)
+        predictions = answers(SPECS["rte"], gold_of(SPECS["rte"], 40), 0.5, rng(0, arm))
         rows += [
             row
             | {"model": HOSTILE, "cell": f"{HOSTILE}-single-rte-{arm}-s0", "generator": row["generator"] and HOSTILE}
-            for row in write_cell(folder, made, found)
+            for row in write_cell(folder, cell, predictions)
         ]
-    other = write_cell(folder, Made("rte", "original", 0.5), hits("rte", "+-" * 20))  # so that the model has a column
-    write_scores(folder, [*rows, *other])
+    plain_rows = write_cell(
+        folder, Made("rte", "original", 0.5), hits("rte", "+-" * 20)
+    )  # so that the model has a column
+    write_scores(folder, [*rows, *plain_rows])
     return folder
 
 
 def test_what_a_name_holds_is_text(tmp_path: Path) -> None:
-    found = tables(tmp_path / "out", hostile_run(tmp_path / "run"))[MAIN]
-    grid = [line for line in found.splitlines() if line.startswith("|")]
+    table = tables(tmp_path / "out", hostile_run(tmp_path / "run"))[MAIN]
+    grid = [line for line in table.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in grid}) == 1
-    assert not re.search(r"(?<!\\)[<\[`$]", found)
+    assert not re.search(r"(?<!\\)[<\[`$]", table)
     text = (tmp_path / "out" / "tables" / f"{MAIN}.tex").read_text(encoding="utf-8")
     assert text.isascii()
     assert r"\input" not in text
