@@ -1,4 +1,4 @@
-"""What was asked for a row, rebuilt from its provenance: the prompts themselves are not stored, only a hash of each."""
+"""The prompts of a row's calls, rebuilt from its provenance: only a hash of each prompt is stored."""
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,33 +13,33 @@ from targen.synthesis.slots.assignment import Slot
 from targen.synthesis.steps import generate, self_correct, write_instance_seed, write_whole
 from targen.tasks.task import Row
 
-MARKED = re.compile(r"-(h\d+-[0-9a-f]+-)[cg]\d")  # a call of a later round
+MARKED = re.compile(r"-(h\d+-[0-9a-f]+-)[cg]\d")  # in the id of a call of a later round
 
 
 def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """(step, prompt) of every call of a line of provenance.jsonl or rejects.jsonl that can be rebuilt, in order.
+    """(step, prompt) of every call of a line of provenance.jsonl or rejects.jsonl whose prompt can be rebuilt, in order.
 
-    `rows`: what the attempt came to. A prompt is one only if its request has the id of a call of the line, which has a hash of
-    everything that was sent.
+    `rows`: the rows of the attempt, if it came so far. A rebuilt prompt counts only if the id of its request, a hash of
+    everything that is sent, is the id of a call of the line.
     """
     if story.get("slot") is None or not (ids := set(story.get("call_ids") or ())):
         return []
     cell, _, index = str(story["slot"])[1:].partition("-")
     slot, attempt, context = Slot(int(index), int(cell)), int(story["attempt"]), story.get("context") or ""
-    shown = {name: story[name] for name in ("round", "failures") if name in story}
-    if shown.get("round", 1) > 1:
-        recipe = replace(recipe, round=Round(shown["round"], (context,), mark=_mark(ids)))
-    seed = InstanceSeed(story.get("instance_seed") or {}, context, (), shown)
+    round_info = {name: story[name] for name in ("round", "failures") if name in story}
+    if round_info.get("round", 1) > 1:
+        recipe = replace(recipe, round=Round(round_info["round"], (context,), mark=_round_mark(ids)))
+    seed = InstanceSeed(story.get("instance_seed") or {}, context, (), round_info)
     label = story.get("label_before") or story.get("label") or ""
     jobs: list[Callable[[], Generator[Any, Any, Any]]] = []
     if recipe.method.instance_seed is not None:
         # an instance that is written once more keeps the instance seed of the attempt before
         jobs += [
-            partial(write_instance_seed, recipe, [context], slot, tried) for tried in {attempt, max(0, attempt - 1)}
+            partial(write_instance_seed, recipe, [context], slot, number) for number in {attempt, max(0, attempt - 1)}
         ]
         jobs += [partial(generate, recipe, slot, attempt, seed)] if seed.seed else []
     else:
-        jobs += [partial(write_whole, recipe, _lists(story), slot, attempt)]
+        jobs += [partial(write_whole, recipe, _item_lists(story), slot, attempt)]
     if rows:
         jobs += [partial(self_correct, recipe, slot, attempt, rows[0], seed, label, ())]
     requests = [request for job in jobs if (request := _first_request(job)) is not None]
@@ -47,20 +47,20 @@ def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list
     return [prompts[call] for call in prompts if call in ids]
 
 
-def _mark(ids: set[str]) -> str:
+def _round_mark(ids: set[str]) -> str:
     """The mark of the round in the ids of its calls."""
-    return next((found[1] for id in ids if (found := MARKED.search(id))), "")
+    return next((match[1] for id in ids if (match := MARKED.search(id))), "")
 
 
-def _lists(story: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The lists that the prompt of a whole instance drew from, with what it drew alone."""
+def _item_lists(story: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The item lists of a prompt for a whole instance, each with only the item that was drawn for it."""
     lists = {f"attributes.{name}": [value] for name, value in (story.get("attributes") or {}).items()}
     lists |= {"context": [story["context"]]} if story.get("context") else {}
     return lists | ({"task_instruction": [story["task_instruction"]]} if "task_instruction" in story else {})
 
 
 def _first_request(job: Callable[[], Generator[Any, Any, Any]]) -> Request | None:
-    """The first call of a job; None if it cannot be made from what is known."""
+    """The first call of a job; None if the provenance lacks what it needs."""
     try:
         first = next(job())
         while not isinstance(first, Request):  # several jobs at once

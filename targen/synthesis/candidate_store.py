@@ -1,4 +1,4 @@
-"""Candidates and rejects of a run: what memory holds of each, and a file without a name that holds the rest."""
+"""Candidates and rejects of a run: a small part of each in memory, the rest in a file without a name."""
 
 import json
 import os
@@ -19,22 +19,22 @@ from targen.tasks.task import Row, Task
 _NO_ROOM = (
     "run.dir: cannot be written to ({why}). All answers are saved. Free some space, then rerun the command to resume."
 )
-LONGEST_REASON = 400  # characters that tell one kind of reason from another; the rest may be a model's long text
+LONGEST_REASON = 400  # characters that distinguish kinds of reasons; the rest may be a model's long text
 LabelChange = tuple[str, str]  # label before and after self-correction
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """What memory holds of a candidate."""
+    """The part of a candidate that stays in memory."""
 
     attempt: int
     context: str
     cell: int  # label cell after self-correction
     label_change: LabelChange
     keys: tuple[int, ...]  # of its rows, equal for duplicates
-    row_signature: bytes  # for near-duplicates; empty where they are not looked for
+    row_signature: bytes  # MinHash, for near-duplicates; empty if they are not looked for
     seed_signature: bytes
-    place: int
+    offset: int
 
     @property
     def flipped(self) -> bool:
@@ -44,18 +44,18 @@ class StoredCandidate:
 
 @dataclass(frozen=True, slots=True)
 class StoredReject:
-    """What memory holds of a reject."""
+    """The part of a reject that stays in memory."""
 
     slot: Slot | None
     attempt: int
     step: str
     kind: str  # the reason without the particulars of the row, for counting
     label_change: LabelChange | None
-    place: int
+    offset: int
 
 
 class CandidateStore:
-    """The store of one task. Its file goes with the process: all of it can be made again from the calls."""
+    """The store of one task. Its file vanishes with the process: all of it can be rebuilt from the calls."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class CandidateStore:
         self._kinds: dict[str, str] = {}
 
     def put_candidate(self, candidate: Candidate) -> int:
-        """Stores a candidate; its offset in the file."""
+        """Stores a candidate. Returns its offset in the file."""
         record = {
             "attempt": candidate.attempt,
             "context": candidate.context,
@@ -78,15 +78,15 @@ class CandidateStore:
             "votes": candidate.votes,
             "chosen": dict(candidate.chosen),
         }
-        return self._put(record)
+        return self._append(record)
 
     def candidate(self, slot: Slot, stored: StoredCandidate) -> Candidate:
-        """The candidate of a slot, read back."""
-        record = self._get(stored.place)
+        """The candidate of a slot, read from the file."""
+        record = self._read(stored.offset)
         return Candidate(slot, **{**record, "rows": tuple(record["rows"]), "call_ids": tuple(record["call_ids"])})
 
     def put_reject(self, reject: Reject) -> StoredReject:
-        """Stores a reject; what memory keeps of it."""
+        """Stores a reject. Returns what stays in memory."""
         record = {
             "reason": reject.reason,
             "text": reject.text,
@@ -96,35 +96,35 @@ class CandidateStore:
             "rows": list(reject.rows),
             "call_ids": list(reject.call_ids),
         }
-        kind = _kind(reject)
+        kind = _reject_kind(reject)
         kind = self._kinds.setdefault(kind, kind)
-        return StoredReject(reject.slot, reject.attempt, reject.step, kind, reject.label_change, self._put(record))
+        return StoredReject(reject.slot, reject.attempt, reject.step, kind, reject.label_change, self._append(record))
 
     def reject(self, refused: StoredReject) -> Json:
         """The line of rejects.jsonl."""
-        place = {
+        attempt = {
             "slot": None if refused.slot is None else str(refused.slot),
             "attempt": refused.attempt,
             "step": refused.step,
         }
-        return place | self._get(refused.place)
+        return attempt | self._read(refused.offset)
 
-    def _put(self, record: Json) -> int:
-        line, place = encoded(record) + b"\n", self._size
+    def _append(self, record: Json) -> int:
+        line, offset = encoded(record) + b"\n", self._size
         try:
             self._size += os.write(self._file.fileno(), line)
         except OSError as err:
             raise UserError(_NO_ROOM.format(why=err.strerror)) from None
-        if self._size < place + len(line):
+        if self._size < offset + len(line):
             raise UserError(_NO_ROOM.format(why="the disk is full"))
-        return place
+        return offset
 
-    def _get(self, place: int) -> Json:
-        record: Json = decoded(read_line(self._file.fileno(), place))
+    def _read(self, offset: int) -> Json:
+        record: Json = decoded(read_line(self._file.fileno(), offset))
         return record
 
     def close(self) -> None:
-        """Closes the file, which has no name and so is gone."""
+        """Closes the file, which thereby vanishes."""
         self._file.close()
 
 
@@ -148,6 +148,6 @@ def seed_text(instance_seed: Json) -> str:
     return " ".join(str(value) for value in instance_seed.values())
 
 
-def _kind(reject: Reject) -> str:
+def _reject_kind(reject: Reject) -> str:
     without_quotes = re.sub(r"(?<!\w)(['\"]).*?\1(?!\w)", "...", reject.reason[:LONGEST_REASON])
     return f"{reject.step}: {re.sub(r'[0-9]+', '#', without_quotes)}"

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainRows:
-    """The labelled rows from which demonstrations are taken, by label cell of the task that is written."""
+    """The labelled rows from which demonstrations are taken, by label cell of the task that is generated."""
 
-    task: Task  # whose rows they are: AX-g has no train split, RTE's stands in
+    task: Task  # of the rows: AX-g has no train split, RTE's stands in
     per_cell: tuple[tuple[Row, ...], ...]
     count: int  # shown in a prompt
 
@@ -32,24 +32,25 @@ class TrainRows:
         return rng(seed, task.name, slot, attempt, "demonstrations").sample(rows, self.count)
 
     def check_no_copy(self, seed: int, task: Task, slot: Slot, attempt: int, rows: list[Row]) -> None:
-        """Raises: RowError if one of the rows that were written repeats one that its prompt showed, but for case and blanks."""
-        shown = {_texts(self.task, row) for row in self.of(seed, task, slot, attempt)}
-        if any(_texts(task, row) in shown for row in rows):
+        """Raises: RowError if one of the generated rows repeats one that its prompt showed, up to case and blanks."""
+        prompt_texts = {_normalised_texts(self.task, row) for row in self.of(seed, task, slot, attempt)}
+        if any(_normalised_texts(task, row) in prompt_texts for row in rows):
             raise RowError("repeats a row that its prompt showed")
 
-    def told(self, rows: Sequence[Row]) -> Json:
-        """What provenance says of the rows that a prompt showed."""
+    def provenance(self, rows: Sequence[Row]) -> Json:
+        """The entry in provenance of the rows that a prompt showed."""
         numbers = [self.task.demonstration_numbers(row) for row in rows]
-        return {"task": self.task.name, "split": "train"} | {key: [each[key] for each in numbers] for key in numbers[0]}
+        return {"task": self.task.name, "split": "train"} | {key: [row[key] for row in numbers] for key in numbers[0]}
 
 
-def _texts(task: Task, row: Row) -> tuple[str, ...]:
+def _normalised_texts(task: Task, row: Row) -> tuple[str, ...]:
     return tuple(" ".join(text.lower().split()) for text in task.copied_texts(row))
 
 
 def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
-    """The original training rows of a task, never those of a split on which it is scored; for a plan without network rows
-    that are as long.
+    """The original training rows of a task, never those of a split on which it is scored.
+
+    A plan that cannot reach the Hub gets the fixture's rows, which are about as long.
 
     Raises: UserError if they are not available, or a label cell has fewer than `count`.
     """
@@ -61,7 +62,11 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
             f"task). Leave {task.name} out, or take another method."
         )
     split = _train_split(settings, source)
-    rows = [shown for row in split.rows for shown in source.demonstrations(row)] if split is not None else []
+    rows = (
+        [demonstration for row in split.rows for demonstration in source.demonstrations(row)]
+        if split is not None
+        else []
+    )
     if split is not None and split.is_fixture:
         return TrainRows(source, (tuple(rows) * count,) * len(task.label_cells), count)
     if split is None:
@@ -69,11 +74,11 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
             f"method: got {method}, which shows rows of {source.folder}'s train split, and data.source={settings.data.source_of(source)} "
             "has none here. Set data.dir=..., or take a method without demonstrations (method=targen)."
         )
-    per_cell = tuple(tuple(row for row in rows if _fits(source, row, cell)) for cell in task.label_cells)
-    for cell, found in zip(task.label_cells, per_cell, strict=True):
-        if len(found) < count:
+    per_cell = tuple(tuple(row for row in rows if _matches(source, row, cell)) for cell in task.label_cells)
+    for cell, cell_rows in zip(task.label_cells, per_cell, strict=True):
+        if len(cell_rows) < count:
             raise UserError(
-                f"method.demonstrations.count: got {count}, expected at most {len(found)}, the rows of {split.origin} "
+                f"method.demonstrations.count: got {count}, expected at most {len(cell_rows)}, the rows of {split.origin} "
                 f"({source.folder}) for {cell}. Lower it, or give the whole split."
             )
     return TrainRows(source, per_cell, count)
@@ -95,8 +100,8 @@ def _train_split(settings: Settings, source: Task) -> Split | None:
     return split
 
 
-def _fits(source: Task, row: Row, cell: LabelCell) -> bool:
-    """Whether a row has the cell's label, and its variant as far as the row says so (COPA: the question)."""
+def _matches(source: Task, row: Row, cell: LabelCell) -> bool:
+    """Whether a row has the cell's label, and its variant if the row names it (COPA: the question)."""
     try:
         label = source.gold_option(row)
     except RowError:  # hidden

@@ -20,15 +20,15 @@ from targen.runtime.signals import raise_if_stopped
 Result = TypeVar("Result")
 Workflow = Generator[Any, Any, Result]
 SHARED_STEPS = ("contexts", "instance_seed")  # their calls serve several slots
-Observer = Callable[[Request, Answer, bool], None]  # is told of each call once; True: asked now, False: on record
+Observer = Callable[[Request, Answer, bool], None]  # gets each call once; True: just answered, False: from the call log
 
 
 @dataclass(frozen=True)
 class Detachable:
-    """Workflows that run side by side, for a workflow that can look ahead without their results.
+    """Workflows that run side by side, for a parent that can look ahead without their results.
 
-    Where no answer can come before the next start (generator=batch), it goes on, with None for those that wait: what it
-    asks then is answered in the same round. Such a start never ends with its result.
+    If no answer can come before the next start (generator=batch), the parent goes on, with None for each workflow that
+    waits: what it asks then is answered in the same round. Such a start never ends with the parent's result.
     """
 
     workflows: Iterable[Workflow[Any]]
@@ -36,7 +36,7 @@ class Detachable:
 
 @contextmanager
 def few_collections() -> Iterator[None]:
-    """While the body runs, cyclic garbage is looked for seldom: that took a quarter of the time, and a call leaves hardly any."""
+    """Collects cyclic garbage rarely while the body runs: it took a quarter of the time, and a call leaves hardly any."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(500_000, 20, 20)
@@ -56,14 +56,14 @@ class _Group:
     results: list[Any] = field(default_factory=list)
     open: int = 0
     all_started: bool = False
-    left: bool = False  # by its parent, which goes on without the results
+    abandoned: bool = False  # by its parent, which goes on without the results
 
 
 @dataclass
 class _Running:
     workflow: Workflow[Any]
     group: _Group
-    position: int  # of its result among those of the group
+    position: int  # of its result among the group's
 
 
 def _task_of(group: _Group) -> int:
@@ -115,15 +115,15 @@ class Engine:
         )
 
     def _spawn(self, parent: _Running | None, workflows: Iterable[Workflow[Any]]) -> _Group:
-        """A new group. One inside a task's group goes first: a started instance is finished before a new one starts.
+        """A new group. One inside a task's group goes first, so that a started instance is finished before a new one starts.
 
-        A task's further groups go before those of the tasks after it: what replaces its instances is not left for the end.
+        A task's further groups go before those of later tasks, so that replacements of its instances do not wait for the end.
         """
         group = _Group(parent, iter(workflows))
         if parent is not None and parent.group.parent is not None:
             self._groups.appendleft(group)
         else:
-            later = (place for place, other in enumerate(self._groups) if _task_of(other) > _task_of(group))
+            later = (index for index, queued in enumerate(self._groups) if _task_of(queued) > _task_of(group))
             self._groups.insert(next(later, len(self._groups)), group)
         return group
 
@@ -168,21 +168,21 @@ class Engine:
 
     def _look_ahead(self) -> bool:
         """Lets the parents of detachable groups go on. False: there is none left."""
-        waiting = [group for group in self._detachable if group.open and group.all_started and not group.left]
+        waiting = [group for group in self._detachable if group.open and group.all_started and not group.abandoned]
         self._detachable.clear()
         for group in waiting:
-            group.left = True
+            group.abandoned = True
             assert group.parent is not None
             self._ready.append((group.parent, group.results))
         return bool(waiting)
 
     def _fail(self, running: _Running, error: UserError) -> None:
-        """Ends a workflow. The others of its group are then useless, except at the top, where each is a task."""
+        """Ends a workflow. The others of its group are then of no use, except at the top, where each is a task."""
         group = running.group
         if group.parent is None:
             self._finish(running, error)
-        elif not group.left:
-            group.left = True
+        elif not group.abandoned:
+            group.abandoned = True
             if group in self._groups:
                 self._groups.remove(group)
             self._ready.append((group.parent, error))
@@ -205,7 +205,7 @@ class Engine:
         self._close_if_done(group)
 
     def _close_if_done(self, group: _Group) -> None:
-        if group.all_started and group.open == 0 and group.parent is not None and not group.left:
+        if group.all_started and group.open == 0 and group.parent is not None and not group.abandoned:
             self._ready.append((group.parent, group.results))
 
     def _take_answers(self) -> None:
@@ -220,10 +220,10 @@ class Engine:
             else:
                 self._failures.append(outcome)
 
-    def _observe_once(self, request: Request, answer: Answer, asked: bool) -> None:
+    def _observe_once(self, request: Request, answer: Answer, is_new: bool) -> None:
         """Reports a call; a call that several slots share is reported once."""
         if request.step in SHARED_STEPS:
             if request.id in self._shared:
                 return
             self._shared.add(request.id)
-        self.observe(request, answer, asked)
+        self.observe(request, answer, is_new)

@@ -1,8 +1,8 @@
 """Hard cases: rows are made in rounds, and each round after the first asks for more of what students get wrong in the rows so far.
 
-Small students answer questions about rows that they were not taught, nor any of the same context. The next round is set in
-the contexts in which they fail more often than on the whole, in proportion to the excess; within each label the variants share
-in proportion to their failures. The labels keep their shares, in every round and over contexts, so that no context goes with one
+Small students answer questions about rows that they were not taught, nor any of the same context. The next round uses the
+contexts in which they fail more often than on average, in proportion to the excess; within each label the variants share in
+proportion to their failures. The labels keep their shares, in every round and over contexts, so that no context goes with one
 label only. All of it follows from the rows so far, so that a rerun decides the same.
 """
 
@@ -26,8 +26,8 @@ from targen.tasks.task import LabelCell, Task
 
 log = logging.getLogger(__name__)
 DIGITS = 3
-MARK = 6  # hexadecimal digits in the places of a round's calls, which are other calls if it is decided otherwise
-PRIOR = 2  # questions by which each context is drawn to the failures on the whole: most have few rows
+MARK = 6  # hexadecimal digits of contexts and failures in the positions of a round's calls
+PRIOR = 2  # questions by which the failure rate of each context shrinks towards the overall rate: most have few rows
 StudentsFor = Callable[[Sequence[str]], list[Student]]  # the students that can be asked about these texts
 Question = tuple[Slot, int]  # an instance, and the number of its question
 Answers = Mapping[Question, Answer]
@@ -35,64 +35,65 @@ Answers = Mapping[Question, Answer]
 
 @dataclass
 class HardCases:
-    """The rounds of one task: the one that is made, and what the earlier ones brought. Without rounds there is a single one."""
+    """The rounds of one task: the current one, and the results of the earlier ones. A method without rounds has a single one."""
 
     recipe: Recipe
-    size: int  # rows in the end
+    size: int  # rows of the finished set
     students: StudentsFor
     quotas: list[int] = field(init=False)  # instances per label cell at the end of the round
     current: Recipe = field(init=False)
     reports: list[Json] = field(default_factory=list)  # of the rounds that are over
-    _later: dict[Slot, Recipe] = field(default_factory=dict)  # of the slots of later rounds
-    _known: Mapping[str, Answers] = field(default_factory=dict)  # by student, from the end of the round before
+    _later_recipes: dict[Slot, Recipe] = field(default_factory=dict)  # of slots of later rounds
+    _answers_before: Mapping[str, Answers] = field(default_factory=dict)  # by student, from the end of the round before
 
     def __post_init__(self) -> None:
         self.quotas, self.current = first_quotas(self.recipe, self.size), self.recipe
 
     def recipe_of(self, slot: Slot) -> Recipe:
         """The recipe of the round in which a slot is made."""
-        return self._later.get(slot, self.recipe)
+        return self._later_recipes.get(slot, self.recipe)
 
     def round_of(self, slot: Slot) -> int:
         """The number of the round in which a slot is made, from 1."""
-        made_in = self.recipe_of(slot).round
-        return made_in.number if made_in is not None else 1
+        round_of_slot = self.recipe_of(slot).round
+        return round_of_slot.number if round_of_slot is not None else 1
 
     def open(self, slots: Sequence[Slot]) -> None:
-        """Says that these slots are made in the current round."""
+        """Assigns these slots to the current round."""
         if self.current is not self.recipe:
-            self._later.update(dict.fromkeys(slots, self.current))
+            self._later_recipes.update(dict.fromkeys(slots, self.current))
 
-    def next(self, made: Callable[[Slot], Candidate], slots: Sequence[Slot], contexts: Sequence[str]) -> bool:
-        """Ends the round, whose rows and all earlier ones are in `slots`, and begins the next. False: it was the last one."""
+    def next(self, candidate_of: Callable[[Slot], Candidate], slots: Sequence[Slot], contexts: Sequence[str]) -> bool:
+        """Ends the round and begins the next; `slots` have its rows and all earlier ones. False: it was the last one."""
         settings, task = self.recipe.method.rounds, self.recipe.task
         if settings is None or self.recipe.round is None:
             return False
-        asked = _sample(self.recipe, slots, settings.most_rows)
-        candidates = {slot: made(slot) for slot in asked}
+        sampled = _sample(self.recipe, slots, settings.most_rows)
+        candidates = {slot: candidate_of(slot) for slot in sampled}
         answers = ask(self.recipe, list(candidates.values()), self.students)
         number = len(self.reports) + 1
-        new = {slot for slot in asked if self.round_of(slot) == number}
-        self.reports.append({"round": number, "students": _scores(self.recipe, self._known, answers, new)})
-        self._known = answers
+        new = {slot for slot in sampled if self.round_of(slot) == number}
+        self.reports.append({"round": number, "students": _scores(self.recipe, self._answers_before, answers, new)})
+        self._answers_before = answers
         ends = ends_of(self.recipe, self.size)
         _log(task, self.reports[-1], len(ends))
         if number == len(ends):
             return False
         best = max(answers, key=lambda name: _share_right(answers[name].values()), default=None)
-        found = answers[best] if best is not None else {}
+        best_answers = answers[best] if best is not None else {}
 
         def context_of(slot: Slot) -> str:
             return candidates[slot].context
 
-        by_context = failure_rates(found, context_of)
-        by_variant = failure_rates(found, lambda slot: task.label_cells[slot.cell].variant)
+        by_context = failure_rates(best_answers, context_of)
+        by_variant = failure_rates(best_answers, lambda slot: task.label_cells[slot.cell].variant)
         before, self.quotas = self.quotas, next_quotas(self.recipe, self.quotas, self.size, ends[number], by_variant)
-        chosen = contexts_of_round(self.recipe, found, context_of, contexts, sum(self.quotas) - sum(before))
-        kinds = kinds_of_failures(self.recipe, candidates, found)
-        digest = hashlib.sha256(json.dumps([chosen, kinds]).encode()).hexdigest()[:MARK]
-        self.current = replace(self.recipe, round=Round(number + 1, chosen, kinds, f"h{number + 1}-{digest}-"))
-        by_cell = failure_rates(found, lambda slot: str(task.label_cells[slot.cell]))
+        added = sum(self.quotas) - sum(before)
+        next_contexts = contexts_of_round(self.recipe, best_answers, context_of, contexts, added)
+        kinds = kinds_of_failures(self.recipe, candidates, best_answers)
+        digest = hashlib.sha256(json.dumps([next_contexts, kinds]).encode()).hexdigest()[:MARK]
+        self.current = replace(self.recipe, round=Round(number + 1, next_contexts, kinds, f"h{number + 1}-{digest}-"))
+        by_cell = failure_rates(best_answers, lambda slot: str(task.label_cells[slot.cell]))
         self.reports[-1] |= {
             "decided_by": best,
             "failures": {"label_cells": by_cell, "contexts": _largest_first(by_context)},
@@ -106,10 +107,10 @@ def ends_of(recipe: Recipe, size: int) -> list[int]:
 
 
 def round_ends(count: int, first: float, size: int, rows_per_slot: int) -> tuple[int, ...]:
-    """The rows so far at the end of each round but the last: a share in the first, equal parts of the rest in the others."""
+    """The rows so far at the end of each round but the last: the share `first` in the first, equal parts of the rest in the others."""
     instances = size // rows_per_slot
-    begun = max(1, round(instances * first))
-    ends = [begun + (instances - begun) * part // (count - 1) for part in range(count - 1)]
+    first_end = max(1, round(instances * first))
+    ends = [first_end + (instances - first_end) * part // (count - 1) for part in range(count - 1)]
     return tuple(end * rows_per_slot for end in ends)
 
 
@@ -122,19 +123,19 @@ def first_quotas(recipe: Recipe, size: int) -> list[int]:
 def next_quotas(
     recipe: Recipe, before: Sequence[int], size: int, end: int, rates: Mapping[Hashable, float]
 ) -> list[int]:
-    """Instances per label cell with `end` rows: labels have their shares of what is left, their variants share by failures."""
+    """Instances per label cell with `end` rows: labels keep their shares of the remaining rows, variants share by failure rates."""
     cells, final = recipe.task.label_cells, recipe.quotas(size)
     by_label: dict[str | None, list[LabelCell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
-    left = [sum(final[cell.number] - before[cell.number] for cell in own) for own in by_label.values()]
-    further = quotas(left, end // recipe.task.rows_per_slot - sum(before))
+    remaining = [sum(final[cell.number] - before[cell.number] for cell in group) for group in by_label.values()]
+    further = quotas(remaining, end // recipe.task.rows_per_slot - sum(before))
     goals = list(before)
-    for own, part in zip(by_label.values(), further, strict=True):
-        weights = [rates.get(cell.variant, 0.0) for cell in own]
+    for group, part in zip(by_label.values(), further, strict=True):
+        weights = [rates.get(cell.variant, 0.0) for cell in group]
         if not any(weights):
-            weights = [max(0.0, final[cell.number] - before[cell.number]) for cell in own]
-        for cell, count in zip(own, quotas(weights, part) if part else [0] * len(own), strict=True):
+            weights = [max(0.0, final[cell.number] - before[cell.number]) for cell in group]
+        for cell, count in zip(group, quotas(weights, part) if part else [0] * len(group), strict=True):
             goals[cell.number] += count
     return goals
 
@@ -142,11 +143,13 @@ def next_quotas(
 def contexts_of_round(
     recipe: Recipe, answers: Answers, context_of: Callable[[Slot], str], contexts: Sequence[str], instances: int
 ) -> tuple[str, ...]:
-    """A context for each call for instance seeds of a round: those that fail more than on the whole, by their excess; else all."""
-    asked = Counter(context_of(slot) for slot, _ in answers)
-    wrong = Counter(context_of(slot) for (slot, _), answer in answers.items() if not answer.is_right)
-    rate = wrong.total() / max(1, asked.total())
-    excess = {context: (wrong[context] - rate * asked[context]) / (asked[context] + PRIOR) for context in contexts}
+    """A context for each call for instance seeds of a round: those with an excess of failures, in proportion to it; else all."""
+    questions = Counter(context_of(slot) for slot, _ in answers)
+    errors = Counter(context_of(slot) for (slot, _), answer in answers.items() if not answer.is_right)
+    rate = errors.total() / max(1, questions.total())
+    excess = {
+        context: (errors[context] - rate * questions[context]) / (questions[context] + PRIOR) for context in contexts
+    }
     failing = [context for context in contexts if round(excess[context], DIGITS) > 0]
     if not failing:
         return tuple(contexts)
@@ -155,79 +158,84 @@ def contexts_of_round(
     return tuple(context for context, count in zip(failing, counts, strict=True) for _ in range(count))
 
 
-def ask(recipe: Recipe, made: Sequence[Candidate], students_for: StudentsFor) -> dict[str, Answers]:
-    """The answers of each student to all questions, none of which it was taught; none if there are too few questions."""
+def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsFor) -> dict[str, Answers]:
+    """The answers of each student to all questions, none of which it was taught; empty if there are too few questions."""
     task = recipe.task
-    slots = [candidate.slot for candidate in made for _ in candidate.rows]
-    rows = [task.with_idx(row, idx) for idx, row in enumerate(row for candidate in made for row in candidate.rows)]
-    questions = instances_of(task, rows, [candidate.context for candidate in made for _ in candidate.rows])
+    slots = [candidate.slot for candidate in candidates for _ in candidate.rows]
+    rows = [
+        task.with_idx(row, idx) for idx, row in enumerate(row for candidate in candidates for row in candidate.rows)
+    ]
+    questions = instances_of(task, rows, [candidate.context for candidate in candidates for _ in candidate.rows])
     if (reason := too_few(task, questions)) is not None:
         log.info("generate: %s: no student was asked (%s)", task.name, reason)
         return {}
     fold_of = folds(questions, rng(recipe.seed, task.name, "rounds", "folds"))
-    seen: Counter[Slot] = Counter()
-    names: list[Question] = []
+    asked_so_far: Counter[Slot] = Counter()
+    keys: list[Question] = []
     for question in questions:
         slot = slots[question.row]
-        names.append((slot, seen[slot]))
-        seen[slot] += 1
+        keys.append((slot, asked_so_far[slot]))
+        asked_so_far[slot] += 1
     students = students_for([text for question in questions for option in question.options for text in option])
     return {
-        student.name.replace(" ", "_"): dict(zip(names, cross_validated(student, questions, fold_of), strict=True))
+        student.name.replace(" ", "_"): dict(zip(keys, cross_validated(student, questions, fold_of), strict=True))
         for student in students
     }
 
 
 def failure_rates(answers: Answers, key: Callable[[Slot], Hashable]) -> dict[Hashable, float]:
-    """The share of wrong answers for each key of the instances."""
-    asked, wrong = Counter[Hashable](), Counter[Hashable]()
+    """The share of wrong answers of the instances with each key."""
+    questions, errors = Counter[Hashable](), Counter[Hashable]()
     for (slot, _), answer in answers.items():
-        asked[key(slot)] += 1
-        wrong[key(slot)] += not answer.is_right
-    return {name: round(wrong[name] / count, DIGITS) for name, count in asked.items()}
+        questions[key(slot)] += 1
+        errors[key(slot)] += not answer.is_right
+    return {name: round(errors[name] / count, DIGITS) for name, count in questions.items()}
 
 
-def kinds_of_failures(recipe: Recipe, made: Mapping[Slot, Candidate], answers: Answers) -> dict[str, tuple[Json, ...]]:
+def kinds_of_failures(
+    recipe: Recipe, candidates: Mapping[Slot, Candidate], answers: Answers
+) -> dict[str, tuple[Json, ...]]:
     """In each context, the kinds of instances with a wrong answer, the most frequent first: label, variant, and the answer.
 
-    Where texts are to be chosen from, the label is a place and the answer another one, which say nothing; where a row's answers
-    have the labels (MultiRC), the kind has that of the answer.
+    If one of several texts is right, label and answer are positions, which say nothing, and are left out; if a row's answers
+    have the labels (MultiRC), the kind has the answer's label.
     """
     task = recipe.task
     has_label = bool(task.labels) and task.choices == "labels"
-    found: dict[str, dict[str, Json]] = defaultdict(dict)
+    failures: dict[str, dict[str, Json]] = defaultdict(dict)
     for (slot, _), answer in answers.items():
         if answer.is_right:
             continue
-        candidate = made[slot]
+        candidate = candidates[slot]
         kind: Json = {
             "label": candidate.label_after if has_label else None,
             "variant": {**recipe.variant_of(slot), **candidate.chosen},
             "taken_for": task.classes[answer.predicted].name if has_label or task.answer_labels else None,
         }
         kind |= {"answer": task.classes[answer.gold[0]].name} if task.answer_labels else {}
-        slots = found[candidate.context].setdefault(str(kind), kind | {"slots": []})["slots"]
+        slots = failures[candidate.context].setdefault(str(kind), kind | {"slots": []})["slots"]
         slots += [str(slot)] if str(slot) not in slots else []
     return {
-        context: tuple(sorted(kinds.values(), key=lambda kind: -len(kind["slots"]))) for context, kinds in found.items()
+        context: tuple(sorted(kinds.values(), key=lambda kind: -len(kind["slots"])))
+        for context, kinds in failures.items()
     }
 
 
 def _sample(recipe: Recipe, slots: Sequence[Slot], most_rows: int) -> list[Slot]:
-    """As many of the slots as have so many rows at most, in their order; those of an earlier round first come in again."""
+    """At most as many slots as have `most_rows` rows, in their order; those of an earlier sample are drawn again first."""
     most = max(1, most_rows // recipe.task.rows_per_slot)
-    drawn = sorted(slots, key=lambda slot: (rng(recipe.seed, recipe.task.name, "rounds", slot).random(), slot))
-    return sorted(drawn[:most])
+    shuffled = sorted(slots, key=lambda slot: (rng(recipe.seed, recipe.task.name, "rounds", slot).random(), slot))
+    return sorted(shuffled[:most])
 
 
 def _scores(recipe: Recipe, before: Mapping[str, Answers], after: Mapping[str, Answers], new: set[Slot]) -> Json:
-    """The accuracy of each student: before and after the round on the rows that were there before, and on those of the round."""
+    """The accuracy of each student: on the earlier rows before and after the round, and on the round's new rows."""
     scores: Json = {}
     for name, answers in after.items():
-        both = [question for question in answers if question in before.get(name, {})]
+        common = [question for question in answers if question in before.get(name, {})]
         parts = {
-            "before": [before[name][question] for question in both],
-            "after": [answers[question] for question in both],
+            "before": [before[name][question] for question in common],
+            "after": [answers[question] for question in common],
             "new": [answer for (slot, _), answer in answers.items() if slot in new],
         }
         scores[name] = {part: _score(recipe, part_answers) for part, part_answers in parts.items()}
@@ -237,8 +245,8 @@ def _scores(recipe: Recipe, before: Mapping[str, Answers], after: Mapping[str, A
 def _score(recipe: Recipe, answers: Sequence[Answer]) -> Json | None:
     if not answers:
         return None
-    found = accuracy(answers, group_weights(answers, rng(recipe.seed, recipe.task.name, "rounds", "resamples")))
-    value, low, high = (round(number, DIGITS) for number in (found.value, *found.bounds))
+    sample = accuracy(answers, group_weights(answers, rng(recipe.seed, recipe.task.name, "rounds", "resamples")))
+    value, low, high = (round(number, DIGITS) for number in (sample.value, *sample.bounds))
     return {"value": value, "low": low, "high": high, "questions": len(answers)}
 
 
@@ -257,5 +265,5 @@ def _log(task: Task, report: Json, rounds: int) -> None:
         + ", ".join(f"{part} {100 * score['value']:.1f}" for part, score in parts.items() if score)
         for name, parts in report["students"].items()
     ]
-    told = "; accuracy in percent of " + "; ".join(scores) if scores else ""
-    log.info("generate: %s: round %d of %d is made%s", task.name, report["round"], rounds, told)
+    accuracies = "; accuracy in percent of " + "; ".join(scores) if scores else ""
+    log.info("generate: %s: round %d of %d is made%s", task.name, report["round"], rounds, accuracies)

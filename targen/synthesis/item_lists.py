@@ -19,12 +19,12 @@ from targen.text.similarity import trigrams
 log = logging.getLogger(__name__)
 CONTEXTS_PER_CALL = 40
 FURTHER_ROUNDS = 8  # beyond those that a list takes if no item is dropped. Constant: the prompts of a run depend on it
-# With synth.few_rounds, which asks for a whole list in one round, twice over, in calls that do not see each other; the part of
-# a list that is enough.
+# synth.few_rounds asks for a whole list in one round, twice over, in calls that do not see each other's items. Items per call,
+# how often the list is asked for, and the part of it that is enough.
 MOST_AT_ONCE, TIMES_AT_ONCE, ENOUGH = 60, 2, 0.9
 SAME = 0.8  # Jaccard similarity of trigrams from which an item repeats an earlier one
 
-Feature = int | tuple[str, int]  # of an item: a trigram, or a word with the number of its occurrence
+Feature = int | tuple[str, int]  # of an item: a trigram, or a word with the number of its occurrence, from 0
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class ListSpec:
 
     name: str  # of its items, in prompts and provenance
     plural: str  # field of the answer
-    place: str  # first part of a call's place in the run, before the number of the round
+    prefix: str  # of its calls' positions in the run, before the number of the round
     size: int
     per_call: int
     prompt: Callable[[int, list[str]], Prompt]
-    shown: int | None = None  # earlier items shown at most, drawn again for every call; None: all
+    shown: int | None = None  # most earlier items in a prompt, drawn anew for every round; None: all
     near_copy: float | None = None  # ROUGE-L from which an item is a copy; None: equal up to a letter or two
 
 
@@ -82,11 +82,11 @@ def list_specs(recipe: Recipe) -> list[ListSpec]:
 def list_rounds(recipe: Recipe) -> int:
     """The rounds that the lists of a recipe take, if the model repeats nothing."""
     specs = list_specs(recipe)
-    return max((1 if _is_at_once(recipe, spec) else math.ceil(spec.size / spec.per_call) for spec in specs), default=0)
+    return max((1 if _one_round(recipe, spec) else math.ceil(spec.size / spec.per_call) for spec in specs), default=0)
 
 
-def _is_at_once(recipe: Recipe, spec: ListSpec) -> bool:
-    """Whether a list is asked for in one round. One whose prompts show a few of its items grows from round to round."""
+def _one_round(recipe: Recipe, spec: ListSpec) -> bool:
+    """Whether one round asks for the whole list. A list whose prompts show a few of its items grows from round to round."""
     return recipe.few_rounds and spec.shown is None
 
 
@@ -97,45 +97,45 @@ def write_list(recipe: Recipe, spec: ListSpec, rejects: list[Reject]) -> Workflo
     can be read.
     """
     distinct = DistinctItems(spec.near_copy)
-    items, answers = distinct.items, 0
-    unread: list[Reject] = []
-    at_once = _is_at_once(recipe, spec)
-    enough = math.ceil(spec.size * ENOUGH) if at_once else spec.size
+    items, answer_count = distinct.items, 0
+    unreadable: list[Reject] = []
+    one_round = _one_round(recipe, spec)
+    enough = math.ceil(spec.size * ENOUGH) if one_round else spec.size
     rounds = math.ceil(spec.size / spec.per_call) + FURTHER_ROUNDS
     for number in range(rounds):
         if len(items) >= enough:
             break
         lacking = spec.size - len(items)
-        counts = _at_once(lacking) if at_once else [min(spec.per_call, lacking)]
-        requests = _requests(recipe, spec, items, number, counts)
-        written: list[Answer] = yield [_answer(request) for request in requests]
-        answers += len(written)
-        for request, answer, count in zip(requests, written, counts, strict=True):
+        counts = _counts_of_round(lacking) if one_round else [min(spec.per_call, lacking)]
+        requests = _round_requests(recipe, spec, items, number, counts)
+        answers: list[Answer] = yield [_ask(request) for request in requests]
+        answer_count += len(answers)
+        for request, answer, count in zip(requests, answers, counts, strict=True):
             try:
                 for item in read_object(answer, request.schema)[spec.plural][:count]:
                     if len(items) < spec.size:
                         distinct.add(item)
             except RowError as err:
                 seed = InstanceSeed({}, "", (answer.id,))
-                unread.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
-                rejects.append(unread[-1])
+                unreadable.append(Reject(None, number, "contexts", str(err), answer.text, (answer.id,), seed))
+                rejects.append(unreadable[-1])
     if not items:
-        raise UserError(_why_empty(recipe, spec, answers, unread))
+        raise UserError(_why_empty(recipe, spec, answer_count, unreadable))
     if len(items) < enough:
         log.warning(
             "generate: %s: got %d different items for %s from %d answers, expected %d. The rows will be less varied. For "
             "more, use a model that repeats itself less or a higher synth.sampling.contexts.temperature, in another run.dir.",
-            *(recipe.task.name, len(items), spec.name, answers, spec.size),
+            *(recipe.task.name, len(items), spec.name, answer_count, spec.size),
         )
     return items
 
 
-def _why_empty(recipe: Recipe, spec: ListSpec, answers: int, unread: list[Reject]) -> str:
-    """What the user reads if no answer held an item: the most frequent reason, with an example."""
+def _why_empty(recipe: Recipe, spec: ListSpec, answers: int, unreadable: list[Reject]) -> str:
+    """The error if no answer held an item: the most frequent reason, with an example."""
     name, why, remedy = recipe.task.name, "they hold none", REMEDIES[None]
-    if unread:
-        ((reason, count),) = Counter(reject.reason for reject in unread).most_common(1)
-        text = next(reject.text for reject in unread if reject.reason == reason)
+    if unreadable:
+        ((reason, count),) = Counter(reject.reason for reject in unreadable).most_common(1)
+        text = next(reject.text for reject in unreadable if reject.reason == reason)
         why = f"{count} x {reason}, such as {shortened(text)}" if text else f"{count} x {reason}"
         remedy = REMEDIES.get(reason, remedy)
     return (
@@ -144,40 +144,40 @@ def _why_empty(recipe: Recipe, spec: ListSpec, answers: int, unread: list[Reject
     )
 
 
-def _at_once(lacking: int) -> list[int]:
-    """How many items each call of a round is asked for, so that neither a repeated item nor a lost answer takes another round."""
+def _counts_of_round(lacking: int) -> list[int]:
+    """The items that each call of a round asks for: enough that a repeated item or a lost answer takes no further round."""
     calls = math.ceil(lacking / MOST_AT_ONCE)
     return [math.ceil(lacking / calls)] * calls * TIMES_AT_ONCE
 
 
-def _requests(recipe: Recipe, spec: ListSpec, items: list[str], number: int, counts: list[int]) -> list[Request]:
+def _round_requests(recipe: Recipe, spec: ListSpec, items: list[str], number: int, counts: list[int]) -> list[Request]:
     """The calls of a round."""
-    shown = _shown(recipe, spec, items, number)
-    places = [f"{spec.place}r{number}", *(f"{spec.place}r{number}-{part}" for part in range(1, len(counts)))]
+    shown_items = _shown_items(recipe, spec, items, number)
+    positions = [f"{spec.prefix}r{number}", *(f"{spec.prefix}r{number}-{part}" for part in range(1, len(counts)))]
     return [
-        recipe.request("contexts", place, spec.prompt(count, shown))
-        for place, count in zip(places, counts, strict=True)
+        recipe.request("contexts", position, spec.prompt(count, shown_items))
+        for position, count in zip(positions, counts, strict=True)
     ]
 
 
-def _answer(request: Request) -> Workflow[Answer]:
+def _ask(request: Request) -> Workflow[Answer]:
     answer: Answer = yield request
     return answer
 
 
-def _shown(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> list[str]:
+def _shown_items(recipe: Recipe, spec: ListSpec, items: list[str], number: int) -> list[str]:
     if spec.shown is None or len(items) <= spec.shown:
         return items
-    chance = rng(recipe.seed, recipe.task.name, spec.name, number)
-    return [items[position] for position in sorted(chance.sample(range(len(items)), spec.shown))]
+    draws = rng(recipe.seed, recipe.task.name, spec.name, number)
+    return [items[position] for position in sorted(draws.sample(range(len(items)), spec.shown))]
 
 
 @dataclass
 class DistinctItems:
-    """The items so far, each with what a new one is compared with."""
+    """The items so far, each with its words and features, with which new ones are compared."""
 
     near_copy: float | None  # as in ListSpec
-    trigrams_of: Callable[[str], frozenset[int]] = lambda item: frozenset(trigrams(item).tolist())  # asked once an item
+    trigrams_of: Callable[[str], frozenset[int]] = lambda item: frozenset(trigrams(item).tolist())  # once per item
     items: list[str] = field(default_factory=list)
     _words: list[list[str]] = field(default_factory=list)
     _features: list[frozenset[Feature]] = field(default_factory=list)
@@ -185,7 +185,7 @@ class DistinctItems:
     def add(self, item: str) -> None:
         """Adds an item unless it has no words or is a copy of an earlier one."""
         item_words = words(item)
-        features = self.trigrams_of(item) if self.near_copy is None else _counted(item_words)
+        features = self.trigrams_of(item) if self.near_copy is None else _multiset(item_words)
         if item_words and not self._has_copy(item_words, features):
             self.items.append(" ".join(item.split()))
             self._words.append(item_words)
@@ -209,13 +209,13 @@ class DistinctItems:
         )
 
 
-def _counted(item_words: list[str]) -> frozenset[Feature]:
-    """The words, each with the number of its occurrence: a multiset as a set."""
-    seen: Counter[str] = Counter()
+def _multiset(item_words: list[str]) -> frozenset[Feature]:
+    """The words, each with the number of its occurrence, from 0: a multiset as a set."""
+    occurrences: Counter[str] = Counter()
     features: list[Feature] = []
     for word in item_words:
-        features.append((word, seen[word]))
-        seen[word] += 1
+        features.append((word, occurrences[word]))
+        occurrences[word] += 1
     return frozenset(features)
 
 

@@ -1,4 +1,4 @@
-"""What decides what is asked for a task, and what comes of an attempt: a candidate, or a reject with its reason."""
+"""Everything that decides the requests of a task, and the result of an attempt: a candidate, or a reject with its reason."""
 
 import math
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from targen.synthesis.slots.assignment import (
 )
 from targen.tasks.task import Row, Task
 
-ItemLists = dict[str, list[str]]  # what was written before the instances, by name: "context", "attributes.topic", ...
+ItemLists = dict[str, list[str]]  # written before the instances, by name: "context", "attributes.topic", ...
 ATTRIBUTE = "attributes."  # before the names of pools of attribute values
 
 
@@ -56,10 +56,10 @@ class Candidate:
 class InstanceSeed:
     """What step 3 starts from: the instance seed, its context, and the calls that made them."""
 
-    seed: Json  # empty where the answer had none that could be used
+    seed: Json  # empty if the answer had no usable one
     context: str
     call_ids: tuple[str, ...]
-    shown: Json = field(default_factory=dict)  # what else the prompt showed, as provenance has it
+    shown: Json = field(default_factory=dict)  # what else the prompt showed, for provenance
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Reject:
     text: str
     call_ids: tuple[str, ...]
     seed: InstanceSeed
-    label_change: tuple[str, str] | None = None  # label before and after self-correction, where it came so far
-    rows: tuple[Row, ...] = ()  # where it came to rows that passed the checks
+    label_change: tuple[str, str] | None = None  # label before and after self-correction; None: it was not reached
+    rows: tuple[Row, ...] = ()  # that passed the checks, if it came so far
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,14 @@ class Round:
     """A round of a method that asks for hard cases. The first one has neither contexts nor failures of its own."""
 
     number: int  # from 1
-    contexts: tuple[
-        str, ...
-    ] = ()  # of its calls for instance seeds, each as often as it has a share; empty: all, evenly
+    contexts: tuple[str, ...] = ()  # of its calls for instance seeds, as often as each has a share; empty: all, evenly
     failures: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)  # kinds of failures in each context
-    mark: str = ""  # before the places of its calls; another one for other contexts or failures
+    mark: str = ""  # before the positions of its calls; another one for other contexts or failures
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Everything that decides what is asked for one task."""
+    """Everything that decides the requests of one task."""
 
     task: Task
     method: Method
@@ -113,9 +111,7 @@ class Recipe:
     correct_blind: bool = False  # self-correction does not see the label
     correct_refuses: bool = False  # self-correction may refuse an instance
     few_rounds: bool = False  # lists at once, and a second instance from the same instance seed
-    round_ends: tuple[
-        int, ...
-    ] = ()  # rows so far at the end of each round but the last; empty: all rows are made alike
+    round_ends: tuple[int, ...] = ()  # rows so far at the end of each round but the last; empty: no rounds
     round: Round | None = None  # None: the method has no rounds
 
     @cached_property
@@ -136,28 +132,28 @@ class Recipe:
         return Deal(self.seed, self.task.name, group, contexts, min(self.seeds_per_context, limit))
 
     def shared_place(self, group: SeedGroup, call: int) -> str:
-        """The place of a call for instance seeds that first attempts share."""
+        """The position in the run of a call for instance seeds that first attempts share."""
         return f"g{group.number}-{call:05d}"
 
     @property
     def mark(self) -> str:
-        """What stands before the places of all calls: that of the round."""
+        """The prefix of the positions of all calls: that of the round."""
         return self.round.mark if self.round is not None else ""
 
     def shown(self, slot: Slot, context: str) -> Json:
-        """What the prompts of an attempt show of its round, as provenance has it: failures in its context, those of its label first."""
+        """What an attempt's prompts show of its round, for provenance: failures in its context, those of its label first."""
         if self.round is None or self.method.rounds is None:
             return {}
         cell = self.task.label_cells[slot.cell]
-        found = self.round.failures.get(context, ())
         ranked = sorted(
-            found, key=lambda kind: (kind["label"] != cell.label, not cell.fields.items() <= kind["variant"].items())
+            self.round.failures.get(context, ()),
+            key=lambda kind: (kind["label"] != cell.label, not cell.fields.items() <= kind["variant"].items()),
         )
         failures = ranked[: self.method.rounds.shown]
         return {"round": self.round.number} | ({"failures": failures} if failures else {})
 
     def seed_position(self, slot: Slot, attempt: int) -> int | None:
-        """The place of a slot's instance seed in the answer that holds it, from 0; None if it was made alone or comes from a file."""
+        """The index of a slot's instance seed in its answer, from 0; None if it was made alone or comes from a file."""
         if self.method.instance_seed is None or self.file_seeds is not None or self._seed_attempt(attempt) > 0:
             return None
         return self.deal(self.group_of(slot)).place(slot)[1]
@@ -168,7 +164,7 @@ class Recipe:
         return self.few_rounds and self.method.instance_seed is not None and self.sampling["generation"].temperature > 0
 
     def _seed_attempt(self, attempt: int) -> int:
-        """The attempt that the instance seed of an attempt was made for: odd ones take that of the attempt before."""
+        """The attempt for which an attempt's instance seed was made: odd attempts use that of the one before."""
         return attempt - attempt % 2 if self.keeps_seeds else attempt
 
     def attempt_anew(self, attempt: int) -> int:
@@ -181,11 +177,11 @@ class Recipe:
         return reject.seed if self.keeps_seeds and has_own else None
 
     def quotas(self, size: int) -> list[int]:
-        """Instances per label cell, in a set of so many rows."""
+        """Instances per label cell in a set of `size` rows."""
         return quotas(self._weights, size // self.task.rows_per_slot)
 
     def with_spare(self, instances: int) -> int:
-        """The slots that are opened for so many instances."""
+        """How many slots are opened for this many instances."""
         return math.ceil(instances * (1 + self.spare))
 
     def slot(self, cell: int, number: int) -> Slot:
@@ -206,18 +202,18 @@ class Recipe:
         return SeedPurpose(self.task.label_cells[slot.cell].label, self.variant_of(slot))
 
     def is_in(self, shard: Shard, slot: Slot) -> bool:
-        """Whether a slot is this shard's to make."""
+        """Whether this shard makes the slot."""
         group = self.group_of(slot)
         call, _ = self.deal(group).place(slot)
         return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
 
-    def request(self, step: Step, place: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
-        """The request for a step at a place of the run; its sampling seed follows from both."""
+    def request(self, step: Step, position: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
+        """The request for a step at a position of the run; its sampling seed follows from both."""
         messages, schema = prompt
-        place = self.mark + place
-        number = call_seed(self.seed, self.task.name, step, place)
+        position = self.mark + position
+        number = call_seed(self.seed, self.task.name, step, position)
         sampling = sampling or self.sampling[step]
-        return make_request(place, self.task.name, step, self.model, messages, sampling, schema, number)
+        return make_request(position, self.task.name, step, self.model, messages, sampling, schema, number)
 
 
 @lru_cache(maxsize=1024)
@@ -227,10 +223,10 @@ def shared_seed_request(recipe: Recipe, group: SeedGroup, call: int, context: st
     return len(served), seed_request(recipe, recipe.shared_place(group, call), context, served)
 
 
-def seed_request(recipe: Recipe, place: str, context: str, served: list[Slot]) -> Request:
-    """The request for the instance seeds of these slots."""
+def seed_request(recipe: Recipe, position: str, context: str, served: list[Slot]) -> Request:
+    """The request for the instance seeds of the slots in `served`."""
     prompt = instance_seed_prompt(recipe.method, recipe.task, context, [recipe.purpose_of(slot) for slot in served])
-    return recipe.request("instance_seed", place, prompt)
+    return recipe.request("instance_seed", position, prompt)
 
 
 class StepError(Exception):

@@ -50,7 +50,7 @@ def recipes(settings: Settings, runs_here: bool = True) -> list[Recipe]:
 
 
 def _check_rows_of_labels(settings: Settings, recipe: Recipe) -> None:
-    """Raises: UserError if the size is too small for a row of each label. Published shares and pilots may leave one out."""
+    """Raises: UserError if the size is too small for a row of each label. Published shares and pilots may lack a label."""
     task, synth = recipe.task, settings.synth
     if not task.labels or synth.label_share == "original" or synth.pilot is not None:
         return
@@ -68,7 +68,7 @@ def _check_rows_of_labels(settings: Settings, recipe: Recipe) -> None:
 
 
 def _check_rounds(settings: Settings, recipe: Recipe) -> None:
-    """Raises: UserError if the first round has too few rows for a student, or the others have none."""
+    """Raises: UserError if the first round has too few rows to teach a student, or a later one has none."""
     rounds, task = settings.method.rounds, recipe.task
     if rounds is None:
         return
@@ -91,6 +91,7 @@ def _check_rounds(settings: Settings, recipe: Recipe) -> None:
 
 
 def recipe_of(settings: Settings, task: Task) -> Recipe:
+    """The recipe of one task. Raises: UserError if seed file or demonstrations are missing or do not fit."""
     synth, demonstrations, rounds = settings.synth, settings.method.demonstrations, settings.method.rounds
     ends: tuple[int, ...] = ()
     if rounds is not None:
@@ -130,15 +131,15 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     path, keys = folder / f"{task.name}.jsonl", seed_variant_keys(task)
     schema = file_seed_schema(task)
     by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
-    mended: list[int] = []
-    for number, given in read_jsonl(path, halves=True):
-        if (line := without_halves(given)) != given:
-            mended.append(number)
+    repaired_lines: list[int] = []
+    for number, raw in read_jsonl(path, halves=True):
+        if (line := without_halves(raw)) != raw:
+            repaired_lines.append(number)
         if (problem := schema_problem(line, schema)) is not None:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")
         by_variant[tuple(line[key] for key in sorted(keys))].append({k: v for k, v in line.items() if k not in keys})
-    if mended:
-        _tell_mended(path, mended[0], len(mended))
+    if repaired_lines:
+        _warn_repaired(path, repaired_lines[0], len(repaired_lines))
     groups = []
     for group in seed_groups(task.label_cells, keys):
         variant = tuple(task.label_cells[group.cells[0]].fields[key] for key in sorted(keys))
@@ -151,7 +152,7 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
 
 
 @cache
-def _tell_mended(path: Path, first: int, count: int) -> None:
-    """Says once that seeds are used without half characters, as in passages that were cut in the middle of an emoji."""
+def _warn_repaired(path: Path, first: int, count: int) -> None:
+    """Warns once that half characters of seeds are dropped, as in passages that were cut in the middle of an emoji."""
     more = f" and {count - 1} more lines hold" if count > 1 else " holds"
     log.warning("generate: %s:%d%s half a character (a lone surrogate), which is left out", path, first, more)

@@ -1,4 +1,4 @@
-"""The shortest request of every step and label cell: what a model's context has to hold at least."""
+"""The shortest request of every step and label cell: the least that a model's context must hold."""
 
 from collections.abc import Iterator
 
@@ -19,12 +19,11 @@ from targen.tasks.task import LabelCell
 
 def shortest_requests(recipe: Recipe) -> list[Request]:
     """One request for every label cell and step of the recipe, with all fields empty."""
-    asked = [
-        (step, f"shortest-c{cell.number}", prompt)
+    return [
+        recipe.request(step, f"shortest-c{cell.number}", prompt)
         for cell in recipe.task.label_cells
         for step, prompt in _empty_prompts(recipe, cell)
     ]
-    return [recipe.request(step, place, prompt) for step, place, prompt in asked]
 
 
 def _empty_prompts(recipe: Recipe, cell: LabelCell) -> Iterator[tuple[Step, Prompt]]:

@@ -1,7 +1,7 @@
-"""The steps that make an instance, as jobs: TarGEN's, and those of the methods to compare with.
+"""The steps that make an instance, as jobs: TarGEN's, and those of the methods it is compared with.
 
 A job is a generator: it yields a request and is sent its answer, or yields jobs and is sent the list of their results.
-What runs when is the engine's affair (targen/synthesis/engine.py); nothing here knows of time, servers or files.
+The engine (targen/synthesis/engine.py) decides what runs when; nothing here knows of time, servers or files.
 """
 
 from collections import Counter
@@ -45,13 +45,13 @@ def make_instance(
     pools: ItemLists,
     slot: Slot,
     attempt: int,
-    kept: InstanceSeed | None = None,
-    written: Callable[[Candidate], None] = lambda _: None,
+    kept_seed: InstanceSeed | None = None,
+    on_written: Callable[[Candidate], None] = lambda _: None,
 ) -> Workflow[Candidate | Reject]:
     """Steps 2 to 4 for one attempt of a slot; without instance seeds, one answer stands for steps 2 and 3.
 
-    `kept` is the instance seed of the attempt before, where this one is to be made from it too. `written` is given the
-    instance before step 4, with the label that it was written for.
+    `kept_seed` is the instance seed of the attempt before, if this one starts from it too. `on_written` gets the instance
+    before step 4, with the label that it was written for.
     """
     rows: list[Row] = []
     try:
@@ -60,14 +60,14 @@ def make_instance(
             seed, rows = yield from write_whole(recipe, pools, slot, attempt)
             calls = seed.call_ids
         else:
-            seed = kept or (yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt))
+            seed = kept_seed or (yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt))
             rows, chosen, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.gold_option(rows[0])
-        made = (seed.context, seed.shown, seed.seed, tuple(rows))
-        candidate = Candidate(slot, attempt, *made, before, before, "", calls, chosen=chosen)
+        origin = (seed.context, seed.shown, seed.seed)
+        candidate = Candidate(slot, attempt, *origin, tuple(rows), before, before, "", calls, chosen=chosen)
         if recipe.self_correct == "off":
             return candidate
-        written(candidate)
+        on_written(candidate)
         verdict = yield from self_correct(recipe, slot, attempt, rows[0], seed, before, calls)
     except StepError as err:
         return Reject(slot, attempt, err.step, err.reason, err.text, err.call_ids, err.seed, rows=tuple(rows))
@@ -79,9 +79,9 @@ def make_instance(
                 slot, attempt, "self_correction", reason, text, verdict.call_ids, seed, label_change, tuple(rows)
             )
         rows = [recipe.task.relabel(row, after) for row in rows]
-    said, calls = verdict.explanation, verdict.call_ids
+    explanation, calls = verdict.explanation, verdict.call_ids
     return replace(
-        candidate, rows=tuple(rows), label_after=after, explanation=said, call_ids=calls, votes=verdict.votes
+        candidate, rows=tuple(rows), label_after=after, explanation=explanation, call_ids=calls, votes=verdict.votes
     )
 
 
@@ -108,15 +108,15 @@ def write_instance_seed(recipe: Recipe, contexts: Sequence[str], slot: Slot, att
         seed = _seed_at(task, seeds, position, count)
         task.check_instance_seed(seed)
     except RowError as err:
-        unmade = InstanceSeed({}, context, calls, shown)
-        raise StepError("instance_seed", str(err), answer.text, calls, unmade) from None
+        failed_seed = InstanceSeed({}, context, calls, shown)
+        raise StepError("instance_seed", str(err), answer.text, calls, failed_seed) from None
     return InstanceSeed(seed, context, calls, shown)
 
 
 def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Json:
-    """The instance seed of a position: by its number where the prompt numbers them, else by its place.
+    """The instance seed at a position: by its number if the prompt numbers them, else by its order in the answer.
 
-    By its place also where none of them has a number and all are there: without an enforced schema, some models leave it out.
+    By its order also if none of them has a number and all are there: without an enforced schema, some models leave it out.
     """
     if lists_purposes(task) and (any(SEED_NUMBER in seed for seed in seeds) or len(seeds) != expected):
         seeds = [seed for seed in seeds if seed.get(SEED_NUMBER) == position + 1]
@@ -147,11 +147,11 @@ def _seed_of_file(recipe: Recipe, slot: Slot, attempt: int) -> InstanceSeed:
 def generate(
     recipe: Recipe, slot: Slot, attempt: int, seed: InstanceSeed
 ) -> Workflow[tuple[list[Row], dict[str, str], tuple[str, ...]]]:
-    """Step 3: the rest of the instance, so that the slot's label holds by construction; rows, free variants, call ids."""
+    """Step 3: the rest of the instance, so that the slot's label holds by construction. (rows, free variants, call ids)"""
     task, cell = recipe.task, recipe.task.label_cells[slot.cell]
-    drawn = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
+    drawn_fields = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
-    values = {**recipe.variant_of(slot), **texts, **drawn, "context": seed.context}
+    values = {**recipe.variant_of(slot), **texts, **drawn_fields, "context": seed.context}
     prompt = generation_prompt(recipe.method, task, cell.label, values, seed.shown.get("failures", ()))
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
@@ -160,7 +160,7 @@ def generate(
         fields = read_object(answer, request.schema)
         chosen = {name: fields[name].strip() for name in task.free_variants}
         rest = {name: text for name, text in fields.items() if name not in chosen}
-        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn, rest)
+        rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn_fields, rest)
     except RowError as err:
         raise StepError("generation", str(err), answer.text, calls, seed) from None
     return rows, chosen, calls
@@ -170,23 +170,23 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
     """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
     task = recipe.task
     assert task.whole is not None
-    texts, shown = _shown(recipe, pools, slot, attempt)
+    texts, shown = _shown_texts(recipe, pools, slot, attempt)
     prompt = whole_prompt(recipe.method, task, recipe.purpose_of(slot), texts)
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     try:
         fields = read_object(answer, request.schema)
-        seed, drawn, rest = (
+        seed, drawn_fields, rest = (
             {name: fields[name] for name in part}
             for part in (whole_seed_fields(task), task.whole.fields, task.generation.fields)
         )
         task.check_instance_seed(seed)
-        rows = _checked_rows(recipe, slot, attempt, seed, drawn, rest)
+        rows = _checked_rows(recipe, slot, attempt, seed, drawn_fields, rest)
         if recipe.train_rows is not None:
             recipe.train_rows.check_no_copy(recipe.seed, task, slot, attempt, rows)
     except RowError as err:
-        unmade = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
-        raise StepError("generation", str(err), answer.text, (answer.id,), unmade) from None
+        failed_seed = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
+        raise StepError("generation", str(err), answer.text, (answer.id,), failed_seed) from None
     return InstanceSeed(seed, texts.get("context", ""), (answer.id,), shown), rows
 
 
@@ -201,8 +201,8 @@ def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: F
     return rows
 
 
-def _shown(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
-    """What the prompt of an attempt shows beside the task: as texts for the template, and for provenance."""
+def _shown_texts(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
+    """What the prompt of an attempt shows beside the task: texts for the template, and the entries of provenance."""
     items = draw_items(recipe.seed, recipe.task, pools, slot, attempt)
     attributes = {name.removeprefix(ATTRIBUTE): items[name] for name in items if name.startswith(ATTRIBUTE)}
     texts = {name: item for name, item in items.items() if not name.startswith(ATTRIBUTE)}
@@ -213,13 +213,13 @@ def _shown(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[
     if (train := recipe.train_rows) is not None:
         rows = train.of(recipe.seed, recipe.task, slot, attempt)
         texts["demonstrations"] = demonstrations_text(recipe.method, recipe.task, train.task, rows)
-        shown["demonstrations"] = train.told(rows)
+        shown["demonstrations"] = train.provenance(rows)
     return texts, shown
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What self-correction says of an instance; `call_ids` are all calls of the instance so far."""
+    """The result of self-correction; `call_ids` are all calls of the instance so far."""
 
     label: str
     explanation: str
@@ -230,10 +230,11 @@ class Verdict:
 def self_correct(
     recipe: Recipe, slot: Slot, attempt: int, row: Row, seed: InstanceSeed, label: str, calls: tuple[str, ...]
 ) -> Workflow[Verdict]:
-    """Step 4: the label that is kept or corrected; one correction as in the paper, or the majority of several.
+    """Step 4: the kept or corrected label, by one correction as in the paper or the majority of several.
 
-    A correction that cannot be read is no vote; with as many votes for another label as for its own, the instance keeps
-    its own. Raises: StepError when none can be read.
+    A correction that cannot be read is no vote. In a tie with another label the instance keeps its own.
+
+    Raises: StepError if no correction can be read, or the instance is judged unusable.
     """
     prompt = self_correction_prompt(
         recipe.method,
@@ -248,11 +249,11 @@ def self_correct(
         calls = (*calls, opinion.call_id)
         if opinion.problem is not None:
             raise StepError("self_correction", opinion.problem, opinion.text, calls, seed)
-        return _verdict(Verdict(opinion.label, opinion.text, calls), seed)
+        return _unless_refused(Verdict(opinion.label, opinion.text, calls), seed)
     sampling = replace(recipe.sampling["self_correction"], temperature=recipe.vote_temperature)
-    places = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
+    positions = [f"{slot}-a{attempt}-v{number}" for number in range(recipe.votes)]
     opinions = yield [
-        _correction(recipe, recipe.request("self_correction", place, prompt, sampling)) for place in places
+        _correction(recipe, recipe.request("self_correction", position, prompt, sampling)) for position in positions
     ]
     calls = (*calls, *(opinion.call_id for opinion in opinions))
     readable = [opinion for opinion in opinions if opinion.problem is None]
@@ -261,11 +262,11 @@ def self_correct(
     votes = Counter(opinion.label for opinion in readable)
     winner = max(votes, key=lambda name: (votes[name], name == label, name))
     explanation = next(opinion.text for opinion in readable if opinion.label == winner)
-    return _verdict(Verdict(winner, explanation, calls, dict(sorted(votes.items()))), seed)
+    return _unless_refused(Verdict(winner, explanation, calls, dict(sorted(votes.items()))), seed)
 
 
-def _verdict(verdict: Verdict, seed: InstanceSeed) -> Verdict:
-    """The same verdict. Raises: StepError where it refuses the instance."""
+def _unless_refused(verdict: Verdict, seed: InstanceSeed) -> Verdict:
+    """The same verdict. Raises: StepError if it refuses the instance."""
     if verdict.label == UNUSABLE:
         raise StepError("self_correction", "judged unusable", verdict.explanation, verdict.call_ids, seed)
     return verdict

@@ -1,4 +1,4 @@
-"""One task's data set: from slots to instances, until labels are balanced and nothing is there twice."""
+"""One task's data set: from slots to instances, until labels are balanced and no instance repeats another."""
 
 import math
 from collections import Counter
@@ -29,26 +29,26 @@ from targen.tasks.task import Task
 from targen.text.similarity import signature
 
 SLOTS_WITHOUT_ANY, FEWEST_SLOTS = 8, 64  # per row, and in all, after which a label cell without an instance is given up
-# Asked for before they are known to be needed, where batch files wait: next attempts, as a part of all slots and at most for one
-# slot; further slots, as a part of those that replace others.
+# Asked for with batch files before they are known to be needed: next attempts, as a part of all slots and at most for one slot;
+# further slots, as a part of those that replace others.
 AHEAD, MOST_AHEAD, SLOTS_AHEAD = 0.1, 2, 0.25
 
 
 @dataclass
 class Synthesis:
-    """The state of one task while it is made. `size` counts rows."""
+    """The state of one task during generation. `size` counts rows."""
 
     recipe: Recipe
     size: int
     store: CandidateStore
     evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
     may_repeat: bool = True  # rows of the evaluation split: False with synth.contamination=filter
-    students: StudentsFor = lambda _: []  # that say which cases are hard, with a method that has rounds
+    students: StudentsFor = lambda _: []  # they decide which cases are hard, with a method that has rounds
     item_lists: ItemLists = field(default_factory=dict)
     candidates: dict[Slot, StoredCandidate] = field(default_factory=dict)
     rejects: list[StoredReject] = field(default_factory=list)
-    attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the attempt that is made, or comes next
-    awaited: dict[Slot, Candidate | None] = field(default_factory=dict)  # whose answers are; with what step 4 lacks
+    attempts: Counter[Slot] = field(default_factory=Counter)  # the number of the current or next attempt
+    awaited: dict[Slot, Candidate | None] = field(default_factory=dict)  # wait for answers; with what waits for step 4
     supposed: set[Slot] = field(default_factory=set)  # awaited, and taken to succeed while looking ahead
     rounds: HardCases = field(init=False)
 
@@ -57,7 +57,7 @@ class Synthesis:
 
     @property
     def task(self) -> Task:
-        """The task that is made."""
+        """The task whose rows are made."""
         return self.recipe.task
 
     @property
@@ -67,16 +67,16 @@ class Synthesis:
 
     @property
     def quotas(self) -> list[int]:
-        """Instances per label cell, so far as rounds have come."""
+        """Instances per label cell at the end of the current round."""
         return self.rounds.quotas
 
     def candidate(self, slot: Slot) -> Candidate:
-        """The candidate of a slot, read back."""
+        """The candidate of a slot, read from the store."""
         return self.store.candidate(slot, self.candidates[slot])
 
     def keep(self, candidate: Candidate) -> None:
-        """Takes a candidate that passed all checks."""
-        task, weighed = self.task, self.recipe.near_duplicates is not None
+        """Stores a candidate that passed all checks."""
+        task, has_signatures = self.task, self.recipe.near_duplicates is not None
         seed = seed_text(candidate.instance_seed) if self.recipe.file_seeds is None else ""
         self.candidates[candidate.slot] = StoredCandidate(
             candidate.attempt,
@@ -84,8 +84,8 @@ class Synthesis:
             final_cell(task, candidate).number,
             (candidate.label_before, candidate.label_after),
             tuple(row_key(task, row) for row in candidate.rows),
-            signature(row_text(task, candidate.rows[0])) if weighed else b"",
-            signature(seed) if weighed and seed else b"",
+            signature(row_text(task, candidate.rows[0])) if has_signatures else b"",
+            signature(seed) if has_signatures and seed else b"",
             self.store.put_candidate(candidate),
         )
 
@@ -94,7 +94,7 @@ class Synthesis:
         self.rejects.append(self.store.put_reject(reject))
 
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
-        """Records a candidate that was refused after it had passed the checks, with the reason."""
+        """Records as a reject a candidate that had passed the checks of its steps, with the reason."""
         label_change = (candidate.label_before, candidate.label_after)
         seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
         text = rows_text(self.task, candidate.rows)
@@ -111,15 +111,15 @@ class Selection:
 
 
 def write_item_lists(state: Synthesis) -> Workflow[None]:
-    """What comes before the instances: contexts, and the other lists of a method."""
-    written = yield from write_lists(state.recipe)
-    state.item_lists = written.lists
-    for reject in written.rejects:
+    """Makes what comes before the instances: contexts, and the other lists of a method."""
+    result = yield from write_lists(state.recipe)
+    state.item_lists = result.lists
+    for reject in result.rejects:
         state.refuse(reject)
 
 
 def synthesise_shard(state: Synthesis, shard: Shard) -> Workflow[None]:
-    """One task in a shard: the first round of its own slots. Everything else is the merge's."""
+    """One task in a shard: the first round of its own slots. The merge does everything else."""
     if not state.item_lists:
         yield from write_item_lists(state)
     yield from _fill(
@@ -130,11 +130,11 @@ def synthesise_shard(state: Synthesis, shard: Shard) -> Workflow[None]:
 def synthesise(state: Synthesis) -> Workflow[Selection]:
     """One task: contexts and other lists, then slots in rounds, until every label cell has its quota.
 
-    A flip by self-correction or a slot whose attempts are used up leaves a cell short: it gets further slots, the
-    ones that a larger size would have. A slot that repeats an earlier one continues with its next attempt.
+    A flip by self-correction or a slot without attempts left leaves a cell short: it gets further slots, those that a larger
+    size would have. A slot whose candidate repeats an earlier one continues with its next attempt.
 
-    Where batch files must be answered first, what waits for answers is supposed to succeed, so that all that is needed then
-    is asked in the same round. The engine ends such a start without a result; the next begins with what is known.
+    While batch files wait for answers, the attempts in them are supposed to succeed, so that the same round asks for all that
+    is needed then. The engine ends such a start without a result; the next start begins with the answers.
 
     A method that asks for hard cases raises the quotas when a round is full. Its next round cannot be foreseen, and so waits.
     """
@@ -148,16 +148,16 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
         if todo := _drop_repeats(state):
             continue
         selection = _select(state)
-        short = _shortage(state, selection)
-        if not any(short):
+        shortages = _shortage(state, selection)
+        if not any(shortages):
             if state.supposed:
                 yield from _ask_ahead(state, opened, first)
                 return selection
             if not state.rounds.next(state.candidate, selection.accepted, state.item_lists.get("context", [])):
                 return selection
-            first, short = set(), _shortage(state, selection)
+            first, shortages = set(), _shortage(state, selection)
         todo = []
-        for cell, lacking in enumerate(short):
+        for cell, lacking in enumerate(shortages):
             further = state.recipe.with_spare(lacking)
             if lacking and _is_hopeless(state, cell, lacking, opened[cell]):
                 raise UserError(_why_short(state, cell, state.quotas[cell] - lacking, opened[cell]))
@@ -168,17 +168,17 @@ def synthesise(state: Synthesis) -> Workflow[Selection]:
 
 
 def _is_hopeless(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
-    """Whether a label cell has had its slots, or so many without a single instance that more are not worth their calls."""
-    return _has_none(state, cell, lacking, opened) or opened + lacking > state.quotas[cell] * state.recipe.max_slots
+    """Whether a label cell has used up its slots, or so many without any instance that more are not worth their calls."""
+    return _is_empty(state, cell, lacking, opened) or opened + lacking > state.quotas[cell] * state.recipe.max_slots
 
 
-def _has_none(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
+def _is_empty(state: Synthesis, cell: int, lacking: int, opened: int) -> bool:
     quota = state.quotas[cell]
     return lacking == quota and opened >= max(SLOTS_WITHOUT_ANY * quota, FEWEST_SLOTS)
 
 
 def first_slots(recipe: Recipe, quotas: Sequence[int]) -> list[Slot]:
-    """The slots that are opened first for so many instances of each label cell, in order."""
+    """The slots that are opened first for the quotas of the label cells, in order."""
     opened = [recipe.with_spare(quota) for quota in quotas]
     return sorted(recipe.slot(cell, number) for cell, count in enumerate(opened) for number in range(count))
 
@@ -190,27 +190,27 @@ def _fill(state: Synthesis, slots: Iterable[Slot]) -> Workflow[None]:
 
 def _attempt(state: Synthesis, slot: Slot) -> Workflow[None]:
     recipe = state.rounds.recipe_of(slot)
-    kept: InstanceSeed | None = None
+    kept_seed: InstanceSeed | None = None
     while (attempt := state.attempts[slot]) < recipe.max_attempts:
         state.awaited[slot] = None
-        written = partial(state.awaited.__setitem__, slot)
-        made = yield from make_instance(recipe, state.item_lists, slot, attempt, kept, written)
+        on_written = partial(state.awaited.__setitem__, slot)
+        outcome = yield from make_instance(recipe, state.item_lists, slot, attempt, kept_seed, on_written)
         del state.awaited[slot]
-        kept = None
-        if isinstance(made, Reject):
-            state.refuse(made)
-            kept = recipe.kept_seed(made)
-        elif (match := _contaminated(state, made)) is not None:
-            state.refuse_candidate(made, "contamination", match)
+        kept_seed = None
+        if isinstance(outcome, Reject):
+            state.refuse(outcome)
+            kept_seed = recipe.kept_seed(outcome)
+        elif (match := _contamination(state, outcome)) is not None:
+            state.refuse_candidate(outcome, "contamination", match)
         else:
-            state.keep(made)
+            state.keep(outcome)
             break
-        state.attempts[slot] = attempt + 1 if kept is not None else recipe.attempt_anew(attempt)
+        state.attempts[slot] = attempt + 1 if kept_seed is not None else recipe.attempt_anew(attempt)
     state.supposed.discard(slot)
 
 
 def _suppose(state: Synthesis) -> None:
-    """Supposes that the attempts which wait for answers succeed and keep their labels."""
+    """Takes the attempts that wait for answers to succeed and keep their labels."""
     for candidate in filter(None, state.awaited.values()):
         state.keep(candidate)
     state.supposed |= state.awaited.keys()
@@ -218,17 +218,17 @@ def _suppose(state: Synthesis) -> None:
 
 
 def _ask_ahead(state: Synthesis, opened: list[int], first: set[Slot]) -> Workflow[None]:
-    """What replacements may need in turn, while they wait for answers and are few: one after the other takes rounds.
+    """Asks for what few replacements that wait for answers may need in turn: one after the other would take rounds.
 
-    `first` are the slots that were opened for all rows, and not in place of others.
+    `first` are the slots that were opened for all rows, and not to replace others.
     """
     recipe = state.rounds.current
     late = sorted(slot for slot in state.supposed if state.attempts[slot] > 0)
-    each = min(MOST_AHEAD, int(AHEAD * sum(opened)) // len(late)) if late else 0
+    per_slot = min(MOST_AHEAD, int(AHEAD * sum(opened)) // len(late)) if late else 0
     further: list[tuple[Slot, int]] = []
     for slot in late:
         attempt = state.attempts[slot]
-        for _ in range(each):
+        for _ in range(per_slot):
             attempt = recipe.attempt_anew(attempt)
             further += [(slot, attempt)] if attempt < recipe.max_attempts else []
     for cell, count in Counter(slot.cell for slot in state.supposed - first).items():  # their labels may flip, too
@@ -239,13 +239,13 @@ def _ask_ahead(state: Synthesis, opened: list[int], first: set[Slot]) -> Workflo
     )
 
 
-def _contaminated(state: Synthesis, candidate: Candidate) -> str | None:
-    """How one of its rows repeats the evaluation split, where that is not allowed."""
+def _contamination(state: Synthesis, candidate: Candidate) -> str | None:
+    """How one of its rows repeats the evaluation split, if that is not allowed; else None."""
     if state.evaluation is None or state.may_repeat:
         return None
     views = [state.task.view(row) for row in candidate.rows]
     threshold = state.recipe.near_duplicates or 1.0
-    return next((how for view in views if (how := state.evaluation.match(view, threshold)) is not None), None)
+    return next((match for view in views if (match := state.evaluation.match(view, threshold)) is not None), None)
 
 
 def _drop_repeats(state: Synthesis) -> list[Slot]:
@@ -259,6 +259,7 @@ def _drop_repeats(state: Synthesis) -> list[Slot]:
 
 
 def _select(state: Synthesis) -> Selection:
+    """The first candidates of each label cell, up to its quota, as rows; the others are surplus."""
     task, quotas = state.task, state.quotas
     groups: list[list[Slot]] = [[] for _ in task.label_cells]
     surplus = []
@@ -272,7 +273,7 @@ def _select(state: Synthesis) -> Selection:
 
 
 def _shortage(state: Synthesis, selection: Selection) -> list[int]:
-    """Instances that each label cell lacks."""
+    """The number of instances that each label cell lacks."""
     have = Counter(state.candidates[slot].cell for slot in selection.accepted)
     have.update(slot.cell for slot in state.supposed - state.candidates.keys())
     return [max(0, quota - have[cell]) for cell, quota in enumerate(state.quotas)]
@@ -286,7 +287,7 @@ def _why_short(state: Synthesis, cell: int, have: int, opened: int) -> str:
     why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
     commonest = next(iter(reasons.most_common(1)), ("", 0))[0].partition(": ")[2]
     remedy = f"{REMEDIES.get(commonest, REMEDIES[None])}, in another run.dir"
-    if _has_none(state, cell, quota - have, opened):
+    if _is_empty(state, cell, quota - have, opened):
         advice = f"{remedy}; more slots (synth.max_slots) would not help"
     else:
         advice = f"Raise synth.max_slots to continue. Or: {remedy[0].lower()}{remedy[1:]}"

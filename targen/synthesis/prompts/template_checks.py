@@ -1,4 +1,4 @@
-"""What is wrong with the templates of conf/method and conf/task, found before the first call."""
+"""Checks of the templates of conf/method and conf/task before the first call."""
 
 from string import Formatter
 
@@ -10,20 +10,20 @@ from targen.tasks.task import Task
 
 
 def checked_templates(method: Method, tasks: list[Task]) -> None:
-    """Raises: UserError with all problems of all templates, a line each."""
+    """Checks the templates of a method and of all tasks. Raises: UserError with all problems, a line each."""
     problems = list(dict.fromkeys(problem for task in tasks for problem in check_templates(method, task)))
     if problems:
         raise UserError("\n".join(problems))
 
 
 def check_templates(method: Method, task: Task) -> list[str]:
-    """Everything that is wrong with the templates of a task, found before the first call."""
+    """All problems of the templates of a method with a task, a line each."""
     common, crossed = set(common_fields(task)), set(task.crossed_variants)
     variant = set(task.variants) - set(task.free_variants)
     seed = {name for name, spec in task.instance_seed.fields.items() if isinstance(spec, str)}
     generation = variant | seed | {"context", *task.drawn_fields}
     where = f"tasks.{task.name}"
-    known = {
+    templates = {
         "method.contexts": (method.contexts or "", common | {"count", "contexts", "known", "format"}),
         "method.known_contexts": (method.known_contexts, {"contexts"}),
         "method.instance_seed": (method.instance_seed or "", common | {"context", "count", "instruction", "format"}),
@@ -38,7 +38,7 @@ def check_templates(method: Method, task: Task) -> list[str]:
     }
     for name, spec in task.instance_seed.fields.items():
         if isinstance(spec, str):
-            known[f"{where}.instance_seed.fields.{name}"] = (spec, crossed)
+            templates[f"{where}.instance_seed.fields.{name}"] = (spec, crossed)
     problems = []
     if method.instance_seed is not None and method.contexts is None:
         problems.append("method.contexts: got null, expected a template: instance seeds are written in contexts.")
@@ -51,53 +51,53 @@ def check_templates(method: Method, task: Task) -> list[str]:
             "method.rounds: got rounds without method.instance_seed, expected its template: they choose its contexts."
         )
     if method.instance_seed is None:
-        known |= _whole_templates(method, task)
+        templates |= _whole_templates(method, task)
         problems += _whole_problems(method, task)
     else:
-        failures = {"failures"} if method.rounds is not None else set()
-        known["method.generation"] = (method.generation, common | failures | {"instruction", "constraint", "format"})
+        extra = {"failures"} if method.rounds is not None else set()
+        templates["method.generation"] = (method.generation, common | extra | {"instruction", "constraint", "format"})
         problems += [
             f"method.generation: got no field {{{name}}}, expected it, with method.rounds."
-            for name in failures - _names(method.generation)
+            for name in extra - _names(method.generation)
         ]
     if method.rounds is not None:
-        known["method.rounds.failures"] = (method.rounds.failures, {"failures"})
+        templates["method.rounds.failures"] = (method.rounds.failures, {"failures"})
     for label in task.labels:
-        known[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
-        known[f"{where}.labels.{label.name}.seed"] = (label.seed, variant)
+        templates[f"{where}.labels.{label.name}.constraint"] = (label.constraint, generation)
+        templates[f"{where}.labels.{label.name}.seed"] = (label.seed, variant)
     return problems + [
-        problem for key, (text, fields) in known.items() for problem in template_problems(key, text, fields)
+        problem for key, (text, fields) in templates.items() for problem in template_problems(key, text, fields)
     ]
 
 
 def _whole_templates(method: Method, task: Task) -> dict[str, tuple[str, set[str]]]:
-    """The templates of a method that asks for a whole instance, by key, with the fields that each may have."""
+    """By key, the templates of a method that asks for a whole instance, with the fields that each may have."""
     common, where = set(common_fields(task)), f"tasks.{task.name}"
     variant = set(task.variants) - set(task.free_variants)
     own_fields = {"instruction", "constraint", "given_label", "format"}
-    known = {
+    templates = {
         "method.generation": (method.generation, common | own_fields | method.shown),
         "method.given_label": (method.given_label, {"label"}),
     }
     if method.attributes is not None:
         fields = common | {"attribute", "attributes", "values", "count", "known", "format"}
-        known["method.attributes.prompt"] = (method.attributes.prompt, fields)
-        known["method.attributes.known"] = (method.attributes.known, {"values"})
+        templates["method.attributes.prompt"] = (method.attributes.prompt, fields)
+        templates["method.attributes.known"] = (method.attributes.known, {"values"})
     if method.instructions is not None:
-        known["method.instructions.prompt"] = (method.instructions.prompt, common | {"count", "known", "format"})
-        known["method.instructions.known"] = (method.instructions.known, {"instructions"})
+        templates["method.instructions.prompt"] = (method.instructions.prompt, common | {"count", "known", "format"})
+        templates["method.instructions.known"] = (method.instructions.known, {"instructions"})
     if method.demonstrations is not None:
-        known["method.demonstrations.row"] = (method.demonstrations.row, {"instance", "label"})
-        known["method.demonstrations.intro"] = (method.demonstrations.intro, common)
-        known["method.demonstrations.stand_in"] = (method.demonstrations.stand_in or "", common)
+        templates["method.demonstrations.row"] = (method.demonstrations.row, {"instance", "label"})
+        templates["method.demonstrations.intro"] = (method.demonstrations.intro, common)
+        templates["method.demonstrations.stand_in"] = (method.demonstrations.stand_in or "", common)
     if task.whole is not None:
-        known[f"{where}.whole.instruction"] = (task.whole.instruction, variant)
-        known |= {f"{where}.whole.fields.{name}": (text, variant) for name, text in task.whole.fields.items()}
-    return known
+        templates[f"{where}.whole.instruction"] = (task.whole.instruction, variant)
+        templates |= {f"{where}.whole.fields.{name}": (text, variant) for name, text in task.whole.fields.items()}
+    return templates
 
 
 def _whole_problems(method: Method, task: Task) -> list[str]:
-    """What is wrong with a task for a method that asks for a whole instance, its templates aside."""
+    """Problems of a task for a method that asks for a whole instance, other than those of its templates."""
     where, problems = f"tasks.{task.name}", []
     for name in sorted(method.shown - _names(method.generation)):
         problems.append(f"method.generation: got no field {{{name}}}, expected it, for the method asks for its values.")
@@ -125,7 +125,7 @@ def _whole_problems(method: Method, task: Task) -> list[str]:
 
 
 def _names(template: str) -> frozenset[str]:
-    """The fields of a template; none where it cannot be read, which is reported on its own."""
+    """The fields of a template; none if it cannot be parsed, which `template_problems` reports."""
     try:
         return frozenset(name for _, name, _, _ in Formatter().parse(template) if name is not None)
     except ValueError:

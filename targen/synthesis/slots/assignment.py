@@ -1,10 +1,10 @@
-"""Which rows are to be made: slots, so that balance, resume, growth and order follow from their numbers alone.
+"""The rows to make, as slots: balance, resuming, growth and order follow from their numbers alone.
 
 A slot is (label cell, index). Nothing about it depends on the size of the set, on other slots or on timing.
 
 Slots of an index are dealt to as many neighbouring contexts as there are label cells, each to one. A context's further
-instance seeds serve the label cells in turn. So no context goes with one label, the place of a seed in its call says nothing
-of the label, and small sets use as many contexts as large ones.
+instance seeds serve the label cells in turn. So no context goes with one label, the position of a seed in its call says
+nothing of the label, and small sets use as many contexts as large ones.
 """
 
 import math
@@ -52,7 +52,7 @@ def quotas(weights: Sequence[float], size: int) -> list[int]:
 
 
 def nth_slot(seed: int, task: str, weights: Sequence[float], cell: int, number: int) -> Slot:
-    """The slot of a label cell that is made as its `number`-th, from 0.
+    """The `number`-th slot of a label cell, from 0.
 
     A rare label skips indices, so that it is spread over the same contexts as the others.
     """
@@ -114,20 +114,20 @@ class Deal:
     def slots(self, call: int) -> list[Slot]:
         """The slots that a call serves, in the order of its answer."""
         cells = len(self.group.cells)
-        round_, place = divmod(call, cells)
+        round_, turn_in_round = divmod(call, cells)
         turn, within = divmod(round_, self._rounds)
         order = self._order(round_)
         first = turn * self._rounds * self.per_call + within
         return [
-            Slot(first + position * self._rounds, order[(place - position) % cells])
+            Slot(first + position * self._rounds, order[(turn_in_round - position) % cells])
             for position in range(self.per_call)
         ]
 
 
 def shard_of_call(seed: int, task: str, shards: int, groups: int, group: SeedGroup, call: int) -> int:
-    """The shard that asks a call for instance seeds, and makes all slots that the call serves.
+    """The shard that makes a call for instance seeds, and all slots that the call serves.
 
-    With which shard a task begins is drawn, so that small tasks do not all fall to the first ones.
+    The shard with which a task begins is drawn, so that small tasks do not all fall to the first ones.
     """
     first = rng(seed, task, "shards").randrange(shards)
     return (call * groups + group.number + first) % shards
@@ -147,14 +147,14 @@ def drawn_variants(seed: int, task: Task, slot: Slot) -> dict[str, str]:
 
 
 def draw_evenly(seed: int, task: str, name: str, items: Sequence[Item], number: int, count: int = 1) -> list[Item]:
-    """The draw of that number, of `count` items: draws go through all items in shuffled order, then shuffle again."""
+    """The `number`-th draw of `count` items: draws go through all items in shuffled order, then shuffle again."""
     turn, draw = divmod(number, len(items) // count)
-    order = _shuffled(seed, task, name, turn, len(items))
+    order = _shuffled_positions(seed, task, name, turn, len(items))
     return [items[position] for position in order[draw * count : (draw + 1) * count]]
 
 
 @lru_cache(maxsize=16_384)
-def _shuffled(seed: int, task: str, name: str, turn: int, count: int) -> tuple[int, ...]:
+def _shuffled_positions(seed: int, task: str, name: str, turn: int, count: int) -> tuple[int, ...]:
     order = list(range(count))
     rng(seed, task, name, turn).shuffle(order)
     return tuple(order)
@@ -185,7 +185,7 @@ def number_in_group(seed: int, task: str, group: SeedGroup, slot: Slot) -> int:
 
 @lru_cache(maxsize=16_384)
 def _cells_in_order(seed: int, task: str, group: SeedGroup, number: int) -> tuple[int, ...]:
-    """The label cells of a group in the shuffled order of that number."""
+    """The label cells of a group in the `number`-th shuffled order."""
     order = list(group.cells)
     rng(seed, task, "deal", group.number, number).shuffle(order)
     return tuple(order)

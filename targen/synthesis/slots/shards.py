@@ -1,4 +1,4 @@
-"""What a run knows of its shards: which are done, from the markers that they leave beside their calls."""
+"""Which shards of a run are done, from the markers that they leave beside their calls."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def done_marker(paths: RunPaths, name: str) -> Path:
 
 
 def write_done(paths: RunPaths, name: str, sizes: Mapping[str, int]) -> None:
-    """Says that a shard, or the `contexts`, has all its calls for so many rows of each task."""
+    """Marks that a shard, or the `contexts`, has all its calls for `sizes`, the rows of each task."""
     path = done_marker(paths, name)
     rows = read_json(path)["rows"] if path.exists() else {}
     write_text(path, json.dumps({"rows": {**rows, **sizes}}, indent=2) + "\n")
@@ -33,21 +33,21 @@ def write_done(paths: RunPaths, name: str, sizes: Mapping[str, int]) -> None:
 def check_complete(paths: RunPaths, count: int, sizes: Mapping[str, int]) -> None:
     """Raises: UserError that names the shards which are missing, or not done for these tasks and sizes.
 
-    `count` 1: as many shards as the markers say.
+    `count` 1: the number of shards is taken from the markers.
     """
     counts = {int(match[1]) for path in paths.calls.glob("shard-*.json") if (match := _COUNT.fullmatch(path.name))}
     if count == 1:
         if len(counts) != 1:
-            was = f"markers of {sorted(counts)}" if counts else "no marker of a shard"
+            markers = f"markers of {sorted(counts)}" if counts else "no marker of a shard"
             raise UserError(
-                f"shard.count: got 1 and {was} in {paths.calls}. Say how many shards there are: shard.count=N."
+                f"shard.count: got 1 and {markers} in {paths.calls}. Say how many shards there are: shard.count=N."
             )
         (count,) = counts
     missing = [index for index in range(count) if not _is_done(paths, Shard(index, count), sizes)]
     if missing:
-        shown = ", ".join(map(str, missing[:NAMES_SHOWN])) + (", ..." if len(missing) > NAMES_SHOWN else "")
+        numbers = ", ".join(map(str, missing[:NAMES_SHOWN])) + (", ..." if len(missing) > NAMES_SHOWN else "")
         raise UserError(
-            f"shard.count: got {count} shards of {paths.root}, of which {len(missing)} are missing or not done: {shown}. Run "
+            f"shard.count: got {count} shards of {paths.root}, of which {len(missing)} are missing or not done: {numbers}. Run "
             f"each: phases=[generate] shard.index={missing[0]} shard.count={count}"
         )
 
