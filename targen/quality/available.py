@@ -14,13 +14,13 @@ KEY = "method.rounds.students"
 
 
 def encoder_cache(folder: Path) -> EmbeddingCache:
-    """The embeddings of the packaged encoder that are kept in a folder; it embeds further texts in a process of its own."""
+    """The cache of the packaged encoder in a folder; it embeds further texts in a child process."""
     model = model_from_file(ENCODER)
     return EmbeddingCache(folder, model, lambda texts: embed_in_subprocess(model, texts))
 
 
 def check_students(names: Sequence[str], key: str = KEY) -> None:
-    """Raises: UserError if one of the students that the key names cannot be taught here."""
+    """Raises: UserError if one of the students cannot be taught here; `key` is the setting that names them."""
     if "encoder" not in names:
         return
     try:
@@ -32,7 +32,7 @@ def check_students(names: Sequence[str], key: str = KEY) -> None:
 
 
 def students_named(names: Sequence[str], texts: Sequence[str], folder: Path, key: str = KEY) -> list[Student]:
-    """These students, for questions with these texts: all are embedded at once, since a start of the encoder takes seconds.
+    """These students, for questions with these texts: all are embedded at once, since starting the encoder takes seconds.
 
     Raises: UserError if the encoder cannot embed.
     """

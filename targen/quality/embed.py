@@ -10,7 +10,7 @@ from targen.quality.encoder import mean_embeddings
 from targen.runtime.packages import in_package
 
 
-def main(path: str, asked: str, answered: str) -> None:
+def main(path: str, texts_path: str, vectors_path: str) -> None:
     """Embeds the texts of a file. Raises: UserError, OSError or ImportError if the encoder cannot be loaded."""
     folder = in_package(path)
     from transformers import AutoModel, AutoTokenizer
@@ -19,7 +19,8 @@ def main(path: str, asked: str, answered: str) -> None:
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
-    np.save(answered, mean_embeddings(network, tokenizer, json.loads(Path(asked).read_text(encoding="utf-8")), "cpu"))
+    texts = json.loads(Path(texts_path).read_text(encoding="utf-8"))
+    np.save(vectors_path, mean_embeddings(network, tokenizer, texts, "cpu"))
 
 
 if __name__ == "__main__":

@@ -63,17 +63,17 @@ class EmbeddingCache:
     """The embeddings of one encoder in one file; `compute` embeds the texts that it lacks."""
 
     def __init__(self, folder: Path, model: Model, compute: Embed) -> None:
-        identity = hashlib.sha256(json.dumps(_identity(model)).encode()).hexdigest()[:12]
+        identity = hashlib.sha256(json.dumps(_model_identity(model)).encode()).hexdigest()[:12]
         self.path = folder / f"{model.name.replace('/', '_')}-{identity}.npz"
         self._compute = compute
         self._vectors: dict[str, NDArray[np.float32]] = {}
         if self.path.is_file():
-            with np.load(self.path, allow_pickle=False) as kept:
-                self._vectors = dict(zip(kept["keys"].tolist(), kept["vectors"], strict=True))
+            with np.load(self.path, allow_pickle=False) as stored:
+                self._vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
 
     def embed(self, texts: Sequence[str]) -> Numbers:
-        """The embeddings `(texts, dimensions)`; new ones are computed and kept. Raises: NoEncoder if that is impossible."""
-        keys = [_key(text) for text in texts]
+        """The embeddings `(texts, dimensions)`; new ones are computed and stored. Raises: NoEncoder if that is impossible."""
+        keys = [_text_key(text) for text in texts]
         new = list({key: text for key, text in zip(keys, texts, strict=True) if key not in self._vectors}.items())
         while new:
             count = max(KEPT_AT_ONCE, len(self._vectors) // 4)  # a growing part, as the whole file is written each time
@@ -90,34 +90,34 @@ class EmbeddingCache:
         Path(file.name).replace(self.path)
 
 
-def _identity(model: Model) -> list[Any]:
-    """What embeddings depend on. A local folder without a checksum is known by the size and time of its weights."""
+def _model_identity(model: Model) -> list[Any]:
+    """What embeddings depend on. A local folder without a checksum is identified by size and time of its weights."""
     values: list[Any] = [model.path, model.sha256]
     if model.config is not None or model.tokenizer is not None:
         values += [model.config, model.tokenizer]
     if model.path is not None and model.sha256 is None:
-        found = ((path.name, path.stat()) for path in visible(Path(model.path), "*.safetensors"))
-        values += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in found]
+        files = ((path.name, path.stat()) for path in visible(Path(model.path), "*.safetensors"))
+        values += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
     return values
 
 
-def _key(text: str) -> str:
+def _text_key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def embed_in_subprocess(model: Model, texts: Sequence[str]) -> Numbers:
-    """The embeddings by a process of its own on the CPU: the caller does not load torch, and the memory is free afterwards.
+    """The embeddings, computed by a child process on the CPU: the caller does not load torch, and memory is freed afterwards.
 
     Raises: NoEncoder with the reason.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder) / "texts.json", Path(folder) / "vectors.npy"
-        write_text(asked, json.dumps(list(texts)))
+        texts_path, vectors_path = Path(folder) / "texts.json", Path(folder) / "vectors.npy"
+        write_text(texts_path, json.dumps(list(texts)))
         assert model.path is not None
-        command = [sys.executable, "-m", "targen.quality.embed", model.path, str(asked), str(answered)]
+        command = [sys.executable, "-m", "targen.quality.embed", model.path, str(texts_path), str(vectors_path)]
         environment = os.environ | python_path() | {"CUDA_VISIBLE_DEVICES": ""}
         process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if process.returncode:
             raise NoEncoder((process.stderr.strip().splitlines() or ["it was killed"])[-1][:300])
-        vectors: Numbers = np.load(answered, allow_pickle=False)
+        vectors: Numbers = np.load(vectors_path, allow_pickle=False)
         return vectors

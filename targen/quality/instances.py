@@ -1,7 +1,7 @@
-"""Rows as small students see them: the encoder's two texts of each question, its gold answer, and what it goes with.
+"""Rows as small students see them: the encoder's two texts of each question, its gold answer, and its group.
 
 Rows that share a context or a text belong to one group. A group is never split between training and test rows, because
-a student would then recognise the topic instead of reading the label.
+a student would then recognise the topic instead of learning the label.
 """
 
 from collections import Counter, defaultdict
@@ -15,9 +15,9 @@ from targen.tasks.task import Example, Row, Task
 from targen.text.normalise import words
 
 RUN = 8  # words; rows with the same run of words in a field are a group
-MIN_SHARED_WORDS = 4  # of a shorter text that makes rows a group if it is the same
+MIN_SHARED_WORDS = 4  # rows with the same text are a group if it has so many words, but fewer than RUN
 MAX_CHOICES = 5  # of a question
-MAX_WITH_RUN = 0.2  # of all rows; a run of words that more rows have is part of the task's form
+MAX_WITH_RUN = 0.2  # of all rows; a run of words that more rows have belongs to the task's form
 MAX_JOINED = 1 / 3  # of all rows, in one group
 
 
@@ -36,16 +36,16 @@ class Instance:
 
 
 def instances_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | None = None) -> list[Instance]:
-    """The questions of all rows whose answer is not hidden."""
+    """The questions of all rows, without those whose answer is hidden."""
     groups = groups_of(task, rows, contexts)
-    found = []
+    instances = []
     for index, row in enumerate(rows):
         for example in task.examples(row):
             if example.gold:
-                asked = example if task.choices == "labels" else _fewer_choices(example)
-                options = tuple(encoder_texts(task, asked))
-                found.append(Instance(options, asked.gold, len(asked.choices), groups[index], index))
-    return found
+                question = example if task.choices == "labels" else _fewer_choices(example)
+                options = tuple(encoder_texts(task, question))
+                instances.append(Instance(options, question.gold, len(question.choices), groups[index], index))
+    return instances
 
 
 def _fewer_choices(example: Example) -> Example:
@@ -53,18 +53,18 @@ def _fewer_choices(example: Example) -> Example:
     if len(example.choices) <= MAX_CHOICES and len(example.gold) == 1:
         return example
     wrong = [number for number in range(len(example.choices)) if number not in example.gold]
-    drawn = rng(0, example.task, "choices", example.id).sample(wrong, min(len(wrong), MAX_CHOICES - 1))
-    kept = sorted([example.gold[0], *drawn])
+    sampled = rng(0, example.task, "choices", example.id).sample(wrong, min(len(wrong), MAX_CHOICES - 1))
+    indices = sorted([example.gold[0], *sampled])
     return replace(
-        example, choices=tuple(example.choices[number] for number in kept), gold=(kept.index(example.gold[0]),)
+        example, choices=tuple(example.choices[number] for number in indices), gold=(indices.index(example.gold[0]),)
     )
 
 
 def groups_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | None = None) -> list[int]:
     """The number of each row's group: rows made together, or with the same context or run of words, share one.
 
-    Where that joins too many rows, because there are few contexts or chains of common runs, runs alone make groups, or
-    contexts alone, or neither.
+    If that joins too many rows, because there are few contexts or chains of common runs, only runs make groups, or only
+    contexts, or neither.
     """
     runs = _rows_by_run(task, rows)
     by_context: dict[str, list[int]] = defaultdict(list)
@@ -72,10 +72,10 @@ def groups_of(task: Task, rows: Sequence[Row], contexts: Sequence[str | None] | 
         if context:
             by_context[context].append(index)
     for sharing in ([*by_context.values(), *runs], runs, [*by_context.values()]):
-        groups = _joined(task, len(rows), sharing)
+        groups = _joined_groups(task, len(rows), sharing)
         if max(Counter(groups).values(), default=0) <= max(task.rows_per_slot, MAX_JOINED * len(rows)):
             return groups
-    return _joined(task, len(rows), [])
+    return _joined_groups(task, len(rows), [])
 
 
 def _rows_by_run(task: Task, rows: Sequence[Row]) -> list[list[int]]:
@@ -93,8 +93,8 @@ def _rows_by_run(task: Task, rows: Sequence[Row]) -> list[list[int]]:
     return [members for members in sharing.values() if 1 < len(members) <= most]
 
 
-def _joined(task: Task, count: int, sharing: Sequence[Sequence[int]]) -> list[int]:
-    """The group of each of `count` rows, when all rows that share something are joined."""
+def _joined_groups(task: Task, count: int, sets_of_rows: Sequence[Sequence[int]]) -> list[int]:
+    """The group of each of `count` rows when the rows of each set are joined."""
     parents = [index // task.rows_per_slot * task.rows_per_slot for index in range(count)]
 
     def root(index: int) -> int:
@@ -102,7 +102,7 @@ def _joined(task: Task, count: int, sharing: Sequence[Sequence[int]]) -> list[in
             index = parents[index]
         return index
 
-    for members in sharing:
+    for members in sets_of_rows:
         for index in members[1:]:
             first, second = sorted((root(members[0]), root(index)))
             parents[second] = first

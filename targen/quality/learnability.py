@@ -1,8 +1,8 @@
-"""Learnability: what small students learn from a data set about its own labels. It needs no original row.
+"""Learnability: how well small students learn a data set's own labels from it. It needs no original row.
 
 Each student answers questions of folds that it was not taught. A set on which the best of them is hardly above chance
-teaches little: its rows do not carry their labels in a way that a model could read. Rows that share a context or a
-text are never split between folds, or topics would count as labels.
+teaches little: a model cannot read the labels from its rows. Rows that share a context or a text are never split between
+folds, or topics would count as labels.
 """
 
 from collections import Counter
@@ -24,7 +24,10 @@ from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.tasks.task import Row, Task
 
-MIN_PER_LABEL, MIN_QUESTIONS = 10, 40  # below, an interval is so wide that it includes chance whatever the rows are
+MIN_PER_LABEL, MIN_QUESTIONS = (
+    10,
+    40,
+)  # with fewer, intervals are so wide that they include chance whatever the rows are
 MARGIN = 0.03  # above chance, which the lower bound of the best score must exceed
 LISTED = 5  # hardest rows per label
 DIGITS = 3
@@ -33,28 +36,28 @@ METRIC_NAMES = {"f1_macro": "macro-F1", "accuracy": "accuracy"}
 
 @dataclass(frozen=True)
 class MadeRow:
-    """A synthetic row with what its provenance says. `seed_position` is the place of its instance seed in the answer of a call."""
+    """A synthetic row with parts of its provenance. `seed_position` is the index of its instance seed in the answer of a call."""
 
     row: Row
     context: str | None
     seed_position: int | None = None
 
 
-def learnability(task: Task, made: Sequence[MadeRow], students: Sequence[Student], seed: int) -> Json:
-    """The entry `learnability` of stats.json: scores beside chance and majority, the hardest rows, and what the context gives away."""
-    rows = [item.row for item in made]
-    questions = instances_of(task, rows, [item.context for item in made])
+def learnability(task: Task, made_rows: Sequence[MadeRow], students: Sequence[Student], seed: int) -> Json:
+    """The entry `learnability` of stats.json: scores beside chance and majority, the hardest rows, and leaks from the context."""
+    rows = [item.row for item in made_rows]
+    questions = instances_of(task, rows, [item.context for item in made_rows])
     reason = too_few(task, questions) if students else "no student is installed"
     if reason is not None:
         return {"questions": len(questions), "not_measured": reason}
     fold_of = folds(questions, rng(seed, task.name, "learnability", "folds"))
     scores = {}
     for student in students:
-        answered = cross_validated(student, questions, fold_of)
-        scores[student.name.replace(" ", "_")] = _scores(task, answered, seed) | {
-            "hardest": _hardest(task, answered, rows)
+        student_answers = cross_validated(student, questions, fold_of)
+        scores[student.name.replace(" ", "_")] = _scores(task, student_answers, seed) | {
+            "hardest": _hardest(task, student_answers, rows)
         }
-    found: Json = {
+    entry: Json = {
         "questions": len(questions),
         "groups": len({question.group for question in questions}),
         "metric": "f1_macro" if task.classes else "accuracy",
@@ -62,17 +65,17 @@ def learnability(task: Task, made: Sequence[MadeRow], students: Sequence[Student
         "majority": _majority(task, questions),
         "students": scores,
     }
-    return found | {"above_chance": above_chance(found), "context_leak": _leaks(task, made, questions, seed)}
+    return entry | {"above_chance": above_chance(entry), "context_leak": _leaks(task, made_rows, questions, seed)}
 
 
-def sample(task: Task, made: Sequence[MadeRow], seed: int, at_most: int) -> list[MadeRow]:
-    """At most so many rows, in whole instances and in their order."""
+def sample(task: Task, made_rows: Sequence[MadeRow], seed: int, at_most: int) -> list[MadeRow]:
+    """At most `at_most` rows, drawn in whole instances, in their order."""
     step = task.rows_per_slot
-    if len(made) <= at_most:
-        return list(made)
-    starts = list(range(0, len(made), step))
-    kept = sorted(rng(seed, task.name, "learnability", "sample").sample(starts, max(1, at_most // step)))
-    return [item for start in kept for item in made[start : start + step]]
+    if len(made_rows) <= at_most:
+        return list(made_rows)
+    starts = list(range(0, len(made_rows), step))
+    chosen_starts = sorted(rng(seed, task.name, "learnability", "sample").sample(starts, max(1, at_most // step)))
+    return [item for start in chosen_starts for item in made_rows[start : start + step]]
 
 
 def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
@@ -84,21 +87,21 @@ def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
     if len(questions[0].options) > 1:
         return None
     counts = Counter(question.gold[0] for question in questions)
-    short = [
+    rare = [
         f"{counts[number]} of {label.name}"
         for number, label in enumerate(task.classes)
         if counts[number] < MIN_PER_LABEL
     ]
-    more = f" and {len(short) - 3} labels more" if len(short) > 3 else ""
-    return f"{' and '.join(short[:3])}{more}, expected at least {MIN_PER_LABEL} rows per label" if short else None
+    more = f" and {len(rare) - 3} labels more" if len(rare) > 3 else ""
+    return f"{' and '.join(rare[:3])}{more}, expected at least {MIN_PER_LABEL} rows per label" if rare else None
 
 
 def _scores(task: Task, answered: Sequence[Answer], seed: int) -> Json:
     weights = group_weights(answered, rng(seed, task.name, "learnability", "resamples"))
-    found = {"accuracy": _rounded(accuracy(answered, weights))}
+    scores = {"accuracy": _rounded(accuracy(answered, weights))}
     if task.classes:
-        found["f1_macro"] = _rounded(macro_f1(answered, len(task.classes), weights))
-    return found
+        scores["f1_macro"] = _rounded(macro_f1(answered, len(task.classes), weights))
+    return scores
 
 
 def _rounded(score: ScoreSample) -> Json:
@@ -107,7 +110,7 @@ def _rounded(score: ScoreSample) -> Json:
 
 
 def _hardest(task: Task, answered: Sequence[Answer], rows: Sequence[Row]) -> dict[str, list[int]]:
-    """The idx of the rows of each label whose gold answer was given the lowest probability, the lowest first."""
+    """By label, the idx of the rows whose gold answer got the lowest probability, the lowest first."""
     by_label: dict[str, list[tuple[float, int]]] = {}
     for answer in answered:
         name = task.classes[answer.gold[0]].name if task.classes else "answer"
@@ -119,11 +122,11 @@ def _hardest(task: Task, answered: Sequence[Answer], rows: Sequence[Row]) -> dic
 
 def _chance(task: Task, questions: Sequence[Instance]) -> Json:
     """The expected scores of an answer at random. F1 of a label with the share s of k: 2 s / (k s + 1)."""
-    right = sum(len(question.gold) / question.answers for question in questions) / len(questions)
-    found = {"accuracy": round(right, DIGITS)}
+    expected = sum(len(question.gold) / question.answers for question in questions) / len(questions)
+    scores = {"accuracy": round(expected, DIGITS)}
     if shares := _shares(task, questions):
-        found["f1_macro"] = round(sum(2 * share / (len(shares) * share + 1) for share in shares) / len(shares), DIGITS)
-    return found
+        scores["f1_macro"] = round(sum(2 * share / (len(shares) * share + 1) for share in shares) / len(shares), DIGITS)
+    return scores
 
 
 def _majority(task: Task, questions: Sequence[Instance]) -> Json | None:
@@ -145,34 +148,34 @@ def _shares(task: Task, questions: Sequence[Instance]) -> list[float]:
     return [counts[number] / len(questions) for number in range(len(task.classes))]
 
 
-def best_student(found: Json) -> str | None:
-    """The student with the highest score; None if none was asked."""
-    students, metric = found["students"], found["metric"]
+def best_student(entry: Json) -> str | None:
+    """The student with the highest score; None if there is none."""
+    students, metric = entry["students"], entry["metric"]
     return max(students, key=lambda name: students[name][metric]["value"], default=None)
 
 
-def above_chance(found: Json) -> bool | None:
-    """Whether the interval of the best student's score lies above chance and a small margin; None if none was asked."""
-    if (best := best_student(found)) is None:
+def above_chance(entry: Json) -> bool | None:
+    """Whether the interval of the best student's score lies above chance by a small margin; None if there is no student."""
+    if (best := best_student(entry)) is None:
         return None
-    metric = found["metric"]
-    return bool(found["students"][best][metric]["low"] > found["chance"][metric] + MARGIN)
+    metric = entry["metric"]
+    return bool(entry["students"][best][metric]["low"] > entry["chance"][metric] + MARGIN)
 
 
-def _leaks(task: Task, made: Sequence[MadeRow], questions: Sequence[Instance], seed: int) -> Json | None:
-    """How well a student predicts the label from what was drawn before the label: the context, the seed's position.
+def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instance], seed: int) -> Json | None:
+    """How well a student predicts the label from the context alone, and from the seed's position alone.
 
     Here rows with the same context may be split between folds: a context that goes with one label only is a leak.
     """
     if not task.labels:
         return None
     sources = {
-        "context": [item.context for item in made],
-        "seed_position": [None if item.seed_position is None else str(item.seed_position) for item in made],
+        "context": [item.context for item in made_rows],
+        "seed_position": [None if item.seed_position is None else str(item.seed_position) for item in made_rows],
     }
-    found: Json = {}
+    leaks: Json = {}
     for name, texts in sources.items():
-        told = [
+        probes = [
             replace(
                 question,
                 options=((text,),),
@@ -182,23 +185,23 @@ def _leaks(task: Task, made: Sequence[MadeRow], questions: Sequence[Instance], s
             for question in questions
             if (text := texts[question.row])
         ]
-        if len({question.options for question in told}) < 2 or too_few(task, told) is not None:
-            found[name] = None
+        if len({question.options for question in probes}) < 2 or too_few(task, probes) is not None:
+            leaks[name] = None
             continue
-        answered = cross_validated(BagOfWords(), told, folds(told, rng(seed, task.name, "learnability", name)))
+        answered = cross_validated(BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name)))
         weights = group_weights(answered, rng(seed, task.name, "learnability", name, "resamples"))
-        found[name] = {
+        leaks[name] = {
             "accuracy": _rounded(accuracy(answered, weights)),
-            "majority": _majority(task, told),
+            "majority": _majority(task, probes),
             "by_label": {
                 label.name: round(_balanced(answered, number), DIGITS) for number, label in enumerate(task.labels)
             },
         }
-    return found
+    return leaks
 
 
 def _balanced(answered: Sequence[Answer], label: int) -> float:
-    """How well one label is told from the others: the mean of both groups' shares of right answers; 0.5 is chance."""
+    """Balanced accuracy of one label against the others: the mean of both groups' shares of right answers; 0.5 is chance."""
     hits = [answer.predicted == label for answer in answered if answer.gold[0] == label]
     refusals = [answer.predicted != label for answer in answered if answer.gold[0] != label]
     return (sum(hits) / len(hits) + sum(refusals) / max(1, len(refusals))) / 2

@@ -1,4 +1,4 @@
-"""Measures learnability at the end of generation: into stats.json, as a line per task in the terminal, with a warning."""
+"""Measures learnability at the end of generation, for stats.json and as a line per task in the terminal, with a warning."""
 
 import json
 import logging
@@ -26,21 +26,21 @@ SHOWN_TEXT = 300  # characters of a text of a hard row
 
 
 def measure_learnability(settings: Settings, tasks: Sequence[Task]) -> None:
-    """Adds `learnability` to the stats.json of finished data sets, and says in one line per task what it is."""
-    made = {
+    """Adds `learnability` to the stats.json of finished data sets, and logs it in one line per task."""
+    rows_by_task = {
         task.name: sample(task, made_rows(settings.paths, task), settings.seed, settings.synth.learnability_rows)
         for task in tasks
     }
-    students = _students(settings, tasks, made)
+    students = _students(settings, tasks, rows_by_task)
     for task in tasks:
-        found = learnability(task, made[task.name], students, settings.seed)
+        entry = learnability(task, rows_by_task[task.name], students, settings.seed)
         path = settings.paths.synthetic(task.name) / "stats.json"
-        write_text(path, json.dumps(read_json(path) | {"learnability": found}, indent=2) + "\n")
-        _log(task, found)
+        write_text(path, json.dumps(read_json(path) | {"learnability": entry}, indent=2) + "\n")
+        _log(task, entry)
 
 
 def made_rows(paths: RunPaths, task: Task) -> list[MadeRow]:
-    """The rows of a finished data set with what their provenance says."""
+    """The rows of a finished data set with context and seed position from their provenance."""
     folder = paths.synthetic(task.name)
     rows = (row for _, row in read_jsonl(folder / "train.jsonl"))
     stories = (story for _, story in read_jsonl(folder / "provenance.jsonl"))
@@ -50,8 +50,8 @@ def made_rows(paths: RunPaths, task: Task) -> list[MadeRow]:
     ]
 
 
-def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[MadeRow]]) -> list[Student]:
-    """The students that can be taught here. All texts are embedded at once, since a start of the encoder takes seconds."""
+def _students(settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str, list[MadeRow]]) -> list[Student]:
+    """The students that can be taught here. All texts are embedded at once, since starting the encoder takes seconds."""
     try:
         import sklearn  # noqa: F401
     except ImportError:
@@ -61,7 +61,7 @@ def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[Ma
     cache = encoder_cache(settings.paths.embeddings)
     texts: list[str] = []
     for task in tasks:
-        questions = instances_of(task, [item.row for item in made[task.name]])
+        questions = instances_of(task, [item.row for item in rows_by_task[task.name]])
         if too_few(task, questions) is None:
             texts += [text for question in questions for option in question.options for text in option]
     if not texts:
@@ -74,25 +74,25 @@ def _students(settings: Settings, tasks: Sequence[Task], made: dict[str, list[Ma
     return [*students, LinearOnEncoder(cache.embed)]
 
 
-def _log(task: Task, found: Json) -> None:
-    if (reason := found.get("not_measured")) is not None:
+def _log(task: Task, entry: Json) -> None:
+    if (reason := entry.get("not_measured")) is not None:
         log.info("learnability: %s is too small to tell: %s", task.name, reason)
         return
-    metric = found["metric"]
+    metric = entry["metric"]
     scores = ", ".join(
         f"{name.replace('_', ' ')} {100 * score['value']:.1f} ({100 * score['low']:.1f} to {100 * score['high']:.1f})"
-        for name, score in ((name, student[metric]) for name, student in found["students"].items())
+        for name, score in ((name, student[metric]) for name, student in entry["students"].items())
     )
-    majority = f", majority {100 * found['majority'][metric]:.1f}" if found["majority"] else ""
+    majority = f", majority {100 * entry['majority'][metric]:.1f}" if entry["majority"] else ""
     log.info(
         "learnability: %s: %s in percent of %s (chance %.1f%s)",
         task.name,
         METRIC_NAMES[metric],
         scores,
-        100 * found["chance"][metric],
+        100 * entry["chance"][metric],
         majority,
     )
-    if found["above_chance"] is False:
+    if entry["above_chance"] is False:
         log.warning(
             "learnability: %s is hardly above chance: a model may learn nothing from these rows. Read its hardest rows "
             "(stats.json), and see docs/generation.md, Learnability",
@@ -101,18 +101,18 @@ def _log(task: Task, found: Json) -> None:
 
 
 def pilot_text(settings: Settings, tasks: Sequence[Task]) -> str:
-    """The hardest rows of each label for a person who judges a pilot, and how to go on."""
+    """The hardest rows of each label, for a person who judges a pilot, and how to go on."""
     rows = [line for task in tasks for line in _hard_rows(settings.paths, task)]
     ending = f"This was a pilot of {settings.synth.pilot} rows. To go on: the same command without synth.pilot."
     return "\n".join([*rows, "", ending]) + "\n"
 
 
 def _hard_rows(paths: RunPaths, task: Task) -> Iterator[str]:
-    found = read_json(paths.synthetic(task.name) / "stats.json").get("learnability", {})
-    if "students" not in found or (best := best_student(found)) is None:
+    entry = read_json(paths.synthetic(task.name) / "stats.json").get("learnability", {})
+    if "students" not in entry or (best := best_student(entry)) is None:
         return
     by_idx = {item.row["idx"]: item.row for item in made_rows(paths, task)}
-    for label, indices in found["students"][best]["hardest"].items():
+    for label, indices in entry["students"][best]["hardest"].items():
         yield f"\n{task.folder}, {label}: the rows whose label {best.replace('_', ' ')} finds least likely"
         for idx in indices:
             view = task.view(by_idx[idx])
@@ -121,6 +121,6 @@ def _hard_rows(paths: RunPaths, task: Task) -> Iterator[str]:
 
 
 def _shortened(text: str) -> str:
-    """The text on one line without control characters, which a terminal would obey."""
-    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    """The text on one line without control characters, which a terminal would interpret."""
+    line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= SHOWN_TEXT else line[: SHOWN_TEXT - 3] + "..."

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a student answered to a question it was not taught, and the probability it gave the gold answer."""
+    """A student's answer to a question that it was not taught, and the probability that it gave the gold answer."""
 
     predicted: int
     gold: tuple[int, ...]
@@ -29,6 +29,7 @@ class Answer:
 
     @property
     def is_right(self) -> bool:
+        """Whether the prediction is a gold answer."""
         return self.predicted in self.gold
 
 
@@ -41,6 +42,7 @@ class ScoreSample:
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """The 95% interval of the resamples."""
         low, high = np.quantile(self.resampled, BOUNDS)
         return float(low), float(high)
 
@@ -63,19 +65,19 @@ def transferred(
     asked: Sequence[Instance],
     asked_folds: Sequence[int],
 ) -> list[Answer]:
-    """The answers of students to the questions of one fold, taught the other folds of another set.
+    """The answers to `asked`, each fold by a student that was taught the other folds of another set, `taught`.
 
-    Such a student has seen as many rows as one that is cross-validated, so that both can be compared.
+    Such a student has seen about as many rows as a cross-validated one, so that both can be compared.
     """
-    found: dict[int, Answer] = {}
+    answer_of: dict[int, Answer] = {}
     with single_threaded():
         for fold in sorted(set(asked_folds)):
             train = [instance for instance, number in zip(taught, taught_folds, strict=True) if number != fold]
-            held = [index for index, number in enumerate(asked_folds) if number == fold]
-            predictions = answers(student, train, [asked[index] for index in held])
-            for index, probabilities in zip(held, predictions, strict=True):
-                found[index] = _answer(asked[index], probabilities)
-    return [found[index] for index in range(len(asked))]
+            test_indices = [index for index, number in enumerate(asked_folds) if number == fold]
+            predictions = answers(student, train, [asked[index] for index in test_indices])
+            for index, probabilities in zip(test_indices, predictions, strict=True):
+                answer_of[index] = _answer(asked[index], probabilities)
+    return [answer_of[index] for index in range(len(asked))]
 
 
 def single_threaded() -> AbstractContextManager[None]:
@@ -97,24 +99,24 @@ def group_weights(answered: Sequence[Answer], draws: Random, resamples: int = RE
     position = {group: index for index, group in enumerate(numbers)}
     generator = np.random.default_rng(draws.getrandbits(64))
     count = len(numbers)
-    drawn = generator.integers(0, count, (resamples, count))
+    sampled = generator.integers(0, count, (resamples, count))
     times = np.zeros((resamples, count), dtype=np.int64)
-    np.add.at(times, (np.arange(resamples)[:, None], drawn), 1)
+    np.add.at(times, (np.arange(resamples)[:, None], sampled), 1)
     return times[:, [position[answer.group] for answer in answered]]
 
 
 def accuracy(answered: Sequence[Answer], weights: Ints) -> ScoreSample:
-    """The share of right answers."""
-    right = np.array([answer.is_right for answer in answered], dtype=np.int64)
-    return ScoreSample(float(right.mean()), weights @ right / np.maximum(weights.sum(axis=1), 1))
+    """The share of right answers. `weights`: as from `group_weights`."""
+    is_right = np.array([answer.is_right for answer in answered], dtype=np.int64)
+    return ScoreSample(float(is_right.mean()), weights @ is_right / np.maximum(weights.sum(axis=1), 1))
 
 
 def macro_f1(answered: Sequence[Answer], labels: int, weights: Ints) -> ScoreSample:
     """The mean F1 of the labels that occur."""
     gold = np.array([answer.gold[0] for answer in answered])
     predicted = np.array([answer.predicted for answer in answered])
-    whole = np.ones((1, len(answered)), dtype=np.int64)
-    value, resampled = (_macro_f1(gold, predicted, labels, times) for times in (whole, weights))
+    unweighted = np.ones((1, len(answered)), dtype=np.int64)
+    value, resampled = (_macro_f1(gold, predicted, labels, times) for times in (unweighted, weights))
     return ScoreSample(float(value[0]), resampled)
 
 

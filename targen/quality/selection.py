@@ -1,4 +1,4 @@
-"""Which rows of a set are kept: a criterion gives each row a value, and the rows with the lowest values are left out.
+"""Selection of the rows of a set: a criterion gives each row a value, and the rows with the lowest values are left out.
 
 PVI(x -> y) = -log2 g[null](y) + log2 g'[x](y). Source: K. Ethayarajh et al., arXiv 2110.08420, definition 4.1. Here g' is a small
 student that was taught the other rows of the set, and g, which sees no text, knows the shares of their labels.
@@ -36,28 +36,28 @@ class HeldOut:
 def held_out(
     task: Task, rows: Sequence[Row], contexts: Sequence[str | None], student: Student, random: Random
 ) -> list[HeldOut]:
-    """How likely each row's own label is to students of the other rows. Rows of a context are never split between folds."""
+    """How likely each row's own label is to students of the other folds. Rows of a context are never split between folds."""
     questions = instances_of(task, rows, contexts)
     fold_of = folds(questions, random)
     answered = cross_validated(student, questions, fold_of)
     labels = [question.gold[0] for question in questions]
-    whole, by_fold = Counter(labels), Counter(zip(fold_of, labels, strict=True))
+    label_counts, by_fold = Counter(labels), Counter(zip(fold_of, labels, strict=True))
     sizes = Counter(fold_of)
     return [
-        HeldOut(answer.probability, (whole[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
+        HeldOut(answer.probability, (label_counts[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
         for answer, fold, label in zip(answered, fold_of, labels, strict=True)
     ]
 
 
 def by_checker(taught: Sequence[Instance], asked: Sequence[Instance], student: Student) -> list[float]:
-    """The probability of each asked row's label to a student of other, original rows."""
+    """The probability of the label of each row in `asked`, to a student that was taught other, original rows."""
     with single_threaded():
         probabilities = answers(student, taught, asked)
-    return [float(of_row[question.gold[0]]) for of_row, question in zip(probabilities, asked, strict=True)]
+    return [float(row[question.gold[0]]) for row, question in zip(probabilities, asked, strict=True)]
 
 
 def without_lowest(items: Sequence[Item], values: Sequence[float], share: float) -> list[Item]:
-    """The items without this share of them, rounded, that have the lowest values; of equal ones the first go."""
+    """The items without the share with the lowest values, rounded; among equal values the first are left out."""
     order = sorted(range(len(items)), key=lambda index: (values[index], index))
     left_out = set(order[: round(share * len(items))])
     return [item for index, item in enumerate(items) if index not in left_out]

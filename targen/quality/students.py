@@ -1,8 +1,8 @@
 """Small students: logistic regression on words, or on the embeddings of a frozen encoder.
 
 A student answers questions from the two texts of an encoder. If the answers are labels, it is a classifier; if they are
-choices, it learns what tells a right choice from a wrong one of the same question, and the choice with the highest
-score is its answer.
+choices, it learns what distinguishes a right choice from a wrong one of the same question, and the choice with the
+highest score is its answer.
 """
 
 import re
@@ -49,15 +49,15 @@ def tokens(text: str) -> list[str]:
 @lru_cache(maxsize=20_000)
 def terms(texts: Texts) -> list[str]:
     """Words and pairs of neighbouring words, marked by the number of their text, and how many words two texts share."""
-    found: list[str] = []
+    all_terms: list[str] = []
     by_text = [tokens(text) for text in texts]
     for number, text_tokens in enumerate(by_text, start=1):
-        found += [f"{number}:{token}" for token in text_tokens]
-        found += [f"{number}:{first} {second}" for first, second in pairwise(text_tokens)]
-    for (one, first), (two, second) in combinations(enumerate(map(set, by_text), start=1), 2):
+        all_terms += [f"{number}:{token}" for token in text_tokens]
+        all_terms += [f"{number}:{first} {second}" for first, second in pairwise(text_tokens)]
+    for (i, first), (j, second) in combinations(enumerate(map(set, by_text), start=1), 2):
         if first and second:
-            found.append(f"{one}+{two}:shares {len(first & second) * OVERLAP_STEPS // len(second)}/{OVERLAP_STEPS}")
-    return found or [NO_WORDS]
+            all_terms.append(f"{i}+{j}:shares {len(first & second) * OVERLAP_STEPS // len(second)}/{OVERLAP_STEPS}")
+    return all_terms or [NO_WORDS]
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class LinearOnEncoder:
     strength: float = 0.001
 
     def features(self, train: Sequence[Texts], test: Sequence[Texts]) -> tuple[Any, Any]:
-        taught, tested = self._of(train), self._of(test)
-        mean, spread = taught.mean(axis=0), taught.std(axis=0) + 1e-6
-        return (taught - mean) / spread, (tested - mean) / spread
+        train_matrix, test_matrix = self._embedded(train), self._embedded(test)
+        mean, spread = train_matrix.mean(axis=0), train_matrix.std(axis=0) + 1e-6
+        return (train_matrix - mean) / spread, (test_matrix - mean) / spread
 
-    def _of(self, rows: Sequence[Texts]) -> Numbers:
+    def _embedded(self, rows: Sequence[Texts]) -> Numbers:
         return crossed([self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))])
 
 
@@ -110,11 +110,14 @@ def classifier(strength: float, intercept: bool = True) -> Any:
 
 
 def answers(student: Student, train: Sequence[Instance], test: Sequence[Instance]) -> list[Numbers]:
-    """For each test question the probabilities of its answers, from a student that was taught the training questions."""
+    """For each test question the probabilities of its answers, from a student that was taught the training questions.
+
+    Each array has the shape `(labels or choices,)`.
+    """
     if not test:
         return []
-    taught, tested = ([pair for instance in instances for pair in instance.options] for instances in (train, test))
-    train_features, test_features = student.features(taught, tested)
+    pairs = ([pair for instance in instances for pair in instance.options] for instances in (train, test))
+    train_features, test_features = student.features(*pairs)
     if all(len(instance.options) == 1 for instance in (*train, *test)):
         return _labels(student, train, test, train_features, test_features)
     return _choices(student, train, test, train_features, test_features)
@@ -125,13 +128,13 @@ def _labels(
 ) -> list[Numbers]:
     gold = np.array([instance.gold[0] for instance in train])
     probabilities = np.zeros((len(test), test[0].answers))
-    known = sorted(set(gold.tolist()))
-    if len(known) == 1:
-        probabilities[:, known[0]] = 1.0
+    labels = sorted(set(gold.tolist()))
+    if len(labels) == 1:
+        probabilities[:, labels[0]] = 1.0
     else:
-        taught, asked = in_row_space(train_features, test_features)
-        model = classifier(student.strength).fit(taught, gold)
-        probabilities[:, model.classes_] = model.predict_proba(asked)
+        train_matrix, test_matrix = in_row_space(train_features, test_features)
+        model = classifier(student.strength).fit(train_matrix, gold)
+        probabilities[:, model.classes_] = model.predict_proba(test_matrix)
     return list(probabilities)
 
 
@@ -147,18 +150,18 @@ def _choices(
         weights += [1 / len(others)] * len(others)
         start += instance.answers
     differences = train_features[right] - train_features[wrong]
-    taught, asked = in_row_space(differences, test_features)
+    train_matrix, test_matrix = in_row_space(differences, test_features)
     classes = np.repeat([1, 0], len(right))
     model = classifier(student.strength, intercept=False)
-    model.fit(np.vstack([taught, -taught]), classes, sample_weight=np.array(weights * 2))
-    scores = asked @ model.coef_[0]
-    found, start = [], 0
+    model.fit(np.vstack([train_matrix, -train_matrix]), classes, sample_weight=np.array(weights * 2))
+    scores = test_matrix @ model.coef_[0]
+    probabilities, start = [], 0
     for instance in test:
-        own = scores[start : start + instance.answers]
-        exponentials = np.exp(own - own.max())
-        found.append(exponentials / exponentials.sum())
+        choice_scores = scores[start : start + instance.answers]
+        exponentials = np.exp(choice_scores - choice_scores.max())
+        probabilities.append(exponentials / exponentials.sum())
         start += instance.answers
-    return found
+    return probabilities
 
 
 def in_row_space(train: Any, test: Any) -> tuple[Numbers, Numbers]:
@@ -169,8 +172,8 @@ def in_row_space(train: Any, test: Any) -> tuple[Numbers, Numbers]:
     if train.shape[1] <= train.shape[0]:
         return _dense(train), _dense(test)
     values, vectors = np.linalg.eigh(_dense(train @ train.T))
-    kept = values > values[-1] * 1e-10
-    axes = vectors[:, kept] / np.sqrt(values[kept])
+    nonzero = values > values[-1] * 1e-10
+    axes = vectors[:, nonzero] / np.sqrt(values[nonzero])
     return _dense(train @ train.T) @ axes, _dense(test @ train.T) @ axes
 
 

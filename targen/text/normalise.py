@@ -22,12 +22,12 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     text = unicodedata.normalize("NFC", text.lower())
-    marks = sorted(sign for sign in set(text) if sign > "\x7f" and unicodedata.category(sign) in ("Mn", "Mc"))
-    return _word("".join(marks)).findall(text) if marks else _WORD.findall(text)
+    marks = sorted(char for char in set(text) if char > "\x7f" and unicodedata.category(char) in ("Mn", "Mc"))
+    return _word_with("".join(marks)).findall(text) if marks else _WORD.findall(text)
 
 
 @lru_cache(maxsize=1000)
-def _word(marks: str) -> re.Pattern[str]:
+def _word_with(marks: str) -> re.Pattern[str]:
     r"""A word in which these combining marks may follow a letter: `\w` has none of them."""
     part = rf"\w[\w{marks}]*"
     return re.compile(f"{part}(?:['’]{part})*")
@@ -93,12 +93,12 @@ class _WithoutSpacy(MetaPathFinder):
 
 @lru_cache(maxsize=1)
 def _lemminflect():  # type: ignore[no-untyped-def]
-    without = _WithoutSpacy()
-    sys.meta_path.insert(0, without)
+    finder = _WithoutSpacy()
+    sys.meta_path.insert(0, finder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import lemminflect
     finally:
-        sys.meta_path.remove(without)
+        sys.meta_path.remove(finder)
     return lemminflect

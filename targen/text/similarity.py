@@ -27,7 +27,7 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dt
 
 def trigrams(text: str) -> NDArray[np.uint32]:
     """Sorted hashes `(trigrams,)` of the distinct character trigrams of a text, regardless of case, punctuation and spacing."""
-    codes = np.frombuffer(_plain(text).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    codes = np.frombuffer(_padded(text).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     if len(codes) < 3:
         return np.empty(0, dtype=np.uint32)
     mixed = codes[:-2] * _MIX[0] ^ codes[1:-1] * _MIX[1] ^ codes[2:] * _MIX[2]
@@ -41,14 +41,15 @@ def _distinct(values: NDArray[Whole]) -> NDArray[Whole]:
     return distinct
 
 
-def _plain(text: str) -> str:
+def _padded(text: str) -> str:
+    """The normalised text between blanks, with lone surrogates replaced."""
     return f" {normalised(text)} ".encode("utf-8", "replace").decode()
 
 
 def jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
     """Jaccard similarity of two sorted sets, from 0 to 1; 0 if one is empty."""
-    both = np.intersect1d(first, second, assume_unique=True).size
-    return both / (first.size + second.size - both) if both else 0.0
+    shared = np.intersect1d(first, second, assume_unique=True).size
+    return shared / (first.size + second.size - shared) if shared else 0.0
 
 
 def similarity(first: str, second: str) -> float:
@@ -62,7 +63,7 @@ def signature(text: str) -> bytes:
     Sources: A. Broder, On the resemblance and containment of documents (1997); P. Li and A. C. König, b-bit minwise
     hashing (2010).
     """
-    codes = _plain(text).encode("utf-32-le")
+    codes = _padded(text).encode("utf-32-le")
     if len(codes) < 3 * 4:
         return b""
     sketch = RMinHash(num_perm=PERMUTATIONS, seed=SEED)
