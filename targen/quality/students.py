@@ -119,11 +119,11 @@ def answers(student: Student, train: Sequence[Instance], test: Sequence[Instance
     pairs = ([pair for instance in instances for pair in instance.options] for instances in (train, test))
     train_features, test_features = student.features(*pairs)
     if all(len(instance.options) == 1 for instance in (*train, *test)):
-        return _labels(student, train, test, train_features, test_features)
-    return _choices(student, train, test, train_features, test_features)
+        return _label_probabilities(student, train, test, train_features, test_features)
+    return _choice_probabilities(student, train, test, train_features, test_features)
 
 
-def _labels(
+def _label_probabilities(
     student: Student, train: Sequence[Instance], test: Sequence[Instance], train_features: Any, test_features: Any
 ) -> list[Numbers]:
     gold = np.array([instance.gold[0] for instance in train])
@@ -138,7 +138,7 @@ def _labels(
     return list(probabilities)
 
 
-def _choices(
+def _choice_probabilities(
     student: Student, train: Sequence[Instance], test: Sequence[Instance], train_features: Any, test_features: Any
 ) -> list[Numbers]:
     """Pairwise: the differences right - wrong and wrong - right are two classes. Source: R. Herbrich et al. (2000)."""

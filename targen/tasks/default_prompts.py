@@ -29,12 +29,12 @@ COMPARISON = {  # of the texts to choose from
     "the right text is a little longer than the others": 1,
     "the right text is a little shorter than the others": 1,
 }
-OF_SEED = ("length", "writer")  # are said of the texts that the choices belong to
+OF_SEED = ("length", "writer")  # variants of the texts that the choices belong to
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the prompts need to know: the texts of a row, each with what it is, and the texts to choose from, if any."""
+    """What the prompts depend on: the texts of a row with their descriptions, and the texts to choose from, if any."""
 
     fields: Mapping[str, str]
     right: str = ""
@@ -61,7 +61,7 @@ def spelled(name: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as a template that gives it back."""
+    """The template that formats to this text."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
@@ -72,7 +72,7 @@ def sentence(text: str) -> str:
 
 
 def lines_of(names: Sequence[str]) -> str:
-    """A line per value that is given to step 3: `Length: {length}`."""
+    """A template line per field of step 3: `Length: {length}`."""
     return "\n".join(f"{spelled(name).capitalize()}: {{{name}}}" for name in names)
 
 
@@ -85,13 +85,13 @@ def constraint(label: str, line: str) -> str:
 
 
 def variants(shape: Shape) -> Json:
-    """What is drawn for each row."""
+    """The variants that are drawn for each row, with their weights."""
     last = {"comparison": dict(COMPARISON)} if shape.alternatives else {"label_shows": dict(SHOWS)}
     return {"length": dict(LENGTH), "writer": dict(WRITER), **last}
 
 
 def contexts(shape: Shape) -> str:
-    """What the contexts of step 1 are."""
+    """The description of the contexts of step 1."""
     every_label = "" if shape.alternatives else "; it is wide enough for every label, and hints at none"
     return (
         f"settings in which the following comes up: {shape.noun}. A setting says who is concerned, on what occasion, at what kind of "
@@ -99,7 +99,7 @@ def contexts(shape: Shape) -> str:
     )
 
 
-def instance_seed(shape: Shape, drawn: Sequence[str]) -> Json:
+def instance_seed(shape: Shape, variant_names: Sequence[str]) -> Json:
     """Step 2: what an instance is about; with texts to choose from, the texts that they belong to."""
     if shape.alternatives:
         return {
@@ -107,7 +107,7 @@ def instance_seed(shape: Shape, drawn: Sequence[str]) -> Json:
                 "Each is ordinary and plain, as it would really be found, and leaves room for one continuation or answer that comes "
                 "to mind at once and for others that do not."
             ),
-            "each": " ".join(f"{spelled(name).capitalize()}: {{{name}}}." for name in drawn if name in OF_SEED),
+            "each": " ".join(f"{spelled(name).capitalize()}: {{{name}}}." for name in variant_names if name in OF_SEED),
             "fields": {name: escaped(phrase(text)) for name, text in shape.fields.items()},
         }
     return {
@@ -120,15 +120,18 @@ def instance_seed(shape: Shape, drawn: Sequence[str]) -> Json:
     }
 
 
-def generation(shape: Shape, seed_fields: Sequence[str], drawn: Sequence[str]) -> Json:
-    """Step 3: the texts of the row, or those to choose from. `seed_fields` are there already, `drawn` are the variants."""
-    given = [name for name in seed_fields if name != GIST]
+def generation(shape: Shape, seed_fields: Sequence[str], variant_names: Sequence[str]) -> Json:
+    """Step 3: the texts of the row, or those to choose from. The instance seed already has `seed_fields`."""
+    seed_texts = [name for name in seed_fields if name != GIST]
     about = [f"What it is about: {{{GIST}}}"] if GIST in seed_fields else []
     if shape.alternatives:
-        return {"instruction": _choices_instruction(shape, given, drawn), "fields": alternative_fields(shape)}
-    head = "\n".join(filter(None, ["Setting: {context}", *about, lines_of([*given, *drawn])]))
-    rest = {name: phrase(text) for name, text in shape.fields.items() if name not in seed_fields}
-    return {"instruction": f"{head}\n\n{_write(shape, rest)}", "fields": rest}
+        return {
+            "instruction": _choices_instruction(shape, seed_texts, variant_names),
+            "fields": alternative_fields(shape),
+        }
+    head = "\n".join(filter(None, ["Setting: {context}", *about, lines_of([*seed_texts, *variant_names])]))
+    texts = {name: phrase(text) for name, text in shape.fields.items() if name not in seed_fields}
+    return {"instruction": f"{head}\n\n{_write_instruction(shape, texts)}", "fields": texts}
 
 
 def alternative_fields(shape: Shape) -> dict[str, str]:
@@ -137,32 +140,32 @@ def alternative_fields(shape: Shape) -> dict[str, str]:
     return {RIGHT: phrase(shape.right), **dict.fromkeys(names, phrase(shape.wrong))}
 
 
-def _write(shape: Shape, rest: Mapping[str, str]) -> str:
-    """What step 3 asks for, in the same words for every label."""
-    if len(rest) == 1:
-        asked = f"Write {escaped(*rest.values())}, as it would really be found"
+def _write_instruction(shape: Shape, texts: Mapping[str, str]) -> str:
+    """The request of step 3, in the same words for every label."""
+    if len(texts) == 1:
+        request = f"Write {escaped(*texts.values())}, as it would really be found"
     else:
-        asked = f"Write these texts, as they would really be found together ({', '.join(map(spelled, rest))})"
+        request = f"Write these texts, as they would really be found together ({', '.join(map(spelled, texts))})"
     relation = (
         ""
         if len(shape.fields) == 1
         else " Where the task asks how the texts relate, no single one gives the label away."
     )
     return (
-        f"{asked}: everyday words and ordinary things, with the loose ends that real ones have. Keep to what is given above without "
+        f"{request}: everyday words and ordinary things, with the loose ends that real ones have. Keep to what is given above without "
         f"repeating its words. No trap, no comment on itself, no summary.{relation}"
     )
 
 
-def _choices_instruction(shape: Shape, given: Sequence[str], drawn: Sequence[str]) -> str:
-    names = " and ".join(spelled(name) for name in given)
+def _choices_instruction(shape: Shape, seed_texts: Sequence[str], variant_names: Sequence[str]) -> str:
+    names = " and ".join(spelled(name) for name in seed_texts)
     wrong = escaped(phrase(shape.wrong))
     wrong = (
         f"a wrong one, {wrong}"
         if shape.alternatives == 2
         else f"{shape.alternatives - 1} wrong ones, each of them {wrong}"
     )
-    head = lines_of([*given, *(name for name in drawn if name not in OF_SEED)])
+    head = lines_of([*seed_texts, *(name for name in variant_names if name not in OF_SEED)])
     return (
         f"{head}\n\nWrite the right text, {escaped(phrase(shape.right))}, and {wrong}.\n"
         f"Whoever sees the texts to choose from without the {names} must not be able to tell which is right. So all are of one kind and "
@@ -171,16 +174,16 @@ def _choices_instruction(shape: Shape, given: Sequence[str], drawn: Sequence[str
     )
 
 
-def whole(shape: Shape, drawn: Sequence[str]) -> Json:
+def whole(shape: Shape, variant_names: Sequence[str]) -> Json:
     """An instance in one answer, for the methods that ask for it."""
     if shape.alternatives:
         return {
             "instruction": (
-                f"{lines_of(drawn)}\n\nEverything is ordinary and plain. The wrong texts are of the same kind and tone and about the same "
+                f"{lines_of(variant_names)}\n\nEverything is ordinary and plain. The wrong texts are of the same kind and tone and about the same "
                 "scene as the right one, and about as long, so that nobody can tell which is right without the rest."
             )
         }
-    return {"instruction": f"{lines_of(drawn)}\n\n{_write(shape, shape.fields)}"}
+    return {"instruction": f"{lines_of(variant_names)}\n\n{_write_instruction(shape, shape.fields)}"}
 
 
 def attributes(shape: Shape) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is wrong with the specification of a task, beyond its types. Found before anything is asked, paid for or trained."""
+"""Checks of a task's specification, beyond its types, before anything is asked, paid for or trained."""
 
 from collections.abc import Iterator
 from string import Formatter
@@ -23,18 +23,18 @@ def task_problems(task: Task) -> list[str]:
 
 
 def _data_problems(task: Task, where: str) -> Iterator[str]:
-    """How data files name texts and labels, where that is nothing of the task."""
+    """Names of columns and labels in data files that belong to no text or label of the task."""
     for key in task.columns:
         if key not in (*task.row, "label"):
             yield (
                 f"{where}.columns: got {key!r}, expected {', '.join(task.row)} or label, each with the name of its column. Correct it."
             )
     names = [label.name for label in task.classes]
-    for said, name in task.label_names.items():
+    for file_label, name in task.label_names.items():
         if name not in names:
             yield (
-                f"{where}.label_names: got {name!r} for {said!r}, expected one of {', '.join(names)}. Write what the file says first: "
-                f"`label_names: {{{said}: {names[0] if names else 'label'}}}`."
+                f"{where}.label_names: got {name!r} for {file_label!r}, expected one of {', '.join(names)}. Write what the file says first: "
+                f"`label_names: {{{file_label}: {names[0] if names else 'label'}}}`."
             )
 
 
@@ -51,32 +51,32 @@ def template_problems(key: str, text: str, fields: set[str]) -> list[str]:
 def _label_problems(labels: list[Label], where: str) -> Iterator[str]:
     """Labels that rows, predictions or answers in words could not tell apart."""
     for kind in ("name", "value", "verbalizer"):
-        seen: dict[object, str] = {}
+        label_with: dict[object, str] = {}
         for label in labels:
             value = getattr(label, kind)
             key = value.strip().casefold() if kind == "verbalizer" else (type(value), value)
             if not str(value).strip():
                 yield f"{where}.{label.name}.{kind}: got an empty text, expected one. Write it."
-            elif key in seen:
+            elif key in label_with:
                 yield (
-                    f"{where}.{label.name}.{kind}: got {value!r}, which the label {seen[key]} has too, expected one of its "
+                    f"{where}.{label.name}.{kind}: got {value!r}, which the label {label_with[key]} has too, expected one of its "
                     "own. Change one."
                 )
-            seen.setdefault(key, label.name)
+            label_with.setdefault(key, label.name)
 
 
 def _silent_labels(task: Task, where: str) -> Iterator[str]:
-    """Labels of which no prompt says anything, so that nothing of a row would depend on them."""
+    """Labels that no prompt mentions, so that rows would not depend on them."""
     if task.choices == "texts":
         return
-    drawn = any(
+    by_label = any(
         isinstance(weights, dict)
         for variant in task.variants.values()
         if isinstance(variant, dict)
         for weights in variant.values()
     )
     for label in task.labels:
-        if not label.constraint.strip() and not (task.instance_seed.per_label and label.seed.strip()) and not drawn:
+        if not label.constraint.strip() and not (task.instance_seed.per_label and label.seed.strip()) and not by_label:
             yield (
                 f"{where}.labels.{label.name}.constraint: got an empty text, and no other prompt speaks of this label; expected what "
                 "holds for its rows. Write it."
@@ -84,7 +84,7 @@ def _silent_labels(task: Task, where: str) -> Iterator[str]:
 
 
 def _variant_problems(task: Task, where: str) -> Iterator[str]:
-    """Weights by label that do not name the labels, each once."""
+    """Weights by label that lack a label, or name one that the task does not have."""
     names = [label.name for label in task.labels]
     for name, variant in task.variants.items():
         if isinstance(variant, dict) and any(isinstance(weights, dict) for weights in variant.values()):
@@ -95,10 +95,10 @@ def _variant_problems(task: Task, where: str) -> Iterator[str]:
 
 
 def _choice_problems(task: Task, where: str) -> Iterator[str]:
-    """With texts to choose from: which they are, and what step 3 writes for them."""
+    """With texts to choose from: their names, and the fields in which step 3 writes them."""
     if not isinstance(task, Choosing):
         return
-    if missing := [place for place in task.places if place not in task.row]:
+    if missing := [name for name in task.choice_names if name not in task.row]:
         yield f"{where}.row: got no {missing[0]}, expected every label's name, since they are the texts to choose from. Add it."
     if len(task.generation.fields) != len(task.labels):
         yield (

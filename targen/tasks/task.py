@@ -129,7 +129,8 @@ class Task:
         decks: dict[str, list[str]] = {}
         for name, variant in self.variants.items():
             if isinstance(variant, dict):
-                weights = next(each for each in (variant.get(label or ""), variant) if isinstance(each, dict))
+                by_label = variant.get(label or "")
+                weights = by_label if isinstance(by_label, dict) else variant
                 decks[name] = [text for text, times in weights.items() if isinstance(times, int) for _ in range(times)]
         return decks
 
@@ -211,8 +212,8 @@ class Task:
     def check_label(self, row: Row) -> None:
         """Refuses a label that the task does not have; a hidden label is allowed."""
         if "label" in row and self.label_of(row) is None:
-            known = ", ".join(repr(label.value) for label in self.labels)
-            raise RowError(f"label: got {row['label']!r}, expected one of {known}")
+            values = ", ".join(repr(label.value) for label in self.labels)
+            raise RowError(f"label: got {row['label']!r}, expected one of {values}")
 
     def check_quality(self, row: Row, seed: Json) -> None:
         """Refuses a synthetic row that is well-formed and poor: copied, trivial, or its label given away."""

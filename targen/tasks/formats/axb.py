@@ -2,7 +2,7 @@
 "logic": "Negation"}`.
 
 An original row also names what it tests, under one or more of four keys (`logic`, `knowledge`, ...). Many pairs of sentences are in the
-set twice, the second time exchanged.
+set twice, the second time in the other order.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ class AXb(Task):
         first, second = (normalised(row[name]) for name in self.row)
         if first == second:
             raise RowError("the second sentence is the first")
-        one, other = set(first.split()), set(second.split())
-        if len(one & other) < MIN_SHARED * min(len(one), len(other)):
+        first_words, second_words = set(first.split()), set(second.split())
+        if len(first_words & second_words) < MIN_SHARED * min(len(first_words), len(second_words)):
             raise RowError("the two sentences have too few words in common")
 
     def examples(self, row: Row) -> list[Example]:

@@ -55,8 +55,8 @@ class BoolQ(Task):
 
     def check_quality(self, row: Row, seed: Json) -> None:
         question = row["question"]
-        asked = words(question)
-        if not asked or not (asked[0] in AUXILIARIES or asked[0].endswith("n't")):
+        question_words = words(question)
+        if not question_words or not (question_words[0] in AUXILIARIES or question_words[0].endswith("n't")):
             raise RowError("question is not a yes/no question: it does not begin with an auxiliary verb")
         if question != question.lower() or question.endswith("?"):
             raise RowError("question is not lower case without a final question mark")

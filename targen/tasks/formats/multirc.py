@@ -2,7 +2,7 @@
 "idx": 0, "label": 1}], "idx": 0}]}}`.
 
 Passages, questions and answers are each numbered through the whole file. A question is asked about each of its answers by
-itself; the label of a row with one question, as synthetic rows have, is the numbers of the right answers: `1, 3`, or `none`.
+itself; the label of a row with one question, as of all synthetic rows, is the numbers of the right answers: `1, 3`, or `none`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,9 +30,9 @@ class MultiRC(Task):
 
     @property
     def examples_per_row(self) -> float:
-        """The answers that step 3 asks for: of each list the middle of its fewest and most items."""
-        lists = [asked for asked in self.generation.fields.values() if isinstance(asked, dict) and "items" in asked]
-        return float(sum(asked.get("minItems", 1) + asked.get("maxItems", MOST_ANSWERS) for asked in lists)) / 2
+        """The answers that step 3 asks for: for each list the mean of its least and greatest number of items."""
+        lists = [spec for spec in self.generation.fields.values() if isinstance(spec, dict) and "items" in spec]
+        return float(sum(spec.get("minItems", 1) + spec.get("maxItems", MOST_ANSWERS) for spec in lists)) / 2
 
     def check_instance_seed(self, seed: Json) -> None:
         count = len(words(seed["paragraph"]))
@@ -42,7 +42,7 @@ class MultiRC(Task):
             raise RowError("question is copied from the passage, or empty")
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
-        """The answers are in an order that the slot's RNG draws, so that their places say nothing."""
+        """The slot's RNG draws the order of the answers, so that their positions say nothing."""
         right, wrong = (label.value for label in self.classes)
         answers = [{"text": text.strip(), "label": right} for text in answer["right"]]
         answers += [{"text": text.strip(), "label": wrong} for text in answer["wrong"]]
@@ -68,8 +68,8 @@ class MultiRC(Task):
                 if not isinstance(answer["text"], str):
                     raise RowError(f"text: got {answer['text']!r}, expected a text")
                 if "label" in answer and self._class_of(answer) is None:
-                    known = ", ".join(repr(label.value) for label in self.classes)
-                    raise RowError(f"label: got {answer['label']!r}, expected one of {known}")
+                    values = ", ".join(repr(label.value) for label in self.classes)
+                    raise RowError(f"label: got {answer['label']!r}, expected one of {values}")
 
     def check_quality(self, row: Row, seed: Json) -> None:
         for question in row["passage"]["questions"]:
@@ -81,7 +81,7 @@ class MultiRC(Task):
 
     def view(self, row: Row) -> dict[str, str]:
         """Passage and first question, which is the only one of a synthetic row, with its answers numbered."""
-        question = _first(row)
+        question = _first_question(row)
         numbered = (f"{number}. {answer['text']}" for number, answer in enumerate(question["answers"], start=1))
         return {
             "passage": row["passage"]["text"],
@@ -91,23 +91,23 @@ class MultiRC(Task):
 
     def label_options(self, row: Row) -> list[str]:
         """All sets of answers; of more than MOST_ANSWERS only single ones, and those that are right."""
-        numbers = range(1, len(_first(row)["answers"]) + 1)
+        numbers = range(1, len(_first_question(row)["answers"]) + 1)
         sizes = [*numbers] if len(numbers) <= MOST_ANSWERS else [1]
-        options = [_spelled(chosen) for size in sizes for chosen in combinations(numbers, size)]
+        options = [_label_text(right_numbers) for size in sizes for right_numbers in combinations(numbers, size)]
         return list(dict.fromkeys([NONE, *options, self.gold_option(row)]))
 
     def gold_option(self, row: Row) -> str:
-        golds = [self._class_of(answer) for answer in _first(row)["answers"]]
+        golds = [self._class_of(answer) for answer in _first_question(row)["answers"]]
         if None in golds:
             raise RowError("label: hidden in this split")
-        return _spelled([number for number, gold in enumerate(golds, start=1) if gold == 0])
+        return _label_text([number for number, gold in enumerate(golds, start=1) if gold == 0])
 
     def relabel(self, row: Row, option: str) -> Row:
-        chosen = set() if option == NONE else set(map(int, option.split(",")))
+        right_numbers = set() if option == NONE else set(map(int, option.split(",")))
         right, wrong = (label.value for label in self.classes)
-        question = _first(row)
+        question = _first_question(row)
         answers = [
-            {**answer, "label": right if number in chosen else wrong}
+            {**answer, "label": right if number in right_numbers else wrong}
             for number, answer in enumerate(question["answers"], start=1)
         ]
         questions = [{**question, "answers": answers}, *row["passage"]["questions"][1:]]
@@ -115,38 +115,38 @@ class MultiRC(Task):
 
     def with_idx(self, row: Row, idx: int) -> Row:
         """Question and answers are numbered from the row's idx alone, so that rows need not know of each other."""
-        question = _first(row)
+        question = _first_question(row)
         answers = [
-            {"text": answer["text"], "idx": idx * MOST_ANSWERS + place, "label": answer["label"]}
-            for place, answer in enumerate(question["answers"])
+            {"text": answer["text"], "idx": idx * MOST_ANSWERS + position, "label": answer["label"]}
+            for position, answer in enumerate(question["answers"])
         ]
-        asked = {"question": question["question"], "answers": answers, "idx": idx}
-        return {"idx": idx, "version": VERSION, "passage": {"text": row["passage"]["text"], "questions": [asked]}}
+        numbered = {"question": question["question"], "answers": answers, "idx": idx}
+        return {"idx": idx, "version": VERSION, "passage": {"text": row["passage"]["text"], "questions": [numbered]}}
 
     def examples(self, row: Row) -> list[Example]:
         """One example an answer."""
         names, passage = tuple(label.name for label in self.classes), row["passage"]
-        found = []
+        examples = []
         for question in passage["questions"]:
             for answer in question["answers"]:
                 fields = {"passage": passage["text"], "question": question["question"], "answer": answer["text"]}
                 gold = self._class_of(answer)
                 groups = (row["idx"], question["idx"])
-                found.append(
+                examples.append(
                     Example(self.name, answer["idx"], fields, names, () if gold is None else (gold,), groups=groups)
                 )
-        return found
+        return examples
 
     def demonstrations(self, row: Row) -> list[Row]:
         passage = row["passage"]
         return [{**row, "passage": {**passage, "questions": [question]}} for question in passage["questions"]]
 
     def demonstration_numbers(self, row: Row) -> dict[str, int]:
-        return {"idx": row["idx"], "question": _first(row)["idx"]}
+        return {"idx": row["idx"], "question": _first_question(row)["idx"]}
 
     def copied_texts(self, row: Row) -> list[str]:
         """The answers in any order."""
-        question = _first(row)
+        question = _first_question(row)
         answers = sorted((answer["text"] for answer in question["answers"]), key=normalised)
         return [row["passage"]["text"], question["question"], *answers]
 
@@ -157,17 +157,17 @@ class MultiRC(Task):
         return sum(len(question["answers"]) for question in row["passage"]["questions"])
 
     def duplicate_key(self, row: Row) -> str:
-        return "\n".join(normalised(text) for text in (row["passage"]["text"], _first(row)["question"]))
+        return "\n".join(normalised(text) for text in (row["passage"]["text"], _first_question(row)["question"]))
 
     def from_hub(self, records: Iterable[Json]) -> Iterator[Row]:
         """The mirror has one record per answer; consecutive ones share a question and a passage."""
-        for idx, of_passage in groupby(records, key=lambda record: int(record["idx"]["paragraph"])):
+        for idx, passage_records in groupby(records, key=lambda record: int(record["idx"]["paragraph"])):
             text, questions = "", []
-            for number, of_question in groupby(of_passage, key=lambda record: int(record["idx"]["question"])):
-                answers = list(of_question)
-                text = answers[0]["paragraph"]
-                asked = {"question": answers[0]["question"], "answers": [_answer(each) for each in answers]}
-                questions.append({**asked, "idx": number})
+            for number, question_records in groupby(passage_records, key=lambda record: int(record["idx"]["question"])):
+                first, *rest = question_records
+                text = first["paragraph"]
+                answers = [_answer_from_hub(record) for record in (first, *rest)]
+                questions.append({"question": first["question"], "answers": answers, "idx": number})
             yield {"idx": idx, "version": VERSION, "passage": {"text": text, "questions": questions}}
 
     def _class_of(self, answer: Json) -> int | None:
@@ -178,15 +178,15 @@ class MultiRC(Task):
         )
 
 
-def _answer(record: Json) -> Json:
+def _answer_from_hub(record: Json) -> Json:
     label = {"label": record["label"]} if "label" in record else {}
     return {"text": record["answer"], "idx": record["idx"]["answer"], **label}
 
 
-def _first(row: Row) -> Json:
+def _first_question(row: Row) -> Json:
     question: Json = row["passage"]["questions"][0]
     return question
 
 
-def _spelled(numbers: Sequence[int]) -> str:
+def _label_text(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers)) or NONE

@@ -34,19 +34,19 @@ class ReCoRD(Task):
         count = len(words(seed["article"]))
         if count < MIN_ARTICLE_WORDS:
             raise RowError(f"article has {count} words, expected at least {MIN_ARTICLE_WORDS}")
-        names = _named(seed)
+        names = _entity_names(seed)
         if len(names) < MIN_ENTITIES:
             raise RowError(f"article holds {len(names)} of the listed entities, expected at least {MIN_ENTITIES}")
 
     def draw_fields(self, cell: LabelCell, seed: Json, rng: Random) -> dict[str, str]:
         """The answer entity."""
-        return {"answer": rng.choice(_named(seed))}
+        return {"answer": rng.choice(_entity_names(seed))}
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
         text = seed["article"].strip()
-        mentions = sorted(_mentions(text, _named(seed)))
+        mentions = sorted(_spans_of(text, _entity_names(seed)))
         entities = [{"start": start, "end": end - 1} for start, end in mentions]
-        answers = _answers(text, mentions, drawn["answer"].strip())
+        answers = _answer_mentions(text, mentions, drawn["answer"].strip())
         if not answers:
             raise RowError(f"the answer {drawn['answer']!r} is none of the article's entities")
         query = {"query": answer["query"].strip(), "answers": answers}
@@ -107,7 +107,7 @@ class ReCoRD(Task):
     def relabel(self, row: Row, option: str) -> Row:
         text = row["passage"]["text"]
         mentions = [(entity["start"], entity["end"] + 1) for entity in row["passage"]["entities"]]
-        return {**row, "qas": [{**row["qas"][0], "answers": _answers(text, mentions, option)}]}
+        return {**row, "qas": [{**row["qas"][0], "answers": _answer_mentions(text, mentions, option)}]}
 
     def with_idx(self, row: Row, idx: int) -> Row:
         qas = [{**query, "idx": idx} for query in row["qas"]]
@@ -169,14 +169,14 @@ def _query_from_hub(record: Json, passage: Json) -> Json:
     return query
 
 
-def _named(seed: Json) -> list[str]:
+def _entity_names(seed: Json) -> list[str]:
     """The listed entities that the article holds, as spans of their own, in order of mention."""
     text = seed["article"].strip()
     listed = [name.strip() for name in seed["entities"] if name.strip()]
-    return list(dict.fromkeys(text[start:end] for start, end in sorted(_mentions(text, listed))))
+    return list(dict.fromkeys(text[start:end] for start, end in sorted(_spans_of(text, listed))))
 
 
-def _mentions(text: str, names: list[str]) -> list[tuple[int, int]]:
+def _spans_of(text: str, names: list[str]) -> list[tuple[int, int]]:
     """All spans (start, end exclusive) of the names, whole words only; a longer name wins over one inside it."""
     spans: list[tuple[int, int]] = []
     for name in sorted(set(names), key=lambda name: (-len(name), name)):
@@ -186,7 +186,7 @@ def _mentions(text: str, names: list[str]) -> list[tuple[int, int]]:
     return spans
 
 
-def _answers(text: str, mentions: list[tuple[int, int]], answer: str) -> list[Json]:
+def _answer_mentions(text: str, mentions: list[tuple[int, int]], answer: str) -> list[Json]:
     return [{"start": s, "end": e - 1, "text": answer} for s, e in mentions if text[s:e] == answer]
 
 

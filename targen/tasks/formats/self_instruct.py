@@ -62,12 +62,14 @@ def _columns(record: Json) -> Json:
 
 def _first_exchange(name: str, turns: object) -> Json:
     """The first user turn that is answered, the answer, and what system turns say before; empty if none is answered."""
-    said = [_speech(name, turn) for turn in (turns if isinstance(turns, list) else [] if turns is None else [turns])]
-    for number, ((asker, question), (speaker, answer)) in enumerate(pairwise(said)):
+    speeches = [
+        _speech(name, turn) for turn in (turns if isinstance(turns, list) else [] if turns is None else [turns])
+    ]
+    for number, ((asker, question), (speaker, answer)) in enumerate(pairwise(speeches)):
         if (asker, speaker) == ("user", "assistant"):
-            before = [text for role, text in said[:number] if role == "system" and isinstance(text, str)]
+            before = [text for role, text in speeches[:number] if role == "system" and isinstance(text, str)]
             return {"system": "\n\n".join(filter(str.strip, before)), "instruction": question, "output": answer}
-    roles = list(dict.fromkeys(role for role, _ in said))
+    roles = list(dict.fromkeys(role for role, _ in speeches))
     if not {*roles} <= {*ROLES.values()}:
         raise RowError(f"{name}: got turns of {', '.join(roles[:4])}, expected user, assistant")
     return {}
@@ -75,9 +77,9 @@ def _first_exchange(name: str, turns: object) -> Json:
 
 def _speech(name: str, turn: object) -> tuple[str, object]:
     """(role, text) of a turn, the role by OpenAI's name where it is known."""
-    for who, what in SPEECHES:
-        if isinstance(turn, dict) and isinstance(role := turn.get(who), str) and what in turn:
-            return ROLES.get(role.lower(), role), turn[what]
+    for role_key, text_key in SPEECHES:
+        if isinstance(turn, dict) and isinstance(role := turn.get(role_key), str) and text_key in turn:
+            return ROLES.get(role.lower(), role), turn[text_key]
     raise RowError(f"{name}: got {str(turn)[:80]!r}, expected [{{role, content}}, ...] or [{{from, value}}, ...]")
 
 
