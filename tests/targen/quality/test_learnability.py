@@ -23,18 +23,18 @@ SAYING = {"entailment": "I know", "contradiction": "I doubt", "neutral": "I ask"
 
 def cb_set(count: int, says: bool) -> list[MadeRow]:
     """CB rows, `count` per label, whose verb goes with the label, or not. Contexts have rows of all labels."""
-    draws, made = Random(1), []
+    draws, rows = Random(1), []
     for number in range(count):
         for label in SAYING:
             verb = SAYING[label if says else draws.choice(list(SAYING))]
             clause = f"number {number} of the {draws.choice(NOUNS)} and {draws.choice(NOUNS)} fell"
-            row = {"premise": f"{verb} {clause}.", "hypothesis": clause, "label": label, "idx": len(made)}
-            made.append(MadeRow(row, f"context {number % 10}", len(made) % 3))
-    return made
+            row = {"premise": f"{verb} {clause}.", "hypothesis": clause, "label": label, "idx": len(rows)}
+            rows.append(MadeRow(row, f"context {number % 10}", len(rows) % 3))
+    return rows
 
 
-def measured(made: Sequence[MadeRow]) -> dict:
-    return learnability(CB, made, [BagOfWords()], seed=0)
+def measured(rows: Sequence[MadeRow]) -> dict:
+    return learnability(CB, rows, [BagOfWords()], seed=0)
 
 
 def test_a_set_whose_words_carry_the_label_is_learnt_and_one_without_is_not() -> None:
@@ -49,40 +49,40 @@ def test_a_set_whose_words_carry_the_label_is_learnt_and_one_without_is_not() ->
 
 
 def test_a_mislabelled_row_is_the_hardest_of_its_label() -> None:
-    made = cb_set(20, True)
-    wrong = made[0].row | {"premise": made[0].row["premise"].replace("know", "doubt")}
-    made[0] = MadeRow(wrong, made[0].context)
-    assert measured(made)["students"]["bag_of_words"]["hardest"]["entailment"][0] == 0
+    rows = cb_set(20, True)
+    mislabelled = rows[0].row | {"premise": rows[0].row["premise"].replace("know", "doubt")}
+    rows[0] = MadeRow(mislabelled, rows[0].context)
+    assert measured(rows)["students"]["bag_of_words"]["hardest"]["entailment"][0] == 0
 
 
 def test_a_context_or_a_place_that_goes_with_the_label_is_a_leak() -> None:
-    made = cb_set(20, True)
-    leak = measured(made)["context_leak"]
+    rows = cb_set(20, True)
+    leak = measured(rows)["context_leak"]
     assert leak["seed_position"]["by_label"] == {"entailment": 1.0, "contradiction": 1.0, "neutral": 1.0}
     assert leak["context"]["accuracy"]["value"] < 0.45
-    told = [MadeRow(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(made)]
-    leak = measured(told)["context_leak"]
+    leaking = [MadeRow(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(rows)]
+    leak = measured(leaking)["context_leak"]
     assert leak["context"]["accuracy"]["value"] == 1.0 and leak["seed_position"] is None
 
 
 def test_too_few_rows_give_a_reason_in_place_of_a_number() -> None:
     assert measured(cb_set(9, True)) == {"questions": 27, "not_measured": "27 questions, expected at least 40"}
-    made = [item for item in cb_set(20, True) if item.row["label"] != "neutral" or item.row["idx"] < 20]
-    assert measured(made)["not_measured"] == "6 of neutral, expected at least 10 rows per label"
+    rows = [item for item in cb_set(20, True) if item.row["label"] != "neutral" or item.row["idx"] < 20]
+    assert measured(rows)["not_measured"] == "6 of neutral, expected at least 10 rows per label"
 
 
 def test_embeddings_are_computed_once_and_kept(tmp_path: Path) -> None:
-    asked: list[str] = []
+    computed: list[str] = []
 
     def compute(texts: Sequence[str]) -> np.ndarray:
-        asked.extend(texts)
+        computed.extend(texts)
         return np.array([[len(text), 1.0] for text in texts])
 
     model = model_from_file("minilm")
     first = EmbeddingCache(tmp_path, model, compute).embed(["a", "bb", "a"])
     assert first.tolist() == [[1, 1], [2, 1], [1, 1]]
     assert EmbeddingCache(tmp_path, model, compute).embed(["bb", "ccc"]).tolist() == [[2, 1], [3, 1]]
-    assert asked == ["a", "bb", "ccc"]
+    assert computed == ["a", "bb", "ccc"]
     student = LinearOnEncoder(EmbeddingCache(tmp_path, model, compute).embed)
     train, _ = student.features([("a", "bb"), ("bb", "a")], [("a", "a")])
     assert train.shape == (2, 8)
@@ -90,19 +90,19 @@ def test_embeddings_are_computed_once_and_kept(tmp_path: Path) -> None:
 
 def test_a_killed_embedding_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "KEPT_AT_ONCE", 2)
-    asked: list[str] = []
+    computed: list[str] = []
 
     def compute(texts: Sequence[str]) -> np.ndarray:
         if "killed" in texts:
             raise KeyboardInterrupt
-        asked.extend(texts)
+        computed.extend(texts)
         return np.array([[len(text)] for text in texts])
 
     model = model_from_file("minilm")
     with pytest.raises(KeyboardInterrupt):
         EmbeddingCache(tmp_path, model, compute).embed(["a", "bb", "ccc", "killed"])
     assert EmbeddingCache(tmp_path, model, compute).embed(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
-    assert asked == ["a", "bb", "ccc"]
+    assert computed == ["a", "bb", "ccc"]
 
 
 def test_other_weights_or_sizes_are_another_encoder(tmp_path: Path) -> None:

@@ -25,20 +25,20 @@ def test_a_pilot_shows_the_hardest_rows_and_the_run_goes_on_from_it(
     caplog.set_level("INFO")
     server = serve(FakeModel())
     pilot = run(tmp_path / "a", server.url, "synth.size=60", "synth.pilot=42")
-    shown, asked = capsys.readouterr().out, len(server.bodies)
+    output, calls_of_pilot = capsys.readouterr().out, len(server.bodies)
     assert pilot["rows"] == 42 and set(pilot["learnability"]["students"]) == {"bag_of_words", "encoder"}
-    assert "CB, entailment: the rows whose label" in shown and "    premise: " in shown
-    assert shown.endswith("This was a pilot of 42 rows. To go on: the same command without synth.pilot.\n")
+    assert "CB, entailment: the rows whose label" in output and "    premise: " in output
+    assert output.endswith("This was a pilot of 42 rows. To go on: the same command without synth.pilot.\n")
     assert "learnability: cb: macro-F1 in percent of bag of words " in caplog.text
 
-    whole = run(tmp_path / "a", server.url, "synth.size=60")
-    assert whole["rows"] == 60 and whole["learnability"]["questions"] == 60
+    full = run(tmp_path / "a", server.url, "synth.size=60")
+    assert full["rows"] == 60 and full["learnability"]["questions"] == 60
     assert "pilot" not in capsys.readouterr().out
-    all_asked = len(server.bodies)
-    assert all_asked > asked
+    all_calls = len(server.bodies)
+    assert all_calls > calls_of_pilot
     shutil.copytree(tmp_path / "a" / "embeddings", tmp_path / "b" / "embeddings")
     run(tmp_path / "b", server.url, "synth.size=60")
-    assert len(server.bodies) == 2 * all_asked
+    assert len(server.bodies) == 2 * all_calls
     assert files(tmp_path / "a" / "synthetic") == files(tmp_path / "b" / "synthetic")
 
 

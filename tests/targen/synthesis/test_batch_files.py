@@ -1,4 +1,4 @@
-"""Generation with batch files: pieces, limits, responses of other runs."""
+"""Generation with batch files: partial responses, limits, responses of other runs."""
 
 import json
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from tests.support.generation_runs import batch_settings, by_batch, respond
 
 def test_batch_files_may_come_back_in_pieces(tmp_path: Path) -> None:
     model = FakeModel(error_rate=0.1, flip_rate=0.2)
-    whole = by_batch(tmp_path / "whole", model, "task=[axg,copa,record]")
-    parts = by_batch(tmp_path / "parts", model, "task=[axg,copa,record]", keep=0.6)
-    assert parts > whole
+    rounds_whole = by_batch(tmp_path / "whole", model, "task=[axg,copa,record]")
+    rounds_in_parts = by_batch(tmp_path / "parts", model, "task=[axg,copa,record]", keep=0.6)
+    assert rounds_in_parts > rounds_whole
     assert files(tmp_path / "parts" / "synthetic") == files(tmp_path / "whole" / "synthetic")
 
 
@@ -45,8 +45,8 @@ def test_what_one_file_may_not_hold_goes_on_in_further_files(tmp_path: Path) -> 
 
     with pytest.raises(AwaitingAnswers):
         start("one")
-    whole = (tmp_path / "one" / "requests.jsonl").read_bytes()
-    sizes = [len(line) for line in whole.splitlines(keepends=True)]
+    all_requests = (tmp_path / "one" / "requests.jsonl").read_bytes()
+    sizes = [len(line) for line in all_requests.splitlines(keepends=True)]
     assert len(sizes) == 3
     for limits, files_ in (
         (["generator.max_lines=1"], ["requests-2.jsonl", "requests-3.jsonl", "requests.jsonl"]),
@@ -55,14 +55,14 @@ def test_what_one_file_may_not_hold_goes_on_in_further_files(tmp_path: Path) -> 
     ):
         with pytest.raises(AwaitingAnswers, match=rf"3 requests wait .*requests.jsonl to requests-{len(files_)}.jsonl"):
             start("many", *limits)
-        assert names("requests") == files_  # those of the round before, written anew, are gone
+        assert names("requests") == files_  # those of the round before are gone
         parts = [tmp_path / "many" / name for name in [files_[-1], *files_[:-1]]]
-        assert b"".join(path.read_bytes() for path in parts) == whole
+        assert b"".join(path.read_bytes() for path in parts) == all_requests
 
-    written = files(tmp_path / "many")
+    files_before = files(tmp_path / "many")
     with pytest.raises(UserError, match=rf"generator.max_bytes: got 99, expected at least {sizes[0]}, .* request cb-"):
         start("many", "generator.max_bytes=99")
-    assert files(tmp_path / "many") == written
+    assert files(tmp_path / "many") == files_before
 
 
 def test_answers_come_from_every_response_file_and_unanswered_request_files_stay(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_answers_come_from_every_response_file_and_unanswered_request_files_stay
         )
     with pytest.raises(AwaitingAnswers):  # rte is left out: its request is neither answered nor written anew
         generate(batch_settings(tmp_path / "left", "task=copa", "synth.few_rounds=false", "generator.max_lines=1"))
-    kept = lines(tmp_path / "left" / "requests-2.jsonl")
-    assert [line["custom_id"].split("-")[0] for line in kept] == ["rte"]
+    unanswered = lines(tmp_path / "left" / "requests-2.jsonl")
+    assert [line["custom_id"].split("-")[0] for line in unanswered] == ["rte"]
 
 
 def test_responses_of_another_run_are_refused(tmp_path: Path) -> None:
@@ -115,22 +115,22 @@ def test_over_generation_saves_rounds_and_holds_back_what_is_not_needed(tmp_path
 
 
 def rounds(folder: Path, bad: Callable[[str, Any], dict[str, Any] | None], most: int = 30) -> list[str]:
-    """Answers every round of batch files until the run ends, but for the lines that `bad` makes of a request; its messages."""
-    said = []
+    """Answers every request until the run ends, with what `bad` makes of it or else properly. Returns the run's messages."""
+    messages = []
     for _ in range(most):
         try:
             generate(batch_settings(folder, "task=rte"))
         except AwaitingAnswers as waiting:
-            said.append(str(waiting))
+            messages.append(str(waiting))
         else:
-            return said
+            return messages
         answered = []
         for request in lines(folder / "requests.jsonl"):
             id = request["custom_id"]
             good = {"response": {"status_code": 200, "body": FakeModel().complete(request["body"])}, "error": None}
             answered.append({"custom_id": id} | (bad(id, request["body"]) or good))
         (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answered))
-    raise AssertionError(f"still waits after {most} rounds: {said[-1]}")
+    raise AssertionError(f"still waits after {most} rounds: {messages[-1]}")
 
 
 TOO_LONG = "This model's maximum context length is 512 tokens. However, your prompt contains 700 input tokens."
@@ -153,8 +153,8 @@ def test_a_line_that_is_refused_is_a_reject_and_not_asked_again(tmp_path: Path, 
             refused.append(id)
         return REFUSALS[kind] if id in refused else None
 
-    said = rounds(tmp_path, bad)
-    assert not any("came back with errors" in message for message in said)
+    messages = rounds(tmp_path, bad)
+    assert not any("came back with errors" in message for message in messages)
     calls = {call["id"]: call for call in lines(tmp_path / "calls" / "rte.jsonl")}
     assert all("status 4" in calls[id]["text"] or "error 4" in calls[id]["text"] for id in refused)
     rejects = [line["call_ids"][-1] for line in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")]
@@ -171,34 +171,34 @@ UNFINISHED = {
 
 @pytest.mark.parametrize("kind", UNFINISHED)
 def test_a_line_that_the_server_did_not_finish_is_asked_again(tmp_path: Path, kind: str) -> None:
-    tried: list[str] = []
+    attempts: list[str] = []
 
     def bad(id: str, body: Any) -> dict[str, Any] | None:
-        tried.append(id)
-        if tried.count(id) > 1 or len(tried) % 3:
+        attempts.append(id)
+        if attempts.count(id) > 1 or len(attempts) % 3:
             return None
         return {"response": {"status_code": 200, "body": {"model": "fake", "choices": [UNFINISHED[kind]]}}}
 
-    said = rounds(tmp_path, bad)
-    assert any("came back with errors before" in message for message in said)
+    messages = rounds(tmp_path, bad)
+    assert any("came back with errors before" in message for message in messages)
     assert {call["finish_reason"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == {"stop"}
     by_batch(tmp_path / "good", FakeModel(), "task=rte")
     assert files(tmp_path / "synthetic") == files(tmp_path / "good" / "synthetic")
 
 
 def test_a_line_that_fails_in_every_round_is_a_reject_in_the_end(tmp_path: Path) -> None:
-    tried: list[str] = []
+    attempts: list[str] = []
 
     def broken(id: str, body: Any) -> dict[str, Any] | None:
-        if "-generation-" not in id or id not in [*tried, id][:1]:
+        if "-generation-" not in id or id not in [*attempts, id][:1]:
             return None
-        tried.append(id)
+        attempts.append(id)
         return {"response": {"status_code": 503, "body": "out of order"}}
 
     rounds(tmp_path, broken)
-    assert len(tried) == 9
+    assert len(attempts) == 9
     (reject,) = [
-        line for line in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl") if tried[0] in line["call_ids"]
+        line for line in lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl") if attempts[0] in line["call_ids"]
     ]
     assert "out of order, in 9 rounds" in reject["reason"]
 

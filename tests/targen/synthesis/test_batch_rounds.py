@@ -1,4 +1,4 @@
-"""How often batch files have to be answered until a set is done, and that asking ahead changes no byte of it."""
+"""How many rounds of batch files a set takes, and that asking ahead changes no byte of it."""
 
 import json
 import re
@@ -53,38 +53,38 @@ def test_a_set_with_rejects_and_repeats_takes_few_rounds(tmp_path: Path) -> None
     assert stats["rejects"] > 10 and stats["flips"] > 1
     assert stats["duplicates"] + stats["near_duplicates"] + stats["repeated_instance_seeds"] > 2
     assert rounds <= 9
-    asked = lines(tmp_path / "calls" / "rte.jsonl")
-    used = sum(step["calls"] for step in stats["calls"].values())
-    assert used <= len(asked) <= 1.2 * used
+    calls = lines(tmp_path / "calls" / "rte.jsonl")
+    calls_used = sum(step["calls"] for step in stats["calls"].values())
+    assert calls_used <= len(calls) <= 1.2 * calls_used
 
 
 @pytest.mark.parametrize("few", ["true", "false"])
 def test_asking_ahead_changes_no_byte_in_whatever_pieces_the_answers_come(tmp_path: Path, serve, few: str) -> None:
-    chosen = ("task=rte", "synth.size=36", f"synth.few_rounds={few}")
-    generate(settings(*server_overrides(tmp_path / "server", serve(Repeating()).url, *chosen)))
-    by_batch(tmp_path / "whole", Repeating(), *chosen)
-    by_batch(tmp_path / "pieces", Repeating(), *chosen, keep=0.7)
-    made = files(tmp_path / "server" / "synthetic")
-    assert files(tmp_path / "whole" / "synthetic") == made == files(tmp_path / "pieces" / "synthetic")
+    overrides = ("task=rte", "synth.size=36", f"synth.few_rounds={few}")
+    generate(settings(*server_overrides(tmp_path / "server", serve(Repeating()).url, *overrides)))
+    by_batch(tmp_path / "whole", Repeating(), *overrides)
+    by_batch(tmp_path / "pieces", Repeating(), *overrides, keep=0.7)
+    expected = files(tmp_path / "server" / "synthetic")
+    assert files(tmp_path / "whole" / "synthetic") == expected == files(tmp_path / "pieces" / "synthetic")
 
 
 def test_a_rejected_instance_is_written_once_more_from_its_context_and_seed(tmp_path: Path) -> None:
     by_batch(tmp_path, FakeModel(error_rate=0.2), "task=cb", "synth.size=60")
-    of_slots: dict[str, list[dict[str, Any]]] = {}
+    attempts_of_slot: dict[str, list[dict[str, Any]]] = {}
     for name in ("rejects", "provenance"):
-        for made in lines(tmp_path / "synthetic" / "cb" / f"{name}.jsonl"):
-            if made["slot"] is not None:
-                of_slots.setdefault(made["slot"], []).append(made)
-    again = [(one, two) for tries in of_slots.values() for one, two in pairwise(tries)]
-    kept = [(one, two) for one, two in again if one["instance_seed"] and one["attempt"] % 2 == 0]
-    assert len(kept) > 5
-    for one, two in kept:
-        assert two["attempt"] == one["attempt"] + 1
-        assert (one["context"], one["instance_seed"]) == (two["context"], two["instance_seed"])
-        assert one["call_ids"][0] == two["call_ids"][0]
-    anew = [(one, two) for one, two in again if one["attempt"] % 2 == 1 or not one["instance_seed"]]
-    assert anew and all(two["attempt"] % 2 == 0 < two["attempt"] for _, two in anew)
-    assert all(one["call_ids"][0] != two["call_ids"][0] for one, two in anew)
+        for attempt in lines(tmp_path / "synthetic" / "cb" / f"{name}.jsonl"):
+            if attempt["slot"] is not None:
+                attempts_of_slot.setdefault(attempt["slot"], []).append(attempt)
+    pairs = [(before, after) for attempts in attempts_of_slot.values() for before, after in pairwise(attempts)]
+    same_seed = [(before, after) for before, after in pairs if before["instance_seed"] and before["attempt"] % 2 == 0]
+    assert len(same_seed) > 5
+    for before, after in same_seed:
+        assert after["attempt"] == before["attempt"] + 1
+        assert (before["context"], before["instance_seed"]) == (after["context"], after["instance_seed"])
+        assert before["call_ids"][0] == after["call_ids"][0]
+    new_seed = [(before, after) for before, after in pairs if before["attempt"] % 2 == 1 or not before["instance_seed"]]
+    assert new_seed and all(after["attempt"] % 2 == 0 < after["attempt"] for _, after in new_seed)
+    assert all(before["call_ids"][0] != after["call_ids"][0] for before, after in new_seed)
 
 
 def test_a_list_that_repeats_itself_or_is_lost_once_takes_one_round(tmp_path: Path) -> None:
@@ -112,20 +112,20 @@ def test_a_list_that_repeats_itself_or_is_lost_once_takes_one_round(tmp_path: Pa
     "overrides", [(), ("synth.self_correct=off",), ("synth.few_rounds=false", "synth.contexts=45")]
 )
 def test_the_plan_says_how_many_rounds_there_are(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    chosen = ("task=[copa,cb]", "synth.near_duplicates=null", *overrides)
-    run = batch_settings(tmp_path, *chosen)
-    said = re.search(
+    overrides = ("task=[copa,cb]", "synth.near_duplicates=null", *overrides)
+    run = batch_settings(tmp_path, *overrides)
+    match = re.search(
         r"generator=batch: (\d+) rounds of request files if .* about (\d+) if 10%", plan_text(run, recipes(run))
     )
-    assert said is not None
-    assert int(said[1]) == by_batch(tmp_path, FakeModel(), *chosen) < int(said[2])
+    assert match is not None
+    assert int(match[1]) == by_batch(tmp_path, FakeModel(), *overrides) < int(match[2])
 
 
 def test_a_loop_can_tell_waiting_from_done(tmp_path: Path) -> None:
-    chosen = ("task=rte", "generator=batch", "generator.model=fake", "synth.size=4", "synth.learnability_rows=0")
+    overrides = ("task=rte", "generator=batch", "generator.model=fake", "synth.size=4", "synth.learnability_rows=0")
     codes = []
     while not codes or codes[-1] == 75:
-        codes.append(command("targen.generate", *chosen, f"run.dir={tmp_path}").returncode)
+        codes.append(command("targen.generate", *overrides, f"run.dir={tmp_path}").returncode)
         if codes[-1] == 75:
             respond(tmp_path, FakeModel())
     assert codes == [75, 75, 75, 75, 0]
@@ -147,11 +147,11 @@ def test_the_lines_in_the_documentation_are_those_of_the_files(tmp_path: Path) -
     request, response = map(json.loads, re.findall(r"^\{\"custom_id\".*$", text, re.MULTILINE))
     with pytest.raises(AwaitingAnswers):
         generate(batch_settings(tmp_path, "task=rte"))
-    written = lines(tmp_path / "requests.jsonl")[0]
-    assert list(request) == list(written) and list(request["body"]) == list(written["body"])
+    request_line = lines(tmp_path / "requests.jsonl")[0]
+    assert list(request) == list(request_line) and list(request["body"]) == list(request_line["body"])
     assert request["custom_id"] == response["custom_id"]
-    shown = response | {"custom_id": written["custom_id"]}
-    write_text(tmp_path / "responses.jsonl", json.dumps(shown) + "\n")
+    response_line = response | {"custom_id": request_line["custom_id"]}
+    write_text(tmp_path / "responses.jsonl", json.dumps(response_line) + "\n")
     with pytest.raises(AwaitingAnswers):
         generate(batch_settings(tmp_path, "task=rte"))
     (call,) = lines(tmp_path / "calls" / "rte.jsonl")

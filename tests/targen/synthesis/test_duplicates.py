@@ -1,4 +1,4 @@
-"""Nothing is there twice: rows, instance seeds, contexts, evaluation rows; and the majority of several corrections."""
+"""Nothing is repeated: rows, instance seeds, contexts, evaluation rows; and the majority of several corrections."""
 
 import json
 import logging
@@ -21,7 +21,9 @@ from tests.support.commands import files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 
 WORDS = [
-    f"{one}{two}" for one in ("ba", "ko", "mi", "tu", "re", "sha", "lor") for two in ("den", "gat", "lim", "pos", "van")
+    f"{onset}{ending}"
+    for onset in ("ba", "ko", "mi", "tu", "re", "sha", "lor")
+    for ending in ("den", "gat", "lim", "pos", "van")
 ]
 
 
@@ -35,8 +37,8 @@ def sentence(rng: random.Random, count: int = 20) -> str:
 
 
 def stats(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "synthetic" / "rte" / "stats.json").read_text())
-    return found
+    run_stats: dict[str, Any] = json.loads((folder / "synthetic" / "rte" / "stats.json").read_text())
+    return run_stats
 
 
 def test_similarity_by_hand() -> None:
@@ -49,16 +51,16 @@ def test_similarity_by_hand() -> None:
 
 def test_words_of_every_script() -> None:
     text = "Café déjà vu, naïve résumé"
-    one, other = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
-    assert one != other and words(one) == words(other) == ["café", "déjà", "vu", "naïve", "résumé"]
-    assert similarity(one, other) == 1.0
+    composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    assert composed != decomposed and words(composed) == words(decomposed) == ["café", "déjà", "vu", "naïve", "résumé"]
+    assert similarity(composed, decomposed) == 1.0
     assert words("मैं स्कूल जाता हूँ।") == ["मैं", "स्कूल", "जाता", "हूँ"]
     assert normalised("की") != normalised("का") and words("ที่นั่น") == ["ที่นั่น"]
     assert words("Don't! The dog’s ❤️ it's_1") == ["don't", "the", "dog’s", "it's_1"]
 
 
 @pytest.mark.parametrize(
-    ("known", "copy", "other"),
+    ("original", "copy", "other"),
     [
         ("今天天气很好，我们去公园玩吧。", "他说：天气很好，我们去公园看书。", "今天下雨了，我们不去公园玩。"),
         ("ฉันไปโรงเรียนทุกวันตอนเช้า", "เขาไปโรงเรียนทุกวันด้วยรถ", "พวกเรากินข้าวที่บ้านตอนเย็น"),
@@ -69,9 +71,9 @@ def test_words_of_every_script() -> None:
         ),
     ],
 )
-def test_runs_are_of_words_or_where_no_blanks_part_them_of_characters(known: str, copy: str, other: str) -> None:
+def test_runs_are_of_words_or_where_no_blanks_part_them_of_characters(original: str, copy: str, other: str) -> None:
     task = settings("task=rte").tasks["rte"]
-    split = Split(({"premise": "A short one.", "hypothesis": known, "label": "entailment", "idx": 0},), "here")
+    split = Split(({"premise": "A short one.", "hypothesis": original, "label": "entailment", "idx": 0},), "here")
     evaluation = evaluation_rows(task, split)
     assert evaluation.match({"hypothesis": copy}, 1.0) == "shares a run of words with evaluation example 0"
     assert evaluation.match({"hypothesis": other}, 1.0) is None
@@ -116,11 +118,11 @@ class FewContexts(FakeModel):
 def test_fewer_contexts_than_asked_are_said_and_more_attempts_ask_for_no_more(tmp_path: Path, serve, caplog) -> None:
     server = serve(FewContexts())
     generate(settings(*overrides(tmp_path, server.url)))
-    (said,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "rte: got 3 different items for context from 9 answers, expected 6" in said
-    calls, made = len(server.bodies), files(tmp_path / "synthetic")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "rte: got 3 different items for context from 9 answers, expected 6" in warning
+    calls, files_before = len(server.bodies), files(tmp_path / "synthetic")
     generate(settings(*overrides(tmp_path, server.url, "synth.max_attempts=12")))
-    assert len(server.bodies) == calls and files(tmp_path / "synthetic") == made
+    assert len(server.bodies) == calls and files(tmp_path / "synthetic") == files_before
 
 
 def test_a_thousand_contexts_are_held_against_each_other(tmp_path: Path, serve) -> None:
@@ -165,7 +167,7 @@ def test_rows_seeds_and_contexts_that_nearly_repeat_others_are_replaced(tmp_path
     rows = lines(tmp_path / "one" / "synthetic" / "rte" / "train.jsonl")
     texts = [f"{row['premise']} {row['hypothesis']}" for row in rows]
     assert len(rows) == 40 and Counter(row["label"] for row in rows) == {"entailment": 20, "not_entailment": 20}
-    assert max(similarity(one, two) for place, one in enumerate(texts) for two in texts[:place]) < 0.8
+    assert max(similarity(text, earlier) for position, text in enumerate(texts) for earlier in texts[:position]) < 0.8
     counts = stats(tmp_path / "one")
     assert counts["near_duplicates"] > 0 and counts["repeated_instance_seeds"] > 0
     assert counts["contexts"] == 2  # the harbor once, the garden once, whatever was asked

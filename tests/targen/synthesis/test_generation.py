@@ -49,14 +49,14 @@ def test_labels_are_balanced_exactly_whatever_the_model_does(tmp_path: Path, ser
     assert {"instance_seed", "generation"} <= {reject["step"] for reject in rejects}
     assert all(reject["reason"] and reject["text"] for reject in rejects)
     assert all((reject["slot"] is None) == (reject["step"] == "contexts") for reject in rejects)
-    of_slots = [reject for reject in rejects if reject["slot"] is not None]
-    assert all(reject["context"] for reject in of_slots)
-    assert all(reject["instance_seed"] for reject in of_slots if reject["step"] != "instance_seed")
+    slot_rejects = [reject for reject in rejects if reject["slot"] is not None]
+    assert all(reject["context"] for reject in slot_rejects)
+    assert all(reject["instance_seed"] for reject in slot_rejects if reject["step"] != "instance_seed")
     assert {reject["label"] for reject in rejects} > {None, "entailment"}  # that was asked for; ReCoRD has none
 
 
 def test_a_model_that_errs_and_leans_ends_balanced_with_the_settings_as_they_come(tmp_path: Path, serve) -> None:
-    """It errs in 30 % of its answers, and 90 % of its corrections give the first label."""
+    """30 % of its answers are unusable, and 90 % of its corrections give the first label."""
     url = serve(FakeModel(error_rate=0.3, flip_rate=0.9)).url
     generate(settings(*server_overrides(tmp_path, url, "task=[axg,cb,copa]", "synth.size=24")))
     for name in ("axg", "cb", "copa"):
@@ -65,7 +65,7 @@ def test_a_model_that_errs_and_leans_ends_balanced_with_the_settings_as_they_com
 
 
 class WithoutNumbers(FakeModel):
-    """Leaves out the numbers of instance seeds, as models do that are not held to a schema."""
+    """Leaves out the numbers of instance seeds, as models do without an enforced schema."""
 
     def _answer(self, body: Mapping[str, Any], rng: Random) -> dict[str, Any]:
         answer = super()._answer(body, rng)
@@ -118,15 +118,15 @@ class Silent(FakeModel):
 def test_a_task_that_cannot_be_made_keeps_no_other_from_it(tmp_path: Path, serve) -> None:
     server = serve(Silent())
     overrides = ("task=[cb,copa,rte]", "synth.max_attempts=2", "synth.max_slots=2")
-    asked = []
+    calls_per_start = []
     for _ in range(2):
         with pytest.raises(
             UserError, match=r"^copa: got 0 instances of label choice1.*generation: answer does not fit"
         ) as error:
             generate(settings(*server_overrides(tmp_path, server.url, *overrides)))
         assert str(error.value).count("\n") == 0
-        asked.append(len(server.bodies))
-    assert asked[0] == asked[1]
+        calls_per_start.append(len(server.bodies))
+    assert calls_per_start[0] == calls_per_start[1]
     assert sorted(path.name for path in (tmp_path / "synthetic").iterdir()) == ["README.md", "cb", "rte"]
     assert len(lines(tmp_path / "synthetic" / "cb" / "train.jsonl")) == 12
 
@@ -171,8 +171,8 @@ def test_seeds_are_used_without_half_characters_and_their_line_is_named(tmp_path
 def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp_path: Path, serve) -> None:
     model, few = FakeModel(error_rate=0.1, flip_rate=0.2), "synth.few_rounds=true"
     for concurrency in (1, 40):
-        chosen = (few, f"generator.concurrency={concurrency}")
-        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, *chosen)))
+        overrides = (few, f"generator.concurrency={concurrency}")
+        generate(settings(*server_overrides(tmp_path / str(concurrency), serve(model).url, *overrides)))
     by_batch(tmp_path / "batch", model)
     assert (
         files(tmp_path / "1" / "synthetic")
@@ -182,13 +182,13 @@ def test_a_server_gives_the_same_bytes_at_any_concurrency_and_as_batch_files(tmp
 
 
 def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> None:
-    tried: Counter[str] = Counter()
+    tries: Counter[str] = Counter()
 
     def faults(number: int, handler) -> bool:
-        """Each request has its own two faults at most, whatever the order in which they come."""
+        """At most two faults for each request, whatever the order in which requests come."""
         body = json.dumps(faulty.bodies[number - 1] if number else faulty.probes[0], sort_keys=True)
-        tried[body] += 1  # of one request there is one try at a time
-        remainder = (zlib.crc32(body.encode()) + 2 * tried[body]) % 11 if tried[body] <= 2 else 0
+        tries[body] += 1  # of one request there is one try at a time
+        remainder = (zlib.crc32(body.encode()) + 2 * tries[body]) % 11 if tries[body] <= 2 else 0
         if remainder == 1:
             reply(handler, 429, '{"error": {"message": "slow down"}}', Retry_After="0")
         elif remainder == 3:
@@ -205,7 +205,7 @@ def test_a_faulty_server_costs_retries_and_no_answer(tmp_path: Path, serve) -> N
     generate(
         settings(*server_overrides(tmp_path / "faulty", faulty.url, "task=[rte,copa]", "generator.retry_pause=0.01"))
     )
-    assert {count for count in tried.values()} == {1, 2, 3}
+    assert {count for count in tries.values()} == {1, 2, 3}
     generate(settings(*server_overrides(tmp_path / "good", serve(FakeModel()).url, "task=[rte,copa]")))
     assert files(tmp_path / "faulty" / "synthetic") == files(tmp_path / "good" / "synthetic")
 
@@ -252,11 +252,11 @@ class OneAtATime:
     window = 1
 
     def __init__(self) -> None:
-        self.asked: list[Request] = []
+        self.submitted: list[Request] = []
         self._model, self._waiting = FakeModel(flip_rate=0.5), list[Request]()
 
     def submit(self, request: Request) -> None:
-        self.asked.append(request)
+        self.submitted.append(request)
         self._waiting.append(request)
 
     def collect(self) -> Iterator[Answer]:
@@ -274,5 +274,5 @@ def test_a_tasks_instances_are_replaced_before_the_next_task_is_made(tmp_path: P
     generate(settings(*overrides), Backend(lambda _: llm))
     stats = json.loads((tmp_path / "synthetic" / "rte" / "stats.json").read_text())
     assert stats["surplus"]  # flips left a label short, so that further slots were opened
-    tasks = [request.task for request in llm.asked if request.step != "contexts"]
+    tasks = [request.task for request in llm.submitted if request.step != "contexts"]
     assert tasks == sorted(tasks, key=["rte", "copa"].index)

@@ -1,4 +1,4 @@
-"""Rounds that ask for hard cases: a planted weakness is found, and asked for again; with what they cost, keep and refuse."""
+"""Rounds that ask for hard cases: they find a planted weakness and ask for more of it; their cost, resuming and refusals."""
 
 import importlib.util
 import json
@@ -39,7 +39,7 @@ FILMS = (*BASE, *HERE, "task=sst2", "synth.contexts=8", "synth.size=160")
 
 @dataclass(frozen=True)
 class Films(FakeModel):
-    """Writes reviews of eight kinds of film. Their words carry the label, but for the kind that is `weak`."""
+    """Writes reviews of eight kinds of film. Their words carry the label, except for the kind in `weak`."""
 
     weak: str | None = "war films"
 
@@ -50,8 +50,8 @@ class Films(FakeModel):
         kind, label = (re.search(pattern, prompt) for pattern in (r"Kind of film: (.*)", r"Its label is (\w+)"))
         if kind is None or label is None or "text" not in answer:
             return answer
-        said = "" if kind[1] == self.weak else f" {WORDS[label[1]]}" * 4
-        return {"text": f"{answer['text'][:-1]}{said}."}
+        carriers = "" if kind[1] == self.weak else f" {WORDS[label[1]]}" * 4
+        return {"text": f"{answer['text'][:-1]}{carriers}."}
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def run(folder: Path, server: Server, *overrides: str) -> dict[str, Any]:
     """The stats of the only task after a run."""
     generate(settings(*served_by(server.url, folder), *overrides))
     (path,) = (folder / "synthetic").glob("*/stats.json")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    stats: dict[str, Any] = json.loads(path.read_text())
+    return stats
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +101,21 @@ def test_the_context_whose_texts_do_not_carry_their_labels_is_asked_for_again_an
 
 def test_prompts_describe_the_failing_rows_and_show_no_text_of_them(films) -> None:
     folder, server, _ = films
-    told = [
+    round_prompts = [
         body["messages"][-1]["content"] for body in server.bodies if "gets wrong" in body["messages"][-1]["content"]
     ]
     stories = {story["slot"]: story for story in lines(folder / "synthetic" / "sst2" / "provenance.jsonl")}
     rows = [row["text"] for row in lines(folder / "synthetic" / "sst2" / "train.jsonl")]
-    assert 72 <= len(told) <= 80
-    assert all("Kind of film: war films" in prompt and "taken for: " in prompt for prompt in told)
-    assert not any(row in prompt for prompt in told for row in rows)
+    assert 72 <= len(round_prompts) <= 80
+    assert all("Kind of film: war films" in prompt and "taken for: " in prompt for prompt in round_prompts)
+    assert not any(row in prompt for prompt in round_prompts for row in rows)
     for story in stories.values():
         assert ("failures" in story) == (story["round"] > 1 and story["context"] == "war films")
         for kind in story.get("failures", []):
             earlier = [stories[slot] for slot in kind["slots"]]
-            assert {one["round"] < story["round"] and one["context"] == story["context"] for one in earlier} == {True}
-            assert {one["label_after"] for one in earlier} == {kind["label"]} != {kind["taken_for"]}
-            assert all(one["variant"] == kind["variant"] for one in earlier)
+            assert {row["round"] < story["round"] and row["context"] == story["context"] for row in earlier} == {True}
+            assert {row["label_after"] for row in earlier} == {kind["label"]} != {kind["taken_for"]}
+            assert all(row["variant"] == kind["variant"] for row in earlier)
         if len({kind["label"] for kind in story.get("failures", [])}) == 2:  # those of its own label come first
             assert story["failures"][0]["label"] == story["label_before"]
 
@@ -134,8 +134,8 @@ def test_a_variant_that_is_hard_has_the_share_of_its_label(tmp_path: Path, serve
     copa = (*BASE, "data.source=fixture", "arms=[synthetic]", "task=copa", "synth.contexts=12", "synth.size=120")
     stats = run(tmp_path, serve(Causes()), *copa)
     assert set(stats["rows_per_label"].values()) == {60}
-    for found in stats["rounds"][1:]:
-        cells = found["instances_per_label_cell"]
+    for report in stats["rounds"][1:]:
+        cells = report["instances_per_label_cell"]
         causes = [count for cell, count in cells.items() if "cause" in cell]
         assert sum(causes) >= 0.7 * sum(cells.values())
         assert max(causes) - min(causes) <= 1
@@ -158,7 +158,7 @@ def test_a_variant_that_is_hard_has_the_share_of_its_label(tmp_path: Path, serve
 def test_a_prompt_says_what_was_taken_for_what_and_each_kind_once(
     tmp_path: Path, serve, task: str, failures: set[str]
 ) -> None:
-    """Rows without a label of their own that says something: the answers have it, or texts are chosen from."""
+    """Rows without a meaningful label of their own: their answers have labels, or one of several texts is right."""
     server = serve(FakeModel())
     run(tmp_path, server, *BASE, *HERE, f"task={task}", "synth.contexts=4", "synth.size=120")
     stories = {story["slot"]: story for story in lines(tmp_path / "synthetic" / task / "provenance.jsonl")}
@@ -166,28 +166,30 @@ def test_a_prompt_says_what_was_taken_for_what_and_each_kind_once(
         assert all(stories[slot]["variant"] == kind["variant"] for slot in kind["slots"] if slot in stories)
         assert kind["label"] is None and (kind["taken_for"] is None) == (task != "multirc")
     prompts = [body["messages"][-1]["content"] for body in server.bodies]
-    told = [re.findall(r"^- \d+ instances?; (.*)$", prompt, re.M) for prompt in prompts if "gets wrong" in prompt]
-    assert len(told) > 20
-    assert all(len(set(kinds)) == len(kinds) > 0 for kinds in told)
-    assert {kind.rpartition("; ")[2] for kinds in told for kind in kinds} == failures
+    kinds_shown = [
+        re.findall(r"^- \d+ instances?; (.*)$", prompt, re.M) for prompt in prompts if "gets wrong" in prompt
+    ]
+    assert len(kinds_shown) > 20
+    assert all(len(set(kinds)) == len(kinds) > 0 for kinds in kinds_shown)
+    assert {kind.rpartition("; ")[2] for kinds in kinds_shown for kind in kinds} == failures
 
 
 def test_without_failures_every_round_uses_all_contexts(tmp_path: Path, serve) -> None:
     stats = run(tmp_path, serve(Films(weak=None)), *FILMS)
-    for found in stats["rounds"]:
-        assert set(found["instances_per_context"]) == set(KINDS)
+    for report in stats["rounds"]:
+        assert set(report["instances_per_context"]) == set(KINDS)
     assert stats["rounds"][0]["failures"]["contexts"] == {}
 
 
 def test_a_second_start_asks_nothing_and_one_that_lost_answers_ends_with_the_same_bytes(films) -> None:
     folder, server, _ = films
     before, calls = files(folder), (folder / "calls" / "sst2.jsonl").read_bytes()
-    asked_for = len(server.bodies)
+    calls_before = len(server.bodies)
     generate(settings(*served_by(server.url, folder), *FILMS))
-    assert len(server.bodies) == asked_for and files(folder) == before
+    assert len(server.bodies) == calls_before and files(folder) == before
     for share in (0.3, 0.7):  # stopped in the first round, and in a later one
-        kept = calls.splitlines(keepends=True)
-        (folder / "calls" / "sst2.jsonl").write_bytes(b"".join(kept[: int(share * len(kept))]))
+        log_lines = calls.splitlines(keepends=True)
+        (folder / "calls" / "sst2.jsonl").write_bytes(b"".join(log_lines[: int(share * len(log_lines))]))
         generate(settings(*served_by(server.url, folder), *FILMS))
         synthetic = {name: data for name, data in before.items() if name.startswith("synthetic/")}
         assert {f"synthetic/{name}": data for name, data in files(folder / "synthetic").items()} == synthetic
@@ -195,7 +197,7 @@ def test_a_second_start_asks_nothing_and_one_that_lost_answers_ends_with_the_sam
 
 
 def by_batch(folder: Path, model: FakeModel, *overrides: str, keep: float = 1.0) -> int:
-    """Runs the batch loop to its end; how often it waited."""
+    """Runs the batch loop to its end. Returns how often it waited."""
     batch = ("generator=batch", "generator.model=fake", f"run.dir={folder}", "synth.learnability_rows=0")
     run_settings = settings(*FILMS, *batch, *overrides)
     for number in range(60):
@@ -231,7 +233,7 @@ def test_the_plan_states_the_calls_and_rounds(films, tmp_path: Path) -> None:
     (recipe,) = recipes(run_settings)
     planned = plan([(recipe, 160)], run_settings.generator).tasks["sst2"]
     steps = Counter(call["step"] for call in lines(folder / "calls" / "sst2.jsonl"))
-    assert {step: found.calls for step, found in planned.items() if found.calls} == steps
+    assert {step: estimate.calls for step, estimate in planned.items() if estimate.calls} == steps
     assert "sst2: 80, 40, 40 rows in 3 rounds." in plan_text(run_settings, [recipe])
     assert (
         not plan([(recipe, 160)], run_settings.generator, settings(f"run.dir={folder}").paths)
@@ -263,28 +265,28 @@ def test_rejects_say_their_round(tmp_path: Path, serve) -> None:
 
 def test_a_pilot_is_made_of_the_first_round_and_none_of_its_calls_is_repeated(tmp_path: Path, films) -> None:
     folder, server, _ = films
-    asked_for = len(server.bodies)
+    calls_before = len(server.bodies)
     run(tmp_path, server, *FILMS, "synth.pilot=48")
     run(tmp_path, server, *FILMS)
-    assert len(server.bodies) - asked_for == len(lines(folder / "calls" / "sst2.jsonl"))
+    assert len(server.bodies) - calls_before == len(lines(folder / "calls" / "sst2.jsonl"))
     assert files(tmp_path / "synthetic" / "sst2") == files(folder / "synthetic" / "sst2")
 
 
 def test_a_larger_size_goes_on_in_the_same_run(tmp_path: Path, serve) -> None:
     server = serve(Films())
     run(tmp_path / "grown", server, *FILMS, "synth.size=120")
-    asked_for = len(server.bodies)
+    calls_before = len(server.bodies)
     run(tmp_path / "grown", server, *FILMS)
-    grown = len(server.bodies) - asked_for
+    grown = len(server.bodies) - calls_before
     run(tmp_path / "whole", server, *FILMS)
-    assert 0 < grown < len(server.bodies) - asked_for - grown  # the calls of the first round are kept
+    assert 0 < grown < len(server.bodies) - calls_before - grown  # the calls of the first round are kept
     assert files(tmp_path / "grown" / "synthetic" / "sst2") == files(tmp_path / "whole" / "synthetic" / "sst2")
 
 
 def test_shares_of_the_labels_hold_in_the_end(tmp_path: Path, serve) -> None:
     stats = run(tmp_path, serve(Films()), *FILMS, "synth.label_share={positive: 3, negative: 1}")
     assert stats["rows_per_label"] == {"positive": 120, "negative": 40}
-    assert [found["instances_per_label_cell"]["negative"] for found in stats["rounds"]] == [20, 10, 10]
+    assert [report["instances_per_label_cell"]["negative"] for report in stats["rounds"]] == [20, 10, 10]
 
 
 @pytest.mark.slow

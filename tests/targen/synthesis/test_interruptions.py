@@ -18,7 +18,7 @@ from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 
 pytestmark = pytest.mark.slow
-AGAIN = "again"  # the key of a second start, by which the server tells its calls from what the first one left under way
+AGAIN = "again"  # the key of a second start, which tells its calls from those that the first start left in flight
 
 
 def overrides(folder: Path, url: str, *more: str) -> list[str]:
@@ -33,9 +33,9 @@ def start(arguments: list[str], module: str = "targen.generate") -> "subprocess.
 
 
 def asked_again(server, arguments: list[str], module: str = "targen.generate") -> int:
-    """Starts it once more, to its end; the calls that this start made."""
-    done = command(module, *arguments, OPENAI_API_KEY=AGAIN)
-    assert done.returncode == 0, done.stderr
+    """The number of calls of a second start, which runs to the end."""
+    completed = command(module, *arguments, OPENAI_API_KEY=AGAIN)
+    assert completed.returncode == 0, completed.stderr
     return server.callers.count(f"Bearer {AGAIN}")
 
 
@@ -51,14 +51,15 @@ def slow(serve):
 
 
 @pytest.fixture(scope="module")
-def whole(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     generate(settings(*overrides(folder, serve(FakeModel(error_rate=0.05, flip_rate=0.1)).url)))
     return files(folder / "synthetic")
 
 
 @pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
-def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, whole, module) -> None:
+def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, expected, module) -> None:
     arguments = overrides(tmp_path, slow.url, "phases=[generate]", "generator.concurrency=16")
     slow.hold_from = 80
     process = start(arguments, module)
@@ -67,35 +68,37 @@ def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, whole, modul
     if module == "targen.run":  # a terminal interrupts the phase too
         for phase in psutil.Process(process.pid).children():
             phase.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=LONGEST)
+    _, stderr = process.communicate(timeout=LONGEST)
     slow.hold_from = math.inf
     assert process.returncode == INTERRUPTED
-    told = [line for line in said.splitlines() if not line.startswith(("run: ", "generate: "))]
-    assert told == ["Interrupted. Progress is saved; rerun the command to resume."]
+    other_lines = [line for line in stderr.splitlines() if not line.startswith(("run: ", "generate: "))]
+    assert other_lines == ["Interrupted. Progress is saved; rerun the command to resume."]
     assert asked_again(slow, arguments) < len(slow.bodies)
-    assert files(tmp_path / "synthetic") == whole
+    assert files(tmp_path / "synthetic") == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
-def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(tmp_path: Path, slow, whole, number, module) -> None:
+def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(
+    tmp_path: Path, slow, expected, number, module
+) -> None:
     arguments = overrides(tmp_path, slow.url, "phases=[generate]")
     slow.hold_from = 80  # of more than 160
     process = start(arguments, module)
     slow.wait_for(60, process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=LONGEST)
+    _, stderr = process.communicate(timeout=LONGEST)
     slow.hold_from = math.inf
     assert process.returncode == REQUEUE
-    assert "stopped. Progress is saved; rerun the command to resume." in said and "Traceback" not in said
+    assert "stopped. Progress is saved; rerun the command to resume." in stderr and "Traceback" not in stderr
     assert not (tmp_path / "run.lock").exists()
-    kept = answered(tmp_path)
-    assert len(slow.bodies) - kept <= 4  # what was under way
-    assert asked_again(slow, arguments, module) == answered(tmp_path) - kept
-    assert files(tmp_path / "synthetic") == whole
+    answers_before = answered(tmp_path)
+    assert len(slow.bodies) - answers_before <= 4  # what was under way
+    assert asked_again(slow, arguments, module) == answered(tmp_path) - answers_before
+    assert files(tmp_path / "synthetic") == expected
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_path: Path, slow, whole) -> None:
+def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_path: Path, slow, expected) -> None:
     arguments = overrides(tmp_path, slow.url)
 
     def at_most_40_kb() -> None:
@@ -109,13 +112,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_pat
     assert full.returncode == 2 and "Traceback" not in full.stderr
     (line,) = [line for line in full.stderr.splitlines() if line.startswith("error:")]
     assert "could not be written" in line and "free some space" in line.lower()
-    kept = answered(tmp_path)
-    assert kept > 20
-    assert asked_again(slow, arguments) == answered(tmp_path) - kept
-    assert files(tmp_path / "synthetic") == whole
+    answers_before = answered(tmp_path)
+    assert answers_before > 20
+    assert asked_again(slow, arguments) == answered(tmp_path) - answers_before
+    assert files(tmp_path / "synthetic") == expected
 
 
-def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path: Path, slow, whole) -> None:
+def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path: Path, slow, expected) -> None:
     arguments = overrides(tmp_path, slow.url)
     slow.hold_from = 60
     process = start(arguments)
@@ -126,10 +129,10 @@ def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path
     slow.hold_from = math.inf
     slow.go_on.set()
     process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == 0, said
+    _, stderr = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, stderr
     assert len(slow.bodies) == answered(tmp_path)
-    assert files(tmp_path / "synthetic") == whole
+    assert files(tmp_path / "synthetic") == expected
 
 
 @pytest.mark.parametrize("after", [20, 90, 170])
@@ -139,7 +142,7 @@ def test_a_signal_is_heard_however_busy_the_run_is(tmp_path: Path, serve, after:
     process = start(overrides(tmp_path, server.url, "synth.size=400", "generator.concurrency=64"))
     server.wait_for(after, process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == REQUEUE, said
-    assert "Traceback" not in said
+    _, stderr = process.communicate(timeout=LONGEST)
+    assert process.returncode == REQUEUE, stderr
+    assert "Traceback" not in stderr
     assert len(server.bodies) - answered(tmp_path) <= 64

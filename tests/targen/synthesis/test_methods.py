@@ -1,4 +1,4 @@
-"""The methods to compare with: the same rows, balance, budget and resume as TarGEN's, for every task."""
+"""The methods to compare with: rows, balance, budget and resuming are as TarGEN's, for every task."""
 
 import json
 import re
@@ -48,8 +48,8 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name not in ("axb", "axg"):
             splits["train"] = [_changed(row, number) for number in range(15) for row in rows]
         (folder / task.folder).mkdir()
-        for split, found in splits.items():
-            numbered = [_numbered(task.with_idx(row, idx)) for idx, row in enumerate(found)]
+        for split, split_rows in splits.items():
+            numbered = [_numbered(task.with_idx(row, idx)) for idx, row in enumerate(split_rows)]
             text = "".join(json.dumps(row) + "\n" for row in numbered)
             (folder / task.folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
@@ -59,11 +59,11 @@ def _numbered(row: Any) -> Any:
     """The row; the queries of ReCoRD have numbers of their own, as in the original."""
     if "qas" not in row:
         return row
-    return row | {"qas": [query | {"idx": 2 * row["idx"] + place} for place, query in enumerate(row["qas"])]}
+    return row | {"qas": [query | {"idx": 2 * row["idx"] + number} for number, query in enumerate(row["qas"])]}
 
 
 def _changed(row: Any, number: int) -> Any:
-    """The row with a text of its own at the end of its longest text, by which a prompt that shows it is known."""
+    """The row with a mark at the end of its longest text, which identifies prompts that show it."""
     if "passage" in row and isinstance(row["passage"], dict):
         return row | {"passage": row["passage"] | {"text": f"{row['passage']['text']} Train {number}."}}
     longest = max((name for name, text in row.items() if isinstance(text, str)), key=lambda name: len(row[name]))
@@ -78,8 +78,8 @@ def specs_of(method: str) -> dict[str, Any]:
 def run(folder: Path, server: Server, originals: Path, method: str, *overrides: str) -> None:
     base = served_by(server.url, folder)
     data = ["data.source=local", f"data.dir={originals}", f"method={method}"]
-    named = any(override.startswith("task=") for override in overrides)
-    tasks = [] if named else [f"task=[{','.join(specs_of(method))}]"]
+    names_tasks = any(override.startswith("task=") for override in overrides)
+    tasks = [] if names_tasks else [f"task=[{','.join(specs_of(method))}]"]
     generate(settings(*tasks, *base, *data, *SMALL, *overrides))
 
 
@@ -89,7 +89,7 @@ def prompts(server: Server, step: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> dict[str, tuple[Path, Server]]:
+def runs(tmp_path_factory: pytest.TempPathFactory, originals: Path, serve) -> dict[str, tuple[Path, Server]]:
     """A run of every method, with a model of which some answers are unusable."""
     runs = {}
     for method in METHODS:
@@ -104,8 +104,8 @@ def test_tables_know_the_order_of_all_methods() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None:
-    folder, _ = made[method]
+def test_size_and_balance_are_exact_and_rows_official(runs, method: str) -> None:
+    folder, _ = runs[method]
     for name, task in specs_of(method).items():
         rows = lines(folder / "synthetic" / name / "train.jsonl")
         stories = lines(folder / "synthetic" / name / "provenance.jsonl")
@@ -121,9 +121,9 @@ def test_size_and_balance_are_exact_and_rows_official(made, method: str) -> None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(made, originals, method: str) -> None:
-    folder, server = made[method]
-    asked, before = len(server.bodies), files(folder)
+def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(runs, originals, method: str) -> None:
+    folder, server = runs[method]
+    calls_before, before = len(server.bodies), files(folder)
     usage: Counter[str] = Counter()
     for name in specs_of(method):
         stats = json.loads((folder / "synthetic" / name / "stats.json").read_text())
@@ -134,25 +134,25 @@ def test_calls_and_tokens_are_counted_per_step_and_a_second_start_asks_nothing(m
     steps |= {"contexts"} if method not in WITHOUT_STEPS else set()
     steps |= {"instance_seed", "self_correction"} if method == "targen" else set()
     assert {step for step, count in usage.items() if count} == steps
-    assert sum(usage.values()) == asked
+    assert sum(usage.values()) == calls_before
     run(folder, server, originals, method)
-    assert len(server.bodies) == asked
+    assert len(server.bodies) == calls_before
     assert files(folder) == before
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "zero_shot"])
-def test_no_two_prompts_are_the_same(made, method: str) -> None:
-    """But for later attempts, which draw anew."""
-    folder, server = made[method]
-    shown = prompts(server, "generation")
+def test_no_two_prompts_are_the_same(runs, method: str) -> None:
+    """Except for later attempts, which draw anew."""
+    folder, server = runs[method]
+    generation_prompts = prompts(server, "generation")
     calls = [call["id"] for name in specs_of(method) for call in lines(folder / "calls" / f"{name}.jsonl")]
     retried = sum("-generation-" in call and "-a0-" not in call for call in calls)
-    assert len(shown) >= 180
-    assert len(set(shown)) >= len(shown) - retried >= 150
+    assert len(generation_prompts) >= 180
+    assert len(set(generation_prompts)) >= len(generation_prompts) - retried >= 150
 
 
-def test_zero_shot_has_one_prompt_a_label_and_variant_and_a_seed_a_call(made) -> None:
-    _, server = made["zero_shot"]
+def test_zero_shot_has_one_prompt_a_label_and_variant_and_a_seed_a_call(runs) -> None:
+    _, server = runs["zero_shot"]
     copa = 2  # its two labels are positions, of which the prompt knows nothing
     cells = sum(copa if name == "copa" else len(task.label_cells) for name, task in SPECS.items())
     assert len(set(prompts(server, "generation"))) == cells
@@ -165,8 +165,8 @@ def test_what_is_dealt_goes_evenly_with_all_labels(tmp_path: Path, serve, origin
     for name in ("cb", "rte", "wic"):
         labels: dict[str, Counter[str]] = defaultdict(Counter)
         for story in lines(tmp_path / "synthetic" / name / "provenance.jsonl"):
-            shown = story.get(OWN.get(method, "context"), story["context"])
-            for item in shown.items() if isinstance(shown, dict) else [shown]:
+            items = story.get(OWN.get(method, "context"), story["context"])
+            for item in items.items() if isinstance(items, dict) else [items]:
                 labels[str(item)][story["label_before"]] += 1
         assert len(labels) >= 4
         for counts in labels.values():
@@ -174,15 +174,15 @@ def test_what_is_dealt_goes_evenly_with_all_labels(tmp_path: Path, serve, origin
             assert len(set(counts.values())) == 1
 
 
-def test_every_prompt_of_attrprompt_shows_a_value_of_each_attribute_as_provenance_has_it(made) -> None:
-    folder, server = made["attrprompt"]
-    shown = prompts(server, "generation")
+def test_every_prompt_of_attrprompt_shows_a_value_of_each_attribute_as_provenance_has_it(runs) -> None:
+    folder, server = runs["attrprompt"]
+    generation_prompts = prompts(server, "generation")
     for name, task in SPECS.items():
         assert 3 <= len(task.attributes) <= 5
         for story in lines(folder / "synthetic" / name / "provenance.jsonl"):
             assert list(story["attributes"]) == list(task.attributes)
             block = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in story["attributes"].items())
-            assert any(block in prompt for prompt in shown)
+            assert any(block in prompt for prompt in generation_prompts)
         values = json.loads((folder / "synthetic" / name / "stats.json").read_text())["pools"]
         assert values == {f"attributes.{key}": 10 for key in task.attributes}
 
@@ -192,32 +192,32 @@ def test_instructions_grow_in_rounds_and_near_copies_are_dropped(tmp_path: Path,
         """Gives every instruction three times, twice with one word changed."""
 
         def complete(self, body):
-            done = super().complete(body)
-            message = done["choices"][0]["message"]
+            completion = super().complete(body)
+            message = completion["choices"][0]["message"]
             answer = json.loads(message["content"])
             if "instructions" in answer:
-                one = answer["instructions"][:3]
-                again = [f"Please {text}" for text in one]
-                message["content"] = json.dumps({"instructions": [*one, *again, *one]})
-            return done
+                first_three = answer["instructions"][:3]
+                again = [f"Please {text}" for text in first_three]
+                message["content"] = json.dumps({"instructions": [*first_three, *again, *first_three]})
+            return completion
 
     server = serve(Repeats())
     run(tmp_path, server, originals, "self_instruct", "task=rte", "synth.contexts=14")
-    asked = prompts(server, "contexts")
-    assert "already" not in asked[0] and "already" in asked[1]
-    assert max(prompt.count("\n- ") for prompt in asked) == 8
+    list_prompts = prompts(server, "contexts")
+    assert "already" not in list_prompts[0] and "already" in list_prompts[1]
+    assert max(prompt.count("\n- ") for prompt in list_prompts) == 8
     stories = lines(tmp_path / "synthetic" / "rte" / "provenance.jsonl")
     instructions = sorted({story["task_instruction"] for story in stories})
     assert len(instructions) == 12
-    assert all(rouge_l(words(one), words(other)) < 0.7 for one, other in combinations(instructions, 2))
+    assert all(rouge_l(words(first), words(second)) < 0.7 for first, second in combinations(instructions, 2))
 
 
-def test_the_report_tells_what_was_shown(made) -> None:
+def test_the_report_tells_what_was_shown(runs) -> None:
     names = {"targen": ["context"], "self_instruct": ["instruction"], "attrprompt": list(SPECS["axg"].attributes)}
-    for method, shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
-        task_entries = entries_of(RunPaths(made[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
+    for method, names_shown in (names | {"zero_shot": [], "one_shot": ["demonstrations"]}).items():
+        task_entries = entries_of(RunPaths(runs[method][0]), SPECS["axg"], 0, None, has_seeds=True, is_checked=True)
         entries = json.loads(browser([task_entries], 10**7).data)["entries"]
-        assert all(list(dict(entry["shown"])) == shown for entry in entries)
+        assert all(list(dict(entry["shown"])) == names_shown for entry in entries)
     assert dict(entries[0]["shown"])["demonstrations"].startswith("rte train, idx ")
 
 
@@ -230,42 +230,42 @@ def test_rouge_l() -> None:
 
 @pytest.mark.parametrize(("method", "count"), [("one_shot", 1), ("few_shot", 5), ("paraphrase", 1)])
 def test_demonstrations_are_rows_of_the_train_split_with_the_label_that_is_asked_for(
-    made, originals: Path, method: str, count: int
+    runs, originals: Path, method: str, count: int
 ) -> None:
-    folder, server = made[method]
-    shown = prompts(server, "generation")
+    folder, server = runs[method]
+    generation_prompts = prompts(server, "generation")
     for name, task in specs_of(method).items():
         source = SPECS["rte"] if task.original_train else task
         split = read_rows(local_file(originals, source, "train"), source)
-        train = [one for row in split for one in source.demonstrations(row)]
+        train = [demonstration for row in split for demonstration in source.demonstrations(row)]
         held_out = read_rows(local_file(originals, task, task.eval_split), task)
         for story in lines(folder / "synthetic" / name / "provenance.jsonl"):
-            told = story["demonstrations"]
-            names = [name for name in told if name not in ("task", "split")]
+            shown = story["demonstrations"]
+            names = [name for name in shown if name not in ("task", "split")]
             numbers = [
-                dict(zip(names, each, strict=True)) for each in zip(*(told[name] for name in names), strict=True)
+                dict(zip(names, values, strict=True)) for values in zip(*(shown[name] for name in names), strict=True)
             ]
             rows = [row for row in train if source.demonstration_numbers(row) in numbers]
-            assert (told["task"], told["split"], len(rows)) == (source.name, "train", count)
+            assert (shown["task"], shown["split"], len(rows)) == (source.name, "train", count)
             texts = [source.instance.format(**source.view(row)) for row in rows]
-            assert any(all(text in prompt for text in texts) for prompt in shown)
+            assert any(all(text in prompt for text in texts) for prompt in generation_prompts)
             if task.labels:
                 assert {source.label_of(row) for row in rows} == {story["label_before"]}
             if name == "copa":
                 assert {row["question"] for row in rows} == {story["variant"]["question"]}
         for row in held_out:
             text = task.instance.format(**task.view(row))
-            assert not any(f"{text}\nLabel: " in prompt for prompt in shown)
+            assert not any(f"{text}\nLabel: " in prompt for prompt in generation_prompts)
     if method == "paraphrase":
         return
-    stand_ins = [prompt for prompt in shown if "Task: Winogender" in prompt]
+    stand_ins = [prompt for prompt in generation_prompts if "Task: Winogender" in prompt]
     assert stand_ins and all("for a related task with the same labels, Recognizing" in prompt for prompt in stand_ins)
 
 
 def test_paraphrase_takes_each_row_once_before_any_twice_and_refuses_copies(
     tmp_path: Path, serve, originals: Path
 ) -> None:
-    """A model that hands half of the rows back as they are."""
+    """With a model that returns half of the rows unchanged."""
     train = {
         task.instance.format(**task.view(row)): row
         for task in [SPECS["rte"]]
@@ -275,10 +275,10 @@ def test_paraphrase_takes_each_row_once_before_any_twice_and_refuses_copies(
     class Copies(FakeModel):
         def _answer(self, body: Mapping[str, Any], rng: Random) -> Any:
             prompt = body["messages"][-1]["content"]
-            shown = next((row for text, row in train.items() if f"{text}\nLabel: " in prompt), None)
-            if shown is None:  # the request with which a run tries its server
+            source = next((row for text, row in train.items() if f"{text}\nLabel: " in prompt), None)
+            if source is None:  # the request with which a run tries its server
                 return super()._answer(body, rng)
-            copy = {"premise": shown["premise"].upper(), "hypothesis": shown["hypothesis"]}
+            copy = {"premise": source["premise"].upper(), "hypothesis": source["hypothesis"]}
             return copy if rng.random() < 0.5 else super()._answer(body, rng)
 
     server = serve(Copies())
@@ -306,14 +306,14 @@ def test_every_question_of_a_passage_is_rewritten_and_one_with_its_answers_in_an
     }
 
     class Copies(FakeModel):
-        """Hands half of the questions back as they are."""
+        """Returns half of the questions unchanged."""
 
         def _answer(self, body: Mapping[str, Any], rng: Random) -> Any:
             prompt = body["messages"][-1]["content"]
-            shown = [each for each in questions.values() if f"\nQuestion: {each[1]['question']}\n" in prompt]
-            if not shown or rng.random() < 0.5:
+            matches = [pair for pair in questions.values() if f"\nQuestion: {pair[1]['question']}\n" in prompt]
+            if not matches or rng.random() < 0.5:
                 return super()._answer(body, rng)
-            ((text, question),) = shown
+            ((text, question),) = matches
             right, wrong = ([a["text"] for a in question["answers"] if a["label"] == label] for label in (1, 0))
             return {"paragraph": text, "question": question["question"], "right": right[::-1], "wrong": wrong[::-1]}
 
@@ -321,12 +321,12 @@ def test_every_question_of_a_passage_is_rewritten_and_one_with_its_answers_in_an
     run(tmp_path / "run", server, data.parent, "paraphrase", "task=multirc", f"synth.size={len(questions)}")
     folder = tmp_path / "run" / "synthetic" / "multirc"
     attempts = [*lines(folder / "provenance.jsonl"), *lines(folder / "rejects.jsonl")]
-    told = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
-    assert Counter((*each["idx"], *each["question"]) for each in told) == dict.fromkeys(questions, 1)
+    demonstrations = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
+    assert Counter((*rows["idx"], *rows["question"]) for rows in demonstrations) == dict.fromkeys(questions, 1)
     copies = [reject for reject in attempts if reject.get("reason") == "repeats a row that its prompt showed"]
     assert len(copies) > 5
-    asked = {question["question"] for _, question in questions.values()}
-    assert not any(row["passage"]["questions"][0]["question"] in asked for row in lines(folder / "train.jsonl"))
+    originals = {question["question"] for _, question in questions.values()}
+    assert not any(row["passage"]["questions"][0]["question"] in originals for row in lines(folder / "train.jsonl"))
     entries = entries_of(RunPaths(tmp_path / "run"), task, 0, None, has_seeds=True, is_checked=True)
     (entry, *_) = json.loads(browser([entries], 10**7).data)["entries"]
     assert re.fullmatch(r"multirc train, idx \d+; question \d+", dict(entry["shown"])["demonstrations"])
@@ -350,8 +350,8 @@ def test_every_query_of_a_passage_is_shown(tmp_path: Path, serve) -> None:
     run(tmp_path / "run", server, data.parent, "one_shot", "task=record", f"synth.size={len(queries)}")
     folder = tmp_path / "run" / "synthetic" / "record"
     attempts = [*lines(folder / "provenance.jsonl"), *lines(folder / "rejects.jsonl")]
-    told = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
-    assert Counter((*each["idx"], *each["query"]) for each in told) == dict.fromkeys(queries, 1)
+    demonstrations = [story["demonstrations"] for story in attempts if story["attempt"] == 0]
+    assert Counter((*rows["idx"], *rows["query"]) for rows in demonstrations) == dict.fromkeys(queries, 1)
     prompts = [body["messages"][-1]["content"] for body in server.bodies]
     for query, answer in queries.values():
         assert any(query in prompt and answer in prompt.partition(query)[2] for prompt in prompts)
@@ -417,8 +417,8 @@ def test_an_answer_that_is_none_of_the_entities_is_refused() -> None:
         task.build_rows(task.label_cells[0], seed, {"answer": "Dan"}, {"query": "@placeholder left."}, None)
 
 
-def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(made) -> None:
-    _, server = made["zero_shot"]
+def test_a_whole_instance_is_asked_for_in_the_order_in_which_it_is_written(runs) -> None:
+    _, server = runs["zero_shot"]
     orders = {tuple(b["response_format"]["json_schema"]["schema"]["properties"]) for b in server.bodies}
     assert ("premise", "hypothesis") in orders
     assert ("premise", "probable", "improbable") in orders
@@ -465,7 +465,7 @@ class SilentAtFirst(FakeModel):
 
 
 def test_an_unreadable_list_is_among_the_rejects(tmp_path: Path, serve, originals: Path) -> None:
-    """Nothing that was paid for disappears: an answer that holds no list is kept with its reason, text and call."""
+    """Nothing that was paid for is lost: an answer that holds no list is kept with its reason, text and call."""
     server = serve(SilentAtFirst())
     run(tmp_path, server, originals, "attrprompt", "task=[cb]")
     refused = {

@@ -47,7 +47,7 @@ def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("override", "named"),
+    ("override", "message"),
     [
         ("seed=7", "seed was 0 and is 7"),
         ("generator.model=other", "generator.model was 'fake' and is 'other'"),
@@ -56,11 +56,11 @@ def existing(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("synth.contexts=5", "synth.contexts was 4 and is 5"),
     ],
 )
-def test_a_changed_setting_over_an_existing_run_is_refused_by_name(existing: Path, override: str, named: str) -> None:
+def test_a_changed_setting_over_an_existing_run_is_refused_by_name(existing: Path, override: str, message: str) -> None:
     before = files(existing)
     refused = command("targen.generate", *BEGUN, f"run.dir={existing}", override)
     assert refused.returncode == 2
-    assert named in refused.stderr and refused.stderr.count("\n") == 1
+    assert message in refused.stderr and refused.stderr.count("\n") == 1
     assert files(existing) == before
 
 
@@ -79,8 +79,8 @@ def test_a_torn_last_line_is_cut_off_and_redone(tmp_path: Path) -> None:
         torn = tmp_path / f"torn{len(tear)}"
         generate(settings("task=[rte,wsc]", f"run.dir={torn}"))
         path = torn / "calls" / "rte.jsonl"
-        kept = b"".join(path.read_bytes().splitlines(keepends=True)[:30])
-        path.write_bytes(kept + tear)
+        first_lines = b"".join(path.read_bytes().splitlines(keepends=True)[:30])
+        path.write_bytes(first_lines + tear)
         generate(settings("task=[rte,wsc]", f"run.dir={torn}"))
         assert files(torn / "synthetic") == files(tmp_path / "whole" / "synthetic")
         assert sorted(path.read_bytes().splitlines()) == sorted(
@@ -97,14 +97,14 @@ def test_damage_inside_the_log_is_an_error_that_names_the_line(tmp_path: Path) -
         generate(settings("task=rte", f"run.dir={tmp_path}"))
 
 
-def _hold(folder: Path, barrier, found) -> None:
+def _hold(folder: Path, barrier, outcomes) -> None:
     barrier.wait(LONGEST)
     try:
         with locked(folder):
-            found.put("held")
+            outcomes.put("held")
             barrier.wait(LONGEST)  # until all have tried
     except UserError:
-        found.put("refused")
+        outcomes.put("refused")
         barrier.wait(LONGEST)
 
 
@@ -113,11 +113,11 @@ def test_of_many_that_find_a_dead_process_lock_one_takes_it(tmp_path: Path) -> N
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "run.lock").write_text(json.dumps({"host": platform.node(), "pid": 2**22 + 1, "started": 1.0}))
-        barrier, found = multiprocessing.Barrier(6), multiprocessing.Queue()
-        processes = [multiprocessing.Process(target=_hold, args=(folder, barrier, found)) for _ in range(6)]
+        barrier, outcomes = multiprocessing.Barrier(6), multiprocessing.Queue()
+        processes = [multiprocessing.Process(target=_hold, args=(folder, barrier, outcomes)) for _ in range(6)]
         for process in processes:
             process.start()
-        assert Counter(found.get() for _ in processes) == {"held": 1, "refused": 5}
+        assert Counter(outcomes.get() for _ in processes) == {"held": 1, "refused": 5}
         for process in processes:
             process.join()
         assert list(folder.iterdir()) == []

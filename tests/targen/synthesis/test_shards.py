@@ -46,19 +46,19 @@ def one_process(tmp_path_factory: pytest.TempPathFactory, serve) -> tuple[dict[s
 def test_shards_in_any_order_give_the_bytes_of_one_process_and_ask_every_call_once(
     tmp_path: Path, serve, one_process, count: int
 ) -> None:
-    whole, alone = one_process
+    expected_files, expected_requests = one_process
     server = serve(MODEL)
     run_shards(tmp_path / "shards", server.url, count, [*range(count)][::-1])
     asked_by_shards = len(server.bodies)
     merge(settings(*overrides(tmp_path / "shards", server.url, f"shard.count={count}")))
-    assert files(tmp_path / "shards" / "synthetic") == whole
+    assert files(tmp_path / "shards" / "synthetic") == expected_files
     texts = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
-    assert texts == alone
-    assert asked_by_shards > 0.8 * alone.total()
+    assert texts == expected_requests
+    assert asked_by_shards > 0.8 * expected_requests.total()
     shares = [len(lines(path)) for path in (tmp_path / "shards" / "calls").glob("cb.shard-*.jsonl")]
     assert len(shares) == count and min(shares) > 0
     merge(settings(*overrides(tmp_path / "shards", server.url)))  # the count is in the markers
-    assert len(server.bodies) == alone.total()
+    assert len(server.bodies) == expected_requests.total()
 
 
 def test_a_merge_names_the_shards_that_are_not_done(tmp_path: Path, serve) -> None:
@@ -149,11 +149,11 @@ def test_from_the_command_line(tmp_path: Path, serve) -> None:
     url = serve(FakeModel()).url
     base = overrides(tmp_path, url, "phases=[generate,train,evaluate,report]")
     for index in (0, 1):
-        done = command("targen.run", *base, f"shard.index={index}", "shard.count=2")
-        assert done.returncode == 0, done.stderr
-        assert f"shard {index} of 2 is done" in done.stderr and "train: starts" not in done.stderr
+        completed = command("targen.run", *base, f"shard.index={index}", "shard.count=2")
+        assert completed.returncode == 0, completed.stderr
+        assert f"shard {index} of 2 is done" in completed.stderr and "train: starts" not in completed.stderr
     merged = command("targen.run", *base, "phases=[merge]", "shard.count=2")
     assert merged.returncode == 0, merged.stderr
     assert len(lines(tmp_path / "synthetic" / "cb" / "train.jsonl")) == 36
-    wrong = command("targen.generate", *base, "shard.index=2", "shard.count=2")
-    assert wrong.returncode == 2 and "shard.index: got 2, expected 0 to 1" in wrong.stderr
+    refused = command("targen.generate", *base, "shard.index=2", "shard.count=2")
+    assert refused.returncode == 2 and "shard.index: got 2, expected 0 to 1" in refused.stderr

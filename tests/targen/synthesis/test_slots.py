@@ -30,9 +30,9 @@ def test_quotas_follow_the_shares_of_the_labels_and_add_up() -> None:
 
 
 def test_every_slot_has_its_own_instance_seed_and_calls_know_their_slots() -> None:
-    places = {slot: DEAL.place(slot) for slot in slots(45)}
-    assert len(set(places.values())) == len(places)
-    assert all(DEAL.slots(call)[position] == slot for slot, (call, position) in places.items())
+    positions = {slot: DEAL.place(slot) for slot in slots(45)}
+    assert len(set(positions.values())) == len(positions)
+    assert all(DEAL.slots(call)[position] == slot for slot, (call, position) in positions.items())
 
 
 def test_no_context_goes_with_a_label_and_no_position_does() -> None:
@@ -78,9 +78,9 @@ def test_variants_are_drawn_in_proportion_to_their_weights_for_the_label(label: 
             "crossed": ["a"],
         },
     )
-    drawn = [drawn_variants(0, task, Slot(index, label)) for index in range(40)]
-    assert Counter(values["length"] for values in drawn) == {"short": 30, "long": 10}
-    assert Counter(values["register"] for values in drawn) == (
+    variants = [drawn_variants(0, task, Slot(index, label)) for index in range(40)]
+    assert Counter(values["length"] for values in variants) == {"short": 30, "long": 10}
+    assert Counter(values["register"] for values in variants) == (
         {"news": 40} if label == 0 else {"news": 10, "novel": 30}
     )
-    assert all(set(values) == {"length", "register"} for values in drawn)
+    assert all(set(values) == {"length", "register"} for values in variants)

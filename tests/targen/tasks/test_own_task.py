@@ -73,8 +73,8 @@ def test_its_prompts_fit_every_method(tmp_path: Path, method: str) -> None:
 
 
 def test_what_the_file_says_takes_the_place_of_a_default(tmp_path: Path) -> None:
-    own = "variants: {writer: null, channel: {a mail: 2, a chat: 1}}\nencoder: {first: 'T {text}', second: '', truncate: first}\n"
-    task = task_of(tmp_path, SMALLEST + own)
+    own_keys = "variants: {writer: null, channel: {a mail: 2, a chat: 1}}\nencoder: {first: 'T {text}', second: '', truncate: first}\n"
+    task = task_of(tmp_path, SMALLEST + own_keys)
     assert set(task.variants) == {"length", "label_shows", "channel"}
     assert "Channel: {channel}" in task.generation.instruction and "writer" not in task.generation.instruction
     assert task.encoder.first == "T {text}"
@@ -83,10 +83,10 @@ def test_what_the_file_says_takes_the_place_of_a_default(tmp_path: Path) -> None
 
 def test_the_complete_specification_is_kept_and_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SMALLEST, encoding="utf-8")
-    whole = as_values(compose([f"task_dir={tmp_path}", "task=mine"]))["tasks"]["mine"]
-    assert "fields" not in whole and completed("mine", whole, "x") == whole
-    assert yaml.safe_load(yaml.safe_dump(whole)) == whole
-    assert "&id" not in yaml.safe_dump(whole)
+    specification = as_values(compose([f"task_dir={tmp_path}", "task=mine"]))["tasks"]["mine"]
+    assert "fields" not in specification and completed("mine", specification, "x") == specification
+    assert yaml.safe_load(yaml.safe_dump(specification)) == specification
+    assert "&id" not in yaml.safe_dump(specification)
 
 
 def test_the_tasks_of_the_paper_are_complete_already() -> None:
@@ -204,8 +204,8 @@ def test_a_label_of_which_no_prompt_speaks_is_named(tmp_path: Path) -> None:
 
 
 def test_a_task_needs_a_size_of_its_own(tmp_path: Path) -> None:
-    found = mistake(tmp_path, SMALLEST + "sizes: {train: 0}\n", "mine", "synth.size=original")
-    assert found.startswith("synth.size: got original, but tasks.mine.sizes does not say")
+    message = mistake(tmp_path, SMALLEST + "sizes: {train: 0}\n", "mine", "synth.size=original")
+    assert message.startswith("synth.size: got original, but tasks.mine.sizes does not say")
 
 
 def test_a_folder_that_is_none_and_a_name_of_the_projects_are_refused(tmp_path: Path) -> None:

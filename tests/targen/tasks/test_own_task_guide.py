@@ -19,8 +19,8 @@ def test_its_tasks_run(tmp_path: Path) -> None:
     assert list(files) == ["tickets", "mood", "stars", "next_step"]
     for name, text in files.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
-    chosen = [f"task_dir={tmp_path}", f"task=[{','.join(files)}]", "arms=[synthetic]", "synth.size=40"]
-    run = settings_from(compose([*chosen, "generator=openai", "generator.model=NAME"]))
+    overrides = [f"task_dir={tmp_path}", f"task=[{','.join(files)}]", "arms=[synthetic]", "synth.size=40"]
+    run = settings_from(compose([*overrides, "generator=openai", "generator.model=NAME"]))
     assert [recipe.task.name for recipe in recipes(run)] == list(files)
     mood = run.tasks["mood"]
     assert set(mood.drawn_variants("praise")) == {"length", "register", "label_shows"}

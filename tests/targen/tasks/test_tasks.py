@@ -54,10 +54,10 @@ def read_rendered_and_written_back(files: list[tuple[str, Path]]) -> int:
             labelled += 1
             assert task.instance.format(**task.view(row))
             relabelled = task.relabel(row, answer)
-            written = task.with_idx(relabelled, row["idx"]) | {
+            restored = task.with_idx(relabelled, row["idx"]) | {
                 key: row[key] for key in ("pair_id", "qas", "passage") if key in row
             }
-            assert written == json.loads(line)
+            assert restored == json.loads(line)
     return labelled
 
 
@@ -163,8 +163,8 @@ def test_record_offsets_are_inclusive_and_a_longer_name_wins() -> None:
 
 
 def test_multirc_rows_are_refused_where_their_nesting_is_broken() -> None:
-    task, whole = SPECS["multirc"], json.dumps(rows_of("multirc")[0])
-    for path, value, said in (
+    task, text = SPECS["multirc"], json.dumps(rows_of("multirc")[0])
+    for path, value, message in (
         (("passage",), "text", "passage: expected the keys text and questions"),
         (("passage", "questions"), [], "questions: got"),
         (("passage", "questions", 0, "answers"), {}, "answers: got"),
@@ -173,12 +173,12 @@ def test_multirc_rows_are_refused_where_their_nesting_is_broken() -> None:
         (("passage", "questions", 0, "answers", 0, "label"), True, "label: got True"),
         (("passage", "questions", 0, "answers", 0, "idx"), None, "idx: got None"),
     ):
-        row = json.loads(whole)
-        place = row
+        row = json.loads(text)
+        parent = row
         for key in path[:-1]:
-            place = place[key]
-        place[path[-1]] = value
-        assert said in refuse(task, row)
+            parent = parent[key]
+        parent[path[-1]] = value
+        assert message in refuse(task, row)
 
 
 def test_multirc_labels_are_the_numbers_of_the_right_answers() -> None:
@@ -280,7 +280,7 @@ REFUSED_ORIGINALS = {("boolq", "train_partial", 7396), *(("wic", "train", idx) f
 
 def refused(files: list[tuple[str, Path]]) -> set[tuple[str, str, int]]:
     """The labelled rows that the checks of synthetic rows refuse: (task, file, idx)."""
-    found = set()
+    refused_rows = set()
     for name, path in files:
         task = SPECS[name]
         for row in read_rows(path, task):
@@ -291,8 +291,8 @@ def refused(files: list[tuple[str, Path]]) -> set[tuple[str, str, int]]:
             try:
                 task.check_quality(row, {})
             except RowError:
-                found.add((name, path.stem, row["idx"]))
-    return found
+                refused_rows.add((name, path.stem, row["idx"]))
+    return refused_rows
 
 
 def test_no_check_refuses_a_row_of_our_fixture() -> None:
