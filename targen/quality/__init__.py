@@ -1,1 +1,1 @@
-"""How good a data set is, without original rows: what small students learn from it."""
+"""The quality of a data set without original rows: what small students learn from it."""

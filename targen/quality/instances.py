@@ -15,7 +15,7 @@ from targen.tasks.task import Example, Row, Task
 from targen.text.normalise import words
 
 RUN = 8  # words; rows with the same run of words in a field are a group
-MIN_SHARED_WORDS = 4  # rows with the same text are a group if it has so many words, but fewer than RUN
+MIN_SHARED_WORDS = 4  # rows with the same text are a group if it has at least so many words
 MAX_CHOICES = 5  # of a question
 MAX_WITH_RUN = 0.2  # of all rows; a run of words that more rows have belongs to the task's form
 MAX_JOINED = 1 / 3  # of all rows, in one group

@@ -129,7 +129,7 @@ class CandidateStore:
 
 
 def rows_text(task: Task, rows: Sequence[Row]) -> str:
-    """The texts of an instance's rows by name, as JSON: what rejects.jsonl has of a candidate that was refused."""
+    """The texts of an instance's rows by name, as JSON, for the line of a refused candidate in rejects.jsonl."""
     return json.dumps([task.view(row) for row in rows], ensure_ascii=False)
 
 

@@ -64,7 +64,7 @@ class InstanceSeed:
 
 @dataclass(frozen=True)
 class Reject:
-    """An attempt that failed: the step that failed, the raw text of its answer, and what it was made from."""
+    """A failed attempt: the step that failed, the raw text of its answer, and the instance seed."""
 
     slot: Slot | None  # None: an answer that no single slot waits for, such as a list of contexts
     attempt: int
@@ -79,7 +79,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class Round:
-    """A round of a method that asks for hard cases. The first one has neither contexts nor failures of its own."""
+    """A round of a method that asks for hard cases. The first has no contexts and no failures of its own."""
 
     number: int  # from 1
     contexts: tuple[str, ...] = ()  # of its calls for instance seeds, as often as each has a share; empty: all, evenly

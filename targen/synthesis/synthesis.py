@@ -41,7 +41,7 @@ class Synthesis:
     recipe: Recipe
     size: int
     store: CandidateStore
-    evaluation: EvaluationRows | None = None  # rows of the evaluation split, where they are at hand
+    evaluation: EvaluationRows | None = None  # rows of the evaluation split, if available
     may_repeat: bool = True  # rows of the evaluation split: False with synth.contamination=filter
     students: StudentsFor = lambda _: []  # they decide which cases are hard, with a method that has rounds
     item_lists: ItemLists = field(default_factory=dict)

@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def noun(self) -> str:
-        """What an instance is, in words."""
+        """A description of an instance, for prompts."""
         if len(self.fields) == 1 and not self.alternatives:
             return phrase(*self.fields.values())
         return "; ".join(f"{spelled(name)}: {phrase(text)}" for name, text in self.fields.items())
@@ -77,7 +77,7 @@ def lines_of(names: Sequence[str]) -> str:
 
 
 def constraint(label: str, line: str) -> str:
-    """What step 3 asks for, so that the label holds."""
+    """The constraint in the prompt of step 3, so that the label holds."""
     meaning = f", that is: {sentence(line)}" if line else "."
     return escaped(
         f"Its label is {label}{meaning} A careful reader who knows all labels would give it this one and no other."

@@ -161,7 +161,7 @@ def _labels(spec: Json, shape: Shape, where: str) -> tuple[list[Json], dict[str,
 
 
 def _label(item: Any, line: Any, where: str) -> tuple[Json, str | None]:
-    """A label in full, and its line; no line where it is given in full."""
+    """A label in full, and its line; None as the line if the file has the label in full."""
     if isinstance(item, Mapping):
         return dict(item), None
     if isinstance(line, Mapping):

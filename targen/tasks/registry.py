@@ -27,7 +27,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def with_format(task: Task) -> Task:
-    """The task as an instance of its own class; without one, of that of its `choices`."""
+    """The task as an instance of its own class; without one, of the class for its `choices`."""
     format_class = task_class(task.name)
     if format_class is Task and task.choices == "texts":
         format_class = Choosing

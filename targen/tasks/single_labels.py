@@ -1,4 +1,4 @@
-"""Which tasks have rows of one text or more and a label of their own, which a classifier can score one by one."""
+"""Tasks whose rows have texts and a label of their own, so that a classifier can score them one by one."""
 
 from targen.tasks.task import Task
 

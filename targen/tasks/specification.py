@@ -40,8 +40,8 @@ class StepPrompt:
 class SeedPrompt(StepPrompt):
     """The task's part of step 2. With `per_label` or `each`, a call lists what each of its instance seeds is for."""
 
-    per_label: bool = False  # the call says for which label each seed is
-    each: str = ""  # template of what is asked of a single seed; its fields are the variants
+    per_label: bool = False  # the call names the label of each seed
+    each: str = ""  # template of the request for a single seed; its fields are the variants
     per_call: Count | None = None  # instance seeds per call at most, for long ones
 
 
@@ -50,12 +50,12 @@ class WholePrompt:
     """The task's part of a prompt that asks for a whole instance: its fields are those of the instance seed, these, and those of step 3."""
 
     instruction: str
-    fields: dict[str, str] = field(default_factory=dict)  # that are drawn where there is an instance seed
+    fields: dict[str, str] = field(default_factory=dict)  # drawn by methods that have instance seeds
 
 
 @checked_dataclass(frozen=True, config=STRICT)
 class EncoderInput:
-    """Templates of the two texts of an encoder, and which one is cut, where, when they are too long."""
+    """Templates of the two texts of an encoder; which of them is cut if they are too long, and at which end."""
 
     first: str
     second: str

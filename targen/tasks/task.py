@@ -60,8 +60,8 @@ class Example:
     fields: Fields
     choices: tuple[str, ...]
     gold: tuple[int, ...]  # several may be right (ReCoRD); empty: hidden
-    answers: tuple[str, ...] = ()  # gold answers as texts, where scored as text (ReCoRD)
-    # The numbers of what it shares with other examples, the largest first: its passage, its question; its pair of sentences (AX-b)
+    answers: tuple[str, ...] = ()  # gold answers as texts, if scored as text (ReCoRD)
+    # Numbers of the groups that it belongs to, the largest group first: passage, question (MultiRC); pair of sentences (AX-b)
     groups: tuple[int, ...] = ()
 
 
@@ -83,27 +83,27 @@ class Task:
     generation: StepPrompt
     instance: str
     encoder: EncoderInput
-    long_field: str  # of `instance`: what is cut where a whole prompt is too long
+    long_field: str  # the text of `instance` that is cut if a whole prompt is too long
     whole: WholePrompt | None = None  # for methods that write an instance in one answer
-    attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: what the values of each are
+    attributes: dict[str, str] = field(default_factory=dict)  # for AttrPrompt: a description of the values of each
     labels: list[Label] = field(default_factory=list)
-    # Where a row has no label, but each answer in it (MultiRC)
+    # If each answer in a row has a label, and not the row (MultiRC)
     answer_labels: list[Label] = field(default_factory=list)
     variants: dict[str, Variant] = field(default_factory=dict)  # by name; see Variant
     label_counts: dict[str, Count] = field(default_factory=dict)  # published, of the original train split
     choices: Literal["labels", "texts"] = "labels"
     rows_per_slot: int = 1
     cues: dict[str, Cue] = field(default_factory=dict)  # that the analysis `fidelity` counts per label
-    original_train: str | None = None  # the task whose train split stands in where this one has none
-    # What that task calls a text of this one, where it differs
+    original_train: str | None = None  # the task whose train split stands in if this one has none
+    # That task's names of this one's texts, where they differ
     original_fields: dict[str, str] = field(default_factory=dict)
-    # Examples of the original splits, where rows have several
+    # Examples in the original splits, for rows with several examples
     example_sizes: dict[str, int] = field(default_factory=dict)
     synthetic_size: Count | None = None  # rows that synth.size=original makes; None: as many as the train split has
-    ordinal: bool = False  # whether the labels have an order: that of `labels`
-    hub: str | None = None  # its data set on the Hub, where data.hub names none
+    ordinal: bool = False  # whether the order of `labels` has a meaning
+    hub: str | None = None  # its data set on the Hub, unless data.hub names one
     columns: dict[str, str] = field(default_factory=dict)  # of data files, by the name of the text, or label
-    label_names: dict[str | bool | int, str] = field(default_factory=dict)  # what data files call it: label
+    label_names: dict[str | bool | int, str] = field(default_factory=dict)  # label in data files: name of the label
 
     @cached_property
     def crossed_variants(self) -> dict[str, list[str]]:
@@ -112,7 +112,7 @@ class Task:
 
     @cached_property
     def free_variants(self) -> dict[str, str]:
-        """Variants that the model chooses in step 3, each with what it is to name."""
+        """Variants that the model chooses in step 3, each with a description of what it names."""
         return {name: variant for name, variant in self.variants.items() if isinstance(variant, str)}
 
     def drawn_variants(self, label: str | None) -> dict[str, list[str]]:
@@ -141,12 +141,12 @@ class Task:
 
     @property
     def examples_per_row(self) -> float:
-        """About how many `examples` a synthetic row will have."""
+        """The expected number of `examples` of a synthetic row."""
         return 1
 
     @property
     def classes(self) -> list[Label]:
-        """What a model answers with to an example; empty: texts."""
+        """The labels that a model chooses from for an example; empty: it chooses from texts."""
         return self.answer_labels or self.labels
 
     @cached_property
@@ -164,7 +164,7 @@ class Task:
         return next(label for label in self.labels if label.name == name)
 
     def label_of(self, row: Row) -> str | None:
-        """The label's name, None where the split hides it."""
+        """The name of the row's label; None if the split hides it, or the task has no such label."""
         if "label" not in row:
             return None
         return next((label.name for label in self.labels if same_value(label.value, row["label"])), None)
@@ -188,7 +188,7 @@ class Task:
         """Refuses an instance seed that fits the schema and still breaks a rule of the task."""
 
     def draw_fields(self, cell: LabelCell, seed: Json, rng: Random) -> dict[str, str]:
-        """What the slot's RNG decides before step 3, as fields of its prompt (ReCoRD: the answer entity)."""
+        """Fields of the prompt of step 3 that the slot's RNG draws (ReCoRD: the answer entity)."""
         return {}
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
@@ -249,15 +249,15 @@ class Task:
         return [Example(self.name, row["idx"], self.view(row), names, gold)]
 
     def demonstrations(self, row: Row) -> list[Row]:
-        """The original row as prompts show it: rows of one question each, where it has several and a view has one."""
+        """The original row as prompts show it: a row with several questions becomes rows of one question each."""
         return [row]
 
     def demonstration_numbers(self, row: Row) -> dict[str, int]:
-        """By which numbers provenance names one of `demonstrations`."""
+        """The numbers that identify one of `demonstrations` in provenance."""
         return {"idx": row["idx"]}
 
     def copied_texts(self, row: Row) -> list[str]:
-        """Equal for a row and its copy, but for case and blanks."""
+        """Texts that are equal for a row and its copy, up to case and blanks."""
         return list(self.view(row).values())
 
     def example_count(self, row: Row) -> int:
@@ -265,7 +265,7 @@ class Task:
         return 1
 
     def balance_note(self) -> str:
-        """What the card of a data set says of how this task is balanced, beyond its labels; may be empty."""
+        """A sentence for the data set's card on how this task is balanced beyond its labels; may be empty."""
         return ""
 
     def baseline_answer(self, example: Example) -> str:

@@ -1,4 +1,4 @@
-"""The text of a new task's file: what there is to say in it, with comments, so that it runs as it is."""
+"""The file of a new task: a commented template that runs as it is."""
 
 import csv
 import shlex

@@ -40,7 +40,7 @@ def units(text: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
-    """The text in lower case, without punctuation, with single blanks; cached, since several checks ask for that of a row."""
+    """The text in lower case, without punctuation, with single blanks; cached, since several checks normalise the same row."""
     return " ".join(words(text))
 
 
@@ -84,7 +84,7 @@ def is_form_of(form: str, lemma: str) -> bool:
 
 
 class _WithoutSpacy(MetaPathFinder):
-    """lemminflect imports spaCy where it is installed, and spaCy torch: seconds, for a hook that is not used here."""
+    """Hides spaCy: lemminflect imports it if installed, and it imports torch, which takes seconds for an unused hook."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
         if fullname == "spacy":

@@ -15,7 +15,7 @@ from rensa import RMinHash
 from targen.text.normalise import normalised
 
 PERMUTATIONS, BANDS, BAND = 96, 16, 6  # a pair of similarity 0.8 shares a band of six with probability 0.99
-# In a group of at most so many texts with an equal band, every pair is a candidate. In a larger group, each text is
+# In a group of at most CROWD texts with an equal band, every pair is a candidate. In a larger group, each text is
 # compared with the first of the group and with the one before it.
 CROWD = 32
 SEED = 0
@@ -97,7 +97,7 @@ def candidate_pairs(signatures: Sequence[bytes], threshold: float) -> Iterator[t
 
 
 def _pairs_among(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(later, earlier) of the pairs that are compared among so many."""
+    """(later, earlier) of the pairs to compare in a group of `count` texts."""
     if count <= CROWD:
         return _all_pairs(count)
     others = np.arange(1, count)
@@ -106,7 +106,7 @@ def _pairs_among(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 @lru_cache(maxsize=CROWD)
 def _all_pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(later, earlier) of all pairs among so many."""
+    """(later, earlier) of all pairs in a group of `count` texts."""
     later, earlier = np.tril_indices(count, -1)
     return later, earlier
 

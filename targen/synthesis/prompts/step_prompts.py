@@ -26,7 +26,7 @@ class SeedPurpose:
 
 
 def contexts_prompt(method: Method, task: Task, count: int, earlier: list[str]) -> Prompt:
-    """Step 1: asks for so many contexts, other than the earlier ones."""
+    """Step 1: asks for `count` contexts, other than the earlier ones."""
     known_part = method.known_contexts.format(contexts=_bullets(earlier)) if earlier else ""
     values = {"count": str(count), "contexts": task.contexts, "known": known_part}
     values["format"] = '{"contexts": ["...", "..."]}'
@@ -35,7 +35,7 @@ def contexts_prompt(method: Method, task: Task, count: int, earlier: list[str]) 
 
 
 def values_prompt(method: Method, task: Task, attribute: str, count: int, earlier: list[str]) -> Prompt:
-    """AttrPrompt: asks for so many values of an attribute, other than the earlier ones."""
+    """AttrPrompt: asks for `count` values of an attribute, other than the earlier ones."""
     step = method.attributes
     assert step is not None
     known_part = step.known.format(values=_bullets(earlier)) if earlier else ""
@@ -46,7 +46,7 @@ def values_prompt(method: Method, task: Task, attribute: str, count: int, earlie
 
 
 def instructions_prompt(method: Method, task: Task, count: int, earlier: list[str]) -> Prompt:
-    """Self-Instruct: asks for so many instructions, with some earlier ones as examples."""
+    """Self-Instruct: asks for `count` instructions, with some earlier ones as examples."""
     step = method.instructions
     assert step is not None
     known_part = step.known.format(instructions=_bullets(earlier)) if earlier else ""
@@ -103,7 +103,7 @@ def _purpose_text(method: Method, task: Task, purpose: SeedPurpose) -> str:
 def generation_prompt(
     method: Method, task: Task, label: str | None, values: dict[str, str], failures: Sequence[Json] = ()
 ) -> Prompt:
-    """Step 3: asks for the rest of the instance; `values` fill the task's templates, `failures` are described where a method has rounds."""
+    """Step 3: asks for the rest of the instance; `values` fill the task's templates, `failures` are described if the method has rounds."""
     constraint = task.label(label).constraint.format(**values) if label is not None else ""
     fields = {**task.free_variants, **task.generation.fields}
     schema = _object_schema({name: _field_schema(spec) for name, spec in fields.items()})

@@ -1,1 +1,1 @@
-"""The rows that are to be made, what each is assigned, and the shares of several processes."""
+"""The rows to make: their labels, contexts and variants, and the shares of several processes."""

@@ -19,7 +19,7 @@ COLUMNS = {  # the names of each part; the first that is filled counts
     "output": ("output", "response", "completion"),
 }
 TURNS = ("messages", "conversations")
-SPEECHES = (("role", "content"), ("from", "value"))  # who says what in a turn, as OpenAI and ShareGPT call it
+SPEECHES = (("role", "content"), ("from", "value"))  # keys of role and text in a turn: OpenAI, ShareGPT
 ROLES = {  # in small letters
     **dict.fromkeys(("user", "human"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bing", "chatgpt"), "assistant"),
@@ -33,9 +33,9 @@ SHAPES = (
 
 
 def row_of(record: Json, idx: int) -> Row:
-    """A row of instruction data in one of SHAPES; `output` is empty where it has no answer.
+    """A row of instruction data in one of SHAPES; `output` is empty if it has no answer.
 
-    Raises: RowError that names what was found where it is of another shape.
+    Raises: RowError with the fields or roles of a record of another shape.
     """
     turns = next((name for name in TURNS if name in record), None)
     parts = _columns(record) if turns is None else _first_exchange(turns, record[turns])
@@ -61,7 +61,7 @@ def _columns(record: Json) -> Json:
 
 
 def _first_exchange(name: str, turns: object) -> Json:
-    """The first user turn that is answered, the answer, and what system turns say before; empty if none is answered."""
+    """The first user turn with an answer, the answer, and the system turns before; empty if no turn has an answer."""
     speeches = [
         _speech(name, turn) for turn in (turns if isinstance(turns, list) else [] if turns is None else [turns])
     ]
@@ -76,7 +76,7 @@ def _first_exchange(name: str, turns: object) -> Json:
 
 
 def _speech(name: str, turn: object) -> tuple[str, object]:
-    """(role, text) of a turn, the role by OpenAI's name where it is known."""
+    """(role, text) of a turn, the role by OpenAI's name if it is known."""
     for role_key, text_key in SPEECHES:
         if isinstance(turn, dict) and isinstance(role := turn.get(role_key), str) and text_key in turn:
             return ROLES.get(role.lower(), role), turn[text_key]
