@@ -24,10 +24,7 @@ from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
 from targen.tasks.task import Row, Task
 
-MIN_PER_LABEL, MIN_QUESTIONS = (
-    10,
-    40,
-)  # with fewer, intervals are so wide that they include chance whatever the rows are
+MIN_PER_LABEL, MIN_QUESTIONS = 10, 40  # with fewer, intervals are so wide that they always include chance
 MARGIN = 0.03  # above chance, which the lower bound of the best score must exceed
 LISTED = 5  # hardest rows per label
 DIGITS = 3

@@ -62,11 +62,7 @@ def train_rows(settings: Settings, task: Task, count: int) -> TrainRows:
             f"task). Leave {task.name} out, or take another method."
         )
     split = _train_split(settings, source)
-    rows = (
-        [demonstration for row in split.rows for demonstration in source.demonstrations(row)]
-        if split is not None
-        else []
-    )
+    rows = [example for row in split.rows for example in source.demonstrations(row)] if split is not None else []
     if split is not None and split.is_fixture:
         return TrainRows(source, (tuple(rows) * count,) * len(task.label_cells), count)
     if split is None:

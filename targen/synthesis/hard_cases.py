@@ -144,12 +144,10 @@ def contexts_of_round(
     recipe: Recipe, answers: Answers, context_of: Callable[[Slot], str], contexts: Sequence[str], instances: int
 ) -> tuple[str, ...]:
     """A context for each call for instance seeds of a round: those with an excess of failures, in proportion to it; else all."""
-    questions = Counter(context_of(slot) for slot, _ in answers)
+    totals = Counter(context_of(slot) for slot, _ in answers)
     errors = Counter(context_of(slot) for (slot, _), answer in answers.items() if not answer.is_right)
-    rate = errors.total() / max(1, questions.total())
-    excess = {
-        context: (errors[context] - rate * questions[context]) / (questions[context] + PRIOR) for context in contexts
-    }
+    rate = errors.total() / max(1, totals.total())
+    excess = {context: (errors[context] - rate * totals[context]) / (totals[context] + PRIOR) for context in contexts}
     failing = [context for context in contexts if round(excess[context], DIGITS) > 0]
     if not failing:
         return tuple(contexts)
@@ -161,11 +159,9 @@ def contexts_of_round(
 def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsFor) -> dict[str, Answers]:
     """The answers of each student to all questions, none of which it was taught; empty if there are too few questions."""
     task = recipe.task
-    slots = [candidate.slot for candidate in candidates for _ in candidate.rows]
-    rows = [
-        task.with_idx(row, idx) for idx, row in enumerate(row for candidate in candidates for row in candidate.rows)
-    ]
-    questions = instances_of(task, rows, [candidate.context for candidate in candidates for _ in candidate.rows])
+    pairs = [(candidate, row) for candidate in candidates for row in candidate.rows]
+    rows = [task.with_idx(row, idx) for idx, (_, row) in enumerate(pairs)]
+    questions = instances_of(task, rows, [candidate.context for candidate, _ in pairs])
     if (reason := too_few(task, questions)) is not None:
         log.info("generate: %s: no student was asked (%s)", task.name, reason)
         return {}
@@ -173,7 +169,7 @@ def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsF
     asked_so_far: Counter[Slot] = Counter()
     keys: list[Question] = []
     for question in questions:
-        slot = slots[question.row]
+        slot = pairs[question.row][0].slot
         keys.append((slot, asked_so_far[slot]))
         asked_so_far[slot] += 1
     students = students_for([text for question in questions for option in question.options for text in option])

@@ -125,10 +125,8 @@ def generation(shape: Shape, seed_fields: Sequence[str], variant_names: Sequence
     seed_texts = [name for name in seed_fields if name != GIST]
     about = [f"What it is about: {{{GIST}}}"] if GIST in seed_fields else []
     if shape.alternatives:
-        return {
-            "instruction": _choices_instruction(shape, seed_texts, variant_names),
-            "fields": alternative_fields(shape),
-        }
+        instruction = _choices_instruction(shape, seed_texts, variant_names)
+        return {"instruction": instruction, "fields": alternative_fields(shape)}
     head = "\n".join(filter(None, ["Setting: {context}", *about, lines_of([*seed_texts, *variant_names])]))
     texts = {name: phrase(text) for name, text in shape.fields.items() if name not in seed_fields}
     return {"instruction": f"{head}\n\n{_write_instruction(shape, texts)}", "fields": texts}

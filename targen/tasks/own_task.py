@@ -104,9 +104,7 @@ def _shape(fields: Any, choices: Any, where: str) -> Shape:
             f"{where}: fields: got {_shortened(fields)}, expected the texts of a row, each with what it is. Write, for one text: "
             "fields: {text: a support ticket as a customer writes it}."
         )
-    texts = {
-        str(key): _checked_text(value, f"{where}: fields.{key}", "what the text is") for key, value in fields.items()
-    }
+    texts = {str(key): _text(value, f"{where}: fields.{key}", "what the text is") for key, value in fields.items()}
     for key in texts:
         if not _NAME.fullmatch(key) or key in ("label", "idx", prompts.GIST, "context"):
             raise UserError(
@@ -122,11 +120,11 @@ def _shape(fields: Any, choices: Any, where: str) -> Shape:
     number = choices.get("number", 2)
     if type(number) is not int or not 2 <= number <= 10:
         raise UserError(f"{where}: choices.number: got {number!r}, expected a whole number from 2 to 10. Correct it.")
-    right, wrong = (_checked_text(choices[key], f"{where}: choices.{key}", "what it is") for key in ("right", "wrong"))
+    right, wrong = (_text(choices[key], f"{where}: choices.{key}", "what it is") for key in ("right", "wrong"))
     return Shape(texts, right, wrong, number)
 
 
-def _checked_text(value: Any, where: str, expected: str) -> str:
+def _text(value: Any, where: str, expected: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: got {_shortened(value)}, expected a text: {expected}. Write it.")
     return value
@@ -140,10 +138,9 @@ def _labels(spec: Json, shape: Shape, where: str) -> tuple[list[Json], dict[str,
             raise UserError(
                 f"{where}: labels: got some beside choices, expected none: what is right is a place. Remove them."
             )
-        numbers = range(1, shape.alternatives + 1)
         return [
             {"value": number - 1, "name": f"choice{number}", "verbalizer": str(number), "constraint": ""}
-            for number in numbers
+            for number in range(1, shape.alternatives + 1)
         ], {}
     if not isinstance(labels, (Mapping, list)) or len(labels) < 2:
         raise UserError(

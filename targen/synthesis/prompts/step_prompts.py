@@ -59,9 +59,7 @@ def instance_seed_prompt(method: Method, task: Task, context: str, purposes: lis
     assert method.instance_seed is not None
     count, variant = len(purposes), purposes[0].variant
     fields = {name: _filled_in(spec, variant) for name, spec in task.instance_seed.fields.items()}
-    numbered: Json = {}
-    if lists_purposes(task):
-        numbered = {SEED_NUMBER: {"type": "integer"}}
+    numbered: Json = {SEED_NUMBER: {"type": "integer"}} if lists_purposes(task) else {}
     item = _object_schema({**numbered, **{name: _field_schema(spec) for name, spec in fields.items()}})
     schema = _object_schema({"instance_seeds": {"type": "array", "items": item}})
     seed_form = _answer_form({**dict.fromkeys(numbered, "number in the list above"), **fields})

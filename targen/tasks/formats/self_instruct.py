@@ -62,9 +62,8 @@ def _columns(record: Json) -> Json:
 
 def _first_exchange(name: str, turns: object) -> Json:
     """The first user turn with an answer, the answer, and the system turns before; empty if no turn has an answer."""
-    speeches = [
-        _speech(name, turn) for turn in (turns if isinstance(turns, list) else [] if turns is None else [turns])
-    ]
+    listed = turns if isinstance(turns, list) else [] if turns is None else [turns]
+    speeches = [_speech(name, turn) for turn in listed]
     for number, ((asker, question), (speaker, answer)) in enumerate(pairwise(speeches)):
         if (asker, speaker) == ("user", "assistant"):
             before = [text for role, text in speeches[:number] if role == "system" and isinstance(text, str)]

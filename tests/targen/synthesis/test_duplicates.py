@@ -21,9 +21,7 @@ from tests.support.commands import files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 
 WORDS = [
-    f"{onset}{ending}"
-    for onset in ("ba", "ko", "mi", "tu", "re", "sha", "lor")
-    for ending in ("den", "gat", "lim", "pos", "van")
+    head + tail for head in ("ba", "ko", "mi", "tu", "re", "sha", "lor") for tail in ("den", "gat", "lim", "pos", "van")
 ]
 
 

@@ -166,12 +166,10 @@ def test_a_prompt_says_what_was_taken_for_what_and_each_kind_once(
         assert all(stories[slot]["variant"] == kind["variant"] for slot in kind["slots"] if slot in stories)
         assert kind["label"] is None and (kind["taken_for"] is None) == (task != "multirc")
     prompts = [body["messages"][-1]["content"] for body in server.bodies]
-    kinds_shown = [
-        re.findall(r"^- \d+ instances?; (.*)$", prompt, re.M) for prompt in prompts if "gets wrong" in prompt
-    ]
-    assert len(kinds_shown) > 20
-    assert all(len(set(kinds)) == len(kinds) > 0 for kinds in kinds_shown)
-    assert {kind.rpartition("; ")[2] for kinds in kinds_shown for kind in kinds} == failures
+    lists = [re.findall(r"^- \d+ instances?; (.*)$", prompt, re.M) for prompt in prompts if "gets wrong" in prompt]
+    assert len(lists) > 20
+    assert all(len(set(kinds)) == len(kinds) > 0 for kinds in lists)
+    assert {kind.rpartition("; ")[2] for kinds in lists for kind in kinds} == failures
 
 
 def test_without_failures_every_round_uses_all_contexts(tmp_path: Path, serve) -> None:

@@ -51,7 +51,7 @@ def slow(serve):
 
 
 @pytest.fixture(scope="module")
-def expected(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def intact(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     generate(settings(*overrides(folder, serve(FakeModel(error_rate=0.05, flip_rate=0.1)).url)))
@@ -59,7 +59,7 @@ def expected(serve, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes
 
 
 @pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
-def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, expected, module) -> None:
+def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, intact, module) -> None:
     arguments = overrides(tmp_path, slow.url, "phases=[generate]", "generator.concurrency=16")
     slow.hold_from = 80
     process = start(arguments, module)
@@ -74,14 +74,12 @@ def test_ctrl_c_is_one_line_and_loses_nothing(tmp_path: Path, slow, expected, mo
     other_lines = [line for line in stderr.splitlines() if not line.startswith(("run: ", "generate: "))]
     assert other_lines == ["Interrupted. Progress is saved; rerun the command to resume."]
     assert asked_again(slow, arguments) < len(slow.bodies)
-    assert files(tmp_path / "synthetic") == expected
+    assert files(tmp_path / "synthetic") == intact
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("module", ["targen.generate", "targen.run"])
-def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(
-    tmp_path: Path, slow, expected, number, module
-) -> None:
+def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(tmp_path: Path, slow, intact, number, module) -> None:
     arguments = overrides(tmp_path, slow.url, "phases=[generate]")
     slow.hold_from = 80  # of more than 160
     process = start(arguments, module)
@@ -95,10 +93,10 @@ def test_a_schedulers_signal_ends_it_with_the_code_for_a_requeue(
     answers_before = answered(tmp_path)
     assert len(slow.bodies) - answers_before <= 4  # what was under way
     assert asked_again(slow, arguments, module) == answered(tmp_path) - answers_before
-    assert files(tmp_path / "synthetic") == expected
+    assert files(tmp_path / "synthetic") == intact
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_path: Path, slow, expected) -> None:
+def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_path: Path, slow, intact) -> None:
     arguments = overrides(tmp_path, slow.url)
 
     def at_most_40_kb() -> None:
@@ -115,10 +113,10 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_where_there_is_room(tmp_pat
     answers_before = answered(tmp_path)
     assert answers_before > 20
     assert asked_again(slow, arguments) == answered(tmp_path) - answers_before
-    assert files(tmp_path / "synthetic") == expected
+    assert files(tmp_path / "synthetic") == intact
 
 
-def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path: Path, slow, expected) -> None:
+def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path: Path, slow, intact) -> None:
     arguments = overrides(tmp_path, slow.url)
     slow.hold_from = 60
     process = start(arguments)
@@ -132,7 +130,7 @@ def test_a_suspended_process_goes_on_and_nobody_takes_its_run_meanwhile(tmp_path
     _, stderr = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, stderr
     assert len(slow.bodies) == answered(tmp_path)
-    assert files(tmp_path / "synthetic") == expected
+    assert files(tmp_path / "synthetic") == intact
 
 
 @pytest.mark.parametrize("after", [20, 90, 170])
