@@ -8,7 +8,7 @@ from targen.config.groups.generation import Generator
 from targen.llm.provider_body import Messages, system_merged
 from targen.runtime.errors import UserError
 
-OURS = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
+RESERVED = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
 PROBE: Messages = [{"role": "system", "content": "Be brief 7."}, {"role": "user", "content": "Say yes."}]
 
 
@@ -21,7 +21,7 @@ class Chat:
 
     def __init__(self, settings: Generator, tokenizer: Any) -> None:
         self._tokenizer: Any = tokenizer
-        self._template = _read(settings.chat_template)
+        self._template = _read_template(settings.chat_template)
         self._arguments: Mapping[str, Any] = settings.chat_template_kwargs
         template = self._template or getattr(tokenizer, "chat_template", None)
         if not template:
@@ -30,7 +30,7 @@ class Chat:
                 "generator.chat_template=FILE."
             )
         for name in self._arguments:
-            if name in OURS or name not in str(template):
+            if name in RESERVED or name not in str(template):
                 raise UserError(
                     f"generator.chat_template_kwargs.{name}: got {self._arguments[name]!r}, which the chat template does not "
                     "use. Remove it."
@@ -52,9 +52,9 @@ class Chat:
         try:
             self._render(system_merged(PROBE), tokenize=False)
         except TemplateError as err:
-            said = " ".join(str(err).split())
+            reason = " ".join(str(err).split())
             raise UserError(
-                f"generator.chat_template: the template cannot be used ({said}), expected one that takes a user's message. "
+                f"generator.chat_template: the template cannot be used ({reason}), expected one that takes a user's message. "
                 "Repair it, or choose another model."
             ) from None
         return False
@@ -70,7 +70,7 @@ class Chat:
         )
 
 
-def _read(path: str | None) -> str | None:
+def _read_template(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8") if path else None
     except (OSError, UnicodeDecodeError) as err:

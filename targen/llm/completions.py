@@ -11,38 +11,38 @@ REASONING = ("reasoning_content", "reasoning")  # fields of a message in which s
 
 
 def answer_from_completion(id: str, completion: Any) -> Answer:
-    """The answer in a completion. Raises: ValueError if it is none, or one that the server did not finish."""
+    """The answer in a completion. Raises: ValueError if it is not a completion, or the server did not finish it."""
     try:
         choice = completion["choices"][0]
         message, finish_reason = choice["message"], str(choice.get("finish_reason") or "")
-        usage, failed = _counts(completion.get("usage")), choice.get("error")
-        text, finish_reason = _said(message, finish_reason, usage.get("completion_tokens"))
+        usage, error = _counts(completion.get("usage")), choice.get("error")
+        text, finish_reason = _text_and_reason(message, finish_reason, usage.get("completion_tokens"))
         answer = Answer(id, text, finish_reason, usage, str(completion.get("model") or ""))
     except (KeyError, IndexError, TypeError, AttributeError) as err:
         raise ValueError(f"not a chat completion ({type(err).__name__}: {err})") from None
-    if failed or (why := why_unfinished(answer)) is not None:
-        raise ValueError("the server reports an error in the completion" if failed else why)
+    if error or (why := why_unfinished(answer)) is not None:
+        raise ValueError("the server reports an error in the completion" if error else why)
     return answer
 
 
-def _said(message: Json, finish_reason: str, written: int | None) -> tuple[str, str]:
+def _text_and_reason(message: Json, finish_reason: str, completion_tokens: int | None) -> tuple[str, str]:
     """Text and finish_reason of a message; the finish_reason says what the message has in place of a text."""
-    content, refused = message.get("content"), str(message.get("refusal") or "")
+    content, refusal = message.get("content"), str(message.get("refusal") or "")
     if isinstance(content, list):
         parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-        refused = refused or "".join(str(part.get("refusal") or "") for part in parts)
+        refusal = refusal or "".join(str(part.get("refusal") or "") for part in parts)
         content = "".join(str(part.get("text") or "") for part in parts)
     elif content and not isinstance(content, str):
         content = json.dumps(content)
     if content and (content.strip() or not any(message.get(name) for name in REASONING)):
         return content, finish_reason
-    if refused:
-        return refused, "refusal"
+    if refusal:
+        return refusal, "refusal"
     if message.get("tool_calls") or message.get("function_call"):
         return "", "tool_calls"
     if thoughts := next((str(message[name]) for name in REASONING if message.get(name)), ""):
         return thoughts, "reasoning_length" if finish_reason == "length" else "reasoning"
-    if finish_reason == "stop" and (content is None or written == 0):
+    if finish_reason == "stop" and (content is None or completion_tokens == 0):
         return "", "blank"
     return "", finish_reason
 

@@ -29,8 +29,8 @@ def without_thoughts(text: str) -> str:
 def objects_in(text: str) -> Iterator[Json]:
     """The outermost JSON objects of a text, in order. In garbage the search ends when the effort reaches its bound."""
     with suppress(ValueError):
-        if isinstance(whole := orjson.loads(text), dict):  # the usual case
-            yield whole
+        if isinstance(value := orjson.loads(text), dict):  # the usual case
+            yield value
             return
     decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
     effort, position = max(4 * len(text), 100_000), 0
@@ -54,15 +54,15 @@ def objects_in(text: str) -> Iterator[Json]:
 def repaired(text: str, finished: bool) -> Json | None:
     """The object in a text with the usual damage: trailing commas, single quotes, quotes inside strings, comments.
 
-    Missing closing braces are added only if the server says that the model had `finished`; a cut string never is completed.
+    Missing closing braces are added only if the server says that the model had `finished`; a cut string is never completed.
     None if there is no object or it cannot be repaired.
     """
-    first, last = text.find("{"), text.rfind("}") + 1
-    damaged = text[first:last]
-    if first < 0 or len(text) - first > MOST_REPAIRED:
+    start, end = text.find("{"), text.rfind("}") + 1
+    damaged = text[start:end]
+    if start < 0 or len(text) - start > MOST_REPAIRED:
         return None
     if not damaged or any(damaged.count(opening) != damaged.count(closing) for opening, closing in ("{}", "[]")):
-        damaged = text[first:].strip().removesuffix("```").rstrip()
+        damaged = text[start:].strip().removesuffix("```").rstrip()
         if not finished or damaged[-1] not in "\"']}":
             return None
     from json_repair import loads

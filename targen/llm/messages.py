@@ -155,7 +155,7 @@ REMEDIES: Mapping[str | None, str] = {  # for a reason that most answers of a ru
 
 
 def why_unfinished(answer: Answer) -> str | None:
-    """Why an answer is none, because the server broke off; None if it is one. Such answers are asked for again."""
+    """How the server broke an answer off; None if it is complete. Such calls are made again."""
     reason = answer.finish_reason
     if reason.lower() not in UNUSABLE and (NOT_FINISHED.search(reason) or not (reason or answer.text)):
         return f"finish_reason {reason[:80]!r}"
@@ -183,19 +183,19 @@ def read_object(answer: Answer, schema: Json) -> Json:
 @lru_cache(maxsize=64)
 def _fitting(text: str, finished: bool, schema_text: bytes) -> Json:
     """Cached for the slots that share a call."""
-    problem = None
+    first_mismatch = None
     for value in _candidates(without_thoughts(text), finished):
-        if (wrong := _problem(value, schema_text)) is not None:
+        if (mismatch := _problem(value, schema_text)) is not None:
             value = conformed(value, decoded(schema_text))
-            wrong = _problem(value, schema_text)
-        if wrong is None:
+            mismatch = _problem(value, schema_text)
+        if mismatch is None:
             if not (text.isascii() and "\\u" not in text) and not _is_unicode(value):
                 raise RowError("answer holds half a character (a lone surrogate)")
             return dict(value)
-        problem = problem or wrong
-    if problem is None:
+        first_mismatch = first_mismatch or mismatch
+    if first_mismatch is None:
         raise RowError("answer holds no JSON object")
-    raise RowError(f"answer does not fit the schema: {problem}")
+    raise RowError(f"answer does not fit the schema: {first_mismatch}")
 
 
 def _candidates(text: str, finished: bool) -> Iterator[Json]:
@@ -214,7 +214,7 @@ def is_object(text: str, schema: Json) -> bool:
 
 
 def schema_problem(value: Any, schema: Json) -> str | None:
-    """The first place and rule at which a value breaks a JSON schema; None if it fits."""
+    """The first position and rule at which a value breaks a JSON schema; None if it fits."""
     return _problem(value, encoded(schema))
 
 

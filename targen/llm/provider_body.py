@@ -55,7 +55,7 @@ def fit_of(settings: Generator) -> Fit:
     template = {"chat_template_kwargs": settings.chat_template_kwargs} if settings.chat_template_kwargs else {}
     return Fit(
         drop=frozenset(settings.drop),
-        rename={str(name): other for name, other in settings.rename.items()},
+        rename={str(name): new_name for name, new_name in settings.rename.items()},
         merges_system=settings.system == "merge",
         extra={**settings.extra_body, **template},
     )

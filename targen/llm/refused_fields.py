@@ -62,16 +62,16 @@ def refused_fields(status: int, text: str) -> list[str]:
     words = _words(text)
     complaint = re.search(NOT_TAKEN, words, re.IGNORECASE)
     of_value = re.search(NOT_THIS_VALUE, words, re.IGNORECASE)
-    places = {}
+    positions = {}
     for field, pattern in PATTERNS.items():
-        found = re.search(pattern, words, re.IGNORECASE)
-        if found and field in NUMBERS and of_value:
-            places[f"{field}="] = found.start()
-        elif found and (complaint or field == "response_format" or (field == "system" and of_value and status < 500)):
-            places[field] = found.start()
-    if "cannot both" in words and set(places) & {"top_p", "top_p="}:  # with temperature, which matters more
+        match = re.search(pattern, words, re.IGNORECASE)
+        if match and field in NUMBERS and of_value:
+            positions[f"{field}="] = match.start()
+        elif match and (complaint or field == "response_format" or (field == "system" and of_value and status < 500)):
+            positions[field] = match.start()
+    if "cannot both" in words and set(positions) & {"top_p", "top_p="}:  # with temperature, which matters more
         return ["top_p"]
-    return sorted(places, key=places.__getitem__)
+    return sorted(positions, key=positions.__getitem__)
 
 
 def _words(text: str) -> str:
@@ -89,10 +89,10 @@ def _strings(value: Any) -> Iterator[str]:
         for item in value:
             yield from _strings(item)
     elif isinstance(value, dict):
-        yield from _of_object(value)
+        yield from _strings_of_object(value)
 
 
-def _of_object(value: Json) -> Iterator[str]:
+def _strings_of_object(value: Json) -> Iterator[str]:
     if isinstance(value.get("loc"), list):
         yield ".".join(map(str, value["loc"]))
     for key in sorted(value, key=lambda key: key not in ("error", "message", "detail", "msg")):

@@ -13,7 +13,7 @@ MESSAGE_LENGTH = 300  # characters of a server's message that are shown
 LONGEST_TEXT = 20_000  # characters of a server's message that are looked at
 OVERLOADED = frozenset({429, 502, 503, 504})
 AGAIN = OVERLOADED | {408, 409, 425}
-NOT_SAID = 500  # the status of an error that names none
+NO_STATUS = 500  # the status of an error that names none
 MESSAGE_FIELDS = ("message", "detail", "msg")
 BAD_REQUEST = re.compile(r"invalid.?request|bad.?request", re.IGNORECASE)
 TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^<>]*>", re.IGNORECASE | re.DOTALL)
@@ -70,8 +70,8 @@ def error_in(body: Any) -> Any:
         return None
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    if found := body.get("error") or (choice.get("error") if isinstance(choice, dict) else None):
-        return found
+    if error := body.get("error") or (choice.get("error") if isinstance(choice, dict) else None):
+        return error
     return body if not choices and any(body.get(name) for name in MESSAGE_FIELDS) else None
 
 
@@ -79,13 +79,13 @@ def server_error(status: int | None, error: Any, key: str | None = None) -> Serv
     """What an error says. `status`: of HTTP, None where only the error itself can name one."""
     error = _innermost(error)
     message = _message(error)
-    given = status or _status_in(error)
-    shown = said(message, key).rstrip(". ")
-    words = f"{'status' if status else 'error'} {given}: {shown}" if given else shown
+    known_status = status or _status_in(error)
+    message_line = clean_message(message, key).rstrip(". ")
+    words = f"{'status' if status else 'error'} {known_status}: {message_line}" if known_status else message_line
     code, type_, status_name, param = (str(error.get(name) or "") for name in ("code", "type", "status", "param"))
     text = " ".join([code, type_, status_name, message, param])[:LONGEST_TEXT]
-    about, finish_reason = _about(given or NOT_SAID, text)
-    return ServerError(given or NOT_SAID, words.removesuffix(": "), text, about, finish_reason)
+    about, finish_reason = _about(known_status or NO_STATUS, text)
+    return ServerError(known_status or NO_STATUS, words.removesuffix(": "), text, about, finish_reason)
 
 
 def _about(status: int, text: str) -> tuple[About, str]:
@@ -110,19 +110,19 @@ def _innermost(error: Any) -> Json:
     return {"message": "" if error is None else error}
 
 
-def _message(said_of: Any) -> str:
+def _message(error: Any) -> str:
     """What an error says to people: pydantic's lists without the input that they repeat, pages without their tags."""
-    if isinstance(said_of, str):
-        text = said_of[:LONGEST_TEXT]
+    if isinstance(error, str):
+        text = error[:LONGEST_TEXT]
         return TAGS.sub(" ", text) if text.lstrip().startswith("<") else text
-    if isinstance(said_of, list):
-        return "; ".join(_message(part) for part in said_of)
-    if not isinstance(said_of, dict):
-        return json.dumps(said_of)
-    message = next((said_of[name] for name in MESSAGE_FIELDS if said_of.get(name)), None)
+    if isinstance(error, list):
+        return "; ".join(_message(part) for part in error)
+    if not isinstance(error, dict):
+        return json.dumps(error)
+    message = next((error[name] for name in MESSAGE_FIELDS if error.get(name)), None)
     if message is None:
-        return json.dumps(said_of, ensure_ascii=False) if said_of else ""
-    where = said_of.get("loc")
+        return json.dumps(error, ensure_ascii=False) if error else ""
+    where = error.get("loc")
     return f"{'.'.join(map(str, where))}: {_message(message)}" if isinstance(where, list) else _message(message)
 
 
@@ -134,8 +134,8 @@ def _status_in(error: Json) -> int | None:
     return 400 if BAD_REQUEST.search(f"{error.get('code')} {error.get('type')}") else None
 
 
-def said(text: str, key: str | None) -> str:
+def clean_message(text: str, key: str | None) -> str:
     """A server's message on one line, without the key and without control characters."""
-    whole = text.replace(key, "***") if key else text
-    line = " ".join(whole[: 10 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
+    without_key = text.replace(key, "***") if key else text
+    line = " ".join(without_key[: 10 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
     return "".join(char if char.isprintable() else "?" for char in line)

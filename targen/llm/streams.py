@@ -21,12 +21,12 @@ def completion_of(text: str) -> str:
     """
     events = _events(text)
     try:
-        whole = _added_up([json.loads(data) for data in events if data != END])
+        completion = _merged([json.loads(data) for data in events if data != END])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return text
-    if "error" not in whole and not (END in events or whole["choices"][0]["finish_reason"]):
+    if "error" not in completion and not (END in events or completion["choices"][0]["finish_reason"]):
         return text
-    return json.dumps(whole)
+    return json.dumps(completion)
 
 
 def _events(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def _events(text: str) -> list[str]:
     return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:") and line != "data:"]
 
 
-def _added_up(chunks: list[Json]) -> Json:
+def _merged(chunks: list[Json]) -> Json:
     message: dict[str, Any] = {}
     finish_reason, model, usage = None, "", None
     for chunk in chunks:

@@ -31,7 +31,7 @@ class Batch:
     """Reads the response files of the run, and writes unanswered requests to request files.
 
     Custom ids are request ids, so lines may come in any order, be incomplete, repeat, or hold errors. `recorded` are the
-    ids of the answers that the run already has on record.
+    ids of the answers already on record in the run.
     """
 
     window = sys.maxsize
@@ -44,36 +44,35 @@ class Batch:
         self._errors: dict[str, ServerError] = {}
         self._failures: set[tuple[str, str]] = set()  # id, and the round in which its line failed
         if files := paths.response_files:
-            asked = {str(line.get("custom_id")) for path in paths.request_files for _, line in read_jsonl(path)}
+            requested = {str(line.get("custom_id")) for path in paths.request_files for _, line in read_jsonl(path)}
             for path in files:
-                self._read_file(path, asked | recorded)
+                self._read_file(path, requested | recorded)
             self._take_refusals(files[0])
             self._give_up()
 
-    def _read_file(self, path: Path, known: Set[str]) -> None:
-        count, strange, first = 0, 0, ""
+    def _read_file(self, path: Path, known_ids: Set[str]) -> None:
+        count, unknown, first_unknown = 0, 0, ""
         for number, line in read_jsonl(path, halves=True):
             count += 1
-            if not self._read(line, known, f"{path.name} {path.stat().st_mtime_ns}"):
-                strange += 1
-                first = first or f"{path}:{number}: got the custom_id {line.get('custom_id')!r}"
-        if strange and strange == count:
+            if not self._read_line(line, known_ids, f"{path.name} {path.stat().st_mtime_ns}"):
+                unknown += 1
+                first_unknown = first_unknown or f"{path}:{number}: got the custom_id {line.get('custom_id')!r}"
+        if unknown and unknown == count:
             raise UserError(
-                f"{first}, which this run did not ask for, expected one of {self._paths.requests()}. This looks like the "
+                f"{first_unknown}, which this run did not ask for, expected one of {self._paths.requests()}. This looks like the "
                 "responses of another run: put the right file in its place."
             )
-        if strange:
-            log.warning("generate: %d lines of %s may not belong to any request of this run", strange, path)
+        if unknown:
+            log.warning("generate: %d lines of %s may not belong to any request of this run", unknown, path)
 
-    def _read(self, line: Json, known: Set[str], round_: str) -> bool:
+    def _read_line(self, line: Json, known_ids: Set[str], round_: str) -> bool:
         """Stores the answer of one line, to be used if its request is submitted. False if no such request is known so far."""
         id = line.get("custom_id")
         if not isinstance(id, str):
             return False
         task = id.partition("-")[0]
-        expected = id in known or (
-            task in TASK_NAMES and task not in self._tasks
-        )  # of a task that this start leaves out
+        # A task that this start leaves out is no mistake.
+        expected = id in known_ids or (task in TASK_NAMES and task not in self._tasks)
         if id in self._recorded:
             return expected
         outcome = _outcome(id, line)
@@ -110,13 +109,13 @@ class Batch:
         The rounds are kept in a file, because the responses of one round take the place of those before.
         """
         path = self._paths.calls / FAILURES
-        known = {(line["id"], line["round"]) for _, line in read_jsonl(path)} if path.exists() else set()
-        new = sorted(failure for failure in self._failures - known if failure[0] not in self._answers)
-        if new:
-            with closing(AppendLog(path)) as failures:
-                for id, round_ in new:
-                    failures.append({"id": id, "round": round_})
-        rounds = Counter(id for id, _ in known | set(new))
+        recorded = {(line["id"], line["round"]) for _, line in read_jsonl(path)} if path.exists() else set()
+        new_failures = sorted((id, round_) for id, round_ in self._failures - recorded if id not in self._answers)
+        if new_failures:
+            with closing(AppendLog(path)) as failure_log:
+                for id, round_ in new_failures:
+                    failure_log.append({"id": id, "round": round_})
+        rounds = Counter(id for id, _ in recorded | set(new_failures))
         others_answered = bool(self._answers or self._recorded)
         for id, error in self._errors.items():
             if id not in self._answers and others_answered and rounds[id] >= MOST_ROUNDS:
@@ -173,19 +172,17 @@ class Batch:
         return [*ends, len(order)]
 
     def _how_to_go_on(self) -> str:
-        failed = sorted(id for id in self._submitted if id in self._errors)
-        again = (
-            f" {len(failed)} of them came back with errors before ({self._errors[failed[0]].words})." if failed else ""
-        )
-        files, first = self._paths.request_files, self._paths.requests()
-        more = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
+        errors = [self._errors[id] for id in sorted(self._submitted) if id in self._errors]
+        again = f" {len(errors)} of them came back with errors before ({errors[0].words})." if errors else ""
+        files, first_file = self._paths.request_files, self._paths.requests()
+        last_file = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
         likewise = (
-            f" (and so on, {files[-1].name} to {files[-1].name.replace('requests', 'responses')})" if more else ""
+            f" (and so on, {files[-1].name} to {files[-1].name.replace('requests', 'responses')})" if last_file else ""
         )
-        responses = first.with_name("responses.jsonl")
+        responses = first_file.with_name("responses.jsonl")
         return (
-            f"{len(self._submitted)} requests wait for answers in {first}{more}.{again} Answer them as an OpenAI batch, with a "
-            f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(first))} -o {shlex.quote(str(responses))} "
+            f"{len(self._submitted)} requests wait for answers in {first_file}{last_file}.{again} Answer them as an OpenAI batch, with a "
+            f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(first_file))} -o {shlex.quote(str(responses))} "
             f"--model {shlex.quote(self._settings.model)}` (weights in a folder: --model FOLDER --served-model-name "
             f"{shlex.quote(self._settings.model)}), put the answers into {responses}{likewise} and rerun the command."
         )
@@ -198,8 +195,8 @@ def _outcome(id: str, line: Json) -> Answer | ServerError:
     """The answer in a response line, or what its error is about. `vllm run-batch` writes an error as a text or twice nested."""
     response = line.get("response")
     response = response if isinstance(response, dict) else {}
-    body, said_status = response.get("body"), str(response.get("status_code", 200))
-    status = int(said_status) if said_status.isascii() and said_status.isdigit() else 200
+    body, status_text = response.get("body"), str(response.get("status_code", 200))
+    status = int(status_text) if status_text.isascii() and status_text.isdigit() else 200
     error = line.get("error") or error_in(body)
     if not error and status < 300:
         try:

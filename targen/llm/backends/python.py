@@ -34,9 +34,9 @@ class FunctionLLM:
 
     def collect(self) -> Iterator[Answer | Failure]:
         """The answers that have come. Raises: what the function raised, after the answers that came before."""
-        while not (done := wait(self._running, SECONDS_BETWEEN_CHECKS, FIRST_COMPLETED).done):
+        while not (finished := wait(self._running, SECONDS_BETWEEN_CHECKS, FIRST_COMPLETED).done):
             raise_if_stopped()
-        for future in sorted(done, key=lambda future: future.exception() is not None):
+        for future in sorted(finished, key=lambda future: future.exception() is not None):
             request = self._running.pop(future)
             yield Answer(request.id, self._text(future.result()), "stop", {}, request.body["model"])
 
@@ -55,12 +55,12 @@ class FunctionLLM:
 
 def _function(settings: Settings) -> Function:
     """The function that `generator.function` names. Raises: UserError if there is none; what its file raises."""
-    given = settings.generator.function
-    file, _, name = (given or "").rpartition(":")
+    reference = settings.generator.function
+    file, _, name = (reference or "").rpartition(":")
     path = Path(file).expanduser()
     if not file or not path.is_file():
         raise UserError(
-            f"generator.function: got {given or 'null'}, expected FILE.py:NAME, the function that answers. Name it, call "
+            f"generator.function: got {reference or 'null'}, expected FILE.py:NAME, the function that answers. Name it, call "
             "targen.generate_rows with it, or choose another generator."
         )
     function = runpy.run_path(str(path)).get(name)

@@ -38,7 +38,7 @@ class Recorded:
         self._files: dict[str, list[Path]] = {}
         folders = [folder] if folder is not None else visible(RECORDINGS, "*")
         for task in tasks:
-            self._files[task] = [path for each in folders for path in _recorded_files(each, task)]
+            self._files[task] = [path for source in folders for path in _recorded_files(source, task)]
             if not self._files[task]:
                 raise UserError(
                     f"generator.path: got {folder or RECORDINGS}, which has no {task}.jsonl, expected recorded calls of every task. "
@@ -75,14 +75,14 @@ class Recorded:
             )
         if differences := self._differences(request):
             return f"What differs: {'; '.join(differences)}."
-        place = request.id.rpartition("-")[0]
-        if any(id.startswith(f"{place}-") for id in self._answers):
+        position = request.id.rpartition("-")[0]
+        if any(id.startswith(f"{position}-") for id in self._answers):
             return (
-                f"The call {place} is recorded with another prompt, or another schema of its answer: a text of the task or "
+                f"The call {position} is recorded with another prompt, or another schema of its answer: a text of the task or "
                 "the method, or one of the synth settings, is not that of the recorded run."
             )
         return (
-            f"No call {place} is recorded: this run makes more rows, other shares of labels or other steps than the recorded one "
+            f"No call {position} is recorded: this run makes more rows, other shares of labels or other steps than the recorded one "
             "(synth.size, synth.contexts, synth.label_share, synth.self_correct, synth.few_rounds), or rejects other answers."
         )
 
@@ -97,18 +97,23 @@ class Recorded:
             and (changed := changed_answer_keys(_part(read_config(config)), _chosen(self._settings)))
         ):
             return changed
-        step, body, place = request.step, request.body, request.id.rpartition("-")[0]
-        place = place.removeprefix(f"{request.task}-{step}-")
-        usual = yaml.safe_load((CONF / "synth" / "default.yaml").read_text(encoding="utf-8"))["sampling"][step]
-        model, seed, sampling = body["model"], self._settings.seed, Sampling(*(body[key] for key in usual))
+        step, body, position = request.step, request.body, request.id.rpartition("-")[0]
+        position = position.removeprefix(f"{request.task}-{step}-")
+        defaults = yaml.safe_load((CONF / "synth" / "default.yaml").read_text(encoding="utf-8"))["sampling"][step]
+        model, seed, sampling = body["model"], self._settings.seed, Sampling(*(body[key] for key in defaults))
         models = [model, *sorted({answer.model for answer in self._answers.values()} - {model, ""})]
-        seeds = [seed, *(other for other in USUAL_SEEDS if other != seed)]
-        for other, number, drawn in product(models, seeds, dict.fromkeys([sampling, Sampling(**usual)])):
-            drawn_with = call_seed(number, request.task, step, place)
-            tried = make_request(place, request.task, step, other, body["messages"], drawn, request.schema, drawn_with)
-            if tried.id in self._answers:
-                pairs = [("generator.model", other, model), ("seed", number, seed)]
-                pairs += [(f"synth.sampling.{step}.{key}", drawn.body[key], sampling.body[key]) for key in usual]
+        seeds = [seed, *(usual for usual in USUAL_SEEDS if usual != seed)]
+        samplings = dict.fromkeys([sampling, Sampling(**defaults)])
+        for old_model, old_seed, old_sampling in product(models, seeds, samplings):
+            sampling_seed = call_seed(old_seed, request.task, step, position)
+            candidate = make_request(
+                position, request.task, step, old_model, body["messages"], old_sampling, request.schema, sampling_seed
+            )
+            if candidate.id in self._answers:
+                pairs = [("generator.model", old_model, model), ("seed", old_seed, seed)]
+                pairs += [
+                    (f"synth.sampling.{step}.{key}", old_sampling.body[key], sampling.body[key]) for key in defaults
+                ]
                 return [f"{key} was {was!r} and is {now!r}" for key, was, now in pairs if was != now]
         return []
 

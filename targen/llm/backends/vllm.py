@@ -73,7 +73,7 @@ class VLLM:
             try:
                 _sampling(request).verify(config.model_config, None, config.structured_outputs_config, tokenizer)
             except (ValueError, VLLMValidationError) as err:
-                self._say_unguided(request, err)
+                self._warn_unguided(request, err)
         try:
             self._engine: Any = LLMEngine.from_vllm_config(config, disable_log_stats=arguments.disable_log_stats)
         except (OSError, ValueError, RuntimeError) as err:
@@ -97,7 +97,7 @@ class VLLM:
             try:
                 self._engine.add_request(request.id, prompt, _sampling(request, body))
             except (ValueError, VLLMValidationError) as err:  # only the schema can be refused here
-                self._say_unguided(request, err)
+                self._warn_unguided(request, err)
                 self._engine.add_request(request.id, prompt, _sampling(request, body, guided=False))
         except EngineDeadError:
             raise_if_being_stopped()  # a stop ends the engine's processes too
@@ -127,14 +127,13 @@ class VLLM:
         usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
         return Answer(output.request_id, completion.text, completion.finish_reason or "", usage, self._model)
 
-    def _say_unguided(self, request: Request, err: Exception) -> None:
-        what = f"{request.task} {request.step}"
-        if what not in self._unguided:
-            self._unguided.add(what)
-            said = " ".join(str(err).split())
-            log.warning(
-                "generate: vLLM cannot enforce the JSON schema of %s (%s); its answers are read without it", what, said
-            )
+    def _warn_unguided(self, request: Request, err: Exception) -> None:
+        task_and_step = f"{request.task} {request.step}"
+        if task_and_step not in self._unguided:
+            self._unguided.add(task_and_step)
+            reason = " ".join(str(err).split())
+            words = "generate: vLLM cannot enforce the JSON schema of %s (%s); its answers are read without it"
+            log.warning(words, task_and_step, reason)
 
     def close(self) -> None:
         """Ends the engine."""
@@ -166,16 +165,16 @@ def _arguments(settings: Generator, path: str) -> Any:
     from vllm.config import StructuredOutputsConfig
     from vllm.platforms import current_platform
 
-    known = {field.name for field in fields(EngineArgs)}
+    names = {field.name for field in fields(EngineArgs)}
     for key in settings.engine:
-        if key not in known or key in ("model", "tokenizer", "structured_outputs_config"):
-            raise UserError(f"generator.engine.{key}: no such setting of vLLM's EngineArgs. {did_you_mean(key, known)}")
+        if key not in names or key in ("model", "tokenizer", "structured_outputs_config"):
+            raise UserError(f"generator.engine.{key}: no such setting of vLLM's EngineArgs. {did_you_mean(key, names)}")
     try:
         structured = StructuredOutputsConfig(**NO_BLANKS)
         defaults = QUIET | (WHOLE_PROMPTS if current_platform.is_cpu() else {})
         # targen.pipeline.copies runs several engines; without a value, vLLM decides by the GPU
-        given = {key: value for key, value in settings.engine.items() if key != COPIES and value is not None}
-        return EngineArgs(model=path, structured_outputs_config=structured, **defaults | given)
+        overrides = {key: value for key, value in settings.engine.items() if key != COPIES and value is not None}
+        return EngineArgs(model=path, structured_outputs_config=structured, **defaults | overrides)
     except (OSError, ValueError) as err:
         raise UserError(_cannot_load(path, err)) from None
 
@@ -196,8 +195,8 @@ def _sampling(request: Request, body: Json | None = None, guided: bool = True) -
 
 
 def _cannot_load(path: str, err: Exception) -> str:
-    said = " ".join(str(err).split())[:400]
-    return f"generator.model: {path} cannot be loaded by vLLM ({said}). Correct generator.*."
+    reason = " ".join(str(err).split())[:400]
+    return f"generator.model: {path} cannot be loaded by vLLM ({reason}). Correct generator.*."
 
 
 def _make(inputs: BackendInputs) -> LLM:

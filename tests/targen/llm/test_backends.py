@@ -28,13 +28,12 @@ SCHEMA = {
 
 
 def requests() -> list[Request]:
-    made = []
-    for number in range(6):
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write. " * (number + 1)}]
-        made.append(
-            make_request(f"c0-{number}-a0", "rte", "generation", "m", messages, Sampling(1.0, 1.0, 32), SCHEMA, 1)
-        )
-    return made
+    system, sampling = {"role": "system", "content": "Be brief."}, Sampling(1.0, 1.0, 32)
+    prompts = [[system, {"role": "user", "content": "Write. " * count}] for count in range(1, 7)]
+    return [
+        make_request(f"c0-{number}-a0", "rte", "generation", "m", messages, sampling, SCHEMA, 1)
+        for number, messages in enumerate(prompts)
+    ]
 
 
 def inputs(folder: Path, *overrides: str) -> BackendInputs:
@@ -46,22 +45,24 @@ def recording(folder: Path) -> BackendInputs:
     """Recorded answers to the requests."""
     folder.mkdir()
     answer = {"text": "{}", "finish_reason": "stop", "usage": {}, "model": "m"}
-    (folder / "rte.jsonl").write_text("".join(json.dumps({"id": each.id, **answer}) + "\n" for each in requests()))
+    (folder / "rte.jsonl").write_text(
+        "".join(json.dumps({"id": request.id, **answer}) + "\n" for request in requests())
+    )
     return inputs(folder / "run", "generator=recorded", f"generator.path={folder}")
 
 
 def answered_batch(folder: Path) -> BackendInputs:
     """A run whose request file was answered."""
-    given = inputs(folder, "generator=batch")
-    first = backend_named("batch").make(given)
+    run_inputs = inputs(folder, "generator=batch")
+    backend = backend_named("batch").make(run_inputs)
     for request in requests():
-        first.submit(request)
+        backend.submit(request)
     with pytest.raises(AwaitingAnswers):
-        list(first.collect())
+        list(backend.collect())
     bodies = {line["custom_id"]: FakeModel().complete(line["body"]) for line in lines(folder / "requests.jsonl")}
     responses = [{"custom_id": id, "response": {"status_code": 200, "body": body}} for id, body in bodies.items()]
     (folder / "responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in responses))
-    return given
+    return run_inputs
 
 
 @pytest.fixture
@@ -85,21 +86,21 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
 
 @pytest.mark.parametrize("given", backend_names(), indirect=True)
 def test_every_request_is_answered_exactly_once(given: BackendInputs) -> None:
-    asked = requests()
+    submitted = requests()
     answers: list[Answer] = []
     backend = backend_named(given.settings.generator.backend)
     backend.check(given.settings)
     with closing(given.calls), closing(backend.make(given)) as llm:
         assert llm.window >= 1
-        for request in asked[:4]:
+        for request in submitted[:4]:
             llm.submit(request)
         answers += (answer for answer in llm.collect() if isinstance(answer, Answer))
         assert answers  # collect waits for at least one
-        for request in asked[4:]:
+        for request in submitted[4:]:
             llm.submit(request)
-        while len(answers) < len(asked):
+        while len(answers) < len(submitted):
             answers += (answer for answer in llm.collect() if isinstance(answer, Answer))
-    assert sorted(answer.id for answer in answers) == sorted(request.id for request in asked)
+    assert sorted(answer.id for answer in answers) == sorted(request.id for request in submitted)
     assert {answer.model for answer in answers} == {"m"}
     assert all(answer.finish_reason in ("stop", "length") for answer in answers)
 

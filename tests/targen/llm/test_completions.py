@@ -106,14 +106,15 @@ def test_an_existing_run_asks_again_what_was_recorded_without_an_answer(
 ) -> None:
     server = serve(FakeModel())
     run(tmp_path, server)
-    path, asked = tmp_path / "calls" / "rte.jsonl", len(server.bodies)
+    path, request_count = tmp_path / "calls" / "rte.jsonl", len(server.bodies)
     calls = lines(path)
     broken = [
         call | {"text": "", "finish_reason": finish_reason} if n % 4 == 0 else call for n, call in enumerate(calls)
     ]
     path.write_text("".join(json.dumps(call) + "\n" for call in broken))
     assert run(tmp_path, server) == good
-    assert len(server.bodies) - asked == len(lines(path)) - len(calls) == sum(call["text"] == "" for call in broken)
+    repeated = sum(call["text"] == "" for call in broken)
+    assert len(server.bodies) - request_count == len(lines(path)) - len(calls) == repeated
     assert run(tmp_path, serve(FakeModel())) == good  # the answers are on record now
     recorded = ("generator=recorded", "generator.model=fake", f"generator.path={tmp_path / 'calls'}", "task=rte")
     small = ("synth.contexts=4", "synth.seeds_per_context=2", "synth.size=6", "synth.learnability_rows=0")
@@ -162,12 +163,12 @@ def test_an_empty_message_is_asked_for_again_and_then_a_reject(tmp_path: Path, s
     server, body = serve(FakeModel()), []
 
     def misbehave(number: int, handler) -> bool:
-        asked = server.bodies[number - 1] if number else None
-        if asked is not None and not body and step_of(asked) == "generation":
-            body.append(asked)
-        if asked is not None and asked in body:
+        requested = server.bodies[number - 1] if number else None
+        if requested is not None and not body and step_of(requested) == "generation":
+            body.append(requested)
+        if requested is not None and requested in body:
             reply(handler, 200, blank)
-        return asked is not None and asked in body
+        return requested is not None and requested in body
 
     server.misbehave = misbehave
     run(tmp_path, server, "generator.concurrency=1")
@@ -192,7 +193,7 @@ def test_a_model_that_only_thinks_is_told_with_the_remedy(tmp_path: Path, serve)
 
 
 @pytest.mark.parametrize(
-    ("content", "finish_reason", "why"),
+    ("content", "finish_reason", "reason"),
     [
         (
             "Sure, here they are: a mill, a river",
@@ -204,10 +205,10 @@ def test_a_model_that_only_thinks_is_told_with_the_remedy(tmp_path: Path, serve)
         ('{"contexts": ["."]}', "stop", "they hold none"),
     ],
 )
-def test_a_run_without_a_context_says_why(tmp_path: Path, serve, content: str, finish_reason: str, why: str) -> None:
+def test_a_run_without_a_context_says_why(tmp_path: Path, serve, content: str, finish_reason: str, reason: str) -> None:
     server = serve(FakeModel())
     server.misbehave = lambda number, handler: reply(handler, 200, completion(content, finish_reason)) or True
-    with pytest.raises(UserError, match=rf"^rte: got no readable context in 9 answers of fake \({why}"):
+    with pytest.raises(UserError, match=rf"^rte: got no readable context in 9 answers of fake \({reason}"):
         run(tmp_path, server)
 
 
@@ -223,7 +224,7 @@ def test_reasons_of_other_servers_are_read(finish_reason: str, reason: str) -> N
 def test_answers_without_an_object_are_recorded_and_rejected_and_bodies_without_one_asked_again(
     tmp_path: Path, serve
 ) -> None:
-    strange = [
+    odd_replies = [
         completion(None, choices=[{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]),
         completion(""),
         completion("{", "length"),
@@ -231,12 +232,12 @@ def test_answers_without_an_object_are_recorded_and_rejected_and_bodies_without_
         completion(None, "tool_calls"),
         completion("x", choices=[]),
     ]
-    again: list[str] = []
+    asked_again: list[str] = []
 
     def misbehave(number: int, handler) -> bool:
-        if number and step_of(server.bodies[number - 1]) == "generation" and strange:
-            again.extend([json.dumps(server.bodies[number - 1])] * (len(strange) == 1))
-            reply(handler, 200, strange.pop(0))
+        if number and step_of(server.bodies[number - 1]) == "generation" and odd_replies:
+            asked_again.extend([json.dumps(server.bodies[number - 1])] * (len(odd_replies) == 1))
+            reply(handler, 200, odd_replies.pop(0))
             return True
         return False
 
@@ -253,4 +254,4 @@ def test_answers_without_an_object_are_recorded_and_rejected_and_bodies_without_
     }
     assert "I will not." in {reject["text"] for reject in rejects}
     assert len(server.bodies) == len(lines(tmp_path / "calls" / "rte.jsonl")) + 1
-    assert [json.dumps(body) for body in server.bodies].count(again[0]) == 2
+    assert [json.dumps(body) for body in server.bodies].count(asked_again[0]) == 2

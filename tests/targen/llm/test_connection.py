@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from targen.llm.backends.openai.connection import proxy_for, route_to, trusted
+from targen.llm.backends.openai.connection import proxy_for, route_to, trusted_certificates
 from targen.runtime.credentials import without_credentials
 from targen.runtime.errors import UserError
 from tests.support.commands import Server, command, files, reply, settings
@@ -78,8 +78,8 @@ HTTP = {"HTTP_PROXY": "http://p:3128"}
     ],
 )  # fmt: skip
 def test_the_proxy_of_the_environment(url: str, environment: dict[str, str], proxy: str | None) -> None:
-    found = proxy_for(url, environment)
-    assert (found and found.url) == proxy
+    route_proxy = proxy_for(url, environment)
+    assert (route_proxy and route_proxy.url) == proxy
 
 
 @pytest.mark.parametrize("address", ["socks5://me:secret@p:1", "http://", "http://p:x", "ftp://p"])
@@ -93,20 +93,20 @@ def test_a_proxy_that_cannot_be_used_is_one_line(address: str) -> None:
 
 
 def test_a_real_proxy_is_used_with_its_password_which_no_file_holds(tmp_path: Path, serve, monkeypatch, caplog) -> None:
-    proxy, asked, seen = serve(FakeModel()), "http://llm.example:8000/v1", []
+    proxy, base_url, proxied = serve(FakeModel()), "http://llm.example:8000/v1", []
     proxy.misbehave = lambda number, handler: (
-        seen.append((handler.path, handler.headers.get("Proxy-Authorization"))) or False
+        proxied.append((handler.path, handler.headers.get("Proxy-Authorization"))) or False
     )
     monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:secretpw@").removesuffix("/v1"))
     caplog.set_level("INFO")
-    run(tmp_path, Server(asked))
-    assert set(seen) == {(f"{asked}/chat/completions", "Basic bWU6c2VjcmV0cHc=")}
+    run(tmp_path, Server(base_url))
+    assert set(proxied) == {(f"{base_url}/chat/completions", "Basic bWU6c2VjcmV0cHc=")}
     assert f"is asked through the proxy {proxy.url.removesuffix('/v1')} of the environment" in caplog.text
     assert "secretpw" not in caplog.text and not any(b"secretpw" in data for data in files(tmp_path).values())
     local = serve(FakeModel())
-    count = len(seen)
+    count = len(proxied)
     run(tmp_path / "local", local)
-    assert len(seen) == count and local.bodies
+    assert len(proxied) == count and local.bodies
 
 
 def test_a_proxy_that_lets_nothing_pass_is_named(tmp_path: Path, serve, monkeypatch) -> None:
@@ -132,9 +132,9 @@ def certificate(tmp_path: Path) -> Path:
         pytest.skip("openssl is not installed")
     key, path = tmp_path / "key.pem", tmp_path / "certificates" / "llm.pem"
     path.parent.mkdir()
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=llm.example"]
-    made += ["-addext", "subjectAltName=DNS:llm.example,IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
-    subprocess.run(made, check=True, capture_output=True)
+    arguments = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=llm.example"]
+    arguments += ["-addext", "subjectAltName=DNS:llm.example,IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(arguments, check=True, capture_output=True)
     return path
 
 
@@ -156,8 +156,8 @@ def tunnel(certificate: Path) -> Iterator[int]:
             pass
 
     def serve_one(connection: socket.socket) -> None:
-        asked = connection.recv(65536)
-        assert asked.startswith(b"CONNECT llm.example:443 ")
+        greeting = connection.recv(65536)
+        assert greeting.startswith(b"CONNECT llm.example:443 ")
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
             with context.wrap_socket(connection, server_side=True) as secure:
@@ -201,7 +201,7 @@ def test_certificates_that_cannot_be_read_are_one_line(tmp_path: Path, monkeypat
         with pytest.raises(
             UserError, match=rf"^\${name}: got {tmp_path / path}, which cannot be read \(.+\), expected a file or a"
         ):
-            trusted({name: str(tmp_path / path)})
+            trusted_certificates({name: str(tmp_path / path)})
     monkeypatch.setenv(name, str(tmp_path / "missing"))
     done = command("targen.generate", *overrides(tmp_path / "run", Server("https://llm.example/v1")))
     assert done.returncode == 2 and done.stderr.count("error: ") == 1 and not (tmp_path / "run").exists()
@@ -211,7 +211,7 @@ URL = "http://me:secretpw@127.0.0.1:1/v1"
 
 
 @pytest.mark.parametrize(
-    "written",
+    "value",
     [
         URL,
         f"['{URL}',null]",
@@ -220,8 +220,8 @@ URL = "http://me:secretpw@127.0.0.1:1/v1"
         "http://b/v1?x=1&key=secretpw",
     ],
 )
-def test_an_address_with_a_key_is_refused_and_shown_nowhere(tmp_path: Path, written: str) -> None:
-    arguments = [*overrides(tmp_path / "run", Server(written)), "phases=[generate]"]
+def test_an_address_with_a_key_is_refused_and_shown_nowhere(tmp_path: Path, value: str) -> None:
+    arguments = [*overrides(tmp_path / "run", Server(value)), "phases=[generate]"]
     for arguments_of_a_start in (arguments, [*arguments, "-m"]):
         done = command("targen.run", *arguments_of_a_start, cwd=tmp_path)
         assert done.returncode == 2 and "secretpw" not in done.stdout + done.stderr

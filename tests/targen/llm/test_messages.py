@@ -79,21 +79,21 @@ def test_unknown_keys_are_left_out_at_any_depth_and_values_stay_as_they_are() ->
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [('"2"', 2), ("2", 2), ('"two"', None), ('"2.5"', None), ("true", None), ('"-"', None)]
+    ("text", "number"), [('"2"', 2), ("2", 2), ('"two"', None), ('"2.5"', None), ("true", None), ('"-"', None)]
 )
-def test_a_number_in_quotes_is_read_where_an_integer_is_asked_for(written: str, read: int | None) -> None:
+def test_a_number_in_quotes_is_read_where_an_integer_is_asked_for(text: str, number: int | None) -> None:
     numbered = {
         "type": "object",
         "properties": {"n": {"type": "integer"}},
         "required": ["n"],
         "additionalProperties": False,
     }
-    answer = Answer("id", f'{{"n": {written}}}', "stop", {}, "")
-    if read is None:
+    answer = Answer("id", f'{{"n": {text}}}', "stop", {}, "")
+    if number is None:
         with pytest.raises(RowError, match="n: type"):
             read_object(answer, numbered)
     else:
-        assert read_object(answer, numbered) == {"n": read}
+        assert read_object(answer, numbered) == {"n": number}
 
 
 def test_damage_within_a_list_is_mended_as_a_whole() -> None:
@@ -130,9 +130,9 @@ def test_a_megabyte_of_garbage_is_judged_at_once(unit: str, start: str) -> None:
     for size in (MEGABYTE, 12_000):
         text = start + (unit * (size // len(unit)))
         begin = time.thread_time()  # of this thread alone; work that grows with the square would take hours
-        for whole in (text, text + "}" * text.count("{")):
+        for closed in (text, text + "}" * text.count("{")):
             with contextlib.suppress(RowError):
-                read_object(Answer("id", whole, "stop", {}, ""), PAIR)
+                read_object(Answer("id", closed, "stop", {}, ""), PAIR)
         assert time.thread_time() - begin < 10.0
 
 
@@ -140,20 +140,20 @@ def test_what_can_be_read_of_the_answers_on_record_is_read_anew_without_a_reques
     """As a better reader would find more in them, it is given more to find."""
 
     def damaged(number: int, handler) -> bool:
-        if number == 0 or step_of(server.bodies[number - 1]) != "generation" or len(done) == 3:
+        if number == 0 or step_of(server.bodies[number - 1]) != "generation" or len(damaged_calls) == 3:
             return False
-        done.append(number)
+        damaged_calls.append(number)
         answer = FakeModel().complete(server.bodies[number - 1])
         content = answer["choices"][0]["message"]["content"]
         reply(handler, 200, completion(content.replace("{", "(")))
         return True
 
-    server, done = serve(FakeModel()), []
+    server, damaged_calls = serve(FakeModel()), []
     server.misbehave = damaged
     before = run(tmp_path, server, "synth.self_correct=off", "generator.concurrency=1")
-    asked = len(server.bodies)
+    request_count = len(server.bodies)
     assert before["rte/rejects.jsonl"].count(b"no JSON object") == 3
     calls = tmp_path / "calls" / "rte.jsonl"
     calls.write_text(calls.read_text().replace('"text": "(', '"text": "{').replace('.\\"}"', '.\\",}"'))
     after = run(tmp_path, server, "synth.self_correct=off", "generator.concurrency=1")
-    assert after["rte/rejects.jsonl"] == b"" and len(server.bodies) == asked
+    assert after["rte/rejects.jsonl"] == b"" and len(server.bodies) == request_count

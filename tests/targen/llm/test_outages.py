@@ -37,26 +37,26 @@ def test_the_number_of_calls_at_once_falls_and_rises_with_the_server() -> None:
 
 
 def test_no_more_calls_at_once_than_an_overloaded_server_takes(tmp_path: Path, serve) -> None:
-    lock, now, seen = threading.Lock(), [0], []
+    lock, running, refusals = threading.Lock(), [0], []
 
     def misbehave(number: int, handler) -> bool:
         with lock:
-            now[0] += 1
-            busy = now[0] > 4
-            seen.append(busy)
+            running[0] += 1
+            busy = running[0] > 4
+            refusals.append(busy)
         time.sleep(0.01)
         with lock:
-            now[0] -= 1
+            running[0] -= 1
         if busy:
             reply(handler, 429, "", Retry_After="0")
         return busy
 
     server = serve(FakeModel())
     server.misbehave = misbehave
-    more = ("generator.concurrency=64", "synth.size=100", "synth.contexts=40")
-    run(tmp_path, server, *more)
+    sizes = ("generator.concurrency=64", "synth.size=100", "synth.contexts=40")
+    run(tmp_path, server, *sizes)
     assert len(lines(tmp_path / "synthetic" / "rte" / "train.jsonl")) == 100
-    assert sum(seen[150:]) < 0.4 * len(seen[150:])
+    assert sum(refusals[150:]) < 0.4 * len(refusals[150:])
 
 
 def test_retries_outlive_an_outage_of_half_a_minute_whatever_is_drawn() -> None:
@@ -72,9 +72,11 @@ def test_retries_outlive_an_outage_of_half_a_minute_whatever_is_drawn() -> None:
 def test_retry_after_is_a_number_or_a_date() -> None:
     from email.utils import formatdate
 
-    assert replies.seconds("2.5") == 2.5
-    assert replies.seconds(formatdate(time.time() + 5000, usegmt=True)) == pytest.approx(5000, abs=500)
-    assert [replies.seconds(text) for text in (None, "soon", "nan", "inf")] == [None] * 4
+    assert replies.retry_after({"Retry-After": "2.5"}) == 2.5
+    date = formatdate(time.time() + 5000, usegmt=True)
+    assert replies.retry_after({"Retry-After": date}) == pytest.approx(5000, abs=500)
+    assert replies.retry_after({}) is None
+    assert [replies.retry_after({"Retry-After": text}) for text in ("soon", "nan", "inf")] == [None] * 3
 
 
 def away(server: Server, seconds: float) -> None:
@@ -123,7 +125,7 @@ def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: 
         )
     )
     run(tmp_path, nameless)
-    kept = len(nameless.bodies)
+    saved = len(nameless.bodies)
 
     def misbehave(number: int, handler) -> bool:
         if number == 0:
@@ -142,11 +144,11 @@ def test_an_endless_answer_is_ended_by_the_timeout(tmp_path: Path, serve, kind: 
     server = serve(FakeModel())
     server.misbehave = misbehave
     begin = time.monotonic()
-    with pytest.raises(UserError, match=rf"calls got no answer \(.*timeout x \d+.* {kept} answers are saved") as ended:
+    with pytest.raises(UserError, match=rf"calls got no answer \(.*timeout x \d+.* {saved} answers are saved") as error:
         run(tmp_path, server, "synth.size=24", "generator.timeout=0.3")
     stop.set()
     assert time.monotonic() - begin < 100
-    assert "no complete answer in 0.3 s (generator.timeout), after 2 retries" in str(ended.value)
+    assert "no complete answer in 0.3 s (generator.timeout), after 2 retries" in str(error.value)
 
 
 def test_a_reply_without_end_is_cut_off(tmp_path: Path, serve) -> None:
@@ -196,9 +198,9 @@ def test_the_end_says_what_happened_how_often_and_what_is_kept(tmp_path: Path, s
 
     server = serve(FakeModel())
     server.misbehave = misbehave
-    ended = command("targen.generate", *overrides(tmp_path, server, "generator.max_retries=2"))
-    assert ended.returncode == 2
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+    process = command("targen.generate", *overrides(tmp_path, server, "generator.max_retries=2"))
+    assert process.returncode == 2
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error:")]
     assert "calls got no answer (" in line and "status 50" in line and " x " in line
     assert "out of memory ?[31m, after 2 retries. 3 answers are saved. Fix the cause and rerun the command" in line
 

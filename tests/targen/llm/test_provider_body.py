@@ -31,7 +31,7 @@ def body_of(server: Server, number: int) -> dict[str, Any]:
 
 def answering(server: Server, refuses: Callable[[dict[str, Any]], tuple[int, Any] | None], good: Server) -> None:
     """The server answers as `good` did to the same prompts, whatever else the body holds, unless it refuses the body."""
-    known = {body["messages"][-1]["content"]: body for body in [*good.bodies, *good.probes]}
+    by_prompt = {body["messages"][-1]["content"]: body for body in [*good.bodies, *good.probes]}
 
     def misbehave(number: int, handler: BaseHTTPRequestHandler) -> bool:
         body = body_of(server, number)
@@ -40,29 +40,31 @@ def answering(server: Server, refuses: Callable[[dict[str, Any]], tuple[int, Any
             reply(handler, status, error if isinstance(error, str) else json.dumps(error))
             return True
         prompt = body["messages"][-1]["content"]
-        same = next((one for text, one in known.items() if prompt == text or prompt.endswith("\n\n" + text)), body)
-        reply(handler, 200, json.dumps(FakeModel().complete(same)))
+        known = next(
+            (earlier for text, earlier in by_prompt.items() if prompt == text or prompt.endswith("\n\n" + text)), body
+        )
+        reply(handler, 200, json.dumps(FakeModel().complete(known)))
         return True
 
     server.misbehave = misbehave
 
 
 @pytest.fixture
-def asked(tmp_path: Path, serve) -> tuple[Server, dict[str, bytes], set[str]]:
-    """A good server that answered a run; what the run made, and the ids of its calls."""
+def good_run(tmp_path: Path, serve) -> tuple[Server, dict[str, bytes], set[str]]:
+    """A good server that answered a run; the data of the run, and the ids of its calls."""
     server = serve(FakeModel())
-    made = run(tmp_path / "good", server)
-    return server, made, ids(tmp_path / "good")
+    data = run(tmp_path / "good", server)
+    return server, data, ids(tmp_path / "good")
 
 
-def test_settings_change_the_body_and_not_the_calls(tmp_path: Path, serve, asked, caplog) -> None:
-    good, made, calls = asked
+def test_settings_change_the_body_and_not_the_calls(tmp_path: Path, serve, good_run, caplog) -> None:
+    good, data, calls = good_run
     server = serve(FakeModel())
     answering(server, lambda body: None, good)
     overrides = ["generator.drop=[top_p]", "generator.rename={max_tokens: max_completion_tokens, seed: random_seed}"]
     overrides += ["generator.system=merge", "+generator.extra_body.reasoning_effort=low"]
     overrides += ["+generator.chat_template_kwargs.enable_thinking=false"]
-    assert run(tmp_path / "fitted", server, *overrides) == made
+    assert run(tmp_path / "fitted", server, *overrides) == data
     assert ids(tmp_path / "fitted") == calls and warnings(caplog) == []
     fields = PLAIN - {"top_p", "max_tokens", "seed"}
     fields |= {"max_completion_tokens", "random_seed", "reasoning_effort", "chat_template_kwargs"}
@@ -78,12 +80,12 @@ def test_settings_change_the_body_and_not_the_calls(tmp_path: Path, serve, asked
 
 def test_request_files_are_fitted_too(tmp_path: Path) -> None:
     bodies = []
-    for folder, more in (
+    for folder, fit_overrides in (
         ("plain", []),
         ("fitted", ["generator.drop=[seed]", "generator.system=merge", "generator.extra_body={a: {b: 1}}"]),
     ):
         with pytest.raises(AwaitingAnswers):
-            generate(batch_settings(tmp_path / folder, "task=rte", *more))
+            generate(batch_settings(tmp_path / folder, "task=rte", *fit_overrides))
         bodies.append({line["custom_id"]: line["body"] for line in lines(tmp_path / folder / "requests.jsonl")})
     plain, fitted = bodies
     assert set(plain) == set(fitted)
@@ -121,7 +123,7 @@ def strict(body: dict[str, Any]) -> tuple[int, Any] | None:
 
 
 @pytest.mark.parametrize(
-    ("refuses", "said", "changed"),
+    ("refuses", "phrases", "changed"),
     [
         (extra_forbidden, ["does not take seed (status 422: body.seed: Extra"], {"seed"}),
         (reasoning_model, ["does not take max_tokens (", "does not take temperature=0.0 ("], {"max_tokens"}),
@@ -130,52 +132,52 @@ def strict(body: dict[str, Any]) -> tuple[int, Any] | None:
     ],
 )
 def test_what_a_server_refuses_is_found_by_the_probe_and_changed_for_good(
-    tmp_path: Path, serve, asked, caplog, refuses, said: list[str], changed: set[str]
+    tmp_path: Path, serve, good_run, caplog, refuses, phrases: list[str], changed: set[str]
 ) -> None:
-    good, made, calls = asked
+    good, data, calls = good_run
     server = serve(FakeModel())
     answering(server, refuses, good)
-    assert run(tmp_path / "run", server) == made
+    assert run(tmp_path / "run", server) == data
     assert ids(tmp_path / "run") == calls
-    found = warnings(caplog)
-    assert len(found) == len(said)
-    assert all(words in text for words, text in zip(said, sorted(found), strict=True)), found
+    messages = warnings(caplog)
+    assert len(messages) == len(phrases)
+    assert all(words in text for words, text in zip(phrases, sorted(messages), strict=True)), messages
     refused = [body for body in [*server.probes, *server.bodies] if refuses(body)]
     assert len(server.probes) + len(server.bodies) == len(good.probes) + len(good.bodies) + len(refused)
-    assert len(refused) <= 2 * len(said)  # by the probe and by the call that went out beside it
+    assert len(refused) <= 2 * len(phrases)  # by the probe and by the call that went out beside it
     assert not changed & set(server.bodies[-1])
     before = len(server.bodies), len(server.probes)
     answering(server, refuses, good)
     caplog.clear()
     server.misbehave = lambda number, handler: False
     run(tmp_path / "run", server, "synth.size=8")  # found again in the probe's record
-    assert len(server.probes) == before[1] and len(warnings(caplog)) == len(said)
+    assert len(server.probes) == before[1] and len(warnings(caplog)) == len(phrases)
     assert not any(refuses(body) for body in server.bodies[before[0] :])
 
 
 @pytest.mark.parametrize("words", ["response_format.type: Input should be 'text'", ""])
 def test_a_status_500_that_only_a_response_format_gets_means_that_it_is_refused(
-    tmp_path: Path, serve, asked, caplog, words: str
+    tmp_path: Path, serve, good_run, caplog, words: str
 ) -> None:
-    good, made, _ = asked
+    good, data, _ = good_run
     server = serve(FakeModel())
     answering(server, lambda body: (500, {"error": {"message": words}}) if "response_format" in body else None, good)
-    assert run(tmp_path / "run", server) == made
-    (said,) = warnings(caplog)
-    assert "refuses a response_format (status 500" in said
+    assert run(tmp_path / "run", server) == data
+    (warning,) = warnings(caplog)
+    assert "refuses a response_format (status 500" in warning
     assert sum("response_format" in body for body in server.bodies) <= 2
 
 
-def test_a_status_500_that_comes_once_changes_nothing(tmp_path: Path, serve, asked, caplog) -> None:
-    good, made, _ = asked
-    server, seen = serve(FakeModel()), []
+def test_a_status_500_that_comes_once_changes_nothing(tmp_path: Path, serve, good_run, caplog) -> None:
+    good, data, _ = good_run
+    server, bodies = serve(FakeModel()), []
 
     def refuses(body: dict[str, Any]) -> tuple[int, Any] | None:
-        seen.append(body)
-        return (500, "") if len(seen) == 1 else None
+        bodies.append(body)
+        return (500, "") if len(bodies) == 1 else None
 
     answering(server, refuses, good)
-    assert run(tmp_path / "run", server) == made
+    assert run(tmp_path / "run", server) == data
     assert warnings(caplog) == [] and sum("response_format" not in body for body in server.bodies) <= 1
 
 
@@ -231,8 +233,8 @@ def test_a_model_that_only_thinks_is_told_as_that_with_the_remedy(
     server.misbehave = misbehave
     with pytest.raises(UserError):
         run(tmp_path, server)
-    (said,) = warnings(caplog)
-    assert "reasoning_content" in said and "max_tokens" in said and "generator.chat_template_kwargs=" in said
+    (warning,) = warnings(caplog)
+    assert "reasoning_content" in warning and "max_tokens" in warning and "generator.chat_template_kwargs=" in warning
     assert {call["finish_reason"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == {
         "reasoning" if finish_reason == "stop" else "reasoning_length"
     }

@@ -34,12 +34,12 @@ def body(characters: int, **limits: int) -> dict[str, object]:
 
 
 def test_tokens_are_expected_before_a_call_and_counted_after_it() -> None:
-    async def rest(seconds: float) -> None:
+    async def sleep(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     async def calls() -> list[int]:
         chosen = settings("generator=openai", "generator.model=m", "generator.tokens_per_minute=1000000").generator
-        limit, spent = RateLimit(chosen, rest), []
+        limit, spent = RateLimit(chosen, sleep), []
         for number, answer in enumerate(
             (
                 Answer("a", "text", "stop", {"prompt_tokens": 10, "completion_tokens": 20}, "m"),
@@ -47,12 +47,12 @@ def test_tokens_are_expected_before_a_call_and_counted_after_it() -> None:
                 None,
             )
         ):
-            sent = body(400, max_tokens=50) if number % 2 else body(400, max_completion_tokens=50)
+            request_body = body(400, max_tokens=50) if number % 2 else body(400, max_completion_tokens=50)
             before = limit._tokens._free_at
-            expected = await limit.enter(sent, lambda: False)
+            expected = await limit.enter(request_body, lambda: False)
             assert expected == 150
             before = max(before, limit._tokens._free_at - 150 * MINUTE / 1e6)
-            limit.leave(expected, sent, answer)
+            limit.leave(expected, request_body, answer)
             spent.append(round((limit._tokens._free_at - before) * 1e6 / MINUTE))
         return spent
 
@@ -79,8 +79,8 @@ def test_a_pool_with_refusals_keeps_the_limit(tmp_path: Path, serve) -> None:
     times.sort()
     assert len(times) > 60
     assert (len(times) - 1) * 60 / per_minute <= times[-1] - times[0]
-    for first, later in zip(times, times[20:], strict=False):  # no twenty at once either; calls arrive unevenly
-        assert later - first > 20 * 60 / per_minute - 0.3
+    for earlier, later in zip(times, times[20:], strict=False):  # no twenty at once either; calls arrive unevenly
+        assert later - earlier > 20 * 60 / per_minute - 0.3
 
 
 def test_tokens_per_minute_slow_a_run_down_by_what_it_used(tmp_path: Path, serve) -> None:
@@ -88,5 +88,5 @@ def test_tokens_per_minute_slow_a_run_down_by_what_it_used(tmp_path: Path, serve
     server.misbehave = lambda number, handler: times.append(time.monotonic()) or False
     base = [*served_by(server.url, tmp_path), "task=rte", "synth.size=6", "synth.contexts=4"]
     generate(settings(*base, "generator.tokens_per_minute=300000"))
-    used = sum(len(sent["messages"][0]["content"]) + len(sent["messages"][1]["content"]) for sent in server.bodies) / 4
-    assert times[-1] - times[0] >= 0.8 * used / 300_000 * 60
+    tokens = sum(len(message["content"]) for sent in server.bodies for message in sent["messages"]) / 4
+    assert times[-1] - times[0] >= 0.8 * tokens / 300_000 * 60

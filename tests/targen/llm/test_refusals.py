@@ -43,9 +43,10 @@ REFUSED = {  # status, body -> finish_reason
 def test_how_servers_say_that_they_refuse_a_prompt(spelling: str) -> None:
     status, error, finish_reason = REFUSED[spelling]
     for body in (error, {"error": error}, {"error": {"error": error}}):
-        found = server_error(status, body)
-        assert (found.about, found.finish_reason) == ("prompt", finish_reason)
-        assert found.words.startswith(f"status {status}: ") and "<h" not in found.words and "unsafe" not in found.words
+        problem = server_error(status, body)
+        assert (problem.about, problem.finish_reason) == ("prompt", finish_reason)
+        assert problem.words.startswith(f"status {status}: ")
+        assert "<h" not in problem.words and "unsafe" not in problem.words
 
 
 @pytest.mark.parametrize(
@@ -79,17 +80,17 @@ def test_what_is_about_every_call_and_what_about_the_moment(status: int | None, 
     assert server_error(status, {"error": error} if error else error).about == about
 
 
-def refusing(server: Any, status: int, body: Any, which=lambda number, asked: True) -> None:
+def refusing(server: Any, status: int, body: Any, is_refused=lambda number, request: True) -> None:
     """Makes a server refuse some requests, and answer the harmless ones."""
     refused: list[Any] = []
 
     def misbehave(number: int, handler) -> bool:
         if number == 0:
             return False
-        asked = server.bodies[number - 1]
-        if asked not in refused and not which(number, asked):
+        request = server.bodies[number - 1]
+        if request not in refused and not is_refused(number, request):
             return False
-        refused.append(asked)
+        refused.append(request)
         reply(handler, status, body if isinstance(body, str) else json.dumps(body))
         return True
 
@@ -101,11 +102,11 @@ def refusing(server: Any, status: int, body: Any, which=lambda number, asked: Tr
 def test_one_refused_prompt_is_a_reject_that_is_not_asked_again(tmp_path: Path, serve, spelling: str) -> None:
     status, error, finish_reason = REFUSED[spelling]
     server = serve(FakeModel())
-    refusing(server, status, error if spelling == "413" else {"error": error}, lambda number, asked: number in (1, 9))
+    refusing(server, status, error if spelling == "413" else {"error": error}, lambda number, request: number in (1, 9))
     run(tmp_path, server, "generator.concurrency=1")
     assert len(lines(tmp_path / "synthetic" / "rte" / "train.jsonl")) == SIZE
-    first, _ = server.refused
-    assert step_of(first) == "contexts"  # the very first call, before any other was answered
+    first_body, _ = server.refused
+    assert step_of(first_body) == "contexts"  # the very first call, before any other was answered
     rejects = lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")
     assert all(f"status {status}: " in reject["text"] for reject in rejects) and len(rejects) >= 2
     recorded = [call for call in lines(tmp_path / "calls" / "rte.jsonl") if call["finish_reason"] != "stop"]
@@ -116,7 +117,7 @@ def test_one_refused_prompt_is_a_reject_that_is_not_asked_again(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "message"),
     [
         (400, {"error": {"message": "Computer says no"}}, "answers status 400: Computer says no, also to a harmless prompt"),
         (400, {"error": {"message": "The model `fake` does not exist"}}, "answers status 400: The model `fake` does not exist"),
@@ -130,15 +131,15 @@ def test_one_refused_prompt_is_a_reject_that_is_not_asked_again(tmp_path: Path, 
     ],
 )  # fmt: skip
 def test_what_every_call_gets_ends_the_run_soon_in_the_servers_words(
-    tmp_path: Path, serve, status: int, body: Any, said: str
+    tmp_path: Path, serve, status: int, body: Any, message: str
 ) -> None:
     server = serve(FakeModel())
     text = body if isinstance(body, str) else json.dumps(body)
     server.misbehave = lambda number, handler: reply(handler, status, text) or True
     begin = time.monotonic()
-    with pytest.raises(UserError, match=rf"^generator.base_url: .*{said}") as ended:
+    with pytest.raises(UserError, match=rf"^generator.base_url: .*{message}") as caught:
         run(tmp_path, server, "generator.retry_pause=0.2")
-    assert "\n" not in str(ended.value) and time.monotonic() - begin < 100
+    assert "\n" not in str(caught.value) and time.monotonic() - begin < 100
     assert len(server.bodies) < 30 and lines(tmp_path / "calls" / "rte.jsonl") == []
 
 

@@ -41,9 +41,9 @@ def test_a_model_that_changes_in_mid_run_is_refused_at_that_answer(tmp_path: Pat
     server.misbehave = lambda number, handler: (
         number > 5 and (reply(handler, 200, json.dumps(Renamed().complete(server.bodies[number - 1]))) or True)
     )
-    ended = command("targen.generate", *overrides(tmp_path, server, "generator.concurrency=2"))
-    assert ended.returncode == 2 and ended.stderr.count("error: ") == 1
-    assert "'another-7b', expected 'fake'" in ended.stderr
+    process = command("targen.generate", *overrides(tmp_path, server, "generator.concurrency=2"))
+    assert process.returncode == 2 and process.stderr.count("error: ") == 1
+    assert "'another-7b', expected 'fake'" in process.stderr
     assert {call["model"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == {"fake"}
     assert len(server.bodies) <= 5 + 2
 
@@ -106,7 +106,7 @@ def test_any_text_comes_back_as_it_was_or_is_rejected_with_a_reason(tmp_path: Pa
             json.loads(line)
     rows = lines(tmp_path / "synthetic" / "rte" / "train.jsonl")
     rejects = lines(tmp_path / "synthetic" / "rte" / "rejects.jsonl")
-    kept = [row for row in rows if row["hypothesis"] == TEXTS[kind]]
-    assert len(rows) == SIZE and len(kept) + len(rejects) == 1
+    same_rows = [row for row in rows if row["hypothesis"] == TEXTS[kind]]
+    assert len(rows) == SIZE and len(same_rows) + len(rejects) == 1
     assert bool(rejects) == (kind == "half"), rejects
     assert all("half a character" in reject["reason"] for reject in rejects)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from targen.generate import generate
-from targen.llm.backends.openai.pool import FIRST_REST, ServerPool
+from targen.llm.backends.openai.pool import FIRST_ABSENCE, ServerPool
 from targen.runtime.errors import UserError
 from tests.support.commands import Server, files, lines, reply, settings
 from tests.support.fake_model import FakeModel, served_by
@@ -17,14 +17,14 @@ from tests.support.fake_model import FakeModel, served_by
 NOWHERE = "http://127.0.0.1:9/v1"
 
 
-def run(folder: Path, urls: list[str], *more: str) -> dict[str, bytes]:
+def run(folder: Path, urls: list[str], *overrides: str) -> dict[str, bytes]:
     base = [*served_by(f"[{','.join(urls)}]", folder), "task=[rte]"]
     base += ["synth.contexts=4", "synth.seeds_per_context=2", "synth.size=30", "generator.retry_pause=0.01"]
-    generate(settings(*base, "generator.concurrency=4", *more))
+    generate(settings(*base, "generator.concurrency=4", *overrides))
     return files(folder / "synthetic")
 
 
-def asked_once(folder: Path) -> None:
+def check_asked_once(folder: Path) -> None:
     ids = [line["id"] for line in lines(folder / "calls" / "rte.jsonl")]
     assert len(ids) == len(set(ids)) > 60
 
@@ -42,15 +42,15 @@ def servers(serve) -> list[Server]:
 
 def test_a_pool_gives_the_bytes_of_one_server_and_all_of_it_work(tmp_path: Path, servers) -> None:
     alone = run(tmp_path / "one", [servers[0].url])
-    asked = len(servers[0].bodies)
+    request_count = len(servers[0].bodies)
     servers[0].bodies.clear()
     assert run(tmp_path / "pool", [server.url for server in servers]) == alone
-    assert sum(len(server.bodies) for server in servers) == asked
+    assert sum(len(server.bodies) for server in servers) == request_count
     assert min(len(server.bodies) for server in servers) > 0
     assert [len(server.probes) for server in servers] == [2, 1, 1]
-    asked_once(tmp_path / "pool")
+    check_asked_once(tmp_path / "pool")
     run(tmp_path / "pool", [servers[2].url])  # another pool goes on with what is on record
-    assert sum(len(server.bodies) for server in servers) == asked
+    assert sum(len(server.bodies) for server in servers) == request_count
 
 
 def test_a_server_that_was_never_there_or_goes_away_is_done_without(tmp_path: Path, servers, caplog) -> None:
@@ -58,12 +58,10 @@ def test_a_server_that_was_never_there_or_goes_away_is_done_without(tmp_path: Pa
     servers[1].misbehave = lambda number, handler: number > 5 and cut(number, handler)
     with caplog.at_level(logging.WARNING):
         assert run(tmp_path / "pool", [NOWHERE, servers[1].url, servers[2].url]) == alone
-    asked_once(tmp_path / "pool")
-    said = [one.getMessage() for one in caplog.records if "its calls go to the other servers" in one.getMessage()]
-    assert {url for url in (NOWHERE, servers[1].url, servers[2].url) if any(url in text for text in said)} == {
-        NOWHERE,
-        servers[1].url,
-    }
+    check_asked_once(tmp_path / "pool")
+    messages = [message for message in caplog.messages if "its calls go to the other servers" in message]
+    urls = [NOWHERE, servers[1].url, servers[2].url]
+    assert [url for url in urls if any(url in message for message in messages)] == urls[:2]
     assert len(servers[2].bodies) > 30
 
 
@@ -86,15 +84,15 @@ def test_a_pool_of_nobody_and_one_with_another_model_are_one_line(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("urls", "said"),
+    ("urls", "message"),
     [
         ("[http://a/v1,b/v1]", "generator.base_url: got 'b/v1', expected http"),
         ("[http://a/v1,http://a/v1/]", "generator.base_url: got .*, expected each exactly once"),
         ("[]", "generator.base_url: got "),
     ],
 )
-def test_a_pool_that_cannot_be_is_refused(urls: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_pool_that_cannot_be_is_refused(urls: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         settings("generator=openai", "generator.model=m", f"generator.base_url={urls}")
 
 
@@ -106,10 +104,10 @@ def test_who_was_lost_is_left_alone_and_then_tried_by_one_call(tmp_path: Path) -
     assert pool.choose(0.0) is first
     first.load = 1
     assert pool.choose(0.0) is second  # which has more room
-    assert pool.choose(0.0, last=second) is first
+    assert pool.choose(0.0, last_server=second) is first
     first.lose(100.0, "gone", alone=False)
     first.lose(101.0, "gone", alone=False)  # calls that were under way with the first
-    assert first.away_until == 100.0 + FIRST_REST
+    assert first.away_until == 100.0 + FIRST_ABSENCE
     assert pool.choose(104.0) is second and pool.better(first, 104.0) is second
     first.load = 0
     second.load = 50
@@ -117,7 +115,7 @@ def test_who_was_lost_is_left_alone_and_then_tried_by_one_call(tmp_path: Path) -
     first.load = 1  # the one that tries
     assert pool.choose(105.0) is second
     first.lose(105.1, "gone", alone=False)
-    assert first.away_until == pytest.approx(105.1 + 2 * FIRST_REST)
+    assert first.away_until == pytest.approx(105.1 + 2 * FIRST_ABSENCE)
     second.lose(106.0, "gone", alone=False)
     assert pool.choose(107.0) is second and pool.better(second, 107.0) is None  # the first to come back
     second.answered()

@@ -24,9 +24,9 @@ def piece(text: str | None, finish_reason: str | None = None, **rest: Any) -> di
 
 def test_a_stream_adds_up_to_a_completion_with_usage_and_finish_reason() -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 2}
-    other = {"index": 1, "delta": {"content": "another"}, "finish_reason": "stop"}
+    second = {"index": 1, "delta": {"content": "another"}, "finish_reason": "stop"}
     text = stream(
-        piece(None), piece('{"a":'), {"choices": [other]}, piece(' "é"}', "length"), {"choices": [], "usage": usage}
+        piece(None), piece('{"a":'), {"choices": [second]}, piece(' "é"}', "length"), {"choices": [], "usage": usage}
     )
     answer = answer_from_completion("id", json.loads(completion_of(text)))
     assert (answer.text, answer.finish_reason, answer.usage, answer.model) == ('{"a": "é"}', "length", usage, "m")
@@ -84,14 +84,14 @@ def test_streamed_replies_are_read_and_asked_for_in_one_piece(
     server = serve(FakeModel())
     streaming(server, always)
     assert run(tmp_path, server) == good
-    (said,) = warnings(caplog)
-    assert 'streams its replies (a reply came as text/event-stream). "stream": false is sent' in said
+    (warning,) = warnings(caplog)
+    assert 'streams its replies (a reply came as text/event-stream). "stream": false is sent' in warning
     assert all(call["usage"] for call in lines(tmp_path / "calls" / "rte.jsonl"))
-    asked = len(server.bodies), len(server.probes)
+    counts = len(server.bodies), len(server.probes)
     streaming(server, always)
     run(tmp_path, server, "synth.size=8")
-    assert len(server.probes) == asked[1]
-    assert always or len(server.bodies) > asked[0]
+    assert len(server.probes) == counts[1]
+    assert always or len(server.bodies) > counts[0]
 
 
 def test_a_setting_asks_for_one_piece_from_the_start(tmp_path: Path, serve, caplog) -> None:

@@ -23,8 +23,8 @@ def test_a_server_that_ignores_the_schema_is_found_out_by_the_probe_and_asked_on
         number == 0 and (reply(handler, 200, completion("Cat.\n\x1b[2J")) or True)
     )
     assert run(tmp_path, server) == good
-    (said,) = warnings(caplog)
-    assert "does not enforce the JSON schema" in said and "answered 'Cat.\\n\\x1b[2J'" in said
+    (warning,) = warnings(caplog)
+    assert "does not enforce the JSON schema" in warning and "answered 'Cat.\\n\\x1b[2J'" in warning
     (record,) = lines(tmp_path / "calls" / "canary.jsonl")
     assert record["id"].startswith("canary-probe-") and len(record["id"]) == len("canary-probe-") + 12
     assert record["text"] == "Cat.\n\x1b[2J" and set(record) == set(lines(tmp_path / "calls" / "rte.jsonl")[0])
@@ -97,9 +97,9 @@ def test_calls_wait_long_for_a_probe_only_where_the_server_has_refused_something
     assert (before[:1] == [BEFORE_PROBE]) == refuses
 
 
-@pytest.mark.parametrize(("rate", "said"), [(0.1, 0), (0.9, 1)])
+@pytest.mark.parametrize(("rate", "warning_count"), [(0.1, 0), (0.9, 1)])
 def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
-    tmp_path: Path, serve, caplog, rate: float, said: int
+    tmp_path: Path, serve, caplog, rate: float, warning_count: int
 ) -> None:
     model = {"now": FakeModel()}
 
@@ -113,7 +113,7 @@ def test_after_a_held_probe_only_many_odd_answers_are_a_finding(
     run(tmp_path, server, method, "synth.size=42", "synth.max_attempts=200")
     assert len(server.probes) == 1
     findings = [line for line in warnings(caplog) if "does not enforce the JSON schema" in line]
-    assert len(findings) == said and all("answers do not fit it; the last," in line for line in findings)
+    assert len(findings) == warning_count and all("answers do not fit it; the last," in line for line in findings)
 
 
 def test_a_probe_without_an_answer_holds_nothing_up(tmp_path: Path, serve, good) -> None:
@@ -138,10 +138,10 @@ def test_prose_around_a_real_answer_is_the_same_finding_said_once(
 
     server = serve(FakeModel())
     server.misbehave = misbehave
-    made = run(tmp_path, server, "generator.concurrency=1")
-    assert made["rte/train.jsonl"] == good["rte/train.jsonl"]
-    (said,) = warnings(caplog)
-    assert "a request of step contexts was answered" in said
+    data = run(tmp_path, server, "generator.concurrency=1")
+    assert data["rte/train.jsonl"] == good["rte/train.jsonl"]
+    (warning,) = warnings(caplog)
+    assert "a request of step contexts was answered" in warning
 
 
 def test_a_server_without_structured_outputs_is_asked_without_them(tmp_path: Path, serve, caplog) -> None:
@@ -158,14 +158,14 @@ def test_a_server_without_structured_outputs_is_asked_without_them(tmp_path: Pat
     server.misbehave = misbehave
     with pytest.raises(UserError, match="rte: got 0 instances"):
         run(tmp_path, server, "generator.concurrency=1", "synth.max_attempts=2", "synth.max_slots=1")
-    (said,) = warnings(caplog)
-    assert "refuses a response_format (status 400: response_format of type json_schema" in said
+    (warning,) = warnings(caplog)
+    assert "refuses a response_format (status 400: response_format of type json_schema" in warning
     assert sum("response_format" in body for body in server.bodies) == 1 < len(server.bodies) - 1
     answered = {call["id"] for call in lines(tmp_path / "calls" / "rte.jsonl")}
-    asked = len(server.bodies)
+    count = len(server.bodies)
     with pytest.raises(UserError, match="rte: got 0 instances"):
         run(tmp_path, serve(FakeModel()), "synth.max_attempts=2", "synth.max_slots=1")
-    assert {call["id"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == answered and len(server.bodies) == asked
+    assert {call["id"] for call in lines(tmp_path / "calls" / "rte.jsonl")} == answered and len(server.bodies) == count
 
 
 def test_a_single_schema_that_is_refused_is_left_out_alone(tmp_path: Path, serve, good, caplog) -> None:
@@ -184,8 +184,8 @@ def test_a_single_schema_that_is_refused_is_left_out_alone(tmp_path: Path, serve
 
     server.misbehave = misbehave
     assert run(tmp_path, server, "generator.concurrency=1") == good
-    (said,) = warnings(caplog)
-    assert "refuses the JSON schema of rte, step generation" in said
+    (warning,) = warnings(caplog)
+    assert "refuses the JSON schema of rte, step generation" in warning
     plain = [body for body in server.bodies if "response_format" not in body]
     refused = [body for body in server.bodies if "response_format" in body and step_of(body) == "generation"]
     assert len(refused) == 1 and len(plain) == SIZE

@@ -33,34 +33,34 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def requests(count: int, schema: dict = SCHEMA) -> list[Request]:
     """Requests of different lengths, sampling, limits and seeds."""
-    made = []
+    batch = []
     for number in range(count):
         sampling = Sampling((0.0, 1.0, 0.7)[number % 3], (1.0, 0.9)[number % 2], 8 + 5 * (number % 5))
         text = f"Number {number}. " + "Is it so? " * (number % 7)
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
-        made.append(make_request(f"c0-{number:04d}", "rte", "generation", "tiny", messages, sampling, schema, number))
-    return made
+        batch.append(make_request(f"c0-{number:04d}", "rte", "generation", "tiny", messages, sampling, schema, number))
+    return batch
 
 
-def answers(tiny: Path, asked: list[Request], **more: object) -> dict[str, Answer]:
-    chosen = {"path": str(tiny), "dtype": "float32", "device": "cpu"} | more
+def answers(tiny: Path, batch: list[Request], **options: object) -> dict[str, Answer]:
+    chosen = {"path": str(tiny), "dtype": "float32", "device": "cpu"} | options
     llm = backend.Transformers(Generator(backend="transformers", model="tiny", **chosen), [])
-    for request in asked:
+    for request in batch:
         llm.submit(request)
-    found: dict[str, Answer] = {}
-    while len(found) < len(asked):
-        found |= {answer.id: answer for answer in llm.collect() if isinstance(answer, Answer)}
+    by_id: dict[str, Answer] = {}
+    while len(by_id) < len(batch):
+        by_id |= {answer.id: answer for answer in llm.collect() if isinstance(answer, Answer)}
     llm.close()
-    return found
+    return by_id
 
 
 def test_an_answer_does_not_depend_on_the_batch_that_it_was_made_in(tiny: Path) -> None:
-    asked = requests(21, TEXT)
-    alone, together = answers(tiny, asked, batch_size=1), answers(tiny, asked, batch_size=8)
+    batch = requests(21, TEXT)
+    alone, together = answers(tiny, batch, batch_size=1), answers(tiny, batch, batch_size=8)
     assert alone == together
-    assert answers(tiny, list(reversed(asked)), batch_size=5) == alone
+    assert answers(tiny, list(reversed(batch)), batch_size=5) == alone
     assert len({answer.text for answer in alone.values()}) > 10  # each draws for itself
-    for request in asked:
+    for request in batch:
         answer, limit = alone[request.id], request.body["max_tokens"]
         assert answer.finish_reason in ("stop", "length")
         assert answer.usage["completion_tokens"] <= limit
@@ -68,9 +68,9 @@ def test_an_answer_does_not_depend_on_the_batch_that_it_was_made_in(tiny: Path) 
 
 
 def test_the_schema_holds_and_finish_reason_and_usage_are_told(tiny: Path) -> None:
-    asked = requests(8)
-    by_id = answers(tiny, asked)
-    for request in asked:
+    batch = requests(8)
+    by_id = answers(tiny, batch)
+    for request in batch:
         answer = by_id[request.id]
         prompt = len("system: Be brief.\nuser: \nassistant: ")
         prompt += len(request.body["messages"][1]["content"])
@@ -91,19 +91,19 @@ def test_draws_follow_the_models_probabilities(tiny: Path) -> None:
     scores = torch.tensor([0.5, 0.3, 0.2]).log()
     for top_p, expected in ((1.0, (0.5, 0.3, 0.2)), (0.7, (0.625, 0.375, 0.0))):
         row = backend._Row({"temperature": 1.0, "top_p": top_p, "seed": 1}, None, torch.device("cpu"))
-        drawn = [row.draw(scores) for _ in range(10_000)]
+        tokens = [row.draw(scores) for _ in range(10_000)]
         for token, share in enumerate(expected):
-            assert drawn.count(token) / 10_000 == pytest.approx(share, abs=4 * (share * (1 - share) / 10_000) ** 0.5)
+            assert tokens.count(token) / 10_000 == pytest.approx(share, abs=4 * (share * (1 - share) / 10_000) ** 0.5)
     cold = backend._Row({"temperature": 0.5, "top_p": 1.0, "seed": 1}, None, torch.device("cpu"))
     assert [cold.draw(scores) for _ in range(10_000)].count(0) / 10_000 == pytest.approx(0.25 / 0.38, abs=0.02)
 
 
-def overrides(tiny: Path, run: Path, *more: str) -> list[str]:
+def overrides(tiny: Path, run: Path, *changes: str) -> list[str]:
     base = ["generator=transformers", "generator.model=tiny-llama", f"generator.path={tiny}", "generator.dtype=float32"]
     base += ["generator.device=cpu", "task=copa", "synth.size=4", "synth.contexts=2", "synth.max_attempts=1"]
     steps = ("contexts", "instance_seed", "generation", "self_correction")
     base += [f"synth.sampling.{step}.max_tokens=120" for step in steps]
-    return [*base, "synth.max_slots=2", f"run.dir={run}", *more]
+    return [*base, "synth.max_slots=2", f"run.dir={run}", *changes]
 
 
 @pytest.mark.slow
@@ -154,9 +154,9 @@ def test_steps_that_cannot_fit_are_all_named_before_the_first_call(tmp_path: Pat
         *overrides(short, tmp_path / "run", "task=[cb,rte]", "synth.sampling.generation.max_tokens=1500"),
     )
     assert done.returncode == 2
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(told) == 2, done.stderr
-    for line, task in zip(told, ("cb", "rte"), strict=True):
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2, done.stderr
+    for line, task in zip(errors, ("cb", "rte"), strict=True):
         assert line.startswith("error: synth.sampling.generation.max_tokens: got 1500, expected at most ")
         assert f"for {task}, whose shortest prompt of this step takes " in line
     assert not any(len(content) for name, content in files(tmp_path / "run").items() if name.startswith("calls"))
@@ -197,23 +197,23 @@ def test_what_the_chat_template_takes_is_given_to_it(tmp_path: Path) -> None:
 
     from targen.llm.chat_template import Chat
 
-    def written(template: str | None = None, **kwargs: object) -> str:
+    def rendered(template: str | None = None, **kwargs: object) -> str:
         chosen = Generator(backend="vllm", model="tiny", chat_template=template, chat_template_kwargs=kwargs)
         return tokenizer.decode(Chat(chosen, tokenizer).tokens([{"role": "user", "content": "Hi"}]))
 
     thinks = TEMPLATE + "{% if enable_thinking is defined and not enable_thinking %}<no thought>{% endif %}"
     tokenizer = AutoTokenizer.from_pretrained(write_tiny_llama(tmp_path, thinks))
-    assert written(enable_thinking=False) == "user: Hi\nassistant: <no thought>"
-    assert written() == "user: Hi\nassistant: "
+    assert rendered(enable_thinking=False) == "user: Hi\nassistant: <no thought>"
+    assert rendered() == "user: Hi\nassistant: "
     with pytest.raises(
         UserError, match=r"generator.chat_template_kwargs.enable_thinkng: got False, which the chat template"
     ):
-        written(enable_thinkng=False)
+        rendered(enable_thinkng=False)
     (tmp_path / "bad.jinja").write_text("{% for %}")
     with pytest.raises(UserError, match=r"generator.chat_template: the template cannot be used"):
-        written(str(tmp_path / "bad.jinja"))
+        rendered(str(tmp_path / "bad.jinja"))
     (tmp_path / "own.jinja").write_text("{% for message in messages %}[{{ message.content }}]{% endfor %}")
-    assert written(str(tmp_path / "own.jinja")) == "[Hi]"
+    assert rendered(str(tmp_path / "own.jinja")) == "[Hi]"
 
 
 MISTAKES: list[tuple[Callable[[Path], list[str]], str]] = [

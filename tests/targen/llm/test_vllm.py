@@ -81,9 +81,9 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 def free_port() -> int:
     port = PORTS + 100  # vLLM takes some for itself
     while True:
-        with socket.socket() as found:
+        with socket.socket() as probe:
             try:
-                found.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
             except OSError:
                 port += 1
             else:
@@ -102,13 +102,13 @@ def wait_for(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise AssertionError(log.read_text()[-3000:])
 
 
-def small(run: Path, *more: str) -> list[str]:
+def small(run: Path, *changes: str) -> list[str]:
     limits = [f"synth.sampling.{step}.max_tokens=150" for step in STEPS]
     size = ["task=copa", "synth.size=4", "synth.contexts=2", "synth.max_attempts=2", "synth.max_slots=2"]
-    return [*size, *limits, f"run.dir={run}", *more]
+    return [*size, *limits, f"run.dir={run}", *changes]
 
 
-def in_process(tiny: Path, run: Path, *more: str) -> list[str]:
+def in_process(tiny: Path, run: Path, *changes: str) -> list[str]:
     base = [
         "synth.learnability_rows=0",
         "generator=vllm",
@@ -117,11 +117,11 @@ def in_process(tiny: Path, run: Path, *more: str) -> list[str]:
         "generator.engine.dtype=float32",
     ]
     base += ["generator.engine.max_model_len=3072", "generator.engine.max_num_seqs=16"]
-    return [*base, "+generator.engine.enforce_eager=true", *small(run, *more)]
+    return [*base, "+generator.engine.enforce_eager=true", *small(run, *changes)]
 
 
-def ended(done: subprocess.CompletedProcess[str]) -> str:
-    """What a run said that came to its end, or that ran out of attempts."""
+def log_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The log of a run that came to its end, or ran out of attempts."""
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     assert done.returncode in (0, 2), done.stderr[-3000:]
     return done.stderr
@@ -152,8 +152,8 @@ def test_the_engine_answers_in_the_form_that_is_asked_for_and_the_same_twice(tin
     answers_by_start = []
     for name in ("one", "two"):
         assert settings(*in_process(tiny, tmp_path / name)).generator.backend == "vllm"
-        said = ended(command("targen.generate", *in_process(tiny, tmp_path / name), **ENVIRONMENT))
-        assert "not hold" not in said
+        log = log_of(command("targen.generate", *in_process(tiny, tmp_path / name), **ENVIRONMENT))
+        assert "not hold" not in log
         check_answers(calls_of(tmp_path / name))
         assert calls_of(tmp_path / name)[0]["text"].startswith('{"contexts":[')  # no blanks
         answers_by_start.append({call["id"]: call["text"] for call in calls_of(tmp_path / name)})
@@ -177,31 +177,31 @@ def test_steps_that_do_not_fit_are_named_before_the_model_is_loaded(tiny: Path, 
     )
     done = command("targen.generate", *narrow, "task=[copa,rte]", **ENVIRONMENT)
     assert done.returncode == 2
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert {line.split(",")[1].split(" for ")[-1] for line in told if ".generation." in line} == {"copa", "rte"}
-    assert all(line.endswith("Lower it, or raise generator.engine.max_model_len.") for line in told)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert {line.split(",")[1].split(" for ")[-1] for line in errors if ".generation." in line} == {"copa", "rte"}
+    assert all(line.endswith("Lower it, or raise generator.engine.max_model_len.") for line in errors)
     assert "Loading weights" not in done.stderr + done.stdout
     assert not any(path.stat().st_size for path in (tmp_path / "calls").glob("*"))
 
 
 def test_an_engine_that_dies_is_one_line_and_a_refused_schema_is_said_once(tiny: Path, tmp_path: Path) -> None:
     """`uniqueItems` is beyond xgrammar: those answers come unguided, and the run goes on until its engine is killed."""
-    more = [
+    changes = [
         "tasks.copa.generation.fields={probable: {type: array, items: {type: string}, uniqueItems: true}, improbable: one}"
     ]
-    arguments = in_process(tiny, tmp_path, *more, "synth.size=40", "synth.max_attempts=200", "synth.max_slots=200")
+    arguments = in_process(tiny, tmp_path, *changes, "synth.size=40", "synth.max_attempts=200", "synth.max_slots=200")
     with _generating(tmp_path, *arguments) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         cores = [pid for pid in children if "EngineCore" in Path(f"/proc/{pid}/comm").read_text() + _title(pid)]
         assert cores, children
         os.kill(int(cores[0]), signal.SIGKILL)
-        _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == 2, said[-3000:]
-    told = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1 and told[0].startswith("error: generator: vLLM's engine ended unexpectedly"), said[-3000:]
-    assert "Traceback" not in said
-    assert said.count("vLLM cannot enforce the JSON schema of copa generation") == 1
-    assert "copa instance_seed to its" not in said
+        _, log = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2, log[-3000:]
+    errors = [line for line in log.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and errors[0].startswith("error: generator: vLLM's engine ended unexpectedly"), log[-3000:]
+    assert "Traceback" not in log
+    assert log.count("vLLM cannot enforce the JSON schema of copa generation") == 1
+    assert "copa instance_seed to its" not in log
 
 
 def test_a_stop_that_reaches_the_workers_too_is_a_stop_and_leaves_no_cut_answers(tiny: Path, tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_a_stop_that_reaches_the_workers_too_is_a_stop_and_leaves_no_cut_answers
     two = "generator.engine.tensor_parallel_size=2"
     with _generating(tmp_path, *arguments, two, VLLM_CPU_OMP_THREADS_BIND="0|1") as process:
         os.killpg(process.pid, signal.SIGTERM)
-        _, said = process.communicate(timeout=LONGEST)
-    assert process.returncode == 85, said[-3000:]
-    assert "SIGTERM: stopped. Progress is saved" in said and "error: " not in said
+        _, log = process.communicate(timeout=LONGEST)
+    assert process.returncode == 85, log[-3000:]
+    assert "SIGTERM: stopped. Progress is saved" in log and "error: " not in log
     assert {call["finish_reason"] for call in calls_of(tmp_path)} <= {"stop", "length"}
 
 
@@ -240,8 +240,8 @@ def _title(pid: str) -> str:
 def test_copies_of_the_model_make_a_shard_each_and_the_same_set_as_one_process(tmp_path: Path) -> None:
     """All answers are on record, so that no engine starts."""
     shape = ["task=copa", "synth.size=8", "synth.seeds_per_context=2", "synth.learnability_rows=0"]
-    one = command("targen.generate", "generator=recorded", *shape, f"run.dir={tmp_path / 'one'}")
-    assert one.returncode == 0, one.stderr
+    single = command("targen.generate", "generator=recorded", *shape, f"run.dir={tmp_path / 'one'}")
+    assert single.returncode == 0, single.stderr
     (tmp_path / "two" / "calls").mkdir(parents=True)
     shutil.copy(tmp_path / "one" / "calls" / "copa.jsonl", tmp_path / "two" / "calls")
     copies = ["generator=vllm", "generator.model=large-language-model", "generator.engine.data_parallel_size=2"]
@@ -256,16 +256,16 @@ def test_copies_of_the_model_make_a_shard_each_and_the_same_set_as_one_process(t
 # --- a server ---
 
 
-def served(url: str, run: Path, *more: str) -> list[str]:
-    return ["generator=openai", "generator.model=tiny", f"generator.base_url={url}", *small(run, *more)]
+def served(url: str, run: Path, *changes: str) -> list[str]:
+    return ["generator=openai", "generator.model=tiny", f"generator.base_url={url}", *small(run, *changes)]
 
 
 def test_a_server_holds_answers_to_the_schema_and_is_never_asked_twice(server: str, tmp_path: Path) -> None:
-    ended(command("targen.generate", *served(server, tmp_path)))
+    log_of(command("targen.generate", *served(server, tmp_path)))
     calls = calls_of(tmp_path)
     check_answers(calls)
     assert {call["model"] for call in calls} == {"tiny"}
-    again = ended(command("targen.generate", *served("http://127.0.0.1:9/v1", tmp_path)))  # where no server is
+    again = log_of(command("targen.generate", *served("http://127.0.0.1:9/v1", tmp_path)))  # where no server is
     assert "no server answers" not in again
     assert calls_of(tmp_path) == calls
 
@@ -274,7 +274,7 @@ def test_a_prompt_longer_than_the_servers_context_is_an_answer_of_its_own(server
     seeds = [{"premise": f"On day {day} it {'rained and ' * 400}stopped."} for day in range(4)]  # a token is a byte
     (tmp_path / "copa.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
     from_file = ["synth.seed_source=file", f"synth.seed_dir={tmp_path}"]
-    ended(command("targen.generate", *served(server, tmp_path / "run", *from_file)))
+    log_of(command("targen.generate", *served(server, tmp_path / "run", *from_file)))
     assert {call["finish_reason"] for call in calls_of(tmp_path / "run")} == {"context_length"}
 
 
@@ -292,17 +292,17 @@ def test_run_batch_answers_the_request_files_as_the_message_says(tiny: Path, tmp
     chosen = ["generator=batch", f"generator.model={tiny}", *small(tmp_path, "task=[copa,rte]")]
     first = command("targen.generate", *chosen)
     assert first.returncode == 75, first.stderr
-    found = re.search(r"`vllm run-batch (.*?)`", first.stderr)
-    assert found is not None
-    asked = {line["custom_id"] for line in lines(tmp_path / "requests.jsonl")}
+    match = re.search(r"`vllm run-batch (.*?)`", first.stderr)
+    assert match is not None
+    requested = {line["custom_id"] for line in lines(tmp_path / "requests.jsonl")}
     done = subprocess.run(
-        [sys.executable, "-m", "vllm.entrypoints.openai.run_batch", *shlex.split(found[1]), *FLAGS],
+        [sys.executable, "-m", "vllm.entrypoints.openai.run_batch", *shlex.split(match[1]), *FLAGS],
         env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=START, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {line["custom_id"] for line in lines(tmp_path / "responses.jsonl")} == asked
+    assert {line["custom_id"] for line in lines(tmp_path / "responses.jsonl")} == requested
     second = command("targen.generate", *chosen)
     assert second.returncode in (75, 0, 2) and "Traceback" not in second.stderr, second.stderr[-3000:]
     answered = [call for task in ("copa", "rte") for call in lines(tmp_path / "calls" / f"{task}.jsonl")]
-    assert asked <= {call["id"] for call in answered}
+    assert requested <= {call["id"] for call in answered}
     check_answers(answered)

@@ -20,14 +20,14 @@ def make(inputs: BackendInputs, limits: Limits = LIMITS) -> LLM:
 
 def check(settings: Settings) -> None:
     """Raises: UserError if the environment names a proxy or certificates that cannot be used."""
-    from targen.llm.backends.openai.connection import proxy_for, trusted
+    from targen.llm.backends.openai.connection import proxy_for, trusted_certificates
 
     if settings.plan:
         return
     for url in settings.generator.base_urls:
         proxy_for(url, os.environ)
     if any(url.startswith("https:") for url in settings.generator.base_urls):
-        trusted(os.environ)
+        trusted_certificates(os.environ)
 
 
 BACKEND = Backend(make, check)

@@ -11,7 +11,7 @@ from targen.runtime.jsonl import Json
 log = logging.getLogger(__name__)
 Post = Callable[[str, Json], Awaitable[Answer]]  # id and body of a request -> its answer
 FORMAT = "response_format"
-FOUND = {"system": "does not take the role system", "stream": "streams its replies"}
+FINDINGS = {"system": "does not take the role system", "stream": "streams its replies"}
 REMEDIES = {
     "system": "Its text is put before the user's",
     "stream": '"stream": false is sent',
@@ -25,45 +25,46 @@ class Adaptation:
     def __init__(self, base_url: str, fit: Fit) -> None:
         self._base_url = base_url
         self.fit = fit
-        self.learnt: dict[str, str] = {}  # change -> what the server said
-        self.refuses = False  # something was refused, whatever is found to help
+        self.learnt: dict[str, str] = {}  # change -> the server's message
+        self.refuses = False  # something was refused, whether or not a change helped
 
     async def answer(self, post: Post, id: str, body: Json, plain: bool) -> tuple[Answer, dict[str, str]]:
-        """The outcome of a request, and the changes that it took, with what the server said. `plain`: no response_format.
+        """The outcome of a request, and the changes that it took, with the server's messages. `plain`: no response_format.
 
         Raises: whatever `post` raises, but for FieldRefused.
         """
         fit = self.fit.changed(FORMAT) if plain else self.fit
-        took: dict[str, str] = {}
-        before, tried = (fit, took, ""), set[str]()
+        applied: dict[str, str] = {}
+        before, tried_changes = (fit, applied, ""), set[str]()
         while True:
             try:
-                done = await post(id, fit.body(body))
+                answer = await post(id, fit.body(body))
             except FieldRefused as err:
                 self.refuses = True
                 if str(err) == before[2]:  # the last change made no difference
-                    fit, took = before[:2]
-                change = next((one for one in err.changes(body) if one not in tried and _matters(one, fit, body)), None)
+                    fit, applied = before[:2]
+                untried = (change for change in err.changes(body) if change not in tried_changes)
+                change = next((change for change in untried if _matters(change, fit, body)), None)
                 if change is None:
                     return err.otherwise(), {}
-                before = (fit, took, str(err))
-                tried.add(change)
-                fit, took = fit.changed(change), took | {change: str(err)}
+                before = (fit, applied, str(err))
+                tried_changes.add(change)
+                fit, applied = fit.changed(change), applied | {change: str(err)}
             else:
-                self.learn({change: words for change, words in took.items() if change != FORMAT})
-                return done, took
+                self.learn({change: words for change, words in applied.items() if change != FORMAT})
+                return answer, applied
 
     def learn(self, changes: dict[str, str]) -> None:
-        """Makes these changes from now on, and logs each that is new. `changes`: change -> what the server said."""
+        """Makes these changes from now on, and logs each that is new. `changes`: change -> the server's message."""
         for change, words in changes.items():
             if change in self.learnt:
                 continue
             self.learnt[change] = words
             self.fit = self.fit.changed(change)
-            found, remedy = FOUND.get(change, f"does not take {change}"), REMEDIES.get(change, "It is left out")
-            log.warning("generate: %s %s (%s). %s", self._base_url, found, words, remedy)
+            finding, remedy = FINDINGS.get(change, f"does not take {change}"), REMEDIES.get(change, "It is left out")
+            log.warning("generate: %s %s (%s). %s", self._base_url, finding, words, remedy)
 
-    def found_streaming(self) -> None:
+    def disable_streaming(self) -> None:
         """Asks for replies in one piece from now on, unless the settings say something about `stream`."""
         if "stream" not in self.fit.extra:
             self.learn({"stream": "a reply came as text/event-stream"})

@@ -15,18 +15,18 @@ import aiohttp
 import uvloop
 
 from targen.config.groups.generation import Generator
-from targen.llm.backends.openai.connection import trusted
+from targen.llm.backends.openai.connection import trusted_certificates
 from targen.llm.backends.openai.exchange import exchange
 from targen.llm.backends.openai.limits import LIMITS, Limits
 from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.rate_limit import RateLimit
-from targen.llm.backends.openai.refusals import judged
+from targen.llm.backends.openai.refusals import judge_refusal
 from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, outcome_of, words_of
 from targen.llm.fast_json import encoded
 from targen.llm.messages import Answer, Failure, Request
 from targen.llm.refused_fields import FieldRefused, refused_fields
-from targen.llm.server_errors import said
+from targen.llm.server_errors import clean_message
 from targen.runtime.errors import UserError
 from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json
@@ -68,11 +68,11 @@ class OpenAIServer:
         self.window = 8 * settings.concurrency * len(settings.base_urls)
         self._settings, self._key, self._models, self._limits = settings, key, set(models), limits
         self._pool = ServerPool(settings, canary, key, environment)
-        self._rate = RateLimit(settings, self._rest)
+        self._rate = RateLimit(settings, self._sleep)
         self._done: deque[Answer | Failure] = deque()
         self._fatal: str | None = None
         self._bug: Exception | None = None
-        self._said = time.monotonic()
+        self._logged_at = time.monotonic()
         self._loop = uvloop.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -83,7 +83,7 @@ class OpenAIServer:
         if not self._models:
             self._open.set()
         is_secure = any(url.startswith("https:") for url in settings.base_urls)
-        self._session = self._run(self._connect(trusted(environment) if is_secure else True))
+        self._session = self._run(self._connect(trusted_certificates(environment) if is_secure else True))
 
     async def _connect(self, certificates: SSLContext | bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -106,7 +106,7 @@ class OpenAIServer:
             self._take_turn()
 
     def _take_turn(self) -> None:
-        """Lets the network go on without waiting for it: many requests are made at once, and places must not be idle meanwhile.
+        """Lets the network go on without waiting for it: many requests are made at once, and no place may be idle meanwhile.
 
         Not while many answers wait for `collect`: they are on no disk yet.
         """
@@ -139,8 +139,8 @@ class OpenAIServer:
             raise self._bug
         if not self._done and self._fatal is not None:
             end = time.monotonic() + self._limits.drain
-            while self._tasks and (left := end - time.monotonic()) > 0:  # calls under way may still be answered
-                self._run(asyncio.wait(list(self._tasks), timeout=min(left, SECONDS_BETWEEN_CHECKS)))
+            while self._tasks and (remaining := end - time.monotonic()) > 0:  # calls under way may still be answered
+                self._run(asyncio.wait(list(self._tasks), timeout=min(remaining, SECONDS_BETWEEN_CHECKS)))
             if not self._done:
                 raise UserError(self._fatal)
         while self._done:
@@ -155,11 +155,11 @@ class OpenAIServer:
         if not alone:
             await self._open.wait()
         try:
-            done = await self._with_retries(request)
-            if not isinstance(done, Answer):
+            outcome = await self._with_retries(request)
+            if not isinstance(outcome, Answer):
                 self._ending.set()
-            if self._fatal is None or isinstance(done, Answer):
-                self._done.append(done)
+            if self._fatal is None or isinstance(outcome, Answer):
+                self._done.append(outcome)
         except FatalError as err:
             self._fatal = self._fatal or str(err)
             self._ending.set()
@@ -171,8 +171,8 @@ class OpenAIServer:
     def _check_model(self, server: Server, answer: Answer) -> None:
         if answer.model and self._models and answer.model not in self._models:
             raise FatalError(
-                f"generator.model: {server.base_url} answers as {said(answer.model, self._key)!r}, expected "
-                f"{' or '.join(repr(said(name, self._key)) for name in sorted(self._models))}, which gave the answers so far in this run. "
+                f"generator.model: {server.base_url} answers as {clean_message(answer.model, self._key)!r}, expected "
+                f"{' or '.join(repr(clean_message(name, self._key)) for name in sorted(self._models))}, which gave the answers so far in this run. "
                 "Serve that model again, or choose a different run.dir."
             )
         if answer.model:
@@ -180,35 +180,35 @@ class OpenAIServer:
 
     async def _with_retries(self, request: Request) -> Answer | Failure:
         """The answer of one call; a failure after the last try, or as soon as the run is ending."""
-        reason, expensive, last = ENDING, 0, None
+        reason, expensive, last_server = ENDING, 0, None
         for attempt in range(self._settings.max_retries + 1):
-            server = self._pool.choose(self._loop.time(), last)
+            server = self._pool.choose(self._loop.time(), last_server)
             if attempt == 0:
                 await self._wait_for_probe(server)
             try:
-                if (done := await self._once(server, request, again=attempt > 0)) is None:
+                if (outcome := await self._try_once(server, request, again=attempt > 0)) is None:
                     break
-                return done
+                return outcome
             except RetryableError as err:
-                reason, expensive, last = str(err), expensive + err.expensive, err.server
+                reason, expensive, last_server = str(err), expensive + err.expensive, err.server
                 if err.hopeless and not self._pool.reached and attempt + 1 >= self._first_tries:
-                    where = ", ".join(server.base_url for server in self._pool.servers)
-                    raise FatalError(f"generator.base_url: got {where}, {err.hopeless}") from None
+                    urls = ", ".join(server.base_url for server in self._pool.servers)
+                    raise FatalError(f"generator.base_url: got {urls}, {err.hopeless}") from None
                 if expensive == MOST_EXPENSIVE_TRIES or attempt == self._settings.max_retries:
                     if err.instead is not None:
                         return err.instead
                     reason += f", after {attempt} retries"
                     break
-                if not (err.lost and self._pool.choose(self._loop.time(), last) is not last):
-                    await self._rest(pause(self._settings.retry_pause, attempt, err.after))
+                if not (err.lost and self._pool.choose(self._loop.time(), last_server) is not last_server):
+                    await self._sleep(pause(self._settings.retry_pause, attempt, err.after))
         return Failure(request.id, reason)
 
     async def _wait_for_probe(self, server: Server) -> None:
         server.unprobed += 1
         if server.unprobed > BEFORE_PROBE:
-            await server.structured.known(self._limits.probe_wait)
+            await server.structured.wait_for_probe(self._limits.probe_wait)
 
-    async def _once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
+    async def _try_once(self, server: Server, request: Request, again: bool) -> Answer | Failure | None:
         """One try; None if the run is ending. Raises: RetryableError, FatalError."""
         server.load += 1
         try:
@@ -222,36 +222,36 @@ class OpenAIServer:
             if (better := self._pool.better(server, self._loop.time())) is None:
                 ask, answers = partial(server.structured.ask, post=partial(self._post, server)), server.answers
                 try:
-                    done = await ask(request)
+                    outcome = await ask(request)
                 except RefusedError as err:
-                    return await judged(server.settings, request, err, server.answers > answers, ask)
+                    return await judge_refusal(server.settings, request, err, server.answers > answers, ask)
                 refused = False
-                if isinstance(done, Answer):
+                if isinstance(outcome, Answer):
                     server.answers += 1
-                    self._check_model(server, done)
-                return done
+                    self._check_model(server, outcome)
+                return outcome
         except RetryableError as err:
             refused, err.server = err.overloaded, server
             if err.lost:
                 server.lose(self._loop.time(), str(err), self._pool.alone)
-            self._say(server, str(err))
+            self._log_trouble(server, str(err))
             raise
         finally:
             server.pace.leave(entered, refused)
             server.load -= 1
-        return await self._once(better, request, again=True)
+        return await self._try_once(better, request, again=True)
 
-    def _say(self, server: Server, reason: str) -> None:
+    def _log_trouble(self, server: Server, reason: str) -> None:
         """Logs what is wrong, at most once in SECONDS_BETWEEN_LINES."""
-        if time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
+        if time.monotonic() - self._logged_at > SECONDS_BETWEEN_LINES:
+            self._logged_at = time.monotonic()
             log.info("generate: %s: %s. Will retry later; %d calls at once", server.url, reason, server.pace.places)
 
     @property
     def _first_tries(self) -> int:
         return min(TRIES_BEFORE_FIRST_CONTACT * len(self._pool.servers), self._settings.max_retries + 1)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ending.wait()
@@ -261,7 +261,7 @@ class OpenAIServer:
 
         Raises: RetryableError, RefusedError, FatalError, FieldRefused; UserError if another process took the run over.
         """
-        expected, done = await self._rate.enter(body, self._ending.is_set), None
+        expected, answer = await self._rate.enter(body, self._ending.is_set), None
         try:
             if self._ending.is_set():
                 raise RetryableError(ENDING)
@@ -270,11 +270,11 @@ class OpenAIServer:
             otherwise = partial(outcome_of, id, reply, server.settings, self._key, server.reached)
             if fields := refused_fields(reply.status, reply.text):
                 raise FieldRefused(words_of(reply, self._key), fields, otherwise)
-            done = otherwise()
+            answer = otherwise()
         finally:
-            self._rate.leave(expected, body, done)
+            self._rate.leave(expected, body, answer)
         server.answered()
-        return done
+        return answer
 
     def close(self) -> None:
         """Cancels the calls under way and closes the connections."""

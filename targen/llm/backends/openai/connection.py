@@ -110,7 +110,7 @@ def _names(entry: str, host: str, port: int | None) -> bool:
     return (entry == "*" or host == name or host.endswith(f".{name}")) and its_port in ("", str(port))
 
 
-def trusted(environment: Mapping[str, str]) -> ssl.SSLContext:
+def trusted_certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
     """The certificates that servers are checked with: the system's, and those of the files or folders that BUNDLES name.
 
     Raises: UserError if one of them cannot be read.
@@ -133,10 +133,10 @@ def _load(context: ssl.SSLContext, path: Path) -> None:
     if not path.is_dir():
         context.load_verify_locations(cafile=path)
         return
-    found = False
+    has_certificate = False
     for file in sorted(path.iterdir()):  # not as capath, which finds only files that are named by a hash
         with suppress(OSError):  # something else may lie there too
             context.load_verify_locations(cafile=file)
-            found = True
-    if not found:
+            has_certificate = True
+    if not has_certificate:
         raise OSError("it holds no certificate")

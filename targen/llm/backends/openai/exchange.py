@@ -6,7 +6,7 @@ from targen.llm.backends.openai.limits import Limits
 from targen.llm.backends.openai.pool import Server
 from targen.llm.backends.openai.replies import FatalError, Reply, RetryableError
 from targen.llm.backends.openai.unreachable import why_unreachable
-from targen.llm.server_errors import said
+from targen.llm.server_errors import clean_message
 from targen.llm.streams import completion_of, is_stream
 
 PROXY_AUTHENTICATION = 407
@@ -28,21 +28,22 @@ async def exchange(
             reply = Reply(response.status, response.headers, await _text(response, limits.reply_bytes))
     except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as err:
         if isinstance(err, aiohttp.ClientHttpProxyError) and err.status < 500:
-            raise _refused_by_proxy(server, err.status, said(err.message, key)) from None
+            raise _refused_by_proxy(server, err.status, clean_message(err.message, key)) from None
         why, hopeless = why_unreachable(err, server.proxy_url)
-        raise RetryableError(said(why, key), overloaded=True, hopeless=hopeless, lost=True) from None
+        raise RetryableError(clean_message(why, key), overloaded=True, hopeless=hopeless, lost=True) from None
     except TimeoutError:
         limit = server.settings.timeout
         raise RetryableError(
             f"timeout: no complete answer in {limit:g} s (generator.timeout)", expensive=True
         ) from None
     except aiohttp.ClientError as err:
-        lost = isinstance(err, aiohttp.ClientConnectionError)
-        raise RetryableError(f"{type(err).__name__}: {said(str(err), key)}", overloaded=lost, lost=lost) from None
+        is_lost = isinstance(err, aiohttp.ClientConnectionError)
+        reason = f"{type(err).__name__}: {clean_message(str(err), key)}"
+        raise RetryableError(reason, overloaded=is_lost, lost=is_lost) from None
     if reply.status == PROXY_AUTHENTICATION:
-        raise _refused_by_proxy(server, reply.status, said(reply.text, key))
+        raise _refused_by_proxy(server, reply.status, clean_message(reply.text, key))
     if reply.status == 200 and is_stream(reply.headers.get("Content-Type", ""), reply.text):
-        server.structured.adaptation.found_streaming()
+        server.structured.adaptation.disable_streaming()
         return Reply(reply.status, reply.headers, completion_of(reply.text))
     return reply
 

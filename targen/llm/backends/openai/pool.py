@@ -14,7 +14,7 @@ from targen.llm.backends.openai.structured import StructuredOutputs
 from targen.llm.provider_body import fit_of
 
 log = logging.getLogger(__name__)
-FIRST_REST = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable
+FIRST_ABSENCE = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable
 
 
 class Server:
@@ -40,15 +40,15 @@ class Server:
         """Records that the server answered: it is up."""
         self.reached, self.away_until, self._lost = True, 0.0, 0
 
-    def lose(self, now: float, why: str, alone: bool) -> None:
+    def lose(self, now: float, reason: str, alone: bool) -> None:
         """Records that the server cannot be reached: it gets no calls for a while."""
         if now < self.away_until:
             return  # calls under way at the same time fail together
         self._lost += 1
-        rest = min(FIRST_REST * 2.0 ** (self._lost - 1), LONGEST_PAUSE)
-        self.away_until = now + rest
+        seconds = min(FIRST_ABSENCE * 2.0 ** (self._lost - 1), LONGEST_PAUSE)
+        self.away_until = now + seconds
         if not alone and self._lost == 1:
-            log.warning("generate: %s cannot be reached (%s); its calls go to the other servers", self.url, why)
+            log.warning("generate: %s cannot be reached (%s); its calls go to the other servers", self.url, reason)
 
     def is_ready(self, now: float) -> bool:
         """Whether calls may go there. After an absence, one call goes alone first."""
@@ -84,14 +84,14 @@ class ServerPool:
         """Whether any server has answered."""
         return any(server.reached for server in self.servers)
 
-    def choose(self, now: float, last: Server | None = None) -> Server:
-        """The ready server with the most room, if possible not `last`; if none is ready, the first that will be tried again."""
+    def choose(self, now: float, last_server: Server | None = None) -> Server:
+        """The ready server with the most room, if possible not `last_server`; if none is ready, the first to be tried again."""
         if self.alone:
             return self.servers[0]
         ready = [server for server in self.servers if server.is_ready(now)]
         if not ready:
             return min(self.servers, key=lambda server: server.away_until)
-        others = [server for server in ready if server is not last]
+        others = [server for server in ready if server is not last_server]
         return min(others or ready, key=lambda server: server.load / server.pace.places)
 
     def better(self, server: Server, now: float) -> Server | None:

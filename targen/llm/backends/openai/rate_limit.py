@@ -8,7 +8,7 @@ from targen.llm.messages import Answer
 from targen.runtime.jsonl import Json
 
 MINUTE = 60.3  # seconds; a little more, since calls take unequally long to arrive
-LOOK = 0.2  # seconds after which a call that waits looks again: answers correct what was expected
+RECHECK = 0.2  # seconds after which a call that waits looks again: answers correct what was expected
 CHARACTERS_PER_TOKEN = 4
 
 
@@ -35,13 +35,13 @@ class Quota:
 class RateLimit:
     """The limits of `generator.requests_per_minute` and `generator.tokens_per_minute`; each may be missing.
 
-    `rest` waits for some seconds, or less if the run is ending.
+    `sleep` waits for some seconds, or less if the run is ending.
     """
 
-    def __init__(self, settings: Generator, rest: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, settings: Generator, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._is_off = settings.requests_per_minute is None and settings.tokens_per_minute is None
         self._requests, self._tokens = Quota(settings.requests_per_minute), Quota(settings.tokens_per_minute)
-        self._rest = rest
+        self._sleep = sleep
         self._turn = asyncio.Lock()  # calls go in the order in which they came
 
     async def enter(self, body: Json, is_ending: Callable[[], bool]) -> int:
@@ -55,19 +55,19 @@ class RateLimit:
                 seconds = max(self._requests.wait(loop.time()), self._tokens.wait(loop.time()))
                 if seconds <= 0:
                     break
-                await self._rest(min(seconds, LOOK))
+                await self._sleep(min(seconds, RECHECK))
             self._requests.spend(loop.time(), 1)
             self._tokens.spend(loop.time(), expected)
         return expected
 
-    def leave(self, expected: int, body: Json, done: Answer | None) -> None:
+    def leave(self, expected: int, body: Json, answer: Answer | None) -> None:
         """Corrects the expected tokens to those of the answer, as the server counted them; None: there was none."""
         if self._is_off:
             return
-        used = 0
-        if done is not None:
-            used = sum(done.usage.values()) or _prompt_tokens(body) + len(done.text) // CHARACTERS_PER_TOKEN
-        self._tokens.correct(used - expected)
+        used_tokens = 0
+        if answer is not None:
+            used_tokens = sum(answer.usage.values()) or _prompt_tokens(body) + len(answer.text) // CHARACTERS_PER_TOKEN
+        self._tokens.correct(used_tokens - expected)
 
 
 def _prompt_tokens(body: Json) -> int:

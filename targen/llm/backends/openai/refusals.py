@@ -12,7 +12,7 @@ HARMLESS_CALLS = 2  # of which one must be answered; a filter that errs now and 
 NO_ROOM = ("context_length", "no_room")  # finish_reasons that a max_tokens which is too large has as well
 
 
-async def judged(
+async def judge_refusal(
     server: Generator,
     request: Request,
     refused: RefusedError,

@@ -11,9 +11,9 @@ from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
 from targen.llm.fast_json import decoded
 from targen.llm.messages import Answer
-from targen.llm.server_errors import OVERLOADED, ServerError, error_in, said, server_error
+from targen.llm.server_errors import OVERLOADED, ServerError, clean_message, error_in, server_error
 
-STRANGE = "which answers {shown!r}, expected chat completions of an OpenAI-compatible server. Correct the address; most end in /v1."
+STRANGE = "which answers {message!r}, expected chat completions of an OpenAI-compatible server. Correct the address; most end in /v1."
 
 
 class FatalError(Exception):
@@ -38,7 +38,7 @@ class RetryableError(Exception):
         self.overloaded = overloaded
         self.expensive = expensive  # it cost much time or memory: few tries
         self.hopeless = hopeless  # what the address is, and what to do, if all first tries end like this
-        self.instead = instead  # what stands if further tries end like this
+        self.instead = instead  # the outcome if further tries end like this
         self.lost = lost  # there was no connection, or it broke
         self.server: Any = None  # where it was tried
 
@@ -78,11 +78,11 @@ def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reache
             if problem.about != "moment":
                 raise _error(reply, problem, server, key, reached) from None
             raise RetryableError(
-                f"{where}: {problem.words}", wait(reply.headers), problem.status in OVERLOADED
+                f"{where}: {problem.words}", retry_after(reply.headers), problem.status in OVERLOADED
             ) from None
-        shown = server_error(None, body, key).words
-        strange = None if isinstance(body, dict) and "choices" in body else STRANGE.format(shown=shown)
-        raise RetryableError(f"{where}: {shown}", hopeless=strange) from None
+        message = server_error(None, body, key).words
+        hopeless = None if isinstance(body, dict) and "choices" in body else STRANGE.format(message=message)
+        raise RetryableError(f"{where}: {message}", hopeless=hopeless) from None
     if answer.finish_reason == "blank":
         raise RetryableError("status 200 without a text: the message is empty", expensive=True, instead=answer)
     return answer
@@ -95,16 +95,16 @@ def words_of(reply: Reply, key: str | None) -> str:
 
 def _error_of(reply: Reply, key: str | None) -> ServerError:
     body = _parsed(reply.text)
-    error = body if (found := error_in(body)) is None else found
-    return server_error(reply.status, error, key)
+    error = error_in(body)
+    return server_error(reply.status, body if error is None else error, key)
 
 
 def _error(reply: Reply, problem: ServerError, server: Generator, key: str | None, reached: bool) -> Exception:
     """What to raise for an error."""
     if 300 <= problem.status < 400:
-        there = said(reply.headers.get("Location", "nowhere"), key)
+        location = clean_message(reply.headers.get("Location", "nowhere"), key)
         return FatalError(
-            f"generator.base_url: {server.base_url} answers status {problem.status} and points to {there}, expected a server. "
+            f"generator.base_url: {server.base_url} answers status {problem.status} and points to {location}, expected a server. "
             "Correct generator.base_url."
         )
     if problem.about == "every call" and (problem.status != 404 or not reached):
@@ -113,14 +113,16 @@ def _error(reply: Reply, problem: ServerError, server: Generator, key: str | Non
         )
     if problem.about == "prompt":
         return RefusedError(problem.words, problem.finish_reason, _remedy(problem, server, key))
-    return RetryableError(problem.words, wait(reply.headers), problem.status in OVERLOADED)
+    return RetryableError(problem.words, retry_after(reply.headers), problem.status in OVERLOADED)
 
 
 def _remedy(problem: ServerError, server: Generator, key: str | None) -> str:
     """How a message goes on about an error that every call gets."""
     if problem.status == 401 or (problem.status == 403 and problem.about == "prompt"):
-        have = f"the key of ${server.api_key_env} is not accepted" if key else f"no key is set in ${server.api_key_env}"
-        return f"; {have}. Put the key in the environment."
+        cause = (
+            f"the key of ${server.api_key_env} is not accepted" if key else f"no key is set in ${server.api_key_env}"
+        )
+        return f"; {cause}. Put the key in the environment."
     if problem.status == 404:
         return (
             f", expected a server that has the model {server.model!r}. Correct generator.base_url or generator.model."
@@ -130,21 +132,17 @@ def _remedy(problem: ServerError, server: Generator, key: str | None) -> str:
     return ", expected an account that may ask more. Raise its quota or wait for it, then rerun the command to resume."
 
 
-def wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds for which the server asks to wait."""
-    return seconds(headers.get("Retry-After"))
-
-
 def _parsed(text: str) -> Any:
-    """The JSON of a reply; the text itself where it is none."""
+    """The JSON of a reply; the text itself if it is not JSON."""
     try:
         return decoded(text)
     except (ValueError, RecursionError):
         return text
 
 
-def seconds(header: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds a number or an HTTP date; None if it cannot be read."""
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait, as a number or an HTTP date; None if it asks for none, or it cannot be read."""
+    header = headers.get("Retry-After")
     if header is None:
         return None
     try:

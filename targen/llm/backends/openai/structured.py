@@ -25,13 +25,13 @@ from targen.llm.messages import (
     Request,
     is_object,
     schema_problem,
+    shortened,
 )
 from targen.llm.provider_body import Fit
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 
 log = logging.getLogger(__name__)
 Verdict = Literal["unknown", "held", "ignored", "refused"]
-SHOWN = 80  # characters of an answer
 ENOUGH = 20  # after this many answers, more than half of them odd, a probe that kept to its schema no longer counts
 SILENT, SILENT_HERE = 0.1, 0.04  # of the time for which calls wait for the probe; here: a server on this machine
 LONGEST_WAIT = 10.0  # seconds that a request with a refused schema waits for the probe
@@ -64,7 +64,7 @@ class StructuredOutputs:
         self._hash = hashlib.sha256((json.dumps(fit.body(self._body), sort_keys=True) + base_url).encode()).hexdigest()
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
-        self._known = asyncio.Event()  # the probe has ended
+        self._probe_ended = asyncio.Event()  # the probe has ended
         self._waited_since: float | None = None  # on the loop's clock: the first call that waits for the probe
         self._left_out: set[str] = set()  # schemas that the server refuses
         self._refuses_all = False  # it refuses every response_format
@@ -74,33 +74,33 @@ class StructuredOutputs:
         self._warned_of_thoughts = False
         self._calls = AppendLog(record)
         for number, line in read_jsonl(record, halves=True):
-            if line.get("id") == self._id and not self._known.is_set():
-                self._known.set()
+            if line.get("id") == self._id and not self._probe_ended.is_set():
+                self._probe_ended.set()
                 self._conclude(answer_of(line, f"{record}:{number}"), line.get("adapted") or {})
 
-    async def known(self, seconds: float) -> None:
+    async def wait_for_probe(self, seconds: float) -> None:
         """Waits for the end of the probe, at most this many seconds after the first caller began to wait.
 
         Only a small part of them if the server has refused nothing by then: a refusal comes at once, so it is writing its answer.
         """
-        if self._known.is_set():
+        if self._probe_ended.is_set():
             return
         now = asyncio.get_running_loop().time()
         self._waited_since = self._waited_since or now
-        for part in (self._silent, 1.0):
-            until = self._waited_since + part * seconds
-            if not self._known.is_set() and now < until and (part < 1 or self.adaptation.refuses):
+        for share in (self._silent, 1.0):
+            deadline = self._waited_since + share * seconds
+            if not self._probe_ended.is_set() and now < deadline and (share < 1 or self.adaptation.refuses):
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(until):
-                        await self._known.wait()
+                    async with asyncio.timeout_at(deadline):
+                        await self._probe_ended.wait()
 
     async def probe(self, post: Post) -> None:
         """Sends the probe unless its answer is on record. If it fails, nothing is known about the server."""
-        if self._known.is_set():
+        if self._probe_ended.is_set():
             return
         try:
-            answer, took = await self._probe(post)
-            adapted = self.adaptation.learnt | took
+            answer, applied = await self._probe(post)
+            adapted = self.adaptation.learnt | applied
             self._calls.append(
                 {"id": self._id, "step": "probe", "prompt_hash": self._hash, "text": answer.text}
                 | {"finish_reason": answer.finish_reason, "usage": dict(answer.usage), "model": answer.model}
@@ -110,7 +110,7 @@ class StructuredOutputs:
         except Exception as err:  # even one that would end a run: real requests will meet it too
             log.debug("generate: the probe of %s got no answer (%s)", self._base_url, err)
         finally:
-            self._known.set()
+            self._probe_ended.set()
 
     async def _probe(self, post: Post) -> tuple[Answer, dict[str, str]]:
         """The answer to the probe, and the changes that it took.
@@ -123,13 +123,13 @@ class StructuredOutputs:
             if not str(err).startswith("status 500"):
                 raise
             words, self.adaptation.refuses = str(err), True
-        plain, took = await self.adaptation.answer(post, self._id, self._body, plain=True)
+        plain, applied = await self.adaptation.answer(post, self._id, self._body, plain=True)
         try:
             return await self.adaptation.answer(post, self._id, self._body, plain=False)
         except Exception as err:
             if not str(err).startswith("status 500"):
                 raise
-            return plain, took | {FORMAT: words}
+            return plain, applied | {FORMAT: words}
 
     def _conclude(self, answer: Answer, adapted: dict[str, str]) -> None:
         self.adaptation.learn({change: words for change, words in adapted.items() if change != FORMAT})
@@ -145,7 +145,7 @@ class StructuredOutputs:
             self._verdict = "held"
         elif answer.finish_reason in ("stop", "") or (answer.finish_reason == "length" and text[:1] not in ("", "{")):
             self._verdict = "ignored"
-            self._warn(f"asked for {{'animal': 'trombone'}} and nothing else, it answered {_short(answer.text)}")
+            self._warn(f"asked for {{'animal': 'trombone'}} and nothing else, it answered {shortened(answer.text)}")
 
     def _warn(self, finding: str) -> None:
         if not self._warned:
@@ -160,49 +160,52 @@ class StructuredOutputs:
     async def ask(self, request: Request, post: Post) -> Answer:
         """The answer to a request, which is sent without its response_format if the server refuses it."""
         plain = self._refuses_all or (bool(self._left_out) and _key(request) in self._left_out)
-        done, took = await self.adaptation.answer(post, request.id, request.body, plain)
-        if (why := UNUSABLE.get(done.finish_reason)) in (ONLY_THOUGHTS, THOUGHTS_CUT) and not self._warned_of_thoughts:
+        answer, applied = await self.adaptation.answer(post, request.id, request.body, plain)
+        if (why := UNUSABLE.get(answer.finish_reason)) in (
+            ONLY_THOUGHTS,
+            THOUGHTS_CUT,
+        ) and not self._warned_of_thoughts:
             self._warned_of_thoughts = True
             log.warning("generate: %s, step %s: %s. %s", self._base_url, request.step, why, REMEDIES[why])
-        if FORMAT in took:  # it was the cause, since the request was answered without it
-            await self._leave_out(request, took[FORMAT])
-        elif done.finish_reason == "stop" and not plain:
+        if FORMAT in applied:  # it was the cause, since the request was answered without it
+            await self._leave_out(request, applied[FORMAT])
+        elif answer.finish_reason == "stop" and not plain:
             self._accepted = True
-            self._look_at(request, done.text)
-        return done
+            self._check_fit(request, answer.text)
+        return answer
 
-    def _look_at(self, request: Request, text: str) -> None:
+    def _check_fit(self, request: Request, text: str) -> None:
         """Warns at the first answer that does not fit its schema; after a probe that did, only if most answers do not."""
         if self._warned:
             return
         odd = not is_object(text, request.schema)
         self._answers, self._odd = self._answers + 1, self._odd + odd
         if odd and self._verdict != "held":
-            self._warn(f"a request of step {request.step} was answered {_short(text)}")
+            self._warn(f"a request of step {request.step} was answered {shortened(text)}")
         elif odd and self._answers >= ENOUGH and 2 * self._odd > self._answers:
             share = f"{self._odd} of {self._answers} answers do not fit it"
-            self._warn(f"{share}; the last, of step {request.step}, is {_short(text)}")
+            self._warn(f"{share}; the last, of step {request.step}, is {shortened(text)}")
 
-    async def _leave_out(self, request: Request, said: str) -> None:
+    async def _leave_out(self, request: Request, message: str) -> None:
         """Leaves out this schema from now on, or every response_format if the server refuses all."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_WAIT):
-                await self._known.wait()
+                await self._probe_ended.wait()
         if self._refuses_all or _key(request) in self._left_out:
             return
         if self._verdict == "refused" or (self._verdict == "unknown" and not self._accepted):
-            self._leave_out_all(said)
+            self._leave_out_all(message)
             return
         self._left_out.add(_key(request))
-        self._say_left_out(f"the JSON schema of {request.task}, step {request.step}", said)
+        self._warn_left_out(f"the JSON schema of {request.task}, step {request.step}", message)
 
-    def _leave_out_all(self, said: str) -> None:
+    def _leave_out_all(self, message: str) -> None:
         if not self._refuses_all:
             self._refuses_all = True
-            self._say_left_out("a response_format", said)
+            self._warn_left_out("a response_format", message)
 
-    def _say_left_out(self, what: str, said: str) -> None:
-        log.warning("generate: %s refuses %s (%s). It is left out. %s", self._base_url, what, said, FOLLOWS)
+    def _warn_left_out(self, refused: str, message: str) -> None:
+        log.warning("generate: %s refuses %s (%s). It is left out. %s", self._base_url, refused, message, FOLLOWS)
 
     def close(self) -> None:
         """Closes the log of the probe."""
@@ -211,8 +214,3 @@ class StructuredOutputs:
 
 def _key(request: Request) -> str:
     return json.dumps(request.schema, sort_keys=True)
-
-
-def _short(text: str) -> str:
-    """A shortened text in quotes, on one line of ASCII."""
-    return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")

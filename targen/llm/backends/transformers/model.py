@@ -62,9 +62,9 @@ class Transformers:
             self._device = torch.device(_device(settings.device))
             self._model: Any = model.eval().to(self._device)
         except (OSError, ValueError, RuntimeError) as err:
-            said = " ".join(str(err).split())[:400]
+            reason = " ".join(str(err).split())[:400]
             raise UserError(
-                f"generator.model: {path} cannot be loaded by transformers ({said}). Correct generator.*."
+                f"generator.model: {path} cannot be loaded by transformers ({reason}). Correct generator.*."
             ) from None
         self._stops = _stop_tokens(self._model, tokenizer)
         self._tokenizer: Any = tokenizer
@@ -88,8 +88,8 @@ class Transformers:
         """Runs one batch unless answers are ready, and yields all that are."""
         if not self._done:
             self._done += self._answer(self._next_batch())
-        done, self._done = self._done, []
-        yield from done
+        answers, self._done = self._done, []
+        yield from answers
 
     def _next_batch(self) -> list[_Prompt]:
         """The prompt that has waited longest, with those nearest to it in length."""
@@ -120,9 +120,9 @@ class Transformers:
 
     def _answer_of(self, prompt: _Prompt, tokens: list[int]) -> Answer:
         end = next((position for position, token in enumerate(tokens) if token in self._stops), None)
-        written = tokens if end is None else tokens[: end + 1]
-        text = self._tokenizer.decode(written, skip_special_tokens=True)
-        usage = {"prompt_tokens": len(prompt.tokens), "completion_tokens": len(written)}
+        answer_tokens = tokens if end is None else tokens[: end + 1]
+        text = self._tokenizer.decode(answer_tokens, skip_special_tokens=True)
+        usage = {"prompt_tokens": len(prompt.tokens), "completion_tokens": len(answer_tokens)}
         return Answer(prompt.request.id, text, "length" if end is None else "stop", usage, self._model_name)
 
     def _grammar(self, request: Request) -> Any:
@@ -132,13 +132,13 @@ class Transformers:
         try:
             return self._grammars.compile_json_schema(schema, any_whitespace=False, separators=(",", ":"))
         except RuntimeError as err:
-            if (what := f"{request.task} {request.step}") not in self._unguided:
-                self._unguided.add(what)
-                said = " ".join(str(err).split())
+            if (task_and_step := f"{request.task} {request.step}") not in self._unguided:
+                self._unguided.add(task_and_step)
+                reason = " ".join(str(err).split())
                 log.warning(
                     "generate: xgrammar cannot enforce the JSON schema of %s (%s); its answers are read without it",
-                    what,
-                    said,
+                    task_and_step,
+                    reason,
                 )
             return None
 
@@ -196,10 +196,10 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]  # transformers is not typed
         if input_ids.shape[1] > self._width:
             for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
                 row.take(token)
-        drawn = [row.draw(scores[number]) for number, row in enumerate(self._rows)]
-        only = torch.full_like(scores, float("-inf"))
-        only[torch.arange(len(drawn)), torch.tensor(drawn, device=scores.device)] = 0.0
-        return only
+        next_tokens = [row.draw(scores[number]) for number, row in enumerate(self._rows)]
+        masked = torch.full_like(scores, float("-inf"))
+        masked[torch.arange(len(next_tokens)), torch.tensor(next_tokens, device=scores.device)] = 0.0
+        return masked
 
 
 class _Limits(StoppingCriteria):  # type: ignore[misc]
@@ -209,8 +209,8 @@ class _Limits(StoppingCriteria):  # type: ignore[misc]
         self._width, self._limits = width, limits
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
-        written = input_ids.shape[1] - self._width
-        return torch.tensor([written >= limit for limit in self._limits], device=input_ids.device)
+        new_tokens = input_ids.shape[1] - self._width
+        return torch.tensor([new_tokens >= limit for limit in self._limits], device=input_ids.device)
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -224,8 +224,8 @@ def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 
 def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     """All tokens that end an answer. Raises: UserError if the model has none."""
-    named = model.generation_config.eos_token_id
-    stops = [named] if isinstance(named, int) else list(named or [])
+    configured = model.generation_config.eos_token_id
+    stops = [configured] if isinstance(configured, int) else list(configured or [])
     if tokenizer.eos_token_id is not None:
         stops.append(int(tokenizer.eos_token_id))
     if not stops:
