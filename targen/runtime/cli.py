@@ -12,12 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from targen.runtime.command_line.completion import completion_script
-from targen.runtime.command_line.flags import (
-    CONFIG_NAME,
-    SHOWN,
-    flags_and_overrides,
-    words_for_hydra,
-)
+from targen.runtime.command_line.flags import CONFIG_NAME, PRINTING, flags_and_overrides, words_for_hydra
 from targen.runtime.command_line.forgotten_tasks import refuse_forgotten_tasks
 from targen.runtime.command_line.hydra_errors import one_line
 from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_overrides, swept_jobs
@@ -35,10 +30,8 @@ Phase = Callable[[Any, list[str]], int]  # composed configuration, the overrides
 Direct = Callable[[list[str]], int | None]  # arguments as typed -> exit code; None: compose the configuration
 INTERRUPTED = 130  # exit code after Ctrl-C, as in a shell
 USER_ERROR = 2  # exit code for mistakes that the user can correct
-AWAITING = (
-    75  # exit code of a phase, and of the run, that waits for the answers of batch files: the same command goes on
-)
-REQUEUE = 85  # exit code of a run that was told to stop and saved its progress: the same command resumes
+AWAITING = 75  # exit code of a phase or run that waits for the answers of batch files: the same command goes on
+REQUEUE = 85  # exit code of a run that was asked to stop and saved its progress: the same command resumes
 CHILD = "TARGEN_CHILD"  # variable that targen.run sets in its phases
 CHECK = "TARGEN_CHECK"  # variable that it sets for a phase that should only check its settings
 DEFAULT_EXPERIMENT = "quickstart"
@@ -91,17 +84,17 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
 def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None) -> int:
     """The exit code of what the arguments ask for: the phase, jobs of a sweep, or something that Hydra shows."""
     arguments = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
-    flags, given = flags_and_overrides(without_config_dir(arguments))
-    if flags.shell_completion and given == ["query=bash"]:
-        return _show(command, flags, given)
+    flags, typed = flags_and_overrides(without_config_dir(arguments))
+    if flags.shell_completion and typed == ["query=bash"]:
+        return _show(command, flags, typed)
     if flags.shell_completion:
-        print(completion_script(given), end="")
+        print(completion_script(typed), end="")
         return 0
-    _refuse_credentials(given)
-    shows = any(getattr(flags, name) for name in SHOWN)
-    if direct is not None and not shows and (code := direct(given)) is not None:
+    _refuse_credentials(typed)
+    shows = any(getattr(flags, name) for name in PRINTING)
+    if direct is not None and not shows and (code := direct(typed)) is not None:
         return code
-    overrides = [as_override(argument) for argument in given]
+    overrides = [as_override(argument) for argument in typed]
     names_tasks = any(override.startswith(("+experiment=", "task=")) for override in overrides)
     if not names_tasks:
         overrides.insert(0, f"+experiment={DEFAULT_EXPERIMENT}")
@@ -114,14 +107,14 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
 
 
 def _outcome(work: Callable[[], int]) -> int:
-    """The exit code of the work. A mistake of the user and a stop are told in one line."""
+    """The exit code of the work. A mistake of the user and a stop are reported in one line."""
     try:
         return told(work)
     except Stopped as signal:
         print(f"{signal}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return REQUEUE
     except KeyboardInterrupt:
-        # An interrupt between a coroutine and its start leaves it unawaited, which Python would tell at exit.
+        # An interrupt between a coroutine and its start leaves it unawaited, which Python would report at exit.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print("Interrupted. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return INTERRUPTED
@@ -208,21 +201,21 @@ def _sweep(command: str, phase: Phase, flags: Namespace, overrides: list[str]) -
         jobs = swept_jobs(overrides)
     check_run_dirs(jobs, compose)
     names = job_names(jobs)
-    lasting = [override for override in overrides if override.startswith((CONFIG_NAME, "hydra.searchpath="))]
-    failed: list[tuple[int, str]] = []
+    config_overrides = [override for override in overrides if override.startswith((CONFIG_NAME, "hydra.searchpath="))]
+    failures: list[tuple[int, str]] = []
 
     def job(cfg: Any) -> None:
         hydra = HydraConfig.get()
-        code = _outcome(lambda: phase(cfg, [*lasting, *job_overrides(cfg, hydra.overrides.task)]))
+        code = _outcome(lambda: phase(cfg, [*config_overrides, *job_overrides(cfg, hydra.overrides.task)]))
         if code in (REQUEUE, INTERRUPTED) or (code and hydra.runtime.choices["hydra/launcher"] != "basic"):
             sys.exit(code)
         if code:
-            failed.append((code, names[hydra.job.num] if names else f"job {hydra.job.num}"))
+            failures.append((code, names[hydra.job.num] if names else f"job {hydra.job.num}"))
 
     _hydra_main(command, flags, overrides, job)
-    for code, name in failed:
+    for code, name in failures:
         print(f"sweep: {name} ended with exit code {code}", file=sys.stderr)
-    return next((code for code, _ in failed if code != AWAITING), AWAITING if failed else 0)
+    return next((code for code, _ in failures if code != AWAITING), AWAITING if failures else 0)
 
 
 def _show(command: str, flags: Namespace, overrides: list[str]) -> int:
@@ -239,13 +232,13 @@ def _hydra_main(command: str, flags: Namespace, overrides: list[str], job: Calla
     from targen.runtime.command_line.primary_config import primary_config
 
     primary = primary_config([] if flags.hydra_help or flags.shell_completion else overrides)
-    given = overrides if flags.shell_completion else [] if flags.hydra_help else primary.overrides
-    sys.argv = [program(f"python -m {command}"), *words_for_hydra(flags), *given]
+    hydra_overrides = overrides if flags.shell_completion else [] if flags.hydra_help else primary.overrides
+    sys.argv = [program(f"python -m {command}"), *words_for_hydra(flags), *hydra_overrides]
     hydra.main(version_base="1.3", config_path=primary.folder, config_name=primary.name)(job)()
 
 
 def told(work: Callable[[], int]) -> int:
-    """The exit code of the work. A mistake of the user, or a disk that fails, is told in one line."""
+    """The exit code of the work. A mistake of the user, or a disk that fails, is reported in one line."""
     try:
         return work()
     except BrokenPipeError:

@@ -36,7 +36,7 @@ class RowError(Exception):
 def disk_error(err: OSError) -> UserError | None:
     """The error for a disk that is full, read-only or broken, and for a path that cannot be used; None for any other error.
 
-    A folder in the place of a file that the project writes is none of these: it is a bug, or somebody's accident.
+    A folder in the place of a file that the project writes is none of these: it is a bug, or an accident.
     """
     if err.errno is None or isinstance(err, (ConnectionError, TimeoutError, ChildProcessError, IsADirectoryError)):
         return None
@@ -56,8 +56,8 @@ def short(path: str | Path) -> str:
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the closest option, or the list of options, as one sentence."""
-    known = sorted(options)
-    close = difflib.get_close_matches(word, known, n=1)
+    names = sorted(options)
+    close = difflib.get_close_matches(word, names, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(known)}." if len(known) <= MOST_OPTIONS else "See --help."
+    return f"Known: {', '.join(names)}." if len(names) <= MOST_OPTIONS else "See --help."

@@ -66,8 +66,8 @@ def check_unicode(value: Any, where: str) -> None:
 
 def without_halves(record: Json) -> Json:
     """The record without its half characters."""
-    whole: Json = json.loads(json.dumps(record, ensure_ascii=False).encode(errors="ignore"))
-    return whole
+    clean: Json = json.loads(json.dumps(record, ensure_ascii=False).encode(errors="ignore"))
+    return clean
 
 
 def _is_deep(value: Any) -> bool:
@@ -82,7 +82,7 @@ def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
     """(line number, object) of every non-blank line of a file, which may be packed (.gz). Raises: UserError with file and line
     of any damage.
 
-    That includes half characters (lone surrogates), unless `halves`: in what a model wrote they only spoil one answer.
+    That includes half characters (lone surrogates), unless `halves`: in a model's answer they only spoil that answer.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -150,7 +150,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     except OSError as err:
         raise UserError(f"{short(path)}: cannot be written ({err.strerror}). {remedy(err)}") from None
     finally:
-        with suppress(OSError):  # on a read-only disk not even what is missing can be removed
+        with suppress(OSError):  # on a read-only disk not even a missing file can be removed
             temporary.unlink()
 
 
@@ -221,25 +221,25 @@ class AppendLog:
     def _mended_size(self) -> int:
         """The size of the file after its incomplete last line, if it has one, was completed or cut off."""
         size = os.fstat(self._descriptor).st_size
-        whole = self._whole_lines(size)
-        if whole < size and _is_json(os.pread(self._descriptor, size - whole, whole)):
+        complete = self._whole_lines(size)
+        if complete < size and _is_json(os.pread(self._descriptor, size - complete, complete)):
             return size + os.write(self._descriptor, b"\n")  # only its newline is missing
-        if whole < size:
+        if complete < size:
             log.warning(
-                "%s: an incomplete last line of %d bytes was cut off and will be redone", self.path, size - whole
+                "%s: an incomplete last line of %d bytes was cut off and will be redone", self.path, size - complete
             )
-            os.ftruncate(self._descriptor, whole)
-        return whole
+            os.ftruncate(self._descriptor, complete)
+        return complete
 
     def _whole_lines(self, size: int) -> int:
         """Offset after the last complete line; the rest is incomplete."""
         end = size
         while end > 0:
-            ended = os.pread(self._descriptor, 1, end - 1) == b"\n"
-            start = self._line_start(end - ended)
-            line = os.pread(self._descriptor, end - ended - start, start)
+            has_newline = os.pread(self._descriptor, 1, end - 1) == b"\n"
+            start = self._line_start(end - has_newline)
+            line = os.pread(self._descriptor, end - has_newline - start, start)
             if line.strip():
-                return end if ended and _is_json(line) else start
+                return end if has_newline and _is_json(line) else start
             end = start if start < end else end - 1
         return 0
 

@@ -84,7 +84,7 @@ class RunPaths:
 
     @property
     def embeddings(self) -> Path:
-        """Embeddings of texts, kept so that none is computed twice."""
+        """The cache of text embeddings."""
         return self.root / "embeddings"
 
     @property
@@ -119,8 +119,8 @@ class RunPaths:
 
 def visible(folder: Path, pattern: str) -> list[Path]:
     """The sorted paths that match, without hidden ones: .ipynb_checkpoints of Jupyter, .DS_Store and ._copies of macOS."""
-    found = (path.relative_to(folder) for path in folder.glob(pattern))
-    return sorted(folder / path for path in found if not any(part.startswith(".") for part in path.parts))
+    relative = (path.relative_to(folder) for path in folder.glob(pattern))
+    return sorted(folder / path for path in relative if not any(part.startswith(".") for part in path.parts))
 
 
 def choices(group: str) -> list[str]:

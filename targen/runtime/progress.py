@@ -21,7 +21,7 @@ class Progress:
         self._bar = tqdm(total=total, desc=phase, unit=f" {unit}") if _shows_bars() else None
         self._lines = ExitStack()  # prints log lines above the bar
         self._count, self._start = 0, time.monotonic()
-        self._said = self._start
+        self._logged_at = self._start
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -34,11 +34,11 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(now_at, refresh=False)
             self._bar.update()
-        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            self._say()
+        elif time.monotonic() - self._logged_at > SECONDS_BETWEEN_LINES:
+            self._logged_at = time.monotonic()
+            self._log_count()
 
-    def _say(self) -> None:
+    def _log_count(self) -> None:
         seconds = time.monotonic() - self._start
         of = f" of {self._total}" if self._total else ""
         rate = self._count / seconds if seconds > 0 else 0.0
@@ -51,7 +51,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif self._total != 0:
-            self._say()
+            self._log_count()
 
 
 def _shows_bars() -> bool:

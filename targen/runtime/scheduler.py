@@ -44,20 +44,22 @@ def submit(script: str, after: Sequence[tuple[str, str]], hold: bool) -> str:
     if hold:
         command.append("--hold")
     try:
-        done = _run([*command, script])
+        result = _run([*command, script])
     except FileNotFoundError:
         raise UserError(MISSING) from None
-    if done.returncode:
-        raise UserError(f"slurm: sbatch refused {script} ({_said(done)}). Nothing was submitted. Correct cluster.*.")
-    return done.stdout.strip().partition(";")[0]
+    if result.returncode:
+        raise UserError(
+            f"slurm: sbatch refused {script} ({_message(result)}). Nothing was submitted. Correct cluster.*."
+        )
+    return result.stdout.strip().partition(";")[0]
 
 
 def release(jobs: Sequence[str]) -> None:
     """Lets held jobs run. Raises: UserError if SLURM refuses."""
-    done = _run(["scontrol", "release", ",".join(jobs)])
-    if done.returncode:
+    result = _run(["scontrol", "release", ",".join(jobs)])
+    if result.returncode:
         raise UserError(
-            f"slurm: the jobs {', '.join(jobs)} were submitted on hold and could not be released ({_said(done)}). Run: "
+            f"slurm: the jobs {', '.join(jobs)} were submitted on hold and could not be released ({_message(result)}). Run: "
             f"scontrol release {','.join(jobs)}"
         )
 
@@ -71,23 +73,23 @@ def cancel(jobs: Sequence[str]) -> None:
 def requeue(job: str) -> str | None:
     """Puts a running job back into the queue. None, or SLURM's message if it refuses."""
     try:
-        done = _run(["scontrol", "requeue", job])
+        result = _run(["scontrol", "requeue", job])
     except FileNotFoundError:
         return "scontrol is not on the PATH"
-    return _said(done) if done.returncode else None
+    return _message(result) if result.returncode else None
 
 
 def queue() -> list[QueuedJob] | None:
     """The jobs of this user that squeue lists; None if SLURM cannot be asked."""
     user = ["--user", str(os.getuid())]
     try:
-        done = _run(["squeue", "--noheader", "--array", *user, "--states=all", "--format=%F|%K|%T|%r"])
+        result = _run(["squeue", "--noheader", "--array", *user, "--states=all", "--format=%F|%K|%T|%r"])
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
-    if done.returncode:
+    if result.returncode:
         return None
     jobs = []
-    for line in done.stdout.splitlines():
+    for line in result.stdout.splitlines():
         id, index, state, reason = line.strip().split("|", 3)
         jobs.append(QueuedJob(id, int(index) if index.isdecimal() else None, state, reason))
     return jobs
@@ -96,12 +98,12 @@ def queue() -> list[QueuedJob] | None:
 def is_over(job: str, restart: int) -> bool:
     """Whether this start of a job is known to have ended; False if SLURM cannot be asked."""
     try:
-        done = _run(["scontrol", "show", "job", "--oneliner", job])
+        result = _run(["scontrol", "show", "job", "--oneliner", job])
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
-    if done.returncode:
-        return UNKNOWN_JOB.search(done.stderr) is not None  # ended so long ago that SLURM has forgotten it
-    state, restarts = re.search(r"JobState=(\w+)", done.stdout), re.search(r"Restarts=(\d+)", done.stdout)
+    if result.returncode:
+        return UNKNOWN_JOB.search(result.stderr) is not None  # ended so long ago that SLURM has forgotten it
+    state, restarts = re.search(r"JobState=(\w+)", result.stdout), re.search(r"Restarts=(\d+)", result.stdout)
     if state is None or restarts is None:
         return False
     return state[1] not in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING") or int(restarts[1]) > restart
@@ -125,20 +127,20 @@ def hosts() -> list[str]:
 
 def _config() -> str:
     try:
-        done = _run(["scontrol", "show", "config"])
+        result = _run(["scontrol", "show", "config"])
     except FileNotFoundError:
         raise UserError(MISSING) from None
     except subprocess.TimeoutExpired:
         raise UserError(f"slurm: scontrol did not answer in {TIMEOUT} s. Try again when SLURM is up.") from None
-    if done.returncode:
-        raise UserError(f"slurm: scontrol does not answer ({_said(done)}). Try again when SLURM is up.")
-    return done.stdout
+    if result.returncode:
+        raise UserError(f"slurm: scontrol does not answer ({_message(result)}). Try again when SLURM is up.")
+    return result.stdout
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
 
 
-def _said(done: "subprocess.CompletedProcess[str]") -> str:
+def _message(result: "subprocess.CompletedProcess[str]") -> str:
     """SLURM's message on one line."""
-    return " ".join((done.stderr or done.stdout).split())[:300] or f"exit code {done.returncode}"
+    return " ".join((result.stderr or result.stdout).split())[:300] or f"exit code {result.returncode}"

@@ -12,7 +12,7 @@ from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 SECONDS_BETWEEN_CHECKS = 0.5  # while waiting, how often to check for a stop request
-SECONDS_TO_BE_TOLD = 3.0  # between the first and the last process of a job that is stopped
+SECONDS_TO_SPREAD = 3.0  # from the first to the last process of a job that gets a stop signal
 
 
 class Stopped(Exception):
@@ -22,8 +22,9 @@ class Stopped(Exception):
 class StopRequest:
     """Records stop signals while the body runs, and restores the previous handlers afterwards.
 
-    In a thread other than the main one, which cannot set handlers, it waits for whoever calls `note`. The handler only records the signal and passes it on to the running subprocesses. It does not raise: an event loop would
-    take the exception for its own, and training must save a checkpoint first.
+    In a thread other than the main one, which cannot set handlers, it waits for whoever calls `note`. The handler only
+    records the signal and passes it on to the running subprocesses. It does not raise: an event loop would take the
+    exception for its own, and training must save a checkpoint first.
     """
 
     def __init__(self) -> None:
@@ -95,11 +96,11 @@ def raise_if_stopped() -> None:
 
 
 def raise_if_being_stopped() -> None:
-    """For a process of ours that ended: a scheduler tells all processes of a job to stop, and this one may be told last.
+    """For a process of ours that ended: a scheduler signals all processes of a job, and this one may get its signal last.
 
-    Raises: Stopped if a signal arrives within SECONDS_TO_BE_TOLD.
+    Raises: Stopped if a signal arrives within SECONDS_TO_SPREAD.
     """
-    end = time.monotonic() + SECONDS_TO_BE_TOLD
+    end = time.monotonic() + SECONDS_TO_SPREAD
     while time.monotonic() < end:
         raise_if_stopped()
         time.sleep(SECONDS_BETWEEN_CHECKS / 10)

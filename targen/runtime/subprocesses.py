@@ -21,7 +21,7 @@ def run_subprocess(
 ) -> int:
     """The exit code; REQUEUE without a start if a stop was already requested. `stop` passes its signals on to the subprocess.
 
-    What it says is appended to `log`, or goes where this process's own words go.
+    Its output is appended to `log`, or goes to this process's own streams.
     """
     if stop.requested:
         return REQUEUE
@@ -47,8 +47,8 @@ def own_devices(slot: int, gpus: int) -> dict[str, str]:
     variables = {"VLLM_CACHE_ROOT": str(cache / str(slot))}
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     visible = visible or [str(number) for number in range((slot + 1) * gpus)]
-    own = visible[slot * gpus : (slot + 1) * gpus]
-    return variables | ({"CUDA_VISIBLE_DEVICES": ",".join(own)} if gpus else {})
+    devices = visible[slot * gpus : (slot + 1) * gpus]
+    return variables | ({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if gpus else {})
 
 
 def last_error(log: Path) -> str | None:
@@ -76,6 +76,6 @@ def python_command(verb: str, *arguments: str, python: str = sys.executable) -> 
 
 def python_path() -> dict[str, str]:
     """Variables by which Python finds this program, and no file of the current folder in its place: train.py, eval.py, ..."""
-    given = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    ours = [] if CHECKOUT is None else [str(CHECKOUT)]  # an installed program is found without
-    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join([*ours, *given])}
+    user_folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    checkout = [] if CHECKOUT is None else [str(CHECKOUT)]  # an installed program is found without
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join([*checkout, *user_folders])}

@@ -15,12 +15,12 @@ def refuse_forgotten_tasks(cfg: Any, default: str) -> None:
     if not folder or not path.is_file():
         return
     try:
-        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return  # the phase reads it too, and says what is wrong with it
-    name = old.get("name", default) if isinstance(old, dict) else default
+        return  # the phase reads it too, and reports what is wrong
+    name = config.get("name", default) if isinstance(config, dict) else default
     if name != default:
-        tasks = ",".join(map(str, old.get("tasks") or {}))
+        tasks = ",".join(map(str, config.get("tasks") or {}))
         raise UserError(
             f"run.dir: got {folder}, which is the run {name} of {tasks}, for a command that names neither its experiment nor "
             f"its tasks, which is the {default}. Name them, with the run's other settings: 'task=[{tasks}]'."

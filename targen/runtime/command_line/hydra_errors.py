@@ -33,11 +33,11 @@ def one_line(err: Exception) -> str:
     if key is not None:
         if key[1].startswith(OPEN_KEYS):
             return f"{key[1]}: got a key that is not there yet, expected a plus before a new one: +{key[1]}=..."
-        known = known_keys()
-        if key[1] in known:
+        keys = known_keys()
+        if key[1] in keys:
             group = key[1].partition(".")[0]
             return f"{key[1]}: the chosen {group} has no such key. Remove it, or choose another {group}: {group}=..."
-        return f"{key[1]}: no such key. {did_you_mean(key[1], known)}"
+        return f"{key[1]}: no such key. {did_you_mean(key[1], keys)}"
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     return " ".join(lines[:3]) + ". See --help."
 

@@ -23,9 +23,9 @@ def primary_config(overrides: Sequence[str]) -> PrimaryConfig:
     Hydra then finds conf/. Raises: UserError as `with_task_sources`."""
     names = [override.removeprefix(CONFIG_NAME) for override in overrides if override.startswith(CONFIG_NAME)]
     name = (names or ["config"])[-1].removesuffix(".yaml")
-    given = [override for override in overrides if not override.startswith(CONFIG_NAME)]
-    folders = [Path(entry.removeprefix("file://")) for entry in search_path(given)]
+    others = [override for override in overrides if not override.startswith(CONFIG_NAME)]
+    folders = [Path(entry.removeprefix("file://")) for entry in search_path(others)]
     folder = next((folder for folder in (CONF, *folders) if (folder / f"{name}.yaml").is_file()), CONF)
     if folder != CONF:
-        given = with_search_path(given, [f"file://{CONF}", *search_path(given)])
-    return PrimaryConfig(name, str(folder), with_task_sources(given))
+        others = with_search_path(others, [f"file://{CONF}", *search_path(others)])
+    return PrimaryConfig(name, str(folder), with_task_sources(others))

@@ -5,11 +5,11 @@ from typing import Any
 
 from targen.runtime.errors import UserError
 
-OF_THE_PROCESS = ("shard", "cell")  # jobs that differ only in these work on one run together
+PART_KEYS = ("shard", "cell")  # jobs that differ only in these work on one run together
 
 
 def swept_jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job, as Hydra's own sweeper makes them; empty if another one is chosen, which only it can tell.
+    """The overrides of each job, as Hydra's own sweeper makes them; empty for another sweeper, whose jobs only it knows.
 
     Raises: HydraException for overrides that Hydra cannot read.
     """
@@ -20,14 +20,14 @@ def swept_jobs(overrides: Sequence[str]) -> list[list[str]]:
     if any(override.startswith("hydra/sweeper=") for override in overrides):
         return []
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    of_hydra = [override for override in overrides if override.startswith(("hydra.", "hydra/"))]
-    of_jobs = parser.parse_overrides([override for override in overrides if override not in of_hydra])
-    ((*jobs,),) = BasicSweeper.split_arguments(of_jobs, None)
-    return [[*of_hydra, *job] for job in jobs]
+    hydra_overrides = [override for override in overrides if override.startswith(("hydra.", "hydra/"))]
+    parsed = parser.parse_overrides([override for override in overrides if override not in hydra_overrides])
+    ((*jobs,),) = BasicSweeper.split_arguments(parsed, None)
+    return [[*hydra_overrides, *job] for job in jobs]
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Each job by what is its own: `job 1 (seed=1)`."""
+    """Each job with the overrides that it does not share: `job 1 (seed=1)`."""
     shared = set.intersection(*map(set, jobs)) if jobs else set()
     return [f"job {number} ({' '.join(word for word in job if word not in shared)})" for number, job in enumerate(jobs)]
 
@@ -36,16 +36,16 @@ def check_run_dirs(jobs: Sequence[Sequence[str]], compose: Callable[[list[str]],
     """Raises: UserError if two jobs would write into one folder."""
     from omegaconf import OmegaConf
 
-    seen: dict[str, tuple[str, Any]] = {}
+    first_jobs: dict[str, tuple[str, Any]] = {}
     for job, name in zip(jobs, job_names(jobs), strict=True):
         cfg = compose(list(job))
-        if "${hydra:" in _named_run_dir(cfg):
+        if "${hydra:" in _unresolved_run_dir(cfg):
             return  # of Hydra's own values, which differ from job to job
-        values = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in OF_THE_PROCESS]))
-        first, others = seen.setdefault(str(cfg.run.dir), (name, values))
-        if others != values:
+        values = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key not in PART_KEYS]))
+        first_name, first_values = first_jobs.setdefault(str(cfg.run.dir), (name, values))
+        if first_values != values:
             raise UserError(
-                f"run.dir: got {cfg.run.dir} for {first} and {name} of the sweep, expected a folder for each. Add "
+                f"run.dir: got {cfg.run.dir} for {first_name} and {name} of the sweep, expected a folder for each. Add "
                 f"'run.dir={cfg.run.dir}/{_folder_name(jobs, cfg)}', or take the sweep's own folders: "
                 "'run.dir=${hydra:runtime.output_dir}'."
             )
@@ -64,19 +64,19 @@ def _folder_name(jobs: Sequence[Sequence[str]], cfg: Any) -> str:
     return "-".join(names)
 
 
-def job_overrides(cfg: Any, given: Sequence[str]) -> list[str]:
-    """The overrides for the phases of a job: with the value of run.dir where it is of Hydra's own, which phases cannot tell."""
+def job_overrides(cfg: Any, overrides: Sequence[str]) -> list[str]:
+    """The overrides for the phases of a job: with the value of run.dir if Hydra computes it, which phases cannot."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    named = _named_run_dir(cfg)
-    if not any(f"${{{resolver}:" in named for resolver in ("hydra", "now")):
-        return list(given)
-    kept = [override for override in given if not override.startswith("run.dir=")]
-    return [*kept, f"run.dir={QuotedString(cfg.run.dir, Quote.single).with_quotes()}"]
+    run_dir = _unresolved_run_dir(cfg)
+    if not any(f"${{{resolver}:" in run_dir for resolver in ("hydra", "now")):
+        return list(overrides)
+    others = [override for override in overrides if not override.startswith("run.dir=")]
+    return [*others, f"run.dir={QuotedString(cfg.run.dir, Quote.single).with_quotes()}"]
 
 
-def _named_run_dir(cfg: Any) -> str:
-    """run.dir as it is written, with what it takes from other keys and from Hydra not filled in."""
+def _unresolved_run_dir(cfg: Any) -> str:
+    """run.dir as written: interpolations of other keys and of Hydra are not resolved."""
     from omegaconf import OmegaConf
 
     return str(OmegaConf.to_yaml(cfg.run))

@@ -18,7 +18,7 @@ SECONDS_OF_SILENCE = 60.0
 SECONDS_TO_SIGN = 10.0  # a lock that has no name after this time was left by a process that died, or by a full disk
 # Pids and start times can be compared within one PID namespace of one boot. The host is asked for, too, because copies of
 # a virtual machine agree in the rest. None of these may be unknown.
-PLACE = ("boot", "pid_namespace", "host")
+NAMESPACE = ("boot", "pid_namespace", "host")
 
 
 class State(Enum):
@@ -26,7 +26,7 @@ class State(Enum):
 
     AT_WORK = auto()
     GONE = auto()
-    UNKNOWN = auto()  # it may be at work in another container or on another machine; its next heartbeat will tell
+    UNKNOWN = auto()  # it may be at work in another container or on another machine; its next heartbeat decides
 
 
 @dataclass
@@ -52,12 +52,12 @@ class Watch:
 
         Raises: UserError if the lock cannot be read.
         """
-        found = _read(path)
-        if found is None:
+        lock = _read_lock(path)
+        if lock is None:
             return State.GONE
-        sight = self._look(path, *found)
-        if (seen := _seen_from_here(sight.holder)) is not State.UNKNOWN:
-            return seen
+        sight = self._look(path, *lock)
+        if (local_state := _local_state(sight.holder)) is not State.UNKNOWN:
+            return local_state
         if sight.job_is_over is None:
             sight.job_is_over = _job_is_over(sight.holder)
         if sight.job_is_over:
@@ -83,7 +83,7 @@ class Watch:
 def our_name() -> Json:
     """What this process writes into a lock; different for each lock."""
     pid = os.getpid()
-    name: Json = {"host": platform.node(), "pid": pid, "started": _started(pid)[1], **_our_place()}
+    name: Json = {"host": platform.node(), "pid": pid, "started": _started(pid)[1], **_our_namespace()}
     if job := os.environ.get("SLURM_JOB_ID"):
         name |= {"slurm_job": job, "slurm_restart": scheduler.our_restart()}
     return name | {"beats": SECONDS_BETWEEN_BEATS, "id": secrets.token_hex(8)}
@@ -96,11 +96,11 @@ def longest_silence(holder: Json) -> float:
 
 def holder_of(path: Path) -> Json:
     """The name in a lock; empty if it has none or is gone. Raises: UserError if it cannot be read."""
-    found = _read(path)
-    return found[1] if found is not None else {}
+    lock = _read_lock(path)
+    return lock[1] if lock is not None else {}
 
 
-def _read(path: Path) -> tuple[int, Json] | None:
+def _read_lock(path: Path) -> tuple[int, Json] | None:
     """Modification time and name; None if there is no such lock."""
     try:
         with path.open("rb") as file:  # NFS asks the server when a file is opened; a stat may be answered from a cache
@@ -118,23 +118,23 @@ def _read(path: Path) -> tuple[int, Json] | None:
     return beat, holder if isinstance(holder, dict) else {}
 
 
-def _our_place() -> Json:
-    """The boot and the PID namespace of this process; None where the system does not tell."""
-    place: Json = dict.fromkeys(("boot", "pid_namespace"))
+def _our_namespace() -> Json:
+    """The boot and the PID namespace of this process; None where the system does not show them."""
+    namespace: Json = dict.fromkeys(("boot", "pid_namespace"))
     try:
         if os.readlink("/proc/self") == str(os.getpid()):  # else /proc shows another namespace
-            place["pid_namespace"] = os.readlink("/proc/self/ns/pid")
-        place["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            namespace["pid_namespace"] = os.readlink("/proc/self/ns/pid")
+        namespace["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         pass
-    return place
+    return namespace
 
 
-def _seen_from_here(holder: Json) -> State:
+def _local_state(holder: Json) -> State:
     """GONE also if the pid is in use again or the process is a zombie; UNKNOWN for a process that cannot be seen from here."""
-    ours = {"host": platform.node(), **_our_place()}
-    comparable = PLACE if "beats" in holder else ("host",)  # all that earlier versions wrote
-    if any(holder.get(key) is None or holder[key] != ours[key] for key in comparable):
+    own_name = {"host": platform.node(), **_our_namespace()}
+    comparable = NAMESPACE if "beats" in holder else ("host",)  # all that earlier versions wrote
+    if any(holder.get(key) is None or holder[key] != own_name[key] for key in comparable):
         return State.UNKNOWN
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid <= 0:
@@ -152,7 +152,7 @@ def _seen_from_here(holder: Json) -> State:
 
 
 def _started(pid: int) -> tuple[str, float | None]:
-    """Status and start time of a process, in ticks since boot; no time where /proc does not tell."""
+    """Status and start time of a process, in ticks since boot; None where /proc does not show it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return fields[0], float(fields[19])

@@ -28,12 +28,12 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
 
     The file is created exclusively, which is atomic even on NFS, and its holder touches it every few seconds. The lock of a
     process that can be seen from here is taken over once that process is gone; that of another container or machine after
-    `longest_silence` without a heartbeat, or at once if its SLURM job has ended. `raise_if_lost` tells a holder that it was
-    taken for gone. Raises: UserError if another process is at work; with `wait`, only after LONGEST_WAIT seconds.
+    `longest_silence` without a heartbeat, or at once if its SLURM job has ended. `raise_if_lost` tells a holder that its
+    lock was taken over. Raises: UserError if another process is at work; with `wait`, only after LONGEST_WAIT seconds.
     """
-    path, ours, watch = folder / f"{name}.lock", our_name(), Watch()
-    content = json.dumps(ours).encode()
-    longest = LONGEST_WAIT if wait else SECONDS_TO_END if ours.get("slurm_restart") else 0.0
+    path, holder, watch = folder / f"{name}.lock", our_name(), Watch()
+    content = json.dumps(holder).encode()
+    longest = LONGEST_WAIT if wait else SECONDS_TO_END if holder.get("slurm_restart") else 0.0
     try:
         with _in_one_line(path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,8 @@ def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None
                 _clear([path], watch, longest)
         with Heartbeat(path, content):
             with _in_one_line(path):
-                _clear(_conflicting_locks(folder, name), watch)  # after taking: of two at once, one sees the other
+                # After taking: of two that start at once, one sees the other.
+                _clear(_conflicting_locks(folder, name), watch)
             yield
     finally:
         with suppress(OSError):  # on a disk that became read-only it stays, and its holder will be gone
@@ -66,18 +67,18 @@ def _clear(paths: Sequence[Path], watch: Watch, longest: float = 0.0) -> None:
     Raises: UserError after `longest` seconds if one of the holders is at work; as long as that is unknown, it waits.
     """
     start = time.monotonic()
-    told = start - SECONDS_BETWEEN_LINES
-    while held := [path for path in paths if not _is_free(path, watch)]:
-        now, states = time.monotonic(), [watch.state(path) for path in held]
-        at_work = [path for path, state in zip(held, states, strict=True) if state is State.AT_WORK]
+    logged_at = start - SECONDS_BETWEEN_LINES
+    while occupied := [path for path in paths if not _is_free(path, watch)]:
+        now, states = time.monotonic(), [watch.state(path) for path in occupied]
+        at_work = [path for path, state in zip(occupied, states, strict=True) if state is State.AT_WORK]
         if at_work and now - start >= longest:
-            raise UserError(_in_use(at_work[0]))
-        if State.UNKNOWN in states and now - told >= SECONDS_BETWEEN_LINES:
-            told = now
-            log.info(_unknown(held[states.index(State.UNKNOWN)]))
-        elif at_work and now - max(told, start) >= SECONDS_BETWEEN_LINES:
-            told = now
-            log.info("run.dir: waiting: %s", _in_use(at_work[0]).removeprefix("run.dir: "))
+            raise UserError(_in_use_message(at_work[0]))
+        if State.UNKNOWN in states and now - logged_at >= SECONDS_BETWEEN_LINES:
+            logged_at = now
+            log.info(_waiting_message(occupied[states.index(State.UNKNOWN)]))
+        elif at_work and now - max(logged_at, start) >= SECONDS_BETWEEN_LINES:
+            logged_at = now
+            log.info("run.dir: waiting: %s", _in_use_message(at_work[0]).removeprefix("run.dir: "))
         raise_if_stopped()
         time.sleep(SECONDS_BETWEEN_CHECKS)
 
@@ -96,7 +97,7 @@ def _is_free(path: Path, watch: Watch) -> bool:
     try:
         if watch.state(path) is not State.GONE:
             return False
-        log.info("run.dir: %s is gone: its lock is removed (%s)", _who(path), path)
+        log.info("run.dir: %s is gone: its lock is removed (%s)", _holder_name(path), path)
         path.unlink(missing_ok=True)
         return True
     finally:
@@ -116,23 +117,23 @@ def _conflicting_locks(folder: Path, name: str) -> list[Path]:
     return [folder / f"{WHOLE}.lock", *(path for path in shards if path.stem.rpartition("-")[2] != count)]
 
 
-def _in_use(path: Path) -> str:
+def _in_use_message(path: Path) -> str:
     remedy = (
         "Wait for it, end it, or choose a different run.dir."
         if "beats" in holder_of(path)
         else f"Wait for it, or choose a different run.dir. If that process is gone, remove {path}."
     )
-    return f"run.dir: {path.parent} is in use by {_who(path)} ({path.name}). {remedy}"
+    return f"run.dir: {path.parent} is in use by {_holder_name(path)} ({path.name}). {remedy}"
 
 
-def _unknown(path: Path) -> str:
+def _waiting_message(path: Path) -> str:
     return (
-        f"run.dir: {path} is held by {_who(path)}, which cannot be seen from here: waiting for a sign of life, and for "
+        f"run.dir: {path} is held by {_holder_name(path)}, which cannot be seen from here: waiting for a sign of life, and for "
         f"{longest_silence(holder_of(path)):.0f} s at most if there is none"
     )
 
 
-def _who(path: Path) -> str:
+def _holder_name(path: Path) -> str:
     holder = holder_of(path)
     if "pid" not in holder:
         return "a process that has not written its name"

@@ -10,14 +10,14 @@ def without_config_dir(arguments: list[str]) -> list[str]:
 
     Raises: UserError if it is no folder.
     """
-    folders, kept, remaining = [], [], iter(arguments)
+    folders, others, remaining = [], [], iter(arguments)
     for argument in remaining:
         flag, is_joined, folder = argument.partition("=")
         if flag not in ("--config-dir", "-cd"):
-            kept.append(argument)
+            others.append(argument)
             continue
         folder = folder if is_joined else next(remaining, "")
         if not Path(folder).expanduser().is_dir() or not folder:
             raise UserError(f"--config-dir: got {folder or 'nothing'}, expected a folder. Correct the path.")
         folders.append(f"'file://{Path(folder).expanduser().resolve()}'")
-    return [*kept, f"hydra.searchpath=[{','.join(folders)}]"] if folders else kept
+    return [*others, f"hydra.searchpath=[{','.join(folders)}]"] if folders else others

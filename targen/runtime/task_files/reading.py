@@ -67,9 +67,9 @@ def _check_nodes(where: str, node: Any) -> None:
                 raise UserError(f'{where}:{number}: got brackets as a key, expected a name. Quote it: "[a, b]".')
             _check_name(where, key)
             if key.value in lines and key.tag != "tag:yaml.org,2002:merge":
-                first = lines[key.value]
+                first_line = lines[key.value]
                 raise UserError(
-                    f"{where}:{number}: got {key.value} again (first in line {first}), expected it once. Remove one."
+                    f"{where}:{number}: got {key.value} again (first in line {first_line}), expected it once. Remove one."
                 )
             lines[key.value] = number
             _check_nodes(where, value)

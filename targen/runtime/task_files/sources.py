@@ -29,11 +29,11 @@ _PACKAGE = re.compile(r"^\s*#\s*@package\s+(\S+)", re.MULTILINE)
 
 
 class _TaskSource(ConfigSource):
-    """A source that has nothing but tasks; `path` is a quoted path of the file system."""
+    """A source that has only tasks; `path` is a quoted path of the file system."""
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
-        self.place = Path(unquote(self.path))
+        self.folder = Path(unquote(self.path))
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -41,7 +41,7 @@ class _TaskSource(ConfigSource):
 
     @abstractmethod
     def values(self, name: str) -> Any:
-        """The specification of one."""
+        """The specification of a task."""
 
     def available(self) -> bool:
         return True
@@ -72,11 +72,11 @@ class TaskFolder(_TaskSource):
         return "tasks"
 
     def names(self) -> list[str]:
-        return [path.stem for path in visible(self.place, "*.yaml")]
+        return [path.stem for path in visible(self.folder, "*.yaml")]
 
     def values(self, name: str) -> Any:
         """Raises: UserError if the file cannot be read, or says that it is another task."""
-        path = self.place / f"{name}.yaml"
+        path = self.folder / f"{name}.yaml"
         values = read_task_file(path)
         package = _PACKAGE.search(path.read_text(encoding="utf-8-sig"))
         if package and package[1] not in (f"tasks.{name}", "_global_"):
@@ -98,15 +98,17 @@ class TasksOfRun(_TaskSource):
 
     def _tasks(self) -> Any:
         try:
-            return OmegaConf.select(OmegaConf.load(self.place / "config.yaml"), "tasks") or {}
+            return OmegaConf.select(OmegaConf.load(self.folder / "config.yaml"), "tasks") or {}
         except (OSError, ValueError, AttributeError, RecursionError, YAMLError, OmegaConfBaseException):
-            return {}  # open_run says what is wrong with it
+            return {}  # open_run reports what is wrong with it
 
     def names(self) -> list[str]:
         return sorted(map(str, self._tasks()))
 
     def values(self, name: str) -> Any:
-        log.info("task: %s is taken from %s, because there is no file of it any more", name, self.place / "config.yaml")
+        log.info(
+            "task: %s is taken from %s, because there is no file of it any more", name, self.folder / "config.yaml"
+        )
         return self._tasks()[name]
 
 
@@ -117,23 +119,23 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     """
     for source in (TaskFolder, TasksOfRun):
         SourcesRegistry.instance().register(source)
-    given, asked = search_path(overrides), set(_names(_value(overrides, "task")))
+    entries, names = search_path(overrides), set(_names(_value(overrides, "task")))
     folders = task_folders(overrides)
     for folder in folders:
-        if same := sorted(asked & {path.stem for path in visible(folder, "*.yaml")} & set(choices(GROUP))):
+        if shadowed := sorted(names & {path.stem for path in visible(folder, "*.yaml")} & set(choices(GROUP))):
             raise UserError(
-                f"{short(folder / same[0])}.yaml: got the name of a task of this project, expected another, because its results "
-                f"would be taken for {same[0]}'s. Rename the file and its `name:`."
+                f"{short(folder / shadowed[0])}.yaml: got the name of a task of this project, expected another, because its results "
+                f"would be taken for {shadowed[0]}'s. Rename the file and its `name:`."
             )
     sources = [f"{TaskFolder.scheme()}://{quote(str(folder.resolve()))}" for folder in folders]
     sources.append(f"{TasksOfRun.scheme()}://{quote(str(_run_folder(overrides)))}")
-    return with_search_path(overrides, [*sources, *given])
+    return with_search_path(overrides, [*sources, *entries])
 
 
 def with_search_path(overrides: list[str], entries: list[str]) -> list[str]:
     """The overrides with another search path of Hydra."""
-    kept = [override for override in overrides if not override.startswith("hydra.searchpath=")]
-    return [*kept, f"hydra.searchpath=[{','.join(map(_quoted, entries))}]"]
+    others = [override for override in overrides if not override.startswith("hydra.searchpath=")]
+    return [*others, f"hydra.searchpath=[{','.join(map(_quoted, entries))}]"]
 
 
 def task_folders(overrides: list[str]) -> list[Path]:
@@ -141,8 +143,8 @@ def task_folders(overrides: list[str]) -> list[Path]:
 
     Raises: UserError if task_dir is no folder, unless a run has begun whose configuration has the tasks.
     """
-    named = _value(overrides, "task_dir")
-    folders = [Path(str(named)).expanduser()] if named is not None else []
+    task_dir = _value(overrides, "task_dir")
+    folders = [Path(str(task_dir)).expanduser()] if task_dir is not None else []
     for folder in folders:
         if (
             not folder.is_dir()
@@ -158,14 +160,14 @@ def task_folders(overrides: list[str]) -> list[Path]:
 
 def unknown_task(err: Exception, overrides: list[str]) -> str | None:
     """The message for Hydra's error about a task that no source has; None for its other errors."""
-    found = re.search(r"Could not (?:find|load) 'task/([^']*)'", str(err))
-    if found is None:
+    match = re.search(r"Could not (?:find|load) 'task/([^']*)'", str(err))
+    if match is None:
         return None
     folders = [CONF / GROUP, *task_folders(overrides)]
     places = " or ".join("conf/task/" if folder == CONF / GROUP else f"{short(folder)}/" for folder in folders)
     names = [path.stem for folder in folders for path in visible(folder, "*.yaml")]
-    own = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
-    return f"task: got {found[1]!r}, expected a file of {places}. {did_you_mean(found[1], names)}{own}"
+    hint = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
+    return f"task: got {match[1]!r}, expected a file of {places}. {did_you_mean(match[1], names)}{hint}"
 
 
 def search_path(overrides: list[str]) -> list[str]:
@@ -175,10 +177,10 @@ def search_path(overrides: list[str]) -> list[str]:
 
 
 def _run_folder(overrides: list[str]) -> Path:
-    """The run directory, as far as the overrides say it."""
+    """The run directory, as far as the overrides determine it."""
     experiment = next((item.partition("=")[2] for item in overrides if item.startswith("+experiment=")), "run")
-    named = _value(overrides, "run.dir") or f"outputs/{_value(overrides, 'name') or experiment}"
-    return Path(str(named)).expanduser()
+    folder = _value(overrides, "run.dir") or f"outputs/{_value(overrides, 'name') or experiment}"
+    return Path(str(folder)).expanduser()
 
 
 def _names(value: object) -> list[str]:
@@ -187,9 +189,9 @@ def _names(value: object) -> list[str]:
 
 def _value(overrides: list[str], key: str) -> Any:
     """The value of the last override of a key; None if there is none, or Hydra will refuse it."""
-    found = [override for override in overrides if re.match(rf"\+{{0,2}}{re.escape(key)}=", override)]
+    matches = [override for override in overrides if re.match(rf"\+{{0,2}}{re.escape(key)}=", override)]
     try:
-        return OverridesParser.create().parse_override(found[-1]).value() if found else None
+        return OverridesParser.create().parse_override(matches[-1]).value() if matches else None
     except HydraException:
         return None
 

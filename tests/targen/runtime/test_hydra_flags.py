@@ -26,7 +26,7 @@ QUICK = (
 )
 
 
-def shown(*arguments: str, module: str = "targen.run", cwd: Path | None = None) -> str:
+def printed(*arguments: str, module: str = "targen.run", cwd: Path | None = None) -> str:
     done = command(module, *arguments, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
@@ -34,15 +34,15 @@ def shown(*arguments: str, module: str = "targen.run", cwd: Path | None = None) 
 
 def test_the_configuration_is_shown_by_its_parts_and_resolved(tmp_path: Path) -> None:
     """Before and after the overrides, as people type it."""
-    job = shown("synth.size=4", "--cfg", "job", "task=cb")
+    job = printed("synth.size=4", "--cfg", "job", "task=cb")
     assert "\nsynth:\n  size: 4\n" in job and "folder: CB" in job and "hydra:" not in job
-    assert shown("-c", "job", "-p", "synth.size", "synth.size=4") == "4\n"
-    assert shown("--cfg=job", "--package=run", "run.dir=a") == "# @package run\ndir: a\n"
-    assert "dir: outputs/${name}" in shown("--cfg", "job", "-p", "run", "name=x")
-    assert shown("--cfg", "job", "-p", "run", "--resolve", "name=x") == "# @package run\ndir: outputs/x\n"
-    assert shown("--cfg", "hydra").startswith("hydra:\n")
-    assert {"hydra:", "synth:"} <= set(shown("--cfg", "all").splitlines())
-    assert shown("--cfg", "job", "-p", "seed", "seed=3", module="eval.report", cwd=tmp_path) == "3\n"
+    assert printed("-c", "job", "-p", "synth.size", "synth.size=4") == "4\n"
+    assert printed("--cfg=job", "--package=run", "run.dir=a") == "# @package run\ndir: a\n"
+    assert "dir: outputs/${name}" in printed("--cfg", "job", "-p", "run", "name=x")
+    assert printed("--cfg", "job", "-p", "run", "--resolve", "name=x") == "# @package run\ndir: outputs/x\n"
+    assert printed("--cfg", "hydra").startswith("hydra:\n")
+    assert {"hydra:", "synth:"} <= set(printed("--cfg", "all").splitlines())
+    assert printed("--cfg", "job", "-p", "seed", "seed=3", module="eval.report", cwd=tmp_path) == "3\n"
     assert files(tmp_path) == {}
 
 
@@ -59,13 +59,13 @@ def test_the_configuration_is_shown_by_its_parts_and_resolved(tmp_path: Path) ->
     ],
 )
 def test_what_hydra_knows_is_on_stdout_once(arguments: list[str], words: str) -> None:
-    assert shown(*arguments).count(words) == 1
+    assert printed(*arguments).count(words) == 1
 
 
 def test_version_and_help_are_ours() -> None:
     for module in ("targen.run", "train.run", "eval.report"):
-        assert shown("--version", module=module) == f"targen {__version__}\n"
-    assert "+experiment=" in shown("-h")
+        assert printed("--version", module=module) == f"targen {__version__}\n"
+    assert "+experiment=" in printed("-h")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_configuration_of_the_users_own_reaches_every_phase(tmp_path: Path) ->
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "mine.yaml").write_text("defaults: [config, _self_]\nseeds: [7]\n")
     (tmp_path / "own" / "model" / "small.yaml").write_text("defaults: [tiny_encoder, _self_]\nname: small\n")
-    given = ("--config-dir", "own", "-cn", "mine")
-    assert shown(*given, "--cfg", "job", "-p", "seeds", cwd=tmp_path) == "# @package seeds\n- 7\n"
-    assert shown(*given, "model=small", "--cfg", "job", "-p", "model.name", cwd=tmp_path) == "small\n"
-    done = command("targen.run", *given, *QUICK, "model=small", "run.dir=run", cwd=tmp_path)
+    own_config = ("--config-dir", "own", "-cn", "mine")
+    assert printed(*own_config, "--cfg", "job", "-p", "seeds", cwd=tmp_path) == "# @package seeds\n- 7\n"
+    assert printed(*own_config, "model=small", "--cfg", "job", "-p", "model.name", cwd=tmp_path) == "small\n"
+    done = command("targen.run", *own_config, *QUICK, "model=small", "run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "\nseeds:\n- 7\n" in config and "\n  name: small\n" in config
@@ -112,19 +112,19 @@ def run_dirs(*jobs: list[str]) -> None:
 
 
 def test_jobs_that_share_a_folder_are_refused_with_what_to_type() -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         run_dirs(["seed=0", "run.dir=a"], ["seed=1", "run.dir=a"])
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "run.dir: got a for job 0 (seed=0) and job 1 (seed=1) of the sweep, expected a folder for each. Add "
         "'run.dir=a/${seed}', or take the sweep's own folders: 'run.dir=${hydra:runtime.output_dir}'."
     )
-    for one, another, name in (
+    for first_job, second_job, name in (
         (["model=minilm", "seed=0"], ["model=tiny_encoder", "seed=1"], "${model.name}-${seed}"),
         (["arms=[synthetic]"], ["arms=[original]"], "${hydra:job.num}"),
     ):
-        with pytest.raises(UserError) as told:
-            run_dirs(one, another)
-        assert f"'run.dir=outputs/quickstart/{name}'" in str(told.value)
+        with pytest.raises(UserError) as caught:
+            run_dirs(first_job, second_job)
+        assert f"'run.dir=outputs/quickstart/{name}'" in str(caught.value)
 
 
 def test_jobs_with_a_folder_each_and_parts_of_one_run_are_not_refused() -> None:
@@ -157,8 +157,8 @@ def test_a_job_that_fails_gives_its_exit_code_and_the_others_run(tmp_path: Path)
         "targen.generate", "-m", *QUICK, sizes, "run.dir=a/${synth.size}", "data.source=fixture", cwd=tmp_path
     )
     assert done.returncode == 2 and "error: synth.size: got 0" in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last == "sweep: job 0 (synth.size=0) ended with exit code 2"
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line == "sweep: job 0 (synth.size=0) ended with exit code 2"
     assert (tmp_path / "a" / "24" / "synthetic" / "cb" / "train.jsonl").is_file()
 
 
@@ -203,9 +203,8 @@ def test_bash_completes_verbs_and_what_hydra_knows(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.splitlines() == ["train", "", "task= task_dir= tasks.", "model=tiny_encoder"], done
     assert "no completion" in done.stderr
-    assert completion_script(["install=bash"]) == shown("-sc", "install=bash") and " ".join(VERBS) in completion_script(
-        ["install=bash"]
-    )
+    script = completion_script(["install=bash"])
+    assert script == printed("-sc", "install=bash") and " ".join(VERBS) in script
 
 
 def test_flags_and_overrides_may_be_mixed() -> None:

@@ -52,12 +52,12 @@ def test_every_path_may_begin_with_the_home_directory() -> None:
         "+model.tokenizer='~/g'", "train.init_from='~/h'", "train.launch='~/i.yaml'", "eval.openllm.data_dir='~/j'",
         "analysis.embedder='~/k'", "report.dir='~/l'", "run.dir='~/m'", "model.sha256=null",
     )  # fmt: skip
-    given = [
+    paths = [
         run.generator.path, run.generator.chat_template, run.synth.seed_dir, run.data.dir, run.data.self_instruct,
         run.model.path, run.model.tokenizer, run.train.init_from, run.train.launch, run.eval.openllm.data_dir,
         run.analysis.embedder, run.report.dir, run.run.dir,
     ]  # fmt: skip
-    assert [str(path).removesuffix(".yaml") for path in given] == [f"{home}/{letter}" for letter in "abcdefghijklm"]
+    assert [str(path).removesuffix(".yaml") for path in paths] == [f"{home}/{letter}" for letter in "abcdefghijklm"]
     assert settings("data.hub='~/x'").data.hub == f"{home}/x"
 
 

@@ -90,8 +90,8 @@ def holding(folder: Path, *prefix: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    for one in (*psutil.Process(process.pid).children(), process) if process.poll() is None else ():
-        one.kill()
+    for member in (*psutil.Process(process.pid).children(), process) if process.poll() is None else ():
+        member.kill()
 
 
 @pytest.mark.parametrize("modified", [0, 2**33])  # by a clock that is wrong
@@ -104,9 +104,9 @@ def test_a_lock_from_elsewhere_is_taken_over_once_it_was_silent_for_long_enough(
     with locked(tmp_path):
         assert time.monotonic() - start >= 0.8
         assert json.loads((tmp_path / "run.lock").read_text())["id"] != ELSEWHERE["id"]
-    waits, removed = (record.getMessage() for record in caplog.records)
-    assert f"held by process {os.getpid()} on {platform.node()}, which cannot be seen from here" in waits
-    assert "waiting for a sign of life, and for 1 s at most" in waits
+    waiting, removed = (record.getMessage() for record in caplog.records)
+    assert f"held by process {os.getpid()} on {platform.node()}, which cannot be seen from here" in waiting
+    assert "waiting for a sign of life, and for 1 s at most" in waiting
     assert "is gone: its lock is removed" in removed
     assert list(tmp_path.iterdir()) == []
 
@@ -196,7 +196,7 @@ def test_a_holder_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) 
             write_text(tmp_path / "after", "")
     raise_if_lost()  # holds no lock any more
     log.close()
-    assert {one.name for one in tmp_path.iterdir()} == {"before", "calls.jsonl", "run.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"before", "calls.jsonl", "run.lock"}
     assert json.loads(path.read_text()) == ELSEWHERE
     assert (tmp_path / "calls.jsonl").read_text() == "{}\n"
 
@@ -246,10 +246,10 @@ def test_a_holder_that_wakes_after_its_lock_was_taken_ends_with_one_line(tmp_pat
         suspended.suspend()
         with locked(tmp_path):
             suspended.resume()
-            _, said = process.communicate("\n", timeout=LONGEST)
+            _, log = process.communicate("\n", timeout=LONGEST)
             raise_if_lost()  # this one is not told
     assert process.returncode == 1
-    assert said.count("\n") == 1 and "another one took run.lock over" in said
+    assert log.count("\n") == 1 and "another one took run.lock over" in log
     assert list(tmp_path.iterdir()) == []
 
 
@@ -276,14 +276,14 @@ def test_a_run_whose_container_is_suspended_is_finished_by_another_and_not_paid_
     third = command("targen.generate", *overrides)
     assert third.returncode == 0, third.stderr
     assert "for 60 s at most" in third.stderr and time.monotonic() - started > 60
-    paid, written = len(server.bodies), files(tmp_path / "run")
+    request_count, data = len(server.bodies), files(tmp_path / "run")
     suspended.send_signal(signal.SIGCONT)
-    _, said = first.communicate(timeout=LONGEST)
+    _, log = first.communicate(timeout=LONGEST)
     assert first.returncode == 2
-    assert [line for line in said.splitlines() if line.startswith("error: ")] == [said.splitlines()[-1]]
-    assert "Traceback" not in said and "is no longer held by this process" in said
-    assert len(server.bodies) == paid and files(tmp_path / "run") == written
+    assert [line for line in log.splitlines() if line.startswith("error: ")] == [log.splitlines()[-1]]
+    assert "Traceback" not in log and "is no longer held by this process" in log
+    assert len(server.bodies) == request_count and files(tmp_path / "run") == data
     ids = [call["id"] for call in lines(tmp_path / "run" / "calls" / "rte.jsonl")]
-    assert len(ids) == len(set(ids)) and paid <= len(ids) + 2  # the two that were under way
+    assert len(ids) == len(set(ids)) and request_count <= len(ids) + 2  # the two that were under way
     generate(settings(*server_overrides(tmp_path / "whole", serve(FakeModel()).url, "task=rte")))
     assert files(tmp_path / "run" / "synthetic") == files(tmp_path / "whole" / "synthetic")
