@@ -1,4 +1,4 @@
-"""How long the answers for a task will be that nothing was recorded for: as long as its prompts say.
+"""The expected length of answers for a task without a recording: what its prompts say.
 
 A prompt says it in words: "three to six sentences", "12 to 20 words", "a paragraph".
 """
@@ -21,24 +21,25 @@ UNSAID = 12  # words of a field for which no prompt says how long it is
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS = {"a few": 3, "several": 4, "a": 1, "an": 1} | {name: n for n, name in enumerate(NAMES, start=1)}
 NUMBER = rf"\d+|{'|'.join(NUMBERS)}"
-SAID = r"\b({number})(?:(?: to | or | and |-|–)({number}))?(?: (?!of\b)\w+){{0,2}}? {unit}s?\b"  # two short sentences
+# Two short sentences, 12 to 20 words.
+PHRASE = r"\b({number})(?:(?: to | or | and |-|–)({number}))?(?: (?!of\b)\w+){{0,2}}? {unit}s?\b"
 EXPLANATION = "explanation"  # field of an answer of step 4
 
 
 @dataclass(frozen=True)
 class Length:
-    """Words of a field, and how its prompt says it; empty if no prompt does."""
+    """Words of a field, and the phrase of its prompt that says so; empty if no prompt does."""
 
     words: float
-    said: str = ""
+    phrase: str = ""
 
 
 def said_length(text: str) -> Length | None:
     """The length that a text asks for, None if it names none; of several, the one in the smaller unit."""
     for unit, words in UNITS.items():
-        if match := re.search(SAID.format(number=NUMBER, unit=unit), text, re.IGNORECASE):
-            first, last = (_number(group or match[1]) for group in match.group(1, 2))
-            return Length((first + last) / 2 * words, match[0])
+        if match := re.search(PHRASE.format(number=NUMBER, unit=unit), text, re.IGNORECASE):
+            low, high = (_number(group or match[1]) for group in match.group(1, 2))
+            return Length((low + high) / 2 * words, match[0])
     return None
 
 
@@ -81,22 +82,22 @@ def _filled(template: str, variant: Fields) -> str:
 
 
 def expected_texts(recipe: Recipe, slot: Slot) -> Json:
-    """A text of the expected length for every field of the answers for a slot, by name; they say nothing."""
+    """A placeholder of the expected length for every field of the answers for a slot, by name."""
     task = recipe.task
     texts: Json = {name: filler(name, length.words) for name, length in expected_lengths(recipe, slot).items()}
     specs = {**task.instance_seed.fields, **task.generation.fields}
     lists = {name: str(spec.get("description", "")) for name, spec in specs.items() if not isinstance(spec, str)}
-    return texts | {name: [filler(name, _item_length(said))] * ITEMS for name, said in lists.items()}
+    return texts | {name: [filler(name, _item_length(description))] * ITEMS for name, description in lists.items()}
 
 
 def _item_length(description: str) -> float:
-    """Words of an item of a list; without a length in its description those of a name."""
-    said = said_length(description)
-    return said.words if said is not None else 2
+    """Words of an item of a list: as its description says, else as many as a name has."""
+    length = said_length(description)
+    return length.words if length is not None else 2
 
 
 def filler(word: str, words: float) -> str:
-    """So many words of usual length, each like the given one."""
+    """A text of this many words of usual length, made of `word`."""
     length = round(words * WORD)
     text = f"{word.replace('_', ' ')} and so on "
     return (text * (length // len(text) + 1))[:length].strip()

@@ -26,16 +26,16 @@ def unknown_line(phase: str, why: str) -> str:
 
 
 def total_line(lines: list[str]) -> str:
-    """The sum over the phases that are known, and which are not."""
-    found = [re.match(rf"{PREFIX}(\w+): (at most |at least |about )?([\d,.]+|{UNKNOWN})", line) for line in lines]
-    matches = [match for match in found if match]
+    """The sum over the phases whose hours are known, and the names of the others."""
+    pattern = re.compile(rf"{PREFIX}(\w+): (at most |at least |about )?([\d,.]+|{UNKNOWN})")
+    matches = [match for line in lines if (match := pattern.match(line))]
     left_out = [match[1] for match in matches if match[3] == UNKNOWN]
-    known = [match for match in matches if match[3] != UNKNOWN]
-    if not known:
+    counted = [match for match in matches if match[3] != UNKNOWN]
+    if not counted:
         return f"{PREFIX}in all: {UNKNOWN}"
-    bounds = {match[2] for match in known}
+    bounds = {match[2] for match in counted}
     at_most, at_least = not bounds.isdisjoint(("at most ", "about ")), not bounds.isdisjoint(("at least ", "about "))
-    hours = _rounded(sum(float(match[3].replace(",", "")) for match in known))
+    hours = _rounded(sum(float(match[3].replace(",", "")) for match in counted))
     without = f", without {' and '.join(left_out)}" if left_out else ""
     return f"{PREFIX}in all: {_bound(at_most, at_least or bool(left_out))}{hours}{without}"
 

@@ -1,4 +1,4 @@
-"""What the log of a run tells its plan: the calls that are answered, and how long their answers were."""
+"""The log of a run, as its plan uses it: the calls that are answered, and how long their answers were."""
 
 import fileinput
 import json
@@ -17,7 +17,7 @@ SHARED_CALL = re.compile(rf"-instance_seed-{ROUND}(g\d+-\d+)-")
 
 
 @dataclass
-class Counted:
+class TokenSums:
     """The calls of a step whose tokens the server counted, and the sums of these."""
 
     calls: int = 0
@@ -35,13 +35,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class OnRecord:
-    """What the log of a run holds of a task: enough to tell which calls are left, and how long they will be."""
+    """What the log of a run holds of a task: enough to know which calls are left, and how long they will be."""
 
     calls: Counter[str] = field(default_factory=Counter)  # per step
     latest: dict[str, Attempt] = field(default_factory=dict)  # per slot
     shared: set[str] = field(default_factory=set)  # answered calls for instance seeds that first attempts share
-    counted: dict[str, Counted] = field(default_factory=dict)  # per step
-    done: bool = False
+    token_sums: dict[str, TokenSums] = field(default_factory=dict)  # per step
+    is_complete: bool = False
 
     @property
     def attempts(self) -> float:
@@ -54,7 +54,7 @@ def on_record(run: RunPaths, task: str, size: int) -> OnRecord:
     calls: Counter[str] = Counter()
     latest: dict[str, Attempt] = defaultdict(Attempt)
     shared: set[str] = set()
-    counted: dict[str, Counted] = defaultdict(Counted)
+    token_sums: dict[str, TokenSums] = defaultdict(TokenSums)
     for record in _records(run, task):
         id, step = str(record["id"]), str(record["step"])
         calls[step] += 1
@@ -66,8 +66,8 @@ def on_record(run: RunPaths, task: str, size: int) -> OnRecord:
                 latest[slot].steps.add(match[1])
         elif (match := SHARED_CALL.search(id)) is not None:
             shared.add((match[1] or "") + match[2])
-        _count(counted[step], record.get("usage"))
-    return OnRecord(calls, dict(latest), shared, dict(counted), bool(calls) and _done(run, task, size))
+        _count(token_sums[step], record.get("usage"))
+    return OnRecord(calls, dict(latest), shared, dict(token_sums), bool(calls) and _is_complete(run, task, size))
 
 
 def _records(run: RunPaths, task: str) -> Iterator[Json]:
@@ -84,18 +84,18 @@ def _records(run: RunPaths, task: str) -> Iterator[Json]:
                 yield record
 
 
-def _count(counted: Counted, usage: object) -> None:
+def _count(sums: TokenSums, usage: object) -> None:
     """Adds the tokens of a call, where the server counted them."""
     if not isinstance(usage, dict):
         return
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if isinstance(prompt, int) and isinstance(completion, int):
-        counted.calls += 1
-        counted.prompt += prompt
-        counted.completion += completion
+        sums.calls += 1
+        sums.prompt += prompt
+        sums.completion += completion
 
 
-def _done(run: RunPaths, task: str, size: int) -> bool:
+def _is_complete(run: RunPaths, task: str, size: int) -> bool:
     folder = run.synthetic(task)
     try:
         rows = json.loads((folder / "stats.json").read_text(encoding="utf-8"))["rows"]

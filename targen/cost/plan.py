@@ -48,23 +48,23 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
     rounds: list[tuple[int, int]] = []  # of request files for each task: if nothing is rejected, and usually
     for recipe, size in recipes:
         task, estimate = recipe.task.name, estimate_task(recipe, count)
-        found = on_record(run, task, size) if run is not None else OnRecord()
-        calls, measured = _measured(estimate.calls, found)
-        counts = _calls(recipe, size, calls, found)
-        answered[task] = {step: found.calls[step] for step in STEPS}
+        recorded = on_record(run, task, size) if run is not None else OnRecord()
+        calls, measured = _measured(estimate.calls, recorded)
+        counts = _calls(recipe, size, calls, recorded)
+        answered[task] = {step: recorded.calls[step] for step in STEPS}
         tasks[task] = {step: _planned(counts[step], calls.get(step)) for step in STEPS}
         if generator.backend == "batch":
             rounds.append((_rounds(recipe, size, counts, 0.0), _rounds(recipe, size, counts, USUALLY_REJECTED)))
-        left = {step for step in STEPS if counts[step]}
-        if measured & left:
+        steps_left = {step for step in STEPS if counts[step]}
+        if measured & steps_left:
             notes.append(
-                f"{task}: {', '.join(sorted(measured & left))} take as many tokens as the calls answered so far."
+                f"{task}: {', '.join(sorted(measured & steps_left))} take as many tokens as the calls answered so far."
             )
-        if left - measured:
+        if steps_left - measured:
             notes.append(RECORDED if estimate.expected is None else _expected_note(task, estimate.expected))
-        notes += _cut(recipe, calls)
-        if found.attempts > 1 and left:
-            notes.append(f"{task}: {found.attempts:.2f} attempts an instance, as in the run so far.")
+        notes += _cut_warnings(recipe, calls)
+        if recorded.attempts > 1 and steps_left:
+            notes.append(f"{task}: {recorded.attempts:.2f} attempts an instance, as in the run so far.")
     if any(any(steps.values()) for steps in answered.values()):
         notes.append("Answered calls are subtracted. Extra slots for rows that flip or repeat are not counted.")
     else:
@@ -80,9 +80,9 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
 RECORDED = "Lengths of prompts and answers are those of the shipped recording; your model may write more, or less."
 
 
-def _measured(calls: Mapping[Step, StepEstimate], found: OnRecord) -> tuple[dict[Step, StepEstimate], set[Step]]:
+def _measured(calls: Mapping[Step, StepEstimate], recorded: OnRecord) -> tuple[dict[Step, StepEstimate], set[Step]]:
     """The estimates, with the mean tokens of the answered calls of a step where there are enough; and these steps."""
-    enough = {step: sums for step in calls if (sums := found.counted.get(step)) and sums.calls >= ENOUGH}
+    enough = {step: sums for step in calls if (sums := recorded.token_sums.get(step)) and sums.calls >= ENOUGH}
     means = {
         step: replace(calls[step], prompt=sums.prompt / sums.calls, completion=sums.completion / sums.calls)
         for step, sums in enough.items()
@@ -99,9 +99,9 @@ def _rounds_note(least: int, usual: int) -> str:
 
 def _hard_cases_note(recipe: Recipe, size: int) -> str:
     ends = ends_of(recipe, size)
-    made = ", ".join(str(end - start) for start, end in pairwise([0, *ends]))
+    round_sizes = ", ".join(str(end - start) for start, end in pairwise([0, *ends]))
     return (
-        f"{recipe.task.name}: {made} rows in {len(ends)} rounds. What the prompts of later rounds say of failures is not counted; with other shares "
+        f"{recipe.task.name}: {round_sizes} rows in {len(ends)} rounds. What the prompts of later rounds say of failures is not counted; with other shares "
         "of the variants, the calls of instance_seed differ a little."
     )
 
@@ -115,51 +115,53 @@ def _rounds(recipe: Recipe, size: int, left: Mapping[Step, int], rejected: float
     return (list_rounds(recipe) if left["contexts"] else 0) + len(ends_of(recipe, size)) * steps * (1 + replacements)
 
 
-def _planned(calls: int, each: StepEstimate | None) -> Planned:
-    return Planned(calls, round(calls * each.prompt), round(calls * each.completion)) if each else Planned(0, 0, 0)
+def _planned(calls: int, estimate: StepEstimate | None) -> Planned:
+    if estimate is None:
+        return Planned(0, 0, 0)
+    return Planned(calls, round(calls * estimate.prompt), round(calls * estimate.completion))
 
 
 def _expected_note(task: str, expected: dict[str, Length]) -> str:
-    said = [f"{name} {length.said}" for name, length in expected.items() if length.said]
-    unsaid = [name for name, length in expected.items() if not length.said]
-    parts = [", ".join(said) or "none"]
-    if unsaid:
-        parts.append(f"no length is named for {', '.join(unsaid)}, taken as {UNSAID} words")
+    phrases = [f"{name} {length.phrase}" for name, length in expected.items() if length.phrase]
+    unnamed = [name for name, length in expected.items() if not length.phrase]
+    parts = [", ".join(phrases) or "none"]
+    if unnamed:
+        parts.append(f"no length is named for {', '.join(unnamed)}, taken as {UNSAID} words")
     return f"{task}: nothing is recorded that fits, so answers are as long as its prompts ask for: {'; '.join(parts)}."
 
 
-def _cut(recipe: Recipe, calls: dict[Step, StepEstimate]) -> list[str]:
+def _cut_warnings(recipe: Recipe, calls: dict[Step, StepEstimate]) -> list[str]:
     """Warnings for answers that `max_tokens` would cut, so that their cost would be wasted."""
     return [
-        f"{recipe.task.name}: WARNING, an answer of {step} takes about {each.completion:,.0f} tokens and is cut at "
+        f"{recipe.task.name}: WARNING, an answer of {step} takes about {estimate.completion:,.0f} tokens and is cut at "
         f"synth.sampling.{step}.max_tokens={recipe.sampling[step].max_tokens}."
-        for step, each in calls.items()
-        if each.completion > recipe.sampling[step].max_tokens
+        for step, estimate in calls.items()
+        if estimate.completion > recipe.sampling[step].max_tokens
     ]
 
 
-def _calls(recipe: Recipe, size: int, each: dict[Step, StepEstimate], found: OnRecord) -> dict[Step, int]:
+def _calls(recipe: Recipe, size: int, estimates: dict[Step, StepEstimate], recorded: OnRecord) -> dict[Step, int]:
     """Calls left per step: for every slot that is not answered to its end as many attempts as slots took so far.
 
     A later attempt makes its own call for an instance seed, assumed to be as long as a shared one.
     """
     left: dict[Step, int] = dict.fromkeys(STEPS, 0)
-    if found.done:
+    if recorded.is_complete:
         return left
     in_rounds = _slots(recipe, size)
     slots = [slot for _, slot in in_rounds]
-    if "contexts" in each:
-        left["contexts"] = max(0, each["contexts"].times - found.calls["contexts"])
-    last = "self_correction" if "self_correction" in each else "generation"
-    answered = {str(slot): found.latest[str(slot)].steps for slot in slots if str(slot) in found.latest}
-    unfinished = len(slots) - sum(last in steps for steps in answered.values())
-    begun = sum("generation" in steps and last not in steps for steps in answered.values())
-    attempts = unfinished * found.attempts
-    left["generation"] = math.ceil(attempts - begun)
-    if "self_correction" in each:
-        left["self_correction"] = math.ceil(attempts * each["self_correction"].times)
-    if "instance_seed" in each:
-        left["instance_seed"] = len(_shared_calls(in_rounds) - found.shared) + math.ceil(attempts - unfinished)
+    if "contexts" in estimates:
+        left["contexts"] = max(0, estimates["contexts"].times - recorded.calls["contexts"])
+    last_step = "self_correction" if "self_correction" in estimates else "generation"
+    answered = {str(slot): recorded.latest[str(slot)].steps for slot in slots if str(slot) in recorded.latest}
+    unfinished = len(slots) - sum(last_step in steps for steps in answered.values())
+    started = sum("generation" in steps and last_step not in steps for steps in answered.values())
+    attempts = unfinished * recorded.attempts
+    left["generation"] = math.ceil(attempts - started)
+    if "self_correction" in estimates:
+        left["self_correction"] = math.ceil(attempts * estimates["self_correction"].times)
+    if "instance_seed" in estimates:
+        left["instance_seed"] = len(_shared_calls(in_rounds) - recorded.shared) + math.ceil(attempts - unfinished)
     return left
 
 

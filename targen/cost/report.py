@@ -28,10 +28,10 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
 
     rows: list[list[str]] = []
     for task, steps in planned.tasks.items():
-        asked = [step for step in STEPS if steps[step].calls or planned.answered[task][step]]
+        used_steps = [step for step in STEPS if steps[step].calls or planned.answered[task][step]]
         rows += [
             line(task if not number else "", step, planned.answered[task][step], steps[step])
-            for number, step in enumerate(asked)
+            for number, step in enumerate(used_steps)
         ]
         rows.append([])
     steps_of_all = [step for step in STEPS if any(line[1] == step for line in rows if line)] if len(recipes) > 1 else []
@@ -45,7 +45,7 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
     size = sum(settings.synth.size_of(recipe.task) for recipe in recipes)
     name = f"{settings.method.name}, {settings.generator.model}, {len(recipes)} task{'s' * (len(recipes) > 1)}, {size:,} rows"
     notes = "\n".join([*(f"- {note}" for note in _footer(settings, planned)), *generation_hours(settings, total)])
-    return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left=2)}\n\n{notes}\n"
+    return f"plan of the generate phase: {name}\n\n{_aligned([head, *rows], left_columns=2)}\n\n{notes}\n"
 
 
 def _footer(settings: Settings, planned: Plan) -> list[str]:
@@ -77,8 +77,8 @@ def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
             }
             for step in STEPS
         }
-    per_step = {step: _both([tasks[task][step] for task in planned.tasks], settings.price) for step in STEPS}
-    total = _both([steps[step] for steps in tasks.values() for step in STEPS], settings.price)
+    per_step = {step: _compared([tasks[task][step] for task in planned.tasks], settings.price) for step in STEPS}
+    total = _compared([steps[step] for steps in tasks.values() for step in STEPS], settings.price)
     price = {"currency": settings.price.currency} | dict(_prices(settings.price))
     record = {"price": price, "assumptions": list(planned.notes), "total": total, "tasks": dict(sorted(tasks.items()))}
     text = json.dumps(record, indent=2) + "\n"
@@ -87,8 +87,9 @@ def write_cost(settings: Settings, recipes: Sequence[Recipe]) -> None:
         log.info("cost: no new calls were made; planned and actual counts are in %s", path)
         return
     write_text(path, text)
-    here = _both([tasks[task][step] for task in planned.tasks for step in STEPS], settings.price)
-    log.info("cost: planned and actual; per task in %s\n%s", path, _comparison(per_step | {"total": here}, settings))
+    own_total = _compared([tasks[task][step] for task in planned.tasks for step in STEPS], settings.price)
+    table = _comparison(per_step | {"total": own_total}, settings)
+    log.info("cost: planned and actual; per task in %s\n%s", path, table)
 
 
 def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
@@ -100,24 +101,24 @@ def _comparison(lines: Mapping[str, Json], settings: Settings) -> str:
     }
     head = ["step", *(part for name in names for part in (words.get(name, name), "actual"))]
     rows = [
-        [step, *(_shown(both[column][name]) for name in names for column in ("planned", "actual"))]
-        for step, both in lines.items()
+        [step, *(_number(entry[column][name]) for name in names for column in ("planned", "actual"))]
+        for step, entry in lines.items()
     ]
-    return _aligned([head, *rows], left=1)
+    return _aligned([head, *rows], left_columns=1)
 
 
-def _both(steps: Sequence[Json], price: Price) -> Json:
+def _compared(steps: Sequence[Json], price: Price) -> Json:
     """Sums of planned and actual counts, with their money; None if a part is unknown."""
-    both: Json = {}
+    columns: Json = {}
     for column in ("planned", "actual"):
         sums: Json = {name: _total([step[column][name] for step in steps]) for name in COUNTS}
-        both[column] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
-    return both
+        columns[column] = sums | {"money": _money(sums["prompt_tokens"], sums["completion_tokens"], price)}
+    return columns
 
 
 def _total(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    known_values = [value for value in values if value is not None]
+    return sum(known_values) if len(known_values) == len(values) else None
 
 
 def _money(prompt_tokens: int | None, completion_tokens: int | None, price: Price) -> float | None:
@@ -139,8 +140,8 @@ def _sized(settings: Settings, recipes: Sequence[Recipe]) -> list[tuple[Recipe, 
 
 
 def _sum(parts: Iterable[Planned]) -> Planned:
-    known = list(parts)
-    return Planned(*(sum(getattr(part, name) for part in known) for name in COUNTS))
+    planned = list(parts)
+    return Planned(*(sum(getattr(part, name) for part in planned) for name in COUNTS))
 
 
 def _cells(planned: Planned, price: Price) -> list[str]:
@@ -148,11 +149,11 @@ def _cells(planned: Planned, price: Price) -> list[str]:
     if price.tokens_per_second:
         cells.append(_duration(planned.completion_tokens / price.tokens_per_second))
     if _priced(price):
-        cells.append(_shown(_money(planned.prompt_tokens, planned.completion_tokens, price)))
+        cells.append(_number(_money(planned.prompt_tokens, planned.completion_tokens, price)))
     return cells
 
 
-def _shown(value: float | int | None) -> str:
+def _number(value: float | int | None) -> str:
     if value is None:
         return "--"
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
@@ -165,13 +166,13 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows of text in aligned columns: the first `left` flush left, the others flush right."""
+def _aligned(rows: Sequence[Sequence[str]], left_columns: int) -> str:
+    """Rows of text in aligned columns: the first `left_columns` flush left, the others flush right."""
     widths = [max(len(row[column]) for row in rows if row) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
+            cell.ljust(width) if column < left_columns else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True) if row else ())
         ]
         lines.append("  ".join(cells).rstrip())

@@ -88,9 +88,9 @@ def _list_calls(
     if not exchanges:
         return {}
     prompts = sum(count(_text(request)) for request, _ in exchanges)
-    written = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
-    written *= TIMES_AT_ONCE if recipe.few_rounds else 1
-    return {"contexts": StepEstimate(len(exchanges), prompts / len(exchanges), written / len(exchanges))}
+    list_tokens = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
+    list_tokens *= TIMES_AT_ONCE if recipe.few_rounds else 1
+    return {"contexts": StepEstimate(len(exchanges), prompts / len(exchanges), list_tokens / len(exchanges))}
 
 
 def _instance_calls(
@@ -100,8 +100,8 @@ def _instance_calls(
     times: Counter[Step] = Counter()
     lengths: dict[Step, list[tuple[float, float]]] = defaultdict(list)
     for slot, texts in samples:
-        shown = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
-        _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(shown))
+        answers = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
+        _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(answers))
         for step in STEPS:
             pairs = [(count(_text(request)), count(text)) for request, text in exchanges if request.step == step]
             times[step] = max(times[step], len(pairs))
@@ -110,8 +110,8 @@ def _instance_calls(
     for step, pairs in lengths.items():
         if not pairs:
             continue
-        prompts, written = (sum(column) for column in zip(*pairs, strict=True))
-        calls[step] = StepEstimate(times[step], prompts / len(pairs), written / len(pairs))
+        prompts, completions = (sum(column) for column in zip(*pairs, strict=True))
+        calls[step] = StepEstimate(times[step], prompts / len(pairs), completions / len(pairs))
     return calls
 
 
@@ -160,9 +160,9 @@ def _text(request: Request) -> str:
 
 def _lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
-    named = _phrases([task, *(path.stem for path in visible(SUPERGLUE, "*.jsonl"))])
+    phrases = _phrases([task, *(path.stem for path in visible(SUPERGLUE, "*.jsonl"))])
     while True:
-        yield {ANY_LIST: list(itertools.islice(named, CONTEXTS_PER_CALL))}
+        yield {ANY_LIST: list(itertools.islice(phrases, CONTEXTS_PER_CALL))}
 
 
 def _phrases(tasks: list[str]) -> Iterator[str]:

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def generate_shards(settings: Settings, overrides: list[str], stop: StopRequest) -> None:
-    """Makes all shards side by side; what each says goes to calls/<shard>.log. One that fails does not stop the others.
+    """Makes all shards side by side; the output of each goes to calls/<shard>.log. A failure of one does not stop the others.
 
-    Raises: Stopped after a signal; UserError with the last words of each shard that failed.
+    Raises: Stopped after a signal; UserError with the last error of each shard that failed.
     """
     count, gpus = settings.generator.copies, settings.generator.gpus
     shards = [Shard(index, count) for index in range(count)]
@@ -31,8 +31,8 @@ def generate_shards(settings: Settings, overrides: list[str], stop: StopRequest)
     log.info("generate: %d engines, a shard each; their logs: %s", count, logs[0].with_name("shard-*.log"))
 
     def run(index: int) -> int:
-        own = [f"shard.index={index}", f"shard.count={count}", f"++generator.engine.{COPIES}=1"]
-        command = python_command("generate", *overrides, *own)
+        shard_overrides = [f"shard.index={index}", f"shard.count={count}", f"++generator.engine.{COPIES}=1"]
+        command = python_command("generate", *overrides, *shard_overrides)
         return run_subprocess(command, phase_environment() | own_devices(index, gpus), stop, logs[index])
 
     with ThreadPoolExecutor(count) as pool:
@@ -41,7 +41,7 @@ def generate_shards(settings: Settings, overrides: list[str], stop: StopRequest)
         raise Stopped(stop.signals[0].name)
     if REQUEUE in codes and not {*codes} - {0, REQUEUE}:
         raise Stopped("a shard")
-    if failed := [index for index, code in enumerate(codes) if code not in (0, REQUEUE)]:
+    if failed_shards := [index for index, code in enumerate(codes) if code not in (0, REQUEUE)]:
         raise UserError(
-            "\n".join(f"shard.index={index}: {last_error(logs[index])} ({logs[index]})" for index in failed)
+            "\n".join(f"shard.index={index}: {last_error(logs[index])} ({logs[index]})" for index in failed_shards)
         )

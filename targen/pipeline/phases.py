@@ -101,8 +101,8 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
 
 def _spent(seconds: Mapping[str, float]) -> str:
     """`3 min 20 s (generate 12 s, train 188 s)`."""
-    minutes, rest = divmod(round(sum(seconds.values())), 60)
-    total = f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    minutes, remainder = divmod(round(sum(seconds.values())), 60)
+    total = f"{minutes} min {remainder} s" if minutes else f"{remainder} s"
     return f"{total} ({', '.join(f'{name} {value:.0f} s' for name, value in seconds.items())})"
 
 
@@ -121,15 +121,15 @@ def _print_plans(settings: Settings, overrides: list[str]) -> int:
         )
     hours: list[str] = []
     for name in names:
-        done = subprocess.run(
+        result = subprocess.run(
             python_command(name, *overrides), env=phase_environment(), stdout=subprocess.PIPE, text=True, check=False
         )
-        found = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]
-        sys.stdout.writelines(line for line in done.stdout.splitlines(keepends=True) if not line.startswith(PREFIX))
+        phase_hours = [line for line in result.stdout.splitlines() if line.startswith(PREFIX)]
+        sys.stdout.writelines(line for line in result.stdout.splitlines(keepends=True) if not line.startswith(PREFIX))
         sys.stdout.flush()
-        if done.returncode:
-            return done.returncode
-        hours += found
+        if result.returncode:
+            return result.returncode
+        hours += phase_hours
     if hours:
         sys.stdout.write("\n".join(["", *hours, total_line(hours), ""]))
     return 0
@@ -162,9 +162,9 @@ def _record(settings: Settings, overrides: list[str]) -> Json:
     }
 
 
-def _earlier_starts(last: Json) -> list[Json]:
-    """The records of earlier starts in this run.dir, oldest first. `last` is the content of run.json."""
-    return [*last.pop("earlier_starts", []), last] if last else []
+def _earlier_starts(record: Json) -> list[Json]:
+    """The records of earlier starts in this run.dir, oldest first. `record` is the content of run.json."""
+    return [*record.pop("earlier_starts", []), record] if record else []
 
 
 def _now() -> str:

@@ -22,15 +22,15 @@ def log_start(settings: Settings, phases: Iterable[Phase]) -> None:
 
 def start_lines(settings: Settings, phases: Iterable[Phase]) -> list[str]:
     """The size of the data set and what is trained, then the limits that take effect."""
-    named = set(phases)
-    done = []
-    if "generate" in named:
+    names = set(phases)
+    parts = []
+    if "generate" in names:
         sizes = ", ".join(f"{settings.synth.size_of(task):,} of {task.name}" for task in settings.tasks.values())
-        done.append(f"synthetic rows (synth.size): {sizes}, by {settings.generator.model}")
-    if "train" in named:
-        done.append(f"{settings.model.name} finetuned on {' and on '.join(settings.arms)} rows")
-    first = [f"run: {settings.run.dir}: {'; '.join(done)}"] if done else []
-    return [*first, *limits(settings, named)]
+        parts.append(f"synthetic rows (synth.size): {sizes}, by {settings.generator.model}")
+    if "train" in names:
+        parts.append(f"{settings.model.name} finetuned on {' and on '.join(settings.arms)} rows")
+    summary = [f"run: {settings.run.dir}: {'; '.join(parts)}"] if parts else []
+    return [*summary, *limits(settings, names)]
 
 
 def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
@@ -53,21 +53,21 @@ def limits(settings: Settings, phases: set[Phase]) -> Iterator[str]:
         yield f"limit: eval.openllm.limit={most}: at most {most:,} documents of each OpenLLM task, so no score is comparable"
 
 
-def _examples(settings: Settings, of_arm: Callable[[Settings, ArmName, Task], Amount | None]) -> dict[str, Amount]:
+def _examples(settings: Settings, count: Callable[[Settings, ArmName, Task], Amount | None]) -> dict[str, Amount]:
     """Examples of each task in the largest arm of the run, before a limit; with train.equal_size in the smallest. 0: unknown."""
     choose, arms = min if settings.train.equal_size else max, arms_of_tasks(settings)
-    counts = {task.name: [of_arm(settings, arm, task) for arm in arms] for task in settings.tasks.values()}
-    return {name: choose(filter(None, of_task), default=Amount(0)) for name, of_task in counts.items() if of_task}
+    counts = {task.name: [count(settings, arm, task) for arm in arms] for task in settings.tasks.values()}
+    return {name: choose(filter(None, amounts), default=Amount(0)) for name, amounts in counts.items() if amounts}
 
 
-def _limit(key: str, most: int | None, sizes: Mapping[str, Amount], done: str) -> Iterator[str]:
+def _limit(key: str, limit: int | None, sizes: Mapping[str, Amount], unit: str) -> Iterator[str]:
     """The line of a limit; `sizes` are the rows or examples of each task, 0 where they are not known."""
-    if most is None:
+    if limit is None:
         return
-    cut = [
+    tasks = [
         f"{task} {size}" if size.number else f"perhaps {task}"
         for task, size in sizes.items()
-        if not 0 < size.number <= most
+        if not 0 < size.number <= limit
     ]
-    if cut:
-        yield f"limit: {key}={most}: at most {most:,} {done} a task, of which there would be more ({', '.join(cut)})"
+    if tasks:
+        yield f"limit: {key}={limit}: at most {limit:,} {unit} a task, of which there would be more ({', '.join(tasks)})"

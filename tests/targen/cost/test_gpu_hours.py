@@ -56,14 +56,14 @@ def test_what_is_not_known_is_said_and_not_counted_as_nothing(tmp_path: Path) ->
     assert trained == "GPU-hours, train: unknown (1 cell unknown)"
     assert evaluated == "GPU-hours, evaluate: unknown (flan_t5_base is not on this machine)"
     assert total_line([trained, evaluated]) == "GPU-hours, in all: unknown"
-    known = hours_line("generate", 2.5, "a reason")
-    assert total_line([known, trained, evaluated]) == "GPU-hours, in all: at least 2.500, without train and evaluate"
+    line = hours_line("generate", 2.5, "a reason")
+    assert total_line([line, trained, evaluated]) == "GPU-hours, in all: at least 2.500, without train and evaluate"
     in_part = hours_line("train", 1.0, "3 cells unknown", at_least=True)
     assert in_part == "GPU-hours, train: at least 1.000 (3 cells unknown)"
-    assert total_line([known, in_part]) == "GPU-hours, in all: at least 3.500"
-    assert total_line([known, hours_line("train", 1.0, "a reason", at_most=True)]) == "GPU-hours, in all: at most 3.500"
-    both = hours_line("train", 1200.0, "a reason", at_most=True, at_least=True)
-    assert total_line([known, both]) == "GPU-hours, in all: about 1,202.5"
+    assert total_line([line, in_part]) == "GPU-hours, in all: at least 3.500"
+    assert total_line([line, hours_line("train", 1.0, "a reason", at_most=True)]) == "GPU-hours, in all: at most 3.500"
+    bounded = hours_line("train", 1200.0, "a reason", at_most=True, at_least=True)
+    assert total_line([line, bounded]) == "GPU-hours, in all: about 1,202.5"
 
 
 def test_cells_that_differ_in_arm_or_seed_are_counted_once(tmp_path: Path) -> None:
@@ -75,5 +75,5 @@ def test_cells_that_differ_in_arm_or_seed_are_counted_once(tmp_path: Path) -> No
     assert models.shapes(longer, cells(run)[0])[0] is not models.shapes(run, cells(run)[0])[0]
     plans = plan(run)
     assert len(plans) == 8
-    assert len({id(one.size) for one in plans}) == 1
-    assert {one.rows for one in plans} == {24, 250, 2490}
+    assert len({id(cell_plan.size) for cell_plan in plans}) == 1
+    assert {cell_plan.rows for cell_plan in plans} == {24, 250, 2490}

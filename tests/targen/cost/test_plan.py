@@ -35,15 +35,15 @@ def planned(of: Settings, resumed: bool = False) -> Plan:
     return plan(sized, of.generator, of.paths if resumed else None)
 
 
-def calls(found: Plan) -> dict[str, dict[str, int]]:
-    return {task: {step: steps[step].calls for step in STEPS} for task, steps in found.tasks.items()}
+def calls(estimate: Plan) -> dict[str, dict[str, int]]:
+    return {task: {step: steps[step].calls for step in STEPS} for task, steps in estimate.tasks.items()}
 
 
-def asked(folder: Path) -> dict[str, dict[str, int]]:
+def logged_calls(folder: Path) -> dict[str, dict[str, int]]:
     """Calls of a run per task and step, from its log."""
     files = {path.stem: path for path in sorted((folder / "calls").glob("*.jsonl")) if path.stem in TASKS}
     steps = {task: [line["step"] for line in lines(path)] for task, path in files.items()}
-    return {task: {step: found.count(step) for step in STEPS} for task, found in steps.items()}
+    return {task: {step: names.count(step) for step in STEPS} for task, names in steps.items()}
 
 
 def server(folder: Path, url: str, *overrides: str) -> Settings:
@@ -66,7 +66,7 @@ def test_the_calls_are_those_that_a_run_makes(tmp_path: Path, serve, overrides: 
     expected = calls(planned(run))
     generate(run)
     assert len(expected) == len(TASKS)
-    assert asked(tmp_path) == expected
+    assert logged_calls(tmp_path) == expected
     assert all(steps["contexts"] == (2 if overrides[0] == UNEVEN[0] else 1) for steps in expected.values())
 
 
@@ -75,7 +75,7 @@ def test_the_calls_of_a_method_are_those_that_a_run_makes(tmp_path: Path, serve,
     run = server(tmp_path, serve(FakeModel()).url, f"method={method}", "synth.size=14", "synth.contexts=45")
     expected = calls(planned(run))
     generate(run)
-    assert asked(tmp_path) == expected
+    assert logged_calls(tmp_path) == expected
 
 
 def test_instance_seeds_of_a_file_are_not_asked_for(tmp_path: Path, serve) -> None:
@@ -86,14 +86,14 @@ def test_instance_seeds_of_a_file_are_not_asked_for(tmp_path: Path, serve) -> No
     run = server(tmp_path / "run", serve(FakeModel()).url, *from_file)
     assert calls(planned(run)) == {"rte": {"contexts": 0, "instance_seed": 0, "generation": 14, "self_correction": 14}}
     generate(run)
-    assert asked(tmp_path / "run") == calls(planned(run))
+    assert logged_calls(tmp_path / "run") == calls(planned(run))
 
 
 def test_the_tokens_are_those_of_the_requests_themselves(tmp_path: Path) -> None:
     run = settings(f"run.dir={tmp_path}", "task=[rte,record,boolq]")  # without a corrected label or a rejected row
     characters: dict[tuple[str, str], list[int]] = {}
 
-    def observe(request: Request, answer: Answer, asked: bool) -> None:
+    def observe(request: Request, answer: Answer, is_new: bool) -> None:
         messages = request.body["messages"]
         counts = characters.setdefault((request.task, request.step), [0, 0])
         counts[0] += len("\n".join(message["content"] for message in messages))
@@ -171,14 +171,14 @@ def test_answers_without_a_recording_are_as_long_as_the_prompts_ask_for(method: 
     run = settings(f"method={method}", "synth.size=120", "synth.self_correct=paper")
     recorded = planned(run)
     monkeypatch.setattr(token_estimate, "_recorded_samples", lambda recipe: [])
-    new = planned(run)
-    assert calls(new) == calls(recorded)
+    unrecorded = planned(run)
+    assert calls(unrecorded) == calls(recorded)
     sums = {"prompt": [0, 0], "completion": [0, 0]}
     for task in TASKS:
-        for number, found in enumerate((recorded, new)):
-            assert all(entry.completion_tokens for entry in found.tasks[task].values() if entry.calls)
-            sums["prompt"][number] += sum(entry.prompt_tokens for entry in found.tasks[task].values())
-            sums["completion"][number] += sum(entry.completion_tokens for entry in found.tasks[task].values())
+        for number, estimate in enumerate((recorded, unrecorded)):
+            assert all(entry.completion_tokens for entry in estimate.tasks[task].values() if entry.calls)
+            sums["prompt"][number] += sum(entry.prompt_tokens for entry in estimate.tasks[task].values())
+            sums["completion"][number] += sum(entry.completion_tokens for entry in estimate.tasks[task].values())
     assert 0.9 < sums["prompt"][1] / sums["prompt"][0] < 1.1
     assert 1.2 < sums["completion"][1] / sums["completion"][0] < 2
 
@@ -213,24 +213,24 @@ def test_tokens_are_counted_with_the_tokenizer_of_a_local_model(tmp_path: Path) 
 def test_what_is_answered_is_subtracted(tmp_path: Path, serve) -> None:
     run = server(tmp_path, serve(FakeModel()).url, *UNEVEN)
     generate(run)
-    done = calls(planned(run, resumed=True))
-    assert {count for steps in done.values() for count in steps.values()} == {0}
+    left = calls(planned(run, resumed=True))
+    assert {count for steps in left.values() for count in steps.values()} == {0}
     larger = server(tmp_path, "http://127.0.0.1:9", *UNEVEN, "synth.size=40")
-    left, whole, answered = calls(planned(larger, resumed=True)), calls(planned(larger)), asked(tmp_path)
+    left, total, answered = calls(planned(larger, resumed=True)), calls(planned(larger)), logged_calls(tmp_path)
     for task in TASKS:
-        assert left[task] == {step: whole[task][step] - answered[task][step] for step in STEPS}
+        assert left[task] == {step: total[task][step] - answered[task][step] for step in STEPS}
     (tmp_path / "synthetic" / "wic" / "stats.json").unlink()
     log = tmp_path / "calls" / "wic.jsonl"
-    kept = log.read_bytes().splitlines(keepends=True)[:25]
-    log.write_bytes(b"".join(kept) + b'{"id": "torn')
+    first_calls = log.read_bytes().splitlines(keepends=True)[:25]
+    log.write_bytes(b"".join(first_calls) + b'{"id": "torn')
     torn = calls(planned(run, resumed=True))["wic"]
     assert sum(torn.values()) == sum(calls(planned(run))["wic"].values()) - 25
 
 
 def test_the_lengths_so_far_are_used_for_what_is_left(tmp_path: Path, serve) -> None:
-    own = ("task=cb", *UNEVEN, "method.generation='Write. {instruction} {constraint} {format}'")
-    generate(server(tmp_path, serve(FakeModel()).url, *own))
-    larger = server(tmp_path, "http://127.0.0.1:9", *own, "synth.size=400")
+    overrides = ("task=cb", *UNEVEN, "method.generation='Write. {instruction} {constraint} {format}'")
+    generate(server(tmp_path, serve(FakeModel()).url, *overrides))
+    larger = server(tmp_path, "http://127.0.0.1:9", *overrides, "synth.size=400")
     stats = json.loads((tmp_path / "synthetic" / "cb" / "stats.json").read_text())["calls"]
     estimate = planned(larger, resumed=True)
     assert any("take as many tokens as the calls answered so far" in note for note in estimate.notes)
@@ -313,11 +313,11 @@ def test_planned_and_actual_stand_side_by_side_after_a_run(tmp_path: Path, serve
     assert list(cost["tasks"]) == ["copa", "rte"]
     for task, steps in cost["tasks"].items():
         stats = json.loads((tmp_path / "synthetic" / task / "stats.json").read_text())["calls"]
-        for step, both in steps.items():
-            assert both["actual"] == stats[step]
-            assert both["planned"]["calls"] == both["actual"]["calls"]
+        for step, counts in steps.items():
+            assert counts["actual"] == stats[step]
+            assert counts["planned"]["calls"] == counts["actual"]["calls"]
     actual = cost["total"]["actual"]
-    assert actual["calls"] == sum(sum(steps.values()) for steps in asked(tmp_path).values())
+    assert actual["calls"] == sum(sum(steps.values()) for steps in logged_calls(tmp_path).values())
     assert actual["money"] == pytest.approx(
         (actual["prompt_tokens"] * 2 + actual["completion_tokens"] * 10) / 1e6, abs=1e-6
     )
