@@ -17,7 +17,7 @@ from targen.tasks.task import Fields, LabelCell, Row, Task
 WORD = 5.5  # characters with the space, as in the shipped recording
 UNITS = {"word": 1.0, "character": 1 / WORD, "line": 10.0, "sentence": 17.0, "paragraph": 80.0}  # in words of prose
 ITEMS = 3  # of a list
-UNSAID = 12  # words of a field for which no prompt says how long it is
+UNSAID = 12  # words of a field whose length no prompt names
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS = {"a few": 3, "several": 4, "a": 1, "an": 1} | {name: n for n, name in enumerate(NAMES, start=1)}
 NUMBER = rf"\d+|{'|'.join(NUMBERS)}"

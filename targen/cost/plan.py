@@ -177,14 +177,14 @@ def _shared_calls(slots: Sequence[tuple[Recipe, Slot]]) -> set[str]:
 
 def _slots(recipe: Recipe, size: int) -> list[tuple[Recipe, Slot]]:
     """The slots of all rows, each with the recipe of its round, as if all label cells were equally hard."""
-    quotas, of_round = first_quotas(recipe, size), recipe
+    quotas, round_recipe = first_quotas(recipe, size), recipe
     opened, slots = [0] * len(quotas), []
     for number, end in enumerate(ends_of(recipe, size), start=1):
         if number > 1:
             quotas = next_quotas(recipe, quotas, size, end, {})
-            of_round = replace(recipe, round=Round(number, (ANY_CONTEXT,), mark=f"h{number}-"))
+            round_recipe = replace(recipe, round=Round(number, (ANY_CONTEXT,), mark=f"h{number}-"))
         for cell, quota in enumerate(quotas):
             count = recipe.with_spare(max(0, quota - opened[cell]))
-            slots += [(of_round, recipe.slot(cell, opened[cell] + further)) for further in range(count)]
+            slots += [(round_recipe, recipe.slot(cell, opened[cell] + further)) for further in range(count)]
             opened[cell] += count
     return slots

@@ -58,7 +58,7 @@ class TaskEstimate:
 
 def estimate_task(recipe: Recipe, count: CountTokens) -> TaskEstimate:
     """Runs the workflows of a recipe for recorded instances; if none fit, for instances as long as its prompts ask for."""
-    written_lists, exchanges = _driven(write_lists(recipe), _lists(recipe.task.name))
+    written_lists, exchanges = _run_workflow(write_lists(recipe), _context_lists(recipe.task.name))
     lists = _list_calls(recipe, written_lists.lists, exchanges, count)
     samples, expected = _recorded_samples(recipe), None
     recorded = replace(recipe, seed=RECORDED_SEED)
@@ -87,7 +87,7 @@ def _list_calls(
 ) -> dict[Step, StepEstimate]:
     if not exchanges:
         return {}
-    prompts = sum(count(_text(request)) for request, _ in exchanges)
+    prompts = sum(count(_prompt_text(request)) for request, _ in exchanges)
     list_tokens = count(json.dumps(item_lists, ensure_ascii=False))  # only the items used: an answer may list more
     list_tokens *= TIMES_AT_ONCE if recipe.few_rounds else 1
     return {"contexts": StepEstimate(len(exchanges), prompts / len(exchanges), list_tokens / len(exchanges))}
@@ -101,9 +101,9 @@ def _instance_calls(
     lengths: dict[Step, list[tuple[float, float]]] = defaultdict(list)
     for slot, texts in samples:
         answers = {**texts, "instance_seeds": [texts] * recipe.deal(recipe.group_of(slot)).per_call}
-        _, exchanges = _driven(make_instance(recipe, item_lists, slot, 0), itertools.repeat(answers))
+        _, exchanges = _run_workflow(make_instance(recipe, item_lists, slot, 0), itertools.repeat(answers))
         for step in STEPS:
-            pairs = [(count(_text(request)), count(text)) for request, text in exchanges if request.step == step]
+            pairs = [(count(_prompt_text(request)), count(text)) for request, text in exchanges if request.step == step]
             times[step] = max(times[step], len(pairs))
             lengths[step] += pairs
     calls: dict[Step, StepEstimate] = {}
@@ -115,7 +115,7 @@ def _instance_calls(
     return calls
 
 
-def _driven(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
+def _run_workflow(workflow: Workflow[Any], texts: Iterator[Json]) -> tuple[Any, list[tuple[Request, str]]]:
     """The result of a workflow, and its requests with their answers, which take their fields from the next of `texts`."""
     exchanges: list[tuple[Request, str]] = []
 
@@ -154,11 +154,11 @@ def _value(schema: Json, name: str, texts: Json) -> Any:
     return str(texts.get(name, filler(name, UNSAID)))
 
 
-def _text(request: Request) -> str:
+def _prompt_text(request: Request) -> str:
     return "\n".join(message["content"] for message in request.body["messages"])
 
 
-def _lists(task: str) -> Iterator[Json]:
+def _context_lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
     phrases = _phrases([task, *(path.stem for path in visible(SUPERGLUE, "*.jsonl"))])
     while True:

@@ -1,4 +1,4 @@
-"""What a server's error says it does not take: a field of the body, a value of it, or the role `system`.
+"""What a server does not take, by its error: a field of the body, a value of it, or the role `system`.
 
 Servers word this in many ways. A guess that is wrong costs one more refused call: a change is kept only if it helps.
 """
@@ -61,13 +61,13 @@ def refused_fields(status: int, text: str) -> list[str]:
         return []
     words = _words(text)
     complaint = re.search(NOT_TAKEN, words, re.IGNORECASE)
-    of_value = re.search(NOT_THIS_VALUE, words, re.IGNORECASE)
+    bad_value = re.search(NOT_THIS_VALUE, words, re.IGNORECASE)
     positions = {}
     for field, pattern in PATTERNS.items():
         match = re.search(pattern, words, re.IGNORECASE)
-        if match and field in NUMBERS and of_value:
+        if match and field in NUMBERS and bad_value:
             positions[f"{field}="] = match.start()
-        elif match and (complaint or field == "response_format" or (field == "system" and of_value and status < 500)):
+        elif match and (complaint or field == "response_format" or (field == "system" and bad_value and status < 500)):
             positions[field] = match.start()
     if "cannot both" in words and set(positions) & {"top_p", "top_p="}:  # with temperature, which matters more
         return ["top_p"]
@@ -75,7 +75,7 @@ def refused_fields(status: int, text: str) -> list[str]:
 
 
 def _words(text: str) -> str:
-    """All that an error says, its message first, without what it repeats of the request."""
+    """All text of an error, its message first, without what it repeats of the request."""
     try:
         return " ".join(_strings(json.loads(text)))[:MOST_READ]
     except (ValueError, RecursionError):

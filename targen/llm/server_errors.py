@@ -24,9 +24,8 @@ USED_UP = re.compile(  # a quota. Unlike a rate, it does not come back within a 
 )
 PER_DAY = re.compile(r"per.(day|month)|daily|monthly|\b[TR]PD\b", re.IGNORECASE)
 SOON = re.compile(r"(try again|retry) in [\d.]+ ?(s|ms|seconds?)\b|per.?minute|RESOURCE_EXHAUSTED", re.IGNORECASE)
-SPELLINGS: Mapping[
-    str, re.Pattern[str]
-] = {  # finish_reason -> how servers say that they refuse a prompt; the first counts
+# finish_reason -> how servers word the refusal of a prompt; the first match counts
+SPELLINGS: Mapping[str, re.Pattern[str]] = {
     "invalid_json": re.compile(
         r"json_validate_failed|failed to (generate|validate) json|generated json does not match", re.IGNORECASE
     ),
@@ -76,7 +75,7 @@ def error_in(body: Any) -> Any:
 
 
 def server_error(status: int | None, error: Any, key: str | None = None) -> ServerError:
-    """What an error says. `status`: of HTTP, None where only the error itself can name one."""
+    """The meaning of an error. `status`: of HTTP, None where only the error itself can name one."""
     error = _innermost(error)
     message = _message(error)
     known_status = status or _status_in(error)
@@ -111,7 +110,7 @@ def _innermost(error: Any) -> Json:
 
 
 def _message(error: Any) -> str:
-    """What an error says to people: pydantic's lists without the input that they repeat, pages without their tags."""
+    """The message of an error: pydantic's lists without the input that they repeat, pages without their tags."""
     if isinstance(error, str):
         text = error[:LONGEST_TEXT]
         return TAGS.sub(" ", text) if text.lstrip().startswith("<") else text

@@ -95,11 +95,11 @@ def _run_phases(settings: Settings, overrides: list[str], record: Json, stop: St
             return 0  # later phases need the merge of all shards
         if name == "generate" and settings.synth.pilot is not None:
             return 0
-    log.info("Time of all phases: %s", _spent(record["seconds"]))
+    log.info("Time of all phases: %s", _seconds_text(record["seconds"]))
     return 0
 
 
-def _spent(seconds: Mapping[str, float]) -> str:
+def _seconds_text(seconds: Mapping[str, float]) -> str:
     """`3 min 20 s (generate 12 s, train 188 s)`."""
     minutes, remainder = divmod(round(sum(seconds.values())), 60)
     total = f"{minutes} min {remainder} s" if minutes else f"{remainder} s"

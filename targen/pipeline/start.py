@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def log_start(settings: Settings, phases: Iterable[Phase]) -> None:
-    """Logs what these phases do. A phase that `targen.run` started is silent, because the run has said it."""
+    """Logs what these phases do. A phase that `targen.run` started is silent, because the run has logged it."""
     if not os.environ.get(CHILD):
         for line in start_lines(settings, phases):
             log.info("%s", line)

@@ -73,12 +73,12 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
         print(_help(command, summary), end="")
         sys.exit(0)
     if topics := [argument.partition("=")[2] for argument in arguments if argument.startswith("--help=")]:
-        sys.exit(_outcome(lambda: print("\n".join(map(_settings_file, topics)), end="") or 0))
+        sys.exit(_exit_code(lambda: print("\n".join(map(_settings_file, topics)), end="") or 0))
     if "--version" in arguments:
         print(f"targen {__version__}")
         sys.exit(0)
     _log_to_stderr()
-    sys.exit(_outcome(lambda: _run(command, arguments, phase, direct)))
+    sys.exit(_exit_code(lambda: _run(command, arguments, phase, direct)))
 
 
 def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None) -> int:
@@ -106,7 +106,7 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
     return _show(command, flags, overrides) if shows else phase(cfg, job_overrides(cfg, overrides))
 
 
-def _outcome(work: Callable[[], int]) -> int:
+def _exit_code(work: Callable[[], int]) -> int:
     """The exit code of the work. A mistake of the user and a stop are reported in one line."""
     try:
         return told(work)
@@ -206,7 +206,7 @@ def _sweep(command: str, phase: Phase, flags: Namespace, overrides: list[str]) -
 
     def job(cfg: Any) -> None:
         hydra = HydraConfig.get()
-        code = _outcome(lambda: phase(cfg, [*config_overrides, *job_overrides(cfg, hydra.overrides.task)]))
+        code = _exit_code(lambda: phase(cfg, [*config_overrides, *job_overrides(cfg, hydra.overrides.task)]))
         if code in (REQUEUE, INTERRUPTED) or (code and hydra.runtime.choices["hydra/launcher"] != "basic"):
             sys.exit(code)
         if code:

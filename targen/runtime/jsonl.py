@@ -221,7 +221,7 @@ class AppendLog:
     def _mended_size(self) -> int:
         """The size of the file after its incomplete last line, if it has one, was completed or cut off."""
         size = os.fstat(self._descriptor).st_size
-        complete = self._whole_lines(size)
+        complete = self._end_of_lines(size)
         if complete < size and _is_json(os.pread(self._descriptor, size - complete, complete)):
             return size + os.write(self._descriptor, b"\n")  # only its newline is missing
         if complete < size:
@@ -231,7 +231,7 @@ class AppendLog:
             os.ftruncate(self._descriptor, complete)
         return complete
 
-    def _whole_lines(self, size: int) -> int:
+    def _end_of_lines(self, size: int) -> int:
         """Offset after the last complete line; the rest is incomplete."""
         end = size
         while end > 0:

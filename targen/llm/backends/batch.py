@@ -147,7 +147,7 @@ class Batch:
         ends = self._ends(order)
         for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
             write_lines(
-                self._paths.requests(number), (_line(self._submitted[id], self._fit) for id in order[start:end])
+                self._paths.requests(number), (_request_line(self._submitted[id], self._fit) for id in order[start:end])
             )
         for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
             ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))
@@ -159,7 +159,7 @@ class Batch:
         ends: list[int] = []
         lines = size = 0
         for position, id in enumerate(order):
-            length = len(_line(self._submitted[id], self._fit))  # ASCII: characters are bytes
+            length = len(_request_line(self._submitted[id], self._fit))  # ASCII: characters are bytes
             if length > self._settings.max_bytes:
                 raise UserError(
                     f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
@@ -176,7 +176,7 @@ class Batch:
         again = f" {len(errors)} of them came back with errors before ({errors[0].words})." if errors else ""
         files, first_file = self._paths.request_files, self._paths.requests()
         last_file = f" to {files[-1].name} ({len(files)} files)" if len(files) > 1 else ""
-        likewise = (
+        other_responses = (
             f" (and so on, {files[-1].name} to {files[-1].name.replace('requests', 'responses')})" if last_file else ""
         )
         responses = first_file.with_name("responses.jsonl")
@@ -184,7 +184,7 @@ class Batch:
             f"{len(self._submitted)} requests wait for answers in {first_file}{last_file}.{again} Answer them as an OpenAI batch, with a "
             f"provider's batch API or with `vllm run-batch -i {shlex.quote(str(first_file))} -o {shlex.quote(str(responses))} "
             f"--model {shlex.quote(self._settings.model)}` (weights in a folder: --model FOLDER --served-model-name "
-            f"{shlex.quote(self._settings.model)}), put the answers into {responses}{likewise} and rerun the command."
+            f"{shlex.quote(self._settings.model)}), put the answers into {responses}{other_responses} and rerun the command."
         )
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ def _outcome(id: str, line: Json) -> Answer | ServerError:
     return server_error(status if status >= 300 else None, error or body)
 
 
-def _line(request: Request, fit: Fit) -> str:
+def _request_line(request: Request, fit: Fit) -> str:
     """The line of a request file."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '

@@ -26,7 +26,7 @@ class Recorded:
     """Answers from the calls/ folder of a run, or (None) from the recordings that come with this project; files may be packed
     with gzip. Raises: UserError if a task has no file there.
 
-    `settings` are those of the replaying run, to say what differs where a request is not in the recording.
+    `settings` are those of the replaying run, to name what differs where a request is not in the recording.
     """
 
     window = 1024
@@ -67,7 +67,7 @@ class Recorded:
             yield self._answers[request.id]
 
     def _what_differs(self, request: Request) -> str:
-        """A sentence that says why the recording has no answer to a request, as far as that can be told."""
+        """A sentence that says why the recording has no answer to a request, as far as it is known."""
         if request.step not in STEPS:
             return (
                 "It is a question of an analysis, which is recorded for other rows, with other settings of the analysis, or not at "
@@ -91,12 +91,10 @@ class Recorded:
         if self._settings is None:
             return []
         config = self._folder.parent / "config.yaml" if self._folder else None
-        if (
-            config
-            and config.is_file()
-            and (changed := changed_answer_keys(_part(read_config(config)), _chosen(self._settings)))
-        ):
-            return changed
+        if config and config.is_file():
+            changed = changed_answer_keys(_recorded_settings(read_config(config)), _current_settings(self._settings))
+            if changed:
+                return changed
         step, body, position = request.step, request.body, request.id.rpartition("-")[0]
         position = position.removeprefix(f"{request.task}-{step}-")
         defaults = yaml.safe_load((CONF / "synth" / "default.yaml").read_text(encoding="utf-8"))["sampling"][step]
@@ -126,8 +124,8 @@ def _recorded_files(folder: Path, task: str) -> list[Path]:
     return [*call_files(folder, task), *(path for pattern in packed for path in visible(folder, pattern))]
 
 
-def _part(config: Json) -> Json:
-    """The settings of a recorded run, in the form of `_chosen`."""
+def _recorded_settings(config: Json) -> Json:
+    """The settings of a recorded run, in the form of `_current_settings`."""
     return {
         "seed": config.get("seed"),
         "generator": {"model": (config.get("generator") or {}).get("model")},
@@ -135,7 +133,7 @@ def _part(config: Json) -> Json:
     }
 
 
-def _chosen(settings: Settings) -> Json:
+def _current_settings(settings: Settings) -> Json:
     return {
         "seed": settings.seed,
         "generator": {"model": settings.generator.model},

@@ -131,9 +131,8 @@ class VLLM:
         task_and_step = f"{request.task} {request.step}"
         if task_and_step not in self._unguided:
             self._unguided.add(task_and_step)
-            reason = " ".join(str(err).split())
             words = "generate: vLLM cannot enforce the JSON schema of %s (%s); its answers are read without it"
-            log.warning(words, task_and_step, reason)
+            log.warning(words, task_and_step, " ".join(str(err).split()))
 
     def close(self) -> None:
         """Ends the engine."""

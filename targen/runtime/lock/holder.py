@@ -31,11 +31,11 @@ class State(Enum):
 
 @dataclass
 class _Sight:
-    """What was seen of one lock so far. Times are in seconds of our own clock: clocks of machines differ and are set."""
+    """Observations of one lock. Times are in seconds of our own clock: clocks of machines differ and are set."""
 
     holder: Json
     beat: int  # modification time of the file: when it last changed does not matter, only that it does
-    looked: float
+    last_look: float
     is_beating: bool = False
     silence: float = 0.0
     job_is_over: bool | None = None  # None: SLURM was not asked yet
@@ -48,14 +48,14 @@ class Watch:
         self._sights: dict[Path, _Sight] = {}
 
     def state(self, path: Path) -> State:
-        """Whether the holder of a lock is at work, as far as it is known by now; GONE also if there is no such lock.
+        """Whether the holder of a lock is at work, as far as known; GONE also if there is no such lock.
 
         Raises: UserError if the lock cannot be read.
         """
         lock = _read_lock(path)
         if lock is None:
             return State.GONE
-        sight = self._look(path, *lock)
+        sight = self._update(path, *lock)
         if (local_state := _local_state(sight.holder)) is not State.UNKNOWN:
             return local_state
         if sight.job_is_over is None:
@@ -68,13 +68,13 @@ class Watch:
             return State.GONE
         return State.AT_WORK if sight.is_beating else State.UNKNOWN
 
-    def _look(self, path: Path, beat: int, holder: Json) -> _Sight:
+    def _update(self, path: Path, beat: int, holder: Json) -> _Sight:
         now, sight = time.monotonic(), self._sights.get(path)
         if sight is None or sight.holder != holder:
             sight = self._sights[path] = _Sight(holder, beat, now)
         # Bounded, because a time in which this process was suspended itself says nothing about the other one.
-        sight.silence += min(now - sight.looked, SECONDS_BETWEEN_BEATS)
-        sight.looked = now
+        sight.silence += min(now - sight.last_look, SECONDS_BETWEEN_BEATS)
+        sight.last_look = now
         if sight.beat != beat:
             sight.beat, sight.is_beating, sight.silence = beat, True, 0.0
         return sight
@@ -83,7 +83,7 @@ class Watch:
 def our_name() -> Json:
     """What this process writes into a lock; different for each lock."""
     pid = os.getpid()
-    name: Json = {"host": platform.node(), "pid": pid, "started": _started(pid)[1], **_our_namespace()}
+    name: Json = {"host": platform.node(), "pid": pid, "started": _process_status(pid)[1], **_our_namespace()}
     if job := os.environ.get("SLURM_JOB_ID"):
         name |= {"slurm_job": job, "slurm_restart": scheduler.our_restart()}
     return name | {"beats": SECONDS_BETWEEN_BEATS, "id": secrets.token_hex(8)}
@@ -145,13 +145,13 @@ def _local_state(holder: Json) -> State:
         return State.GONE
     except OSError:
         pass  # it is another user's
-    status, started = _started(pid)
+    status, started = _process_status(pid)
     if started is None:
         return State.UNKNOWN  # /proc may hide it
     return State.AT_WORK if started == holder.get("started") and status not in ("Z", "X") else State.GONE
 
 
-def _started(pid: int) -> tuple[str, float | None]:
+def _process_status(pid: int) -> tuple[str, float | None]:
     """Status and start time of a process, in ticks since boot; None where /proc does not show it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Where Hydra finds tasks: in conf/task, in folders of the user's own, and at last in the configuration of the run itself.
+"""Where Hydra finds tasks: in conf/task, in folders of the user's own, and last in the configuration of the run itself.
 
 A folder of tasks holds `tickets.yaml` and so on, directly. Its tasks need no `# @package` line.
 """

@@ -30,9 +30,9 @@ from tests.support.fake_model import FakeModel, served_by
 UNEVEN = ("synth.size=14", "synth.contexts=45", "synth.seeds_per_context=3")
 
 
-def planned(of: Settings, resumed: bool = False) -> Plan:
-    sized = [(recipe, of.synth.size_of(recipe.task)) for recipe in recipes(of)]
-    return plan(sized, of.generator, of.paths if resumed else None)
+def planned(run: Settings, resumed: bool = False) -> Plan:
+    sized = [(recipe, run.synth.size_of(recipe.task)) for recipe in recipes(run)]
+    return plan(sized, run.generator, run.paths if resumed else None)
 
 
 def calls(estimate: Plan) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""The body that one server takes: as the settings say, and changed where the server turned out to refuse something."""
+"""The body that one server takes: that of the settings, changed where the server refused something."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -65,7 +65,7 @@ class Adaptation:
             log.warning("generate: %s %s (%s). %s", self._base_url, finding, words, remedy)
 
     def disable_streaming(self) -> None:
-        """Asks for replies in one piece from now on, unless the settings say something about `stream`."""
+        """Asks for replies in one piece from now on, unless the settings have a value for `stream`."""
         if "stream" not in self.fit.extra:
             self.learn({"stream": "a reply came as text/event-stream"})
 

@@ -93,21 +93,21 @@ def _is_this_machine(host: str) -> bool:
 
 def _is_excepted(host: str, port: int | None, no_proxy: str) -> bool:
     """Whether a list such as `example.com,.example.com,10.0.0.0/8,host:8000,*` names the host; a domain names its hosts too."""
-    return any(_names(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
+    return any(_entry_matches(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
 
 
-def _names(entry: str, host: str, port: int | None) -> bool:
+def _entry_matches(entry: str, host: str, port: int | None) -> bool:
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
     except ValueError:
         pass
-    name, colon, its_port = entry.rpartition(":")
-    if not (colon and its_port.isdigit()):
-        name, its_port = entry, ""
+    name, colon, entry_port = entry.rpartition(":")
+    if not (colon and entry_port.isdigit()):
+        name, entry_port = entry, ""
     name = name.strip("[]").removeprefix("*").lstrip(".")
     if entry != "*" and not name:
         return False
-    return (entry == "*" or host == name or host.endswith(f".{name}")) and its_port in ("", str(port))
+    return (entry == "*" or host == name or host.endswith(f".{name}")) and entry_port in ("", str(port))
 
 
 def trusted_certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
@@ -119,7 +119,7 @@ def trusted_certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
     for name in BUNDLES:
         if path := environment.get(name, "").strip():
             try:
-                _load(context, Path(path).expanduser())
+                _load_certificates(context, Path(path).expanduser())
             except OSError as err:  # also ssl.SSLError
                 raise UserError(
                     f"${name}: got {path}, which cannot be read ({err.strerror or err}), expected a file or a folder of "
@@ -128,7 +128,7 @@ def trusted_certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-def _load(context: ssl.SSLContext, path: Path) -> None:
+def _load_certificates(context: ssl.SSLContext, path: Path) -> None:
     """Raises: OSError if there is no certificate."""
     if not path.is_dir():
         context.load_verify_locations(cafile=path)

@@ -35,7 +35,7 @@ class Pace:
     def leave(self, entered: int, refused: bool | None) -> None:
         """Frees the place. `refused`: whether the server was overloaded; None if the call does not show it."""
         if refused is not None and entered == self._changes:
-            self._record(refused)  # a call from before the last change says nothing about the present number
+            self._record(refused)  # a call from before the last change does not count for the present number
         self._in_use -= 1
         self._fill()
 

@@ -1,4 +1,4 @@
-"""Whether a refused call says something of its prompt or of every call: the server is asked the same with a harmless prompt."""
+"""Whether a refusal is about its prompt or about every call: the server is asked the same with a harmless prompt."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

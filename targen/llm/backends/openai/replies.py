@@ -49,7 +49,7 @@ class RefusedError(Exception):
     def __init__(self, words: str, finish_reason: str, if_all: str) -> None:
         super().__init__(words)
         self.finish_reason = finish_reason
-        self.if_all = if_all  # how the message goes on if every call is refused
+        self.if_all = if_all  # the end of the message if every call is refused
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reache
 
 
 def words_of(reply: Reply, key: str | None) -> str:
-    """What a reply that is an error says, on one line."""
+    """The message of a reply that is an error, on one line."""
     return _error_of(reply, key).words
 
 
@@ -117,7 +117,7 @@ def _error(reply: Reply, problem: ServerError, server: Generator, key: str | Non
 
 
 def _remedy(problem: ServerError, server: Generator, key: str | None) -> str:
-    """How a message goes on about an error that every call gets."""
+    """The end of the message about an error that every call gets: what to do."""
     if problem.status == 401 or (problem.status == 403 and problem.about == "prompt"):
         cause = (
             f"the key of ${server.api_key_env} is not accepted" if key else f"no key is set in ${server.api_key_env}"

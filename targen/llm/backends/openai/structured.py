@@ -150,12 +150,8 @@ class StructuredOutputs:
     def _warn(self, finding: str) -> None:
         if not self._warned:
             self._warned = True
-            log.warning(
-                "generate: %s does not enforce the JSON schema of requests: %s. %s",
-                self._base_url,
-                finding,
-                FOLLOWS,
-            )
+            words = "generate: %s does not enforce the JSON schema of requests: %s. %s"
+            log.warning(words, self._base_url, finding, FOLLOWS)
 
     async def ask(self, request: Request, post: Post) -> Answer:
         """The answer to a request, which is sent without its response_format if the server refuses it."""

@@ -12,7 +12,7 @@ from aiohttp import (
 
 
 def why_unreachable(err: ClientConnectorError | ClientHttpProxyError, proxy: str | None) -> tuple[str, str]:
-    """The reason on one line, and what the run says of the address if it ends with it."""
+    """The reason on one line, and the message about the address if it ends the run."""
     if isinstance(err, ClientConnectorCertificateError):
         cause = err.certificate_error
         why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)

@@ -134,12 +134,8 @@ class Transformers:
         except RuntimeError as err:
             if (task_and_step := f"{request.task} {request.step}") not in self._unguided:
                 self._unguided.add(task_and_step)
-                reason = " ".join(str(err).split())
-                log.warning(
-                    "generate: xgrammar cannot enforce the JSON schema of %s (%s); its answers are read without it",
-                    task_and_step,
-                    reason,
-                )
+                words = "generate: xgrammar cannot enforce the JSON schema of %s (%s); its answers are read without it"
+                log.warning(words, task_and_step, " ".join(str(err).split()))
             return None
 
     def close(self) -> None:
