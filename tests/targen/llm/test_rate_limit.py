@@ -88,5 +88,5 @@ def test_tokens_per_minute_slow_a_run_down_by_what_it_used(tmp_path: Path, serve
     server.misbehave = lambda number, handler: times.append(time.monotonic()) or False
     base = [*served_by(server.url, tmp_path), "task=rte", "synth.size=6", "synth.contexts=4"]
     generate(settings(*base, "generator.tokens_per_minute=300000"))
-    tokens = sum(len(message["content"]) for sent in server.bodies for message in sent["messages"]) / 4
+    tokens = sum(len(message["content"]) for request in server.bodies for message in request["messages"]) / 4
     assert times[-1] - times[0] >= 0.8 * tokens / 300_000 * 60
