@@ -51,7 +51,7 @@ def _groups(annotation: Any) -> list[Any]:
 
 def with_comments(text: str, prefix: str) -> str:
     """The YAML text with the description of each key as its comment; `prefix` is the group that the keys belong to."""
-    known, lines = descriptions(), []
+    all_descriptions, lines = descriptions(), []
     parents: list[tuple[int, str]] = []  # indent and name of the groups around the line
     for line in text.splitlines():
         if _CONTINUED.match(line):
@@ -60,7 +60,7 @@ def with_comments(text: str, prefix: str) -> str:
         if match is not None:
             indent = len(match[1])
             parents = [*((depth, name) for depth, name in parents if depth < indent), (indent, match[2])]
-            description = known.get(".".join([*filter(None, [prefix]), *(name for _, name in parents)]))
+            description = all_descriptions.get(".".join([*filter(None, [prefix]), *(name for _, name in parents)]))
             lines += [line] if description is None else _beside(f"{match[1]}{match[2]}:{match[3] or ''}", description)
         else:
             lines.append(line)

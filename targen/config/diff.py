@@ -25,12 +25,12 @@ ANSWER_KEYS = (
     ("synth", "correct_refuses"),
     ("synth", "few_rounds"),
 )
-# What runs did that began before there was the key.
-BEFORE = {("synth", "few_rounds"): False}
+# The values of runs from before these keys existed.
+VALUES_BEFORE = {("synth", "few_rounds"): False}
 TASK_KEYS = tuple(
-    item.name
-    for item in dataclasses.fields(Task)
-    if item.name
+    field.name
+    for field in dataclasses.fields(Task)
+    if field.name
     not in (
         "question",
         "metrics",
@@ -56,28 +56,28 @@ TASK_KEYS = tuple(
 def changed_answer_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys that decide answers and differ between two resolved configurations, with both values."""
     changes = []
-    votes = (("synth", "vote_temperature"),) if _at(new, ("synth", "self_correct")) == "vote" else ()
+    votes = (("synth", "vote_temperature"),) if _value_at(new, ("synth", "self_correct")) == "vote" else ()
     for path in (*ANSWER_KEYS, *votes):
-        before = _at(old, path)
-        before = BEFORE.get(path) if before is None else before
-        changes += differences(".".join(path), before, _at(new, path))
-    both = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
-    for name in sorted(both):
-        before, now = _complete(old["tasks"][name], new["tasks"][name])
+        before = _value_at(old, path)
+        before = VALUES_BEFORE.get(path) if before is None else before
+        changes += differences(".".join(path), before, _value_at(new, path))
+    shared_tasks = set(old.get("tasks") or {}) & set(new.get("tasks") or {})
+    for name in sorted(shared_tasks):
+        old_task, new_task = _with_defaults(old["tasks"][name], new["tasks"][name])
         for key in TASK_KEYS:
-            changes += differences(f"tasks.{name}.{key}", _at(before, (key,)), _at(now, (key,)))
+            changes += differences(f"tasks.{name}.{key}", _value_at(old_task, (key,)), _value_at(new_task, (key,)))
     return changes
 
 
-def _complete(*specs: Any) -> list[Any]:
-    """The specifications of a task with all defaults: one that a file leaves out is no change. As they are if one is of another version."""
+def _with_defaults(*specs: Any) -> list[Any]:
+    """The specifications of a task with defaults for keys that they leave out; unchanged if one is of another version."""
     try:
         return [dataclasses.asdict(check(Task, spec)) for spec in specs]
     except UserError:
         return list(specs)
 
 
-def _at(values: Any, path: tuple[str, ...]) -> Any:
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, Mapping) else None
     return None if values == {} else values  # as in a file from before there was such a key
@@ -86,7 +86,8 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
 def differences(key: str, old: Any, new: Any) -> list[str]:
     """A text for each value at or below the key that differs: `key was 1 and is 2`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [d for name in sorted({*old, *new}) for d in differences(f"{key}.{name}", old.get(name), new.get(name))]
+        names = sorted({*old, *new})
+        return [line for name in names for line in differences(f"{key}.{name}", old.get(name), new.get(name))]
     if old == new:
         return []
     start = _first_difference(old, new) if isinstance(old, str) and isinstance(new, str) else 0
@@ -95,8 +96,9 @@ def differences(key: str, old: Any, new: Any) -> list[str]:
 
 def _first_difference(old: str, new: str) -> int:
     """Where two texts begin to differ, some words before it; 0 if that is near their beginnings."""
-    start = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), 0)
-    return max(0, start - 20) if start > 40 else 0
+    pairs = enumerate(zip(old, new, strict=False))
+    position = next((index for index, (old_char, new_char) in pairs if old_char != new_char), 0)
+    return max(0, position - 20) if position > 40 else 0
 
 
 def _short(value: Any, start: int = 0) -> str:

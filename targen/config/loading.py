@@ -35,8 +35,8 @@ def settings_from(cfg: DictConfig) -> Settings:
         raise UserError(_NO_TASK)
     with mistakes_by_file(values.get("task_dir")):
         settings = _with_arms(values)
-        for find in (task_problems, partial(stand_in_problems, settings)):
-            if problems := [problem for task in settings.tasks.values() for problem in find(task)]:
+        for problems_of in (task_problems, partial(stand_in_problems, settings)):
+            if problems := [problem for task in settings.tasks.values() for problem in problems_of(task)]:
                 raise UserError("\n".join(problems))
     if problems := broken_rules(RULES, settings):
         raise UserError("\n".join(problems))
@@ -62,7 +62,7 @@ def _expects_original(settings: Settings, task: Task) -> bool:
 
 @contextmanager
 def mistakes_by_file(task_dir: str | None) -> Iterator[None]:
-    """Within it, mistakes in a task of `task_dir` are told with its file in place of `tasks.<name>`. Raises: UserError."""
+    """Within it, mistakes in a task of `task_dir` name its file instead of `tasks.<name>`. Raises: UserError."""
     try:
         yield
     except UserError as err:
@@ -70,9 +70,9 @@ def mistakes_by_file(task_dir: str | None) -> Iterator[None]:
 
 
 def _by_file(line: str, task_dir: str | None) -> str:
-    found = re.match(r"tasks\.(\w+)\.(.*)", line)
-    file = _file(task_dir, found[1]) if found else None
-    return f"{file}: {found[2]}" if found and file else line
+    match = re.match(r"tasks\.(\w+)\.(.*)", line)
+    file = _file(task_dir, match[1]) if match else None
+    return f"{file}: {match[2]}" if match and file else line
 
 
 def _file(task_dir: str | None, name: str) -> str | None:

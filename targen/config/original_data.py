@@ -25,9 +25,9 @@ def stand_in_problems(settings: Settings, task: Task) -> Iterator[str]:
         if name not in task.row:
             yield f"{where}: got {name!r}, expected one of {', '.join(task.row)}, each with what {owner.name} calls it. Correct it."
     for name in task.row if owner is not task else ():
-        if (theirs := task.original_fields.get(name, name)) not in owner.row:
+        if (owner_field := task.original_fields.get(name, name)) not in owner.row:
             expected = f"expected one of {', '.join(owner.row)}, the texts of {owner.name}"
-            yield f"{where}: got {theirs!r} for {name!r}, {expected}, whose rows stand in. Name it: `original_fields: {{{name}: ...}}`."
+            yield f"{where}: got {owner_field!r} for {name!r}, {expected}, whose rows stand in. Name it: `original_fields: {{{name}: ...}}`."
 
 
 def train_source(settings: Settings, task: Task) -> Source:
@@ -42,12 +42,12 @@ def without_original(settings: Settings) -> bool:
 
 def rows_to_hold_out(settings: Settings, task: Task) -> int:
     """About how many synthetic rows of the task are held out for evaluation: none of a pilot, which a person judges."""
-    wanted = settings.synth.holdout
+    holdout = settings.synth.holdout
     if settings.synth.pilot is not None:
         return 0
-    if wanted is None:
-        wanted = HELD_OUT_SHARE if settings.data.source_of(task) == "none" else 0
-    return round(wanted * settings.synth.size_of(task)) if isinstance(wanted, float) else wanted
+    if holdout is None:
+        holdout = HELD_OUT_SHARE if settings.data.source_of(task) == "none" else 0
+    return round(holdout * settings.synth.size_of(task)) if isinstance(holdout, float) else holdout
 
 
 def source_words(settings: Settings) -> str:
@@ -58,11 +58,11 @@ def source_words(settings: Settings) -> str:
 
 def needs_original(settings: Settings) -> bool:
     """Whether training reads the original train split."""
-    checked = "original" in settings.train.checkers or settings.train.select_rows == "checker"
-    return checked or any(ARMS[name].uses_original for name in settings.arms)
+    has_checker = "original" in settings.train.checkers or settings.train.select_rows == "checker"
+    return has_checker or any(ARMS[name].uses_original for name in settings.arms)
 
 
 def shows_original(settings: Settings) -> bool:
     """Whether models that are not finetuned are shown rows of the original train split."""
-    instructed = settings.train.instruct and settings.train.instruct_examples > 0
-    return "none" in settings.arms and (settings.eval.shots > 0 or instructed)
+    has_instruct_examples = settings.train.instruct and settings.train.instruct_examples > 0
+    return "none" in settings.arms and (settings.eval.shots > 0 or has_instruct_examples)

@@ -89,8 +89,8 @@ def find_file(folder: Path, task: Task, split: str) -> Path | None:
     if folder.is_file():
         return folder if split == task.eval_split else None
     stems = [split, *([task.folder] if split == "test" else []), f"{split}_partial"]
-    places = [folder / task.folder, *([] if task.name in SUPERGLUE_TASKS else [folder / task.name, folder])]
-    paths = (place / f"{stem}{ending}" for place in places for stem in stems for ending in ENDINGS)
+    directories = [folder / task.folder, *([] if task.name in SUPERGLUE_TASKS else [folder / task.name, folder])]
+    paths = (directory / f"{stem}{ending}" for directory in directories for stem in stems for ending in ENDINGS)
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -105,20 +105,20 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
         raise UserError(f"data.dir: got {folder}, expected a .jsonl, .csv or .tsv file. Save it as one of them.")
     path = find_file(folder, task, split)
     if path is None:
-        without = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
-        other = without if split == "train" else f"leave {task.name} out"
+        without_rows = "do without its rows ('arms=[synthetic]', eval.shots=0, a method without demonstrations)"
+        alternative = without_rows if split == "train" else f"leave {task.name} out"
         if split == "test" and task.eval_split != "test":
-            other += ", or set eval.submission=false"
+            alternative += ", or set eval.submission=false"
         official = "official " if task.name in SUPERGLUE_TASKS else ""
-        raise UserError(f"data.dir: {_missing(folder, task, split)} Add the {official}file, or {other}.")
+        raise UserError(f"data.dir: {_missing_split(folder, task, split)} Add the {official}file, or {alternative}.")
     return path
 
 
-def _missing(folder: Path, task: Task, split: str) -> str:
+def _missing_split(folder: Path, task: Task, split: str) -> str:
     if folder.is_file():
         return f"{folder} holds the rows on which {task.name} is scored, and there is no {split} split."
-    there = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
-    beside = f", where there is {', '.join(there[:MOST_NAMED])}" if there and task.name not in SUPERGLUE_TASKS else ""
+    files = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
+    beside = f", where there is {', '.join(files[:MOST_NAMED])}" if files and task.name not in SUPERGLUE_TASKS else ""
     return f"{folder / task.folder / split}.jsonl is missing{beside}."
 
 
@@ -141,31 +141,29 @@ def missing_openllm_files(settings: Settings) -> list[str]:
                 unscorable |= {subtask.task} if split == subtask.split else set()
     if not missing:
         return []
-    listed = []
+    lacking = []
     for files in missing.values():
         more = f" and {len(files) - MOST_NAMED} more like them" if len(files) > MOST_NAMED else ""
-        listed.append(", ".join(files[:MOST_NAMED]) + more)
+        lacking.append(", ".join(files[:MOST_NAMED]) + more)
     ways = ["Add them"]
     if complete := [task for task in tasks if task not in missing]:
         ways.append(f"choose the tasks that have all files ('eval.openllm.tasks=[{','.join(complete)}]')")
     if {*missing} - unscorable:
-        only = (
-            ""
-            if not unscorable
-            else f"'eval.openllm.tasks=[{','.join(task for task in tasks if task not in unscorable)}]' "
-        )
-        ways.append(f"show no examples ({only}eval.openllm.num_fewshot=0)")
-    there = _unread(Path(openllm.data_dir), [subtask for subtask in subtasks(openllm) if subtask.task in missing])
-    return [f"eval.openllm.data_dir: {openllm.data_dir} lacks {'; '.join(listed)}{there}. {', or '.join(ways)}."]
+        scorable = ",".join(task for task in tasks if task not in unscorable)
+        choice = f"'eval.openllm.tasks=[{scorable}]' " if unscorable else ""
+        ways.append(f"show no examples ({choice}eval.openllm.num_fewshot=0)")
+    unread = _unread(Path(openllm.data_dir), [subtask for subtask in subtasks(openllm) if subtask.task in missing])
+    return [f"eval.openllm.data_dir: {openllm.data_dir} lacks {'; '.join(lacking)}{unread}. {', or '.join(ways)}."]
 
 
-def _unread(folder: Path, of_tasks: Sequence[Subtask]) -> str:
-    """`, where there are a.jsonl, b.csv and 12 more`: data files that none of these subtasks reads, in the folders of their tasks if there are any."""
-    read = {local_openllm_file(folder, subtask, split) for subtask in of_tasks for split in subtask.splits}
-    tops = {folder / subtask.folder.partition("/")[0] for subtask in of_tasks}
-    places = [top for top in tops if top.is_dir()] or [folder]
-    paths = {path for place in places for levels in range(1, 5) for path in visible(place, "/".join("*" * levels))}
-    names = [path.relative_to(folder).as_posix() for path in sorted(paths - read) if path.suffix in (*ENDINGS, ".json")]
+def _unread(folder: Path, incomplete: Sequence[Subtask]) -> str:
+    """`, where there are a.jsonl, b.csv and 12 more`: data files that none of these subtasks reads, in the folders of their tasks if these exist."""
+    read_files = {local_openllm_file(folder, subtask, split) for subtask in incomplete for split in subtask.splits}
+    task_folders = {folder / subtask.folder.partition("/")[0] for subtask in incomplete}
+    tops = [top for top in task_folders if top.is_dir()] or [folder]
+    paths = {path for top in tops for depth in range(1, 5) for path in visible(top, "/".join("*" * depth))}
+    unread = [path for path in sorted(paths - read_files) if path.suffix in (*ENDINGS, ".json")]
+    names = [path.relative_to(folder).as_posix() for path in unread]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f", where there are {', '.join(names[:MOST_NAMED])}{more}" if names else ""
 

@@ -18,12 +18,7 @@ from targen.runtime.lock.run_lock import refuse_if_locked
 from targen.runtime.paths import visible
 
 log = logging.getLogger(__name__)
-NOT_OF_THE_RUN = (
-    "shard",
-    "cell",
-    "cluster",
-    "task_dir",
-)  # keys about the process, not the run; config.yaml leaves them out
+PROCESS_KEYS = ("shard", "cell", "cluster", "task_dir")  # about the process, not the run; config.yaml leaves them out
 
 
 def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
@@ -53,13 +48,13 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
 
 def _has_answers(settings: Settings) -> bool:
     """Whether there are answers, or request files that may have been sent already."""
-    logs = [log for log in visible(settings.paths.calls, "*.jsonl") if not log.name.startswith("canary")]
-    return any(log.is_file() and log.stat().st_size for log in logs) or bool(settings.paths.request_files)
+    logs = [path for path in visible(settings.paths.calls, "*.jsonl") if not path.name.startswith("canary")]
+    return any(path.is_file() and path.stat().st_size for path in logs) or bool(settings.paths.request_files)
 
 
 def _write(path: Path, values: Json) -> None:
-    """Writes config.yaml, without the shard, cell, cluster and folder of tasks of this process."""
-    values = {key: value for key, value in values.items() if key not in NOT_OF_THE_RUN}
+    """Writes config.yaml, without PROCESS_KEYS."""
+    values = {key: value for key, value in values.items() if key not in PROCESS_KEYS}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return

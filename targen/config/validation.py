@@ -28,13 +28,13 @@ def check(kind: type[Checked], values: Any, where: str = "") -> Checked:
 def name_in(registry: Mapping[str, object]) -> AfterValidator:
     """Accepts the names of the registry; the error lists them."""
 
-    def known(name: str) -> str:
+    def check_name(name: str) -> str:
         if name not in registry:
             *first, last = map(repr, registry)
             raise PydanticCustomError("literal_error", "unknown name", {"expected": f"{', '.join(first)} or {last}"})
         return name
 
-    return AfterValidator(known)
+    return AfterValidator(check_name)
 
 
 def _is_key(part: int | str, values: Any) -> bool:

@@ -145,9 +145,9 @@ class Cluster:
 def part_of(memory: str, parts: int, of: int = 1) -> str:
     """`parts` / `of` of an amount of memory, rounded down to MB where its unit does not divide."""
     number, unit = re.fullmatch(r"(\d+)(.*)", memory).groups()  # type: ignore[union-attr]
-    whole, rest = divmod(int(number) * parts, of)
+    quotient, remainder = divmod(int(number) * parts, of)
     larger = {"T": 1024**2, "G": 1024}.get(unit[:1].upper())
-    return f"{int(number) * parts * larger // of}M" if rest and larger else f"{whole}{unit}"
+    return f"{int(number) * parts * larger // of}M" if remainder and larger else f"{quotient}{unit}"
 
 
 def bytes_of(memory: str) -> int:
@@ -159,8 +159,8 @@ def bytes_of(memory: str) -> int:
 
 def seconds_of(time: str) -> int:
     """Seconds of a time limit in the formats of sbatch: minutes, minutes:seconds, h:m:s, days-h, days-h:m, days-h:m:s."""
-    days, _, rest = time.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
+    days, _, clock = time.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
     if days:
         hours, minutes, seconds = [*parts, 0, 0][:3]
     elif len(parts) == 3:

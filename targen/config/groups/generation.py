@@ -13,8 +13,6 @@ from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
 
 Step = Literal["contexts", "instance_seed", "generation", "self_correction"]
-
-
 BodyField = Literal["model", "temperature", "top_p", "max_tokens", "seed", "response_format"]
 STEPS: tuple[Step, ...] = ("contexts", "instance_seed", "generation", "self_correction")
 QuestionStep = Literal["criteria", "clusters", "cluster_check", "subjectivity"]  # what analyses ask of the generator
@@ -199,20 +197,20 @@ class Synth:
         names = [label.name for label in task.labels]
         if set(shares) != set(names):
             unknown = sorted(set(shares) - set(names))
-            found = f"no label {unknown[0]}" if unknown else f"shares of {', '.join(sorted(shares))}"
-            found = found if shares else f"no tasks.{task.name}.label_counts"
+            got = f"no label {unknown[0]}" if unknown else f"shares of {', '.join(sorted(shares))}"
+            got = got if shares else f"no tasks.{task.name}.label_counts"
             raise UserError(
-                f"synth.label_share: got {found}, expected one for each label of {task.name}: {', '.join(names)}. "
+                f"synth.label_share: got {got}, expected one for each label of {task.name}: {', '.join(names)}. "
                 "Set synth.label_share=balanced, or name them all and no others."
             )
         return {name: float(shares[name]) for name in names}
 
     def size_of(self, task: Task) -> int:
         """Rows to make for a task. `original` and `pilot` are rounded down to whole instances (AX-g has two rows per instance)."""
-        whole = self.whole_size_of(task)
-        return (
-            whole if self.pilot is None else min(whole, max(1, self.pilot // task.rows_per_slot) * task.rows_per_slot)
-        )
+        size = self.whole_size_of(task)
+        if self.pilot is None:
+            return size
+        return min(size, max(1, self.pilot // task.rows_per_slot) * task.rows_per_slot)
 
     def whole_size_of(self, task: Task) -> int:
         """Rows to make for a task, whether or not a pilot comes first."""

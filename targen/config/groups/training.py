@@ -23,11 +23,11 @@ def lora_from(value: object) -> object:
         return LORA_DEFAULT
     if not isinstance(value, dict):
         return value
-    given = {key: setting for key, setting in value.items() if setting is not None}
-    if "r" not in given:
+    explicit = {key: setting for key, setting in value.items() if setting is not None}
+    if "r" not in explicit:
         return None
-    default_alpha = {"alpha": 2 * given["r"]} if isinstance(given["r"], int) and given["r"] > 0 else {}
-    return {**LORA_DEFAULT, **default_alpha, **given}
+    default_alpha = {"alpha": 2 * explicit["r"]} if isinstance(explicit["r"], int) and explicit["r"] > 0 else {}
+    return {**LORA_DEFAULT, **default_alpha, **explicit}
 
 
 def file_name(name: str) -> str:

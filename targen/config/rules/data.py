@@ -6,24 +6,24 @@ from targen.config.settings import Settings
 from targen.tasks.task import Task
 
 
-def _without_hub(settings: Settings) -> list[str]:
+def _tasks_without_hub(settings: Settings) -> list[str]:
     return [name for name, task in settings.tasks.items() if settings.data.hub_of(task) is None]
 
 
-def _with_hold_out(settings: Settings) -> list[Task]:
+def _tasks_with_hold_out(settings: Settings) -> list[Task]:
     return [task for task in settings.tasks.values() if rows_to_hold_out(settings, task)]
 
 
-def _too_small(settings: Settings) -> list[Task]:
+def _too_small_tasks(settings: Settings) -> list[Task]:
     """Tasks of which rows are held out, and that have not two rows of each label: one to train on, one to score."""
-    return [t for t in _with_hold_out(settings) if settings.synth.size_of(t) < _least_size(t)]
+    return [task for task in _tasks_with_hold_out(settings) if settings.synth.size_of(task) < _least_size(task)]
 
 
 def _least_size(task: Task) -> int:
     return 2 * max(1, len(task.labels)) * task.rows_per_slot
 
 
-def _unscored(settings: Settings) -> list[str]:
+def _unscored_tasks(settings: Settings) -> list[str]:
     """Tasks that are to be scored, and have neither original nor held-out rows."""
     scores = "evaluate" in settings.phases and settings.eval.superglue and settings.synth.pilot is None
     return [
@@ -36,31 +36,31 @@ def _unscored(settings: Settings) -> list[str]:
 HOLD_OUT = (
     Rule(
         "synth.holdout",
-        lambda s: bool(_unscored(s)),
+        lambda s: bool(_unscored_tasks(s)),
         got=lambda s: (
-            f"{s.synth.holdout} with {', '.join(_unscored(s))}, which has no original data, so nothing would be scored"
+            f"{s.synth.holdout} with {', '.join(_unscored_tasks(s))}, which has no original data, so nothing would be scored"
         ),
         what_to_do="Name rows with data.dir=..., leave synth.holdout out, or leave out phases: phases=[generate,report].",
     ),
     Rule(
         "synth.size",
-        lambda s: bool(_too_small(s)),
+        lambda s: bool(_too_small_tasks(s)),
         got=lambda s: (
-            f"{s.synth.size_of(_too_small(s)[0])} rows of {_too_small(s)[0].name}, of which some are held out for evaluation"
+            f"{s.synth.size_of(_too_small_tasks(s)[0])} rows of {_too_small_tasks(s)[0].name}, of which some are held out for evaluation"
         ),
         expected="at least two rows of each label",
-        what_to_do=lambda s: f"Set synth.size={_least_size(_too_small(s)[0])} or more.",
+        what_to_do=lambda s: f"Set synth.size={_least_size(_too_small_tasks(s)[0])} or more.",
     ),
     Rule(
         "synth.holdout",
-        lambda s: any(s.synth.size_of(task) <= rows_to_hold_out(s, task) for task in _with_hold_out(s)),
+        lambda s: any(s.synth.size_of(task) <= rows_to_hold_out(s, task) for task in _tasks_with_hold_out(s)),
         got="{synth.holdout} of synth.size={synth.size}",
         expected="fewer, since the other rows are trained on",
         what_to_do="Set a share, as in synth.holdout=0.2.",
     ),
     Rule(
         "synth.contexts",
-        lambda s: s.synth.contexts < 2 and s.method.instance_seed is not None and bool(_with_hold_out(s)),
+        lambda s: s.synth.contexts < 2 and s.method.instance_seed is not None and bool(_tasks_with_hold_out(s)),
         got="{synth.contexts}, with rows held out for evaluation",
         expected="at least two contexts, since no context is trained on and scored",
         what_to_do="Set synth.contexts=50.",
@@ -90,8 +90,8 @@ DATA = (
     ),
     Rule(
         "data.hub",
-        lambda s: s.data.source == "hub" and bool(_without_hub(s)),
-        got=lambda s: f"null with data.source=hub, and {', '.join(_without_hub(s))} names no data set",
+        lambda s: s.data.source == "hub" and bool(_tasks_without_hub(s)),
+        got=lambda s: f"null with data.source=hub, and {', '.join(_tasks_without_hub(s))} names no data set",
         expected="the id of one",
         what_to_do="Set data.hub=NAME, `hub: NAME` in the task, or data.source=none.",
     ),

@@ -11,20 +11,21 @@ from targen.config.settings import Settings
 from targen.runtime.credentials import holds_credentials, without_credentials
 
 
-def _split_instances(settings: Settings) -> list[str]:
+def _tasks_with_split_instances(settings: Settings) -> list[str]:
     """Tasks whose rows come in groups that the size would split."""
     return [name for name, task in settings.tasks.items() if settings.synth.size_of(task) % task.rows_per_slot]
 
 
 def _rows_per_instance(settings: Settings) -> int:
-    return math.lcm(*(settings.tasks[name].rows_per_slot for name in _split_instances(settings)))
+    return math.lcm(*(settings.tasks[name].rows_per_slot for name in _tasks_with_split_instances(settings)))
 
 
 def _next_whole_size(settings: Settings) -> int:
-    whole = math.lcm(*(task.rows_per_slot for task in settings.tasks.values()))
+    group_size = math.lcm(*(task.rows_per_slot for task in settings.tasks.values()))
     size = settings.synth.size
     assert size != "original", "is rounded down to whole instances"
-    return math.ceil(max(size.values()) / whole if isinstance(size, dict) else size / whole) * whole
+    largest = max(size.values()) if isinstance(size, dict) else size
+    return math.ceil(largest / group_size) * group_size
 
 
 def _wrong_urls(settings: Settings) -> list[str]:
@@ -44,7 +45,7 @@ def _has_repeated_urls(settings: Settings) -> bool:
     return len(set(urls)) < len(urls)
 
 
-def _with_credentials(settings: Settings) -> list[str]:
+def _urls_with_credentials(settings: Settings) -> list[str]:
     return [url for url in settings.generator.base_urls if holds_credentials(url)]
 
 
@@ -56,7 +57,7 @@ UNUSED = {  # a setting, and the backends that take no notice of it
 }
 
 
-def _unused(settings: Settings) -> list[str]:
+def _unused_settings(settings: Settings) -> list[str]:
     """The settings of UNUSED that are set all the same."""
     generator = settings.generator
     return [
@@ -66,26 +67,26 @@ def _unused(settings: Settings) -> list[str]:
     ]
 
 
-def _dropped_and_renamed(settings: Settings) -> list[str]:
+def _fields_dropped_and_renamed(settings: Settings) -> list[str]:
     return sorted(set(settings.generator.drop) & set(settings.generator.rename))
 
 
-def _sent(settings: Settings) -> list[str]:
+def _sent_fields(settings: Settings) -> list[str]:
     """The fields of a body as they are sent, without those of extra_body."""
     drop, rename = settings.generator.drop, settings.generator.rename
     return ["messages", *(str(rename.get(name, name)) for name in get_args(BodyField) if name not in drop)]
 
 
-def _sent_twice(settings: Settings) -> list[str]:
+def _fields_sent_twice(settings: Settings) -> list[str]:
     template = ["chat_template_kwargs"] if settings.generator.chat_template_kwargs else []
-    return sorted(set(settings.generator.extra_body) & {*_sent(settings), *template})
+    return sorted(set(settings.generator.extra_body) & {*_sent_fields(settings), *template})
 
 
 def _has_repeats(values: Sequence[object]) -> bool:
     return len(set(values)) < len(values)
 
 
-def _with_label_unusable(settings: Settings) -> list[str]:
+def _tasks_with_label_unusable(settings: Settings) -> list[str]:
     """Tasks with a label of the name that self-correction answers for an instance that it refuses."""
     return [name for name, task in settings.tasks.items() if any(label.name == UNUSABLE for label in task.labels)]
 
@@ -93,8 +94,8 @@ def _with_label_unusable(settings: Settings) -> list[str]:
 SYNTH = (
     Rule(
         "synth.correct_refuses",
-        lambda s: s.synth.correct_refuses and bool(_with_label_unusable(s)),
-        got=lambda s: f"true with the task {_with_label_unusable(s)[0]}, which has a label {UNUSABLE!r}",
+        lambda s: s.synth.correct_refuses and bool(_tasks_with_label_unusable(s)),
+        got=lambda s: f"true with the task {_tasks_with_label_unusable(s)[0]}, which has a label {UNUSABLE!r}",
         expected="other names of labels, since this is the answer for an instance that is refused",
         what_to_do="Rename the label, or set it to false.",
     ),
@@ -106,10 +107,10 @@ SYNTH = (
     ),
     Rule(
         "synth.size",
-        lambda s: bool(_split_instances(s)),
+        lambda s: bool(_tasks_with_split_instances(s)),
         got="{synth.size}",
         expected=lambda s: (
-            f"a multiple of {_rows_per_instance(s)} for {', '.join(_split_instances(s))}, whose rows come in groups of "
+            f"a multiple of {_rows_per_instance(s)} for {', '.join(_tasks_with_split_instances(s))}, whose rows come in groups of "
             f"{_rows_per_instance(s)}"
         ),
         what_to_do=lambda s: f"Set synth.size={_next_whole_size(s)}.",
@@ -219,36 +220,36 @@ GENERATOR = (
     ),
     Rule(
         "generator.base_url",
-        lambda s: bool(_with_credentials(s)),
-        got=lambda s: without_credentials(_with_credentials(s)[0]),
+        lambda s: bool(_urls_with_credentials(s)),
+        got=lambda s: without_credentials(_urls_with_credentials(s)[0]),
         expected="an address without a user, a password or a key, because config.yaml keeps it",
         what_to_do=lambda s: f"Put the key into ${s.generator.api_key_env or 'OPENAI_API_KEY'}.",
     ),
     Rule(
-        lambda s: f"generator.{_unused(s)[0]}",
-        lambda s: bool(_unused(s)),
+        lambda s: f"generator.{_unused_settings(s)[0]}",
+        lambda s: bool(_unused_settings(s)),
         got=lambda s: (
-            f"{getattr(s.generator, _unused(s)[0])!r} with generator={s.generator.backend}, which does not use it"
+            f"{getattr(s.generator, _unused_settings(s)[0])!r} with generator={s.generator.backend}, which does not use it"
         ),
         what_to_do="Leave it out.",
     ),
     Rule(
         "generator.rename",
-        lambda s: bool(_dropped_and_renamed(s)),
-        got=lambda s: f"{_dropped_and_renamed(s)[0]}, which generator.drop leaves out",
+        lambda s: bool(_fields_dropped_and_renamed(s)),
+        got=lambda s: f"{_fields_dropped_and_renamed(s)[0]}, which generator.drop leaves out",
         expected="one of them",
         what_to_do="Leave it out of one.",
     ),
     Rule(
         "generator.rename",
-        lambda s: _has_repeats(_sent(s)),
+        lambda s: _has_repeats(_sent_fields(s)),
         got="{generator.rename}",
-        expected=lambda s: f"each field under a name of its own; a request has {', '.join(_sent(s))}",
+        expected=lambda s: f"each field under a name of its own; a request has {', '.join(_sent_fields(s))}",
     ),
     Rule(
-        lambda s: f"generator.extra_body.{_sent_twice(s)[0]}",
-        lambda s: bool(_sent_twice(s)),
-        got=lambda s: f"{s.generator.extra_body[_sent_twice(s)[0]]!r}, a field that requests have already",
+        lambda s: f"generator.extra_body.{_fields_sent_twice(s)[0]}",
+        lambda s: bool(_fields_sent_twice(s)),
+        got=lambda s: f"{s.generator.extra_body[_fields_sent_twice(s)[0]]!r}, a field that requests have already",
         what_to_do="Set it where it belongs (synth.sampling, generator.model, ...), or leave it out of requests with generator.drop.",
     ),
     Rule(

@@ -26,10 +26,10 @@ def _original_arms(settings: Settings) -> list[str]:
     return [name for name in settings.arms if ARMS[name].uses_original]
 
 
-def _not_single(settings: Settings) -> list[str]:
+def _tasks_not_single(settings: Settings) -> list[str]:
     """Tasks whose rows cannot be scored one by one, each with the reason."""
-    found = ((name, why_not_single(task)) for name, task in settings.tasks.items())
-    return [f"{name}, {why}" for name, why in found if why is not None]
+    reasons = ((name, why_not_single(task)) for name, task in settings.tasks.items())
+    return [f"{name}, {why}" for name, why in reasons if why is not None]
 
 
 def _has_instruction_data(settings: Settings) -> bool:
@@ -245,8 +245,8 @@ SELECTION = (
     ),
     Rule(
         "train.select_rows",
-        lambda s: s.train.select_rows is not None and bool(_not_single(s)),
-        got=lambda s: f"{s.train.select_rows} with {_not_single(s)[0]}",
+        lambda s: s.train.select_rows is not None and bool(_tasks_not_single(s)),
+        got=lambda s: f"{s.train.select_rows} with {_tasks_not_single(s)[0]}",
         expected="tasks of single rows with a label each",
         what_to_do="Leave the task out.",
     ),
