@@ -18,7 +18,7 @@ from train.grid.cells import cells
 
 # (afterok, aftercorr or afterany; name of a job of the same submission, or id of an earlier job)
 Dependency = tuple[str, str]
-# the parts of a grid by the kind of their job, in its order: all of them, or those to be submitted; of a single job its name
+# the parts of a grid, all or those to be submitted, by the kind of their job in the order of JobName; a single job is one part
 Parts = Mapping[JobName, tuple[str, ...]]
 SINGLE: tuple[JobName, ...] = ("contexts", "merge", "report")
 HERE = Path(__file__).resolve().parent
@@ -89,11 +89,11 @@ def jobs(
         return tuple((dependency, id) for id in (queued or {}).get(job_name, ()))
 
     contexts = single("contexts")
-    after_contexts = (*_each("afterok", contexts), *in_queue("afterok", "contexts"))
+    after_contexts = (*_after("afterok", contexts), *in_queue("afterok", "contexts"))
     generation = arrays("generate", "generate", parts.get("generate", ()), after_contexts)
-    after_shards = (*_each("afterok", generation), *in_queue("afterok", "generate"))
+    after_shards = (*_after("afterok", generation), *in_queue("afterok", "generate"))
     merge = single("merge", after_shards)
-    after_rows = _each("afterok", merge) if merge else (*after_shards, *in_queue("afterok", "merge"))
+    after_rows = _after("afterok", merge) if merge else (*after_shards, *in_queue("afterok", "merge"))
     to_train, to_score = parts.get("train", ()), parts.get("evaluate", ())
     training = arrays("train", "train", to_train, after_rows)
     scoring = []
@@ -110,12 +110,12 @@ def jobs(
     untrained = [name for name in to_score if name not in set(to_train)]
     scoring += arrays("evaluate-only" if scoring else "evaluate", "evaluate", untrained, after_rows)
     before_report = [*contexts, *generation, *merge, *training, *scoring]
-    last = scoring or training or before_report[-1:]
+    final_jobs = scoring or training or before_report[-1:]
     # afterany: the report shows the cells that exist, even if others failed
-    return [*before_report, *single("report", (*_each("afterany", last), *in_queue("afterany", "evaluate")))]
+    return [*before_report, *single("report", (*_after("afterany", final_jobs), *in_queue("afterany", "evaluate")))]
 
 
-def _each(dependency: str, jobs: Iterable[Job]) -> tuple[Dependency, ...]:
+def _after(dependency: str, jobs: Iterable[Job]) -> tuple[Dependency, ...]:
     return tuple((dependency, job.name) for job in jobs)
 
 
@@ -162,11 +162,11 @@ def sbatch_text(settings: Settings, job: Job, paths: JobPaths) -> str:
 
 
 def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
-    cluster, resources = settings.cluster, _request(settings.cluster, job)
-    options = [f"--job-name={_word(settings.name)}-{job.name}", *_array(job, resources)]
+    cluster, resources = settings.cluster, _requested_resources(settings.cluster, job)
+    options = [f"--job-name={_plain_word(settings.name)}-{job.name}", *_array(job, resources)]
     partition = resources.partition or cluster.partition
-    named = (("partition", partition), ("account", cluster.account), ("qos", cluster.qos))
-    options += [f"--{name}={value}" for name, value in named if value is not None]
+    optional = (("partition", partition), ("account", cluster.account), ("qos", cluster.qos))
+    options += [f"--{name}={value}" for name, value in optional if value is not None]
     options += [f"--time={resources.time}", f"--nodes={resources.nodes}", "--ntasks-per-node=1"]
     options += [f"--cpus-per-task={resources.cpus}"]
     options += [f"--mem={resources.memory}"] if resources.memory is not None else []
@@ -177,11 +177,11 @@ def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
     return [*options, *cluster.options, *resources.options]
 
 
-def _request(cluster: Cluster, job: Job) -> Resources:
-    """What an array task asks for: the sum of what its shards or cells do."""
-    one, count = cluster.of(job.job_name), job.side_by_side
-    memory = one.memory and part_of(one.memory, count)
-    return replace(one, cpus=one.cpus and one.cpus * count, memory=memory, gpus=one.gpus * count)
+def _requested_resources(cluster: Cluster, job: Job) -> Resources:
+    """What an array task asks for: the sum over its shards or cells."""
+    part, count = cluster.of(job.job_name), job.side_by_side
+    memory = part.memory and part_of(part.memory, count)
+    return replace(part, cpus=part.cpus and part.cpus * count, memory=memory, gpus=part.gpus * count)
 
 
 def _array(job: Job, resources: Resources) -> list[str]:
@@ -198,10 +198,11 @@ def _percent_escaped(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     """A value in an #SBATCH line."""
-    return text if _word(text) == text else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text if _plain_word(text) == text else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _word(text: str) -> str:
+def _plain_word(text: str) -> str:
+    """The text with _ for every character that is special in an #SBATCH line."""
     return "".join(char if char.isalnum() or char in "-_.+=/%:," else "_" for char in text)
 
 
@@ -210,11 +211,11 @@ def _in_double_quotes(text: str) -> str:
     return "".join(f"\\{char}" if char in '\\"$`' else char for char in text)
 
 
-def index_map(made: Sequence[Job]) -> str:
+def index_map(planned: Sequence[Job]) -> str:
     """Lines `train[0]<tab>name`: what the array task with this index runs."""
     return "".join(
         f"{job.name}[{index}]\t{name}\n"
-        for job in made
+        for job in planned
         for index, names in enumerate(job.array_tasks)
         for name in names
     )

@@ -42,13 +42,13 @@ def main() -> None:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the run.dir of the grid")
     parser.add_argument("--dry-run", action="store_true", help="only print the jobs")
-    options, more = parser.parse_known_args()
+    options, extra_overrides = parser.parse_known_args()
     try:
         overrides = submitted_overrides(options.run_dir)
     except (UserError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)  # noqa: T201
         sys.exit(USER_ERROR)
-    run(options.dry_run, [*overrides, *more])
+    run(options.dry_run, [*overrides, *extra_overrides])
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def _latest_jobs(paths: RunPaths) -> dict[tuple[str, str], _LatestJob]:
     return latest
 
 
-def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, slurm_answers: bool) -> tuple[State, str]:
+def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, has_slurm: bool) -> tuple[State, str]:
     """The state of an array task that was submitted and is not done, and the reason for it."""
     record = job.record()
     if job.slot is not None and record.get("outcome") == "failed":  # its array task goes on with the others
@@ -179,12 +179,12 @@ def _state(job: _LatestJob, queued: scheduler.QueuedJob | None, slurm_answers: b
         return "running", queued.state.lower()
     if record.get("outcome") == "failed":
         return "failed", str(record.get("error"))
-    if not slurm_answers and record.get("outcome") not in (None, "done"):
+    if not has_slurm and record.get("outcome") not in (None, "done"):
         return "running", f"according to its file ({record['outcome']})"
-    ended = f"SLURM says {queued.state}" if queued is not None else None
+    end_reason = f"SLURM says {queued.state}" if queued is not None else None
     if record or (queued is not None and queued.state not in ("CANCELLED", "COMPLETED")):
-        return "failed", "; ".join(filter(None, (ended or SILENT_END, last_error(job.log))))
-    return "missing", ended or "not in the queue"
+        return "failed", "; ".join(filter(None, (end_reason or SILENT_END, last_error(job.log))))
+    return "missing", end_reason or "not in the queue"
 
 
 def _pending_reason(record: Json, reason: str) -> str:
@@ -211,10 +211,10 @@ def ids_in_queue(tasks: Iterable[ArrayTask]) -> Parts:
 
 def _by_job(pairs: Iterable[tuple[JobName, str]]) -> Parts:
     """The distinct values of each kind of job, in their order."""
-    found: dict[JobName, dict[str, None]] = {}
+    values_of: dict[JobName, dict[str, None]] = {}
     for job_name, value in pairs:
-        found.setdefault(job_name, {})[value] = None
-    return {job_name: tuple(values) for job_name, values in found.items()}
+        values_of.setdefault(job_name, {})[value] = None
+    return {job_name: tuple(values) for job_name, values in values_of.items()}
 
 
 def status(root: Path) -> str:
@@ -248,12 +248,12 @@ def _table(tasks: Sequence[ArrayTask]) -> list[str]:
     """A line per kind of job: how many of its array tasks are in each state."""
     lines = [f"{'':10}" + "".join(f"{state:>9}" for state in STATES) + f"{'of':>9}"]
     for job_name in JOBS:
-        of_job = [task for task in tasks if task.job_name == job_name]
-        if not of_job:
+        job_tasks = [task for task in tasks if task.job_name == job_name]
+        if not job_tasks:
             continue
-        counts = Counter(task.state for task in of_job)
-        line = f"{job_name:10}" + "".join(f"{counts[state]:>9}" for state in STATES) + f"{len(of_job):>9}"
-        reasons = Counter(task.reason for task in of_job if task.state == "queued")
+        counts = Counter(task.state for task in job_tasks)
+        line = f"{job_name:10}" + "".join(f"{counts[state]:>9}" for state in STATES) + f"{len(job_tasks):>9}"
+        reasons = Counter(task.reason for task in job_tasks if task.state == "queued")
         lines.append(line + (f"   ({_line(reasons.most_common(1)[0][0])})" if reasons else ""))
     return lines
 

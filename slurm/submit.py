@@ -86,7 +86,7 @@ def plan(
     grid = grid_json(settings, overrides)
     tasks = array_tasks(paths, grid, queue)
     parts = parts_to_submit(tasks)
-    planned = jobs(parts, longest, ids_in_queue(tasks), settings.cluster.side_by_side)
+    planned_jobs = jobs(parts, longest, ids_in_queue(tasks), settings.cluster.side_by_side)
     if parts.get("generate") and settings.generator.backend == "batch":
         raise UserError(
             "generator: got batch, whose requests are answered elsewhere, expected a generator that answers at once. Generate first: "
@@ -96,8 +96,8 @@ def plan(
     if settings.cluster.container is not None:  # the worker runs outside of it
         python = sys.executable if CHECKOUT is None else "python3"
     job_paths = JobPaths(Path.cwd(), CHECKOUT, python, _next_folder(paths))
-    plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": _elements(job)} for job in planned]
-    return PlannedSubmission(settings, job_paths, grid | {"jobs": plain_jobs}, planned)
+    plain_jobs = [{"name": job.name, "kind": job.job_name, "elements": _elements(job)} for job in planned_jobs]
+    return PlannedSubmission(settings, job_paths, grid | {"jobs": plain_jobs}, planned_jobs)
 
 
 def _elements(job: Job) -> list[str] | list[list[str]]:
@@ -117,14 +117,14 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
     folder, ids = planned.paths.folder, dict[str, str]()
     folder.mkdir(parents=True)
     write_text(folder / "grid.json", json.dumps(planned.grid, indent=1) + "\n")
-    held = []
+    held_ids = []
     try:
         for job in planned.jobs:
             script = folder / f"{job.name}.sbatch"
             write_text(script, planned.text(job))
             after = [(dependency, ids.get(job_or_id, job_or_id)) for dependency, job_or_id in job.after]
             ids[job.name] = scheduler.submit(str(script), after, hold=not after)
-            held += [ids[job.name]] * (not after)
+            held_ids += [ids[job.name]] * (not after)
     except BaseException:
         scheduler.cancel(list(ids.values()))
         with suppress(OSError):
@@ -133,7 +133,7 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
             folder.rmdir()
         raise
     write_text(folder / "ids.json", json.dumps(ids, indent=1) + "\n")
-    scheduler.release(held)
+    scheduler.release(held_ids)
     return ids
 
 
@@ -208,5 +208,5 @@ def run(is_dry_run: bool, overrides: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # --help is that of the overrides
     parser.add_argument("--dry-run", action="store_true")
-    options, rest = parser.parse_known_args()
-    run(options.dry_run, rest)
+    options, overrides = parser.parse_known_args()
+    run(options.dry_run, overrides)

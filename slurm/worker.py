@@ -35,7 +35,7 @@ Outcome = Literal["done", "stopped", "failed", "failed, requeued"]
 
 @dataclass(frozen=True)
 class Part:
-    """A shard, a cell, the merge ...: all that an array task runs, or one of several. Its record and log have the same name."""
+    """A shard, a cell, the merge ...: all that an array task runs, or one of several; `path` of its record, beside its log."""
 
     grid: Json
     job_name: str
@@ -85,9 +85,9 @@ class Part:
         for command in commands(self.grid, self.job_name, self.name):
             if code := run_subprocess(command, self.variables, stop, log):
                 break
-        outcome, ended = _ending(self, record, stop, code)
-        _write(self.path, ended | {"outcome": outcome})
-        return outcome, ended
+        outcome, record = _outcome_of(self, record, stop, code)
+        _write(self.path, record | {"outcome": outcome})
+        return outcome, record
 
 
 def run(folder: Path, name: str, index: int) -> int:
@@ -99,9 +99,7 @@ def run(folder: Path, name: str, index: int) -> int:
         parts = [Part(grid, job["kind"], element, path)]
     else:
         paths = [path.with_name(f"{name}-{index}-{slot}.json") for slot in range(len(element))]
-        parts = [
-            Part(grid, job["kind"], part, at, slot) for slot, (part, at) in enumerate(zip(element, paths, strict=True))
-        ]
+        parts = [Part(grid, job["kind"], part, paths[slot], slot) for slot, part in enumerate(element)]
     if our_restart() > grid["max_restarts"]:
         reason = f"{our_restart()} restarts (cluster.max_restarts={grid['max_restarts']})"
         for part in parts:
@@ -115,7 +113,7 @@ def run(folder: Path, name: str, index: int) -> int:
 def _run_alone(part: Part, stop: StopRequest) -> int:
     outcome, record = part.run(stop)
     if outcome == "stopped":
-        return _stopped([(part, record)], stop)
+        return _end_stopped([(part, record)], stop)
     if outcome == "failed, requeued":
         return _requeue([(part, record)], outcome, f"after failure {record['failures']}", FAILED)
     return 0 if outcome == "done" else FAILED
@@ -125,20 +123,20 @@ def _run_side_by_side(parts: list[Part], stop: StopRequest) -> int:
     """The exit code of the job, once every part has ended: 1 if one failed for good, that of a stop if one was stopped."""
 
     def run_until_decided(part: Part) -> tuple[Outcome, Json]:
-        if (before := part.earlier.get("outcome")) in ("done", "failed"):  # at an earlier start of this job
-            return before, part.earlier
+        if (outcome := part.earlier.get("outcome")) in ("done", "failed"):  # at an earlier start of this job
+            return outcome, part.earlier
         while True:
             outcome, record = part.run(stop)
-            _tell(f"{part.name}: {outcome.partition(',')[0]}; its log: {part.path.with_suffix('.log').name}")
+            _log(f"{part.name}: {outcome.partition(',')[0]}; its log: {part.path.with_suffix('.log').name}")
             if outcome != "failed, requeued":
                 return outcome, record
 
     with ThreadPoolExecutor(len(parts)) as pool:
-        ended = list(pool.map(run_until_decided, parts))
-    stopped = [(part, record) for part, (outcome, record) in zip(parts, ended, strict=True) if outcome == "stopped"]
+        outcomes = list(pool.map(run_until_decided, parts))
+    stopped = [(part, record) for part, (outcome, record) in zip(parts, outcomes, strict=True) if outcome == "stopped"]
     if stopped:
-        return _stopped(stopped, stop)
-    return FAILED if any(outcome == "failed" for outcome, _ in ended) else 0
+        return _end_stopped(stopped, stop)
+    return FAILED if any(outcome == "failed" for outcome, _ in outcomes) else 0
 
 
 def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
@@ -167,50 +165,50 @@ def commands(grid: Json, job_name: str, array_task: str) -> list[list[str]]:
     return [[*prefix, *python_command(*verb, *arguments, python=grid["python"])] for verb in verbs[job_name]]
 
 
-def _ending(part: Part, record: Json, stop: StopRequest, code: int) -> tuple[Outcome, Json]:
+def _outcome_of(part: Part, record: Json, stop: StopRequest, code: int) -> tuple[Outcome, Json]:
     """The outcome of a start whose last command ended with this code, and its record."""
-    ended = record | {"ended": round(time.time(), 3)}
+    end_record = record | {"ended": round(time.time(), 3)}
     if code == 0:
-        return "done", ended | {"error": None}
+        return "done", end_record | {"error": None}
     error, grid = last_error(part.path.with_suffix(".log")), part.grid
-    ended |= {"code": code}
+    end_record |= {"code": code}
     if code == REQUEUE or (stop.requested and code != USER_ERROR):
-        return "stopped", ended
+        return "stopped", end_record
     if code == AWAITING:
         error = "the answers of a batch are awaited (generator=batch)"
-    ended |= {"failures": record["failures"] + 1, "error": error or f"exit code {code}"}
+    end_record |= {"failures": record["failures"] + 1, "error": error or f"exit code {code}"}
     if code in (USER_ERROR, AWAITING):  # the same command would fail again
-        return "failed", _give_up(part, ended, "an error that a restart cannot fix")
-    if ended["failures"] >= grid["max_failures"]:
-        reason = f"{ended['failures']} failures (cluster.max_failures={grid['max_failures']})"
-        return "failed", _give_up(part, ended, reason)
-    return "failed, requeued", ended
+        return "failed", _give_up(part, end_record, "an error that a restart cannot fix")
+    if end_record["failures"] >= grid["max_failures"]:
+        reason = f"{end_record['failures']} failures (cluster.max_failures={grid['max_failures']})"
+        return "failed", _give_up(part, end_record, reason)
+    return "failed, requeued", end_record
 
 
-def _stopped(ended: list[tuple[Part, Json]], stop: StopRequest) -> int:
+def _end_stopped(starts: list[tuple[Part, Json]], stop: StopRequest) -> int:
     if signal.SIGTERM in stop.signals or not stop.signals:
         return REQUEUE  # SLURM itself ends the job and requeues it if it was preempted, but not if it was cancelled
-    return _requeue(ended, "stopped", "before its time limit", REQUEUE)
+    return _requeue(starts, "stopped", "before its time limit", REQUEUE)
 
 
-def _requeue(ended: list[tuple[Part, Json]], outcome: Outcome, reason: str, code: int) -> int:
-    _tell(f"requeued {reason}")
+def _requeue(starts: list[tuple[Part, Json]], outcome: Outcome, reason: str, code: int) -> int:
+    _log(f"requeued {reason}")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # SLURM ends this process with it
     if (refusal := requeue(_job_id())) is not None:
-        for part, record in ended:
+        for part, record in starts:
             _write(part.path, record | {"outcome": "failed", "error": f"could not be requeued: {refusal}"})
-        _tell(f"could not be requeued ({refusal})")
+        _log(f"could not be requeued ({refusal})")
         return code
     time.sleep(60)  # SLURM kills this process; if it exited by itself, SLURM might count the job as failed
     return code
 
 
 def _give_up(part: Part, record: Json, reason: str) -> Json:
-    ended = record | {"outcome": "failed", "ended": round(time.time(), 3)}
-    _write(part.path, ended)
-    of = "" if part.slot is None else f"{part.name}: "
-    _tell(f"{of}gave up after {reason}; the last error: {record['error']}")
-    return ended
+    end_record = record | {"outcome": "failed", "ended": round(time.time(), 3)}
+    _write(part.path, end_record)
+    prefix = "" if part.slot is None else f"{part.name}: "
+    _log(f"{prefix}gave up after {reason}; the last error: {record['error']}")
+    return end_record
 
 
 def _job_id() -> str:
@@ -225,7 +223,7 @@ def _write(path: Path, record: Json) -> None:
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     print(f"slurm: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 

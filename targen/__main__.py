@@ -31,7 +31,7 @@ def main() -> None:
     use_utf8()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:10}{words}" for name, (_, words) in VERBS.items())
+        verbs = "\n".join(f"  {name:10}{summary}" for name, (_, summary) in VERBS.items())
         sys.exit(sys.stdout.write(HELP.format(version=__version__, verbs=verbs)) and 0)
     if verb == "--version":
         sys.exit(sys.stdout.write(f"targen {__version__}\n") and 0)
@@ -41,20 +41,20 @@ def main() -> None:
         sys.stderr.write(f"error: targen: got {verb!r}, expected a verb. {did_you_mean(verb, VERBS)}\n")
         sys.exit(USER_ERROR)
     module, _ = VERBS[verb]
-    sys.path[:] = _ours_first(sys.path)
+    sys.path[:] = _project_first(sys.path)
     sys.argv = [f"targen {verb}", *arguments, *(["plan=true"] if verb == "plan" else [])]
     runpy.run_module(module, run_name="__main__")
 
 
-def _ours_first(path: list[str]) -> list[str]:
-    """The search path, with what holds other modules of our packages' names behind ours."""
-    others = [folder for folder in path if Path(folder).resolve() != PROJECT and _holds_our_names(Path(folder))]
-    rest = [folder for folder in path if folder not in others]
-    is_there = any(Path(folder).resolve() == PROJECT for folder in rest)
-    return [*rest, *([] if is_there else [str(PROJECT)]), *others]
+def _project_first(path: list[str]) -> list[str]:
+    """The search path, with folders that hold other modules by our packages' names moved behind the project."""
+    others = [folder for folder in path if Path(folder).resolve() != PROJECT and _has_our_module_names(Path(folder))]
+    first = [folder for folder in path if folder not in others]
+    has_project = any(Path(folder).resolve() == PROJECT for folder in first)
+    return [*first, *([] if has_project else [str(PROJECT)]), *others]
 
 
-def _holds_our_names(folder: Path) -> bool:
+def _has_our_module_names(folder: Path) -> bool:
     return any((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists() for name in PACKAGES)
 
 

@@ -18,7 +18,7 @@ from targen.data.checks import check_local_rows
 from targen.data.contamination import EvaluationRows, evaluation_rows
 from targen.data.original import eval_split
 from targen.dataset.card import write_card
-from targen.dataset.held_out import parted
+from targen.dataset.held_out import split_held_out
 from targen.dataset.writer import write_data_set
 from targen.llm.call_log import CallLog
 from targen.llm.messages import LLM, Answer, AwaitingAnswers, Request
@@ -67,14 +67,14 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         if (
             len(finished) == len(states)
             and settings.generator.backend == "batch"
-            and (spare := (answered := _answered(calls)) - usage.calls) > 0
+            and (spare := (answered := _answer_count(calls)) - usage.calls) > 0
         ):
             log.info("generate: %d of %d answered calls were asked for ahead and not needed", spare, answered)
         for state, result in finished:
             evaluation = state.evaluation or _evaluation(settings, state.task, "auto")
-            kept, held_out = parted(state, result, rows_to_hold_out(settings, state.task))
-            write_data_set(settings.paths, state, kept, usage.of(state.task.name), evaluation, held_out)
-            _log_result(state, kept, held_out)
+            training, held_out = split_held_out(state, result, rows_to_hold_out(settings, state.task))
+            write_data_set(settings.paths, state, training, usage.of(state.task.name), evaluation, held_out)
+            _log_result(state, training, held_out)
         if finished:
             _measure_learnability(settings, [state.task for state, _ in finished])
             write_card(settings)
@@ -82,8 +82,8 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         _raise_together(results)
 
 
-def _answered(calls: CallLog) -> int:
-    """The answers on record that are not those of an analysis."""
+def _answer_count(calls: CallLog) -> int:
+    """The number of answers on record, without those of analyses."""
     return sum(id.split("-")[1] in STEPS for id in calls.ids())
 
 
@@ -128,7 +128,7 @@ def generate_contexts(settings: Settings) -> None:
 def _shared_lists(
     settings: Settings, states: list[Synthesis], stack: ExitStack, name: str, backend: Backend | None = None
 ) -> LazyLLM:
-    """The backend, after the calls for what all shards share: made by the first process that comes, while others wait."""
+    """The backend, after the calls for what all shards share: made by the first process that arrives, while others wait."""
     paths = settings.paths
     with locked(paths.root, "contexts", wait=True):
         shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
@@ -160,16 +160,16 @@ def _measure_learnability(settings: Settings, tasks: list[Task]) -> None:
         sys.stdout.write(pilot_text(settings, tasks))
 
 
-def _log_result(state: Synthesis, kept: Selection, held_out: Selection) -> None:
-    step, held = state.task.rows_per_slot, len(held_out.accepted)
+def _log_result(state: Synthesis, training: Selection, held_out: Selection) -> None:
+    rows_per_slot, instances_held_out = state.task.rows_per_slot, len(held_out.accepted)
     log.info(
         "generate: %s has %d rows%s (%d attempts, %d rejects, %d labels corrected)",
         state.task.name,
-        len(kept.accepted) * step,
-        f", and {held * step} more are held out for evaluation" if held else "",
+        len(training.accepted) * rows_per_slot,
+        f", and {instances_held_out * rows_per_slot} more are held out for evaluation" if instances_held_out else "",
         state.attempts_made,
         len(state.rejects),
-        sum(state.candidates[slot].flipped for slot in (*kept.accepted, *held_out.accepted, *kept.surplus)),
+        sum(state.candidates[slot].flipped for slot in (*training.accepted, *held_out.accepted, *training.surplus)),
     )
 
 
@@ -186,8 +186,8 @@ def _states(settings: Settings, task_recipes: list[Recipe], stack: ExitStack) ->
         # Before the first call, because the evaluation rows may be missing.
         evaluation = _evaluation(settings, recipe.task, "measure", "filter")
         may_repeat, rounds = settings.synth.contamination != "filter", settings.method.rounds
-        named = rounds.students if rounds is not None else []
-        students = partial(students_named, named, folder=settings.paths.embeddings)
+        names = rounds.students if rounds is not None else []
+        students = partial(students_named, names, folder=settings.paths.embeddings)
         states.append(Synthesis(recipe, settings.synth.size_of(recipe.task), store, evaluation, may_repeat, students))
     return states
 
@@ -272,8 +272,8 @@ def phase_of(work: Callable[[Settings], None]) -> Callable[[Any, list[str]], int
                 if settings.generator.copies > 1 and settings.synth.pilot is None and work is generate:
                     generate_shards(settings, overrides, stop)
                 work(settings)
-        except AwaitingAnswers as waiting:
-            log.info("generate: %s", waiting)
+        except AwaitingAnswers as err:
+            log.info("generate: %s", err)
             return AWAITING
         return 0
 

@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def new_task(name: str, folder: Path, labels: list[str]) -> Path:
-    """The file of a new task. Raises: UserError if there is one already, or a task cannot be called so."""
+    """The file of a new task. Raises: UserError if there is one already, or the name cannot be used."""
     text, path = task_file(name, labels, str(folder)), folder / f"{name}.yaml"
     if (CONF / "task" / path.name).exists():
         raise UserError(f"name: got {name!r}, a task of this project, expected another name. Change it.")

@@ -25,7 +25,7 @@ def main() -> int:
     refuse_keys(files, token)
     if arguments.push and not token:
         raise UserError(f"{TOKEN}: not set, expected a Hub token with write access. Put it in the environment.")
-    _say(files, arguments)
+    _print_files(files, arguments)
     if arguments.push:
         print(push(files, arguments.repo, arguments.private, token))
     return 0
@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(files: dict[str, Path], arguments: argparse.Namespace) -> None:
+def _print_files(files: dict[str, Path], arguments: argparse.Namespace) -> None:
     sizes = {name: path.stat().st_size for name, path in files.items()}
     print(f"data set {arguments.repo} on {os.environ.get('HF_ENDPOINT') or 'https://huggingface.co'}"
           f"{', private' if arguments.private else ''}")  # fmt: skip

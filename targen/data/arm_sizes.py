@@ -50,15 +50,15 @@ def source_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | No
 def arm_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
     """Examples that an arm has of a task, with train.max_rows, train.select_rows and train.equal_size. None: unknown."""
     arms = arms_of_tasks(settings) if settings.train.equal_size else [arm]
-    return min(filter(None, (_drawn(settings, each, task) for each in arms)), default=None)
+    return min(filter(None, (_amount_of(settings, name, task) for name in arms)), default=None)
 
 
-def _drawn(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
-    if not ARMS[arm].uses_task_rows or (found := source_examples(settings, arm, task)) is None:
+def _amount_of(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
+    if not ARMS[arm].uses_task_rows or (amount := source_examples(settings, arm, task)) is None:
         return None
     most = settings.train.max_rows
-    found = found if most is None or found.number <= most else Amount(most)
+    amount = amount if most is None or amount.number <= most else Amount(most)
     if ARMS[arm].uses_synthetic:
-        found = found._replace(number=selected_count(settings.train, found.number))
-    original = mixed_count(settings.train.mixed_original, found.number) if ARMS[arm].mixes else 0
-    return found._replace(number=found.number + original)
+        amount = amount._replace(number=selected_count(settings.train, amount.number))
+    original = mixed_count(settings.train.mixed_original, amount.number) if ARMS[arm].mixes else 0
+    return amount._replace(number=amount.number + original)

@@ -1,4 +1,4 @@
-"""What can be known of the original data before the first call: damaged or missing rows, and which rows models are scored on."""
+"""Checks of the original data before the first call: damaged or missing rows, and which rows models are scored on."""
 
 import logging
 
@@ -23,27 +23,27 @@ def check_rows(settings: Settings) -> None:
     check_local_rows(settings)
     if "generate" in settings.phases and settings.generator.backend not in FREE and not settings.plan:
         for task, split in needed_splits(settings, "hub"):
-            _read(settings, task, split)
-        if (source := _instructions(settings)) is not None and not is_instruction_file(source):
+            _read_split(settings, task, split)
+        if (source := _instruction_source(settings)) is not None and not is_instruction_file(source):
             instruction_data(source)
 
 
 def check_local_rows(settings: Settings) -> None:
     """Reads all local rows once, to find damaged lines before anything is asked or trained. Raises: UserError if there is one."""
     for task, split in needed_splits(settings):
-        _read(settings, task, split)
-    if (source := _instructions(settings)) is not None and is_instruction_file(source):
+        _read_split(settings, task, split)
+    if (source := _instruction_source(settings)) is not None and is_instruction_file(source):
         instruction_data(source)
     if "evaluate" in settings.phases:
         check_openllm_rows(settings.eval.openllm)
 
 
-def _instructions(settings: Settings) -> str | None:
+def _instruction_source(settings: Settings) -> str | None:
     """The instruction data that will be trained on; None if there will be none."""
     return settings.data.self_instruct if "train" in settings.phases and "self_instruct" in settings.arms else None
 
 
-def _read(settings: Settings, task: Task, split: str) -> None:
+def _read_split(settings: Settings, task: Task, split: str) -> None:
     if split == task.eval_split:
         eval_split(settings.data, task)
     elif split == "train":

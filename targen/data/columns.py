@@ -34,51 +34,51 @@ def read_records(path: Path, task: Task) -> Records:
 
 
 def rows_of(task: Task, records: Records, where: str, labelled: bool = True) -> Iterator[tuple[int, Row]]:
-    """(number, row) of each record; other columns are left out. A row without an `idx` gets its place.
+    """(number, row) of each record; other columns are left out. A row without an `idx` gets its position.
 
     Raises: UserError if a column is missing (that of the label only if `labelled`), or a label is none of the task's.
     """
     unknown: Counter[str] = Counter()
-    values, first = label_values(task), 0
-    for place, (number, record) in enumerate(records):
-        if place == 0:
+    values, first_unknown = label_values(task), 0
+    for position, (number, record) in enumerate(records):
+        if position == 0:
             _check_columns(task, list(record), where, labelled)
         row: Row = {name: record.get(column_of(task, name, record)) for name in task.row}
-        said = record.get(column_of(task, LABEL, record))
-        if said is not None and said != "":
-            value = value_of(values, said)
+        label = record.get(column_of(task, LABEL, record))
+        if label is not None and label != "":
+            value = value_of(values, label)
             if value is None:
-                first = first or number
-                unknown[str(said)] += 1
+                first_unknown = first_unknown or number
+                unknown[str(label)] += 1
                 continue
             row[LABEL] = value
         idx = record.get("idx")
-        yield number, row | {"idx": idx if type(idx) is int else place}
+        yield number, row | {"idx": idx if type(idx) is int else position}
     if unknown:
-        raise UserError(_unknown_labels(task, unknown, f"{where}:{first}"))
+        raise UserError(_unknown_labels(task, unknown, f"{where}:{first_unknown}"))
 
 
 def label_values(task: Task) -> dict[str, LabelValue]:
-    """The official value of each label by all that a file may call it: label_names, its value, its name, also in lower case."""
+    """The official value of each label by every name that a file may use: label_names, its value, its name, also in lower case."""
     by_name = {label.name: label.value for label in task.labels}
     exact = {str(label.value): label.value for label in task.labels} | by_name
     exact |= {str(key): by_name[name] for key, name in task.label_names.items()}
     return {key.casefold(): value for key, value in exact.items()} | exact
 
 
-def value_of(values: Mapping[str, LabelValue], said: object) -> LabelValue | None:
+def value_of(values: Mapping[str, LabelValue], label: object) -> LabelValue | None:
     """The official value of what a file calls a label; None if it is none of them."""
-    text = str(said).strip()
+    text = str(label).strip()
     return values.get(text, values.get(text.casefold()))
 
 
 def check_labels(task: Task, rows: Sequence[Row], where: str) -> None:
     """Raises: UserError if a label has fewer than two rows, with which nothing can be said about it."""
     counts = Counter(task.label_of(row) for row in rows)
-    few = [f"{counts[label.name]} of {label.name!r}" for label in task.labels if counts[label.name] < 2]
-    if few:
+    rare = [f"{counts[label.name]} of {label.name!r}" for label in task.labels if counts[label.name] < 2]
+    if rare:
         raise UserError(
-            f"{where}: got {_listed(few)} in {len(rows)} rows, expected at least two rows of each label of {task.name}. Add rows, or "
+            f"{where}: got {_first_few(rare)} in {len(rows)} rows, expected at least two rows of each label of {task.name}. Add rows, or "
             "leave the label out of the task."
         )
 
@@ -88,8 +88,8 @@ def column_of(task: Task, name: str, present: Container[str]) -> str:
 
     So one task reads the Hub's set and a file that has been written with the task's names.
     """
-    said = task.columns.get(name, name)
-    return said if said in present or name not in present else name
+    column = task.columns.get(name, name)
+    return column if column in present or name not in present else name
 
 
 def _check_columns(task: Task, present: Sequence[str], where: str, labelled: bool) -> None:
@@ -98,21 +98,21 @@ def _check_columns(task: Task, present: Sequence[str], where: str, labelled: boo
     if missing:
         example = ", ".join(f"{name}: ..." for name in needed if column_of(task, name, present) in missing)
         raise UserError(
-            f"{where}: got the columns {_listed([repr(name) for name in present if name != 'idx'])}, expected also "
+            f"{where}: got the columns {_first_few([repr(name) for name in present if name != 'idx'])}, expected also "
             f"{', '.join(map(repr, missing))} for {task.name}. Rename them, or name them in the task: `columns: {{{example}}}`."
         )
 
 
 def _unknown_labels(task: Task, unknown: Counter[str], where: str) -> str:
-    found = _listed([f"{name!r} ({count} rows)" for name, count in unknown.most_common()])
-    known = ", ".join(repr(label.name) for label in task.labels)
+    got = _first_few([f"{name!r} ({count} rows)" for name, count in unknown.most_common()])
+    names = ", ".join(repr(label.name) for label in task.labels)
     return (
-        f"{where}: label: got {found}, expected one of {known}. Say in the task which they are: "
+        f"{where}: label: got {got}, expected one of {names}. Say in the task which they are: "
         f"`label_names: {{{next(iter(unknown))}: {task.labels[0].name}}}`, or correct the file."
     )
 
 
-def _listed(texts: Sequence[str]) -> str:
+def _first_few(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - MOST_SHOWN} more" if len(texts) > MOST_SHOWN else ""
     return ", ".join(texts[:MOST_SHOWN]) + more
 
@@ -120,15 +120,10 @@ def _listed(texts: Sequence[str]) -> str:
 def _read_table(path: Path, task: Task) -> Records:
     delimiters = DELIMITERS[path.suffix.lower()]
     headers = {delimiter: _header(path, delimiter) for delimiter in delimiters}
-    chosen = next(
-        (
-            sign
-            for sign, header in headers.items()
-            if {column_of(task, name, header) for name in task.row} <= set(header)
-        ),
-        delimiters[0],
-    )
-    return _records(path, chosen)
+    for delimiter, header in headers.items():
+        if {column_of(task, name, header) for name in task.row} <= set(header):
+            return _records(path, delimiter)
+    return _records(path, delimiters[0])
 
 
 def _header(path: Path, delimiter: str) -> list[str]:

@@ -30,12 +30,12 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
 
     Raises: HubUnreachable; UserError if the data set does not have the expected form.
     """
-    _get_ready(name)
+    _prepare(name)
     try:
-        records = _loaded(name, task, SPLITS[split])
+        records = _load_split(name, task, SPLITS[split])
     except Exception as err:  # without network and cache, or whatever a script or a torn file leads to
-        said = " ".join(str(err).split())[:200]
-        text = f"got {name}, whose {task.name} cannot be loaded ({said}). Correct it, or set data.source=local data.dir=..."
+        reason = " ".join(str(err).split())[:200]
+        text = f"got {name}, whose {task.name} cannot be loaded ({reason}). Correct it, or set data.source=local data.dir=..."
         if Path(name).exists() or _hub_answers():
             raise UserError(f"data.hub: {text}") from None
         raise HubUnreachable(text) from None
@@ -43,8 +43,8 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
     feature = records.features.get(column)
     names = getattr(feature, "names", None)
     if has_plain_rows(task):
-        named = enumerate(_with_label_name(task, record, column, names) for record in records)
-        return rows_of(task, named, f"{name} {split}", labelled)
+        numbered = enumerate(_with_label_name(task, record, column, names) for record in records)
+        return rows_of(task, numbered, f"{name} {split}", labelled)
     if feature is not None and names is None:
         raise UserError(
             f"data.hub: {name} has labels without names, expected the names of {task.folder}. Use data.hub=aps/super_glue."
@@ -58,7 +58,7 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
         ) from None
 
 
-def _get_ready(name: str) -> None:
+def _prepare(name: str) -> None:
     """Before a data set is loaded: no waiting for a Hub that does not answer, and no bars."""
     if not Path(name).exists():
         stay_offline_without_network()
@@ -67,7 +67,7 @@ def _get_ready(name: str) -> None:
     disable_progress_bars()
 
 
-def _loaded(name: str, task: Task, split: str) -> Any:
+def _load_split(name: str, task: Task, split: str) -> Any:
     """The split of the configuration that has the task's name, or else of the only one, a `datasets.Dataset`."""
     from datasets import load_dataset
 
@@ -89,13 +89,13 @@ def _with_label_name(task: Task, record: Json, column: str, names: list[str] | N
 
 def records_of(name: str, config: str) -> Any:
     """The train split of another data set, a `datasets.Dataset`. Raises: UserError if it cannot be loaded."""
-    _get_ready(name)
+    _prepare(name)
     try:
         return _train_split(name, config)
     except Exception as err:
-        said = " ".join(str(err).split())[:200]
+        reason = " ".join(str(err).split())[:200]
         raise Unreachable(
-            f"data.self_instruct: got {name}, which cannot be loaded ({said}). Download its file and set "
+            f"data.self_instruct: got {name}, which cannot be loaded ({reason}). Download its file and set "
             "data.self_instruct=/path/to/file.jsonl."
         ) from None
 

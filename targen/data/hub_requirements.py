@@ -17,12 +17,8 @@ from targen.tasks.task import Task
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
-LEFT_OUT = (
-    "*/*",
-    "flax_model*",
-    "tf_model*",
-    "rust_model*",
-)  # folders and other formats hold the same weights for other programs
+# folders and other formats hold the same weights for other programs
+LEFT_OUT = ("*/*", "flax_model*", "tf_model*", "rust_model*")
 
 
 @dataclass(frozen=True)
@@ -59,30 +55,28 @@ def _models(settings: Settings) -> list[HubRequirement]:
         name = generator.path or generator.model
         requirements.append(HubRequirement("model", name, "generator", files=(*WEIGHTS, *CONFIGURATION)))
     if phases & {"train", "evaluate"}:
-        requirements += _of_model(settings.model, "model")
+        requirements += _requirements_of_model(settings.model, "model")
     if "train" in phases and settings.train.checkers and settings.train.checker_model is not None:
-        requirements += _of_model(model_from_file(settings.train.checker_model), "train.checker_model")
-    return [*requirements, *(_of_analysis(settings) if "analyze" in phases else ())]
+        requirements += _requirements_of_model(model_from_file(settings.train.checker_model), "train.checker_model")
+    return [*requirements, *(_requirements_of_analysis(settings) if "analyze" in phases else ())]
 
 
-def _of_analysis(settings: Settings) -> list[HubRequirement]:
+def _requirements_of_analysis(settings: Settings) -> list[HubRequirement]:
     """The embedder, and the encoder that is trained to measure difficulty."""
     analysis, requirements = settings.analysis, []
     if "semantic" in analysis.parts and not _is_local(analysis.embedder):
         if (CONF / "model" / f"{analysis.embedder}.yaml").is_file():
-            requirements += _of_model(model_from_file(analysis.embedder), "analysis.embedder")
+            requirements += _requirements_of_model(model_from_file(analysis.embedder), "analysis.embedder")
         else:
-            requirements.append(
-                HubRequirement("model", analysis.embedder, "analysis.embedder", files=(*WEIGHTS, *CONFIGURATION))
-            )
+            files = (*WEIGHTS, *CONFIGURATION)
+            requirements.append(HubRequirement("model", analysis.embedder, "analysis.embedder", files=files))
     if "difficulty" in analysis.parts:
-        requirements += _of_model(
-            model_from_file(analysis.model) if analysis.model is not None else settings.model, "analysis.model"
-        )
+        model = model_from_file(analysis.model) if analysis.model is not None else settings.model
+        requirements += _requirements_of_model(model, "analysis.model")
     return requirements
 
 
-def _of_model(model: Model, needed_for: str) -> list[HubRequirement]:
+def _requirements_of_model(model: Model, needed_for: str) -> list[HubRequirement]:
     requirements = []
     if model.path is not None and not _is_local(model.path):
         weights = (*WEIGHTS, *(PICKLES if model.pickle else ()), *(("*.py",) if model.remote_code else ()))

@@ -25,8 +25,8 @@ def instruction_data(source: str) -> list[Row]:
         except RowError as err:
             raise UserError(f"{where}:{number}: {err}. Expected {SHAPES}.") from None
     if not any(row["output"] for row in rows):
-        found = f"{len(rows)} rows, none of them with an answer" if rows else "no row"
-        raise UserError(f"{where}: got {found}, expected instruction data. Name another source.")
+        got = f"{len(rows)} rows, none of them with an answer" if rows else "no row"
+        raise UserError(f"{where}: got {got}, expected instruction data. Name another source.")
     return rows
 
 

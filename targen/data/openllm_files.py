@@ -13,7 +13,7 @@ from targen.runtime.jsonl import Json, read_rows
 
 COLUMNS = 6  # of MMLU's CSV files
 MMLU_ROW = "the question, four choices and the answer's letter"
-HEADER = "answer"  # how the last column is called where there is a header; the authors' files have none
+HEADER = "answer"  # the name of the last column where there is a header; the authors' files have none
 
 
 def check_openllm_rows(openllm: OpenLLM) -> None:
@@ -23,14 +23,14 @@ def check_openllm_rows(openllm: OpenLLM) -> None:
     for subtask in subtasks(openllm):
         for split in subtask.splits:
             if (path := local_openllm_file(Path(openllm.data_dir), subtask, split)) is None:
-                continue  # told elsewhere, all of them in one line
+                continue  # reported by missing_openllm_files
             rows, _ = rows_of(path, subtask, split)
             # for tasks that it scores on a validation split the harness draws one more
             needed = subtask.shots + (subtask.split == "validation")
             if split == subtask.spec.shown and len(rows) < needed:
-                shown = f"the examples that {subtask.name} shows{' and one more' * (needed > subtask.shots)}"
+                examples = f"the examples that {subtask.name} shows{' and one more' * (needed > subtask.shots)}"
                 raise UserError(
-                    f"{path}: got {len(rows)} rows, expected at least {needed}, {shown}. Give the whole split, or set a smaller "
+                    f"{path}: got {len(rows)} rows, expected at least {needed}, {examples}. Give the whole split, or set a smaller "
                     "eval.openllm.num_fewshot."
                 )
 
@@ -46,17 +46,17 @@ def rows_of(path: Path, subtask: Subtask, split: str) -> tuple[list[Json], bool]
     for number, row in _records(path):
         try:
             converted = convert(row) if convert is not None else row
-            lacking = [name for name in subtask.spec.fields if name not in converted]
-            for check in checks if not lacking else ():
+            missing = [name for name in subtask.spec.fields if name not in converted]
+            for check in checks if not missing else ():
                 check(converted)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
-            said = err if type(err) is ValueError else repr(err)
+            reason = err if type(err) is ValueError else repr(err)
             raise UserError(
-                f"{path}:{number}: got a row that cannot be read ({said}), expected one of {subtask.name} with the fields as on the Hub. Repair it."
+                f"{path}:{number}: got a row that cannot be read ({reason}), expected one of {subtask.name} with the fields as on the Hub. Repair it."
             ) from None
-        if lacking:
+        if missing:
             raise UserError(
-                f"{path}:{number}: lacks {', '.join(lacking)}, expected a row of {subtask.name} with the fields as on the Hub. "
+                f"{path}:{number}: lacks {', '.join(missing)}, expected a row of {subtask.name} with the fields as on the Hub. "
                 "Repair it."
             )
         changed |= converted != row

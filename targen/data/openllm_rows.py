@@ -11,13 +11,13 @@ from targen.runtime.jsonl import Json
 
 LETTERS = "ABCDEFGHIJ"
 BRACKETS = re.compile(r"\[.*?\]")  # that the harness removes from HellaSwag
-SOLUTION = re.compile(r"#### \$?-?[0-9][0-9.,]*\s*$")  # how GSM8K's end; whatever stands before
+SOLUTION = re.compile(r"#### \$?-?[0-9][0-9.,]*\s*$")  # how GSM8K's end; whatever comes before
 
 
 def _position(row: Json, name: str, count: int) -> int:
     """The position from 0 of an answer given as a number, as its digits or as a letter. Raises: ValueError for any other."""
-    given = str(row[name]).strip().upper()
-    position = int(given) if given.isdecimal() else LETTERS.find(given) if len(given) == 1 else -1
+    text = str(row[name]).strip().upper()
+    position = int(text) if text.isdecimal() else LETTERS.find(text) if len(text) == 1 else -1
     if not 0 <= position < count:
         raise ValueError(
             f"{name}: got {row[name]!r}, expected 0 to {count - 1} or {LETTERS[0]} to {LETTERS[count - 1]}"
@@ -40,9 +40,9 @@ def _arc(row: Json) -> Json:
         question = row["query"].removeprefix("Question: ")
         return {"question": question, "choices": choices, "answerKey": labels[_position(row, "gold", len(labels))]}
     if isinstance(row.get("question"), dict):
-        listed = row["question"]["choices"]
-        choices = {name: [choice[name] for choice in listed] for name in ("text", "label")}
-        row = {**row, "question": row["question"]["stem"], "choices": choices}
+        question = row["question"]
+        choices = {name: [choice[name] for choice in question["choices"]] for name in ("text", "label")}
+        row = {**row, "question": question["stem"], "choices": choices}
     if "choices" not in row or "answerKey" not in row:
         return row
     labels = [str(label) for label in row["choices"]["label"]]
@@ -74,13 +74,11 @@ def _mmlu(row: Json) -> Json:
 
 def _truthfulqa(row: Json) -> Json:
     """{question, mc2_targets: {answer: 1 or 0}}, as in the authors' mc_task.json."""
-    targets = {name: row[name] for name in ("mc1_targets", "mc2_targets") if name in row}
+    targets: Json = {name: row[name] for name in ("mc1_targets", "mc2_targets") if name in row}
     if all("choices" in choices and "labels" in choices for choices in targets.values()):
         return row
-    listed: Json = {
-        name: {"choices": list(choices), "labels": list(choices.values())} for name, choices in targets.items()
-    }
-    return {"question": row["question"], **listed}
+    lists = {name: {"choices": list(labels), "labels": list(labels.values())} for name, labels in targets.items()}
+    return {"question": row["question"], **lists}
 
 
 def _winogrande(row: Json) -> Json:
@@ -187,8 +185,8 @@ def _check_gsm8k(row: Json) -> None:
     for name in ("question", "answer"):
         _check_text(row[name], name)
     if SOLUTION.search(row["answer"]) is None:
-        said = row["answer"][-40:]
-        raise ValueError(f"answer: got {said!r}, expected a solution that ends with #### and a number")
+        end = row["answer"][-40:]
+        raise ValueError(f"answer: got {end!r}, expected a solution that ends with #### and a number")
 
 
 SCORE_CHECKS: dict[str, Callable[[Json], None]] = {  # also of rows that are scored, and not only shown as examples

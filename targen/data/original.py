@@ -94,7 +94,7 @@ def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Spli
     assert name is not None  # the settings' rules ensure it
     where = f"{name} {task.name} {split}"
     try:
-        rows = checked(task, hub_rows(name, task, split, labelled), where, labelled)
+        rows = checked_rows(task, hub_rows(name, task, split, labelled), where, labelled)
     except HubUnreachable as err:
         if data.fallback == "fixture":
             return None
@@ -106,7 +106,7 @@ def _original(data: Data, task: Task, split: str, labelled: bool = True) -> Spli
 
 def read_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:
     """The rows of a file in the official format. Raises: UserError with file and line of the first wrong one."""
-    return checked(task, read_jsonl(path), str(path), labelled)
+    return checked_rows(task, read_jsonl(path), str(path), labelled)
 
 
 def read_any_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, ...]:
@@ -116,15 +116,15 @@ def read_any_rows(path: Path, task: Task, labelled: bool = False) -> tuple[Row, 
     """
     if path.suffix.lower() not in TABLES and not has_plain_rows(task):
         return read_rows(path, task, labelled)
-    return checked(task, rows_of(task, read_records(path, task), str(path), labelled), str(path), labelled)
+    return checked_rows(task, rows_of(task, read_records(path, task), str(path), labelled), str(path), labelled)
 
 
-def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
+def checked_rows(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: bool = False) -> tuple[Row, ...]:
     """The rows, after a check of their format and, if `labelled`, of their labels.
 
     Raises: UserError with `where` and the number of the first wrong row, or if there are too few rows.
     """
-    checked_rows = []
+    accepted = []
     for number, row in rows:
         try:
             task.check_format(row)
@@ -132,20 +132,20 @@ def checked(task: Task, rows: Iterable[tuple[int, Row]], where: str, labelled: b
                 raise RowError("the label is hidden, expected a labelled row")
         except (RowError, KeyError, TypeError, AttributeError) as err:
             raise UserError(f"{where}:{number}: {err}. Expected a row in the format of {task.folder}.") from None
-        checked_rows.append(row)
-    if not checked_rows:
+        accepted.append(row)
+    if not accepted:
         raise UserError(f"{where}: got no row, expected rows of {task.folder}.")
     if labelled and has_plain_rows(task):
-        check_labels(task, checked_rows, where)
-    return tuple(checked_rows)
+        check_labels(task, accepted, where)
+    return tuple(accepted)
 
 
 def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
     """At most `at_most` rows, spread evenly over the split. Groups of consecutive rows stay together (AX-g's pairs)."""
     groups = len(rows) // group
-    kept = groups if at_most is None else min(groups, max(1, at_most // group))
-    picked = [number * groups // kept for number in range(kept)]
-    return tuple(row for number in picked for row in rows[number * group : (number + 1) * group])
+    count = groups if at_most is None else min(groups, max(1, at_most // group))
+    numbers = [index * groups // count for index in range(count)]
+    return tuple(row for number in numbers for row in rows[number * group : (number + 1) * group])
 
 
 def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
@@ -155,8 +155,8 @@ def _local(data: Data, task: Task, split: str, labelled: bool) -> Split:
     rows = read_any_rows(path, task, labelled)
     if _is_published(task, split, rows):
         return Split(rows, f"SuperGLUE {split}", "superglue", str(path), split)
-    shown = path.relative_to(folder) if folder.is_dir() else path.name
-    return Split(rows, str(shown), "file", str(path), split)
+    origin = path.relative_to(folder) if folder.is_dir() else path.name
+    return Split(rows, str(origin), "file", str(path), split)
 
 
 def _is_published(task: Task, split: str, rows: Sequence[Row]) -> bool:

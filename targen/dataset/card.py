@@ -52,8 +52,8 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
 
     options: Json = {"undefined": StrictUndefined, "keep_trailing_newline": True, "trim_blocks": True}
     template = Environment(loader=FileSystemLoader(HERE), **options).get_template("card.md.j2")
-    superglue, is_targen = _of_superglue(stats), _is_targen(settings)
-    known = [_task(settings, name) for name in stats]
+    superglue, is_targen = _superglue_tasks(stats), _is_targen(settings)
+    specs = [_task_named(settings, name) for name in stats]
     steps = FOUR_STEPS + IN_ROUNDS * (settings.method.rounds is not None)
     return template.render(
         front_matter=_front_matter(settings, stats),
@@ -64,7 +64,7 @@ def card(settings: Settings, stats: Mapping[str, Json]) -> str:
         method=steps if is_targen else f"the method {inline_code(settings.method.name)}",
         format=_format(stats),
         share="equally many of each" if settings.synth.label_share == "balanced" else "in the given proportions",
-        balance_notes=[" ".join(note.split()) for task in known if task is not None and (note := task.balance_note())],
+        balance_notes=[" ".join(note.split()) for task in specs if task is not None and (note := task.balance_note())],
         is_targen=is_targen,
         superglue=superglue,
         settings_table=_settings_table(settings, stats),
@@ -79,19 +79,19 @@ def _is_targen(settings: Settings) -> bool:
     return settings.method.name == "targen" or settings.method.rounds is not None
 
 
-def _of_superglue(stats: Mapping[str, Json]) -> list[str]:
+def _superglue_tasks(stats: Mapping[str, Json]) -> list[str]:
     """The tasks of the set that are SuperGLUE's."""
     return [name for name in stats if name in SUPERGLUE_TASKS]
 
 
 def _format(stats: Mapping[str, Json]) -> str:
     """A sentence on the rows of SuperGLUE's tasks; empty if there are none."""
-    superglue = _of_superglue(stats)
+    superglue = _superglue_tasks(stats)
     if not superglue:
         return ""
-    which = "Rows" if superglue == list(stats) else f"Rows of {', '.join(map(inline_code, superglue))}"
+    subject = "Rows" if superglue == list(stats) else f"Rows of {', '.join(map(inline_code, superglue))}"
     form = "the official format of [SuperGLUE](https://arxiv.org/abs/1905.00537)"
-    return f" {which} have {form}, with its labels, offsets and spans, but are not part of it."
+    return f" {subject} have {form}, with its labels, offsets and spans, but are not part of it."
 
 
 def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
@@ -104,7 +104,7 @@ def _front_matter(settings: Settings, stats: Mapping[str, Json]) -> str:
         }
         for name in stats
     ]
-    superglue = _of_superglue(stats)
+    superglue = _superglue_tasks(stats)
     form = " in the form of SuperGLUE" if superglue == list(stats) else ""
     data = DatasetCardData(
         pretty_name=f"{' '.join(settings.name.split())}: synthetic data{form}",
@@ -151,7 +151,7 @@ def _settings_table(settings: Settings, stats: Mapping[str, Json]) -> str:
         *([("corrections of a row", inline_code(synth.votes))] if synth.self_correct == "vote" else []),
         ("near-duplicates", _near_duplicates(synth.near_duplicates)),
         ("contamination", CONTAMINATION[synth.contamination]),
-        *([("language", "English, as requested in the prompts")] * (_of_superglue(stats) == list(stats))),
+        *([("language", "English, as requested in the prompts")] * (_superglue_tasks(stats) == list(stats))),
         ("real examples", _real_examples(settings)),
     ]
     return markdown_table(("setting", "value"), rows)
@@ -194,13 +194,13 @@ def _fields_table(settings: Settings, names: Mapping[str, Json]) -> str:
     rows = []
     for name in names:
         _, first_row = next(read_jsonl(settings.paths.synthetic(name) / "train.jsonl"), (0, {}))
-        task = _task(settings, name)
+        task = _task_named(settings, name)
         title = f"{task.title} ({task.folder})" if task else "--"
         rows.append((inline_code(name), title, ", ".join(inline_code(key) for key in first_row)))
     return markdown_table(("task", "title", "fields of a row"), rows)
 
 
-def _task(settings: Settings, name: str) -> Task | None:
+def _task_named(settings: Settings, name: str) -> Task | None:
     """The task; None for one from an earlier start whose configuration is gone."""
     if name in settings.tasks:
         return settings.tasks[name]

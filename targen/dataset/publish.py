@@ -86,6 +86,6 @@ def push(files: dict[str, Path], repo: str, private: bool, token: str) -> str:
             commit_message="Synthetic data set and its card",
         )
     except (HTTPError, OSError, ValueError) as err:
-        said = " ".join(str(err).split()).replace(token, "***")[:300]
-        raise UserError(f"--push: the Hub refused the upload ({said}). Fix the cause and push again.") from None
+        reason = " ".join(str(err).split()).replace(token, "***")[:300]
+        raise UserError(f"--push: the Hub refused the upload ({reason}). Fix the cause and push again.") from None
     return str(commit.repo_url)

@@ -9,7 +9,7 @@ from typing import Any
 
 from targen.data.contamination import EvaluationRows
 from targen.data.evaluation import HELD_OUT
-from targen.dataset.held_out import names_of
+from targen.dataset.held_out import context_names
 from targen.runtime.jsonl import Json, write_jsonl, write_text
 from targen.runtime.paths import RunPaths
 from targen.synthesis.candidate_store import LabelChange, rows_text
@@ -96,7 +96,7 @@ def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
         yield state.store.reject(reject) | _requested(state.recipe, slot) | _label_change(reject.label_change)
     for slot in selection.surplus:
         candidate = state.candidate(slot)
-        held = {
+        record = {
             "slot": str(slot),
             "attempt": candidate.attempt,
             "step": "balance",
@@ -108,7 +108,7 @@ def _rejects(state: Synthesis, selection: Selection) -> Iterator[Json]:
             "rows": list(candidate.rows),
             "call_ids": list(candidate.call_ids),
         }
-        yield held | _requested(state.recipe, slot) | _label_change((candidate.label_before, candidate.label_after))
+        yield record | _requested(state.recipe, slot) | _label_change((candidate.label_before, candidate.label_after))
 
 
 def _requested(recipe: Recipe, slot: Slot) -> Json:
@@ -122,8 +122,8 @@ def _label_change(labels: LabelChange | None) -> Json:
 def _stats(state: Synthesis, selection: Selection, held_out: Selection) -> Json:
     task, candidates = state.task, state.candidates
     cells = Counter(candidates[slot].cell for slot in selection.accepted)
-    made = (*selection.accepted, *held_out.accepted, *selection.surplus)
-    label_changes = [candidates[slot].label_change for slot in made]
+    finished = (*selection.accepted, *held_out.accepted, *selection.surplus)
+    label_changes = [candidates[slot].label_change for slot in finished]
     label_changes += [reject.label_change for reject in state.rejects if reject.label_change is not None]
     flips = Counter(before for before, after in label_changes if before != after)
     corrected = label_changes if state.recipe.self_correct != "off" else []
@@ -155,8 +155,8 @@ def _stats(state: Synthesis, selection: Selection, held_out: Selection) -> Json:
 
 
 def _rounds(state: Synthesis, selection: Selection) -> list[Json]:
-    """What each round brought: the rows of the set that it made, where they are, and what the students said after it."""
-    found = []
+    """For each round, the counts of its rows in the set, and the scores of the students after it."""
+    rounds = []
     for report in state.rounds.reports:
         slots = [slot for slot in selection.accepted if state.rounds.round_of(slot) == report["round"]]
         cells = Counter(state.candidates[slot].cell for slot in slots)
@@ -165,8 +165,8 @@ def _rounds(state: Synthesis, selection: Selection) -> list[Json]:
             "instances_per_label_cell": {str(cell): cells[cell.number] for cell in state.task.label_cells},
             "instances_per_context": dict(Counter(state.candidates[slot].context for slot in slots).most_common()),
         }
-        found.append({"round": report["round"], **counts, **report})
-    return found
+        rounds.append({"round": report["round"], **counts, **report})
+    return rounds
 
 
 def _rows_per_label(state: Synthesis, selection: Selection) -> dict[str, int]:
@@ -183,7 +183,7 @@ def _held_out(state: Synthesis, held_out: Selection) -> Json:
         "held_out": {
             "rows": len(held_out.accepted) * state.task.rows_per_slot,
             "rows_per_label": _rows_per_label(state, held_out),
-            "contexts": len(names_of(state, held_out.accepted)),
+            "contexts": len(context_names(state, held_out.accepted)),
         }
     }
 
@@ -203,7 +203,7 @@ def _contexts_used(state: Synthesis, selection: Selection) -> Json:
     return {
         "contexts_used": len(used),
         "contexts_with_one_value_only": {
-            name: sum(len(found) > 1 and len(set(found)) == 1 for found in contexts.values())
+            name: sum(len(seen) > 1 and len(set(seen)) == 1 for seen in contexts.values())
             for name, contexts in values.items()
         },
     }
@@ -223,8 +223,8 @@ def _contamination(state: Synthesis, selection: Selection, evaluation: Evaluatio
     threshold = state.recipe.near_duplicates or 1.0
     matches: list[dict[str, Any]] = []
     for candidate, row in _rows(state, selection):
-        if (how := evaluation.match(state.task.view(row), threshold)) is not None:
-            matches.append({"idx": row["idx"], "slot": str(candidate.slot), "how": how})
+        if (reason := evaluation.match(state.task.view(row), threshold)) is not None:
+            matches.append({"idx": row["idx"], "slot": str(candidate.slot), "how": reason})
     return {
         "against": evaluation.origin,
         "examples": len(evaluation.texts),

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from targen.config.run_directory import open_run
 from targen.generate import generate
-from targen.interface.composing import composed, written
+from targen.interface.composing import composed, hydra_text
 from targen.interface.in_thread import run_in_thread
 from targen.interface.rows import Rows, read_rows
 from targen.interface.tasks import load_task
@@ -21,7 +21,7 @@ from targen.runtime.paths import RunPaths
 from targen.synthesis.recipes import recipes
 from targen.tasks.task import Task
 
-INSTEAD = {  # of a setting, what names it in Python
+INSTEAD = {  # what to use in Python in place of a setting
     "task": "the argument `task`",
     "tasks": "dataclasses.replace on the task",
     "task_dir": "a path as `task`",
@@ -54,9 +54,9 @@ def generate_rows(
     folder = Path(run_dir) if run_dir is not None else Path("outputs") / task.name
     cfg = composed([*_overrides(generator, folder, size, settings or {})])
     OmegaConf.update(cfg, "tasks", {task.name: _literal(asdict(task))}, force_add=True)
-    checked = open_run(cfg, recipes)
-    backend = _backend(generator, checked.generator.concurrency)
-    run_in_thread(lambda: generate(checked, backend))
+    run_settings = open_run(cfg, recipes)
+    backend = _backend(generator, run_settings.generator.concurrency)
+    run_in_thread(lambda: generate(run_settings, backend))
     return read_rows(RunPaths(folder), task)
 
 
@@ -64,12 +64,12 @@ def _overrides(
     generator: str | Function | LLM, folder: Path, size: int | None, settings: Mapping[str, object]
 ) -> Iterator[str]:
     """The call as overrides of the command line. Raises: UserError for a setting that is an argument."""
-    yield from ("task=[]", "phases=[generate]", f"run.dir={written(folder)}")
+    yield from ("task=[]", "phases=[generate]", f"run.dir={hydra_text(folder)}")
     if "experiment" in settings:
-        yield f"+experiment={written(settings['experiment'])}"
+        yield f"+experiment={hydra_text(settings['experiment'])}"
     yield f"generator={generator if isinstance(generator, str) else 'python'}"
     if not isinstance(generator, str) and "generator.model" not in settings:
-        yield f"generator.model={written(getattr(generator, '__name__', type(generator).__name__))}"
+        yield f"generator.model={hydra_text(getattr(generator, '__name__', type(generator).__name__))}"
     if "arms" not in settings:
         yield "arms=[synthetic]"  # nothing is trained here, and there may be no original rows
     if size is not None:
@@ -78,7 +78,7 @@ def _overrides(
         if key in INSTEAD or key.partition(".")[0] in ("tasks", "run", "shard"):
             raise UserError(f"settings: got {key}, expected another key. Use {INSTEAD[key.partition('.')[0]]} for it.")
         if key != "experiment":
-            yield f"{key}={written(value)}"
+            yield f"{key}={hydra_text(value)}"
 
 
 def _literal(value: Any) -> Any:
@@ -98,10 +98,10 @@ def _backend(generator: str | Function | LLM, concurrency: int) -> Backend | Non
         function = generator
         return Backend(lambda _: FunctionLLM(function, concurrency))
     llm = generator
-    return Backend(lambda _: _Kept(llm))
+    return Backend(lambda _: _Unclosed(llm))
 
 
-class _Kept:
+class _Unclosed:
     """A language model of the user's own, which stays open for the next call."""
 
     def __init__(self, llm: LLM) -> None:

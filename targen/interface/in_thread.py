@@ -1,4 +1,4 @@
-"""Work in a thread of its own: a notebook has an event loop running, in which no other one can be run."""
+"""Work in a thread of its own: a notebook has an event loop running, and a second one cannot run in its thread."""
 
 import signal
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def run_in_thread(work: Callable[[], None]) -> None:
     Raises: what `work` raised; UserError also for a disk that failed; KeyboardInterrupt.
     """
     stop, raised = StopRequest(), list[BaseException]()
-    ended = Event()  # not Thread.join, which takes a thread for ended once it was interrupted
+    ended = Event()  # not Thread.join, which considers a thread ended once it was interrupted
 
     def body() -> None:
         try:
@@ -36,7 +36,7 @@ def run_in_thread(work: Callable[[], None]) -> None:
     for err in raised:
         if isinstance(err, Stopped):
             raise KeyboardInterrupt("Progress is saved; call again to resume.") from None
-        told = disk_error(err) if isinstance(err, OSError) else None
-        if told is not None or isinstance(err, UserError):
-            raise UserError(str(told or err)) from None
+        error = disk_error(err) if isinstance(err, OSError) else None
+        if error is not None or isinstance(err, UserError):
+            raise UserError(str(error or err)) from None
         raise err

@@ -1,4 +1,4 @@
-"""The rows of a finished data set with how each came about, and the rejects."""
+"""The rows of a finished data set with their provenance, and the rejects."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class SyntheticRow:
 
     @property
     def idx(self) -> int:
-        """Its place among the rows of the task."""
+        """Its position among the rows of the task."""
         return int(self.row["idx"])
 
 
@@ -86,9 +86,9 @@ class Rows(Table[SyntheticRow]):
 
 def _columns(row: SyntheticRow) -> Json:
     """The official row, then its provenance; of a name that both have, the second is `provenance_<name>`."""
-    told = {name: value for name, value in asdict(row).items() if name not in ("row", "label", "provenance")}
-    told = {"label_name": row.label, **told}
-    return row.row | {f"provenance_{name}" if name in row.row else name: value for name, value in told.items()}
+    columns = {"label_name": row.label, **asdict(row)}
+    columns = {name: value for name, value in columns.items() if name not in ("row", "label", "provenance")}
+    return row.row | {f"provenance_{name}" if name in row.row else name: value for name, value in columns.items()}
 
 
 def read_rows(paths: RunPaths, task: Task) -> Rows:
@@ -109,29 +109,29 @@ def read_held_out(paths: RunPaths, task: Task) -> Rows:
     return _read(task, folder / "held_out.jsonl", folder / "held_out_provenance.jsonl")
 
 
-def _read(task: Task, rows_path: Path, stories_path: Path) -> Rows:
+def _read(task: Task, rows_path: Path, provenance_path: Path) -> Rows:
     rows = [row for _, row in read_jsonl(rows_path, halves=True)]
-    stories = [story for _, story in read_jsonl(stories_path, halves=True)]
-    if len(rows) != len(stories):
+    records = [record for _, record in read_jsonl(provenance_path, halves=True)]
+    if len(rows) != len(records):
         raise UserError(
-            f"{stories_path}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."
+            f"{provenance_path}: got {len(records)} lines, expected one for each of {len(rows)} rows. Generate again."
         )
-    return Rows(task, [_row(task, row, story) for row, story in zip(rows, stories, strict=True)])
+    return Rows(task, [_row(task, row, record) for row, record in zip(rows, records, strict=True)])
 
 
-def _row(task: Task, row: Json, story: Json) -> SyntheticRow:
+def _row(task: Task, row: Json, record: Json) -> SyntheticRow:
     return SyntheticRow(
         row=row,
         label=task.label_of(row) if task.labels else None,
-        context=story.get("context", ""),
-        instance_seed=story.get("instance_seed", {}),
-        variant=story.get("variant", {}),
-        label_before=story.get("label_before"),
-        explanation=story.get("explanation"),
-        slot=story["slot"],
-        attempt=story.get("attempt", 0),
-        call_ids=tuple(story.get("call_ids", ())),
-        provenance=story,
+        context=record.get("context", ""),
+        instance_seed=record.get("instance_seed", {}),
+        variant=record.get("variant", {}),
+        label_before=record.get("label_before"),
+        explanation=record.get("explanation"),
+        slot=record["slot"],
+        attempt=record.get("attempt", 0),
+        call_ids=tuple(record.get("call_ids", ())),
+        provenance=record,
     )
 
 
@@ -166,16 +166,16 @@ def read_stats(paths: RunPaths, task: Task) -> Json:
 
 def read_learnability(paths: RunPaths, task: Task) -> Table[LearnabilityScore]:
     """The scores of each student. Raises: UserError with the reason if they were not measured."""
-    found = read_stats(paths, task).get("learnability", {"not_measured": "synth.learnability_rows=0"})
-    if (reason := found.get("not_measured")) is not None:
+    learnability = read_stats(paths, task).get("learnability", {"not_measured": "synth.learnability_rows=0"})
+    if (reason := learnability.get("not_measured")) is not None:
         raise UserError(
             f"learnability: {task.name} was not measured: {reason}. Make more rows, or set synth.learnability_rows."
         )
-    majority = found["majority"] or {}
+    chance, majority = learnability["chance"], learnability["majority"] or {}
     scores = [
-        LearnabilityScore(student, metric, **score, chance=found["chance"][metric], majority=majority.get(metric))
-        for student, of_student in found["students"].items()
-        for metric, score in of_student.items()
-        if metric in found["chance"]
+        LearnabilityScore(student, metric, **score, chance=chance[metric], majority=majority.get(metric))
+        for student, metrics in learnability["students"].items()
+        for metric, score in metrics.items()
+        if metric in chance
     ]
     return Table(LearnabilityScore, scores)
