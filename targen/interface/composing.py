@@ -25,14 +25,14 @@ def composed(overrides: list[str]) -> Any:
             GlobalHydra.instance().hydra = outer_hydra
 
 
-def hydra_text(value: object) -> str:
+def written(value: object) -> str:
     """A value as Hydra reads it on the command line."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{hydra_text(item)}" for name, item in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{written(item)}" for name, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(hydra_text, value)) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
     return repr(value) if isinstance(value, (int, float)) else QuotedString(str(value), Quote.single).with_quotes()

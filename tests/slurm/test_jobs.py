@@ -56,10 +56,9 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_texts_and_the_map_are_those_of_the_golden_file(name: str) -> None:
     run = settings(*GRIDS[name])
-    made = jobs(whole_grid(run), 1001, None, run.cluster.side_by_side)
-    text = dry_run_text(
-        PlannedSubmission(run, PATHS if run.cluster.container is None else replace(PATHS, python="python3"), {}, made)
-    )
+    planned = jobs(whole_grid(run), 1001, None, run.cluster.side_by_side)
+    paths = PATHS if run.cluster.container is None else replace(PATHS, python="python3")
+    text = dry_run_text(PlannedSubmission(run, paths, {}, planned))
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("TARGEN_WRITE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -84,14 +83,14 @@ def parts(job: Job) -> tuple[str, ...]:
 
 def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells() -> None:
     cells = tuple(f"cell{number}" for number in range(7))
-    made = jobs({"generate": ("0",), "train": cells, "evaluate": (*cells, "as-it-is"), "report": ("report",)}, 3)
-    assert [(job.name, parts(job)) for job in made] == [
+    planned = jobs({"generate": ("0",), "train": cells, "evaluate": (*cells, "as-it-is"), "report": ("report",)}, 3)
+    assert [(job.name, parts(job)) for job in planned] == [
         ("generate", ("0",)),
         ("train-1", cells[:3]), ("train-2", cells[3:6]), ("train-3", cells[6:]),
         ("evaluate-1", cells[:3]), ("evaluate-2", cells[3:6]), ("evaluate-3", cells[6:]),
         ("evaluate-only", ("as-it-is",)), ("report", ("report",)),
     ]  # fmt: skip
-    after = {job.name: job.after for job in made}
+    after = {job.name: job.after for job in planned}
     assert after["train-2"] == after["evaluate-only"] == (("afterok", "generate"),)
     assert after["evaluate-2"] == (("aftercorr", "train-2"),)
     names = ("evaluate-1", "evaluate-2", "evaluate-3", "evaluate-only")
@@ -101,12 +100,12 @@ def test_an_array_that_is_too_long_becomes_several_and_scores_follow_their_cells
 def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
     queued = {"contexts": ("99",), "generate": ("100_0",), "evaluate": ("300",)}
     missing = {"generate": ("1",), "merge": ("merge",), "train": ("a",), "evaluate": ("a", "b"), "report": ("report",)}
-    made = {job.name: job for job in jobs(missing, 1001, queued)}
-    assert made["generate"].after == (("afterok", "99"),)
-    assert made["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
-    assert made["train"].after == (("afterok", "merge"),)
-    assert parts(made["evaluate"]) == ("a",) and parts(made["evaluate-only"]) == ("b",)
-    assert made["report"].after[-1] == ("afterany", "300")
+    planned = {job.name: job for job in jobs(missing, 1001, queued)}
+    assert planned["generate"].after == (("afterok", "99"),)
+    assert planned["merge"].after == (("afterok", "generate"), ("afterok", "100_0"))
+    assert planned["train"].after == (("afterok", "merge"),)
+    assert parts(planned["evaluate"]) == ("a",) and parts(planned["evaluate-only"]) == ("b",)
+    assert planned["report"].after[-1] == ("afterany", "300")
     alone = jobs({"evaluate": ("a",)}, 1001)
     assert [(job.name, job.after) for job in alone] == [("evaluate", ())]
 
@@ -142,12 +141,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("which", WRONG)
-def test_what_cannot_go_well_on_a_cluster_is_said_before_it_is_submitted(which: str) -> None:
-    overrides, said = WRONG[which]
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_go_well_on_a_cluster_is_said_before_it_is_submitted(case: str) -> None:
+    overrides, message = WRONG[case]
+    with pytest.raises(UserError) as error:
         check(settings("task=[cb]", *overrides))
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_one_that_of_all_its_cells() -> None:
@@ -174,24 +173,24 @@ def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_o
 def test_cells_that_are_trained_side_by_side_are_scored_even_if_one_of_them_fails() -> None:
     cells = tuple(f"cell{number}" for number in range(5))
     grid = {"contexts": ("contexts",), "generate": ("0", "1"), "merge": ("merge",), "train": cells, "evaluate": cells}
-    made = jobs(grid, 1001, None, lambda job: 2 if job != "merge" else 1)
-    assert [(job.name, job.array_tasks) for job in made] == [
+    planned = jobs(grid, 1001, None, lambda job: 2 if job != "merge" else 1)
+    assert [(job.name, job.array_tasks) for job in planned] == [
         ("contexts", (("contexts",),)), ("generate", (("0", "1"),)), ("merge", (("merge",),)),
         ("train", (cells[:2], cells[2:4], cells[4:])), ("evaluate", (cells[:2], cells[2:4], cells[4:])),
     ]  # fmt: skip
-    assert [job.after for job in made] == [
+    assert [job.after for job in planned] == [
         (), (("afterok", "contexts"),), (("afterok", "generate"),), (("afterok", "merge"),), (("afterany", "train"),),
     ]  # fmt: skip
 
 
 def test_where_nothing_is_merged_or_asked_of_a_gpu_the_merge_needs_none() -> None:
-    for more in ("cluster.shards=1", "phases=[train]", "generator=recorded"):
-        assert broken_rules(SUBMISSION_RULES, settings("generator=llama31_8b", "cluster.merge.gpus=0", more)) == []
+    for override in ("cluster.shards=1", "phases=[train]", "generator=recorded"):
+        assert broken_rules(SUBMISSION_RULES, settings("generator=llama31_8b", "cluster.merge.gpus=0", override)) == []
 
 
 def test_a_step_or_no_interval_needs_no_longer_time() -> None:
-    for every in ("200", "null", "5m"):
-        check(settings("task=[cb]", "cluster.train.time=15", f"train.save_every={every}"))
+    for interval in ("200", "null", "5m"):
+        check(settings("task=[cb]", "cluster.train.time=15", f"train.save_every={interval}"))
 
 
 @pytest.mark.parametrize("value", ["a b", "x\\ny", "'a;b'", "'$(x)'"])
@@ -213,9 +212,9 @@ def test_without_slurm_it_is_one_line_and_nothing_is_written(tmp_path: Path) -> 
 
 
 def test_a_dry_run_needs_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "vllm" else installed(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name == "vllm" else find_spec(name, *more)
     )
     run = settings("task=[cb]", "generator=llama31_8b")
     check(run, is_dry_run=True)
@@ -292,8 +291,8 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
     assert json.loads((folder / "ids.json").read_text()) == {
         "train-1": "101", "train-2": "102", "evaluate-1": "103", "evaluate-2": "104", "report": "105",
     }  # fmt: skip
-    made = calls(tmp_path, "sbatch")
-    assert made == [
+    submissions = calls(tmp_path, "sbatch")
+    assert submissions == [
         f"sbatch --parsable --hold {folder}/train-1.sbatch",
         f"sbatch --parsable --hold {folder}/train-2.sbatch",
         f"sbatch --parsable --dependency=aftercorr:101 {folder}/evaluate-1.sbatch",
@@ -307,7 +306,7 @@ def test_a_whole_grid_takes_a_handful_of_calls_and_a_second_one_submits_nothing(
     (tmp_path / "queue").write_text("\n".join(queue) + "\n")
     again = command("slurm.submit", *grid(tmp_path), **fake)
     assert again.returncode == 0 and "nothing to submit" in again.stderr
-    assert calls(tmp_path, "sbatch") == made
+    assert calls(tmp_path, "sbatch") == submissions
 
 
 def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -315,9 +314,9 @@ def test_the_report_job_analyses_the_data_first_where_that_is_asked_for(tmp_path
         ("[report]", ["scores", "report"]),
         ("[analyze,report]", ["scores", "analyze", "report"]),
     ):
-        typed = [*tiny_overrides(tmp_path), f"phases={phases}"]
-        made = commands(grid_json(settings(*typed), typed), "report", "report")
-        assert [command[3] for command in made] == verbs
+        overrides = [*tiny_overrides(tmp_path), f"phases={phases}"]
+        report = commands(grid_json(settings(*overrides), overrides), "report", "report")
+        assert [command[3] for command in report] == verbs
 
 
 def test_every_command_of_a_worker_is_a_verb_that_exists(tmp_path: Path) -> None:
@@ -353,9 +352,9 @@ def test_a_run_dir_that_only_this_machine_sees_is_refused(tmp_path: Path, fake) 
 def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("slurm.submit", *grid(tmp_path), **fake).returncode == 0
     run = tmp_path / "run"
-    one, two, three, four = (f"tiny_encoder-single-rte-synthetic-s{seed}" for seed in range(4))
-    (run / "models" / one).mkdir(parents=True)
-    (run / "models" / one / "done.json").write_text("{}")
+    cells = [f"tiny_encoder-single-rte-synthetic-s{seed}" for seed in range(4)]
+    (run / "models" / cells[0]).mkdir(parents=True)
+    (run / "models" / cells[0] / "done.json").write_text("{}")
     record = {"outcome": "failed", "error": "error: train.lr: got nonsense\x1b[31m", "failures": 3}
     (run / "slurm" / "001" / "train-1-1.json").write_text(json.dumps(record))
     (run / "slurm" / "001" / "train-1-1.log").write_text("first line\nerror: train.lr: got nonsense\x1b[31m\n")
@@ -364,19 +363,19 @@ def test_status_tells_the_five_states_and_what_to_do(tmp_path: Path, fake, monke
     (tmp_path / "queue").write_text("\n".join(queue) + "\n")
     for name, value in fake.items():
         monkeypatch.setenv(name, value)
-    said = status(run)
+    text = status(run)
     table = {
-        line.split()[0]: line.split()[1:7] for line in said.splitlines() if line.startswith(("train", "evalu", "rep"))
+        line.split()[0]: line.split()[1:7] for line in text.splitlines() if line.startswith(("train", "evalu", "rep"))
     }
     assert table["train"] == ["1", "1", "1", "1", "0", "4"]
     assert table["evaluate"] == ["0", "0", "0", "0", "4", "4"]
     assert table["report"] == ["0", "0", "1", "0", "0", "1"]
-    assert f"failed: train {two} (101_1): error: train.lr: got nonsense?[31m" in said and "    first line" in said
-    assert f"To submit the 5 that are missing or failed: slurm/resubmit.sh {run}" in said
-    found = array_tasks(
+    assert f"failed: train {cells[1]} (101_1): error: train.lr: got nonsense?[31m" in text and "    first line" in text
+    assert f"To submit the 5 that are missing or failed: slurm/resubmit.sh {run}" in text
+    tasks = array_tasks(
         settings(*grid(tmp_path)).paths, json.loads((run / "slurm" / "001" / "grid.json").read_text()), []
     )
-    assert parts_to_submit(found)["evaluate"] == (one, two, three, four)
+    assert parts_to_submit(tasks)["evaluate"] == tuple(cells)
     shutil.rmtree(tmp_path / "bin")
     assert "SLURM is not available here" in command("slurm.status", str(run), PATH="/nowhere").stdout
 
@@ -391,7 +390,7 @@ def test_what_is_resubmitted_is_what_was_lost(tmp_path: Path, fake) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run" / "slurm" / "002"
-    made = json.loads((folder / "grid.json").read_text())["jobs"]
+    resubmitted = json.loads((folder / "grid.json").read_text())["jobs"]
     names = [f"tiny_encoder-single-rte-synthetic-s{seed}" for seed in (1, 2)]
-    assert [(job["name"], job["elements"]) for job in made] == [("train", names), ("evaluate", names)]
+    assert [(job["name"], job["elements"]) for job in resubmitted] == [("train", names), ("evaluate", names)]
     assert "--dependency=aftercorr:106" in calls(tmp_path, "sbatch")[-1]

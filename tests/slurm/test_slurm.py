@@ -30,11 +30,11 @@ TASKS = ("cb", "copa")
 STEPS = 300
 
 
-def wait_for(what: str, found: Callable[[], Any]) -> Any:
-    """The first true value of `found`."""
+def wait_for(what: str, condition: Callable[[], Any]) -> Any:
+    """The first true value of `condition`."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
-        if value := found():
+        if value := condition():
             return value
         time.sleep(0.1)
     raise AssertionError(f"{what}: not in {LIMIT} s")
@@ -63,8 +63,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
     os.environ.pop("SLURM_CONF") if before is None else os.environ.update(SLURM_CONF=before)
 
 
-class Held:
-    """Keeps a server's answers of one step back until it is let go."""
+class HeldAnswers:
+    """Holds back a server's answers of one step until `open` is set."""
 
     def __init__(self, server: Any, step: str) -> None:
         self.open, self.waiting, self._lock = threading.Event(), 0, threading.Lock()
@@ -106,23 +106,18 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the same sums in the same order
     server, root = serve(FakeModel(error_rate=0.1)), tmp_path / "a run, 100%"
-    usual = ["+experiment=quickstart", *small_overrides(tmp_path, tasks=TASKS)]
-    usual = [one for one in usual if not one.startswith(("run.dir=", "train.epochs="))]
-    usual += ["generator=openai", "generator.model=fake", "generator.concurrency=2", f"generator.base_url={server.url}"]
-    usual += [
-        "synth.size=12",
-        "synth.contexts=4",
-        "synth.seeds_per_context=2",
-        "arms=[synthetic]",
-        "model=tiny_encoder",
-    ]
-    usual += ["train.batch_size=4", f"train.epochs={STEPS // 3}", "train.save_every=10"]
+    overrides = ["+experiment=quickstart", *small_overrides(tmp_path, tasks=TASKS)]
+    overrides = [override for override in overrides if not override.startswith(("run.dir=", "train.epochs="))]
+    overrides += ["generator=openai", "generator.model=fake", f"generator.base_url={server.url}"]
+    overrides += ["generator.concurrency=2", "synth.size=12", "synth.contexts=4", "synth.seeds_per_context=2"]
+    overrides += ["arms=[synthetic]", "model=tiny_encoder"]
+    overrides += ["train.batch_size=4", f"train.epochs={STEPS // 3}", "train.save_every=10"]
 
-    alone = command("targen.run", *usual, f"run.dir={tmp_path / 'alone'}")
+    alone = command("targen.run", *overrides, f"run.dir={tmp_path / 'alone'}")
     assert alone.returncode == 0, alone.stderr
-    held = Held(server, "self_correction")
-    asked_alone = len(server.bodies)
-    grid = [*usual, f"run.dir='{root}'", "cluster=tiny", "cluster.max_failures=2"]
+    held_answers = HeldAnswers(server, "self_correction")
+    calls_alone = len(server.bodies)
+    grid = [*overrides, f"run.dir='{root}'", "cluster=tiny", "cluster.max_failures=2"]
     trained = [cell.name for cell in cells(settings(*grid))]
     trap = root / "predictions" / f"{trained[1]}.mark.json"
     trap.mkdir(parents=True)  # where a file is to be written: the scoring of this cell fails, whatever starts it
@@ -133,24 +128,24 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
     generation, training, scoring = (job_of(root, name) for name in ("generate", "train", "evaluate"))
 
     # both shards are at work: the first is put back into the queue, the node of the second goes down
-    wait_for("both shards at work", lambda: held.waiting == 4)
+    wait_for("both shards at work", lambda: held_answers.waiting == 4)
     node = slurm("squeue", "--noheader", "--array", f"--jobs={generation}_1", "--format=%N").strip()
     slurm("scontrol", "requeue", f"{generation}_0")
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     wait_for("both to be requeued", lambda: all(restarts(slurm, f"{generation}_{index}") == 1 for index in (0, 1)))
-    held.open.set()
+    held_answers.open.set()
     slurm("scontrol", "update", f"nodename={node}", "state=resume")
 
     # one cell in mid-training is put back by the scheduler, one is warned of its time limit
     waiting = {0: ["scontrol", "requeue"], 1: ["scancel", "--batch", "--signal=USR1"]}
 
-    def told() -> bool:
+    def interrupt_trained_cells() -> bool:
         for index in list(waiting):
             if list((root / "models" / trained[index]).glob("checkpoint-*/complete.json")):
                 slurm(*waiting.pop(index), f"{training}_{index}")
         return not waiting
 
-    wait_for("a checkpoint of both", told)
+    wait_for("a checkpoint of both", interrupt_trained_cells)
     wait_for("both cells", lambda: all((root / "models" / name / "done.json").is_file() for name in trained))
     assert [restarts(slurm, f"{training}_{index}") for index in (0, 1)] == [1, 1]
     assert [record(root, f"train-{index}")["failures"] for index in (0, 1)] == [0, 0]
@@ -161,19 +156,19 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
     assert (failed["outcome"], failed["failures"], failed["restart"]) == ("failed", 2, 1)
     assert "IsADirectoryError" in failed["error"]
     assert (root / "report" / "index.html").is_file()
-    said = script("status.sh", str(root), cwd=tmp_path).stdout
-    assert f"failed: evaluate {trained[1]} ({scoring}_1): IsADirectoryError" in said
-    assert f"To submit the 1 that are missing or failed: slurm/resubmit.sh {shlex.quote(str(root))}" in said
+    status_text = script("status.sh", str(root), cwd=tmp_path).stdout
+    assert f"failed: evaluate {trained[1]} ({scoring}_1): IsADirectoryError" in status_text
+    assert f"To submit the 1 that are missing or failed: slurm/resubmit.sh {shlex.quote(str(root))}" in status_text
 
     # mended, the one command submits what is missing and no more
     trap.rmdir()
-    again = script("resubmit.sh", str(root), cwd=Path("/"))
-    assert again.returncode == 0, again.stderr
-    made = json.loads((root / "slurm" / "002" / "grid.json").read_text())["jobs"]
-    assert [(job["name"], job["elements"]) for job in made] == [("evaluate", [trained[1]]), ("report", ["report"])]
+    resubmit = script("resubmit.sh", str(root), cwd=Path("/"))
+    assert resubmit.returncode == 0, resubmit.stderr
+    jobs = json.loads((root / "slurm" / "002" / "grid.json").read_text())["jobs"]
+    assert [(job["name"], job["elements"]) for job in jobs] == [("evaluate", [trained[1]]), ("report", ["report"])]
     wait_for("the end", lambda: ended(slurm))
-    said = script("status.sh", str(root), cwd=tmp_path).stdout
-    assert "failed: " not in said and "To submit" not in said
+    status_text = script("status.sh", str(root), cwd=tmp_path).stdout
+    assert "failed: " not in status_text and "To submit" not in status_text
     assert script("resubmit.sh", str(root), cwd=tmp_path).stderr.count("nothing to submit") == 1
 
     # the same as one process makes it, and no answered call was asked again
@@ -182,13 +177,13 @@ def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(
     for name in trained:
         model = Path("models") / name / "model.safetensors"
         assert (root / model).read_bytes() == (tmp_path / "alone" / model).read_bytes()
-    made_calls = [
+    call_ids = [
         call["id"]
         for path in (root / "calls").glob("*.jsonl")
         if not path.name.startswith("canary")
         for call in lines(path)
     ]
-    assert len(made_calls) == len(set(made_calls)) == asked_alone
+    assert len(call_ids) == len(set(call_ids)) == calls_alone
     assert not list(root.glob("*.lock"))
 
 
@@ -200,11 +195,11 @@ def test_slurms_refusals_are_one_line_and_leave_no_job(tmp_path: Path, slurm) ->
         "model=tiny_encoder",
         "cluster=tiny",
     ]
-    wrong = {
+    refusals = {
         "cluster.partition=nowhere": "invalid partition",
         "cluster.report.partition=nowhere": "invalid partition",
     }
-    for override, words in wrong.items():
+    for override, words in refusals.items():
         done = script("submit.sh", *grid, override, cwd=tmp_path)
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert done.returncode == 2 and words in line, done.stderr
@@ -236,7 +231,8 @@ def test_a_node_is_filled_with_cells_and_goes_on_after_a_requeue(tmp_path: Path,
     """Two shards, then two cells at a time on the one node of two CPUs. One cell fails for good: the others go on."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     root = tmp_path / "run"
-    grid = [one for one in ["+experiment=quickstart", *small_overrides(tmp_path, tasks=("cb",))] if "epochs" not in one]
+    grid = ["+experiment=quickstart", *small_overrides(tmp_path, tasks=("cb",))]
+    grid = [override for override in grid if "epochs" not in override]
     grid += ["generator=recorded", "synth.size=12", "arms=[synthetic]", "seeds=[0,1,2]", "model=tiny_encoder"]
     grid += ["train.batch_size=4", f"train.epochs={STEPS // 3}", "train.save_every=10"]
     grid += ["cluster=tiny", "cluster.partition=whole", "cluster.per_node=2"]
@@ -260,20 +256,20 @@ def test_a_node_is_filled_with_cells_and_goes_on_after_a_requeue(tmp_path: Path,
         "done",
     ]
     assert record(root, "train-0-0")["failures"] == 0
-    both = [record(root, f"generate-0-{slot}") for slot in (0, 1)]
-    assert both[0]["started"] < both[1]["ended"] and both[1]["started"] < both[0]["ended"]  # at the same time
+    shards = [record(root, f"generate-0-{slot}") for slot in (0, 1)]
+    assert shards[0]["started"] < shards[1]["ended"] and shards[1]["started"] < shards[0]["ended"]  # at the same time
     for name, is_trained in zip(trained, (True, False, True), strict=True):
         assert (root / "models" / name / "done.json").is_file() == is_trained
         assert (root / "scores" / f"{name}.jsonl").is_file() == is_trained
     assert "File exists" in (root / "slurm" / "001" / "train-0-1.log").read_text()
-    said = script("status.sh", str(root), cwd=tmp_path).stdout
-    assert f"failed: train {trained[1]} ({training}_0): " in said
+    status_text = script("status.sh", str(root), cwd=tmp_path).stdout
+    assert f"failed: train {trained[1]} ({training}_0): " in status_text
     assert (root / "report" / "index.html").is_file()
 
     trap.unlink()
     assert script("resubmit.sh", str(root), cwd=Path("/")).returncode == 0
-    made = json.loads((root / "slurm" / "002" / "grid.json").read_text())["jobs"]
-    assert [(job["name"], job["elements"]) for job in made] == [
+    jobs = json.loads((root / "slurm" / "002" / "grid.json").read_text())["jobs"]
+    assert [(job["name"], job["elements"]) for job in jobs] == [
         ("train", [trained[1]]), ("evaluate", [trained[1]]), ("report", ["report"]),
     ]  # fmt: skip
     wait_for("the end", lambda: ended(slurm))

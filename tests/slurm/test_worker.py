@@ -61,9 +61,9 @@ def outcomes(tmp_path: Path, count: int) -> list[str]:
     return [record(tmp_path, slot)["outcome"] for slot in range(count)]
 
 
-def wait_for(found: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + LONGEST
-    while not found():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -74,22 +74,22 @@ def starts(tmp_path: Path, cell: str) -> int:
 
 def test_a_cell_that_fails_does_not_end_the_others_and_is_started_again(tmp_path: Path) -> None:
     worker = start(tmp_path, "good", "wrong", "crashes", "crashes-once", CUDA_VISIBLE_DEVICES="8,9,10,11,12,13,14,15")
-    _, said = worker.communicate(timeout=LONGEST)
+    _, stderr = worker.communicate(timeout=LONGEST)
     assert worker.returncode == 1
     records = [record(tmp_path, slot) for slot in range(4)]
-    assert [one["outcome"] for one in records] == ["done", "failed", "failed", "done"]
-    assert [one["failures"] for one in records] == [0, 1, 2, 1]
+    assert [entry["outcome"] for entry in records] == ["done", "failed", "failed", "done"]
+    assert [entry["failures"] for entry in records] == [0, 1, 2, 1]
     assert records[1]["error"] == "error: train.lr: got nonsense"
     assert [starts(tmp_path, name) for name in ("good", "wrong", "crashes", "crashes-once")] == [1, 1, 2, 2]
     logs = [(tmp_path / "run" / "slurm" / "001" / f"train-0-{slot}.log").read_text() for slot in range(4)]
     assert logs[0] == "good on GPU 8,9 with its cache in /scratch/vllm/0\n"
     assert logs[3].splitlines() == ["crashes-once on GPU 14,15 with its cache in /scratch/vllm/3"] * 2
-    assert "slurm: wrong: gave up after an error that a restart cannot fix; the last error: error: train.lr" in said
-    assert "slurm: good: done; its log: train-0-0.log" in said
+    assert "slurm: wrong: gave up after an error that a restart cannot fix; the last error: error: train.lr" in stderr
+    assert "slurm: good: done; its log: train-0-0.log" in stderr
 
-    again = start(tmp_path, "good", "wrong", "crashes", "crashes-once", SLURM_RESTART_COUNT="1")
-    again.communicate(timeout=LONGEST)
-    assert again.returncode == 1  # what was decided is not done again
+    restarted = start(tmp_path, "good", "wrong", "crashes", "crashes-once", SLURM_RESTART_COUNT="1")
+    restarted.communicate(timeout=LONGEST)
+    assert restarted.returncode == 1  # what was decided is not done again
     assert [starts(tmp_path, name) for name in ("good", "wrong", "crashes", "crashes-once")] == [1, 1, 2, 2]
 
 
@@ -105,16 +105,16 @@ def test_a_warning_stops_all_and_the_next_start_goes_on_with_those_that_were_sto
     worker = start(tmp_path, "good", "wrong", "waits")
     wait_for(lambda: (tmp_path / "waiting").exists() and outcomes(tmp_path, 2) == ["done", "failed"])
     worker.send_signal(signal.SIGUSR1)
-    _, said = worker.communicate(timeout=LONGEST)
-    assert worker.returncode == -signal.SIGTERM, said  # by SLURM, here by the script in its place
+    _, stderr = worker.communicate(timeout=LONGEST)
+    assert worker.returncode == -signal.SIGTERM, stderr  # by SLURM, here by the script in its place
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert outcomes(tmp_path, 3) == ["done", "failed", "stopped"]
     assert record(tmp_path, 2)["failures"] == 0
 
     (tmp_path / "go").touch()
-    again = start(tmp_path, "good", "wrong", "waits", SLURM_RESTART_COUNT="1")
-    again.communicate(timeout=LONGEST)
-    assert again.returncode == 1
+    restarted = start(tmp_path, "good", "wrong", "waits", SLURM_RESTART_COUNT="1")
+    restarted.communicate(timeout=LONGEST)
+    assert restarted.returncode == 1
     assert outcomes(tmp_path, 3) == ["done", "failed", "done"]
     assert [starts(tmp_path, name) for name in ("good", "wrong", "waits")] == [1, 1, 2]
 
@@ -122,6 +122,6 @@ def test_a_warning_stops_all_and_the_next_start_goes_on_with_those_that_were_sto
 def test_more_restarts_than_allowed_are_said_of_the_parts_that_are_not_done(tmp_path: Path) -> None:
     assert start(tmp_path, "good").wait(LONGEST) == 0
     worker = start(tmp_path, "good", "other", SLURM_RESTART_COUNT="101")
-    _, said = worker.communicate(timeout=LONGEST)
-    assert worker.returncode == 1 and said.count("gave up after 101 restarts") == 1
+    _, stderr = worker.communicate(timeout=LONGEST)
+    assert worker.returncode == 1 and stderr.count("gave up after 101 restarts") == 1
     assert outcomes(tmp_path, 2) == ["done", "failed"]

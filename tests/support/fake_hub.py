@@ -17,7 +17,7 @@ Files = Mapping[str, bytes]
 @dataclass
 class FakeHub:
     url: str = ""
-    asked: list[str] = field(default_factory=list)  # files, without those that are not there
+    downloads: list[str] = field(default_factory=list)  # files that were asked for and exist
 
 
 @contextmanager
@@ -33,25 +33,25 @@ def serve_hub(repositories: Mapping[str, Mapping[str, Files] | None]) -> Iterato
             kind = "datasets/" if path.removeprefix("api/").startswith("datasets/") else "models/"
             parts = path.removeprefix("api/").removeprefix(kind).split("/", 3)
             repository = repositories.get(kind + "/".join(parts[:2]))
-            rest = parts[3] if len(parts) > 3 else "main"
-            revision = next((name for name in (*REVISIONS, MAIN, TABLES) if f"{rest}/".startswith(f"{name}/")), "main")
-            commit, inside = REVISIONS.get(revision, revision), rest.removeprefix(revision).strip("/")
+            tail = parts[3] if len(parts) > 3 else "main"
+            revision = next((ref for ref in (*REVISIONS, MAIN, TABLES) if f"{tail}/".startswith(f"{ref}/")), "main")
+            commit, name = REVISIONS.get(revision, revision), tail.removeprefix(revision).strip("/")
             if repository is None and kind + "/".join(parts[:2]) in repositories:
                 return self._refuse(403, "GatedRepo")
             if repository is None or commit not in repository:
                 return self._refuse(404, "RevisionNotFound" if repository else "RepoNotFound")
             files = repository[commit]
             if not path.startswith("api/"):
-                if inside not in files:
+                if name not in files:
                     return self._refuse(404, "EntryNotFound", commit)
                 if self.command == "GET":
-                    hub.asked.append(inside)
-                return self._say(files[inside], commit)
+                    hub.downloads.append(name)
+                return self._respond(files[name], commit)
             if parts[2:3] in (["tree"], ["paths-info"]):
-                return self._say(json.dumps(_entries(files, inside, self._body())).encode(), commit)
-            siblings = [{"rfilename": name} for name in files]
-            about = {"id": "/".join(parts[:2]), "sha": commit, "siblings": siblings}
-            return self._say(json.dumps(about).encode(), commit)
+                return self._respond(json.dumps(_entries(files, name, self._body())).encode(), commit)
+            siblings = [{"rfilename": file} for file in files]
+            info = {"id": "/".join(parts[:2]), "sha": commit, "siblings": siblings}
+            return self._respond(json.dumps(info).encode(), commit)
 
         do_HEAD = do_POST = do_GET
 
@@ -67,7 +67,7 @@ def serve_hub(repositories: Mapping[str, Mapping[str, Files] | None]) -> Iterato
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _say(self, data: bytes, commit: str) -> None:
+        def _respond(self, data: bytes, commit: str) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
@@ -93,9 +93,11 @@ def serve_hub(repositories: Mapping[str, Mapping[str, Files] | None]) -> Iterato
 def _entries(files: Files, folder: str, paths: list[str] | None) -> list[dict[str, object]]:
     """Files and folders below `folder`, or those of `paths`."""
     folders = {name.rsplit("/", depth)[0] for name in files for depth in range(1, name.count("/") + 1)}
-    found: list[dict[str, object]] = [{"type": "directory", "path": name, "oid": "0" * 40} for name in sorted(folders)]
+    entries: list[dict[str, object]] = [
+        {"type": "directory", "path": name, "oid": "0" * 40} for name in sorted(folders)
+    ]
     for name, data in files.items():
-        found.append({"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()})
+        entries.append({"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()})
     if paths is not None:
-        return [entry for entry in found if entry["path"] in paths]
-    return [entry for entry in found if not folder or str(entry["path"]).startswith(f"{folder}/")]
+        return [entry for entry in entries if entry["path"] in paths]
+    return [entry for entry in entries if not folder or str(entry["path"]).startswith(f"{folder}/")]

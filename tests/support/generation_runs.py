@@ -20,18 +20,18 @@ def batch_settings(folder: Path, *overrides: str):
 
 def respond(folder: Path, model: FakeModel, keep: float = 1.0, rng_seed: int = 0) -> None:
     """Answers the request file as a provider would: any order, a part of it, some lines errors or doubled."""
-    chance = random.Random(rng_seed)
+    draws = random.Random(rng_seed)
     responses = []
     for request in lines(folder / "requests.jsonl"):
         body = {"custom_id": request["custom_id"], "error": None}
         response = body | {"response": {"status_code": 200, "body": model.complete(request["body"])}}
-        if chance.random() < keep:
-            responses += [response] * (1 + (chance.random() < 0.1))
-        elif chance.random() < 0.5:
+        if draws.random() < keep:
+            responses += [response] * (1 + (draws.random() < 0.1))
+        elif draws.random() < 0.5:
             responses.append(body | {"response": None, "error": {"code": "server_error"}})
         else:
             responses.append(body | {"response": {"status_code": 500, "body": {}}})
-    chance.shuffle(responses)
+    draws.shuffle(responses)
     text = "".join(json.dumps(response) + "\n" for response in responses)
     (folder / "responses.jsonl").write_text(text, encoding="utf-8")
 

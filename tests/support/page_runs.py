@@ -31,12 +31,14 @@ def hostile_run(folder: Path) -> Settings:
     run = settings(f"run.dir={folder}", "task=rte")
     generate(run)
     synthetic = run.paths.synthetic("rte")
-    told = {"context": HOSTILE, "instance_seed": {HOSTILE: HOSTILE}, "attributes": {"a": HOSTILE}}
+    hostile = {"context": HOSTILE, "instance_seed": {HOSTILE: HOSTILE}, "attributes": {"a": HOSTILE}}
     rows = [line | {"premise": HOSTILE, "hypothesis": HOSTILE} for line in lines(synthetic / "train.jsonl")]
-    stories = [line | told | {"explanation": HOSTILE} for line in lines(synthetic / "provenance.jsonl")]
-    refused = told | dict.fromkeys(("slot", "step", "reason", "text", "label"), HOSTILE) | {"attempt": 0, "variant": {}}
-    for name, some in (("train", rows), ("provenance", stories), ("rejects", [refused, refused | {"rows": rows[:1]}])):
-        write_jsonl(synthetic / f"{name}.jsonl", some)
+    provenance = [line | hostile | {"explanation": HOSTILE} for line in lines(synthetic / "provenance.jsonl")]
+    reject = hostile | dict.fromkeys(("slot", "step", "reason", "text", "label"), HOSTILE)
+    reject |= {"attempt": 0, "variant": {}}
+    rejects = [reject, reject | {"rows": rows[:1]}]
+    for name, records in (("train", rows), ("provenance", provenance), ("rejects", rejects)):
+        write_jsonl(synthetic / f"{name}.jsonl", records)
     stats = json.loads((synthetic / "stats.json").read_text())
     counts = {
         "attempts": 1_234_567,
@@ -54,8 +56,8 @@ def many_rows(folder: Path, count: int) -> Settings:
     generate(run)
     synthetic = run.paths.synthetic("record")
     for name in ("train", "provenance"):
-        old = lines(synthetic / f"{name}.jsonl")
-        write_jsonl(synthetic / f"{name}.jsonl", (_varied(old[number % len(old)], number) for number in range(count)))
+        rows = lines(synthetic / f"{name}.jsonl")
+        write_jsonl(synthetic / f"{name}.jsonl", (_varied(rows[number % len(rows)], number) for number in range(count)))
     return run
 
 
@@ -63,14 +65,14 @@ def _varied(line: dict[str, Any], number: int) -> dict[str, Any]:
     """Other words of the same length; offsets of entities still hold, and every row differs."""
     draws = Random(number)
 
-    def other(text: str) -> str:
+    def varied(text: str) -> str:
         return re.sub(r"\b[a-z]{5}\b", lambda _: "".join(draws.choices("abcdefghijklmnopqrstuvwxyz", k=5)), text)
 
     if "passage" in line:
-        passage = line["passage"] | {"text": other(line["passage"]["text"])}
+        passage = line["passage"] | {"text": varied(line["passage"]["text"])}
         return line | {"passage": passage, "idx": number, "qas": [line["qas"][0] | {"idx": number}]}
-    seed = line["instance_seed"] | {"article": other(line["instance_seed"]["article"])}
-    return line | {"idx": number, "slot": f"c0-{number:05d}", "instance_seed": seed, "context": other(line["context"])}
+    seed = line["instance_seed"] | {"article": varied(line["instance_seed"]["article"])}
+    return line | {"idx": number, "slot": f"c0-{number:05d}", "instance_seed": seed, "context": varied(line["context"])}
 
 
 def first_paint(chromium: Any, page: Path) -> float:

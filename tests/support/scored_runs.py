@@ -46,9 +46,9 @@ def gold_of(task: Task, count: int) -> list[tuple[str, ...]]:
 
 def answers(task: Task, gold: Sequence[tuple[str, ...]], right: float, draws: Random) -> list[Prediction]:
     names = [label.name for label in task.classes] or list(ENTITIES)
-    chosen = [one[0] if draws.random() < right else draws.choice(names) for one in gold]
+    chosen = [labels[0] if draws.random() < right else draws.choice(names) for labels in gold]
     pairs = enumerate(zip(gold, chosen, strict=True))
-    return [Prediction(idx, one, answer, {}, groups=groups_of(task, idx)) for idx, (one, answer) in pairs]
+    return [Prediction(idx, labels, answer, {}, groups=groups_of(task, idx)) for idx, (labels, answer) in pairs]
 
 
 def groups_of(task: Task, idx: int) -> tuple[int, ...]:
@@ -59,59 +59,57 @@ def groups_of(task: Task, idx: int) -> tuple[int, ...]:
 def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
     """A run with these cells, without a config.yaml; `fields` replace those of every row of scores.jsonl."""
     rows = []
-    for made in cells:
-        task = (SPECS | MORE)[made.task]
-        gold = gold_of(task, sizes[made.task])
-        predictions = answers(
-            task, gold, made.right, rng(made.seed, made.task, made.arm, made.model, made.setting, made.right)
-        )
-        rows += write_cell(folder, made, predictions, **fields)
+    for cell in cells:
+        task = (SPECS | MORE)[cell.task]
+        draws = rng(cell.seed, cell.task, cell.arm, cell.model, cell.setting, cell.right)
+        predictions = answers(task, gold_of(task, sizes[cell.task]), cell.right, draws)
+        rows += write_cell(folder, cell, predictions, **fields)
     write_scores(folder, rows)
     return folder
 
 
-def write_cell(folder: Path, made: Made, found: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
+def write_cell(folder: Path, cell: Made, predictions: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
     """The cell's predictions, written, and its rows of scores.jsonl, not yet written."""
-    task, synthetic = (SPECS | MORE)[made.task], made.arm in ("synthetic", "mixed")
-    name = fields.get("cell", f"{made.model}-{made.setting}-{made.task}-{made.arm}-s{made.seed}")
+    task, synthetic = (SPECS | MORE)[cell.task], cell.arm in ("synthetic", "mixed")
+    name = fields.get("cell", f"{cell.model}-{cell.setting}-{cell.task}-{cell.arm}-s{cell.seed}")
     lines = (
         {"idx": p.idx, "gold": list(p.gold), "prediction": p.prediction, "scores": {}, "groups": p.groups}
-        for p in found
+        for p in predictions
     )
-    kept = ({key: value for key, value in line.items() if value != ()} for line in lines)
-    write_jsonl(folder / "predictions" / f"{name}.jsonl", kept)
-    asked = json.dumps([p.gold for p in found])
-    baseline = score(task, majority(task, [_example(task, p) for p in found])) if task.classes else {}
+    records = ({key: value for key, value in line.items() if value != ()} for line in lines)
+    write_jsonl(folder / "predictions" / f"{name}.jsonl", records)
+    evaluated = json.dumps([p.gold for p in predictions])
+    baseline = score(task, majority(task, [_example(task, p) for p in predictions])) if task.classes else {}
     return [
         {
             "benchmark": "superglue",
             "cell": name,
-            "model": made.model,
-            "setting": made.setting,
-            "task": made.task,
-            "arm": made.arm,
-            "seed": made.seed,
-            "instruct": "instruct" in made.setting,
+            "model": cell.model,
+            "setting": cell.setting,
+            "task": cell.task,
+            "arm": cell.arm,
+            "seed": cell.seed,
+            "instruct": "instruct" in cell.setting,
             "scoring": "rank",
             "shots": 0,
-            **dict(zip(("train_rows", "real_rows"), TRAINED[made.arm], strict=True)),
+            **dict(zip(("train_rows", "real_rows"), TRAINED[cell.arm], strict=True)),
             "method": "targen" if synthetic else None,
             "self_correct": "paper" if synthetic else None,
             "generator": "a-model" if synthetic else None,
             "metric": metric,
             "value": value,
             "majority": baseline.get(metric, 0.1),
-            "n": len(found),
-            "rows": len(found),
-            "rows_in_split": len(found),
-            "unparsed": sum(p.prediction is None for p in found),
+            "n": len(predictions),
+            "rows": len(predictions),
+            "rows_in_split": len(predictions),
+            "unparsed": sum(p.prediction is None for p in predictions),
             "split": task.eval_split,
             "origin": f"SuperGLUE {task.eval_split}",
-            "evaluated": hashlib.sha256(asked.encode()).hexdigest()[:16],
+            "evaluated": hashlib.sha256(evaluated.encode()).hexdigest()[:16],
             "is_fixture": False,
             **fields,
         }
-        for metric, value in score(task, found).items()
+        for metric, value in score(task, predictions).items()
     ]
 
 

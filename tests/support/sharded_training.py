@@ -29,14 +29,14 @@ class Sharded:
 def train_sharded(folder: Path, launch: str, trainings: dict[str, Sharded]) -> dict[str, Any]:
     """Launches them with a file of conf/accelerate/; what each left: `files` of its checkpoint, `read`, for each process
     the sum of all weights after loading, and `divided`, as _divided_gradients. The first error ends all."""
-    (folder / "trainings.json").write_text(json.dumps({name: asdict(one) for name, one in trainings.items()}))
+    (folder / "trainings.json").write_text(json.dumps({name: asdict(training) for name, training in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
     variables = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr.partition("torch.distributed.elastic")[0]
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return found
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results
 
 
 def _keep_fsdp() -> None:
@@ -56,16 +56,16 @@ def _keep_fsdp() -> None:
 
 
 def _divided_gradients() -> list[bool]:
-    """Gets, after each micro-batch that is not the last of its step, whether the shards of all weights have their gradients."""
+    """Records, after each micro-batch that is not the last of its step, whether the shards of all weights have their gradients."""
     from train.loop.checkpoint_callback import CheckpointCallback
 
-    found: list[bool] = []
+    divided: list[bool] = []
 
     def on_substep_end(self: CheckpointCallback, *args: Any, model: Any, **kwargs: Any) -> None:
-        found.append(all(weight.grad is not None for weight in model.parameters()))
+        divided.append(all(weight.grad is not None for weight in model.parameters()))
 
     CheckpointCallback.on_substep_end = on_substep_end
-    return found
+    return divided
 
 
 def _main(folder: Path) -> None:
@@ -76,21 +76,21 @@ def _main(folder: Path) -> None:
     from train.run import train
     from train.runtime.processes import join_processes
 
-    processes, found, divided = join_processes(), {}, _divided_gradients()
+    processes, results, divided = join_processes(), {}, _divided_gradients()
     for name, training in json.loads((folder / "trainings.json").read_text()).items():
         run = settings(*training["overrides"])
         initial = load_initial_model(run, cells(run)[0], processes).model
-        read = sum(float(weight.detach().double().sum()) for weight in initial.parameters())
+        weight_sum = sum(float(weight.detach().double().sum()) for weight in initial.parameters())
         files: list[str] = []
         if training["stop"] is not None:
             with suppress(Stopped):
                 train(run, processes, StopAfter(training["stop"]))
             files = [str(path.relative_to(model_of(run))) for path in model_of(run).rglob("*") if path.is_file()]
         train(run, processes)
-        found[name] = {"files": sorted(files), "read": processes.gather([read]), "divided": [*divided]}
+        results[name] = {"files": sorted(files), "read": processes.gather([weight_sum]), "divided": [*divided]}
         divided.clear()
     if processes.first:
-        (folder / "found.json").write_text(json.dumps(found))
+        (folder / "results.json").write_text(json.dumps(results))
     processes.leave()
 
 

@@ -39,9 +39,9 @@ def small_overrides(
             path = folder / "data" / task.folder / f"{split}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(rows)
-        made = folder / "run" / "synthetic" / name / "train.jsonl"
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_bytes(rows)
+        synthetic = folder / "run" / "synthetic" / name / "train.jsonl"
+        synthetic.parent.mkdir(parents=True, exist_ok=True)
+        synthetic.write_bytes(rows)
     data = ["data.source=local", f"data.dir={folder / 'data'}", f"run.dir={folder / 'run'}"]
     return [f"task=[{','.join(tasks)}]", "train.epochs=1", "train.max_length=128", *data, *overrides]
 
@@ -56,15 +56,15 @@ def tiny_overrides(
     folder: Path, *overrides: str, model: str = "tiny_encoder", dropout: bool = False, tasks: tuple[str, ...] = ("rte",)
 ) -> list[str]:
     """What is typed to train a tiny model on a task's ten synthetic rows in batches of 4: three steps an epoch."""
-    without = [] if dropout else [f"+model.config.{name}=0.0" for name in DROPOUT[model]]
-    usual = [f"model={model}", *without, "arms=[synthetic]", "train.batch_size=4"]
-    return small_overrides(folder, *usual, *overrides, tasks=tasks)
+    no_dropout = [] if dropout else [f"+model.config.{name}=0.0" for name in DROPOUT[model]]
+    defaults = [f"model={model}", *no_dropout, "arms=[synthetic]", "train.batch_size=4"]
+    return small_overrides(folder, *defaults, *overrides, tasks=tasks)
 
 
-def model_of(found: Settings) -> Path:
+def model_of(run: Settings) -> Path:
     """The folder of the only cell."""
-    (cell,) = cells(found)
-    return found.paths.model(cell.name)
+    (cell,) = cells(run)
+    return run.paths.model(cell.name)
 
 
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -90,7 +90,9 @@ def tiny_gpt2(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    texts = [prompt(SPECS[name], one) + " yes no true false neither" for name in TASKS for one in examples_of(name)]
+    texts = [
+        prompt(SPECS[task], example) + " yes no true false neither" for task in TASKS for example in examples_of(task)
+    ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -15,7 +15,7 @@ from targen.runtime.subprocesses import python_command, python_path
 from tests.support.commands import PROJECT, command
 from tests.support.small_data import python
 
-TYPED = [
+VERB_NAMES = [
     "run",
     "generate",
     "merge",
@@ -37,15 +37,15 @@ def console(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
 
 
 def test_every_verb_is_a_module_that_exists() -> None:
-    assert set(TYPED) <= set(VERBS) and set(ORDER) == set(Phase.__args__) <= set(VERBS)
+    assert set(VERB_NAMES) <= set(VERBS) and set(ORDER) == set(Phase.__args__) <= set(VERBS)
     for verb, (module, words) in VERBS.items():
         assert words and find_spec(module) is not None, verb
 
 
 def test_the_help_names_every_verb_and_imports_nothing_heavy() -> None:
-    code, told, _ = console("--help")
-    assert code == 0 and all(f"\n  {verb:10}" in told for verb in VERBS)
-    assert console() == console("-h") == (0, told, "")
+    code, output, _ = console("--help")
+    assert code == 0 and all(f"\n  {verb:10}" in output for verb in VERBS)
+    assert console() == console("-h") == (0, output, "")
     loaded = python("-c", "import sys, targen.__main__; print(sorted(sys.modules))", cwd=Path.cwd()).stdout
     assert not {"numpy", "torch", "hydra", "omegaconf", "pydantic", "yaml"} & set(loaded.split("'"))
 
@@ -56,32 +56,32 @@ def test_the_version_is_that_of_the_package() -> None:
     assert project["project"]["dynamic"] == ["version"]
 
 
-@pytest.mark.parametrize(("verb", "close"), [("rnu", "Did you mean 'run'?"), ("tarin", "Did you mean 'train'?")])
-def test_a_verb_that_does_not_exist_is_one_line_with_the_nearest(verb: str, close: str) -> None:
-    assert console(verb, "task=cb") == (2, "", f"error: targen: got {verb!r}, expected a verb. {close}\n")
+@pytest.mark.parametrize(("verb", "suggestion"), [("rnu", "Did you mean 'run'?"), ("tarin", "Did you mean 'train'?")])
+def test_a_verb_that_does_not_exist_is_one_line_with_the_nearest(verb: str, suggestion: str) -> None:
+    assert console(verb, "task=cb") == (2, "", f"error: targen: got {verb!r}, expected a verb. {suggestion}\n")
 
 
 @pytest.mark.parametrize("verb", ["run", "analyze", "launch", "status", "publish", "fetch"])
 def test_the_help_of_a_verb_says_how_it_is_typed(verb: str) -> None:
-    code, told, _ = console(verb, "--help")
-    assert code == 0 and f"targen {verb}" in told.splitlines()[0]
+    code, output, _ = console(verb, "--help")
+    assert code == 0 and f"targen {verb}" in output.splitlines()[0]
     module = "slurm/status.sh" if verb == "status" else f"python -m {VERBS[verb][0]}"
-    assert command(VERBS[verb][0], "--help").stdout.split() == told.replace(f"targen {verb}", module).split()
+    assert command(VERBS[verb][0], "--help").stdout.split() == output.replace(f"targen {verb}", module).split()
 
 
 def test_arguments_and_exit_codes_are_those_of_the_module(tmp_path: Path) -> None:
     run = f"run.dir={tmp_path / 'run'}"
     for verb, arguments in (("train", ("task=cbb", run)), ("report", ("task=cb", run)), ("status", (str(tmp_path),))):
-        ours = console(verb, *arguments)
-        theirs = command(VERBS[verb][0], *arguments)
-        assert ours == (theirs.returncode, theirs.stdout, theirs.stderr.replace("slurm/submit.sh", "targen submit"))
-        assert ours[0] == 2
+        result = console(verb, *arguments)
+        module = command(VERBS[verb][0], *arguments)
+        assert result == (module.returncode, module.stdout, module.stderr.replace("slurm/submit.sh", "targen submit"))
+        assert result[0] == 2
 
 
 def test_plan_is_a_run_with_plan_true(tmp_path: Path) -> None:
     words = ["+experiment=quickstart", "task=cb", "phases=[generate]", f"run.dir={tmp_path / 'run'}"]
-    code, told, _ = console("plan", *words)
-    assert (code, told) == (0, command("targen.run", *words, "plan=true").stdout) and "calls" in told
+    code, output, _ = console("plan", *words)
+    assert (code, output) == (0, command("targen.run", *words, "plan=true").stdout) and "calls" in output
     assert not (tmp_path / "run").exists()
 
 
@@ -89,19 +89,19 @@ def test_files_of_the_current_folder_do_not_take_the_place_of_ours(tmp_path: Pat
     for name in ("train", "eval", "slurm"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user was run')\n")
     variables = {**python_path(), "PYTHONPATH": f"{PROJECT}:."}  # as people set it
-    for given in (python_command("train", "task=cbb")[1:], [str(PROJECT / "targen"), "train", "task=cbb"]):
-        done = python(*given, cwd=tmp_path, **variables)
+    for arguments in (python_command("train", "task=cbb")[1:], [str(PROJECT / "targen"), "train", "task=cbb"]):
+        done = python(*arguments, cwd=tmp_path, **variables)
         assert (done.returncode, "Did you mean 'cb'?" in done.stderr) == (2, True), done.stderr
 
 
 def test_our_packages_come_before_others_of_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from targen.__main__ import _ours_first
+    from targen.__main__ import _project_first
 
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "__init__.py").touch()
     (tmp_path / "plain").mkdir()
     monkeypatch.chdir(tmp_path)
-    plain, ours = str(tmp_path / "plain"), str(PROJECT)
-    assert _ours_first(["", plain, ours]) == [plain, ours, ""]
-    assert _ours_first([str(tmp_path), plain]) == [plain, ours, str(tmp_path)]  # installed as editable
-    assert _ours_first([plain, ours, sys.prefix]) == [plain, ours, sys.prefix]
+    plain, project = str(tmp_path / "plain"), str(PROJECT)
+    assert _project_first(["", plain, project]) == [plain, project, ""]
+    assert _project_first([str(tmp_path), plain]) == [plain, project, str(tmp_path)]  # installed as editable
+    assert _project_first([plain, project, sys.prefix]) == [plain, project, sys.prefix]

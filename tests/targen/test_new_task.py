@@ -12,13 +12,13 @@ from targen.tasks.task import Task
 from tests.support.commands import command
 
 
-def written(folder: Path, *arguments: str) -> Path:
+def write_new_task(folder: Path, *arguments: str) -> Path:
     done = command("targen.new_task", "mine", "--dir", str(folder), *arguments)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"{folder / 'mine.yaml'}: written.")
     return folder / "mine.yaml"
 
 
-def loaded(folder: Path) -> Task:
+def load_new_task(folder: Path) -> Task:
     server = ["generator=openai", "generator.model=m", "arms=[synthetic]", "synth.size=40"]
     run = settings_from(compose([f"task_dir={folder}", "task=mine", *server]))
     recipes(run)
@@ -34,14 +34,14 @@ def loaded(folder: Path) -> Task:
     ],
 )
 def test_a_new_file_runs_as_it_is_and_with_its_examples(tmp_path: Path, labels: str | None, names: list[str]) -> None:
-    path = written(tmp_path, *([] if labels is None else ["--labels", labels]))
-    task = loaded(tmp_path)
+    path = write_new_task(tmp_path, *([] if labels is None else ["--labels", labels]))
+    task = load_new_task(tmp_path)
     assert [label.name for label in task.labels] == names
     assert task.ordinal == (labels == "1,2,3") == isinstance(task.labels[0].value, int)
-    head, found, examples = path.read_text(encoding="utf-8").partition("# variants:\n")
-    examples = re.sub(r"^# (variants:|  |contexts:|columns:)", r"\1", found + examples, flags=re.MULTILINE)
+    head, heading, examples = path.read_text(encoding="utf-8").partition("# variants:\n")
+    examples = re.sub(r"^# (variants:|  |contexts:|columns:)", r"\1", heading + examples, flags=re.MULTILINE)
     path.write_text(head + examples, encoding="utf-8")
-    with_examples = loaded(tmp_path)
+    with_examples = load_new_task(tmp_path)
     assert with_examples.drawn_variants(names[-1])["register"] == ["a chat", "a chat", "a mail"]
     assert "writer" not in with_examples.variants
     assert with_examples.columns == {"text": "message", "label": "category"}
@@ -63,7 +63,7 @@ def test_what_can_be_no_task_is_refused(tmp_path: Path, arguments: list[str], wo
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
-    path = written(tmp_path)
+    path = write_new_task(tmp_path)
     path.write_text("mine")
     done = command("targen.new_task", "mine", "--dir", str(tmp_path))
     assert (

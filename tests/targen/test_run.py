@@ -36,13 +36,13 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
     assert (run / "analysis" / "summary.md").is_file()
     assert "MTLD" not in first.stdout  # what the page shows is not printed
     before = {name: content for name, content in files(run).items() if not name.startswith(("run.json", "report"))}
-    written = {name: (run / name).stat().st_mtime_ns for name in before if name.startswith(("models", "predictions"))}
+    mtimes = {name: (run / name).stat().st_mtime_ns for name in before if name.startswith(("models", "predictions"))}
     again = command("targen.run", *SMALL, f"run.dir={run}")
     assert again.returncode == 0
     assert "loss" in first.stderr and "loss" not in again.stderr  # nothing is trained
     after = files(run)
     assert {name: after[name] for name in before} == before
-    assert {name: (run / name).stat().st_mtime_ns for name in written} == written  # nor predicted
+    assert {name: (run / name).stat().st_mtime_ns for name in mtimes} == mtimes  # nor predicted
     assert len(json.loads((run / "run.json").read_text())["earlier_starts"]) == 1
     changed = command("targen.run", *SMALL, f"run.dir={run}", "train.epochs=2")
     assert changed.returncode == 2
@@ -65,13 +65,13 @@ def test_a_run_on_local_data_has_both_arms_and_the_same_bytes_twice(tmp_path: Pa
     for name in ("one", "two"):
         table = table_of_a_run(tmp_path / name, tmp_path / "rows" / "data")
         assert table.count("/val.jsonl, 10 rows") >= 2 and "SuperGLUE" not in table
-    one, two = files(tmp_path / "one"), files(tmp_path / "two")
-    same = ("calls", "synthetic", "predictions", "scores.jsonl", "models", "report/tables")
+    first, second = files(tmp_path / "one"), files(tmp_path / "two")
+    kinds = ("calls", "synthetic", "predictions", "scores.jsonl", "models", "report/tables")
     compared = [
-        name for name in one if name.startswith(same) and not name.endswith(("train_log.jsonl", "training_args.bin"))
+        name for name in first if name.startswith(kinds) and not name.endswith(("train_log.jsonl", "training_args.bin"))
     ]
     assert len(compared) > 30
-    assert [name for name in compared if one[name] != two[name]] == []
+    assert [name for name in compared if first[name] != second[name]] == []
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")

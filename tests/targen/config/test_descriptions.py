@@ -67,11 +67,11 @@ def test_another_comment_is_replaced() -> None:
 
 def test_the_documentation_names_only_keys_that_exist() -> None:
     pages = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
-    known, count = descriptions(), 0
-    groups = {key.partition(".")[0] for key in known if "." in key}
+    texts, count = descriptions(), 0
+    groups = {key.partition(".")[0] for key in texts if "." in key}
     for page in pages:
         for key in set(re.findall(r"(?<![\w./-])([a-z]\w*(?:\.\w+)+)=", page.read_text(encoding="utf-8"))):
             if key.partition(".")[0] in groups - set(FREE) and not key.startswith(tuple(f"{free}." for free in FREE)):
                 count += 1
-                assert key in known, f"{Path(page).name}: {key}="
+                assert key in texts, f"{Path(page).name}: {key}="
     assert count >= 60

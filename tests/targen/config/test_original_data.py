@@ -13,6 +13,6 @@ def test_a_file_of_evaluation_rows_leaves_no_original_arm(tmp_path: Path, folder
     rows = (PROJECT / "eval" / "fixture" / "CB" / "val.jsonl").read_bytes()
     (tmp_path / "CB").mkdir()
     (tmp_path / "CB" / "val.jsonl").write_bytes(rows)
-    given = tmp_path if folder else tmp_path / "CB" / "val.jsonl"
-    found = settings("task=cb", f"data.dir={given}")
-    assert list(found.arms) == (["original", "synthetic"] if folder else ["synthetic"])
+    path = tmp_path if folder else tmp_path / "CB" / "val.jsonl"
+    run = settings("task=cb", f"data.dir={path}")
+    assert list(run.arms) == (["original", "synthetic"] if folder else ["synthetic"])

@@ -41,11 +41,11 @@ line""",3
 '''
 
 
-def read(path: Path, task: Task = TICKETS) -> Split:
+def read_split(path: Path, task: Task = TICKETS) -> Split:
     return eval_split(Data("auto", str(path), None, None), task)
 
 
-def written(folder: Path, text: str, name: str = "rows.csv", encoding: str = "utf-8") -> Path:
+def write_table(folder: Path, text: str, name: str = "rows.csv", encoding: str = "utf-8") -> Path:
     path = folder / name
     path.write_bytes(text.encode(encoding))
     return path
@@ -61,7 +61,7 @@ def written(folder: Path, text: str, name: str = "rows.csv", encoding: str = "ut
     ],
 )  # fmt: skip
 def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, name: str, change: Callable[[str], str]) -> None:
-    split = read(written(tmp_path, change(TABLE), name))
+    split = read_split(write_table(tmp_path, change(TABLE), name))
     assert list(split.rows) == ROWS
     assert (split.source, split.origin, split.place, split.name) == ("file", name, str(tmp_path / name), "val")
 
@@ -70,15 +70,15 @@ def test_json_lines_may_have_other_columns_and_numbers_as_labels(tmp_path: Path)
     lines = [
         {"Ticket body": "A b.", "Queue": label, "channel": "mail"} for label in ("billing", 3, "Billing & payments", 3)
     ]
-    split = read(written(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "rows.jsonl"))
+    split = read_split(write_table(tmp_path, "".join(json.dumps(line) + "\n" for line in lines), "rows.jsonl"))
     assert [row["label"] for row in split.rows] == ["billing", "outage", "billing", "outage"]
     assert set(split.rows[0]) == {"text", "label", "idx"}
 
 
-@pytest.mark.parametrize("place", ["tickets/val.csv", "val.csv"])
-def test_in_a_folder_the_file_has_the_name_of_its_split(tmp_path: Path, place: str) -> None:
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    assert read(written(tmp_path, TABLE, place).parents[place.count("/")]).origin == place
+@pytest.mark.parametrize("name", ["tickets/val.csv", "val.csv"])
+def test_in_a_folder_the_file_has_the_name_of_its_split(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    assert read_split(write_table(tmp_path, TABLE, name).parents[name.count("/")]).origin == name
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ def test_in_a_folder_the_file_has_the_name_of_its_split(tmp_path: Path, place: s
 )  # fmt: skip
 def test_what_is_wrong_with_a_table_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError) as err:
-        read(written(tmp_path, text))
+        read_split(write_table(tmp_path, text))
     assert words in str(err.value) and "\n" not in str(err.value)
 
 
 def test_another_encoding_or_kind_of_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rows.csv: not UTF-8 .* Save the file as UTF-8."):
-        read(written(tmp_path, TABLE, encoding="latin-1"))
+        read_split(write_table(tmp_path, TABLE, encoding="latin-1"))
     with pytest.raises(UserError, match=r"rows.xlsx, expected a .jsonl, .csv or .tsv file"):
-        read(written(tmp_path, TABLE, "rows.xlsx"))
+        read_split(write_table(tmp_path, TABLE, "rows.xlsx"))
 
 
 def test_official_rows_may_come_as_a_table(tmp_path: Path) -> None:
-    split = read(written(tmp_path, "hypothesis,premise,label\nB.,A.,neutral\n"), SPECS["cb"])
+    split = read_split(write_table(tmp_path, "hypothesis,premise,label\nB.,A.,neutral\n"), SPECS["cb"])
     assert split.rows == ({"premise": "A.", "hypothesis": "B.", "label": "neutral", "idx": 0},)
     assert split.source == "file"
 

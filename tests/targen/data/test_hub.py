@@ -66,9 +66,9 @@ def answers_of(row: dict) -> list[dict]:
 def record_queries(row: dict) -> list[dict]:
     text, entities = row["passage"]["text"], row["passage"]["entities"]
     spans = {
-        "text": [text[e["start"] : e["end"] + 1] for e in entities],
-        "start": [e["start"] for e in entities],
-        "end": [e["end"] + 1 for e in entities],
+        "text": [text[entity["start"] : entity["end"] + 1] for entity in entities],
+        "start": [entity["start"] for entity in entities],
+        "end": [entity["end"] + 1 for entity in entities],
     }
     return [
         {
@@ -171,8 +171,8 @@ def test_without_the_hub_there_is_the_fixture_or_a_clear_end(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_nothing_is_waited_for_where_the_hubs_clients_were_imported_first(tmp_path: Path) -> None:
     """As in a plan of training, or in several processes."""
-    elsewhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
     arguments = ["task=cb", "model=tiny_decoder", f"run.dir={tmp_path / 'run'}", "plan=true"]
-    done = command("train.run", *arguments, **elsewhere)
+    done = command("train.run", *arguments, **variables)
     assert done.returncode == 0, done.stderr
     assert "the Hub cannot be reached" in done.stderr and "Retry" not in done.stderr

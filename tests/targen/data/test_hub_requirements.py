@@ -21,22 +21,22 @@ from tests.support.fake_hub import MAIN, TABLES, serve_hub
 from tests.support.openllm_data import hellaswag, winogrande
 
 
-def named(*overrides: str) -> list[tuple[str, str, str]]:
+def requirements(*overrides: str) -> list[tuple[str, str, str]]:
     return [(item.repo_type, item.name, item.config) for item in hub_requirements(settings(*overrides))]
 
 
 def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
     superglue = "aps/super_glue"
     main = ["+experiment=superglue_flant5", "task=[axg,cb]"]
-    assert named(*main) == [
+    assert requirements(*main) == [
         ("model", "meta-llama/Llama-3.1-8B-Instruct", ""),
         ("model", "google/flan-t5-large", ""),
         ("dataset", superglue, "axg"),
         ("dataset", superglue, "rte"),  # AX-g has no train split
         ("dataset", superglue, "cb"),
     ]
-    assert named(*main, "phases=[evaluate]")[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "cb")]
-    assert named(*main, "phases=[generate]", "generator=openai", "generator.model=m") == []
+    assert requirements(*main, "phases=[evaluate]")[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "cb")]
+    assert requirements(*main, "phases=[generate]", "generator=openai", "generator.model=m") == []
     instructions = [
         "model=gpt2_large",
         "arms=[self_instruct]",
@@ -44,26 +44,26 @@ def test_an_experiment_names_its_models_and_data_and_nothing_else() -> None:
         "data.self_instruct=me/rows",
         "train.setting=multi",
     ]
-    assert named("task=[cb,rte]", *instructions)[1:] == [("dataset", "me/rows", "self_instruct")]
-    shown = ["model=gpt2_large", "arms=[none]", "eval.shots=2", "phases=[evaluate]"]
-    assert named("task=[axg]", *shown)[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "rte")]
-    assert named("task=[cb]", "data.source=local", "data.dir=/data") == []  # MiniLM comes with a package
-    assert named("task=[cb]", "phases=[generate]", "method=few_shot") == [("dataset", superglue, "cb")]
-    trained = ["task=[cb]", "phases=[train]", "arms=[synthetic]", "model=gpt2_large"]
+    assert requirements("task=[cb,rte]", *instructions)[1:] == [("dataset", "me/rows", "self_instruct")]
+    few_shot = ["model=gpt2_large", "arms=[none]", "eval.shots=2", "phases=[evaluate]"]
+    assert requirements("task=[axg]", *few_shot)[1:] == [("dataset", superglue, "axg"), ("dataset", superglue, "rte")]
+    assert requirements("task=[cb]", "data.source=local", "data.dir=/data") == []  # MiniLM comes with a package
+    assert requirements("task=[cb]", "phases=[generate]", "method=few_shot") == [("dataset", superglue, "cb")]
+    training = ["task=[cb]", "phases=[train]", "arms=[synthetic]", "model=gpt2_large"]
     weights = ("model", settings("model=gpt2_large").model.path, "")
-    assert named(*trained) == [weights]
-    validated = ["train.validate_every=5", "train.validate_on=evaluation"]
-    assert named(*trained, *validated) == [weights, ("dataset", superglue, "cb")]
-    assert named(*trained, "train.validate_every=5") == [weights]
-    looked_at = ["phases=[analyze]", "analysis.embedder=me/embedder", "analysis.model=roberta_large"]
-    assert named("task=[axg]", *looked_at, "analysis.parts=[semantic,difficulty]") == [
+    assert requirements(*training) == [weights]
+    validation = ["train.validate_every=5", "train.validate_on=evaluation"]
+    assert requirements(*training, *validation) == [weights, ("dataset", superglue, "cb")]
+    assert requirements(*training, "train.validate_every=5") == [weights]
+    analysis = ["phases=[analyze]", "analysis.embedder=me/embedder", "analysis.model=roberta_large"]
+    assert requirements("task=[axg]", *analysis, "analysis.parts=[semantic,difficulty]") == [
         ("model", "me/embedder", ""),
         ("model", settings("model=roberta_large").model.path, ""),
         ("dataset", superglue, "axg"),
     ]
-    assert named("task=[axg]", "phases=[analyze]", "analysis.parts=[lexical]") == [("dataset", superglue, "axg")]
+    assert requirements("task=[axg]", "phases=[analyze]", "analysis.parts=[lexical]") == [("dataset", superglue, "axg")]
     leaderboard = ["eval.superglue=false", "eval.openllm.suite=openllm_4"]
-    assert named(*trained, "phases=[evaluate]", *leaderboard) == [weights]
+    assert requirements(*training, "phases=[evaluate]", *leaderboard) == [weights]
 
 
 def test_the_data_sets_of_the_leaderboards_tasks_are_named_as_the_harness_loads_them() -> None:
@@ -72,21 +72,21 @@ def test_the_data_sets_of_the_leaderboards_tasks_are_named_as_the_harness_loads_
         assert {item.repo_type for item in items} == {"dataset"}
         return [(item.name, item.config) for item in items]
 
-    six = harness("eval.openllm.suite=openllm_6")
-    assert six[:3] == [
+    openllm_6 = harness("eval.openllm.suite=openllm_6")
+    assert openllm_6[:3] == [
         ("allenai/ai2_arc", "ARC-Challenge"),
         ("Rowan/hellaswag", ""),
         ("cais/mmlu", "abstract_algebra"),
     ]
-    assert six[-3:] == [
+    assert openllm_6[-3:] == [
         ("truthfulqa/truthful_qa", "multiple_choice"),
         ("allenai/winogrande", "winogrande_xl"),
         ("openai/gsm8k", "main"),
     ]
-    assert len(six) == 5 + 57
-    two = harness("eval.openllm.suite=openllm_v2")
-    assert len(two) == 1 + 24 + 7 + 3 + 1 + 1
-    assert [name for name, _ in two].count("TAUR-Lab/MuSR") == 1  # its parts are splits
+    assert len(openllm_6) == 5 + 57
+    openllm_v2 = harness("eval.openllm.suite=openllm_v2")
+    assert len(openllm_v2) == 1 + 24 + 7 + 3 + 1 + 1
+    assert [name for name, _ in openllm_v2].count("TAUR-Lab/MuSR") == 1  # its parts are splits
     assert harness("eval.openllm.suite=openllm_v2", "eval.openllm.tasks=[gpqa]") == [
         ("Idavidrein/gpqa", f"gpqa_{part}") for part in ("diamond", "extended", "main")
     ]
@@ -103,7 +103,7 @@ FILES = {
 }
 
 
-def fetched(*overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def fetch(*overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, str(PROJECT / "scripts" / "fetch.py"), *overrides]
     return subprocess.run(
         words, capture_output=True, text=True, env=os.environ | environment, timeout=LONGEST, check=False
@@ -113,21 +113,21 @@ def fetched(*overrides: str, **environment: str) -> subprocess.CompletedProcess[
 def test_a_model_is_fetched_without_what_nobody_reads_and_is_there_offline(tmp_path: Path) -> None:
     with serve_hub({"models/me/model": {MAIN: FILES}}) as hub:
         words = ["task=[cb]", "phases=[train]", "arms=[synthetic]", "model=gpt2_large", "model.path=me/model"]
-        where = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-        planned = fetched(*words, "plan=true", **where)
-        assert planned.returncode == 0 and "fetch: model me/model (model)" in planned.stderr and not hub.asked
-        done = fetched(*words, **where)
+        hub_variables = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+        planned = fetch(*words, "plan=true", **hub_variables)
+        assert planned.returncode == 0 and "fetch: model me/model (model)" in planned.stderr and not hub.downloads
+        done = fetch(*words, **hub_variables)
         assert done.returncode == 0, done.stderr
-        assert sorted(hub.asked) == ["config.json", "model.safetensors", "tokenizer.json"]
+        assert sorted(hub.downloads) == ["config.json", "model.safetensors", "tokenizer.json"]
     offline = "from huggingface_hub import snapshot_download as s; print(s('me/model', allow_patterns=['config.json']))"
-    variables = os.environ | where | {"HF_HUB_OFFLINE": "1"}
+    variables = os.environ | hub_variables | {"HF_HUB_OFFLINE": "1"}
     loaded = subprocess.run([sys.executable, "-c", offline], capture_output=True, text=True, env=variables, check=True)
     assert (Path(loaded.stdout.strip()) / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_what_cannot_be_fetched_is_one_line_each(tmp_path: Path) -> None:
     words = ["task=[cb]", "phases=[train]", "arms=[synthetic]", "model=gpt2_large", "model.path=me/model"]
-    done = fetched(*words, HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
+    done = fetch(*words, HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 2 and "model: me/model cannot be fetched" in line and "Traceback" not in done.stderr
 
@@ -180,17 +180,17 @@ def test_data_of_the_leaderboard_and_instruction_data_are_fetched_and_a_run_read
     words += ["eval.superglue=false", "eval.openllm.suite=openllm_6"]
     words += ["eval.openllm.tasks=[hellaswag,winogrande]", "train.epochs=1", f"run.dir={tmp_path / 'run'}"]
     with serve_hub(DATA_SETS) as hub:
-        where = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-        done = fetched(*words, **where)
+        hub_variables = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+        done = fetch(*words, **hub_variables)
         assert done.returncode == 0, done.stderr
         assert (
             "fetch: dataset allenai/winogrande winogrande_xl (winogrande)" in done.stderr
             and "fetch: all 3 are in" in done.stderr
         )
-        assert not [name for name in hub.asked if name == "xs.jsonl" or name.startswith("other/")]
-        local = fetched(*words, "eval.openllm.data_dir=/data", "plan=true", **where)
+        assert not [name for name in hub.downloads if name == "xs.jsonl" or name.startswith("other/")]
+        local = fetch(*words, "eval.openllm.data_dir=/data", "plan=true", **hub_variables)
         assert "fetch: 1 to fetch" in local.stderr and "winogrande" not in local.stderr
-    run = command("targen.run", *words, **where)  # offline, and the server is gone
+    run = command("targen.run", *words, **hub_variables)  # offline, and the server is gone
     assert run.returncode == 0, run.stderr
     assert {row["task"]: row["n"] for row in lines(tmp_path / "run" / "scores.jsonl")} == {
         "hellaswag": 3,
@@ -204,9 +204,9 @@ def test_a_data_set_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
     program = {MAIN: {"instructions.py": b""}}  # without tables
     repositories = {"datasets/me/instructions": program, "datasets/TIGER-Lab/MMLU-Pro": None, "models/me/model": None}
     with serve_hub(repositories) as hub:
-        done = fetched(*words, HF_HOME=str(tmp_path), HF_ENDPOINT=hub.url)
-    told = [line for line in done.stderr.splitlines() if line.startswith("error:") or "gated" in line]
-    assert done.returncode == 2 and len(told) == 3 and "Traceback" not in done.stderr
-    assert told[0].startswith("error: model: me/model is gated. Accept its licence")
+        done = fetch(*words, HF_HOME=str(tmp_path), HF_ENDPOINT=hub.url)
+    messages = [line for line in done.stderr.splitlines() if line.startswith("error:") or "gated" in line]
+    assert done.returncode == 2 and len(messages) == 3 and "Traceback" not in done.stderr
+    assert messages[0].startswith("error: model: me/model is gated. Accept its licence")
     assert "data.self_instruct: got me/instructions, which cannot be loaded" in done.stderr
-    assert "mmlu_pro: TIGER-Lab/MMLU-Pro is gated. Accept its licence" in told[-1]
+    assert "mmlu_pro: TIGER-Lab/MMLU-Pro is gated. Accept its licence" in messages[-1]

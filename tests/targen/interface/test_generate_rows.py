@@ -24,7 +24,7 @@ from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import SMALL, server_overrides
 
 FEW: dict[str, object] = {"synth.contexts": 4, "synth.seeds_per_context": 2, "synth.learnability_rows": 0}
-ASKED = ("task=[rte]", *SMALL, "synth.learnability_rows=0")
+OVERRIDES = ("task=[rte]", *SMALL, "synth.learnability_rows=0")
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -48,14 +48,14 @@ def test_import_costs_nothing_and_names_everything() -> None:
 
 
 def test_a_function_makes_the_rows_that_a_server_makes(tmp_path: Path, serve) -> None:
-    rows = generate_rows("rte", answer, size=12, run_dir=tmp_path / "here", settings={**FEW, "generator.model": "fake"})
-    generate(settings(*server_overrides(tmp_path / "there", serve(FakeModel()).url, "task=[rte]")))
-    here, there = (files(tmp_path / place / "synthetic" / "rte") for place in ("here", "there"))
-    assert here["train.jsonl"] == there["train.jsonl"]
-    assert here["provenance.jsonl"] == there["provenance.jsonl"]
-    assert [row.row for row in rows] == lines(tmp_path / "here" / "synthetic" / "rte" / "train.jsonl")
+    rows = generate_rows("rte", answer, size=12, run_dir=tmp_path / "local", settings=FEW | {"generator.model": "fake"})
+    generate(settings(*server_overrides(tmp_path / "served", serve(FakeModel()).url, "task=[rte]")))
+    local, served = (files(tmp_path / name / "synthetic" / "rte") for name in ("local", "served"))
+    assert local["train.jsonl"] == served["train.jsonl"]
+    assert local["provenance.jsonl"] == served["provenance.jsonl"]
+    assert [row.row for row in rows] == lines(tmp_path / "local" / "synthetic" / "rte" / "train.jsonl")
     assert [row.idx for row in rows] == list(range(12))
-    assert rows[3].provenance == lines(tmp_path / "here" / "synthetic" / "rte" / "provenance.jsonl")[3]
+    assert rows[3].provenance == lines(tmp_path / "local" / "synthetic" / "rte" / "provenance.jsonl")[3]
     assert {row.label for row in rows} == {"entailment", "not_entailment"}
 
 
@@ -72,13 +72,13 @@ def test_the_name_of_the_function_stands_for_the_model(tmp_path: Path) -> None:
 
 def test_it_works_inside_a_running_event_loop_with_a_server(tmp_path: Path, serve) -> None:
     server = serve(FakeModel())
-    given = {**FEW, "generator.model": "fake", "generator.base_url": server.url}
+    keys = {**FEW, "generator.model": "fake", "generator.base_url": server.url}
 
     async def cell() -> tuple[int, int]:
-        here = generate_rows("rte", "openai", size=4, run_dir=tmp_path / "a", settings=given)
-        threaded = asyncio.to_thread(generate_rows, "cb", "openai", size=6, run_dir=tmp_path / "b", settings=given)
-        beside = asyncio.to_thread(generate_rows, "rte", "openai", size=4, run_dir=tmp_path / "c", settings=given)
-        return len(here), sum(map(len, await asyncio.gather(threaded, beside)))
+        rows = generate_rows("rte", "openai", size=4, run_dir=tmp_path / "a", settings=keys)
+        threaded = asyncio.to_thread(generate_rows, "cb", "openai", size=6, run_dir=tmp_path / "b", settings=keys)
+        beside = asyncio.to_thread(generate_rows, "rte", "openai", size=4, run_dir=tmp_path / "c", settings=keys)
+        return len(rows), sum(map(len, await asyncio.gather(threaded, beside)))
 
     assert asyncio.run(cell()) == (4, 10)
     assert (
@@ -89,11 +89,11 @@ def test_it_works_inside_a_running_event_loop_with_a_server(tmp_path: Path, serv
 def test_an_interrupt_keeps_what_was_answered_and_the_same_call_goes_on(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    bodies: list[dict[str, Any]] = []
 
     def interrupting(body: dict[str, Any]) -> str:
-        asked.append(body)
-        if len(asked) == 20:
+        bodies.append(body)
+        if len(bodies) == 20:
             os.kill(os.getpid(), signal.SIGINT)
         return answer(body)
 
@@ -106,24 +106,24 @@ def test_an_interrupt_keeps_what_was_answered_and_the_same_call_goes_on(
     with pytest.raises(KeyboardInterrupt, match="Progress is saved"):
         call()
     saved = len(lines(tmp_path / "calls" / "rte.jsonl"))
-    assert 15 <= saved <= len(asked) < 40
+    assert 15 <= saved <= len(bodies) < 40
     assert not list(tmp_path.glob("*.lock"))
     assert len(call()) == 12
-    assert len(asked) - saved <= len(lines(tmp_path / "calls" / "rte.jsonl"))
+    assert len(bodies) - saved <= len(lines(tmp_path / "calls" / "rte.jsonl"))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_what_a_function_raises_comes_out_and_nothing_is_lost(tmp_path: Path) -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     def failing(body: dict[str, Any]) -> str:
-        asked.append("")
-        if len(asked) == 20:
+        calls.append("")
+        if len(calls) == 20:
             raise ZeroDivisionError("mine")
         return answer(body)
 
     for _ in range(2):  # the second call goes on
-        if len(asked) < 20:
+        if len(calls) < 20:
             with pytest.raises(ZeroDivisionError, match="mine"):
                 generate_rows("rte", failing, size=12, run_dir=tmp_path, settings=FEW)
             assert len(lines(tmp_path / "calls" / "rte.jsonl")) >= 19
@@ -142,11 +142,11 @@ def test_calls_of_a_function_run_side_by_side(tmp_path: Path) -> None:
             together.wait()  # three calls meet, or none returns
         return answer(body)
 
-    asked = {**FEW, "generator.concurrency": 3, "synth.self_correct": "off", "synth.near_duplicates": None}
-    assert len(generate_rows("rte", waiting, size=12, run_dir=tmp_path, settings=asked)) == 12
+    keys = {**FEW, "generator.concurrency": 3, "synth.self_correct": "off", "synth.near_duplicates": None}
+    assert len(generate_rows("rte", waiting, size=12, run_dir=tmp_path, settings=keys)) == 12
 
 
-class Own:
+class OwnModel:
     """A language model of the user's own, with the methods of LLM."""
 
     window = 5
@@ -168,15 +168,15 @@ class Own:
 
 
 def test_an_object_of_ones_own_is_asked_and_stays_open(tmp_path: Path) -> None:
-    own = Own()
-    assert len(generate_rows("rte", own, size=4, run_dir=tmp_path, settings=FEW)) == 4
-    assert len(generate_rows("cb", own, size=3, run_dir=tmp_path, settings=FEW)) == 3  # a second task of the same run
-    assert not own.closed
+    model = OwnModel()
+    assert len(generate_rows("rte", model, size=4, run_dir=tmp_path, settings=FEW)) == 4
+    assert len(generate_rows("cb", model, size=3, run_dir=tmp_path, settings=FEW)) == 3  # a second task of the same run
+    assert not model.closed
     assert json.loads((tmp_path / "synthetic" / "rte" / "stats.json").read_text())["calls"]["generation"][
         "completion_tokens"
     ]
 
-    class Refusing(Own):
+    class Refusing(OwnModel):
         def collect(self):
             yield from (Failure(request.id, "mine: no") for request in self._requests)
             self._requests = []
@@ -187,22 +187,22 @@ def test_an_object_of_ones_own_is_asked_and_stays_open(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_from_python_and_from_the_command_line(tmp_path: Path) -> None:
     """Tasks from a file leave out what is a default; those from Python have all of it. Neither is a change."""
-    given: dict[str, object] = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
-    typed = ["generator=recorded", "task=[rte]", "synth.size=8", *(f"{key}={value}" for key, value in given.items())]
+    keys: dict[str, object] = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
+    overrides = ["generator=recorded", "task=[rte]", "synth.size=8", *(f"{key}={value}" for key, value in keys.items())]
 
     def run_command(folder: Path) -> None:
-        assert phase_of(generate)(compose([*typed, f"run.dir={folder}"]), typed) == 0
+        assert phase_of(generate)(compose([*overrides, f"run.dir={folder}"]), overrides) == 0
 
-    rows = generate_rows("rte", "recorded", size=8, run_dir=tmp_path / "a", settings=given)
-    made = files(tmp_path / "a" / "synthetic" / "rte")
+    rows = generate_rows("rte", "recorded", size=8, run_dir=tmp_path / "a", settings=keys)
+    first_files = files(tmp_path / "a" / "synthetic" / "rte")
     run_command(tmp_path / "a")
     run_command(tmp_path / "b")
-    assert files(tmp_path / "a" / "synthetic" / "rte") == files(tmp_path / "b" / "synthetic" / "rte") == made
-    again = generate_rows(load_task("rte"), "recorded", size=8, run_dir=tmp_path / "b", settings=given)
-    assert list(again) == list(rows)
+    assert files(tmp_path / "a" / "synthetic" / "rte") == files(tmp_path / "b" / "synthetic" / "rte") == first_files
+    rows_again = generate_rows(load_task("rte"), "recorded", size=8, run_dir=tmp_path / "b", settings=keys)
+    assert list(rows_again) == list(rows)
     changed = replace(load_task("rte"), contexts="villages ${of} old")
     with pytest.raises(UserError, match=r"tasks.rte.contexts was 'topics .* and is 'villages \$\{of\} old'"):
-        generate_rows(changed, "recorded", size=8, run_dir=tmp_path / "b", settings=given)
+        generate_rows(changed, "recorded", size=8, run_dir=tmp_path / "b", settings=keys)
 
 
 def test_an_experiment_is_a_setting(tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ def test_an_experiment_is_a_setting(tmp_path: Path) -> None:
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for keys, said in {
+    for keys, message in {
         ("synth.sise",): r"^synth.sise: no such key. Did you mean 'synth.size'\?$",
         ("run.dir",): r"^settings: got run.dir, expected another key. Use the argument `run_dir` for it.$",
         ("tasks.rte.contexts",): "^settings: got tasks.rte.contexts, .* Use dataclasses.replace on the task for it.$",
         ("generator.function",): "^generator.function: got here, expected FILE.py:NAME, the function that answers",
     }.items():
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             generate_rows("rte", answer, settings=dict.fromkeys(keys, "here"))
     with pytest.raises(UserError, match=r"^generator: got 'opneai', .* Did you mean 'openai'\?$"):
         generate_rows("rte", "opneai")
@@ -253,9 +253,9 @@ def test_nothing_of_the_process_is_changed(tmp_path: Path, capfd: pytest.Capture
 
     before = state()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(PROJECT / "conf")):
-        theirs = GlobalHydra.instance().hydra
+        outer_hydra = GlobalHydra.instance().hydra
         generate_rows("rte", answer, size=4, run_dir=tmp_path, settings=FEW)
-        assert GlobalHydra.instance().hydra is theirs is not None
+        assert GlobalHydra.instance().hydra is outer_hydra is not None
         assert hydra.compose("config").seed == 0
     assert state() == before
     assert capfd.readouterr().out == ""
@@ -271,16 +271,16 @@ def answer(body):
 def test_a_function_in_a_file_answers_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    typed = [*ASKED, "generator=python", "generator.model=fake", "run.dir=run"]
+    overrides = [*OVERRIDES, "generator=python", "generator.model=fake", "run.dir=run"]
 
     def run_command(name: str) -> int:
-        return phase_of(generate)(compose([*typed, f"generator.function={name}"]), typed)
+        return phase_of(generate)(compose([*overrides, f"generator.function={name}"]), overrides)
 
-    for name, said in {
+    for name, message in {
         "none.py:answer": "^generator.function: got none.py:answer, expected FILE.py:NAME",
         "mine.py:other": "^generator.function: got other, expected a function of mine.py. Correct the name.$",
     }.items():
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             run_command(name)
     assert run_command("'mine.py:answer'") == 0
     rows = generate_rows("rte", answer, size=12, run_dir="run", settings={**FEW, "generator.model": "fake"})
@@ -288,4 +288,4 @@ def test_a_function_in_a_file_answers_the_command_line(tmp_path: Path, monkeypat
     with pytest.raises(
         UserError, match=r"^generator.function: got null, expected FILE.py:NAME"
     ):  # after a notebook's run
-        phase_of(generate)(compose([*typed, "synth.size=20"]), typed)
+        phase_of(generate)(compose([*overrides, "synth.size=20"]), overrides)

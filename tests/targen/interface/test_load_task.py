@@ -39,11 +39,11 @@ def test_a_task_of_the_users_own_from_its_file(tmp_path: Path) -> None:
     assert "Tickets of 5 ${shop}" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_what_is_wrong_in_a_file_is_one_line_with_its_place(tmp_path: Path) -> None:
+def test_what_is_wrong_in_a_file_is_one_line_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "tickets.yaml").write_text(TICKETS + "colour: red\n")
-    with pytest.raises(UserError, match=r"^.*/tickets.yaml: colour: no such key\.") as told:
+    with pytest.raises(UserError, match=r"^.*/tickets.yaml: colour: no such key\.") as error:
         load_task(tmp_path / "tickets.yaml")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"^task: got 'ticket', expected a file of .*Did you mean 'tickets'\?"):
         load_task(tmp_path / "ticket.yaml")
     with pytest.raises(UserError, match=r"^task_dir: got .*none, which is no folder"):

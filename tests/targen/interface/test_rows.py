@@ -9,8 +9,8 @@ from targen import Rows, generate_rows, load_task
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    given = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
-    return generate_rows("cb", "recorded", size=12, run_dir=tmp_path_factory.mktemp("run"), settings=given)
+    keys = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
+    return generate_rows("cb", "recorded", size=12, run_dir=tmp_path_factory.mktemp("run"), settings=keys)
 
 
 def test_a_data_frame_has_the_row_and_its_provenance(rows: Rows) -> None:
@@ -46,8 +46,8 @@ def test_a_data_set_has_numbered_labels(rows: Rows, capfd: pytest.CaptureFixture
 
 
 def test_a_task_without_labels_keeps_its_nested_rows(tmp_path: Path) -> None:
-    given = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
-    rows = generate_rows("record", "recorded", size=3, run_dir=tmp_path, settings=given)
+    keys = {"synth.seeds_per_context": 2, "synth.learnability_rows": 0}
+    rows = generate_rows("record", "recorded", size=3, run_dir=tmp_path, settings=keys)
     assert {row.label for row in rows} == {None}
     assert rows.to_datasets()[0]["passage"]["text"] == rows[0].row["passage"]["text"]
     assert len(rows.to_pandas()) == 3
