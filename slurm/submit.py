@@ -138,7 +138,7 @@ def submit(planned: PlannedSubmission) -> dict[str, str]:
 
 
 def check(settings: Settings, is_dry_run: bool = False) -> None:
-    """Raises: UserError with every foreseeable problem that would stop the grid later. A dry run needs no library of the jobs."""
+    """Raises: UserError with every foreseeable problem that would stop the grid later. A dry run needs none of the jobs' libraries."""
     cluster_problems = broken_rules(SUBMISSION_RULES, settings)
     if not {"train", "evaluate"}.isdisjoint(settings.phases):
         cells(settings)

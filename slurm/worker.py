@@ -35,7 +35,7 @@ Outcome = Literal["done", "stopped", "failed", "failed, requeued"]
 
 @dataclass(frozen=True)
 class Part:
-    """A shard, a cell, the merge ...: all that an array task runs, or one of several; `path` of its record, beside its log."""
+    """A shard, a cell, the merge ...: all that an array task runs, or one of several. `path` is its record, beside its log."""
 
     grid: Json
     job_name: str
@@ -62,7 +62,7 @@ class Part:
         return variables
 
     def start(self) -> Json:
-        """The record of this start, written."""
+        """Writes and returns the record of this start."""
         earlier = self.earlier
         record = {
             "element": self.name,
@@ -79,7 +79,7 @@ class Part:
         return record
 
     def run(self, stop: StopRequest) -> tuple[Outcome, Json]:
-        """Runs its commands once; the outcome and its record, written."""
+        """Runs its commands once; writes the record, and returns the outcome and the record."""
         record, code = self.start(), 0
         log = None if self.slot is None else self.path.with_suffix(".log")
         for command in commands(self.grid, self.job_name, self.name):

@@ -80,7 +80,7 @@ def _with_defaults(*specs: Any) -> list[Any]:
 def _value_at(values: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, Mapping) else None
-    return None if values == {} else values  # as in a file from before there was such a key
+    return None if values == {} else values  # empty is like absent, as in files from before the key existed
 
 
 def differences(key: str, old: Any, new: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""How many training examples an arm has, from settings alone: of synthetic rows that are not generated yet, about."""
+"""How many training examples an arm has, from the settings alone: synthetic rows need not be generated yet."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from targen.tasks.task import Task
 
 
 class Amount(NamedTuple):
-    """So many, or about so many where it depends on what the model will write (MultiRC's answers)."""
+    """A number of examples; `about` marks an estimate, where it depends on what the model will write (MultiRC's answers)."""
 
     number: int
     about: bool = False
@@ -37,8 +37,8 @@ def selected_count(train: Train, synthetic: int) -> int:
 
 
 def source_examples(settings: Settings, arm: ArmName, task: Task) -> Amount | None:
-    """Examples of the rows of which train.max_rows are drawn: the synthetic ones that the arm uses, or else the original ones
-    as published. None: unknown."""
+    """Examples before train.max_rows limits them: of the synthetic rows if the arm uses any, else of the original rows as
+    published. None: unknown."""
     if ARMS[arm].uses_synthetic:
         rows = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
         return Amount(round(rows * task.examples_per_row), about=task.examples_per_row != 1)

@@ -67,7 +67,7 @@ def label_values(task: Task) -> dict[str, LabelValue]:
 
 
 def value_of(values: Mapping[str, LabelValue], label: object) -> LabelValue | None:
-    """The official value of what a file calls a label; None if it is none of them."""
+    """The official value of a label as a file names it; None if it is not one of the task's."""
     text = str(label).strip()
     return values.get(text, values.get(text.casefold()))
 
@@ -84,9 +84,9 @@ def check_labels(task: Task, rows: Sequence[Row], where: str) -> None:
 
 
 def column_of(task: Task, name: str, present: Container[str]) -> str:
-    """What a file calls a text of the row, or its label: as the task says in `columns`, else by the task's own name.
+    """The column of a text of the row, or of its label: as the task says in `columns`, else the task's own name.
 
-    So one task reads the Hub's set and a file that has been written with the task's names.
+    So one task reads both the Hub's data set and a file with the task's names.
     """
     column = task.columns.get(name, name)
     return column if column in present or name not in present else name

@@ -117,7 +117,7 @@ def _train_split(name: str, config: str) -> Any:
 
 
 def stay_offline_without_network() -> None:
-    """Lets the Hub's clients look into their cache alone if the Hub does not answer; each would wait for half a minute."""
+    """Makes the Hub's clients use only their cache if the Hub does not answer; else each would wait for half a minute."""
     if not _hub_answers():
         _go_offline()
 

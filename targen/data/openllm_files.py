@@ -73,7 +73,7 @@ def rows_of(path: Path, subtask: Subtask, split: str) -> tuple[list[Json], bool]
 
 
 def _kinds(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(field, what kind of value it has) of all fields, also inside of lists and objects; the harness's tables have one kind for each."""
+    """(field, kind of its value) of all fields, also inside lists and objects; a column of the harness's tables has one kind."""
     if isinstance(value, dict):
         if name:
             yield name, "an object"

@@ -1,6 +1,6 @@
-"""Which rows of a set are held out for evaluation: those of whole contexts, so that no topic is in training and evaluation.
+"""Which rows of a set are held out for evaluation: those of whole contexts, so that no topic is in both training and evaluation.
 
-Contexts are held out in an order that depends on the seed and on their texts alone. So the same rows give the same part,
+Contexts are held out in an order that depends on the seed and on their texts alone. So equal rows give equal parts,
 however they were made; a larger set holds out the same contexts first, as far as their labels allow.
 """
 

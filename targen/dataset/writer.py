@@ -34,8 +34,8 @@ def write_data_set(
 ) -> None:
     """Writes train.jsonl, provenance.jsonl, rejects.jsonl and stats.json of a task, each complete or not at all.
 
-    `usage` holds calls and tokens per step; `evaluation`, the rows to compare with, None for no comparison. What is `held_out`
-    for evaluation has files of its own, held_out.jsonl and held_out_provenance.jsonl, and is in no other.
+    `usage` holds calls and tokens per step; `evaluation`, the rows to compare with, None for no comparison. Rows `held_out` for
+    evaluation go into files of their own, held_out.jsonl and held_out_provenance.jsonl, and into no other.
     """
     folder = paths.synthetic(state.task.name)
     (folder / "train.jsonl").unlink(missing_ok=True)

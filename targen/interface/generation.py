@@ -82,7 +82,7 @@ def _overrides(
 
 
 def _literal(value: Any) -> Any:
-    """The value with every text as it is: OmegaConf takes ${...} for a reference."""
+    """The value with ${ escaped in every text, which OmegaConf would resolve as a reference."""
     if isinstance(value, str):
         return value.replace("${", "\\${")
     if isinstance(value, dict):

@@ -10,7 +10,7 @@ from targen.runtime.signals import Stopped, StopRequest
 
 
 def run_in_thread(work: Callable[[], None]) -> None:
-    """Runs `work` and waits for it. An interrupt ends it at its next safe point; a second one leaves it to itself.
+    """Runs `work` and waits for it. An interrupt stops it at its next safe point; a second one stops the waiting.
 
     Raises: what `work` raised; UserError also for a disk that failed; KeyboardInterrupt.
     """

@@ -25,7 +25,7 @@ def overrides(folder: Path, server: Server, *more: str) -> list[str]:
 
 
 def run(folder: Path, server: Server, *more: str, limits: Limits = LIMITS) -> dict[str, bytes]:
-    """A generate phase over one small task; what it made."""
+    """Runs a generate phase over one small task; the files that it wrote into synthetic/."""
     generate(settings(*overrides(folder, server, *more)), Backend(partial(make, limits=limits)))
     return files(folder / "synthetic")
 

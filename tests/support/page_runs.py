@@ -27,7 +27,7 @@ FROM_CHANGE_TO_PAINT = """([id, value]) => new Promise((done) => {
 
 
 def hostile_run(folder: Path) -> Settings:
-    """A reported run in which a model wrote nothing but the hostile text, wherever it writes."""
+    """A reported run in which every text that the model wrote is the hostile one."""
     run = settings(f"run.dir={folder}", "task=rte")
     generate(run)
     synthetic = run.paths.synthetic("rte")
@@ -76,7 +76,7 @@ def _varied(line: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def first_paint(chromium: Any, page: Path) -> float:
-    """From the address to the first text on the screen."""
+    """From opening the page to its first text on the screen."""
     tab = chromium.new_page()
     tab.goto(page.as_uri())
     tab.screenshot()  # by which it is painted
@@ -86,7 +86,7 @@ def first_paint(chromium: Any, page: Path) -> float:
 
 
 def filter_times(chromium: Any, page: Path, tries: int) -> dict[str, float]:
-    """From a change of a filter to its rows on the screen, each the best of so many."""
+    """From a change of a filter to its rows on the screen, each the best of `tries`."""
     tab = chromium.new_page()
     tab.goto(page.as_uri())
     times = {

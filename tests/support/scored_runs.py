@@ -69,7 +69,7 @@ def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SI
 
 
 def write_cell(folder: Path, cell: Made, predictions: Sequence[Prediction], **fields: Any) -> list[dict[str, Any]]:
-    """The cell's predictions, written, and its rows of scores.jsonl, not yet written."""
+    """Writes the cell's predictions; returns its rows of scores.jsonl, which are not written yet."""
     task, synthetic = (SPECS | MORE)[cell.task], cell.arm in ("synthetic", "mixed")
     name = fields.get("cell", f"{cell.model}-{cell.setting}-{cell.task}-{cell.arm}-s{cell.seed}")
     lines = (

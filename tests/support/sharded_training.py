@@ -20,15 +20,15 @@ from tests.support.small_data import model_of
 
 @dataclass(frozen=True)
 class Sharded:
-    """What is typed for a training; `stop`: it is told to stop after so many steps, and started again."""
+    """The overrides of a training; with `stop` it is stopped after so many steps and started again."""
 
     overrides: list[str]
     stop: int | None = None
 
 
 def train_sharded(folder: Path, launch: str, trainings: dict[str, Sharded]) -> dict[str, Any]:
-    """Launches them with a file of conf/accelerate/; what each left: `files` of its checkpoint, `read`, for each process
-    the sum of all weights after loading, and `divided`, as _divided_gradients. The first error ends all."""
+    """Launches the trainings with a file of conf/accelerate/. Returns for each: `files` of its checkpoint; `read`, for each
+    process the sum of all weights after loading; `divided`, as _divided_gradients. The first error ends all."""
     (folder / "trainings.json").write_text(json.dumps({name: asdict(training) for name, training in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
