@@ -84,9 +84,9 @@ def ratio(numerators: Numbers, denominators: Numbers | None, draws: Random) -> E
         return Estimate(value, np.empty(0), int(weights.sum()))
     generator, resampled = numpy_rng(draws), []
     for start in range(0, RESAMPLES, step := max(1, BATCH // count)):
-        drawn = generator.integers(0, count, (min(step, RESAMPLES - start), count))
-        sums = weights[drawn].sum(axis=1)
-        resampled.append((numerators[drawn].sum(axis=1) / np.maximum(sums, 1e-12))[sums > 0])
+        indices = generator.integers(0, count, (min(step, RESAMPLES - start), count))
+        sums = weights[indices].sum(axis=1)
+        resampled.append((numerators[indices].sum(axis=1) / np.maximum(sums, 1e-12))[sums > 0])
     return Estimate(value, np.concatenate(resampled), int(weights.sum()))
 
 

@@ -1,7 +1,8 @@
 """The functions of the analysis parts.
 
-To add a part, write a module in measures/ (in llm_measures/ if it asks the generator: see generator_calls.py), add its function here, and its name and title to ANALYSIS_PARTS in
-targen/config/groups/analysis.py. The help text, the page and the check of `analysis.parts` take them from there.
+To add a part, write a module in measures/ (in llm_measures/ if it asks the generator: see generator_calls.py), add its function
+here, and its name and title to ANALYSIS_PARTS in targen/config/groups/analysis.py. The help text, the page and the check of
+`analysis.parts` take them from there.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,24 +28,24 @@ from targen.runtime.signals import StopRequest
 class PartInput:
     """What a part may look at. `in_run`: the synthetic rows are those of the run, which may have trained models.
 
-    `found` is what came of the questions of the parts that ask the generator, by part.
+    `llm_results`: the results of the parts that ask the generator, by part.
     """
 
     settings: Settings
     pair: SetPair
     stop: StopRequest
     in_run: bool
-    found: Mapping[str, Any] = field(default_factory=dict)
+    llm_results: Mapping[str, Any] = field(default_factory=dict)
 
 
 PARTS: dict[str, Callable[[PartInput], AnalysisResult]] = {
-    "lexical": lambda given: lexical(given.pair, given.settings.analysis),
-    "semantic": lambda given: semantic(given.pair, given.settings.analysis),
-    "clusters": lambda given: clusters(given.pair, given.found["clusters"]),
-    "bias": lambda given: bias(given.pair, given.settings.analysis),
-    "correctness": lambda given: correctness(given.settings, given.pair, given.in_run),
-    "contamination": lambda given: contamination(given.pair, given.settings.analysis),
-    "difficulty": lambda given: difficulty(given.settings, given.pair, given.stop),
-    "fidelity": lambda given: fidelity(given.settings, given.pair),
-    "subjectivity": lambda given: subjectivity(given.pair, given.settings.analysis, given.found["subjectivity"]),
+    "lexical": lambda part: lexical(part.pair, part.settings.analysis),
+    "semantic": lambda part: semantic(part.pair, part.settings.analysis),
+    "clusters": lambda part: clusters(part.pair, part.llm_results["clusters"]),
+    "bias": lambda part: bias(part.pair, part.settings.analysis),
+    "correctness": lambda part: correctness(part.settings, part.pair, part.in_run),
+    "contamination": lambda part: contamination(part.pair, part.settings.analysis),
+    "difficulty": lambda part: difficulty(part.settings, part.pair, part.stop),
+    "fidelity": lambda part: fidelity(part.settings, part.pair),
+    "subjectivity": lambda part: subjectivity(part.pair, part.settings.analysis, part.llm_results["subjectivity"]),
 }

@@ -1,4 +1,4 @@
-"""The sets of a run whose rows are still to be generated, for a plan: as large as they will be, with other rows in their place."""
+"""Stand-ins for the sets of a run before its rows are generated, for a plan: as large as the sets will be."""
 
 from collections.abc import Sequence
 from itertools import cycle, islice
@@ -17,11 +17,11 @@ def planned_pair(settings: Settings, task: Task) -> SetPair:
         pair = run_pair(settings, task)
         assert pair is not None
         return pair
-    shown = fixture_rows(task) or ({name: "word " * UNSAID for name in task.row},)
-    made = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
-    count = _original_count(settings, task)
-    original = DataSet("original", "", _as_many(shown, count)) if count else None
-    synthetic = DataSet("synthetic", "", _as_many(shown, made))
+    stand_ins = fixture_rows(task) or ({name: "word " * UNSAID for name in task.row},)
+    synthetic_count = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
+    original_count = _original_count(settings, task)
+    original = DataSet("original", "", _repeated(stand_ins, original_count)) if original_count else None
+    synthetic = DataSet("synthetic", "", _repeated(stand_ins, synthetic_count))
     return SetPair(task, original, synthetic, settings.seed, settings.analysis.size)
 
 
@@ -34,5 +34,5 @@ def _original_count(settings: Settings, task: Task) -> int:
     return task.sizes.get(task.eval_split if task.original_train else "train", 0) if source == "hub" else 0
 
 
-def _as_many(rows: Sequence[Row], count: int) -> tuple[Row, ...]:
+def _repeated(rows: Sequence[Row], count: int) -> tuple[Row, ...]:
     return tuple(islice(cycle(rows), count))

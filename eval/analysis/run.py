@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
 from eval.analysis.figures.figures import draw_analyses
-from eval.analysis.llm_measures.generator_calls import ask, asked_parts, planned
+from eval.analysis.llm_measures.generator_calls import ask, asked_parts, plan_line
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput
@@ -14,7 +14,7 @@ from eval.analysis.planned_pairs import planned_pair
 from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, combined
 from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
-from eval.analysis.summary import document, markdown, shown, values
+from eval.analysis.summary import document, markdown, number_text, values
 from eval.scoring.runs import read_runs
 from eval.tables.formats import markdown as table_markdown
 from eval.tables.subjectivity import subjectivity_table
@@ -56,12 +56,12 @@ def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest |
     in_run = not arguments.compares_folders
     if in_run and settings.analysis.sheet_rows:
         _write_sheet(settings, pairs)
-    found = ask(settings, pairs)
+    llm_results = ask(settings, pairs)
     human, sections, tasks_missing = _human(settings), [], dict[Missing, list[str]]()
     for pair in pairs:
-        of_task = {part: answers for (name, part), answers in found.items() if name == pair.task.name}
-        given = PartInput(settings, pair, stop or StopRequest(), in_run, of_task)
-        result = combined([_not_comparable(pair), *_part_results(given)])
+        task_results = {part: result for (name, part), result in llm_results.items() if name == pair.task.name}
+        part_input = PartInput(settings, pair, stop or StopRequest(), in_run, task_results)
+        result = combined([_not_comparable(pair), *_part_results(part_input)])
         for missing in result.missing:
             tasks_missing.setdefault(missing, []).append(pair.task.name)
         task_human = human.get(pair.task.name)
@@ -89,8 +89,8 @@ def _task_table(settings: Settings) -> list[str]:
 def plan(settings: Settings, arguments: AnalyzeArguments) -> str:
     """What the analysis will ask of the generator, and what that costs at most; of a run also before its rows are generated."""
     if arguments.compares_folders:
-        return planned(settings, _pairs(settings, arguments)) + "\n"
-    return planned(settings, [planned_pair(settings, task) for task in settings.tasks.values()]) + "\n"
+        return plan_line(settings, _pairs(settings, arguments)) + "\n"
+    return plan_line(settings, [planned_pair(settings, task) for task in settings.tasks.values()]) + "\n"
 
 
 def draw(settings: Settings) -> list[str]:
@@ -99,13 +99,13 @@ def draw(settings: Settings) -> list[str]:
     return draw_analyses(settings.paths.analysis / "figures", [read_json(path) for path in paths if path.is_file()])
 
 
-def _part_results(given: PartInput) -> list[AnalysisResult]:
+def _part_results(part_input: PartInput) -> list[AnalysisResult]:
     """The result of each part of analysis.parts; none of them can be measured if a set has no rows."""
-    names = list(dict.fromkeys(given.settings.analysis.parts))
-    if given.pair.size < 1:
+    names = list(dict.fromkeys(part_input.settings.analysis.parts))
+    if part_input.pair.size < 1:
         return [AnalysisResult(missing=tuple(Missing(name, "a set has no rows") for name in names))]
-    log.info("analyze: %s: %s", given.pair.task.name, ", ".join(names))
-    return [PARTS[name](given) for name in names]
+    log.info("analyze: %s: %s", part_input.pair.task.name, ", ".join(names))
+    return [PARTS[name](part_input) for name in names]
 
 
 def _not_comparable(pair: SetPair) -> AnalysisResult:
@@ -187,6 +187,6 @@ def take_sheet(settings: Settings, arguments: AnalyzeArguments, sheet: Path) -> 
         if path.is_file():
             analysis = read_json(path)
             write_text(path, dumps(analysis | {"details": analysis["details"] | {"human": human}}) + "\n")
-        share = shown(Interval(human["value"], human["low"], human["high"]), SHARE)
+        share = number_text(Interval(human["value"], human["low"], human["high"]), SHARE)
         lines.append(f"{name}: people agree with {human['agree']} of {human['judged']} labels: {share} %")
     return "\n".join(lines) + "\n"

@@ -97,14 +97,14 @@ def grouped(items: Sequence[Item], task: Task) -> list[Sequence[Item]]:
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """16 hex digits, equal for equal rows; tells whether findings about single rows are out of date."""
+    """16 hex digits, equal for equal rows; shows whether findings about single rows are out of date."""
     fingerprint = hashlib.sha256()
     for row in rows:
         fingerprint.update(json.dumps(row, sort_keys=True).encode() + b"\n")
     return fingerprint.hexdigest()[:16]
 
 
-def present(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
+def flag_counts(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
     """(instances with at least one flagged row, instances); `flags` has one per row."""
     instances = grouped(flags, task)
     return sum(any(instance) for instance in instances), len(instances)
@@ -118,7 +118,7 @@ def label_name(task: Task, row: Row) -> str | None:
         return None
 
 
-def shown(task: Task, row: Row, example: Example | None = None) -> Json:
+def row_json(task: Task, row: Row, example: Example | None = None) -> Json:
     """A row for a person: idx, label, and its texts by name; of a row with several examples those of one."""
     view: Fields = task.view(row)
     label = label_name(task, row)
@@ -160,8 +160,8 @@ def _why_alone(settings: Settings, task: Task) -> str:
     if source == "none":
         return f"{task.name} has no original data, so nothing is compared with it. Name some: data.dir=..."
     if source == "local" and not has_original_train(settings, task):
-        place = settings.data.dir
-        return f"{place} has no training rows of {task.name}, so nothing is compared. Name a folder that has train.jsonl or train.csv"
+        folder = settings.data.dir
+        return f"{folder} has no training rows of {task.name}, so nothing is compared. Name a folder that has train.jsonl or train.csv"
     return "the original rows are not available, so nothing is compared. Set data.source=local data.dir=..., or check the network"
 
 
@@ -177,9 +177,9 @@ def _run_splits(settings: Settings, task: Task, train: Split | None) -> list[tup
     """The original splits with which synthetic rows are compared."""
     if settings.data.source_of(task) == "none":
         return []
-    scored = eval_split(settings.data, task)
+    evaluation = eval_split(settings.data, task)
     splits = [("train", train)] if train is not None and not task.original_train else []
-    splits.append((task.eval_split, scored))
+    splits.append((task.eval_split, evaluation))
     if task.eval_split != "test" and (test := unlabelled_split(settings.data, task, "test")) is not None:
         splits.append(("test", test))
     return splits

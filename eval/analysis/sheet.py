@@ -46,7 +46,7 @@ class _JudgedRow:
 
     idx: int
     label: str
-    said: str
+    human_label: str
 
 
 def write_sheet(path: Path, sets: Sequence[tuple[Task, DataSet]], rows: int, seed: int) -> bool:
@@ -57,13 +57,13 @@ def write_sheet(path: Path, sets: Sequence[tuple[Task, DataSet]], rows: int, see
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for task, data_set in sets:
-        for row in drawn(task, data_set, rows, seed):
+        for row in sampled_rows(task, data_set, rows, seed):
             writer.writerow([csv_text(cell.replace("\x00", "")) for cell in _cells(task, row)])
     write_text(path, text.getvalue())
     return True
 
 
-def drawn(task: Task, data_set: DataSet, count: int, seed: int) -> list[Row]:
+def sampled_rows(task: Task, data_set: DataSet, count: int, seed: int) -> list[Row]:
     """A random sample of labelled rows; of instances with several rows (AX-g) only the first."""
     labelled = [row for row in data_set.rows[:: task.rows_per_slot] if label_name(task, row) is not None]
     return rng(seed, task.name, "analysis", "sheet").sample(labelled, min(count, len(labelled)))
@@ -121,12 +121,12 @@ def human_agreement(
                 f"{where}: {judgement.task} {judgement.idx} is not a row of this data set, or has changed since."
             )
             continue
-        allowed = options(task, row)
-        said = next((option for option in allowed if normalised(option) == normalised(judgement.label)), None)
-        if said is None:
-            problems.append(f"{where}: {JUDGEMENT}: got {judgement.label!r}. {did_you_mean(judgement.label, allowed)}")
+        labels = options(task, row)
+        human_label = next((option for option in labels if normalised(option) == normalised(judgement.label)), None)
+        if human_label is None:
+            problems.append(f"{where}: {JUDGEMENT}: got {judgement.label!r}. {did_you_mean(judgement.label, labels)}")
             continue
-        judged.setdefault(task.name, []).append(_JudgedRow(judgement.idx, label_name(task, row) or "", said))
+        judged.setdefault(task.name, []).append(_JudgedRow(judgement.idx, label_name(task, row) or "", human_label))
     if problems:
         raise UserError("\n".join(problems))
     return {name: _agreement(sets[name][0], rows) for name, rows in judged.items()}
@@ -144,23 +144,25 @@ def _row_of(judgement: Judgement, sets: Mapping[str, tuple[Task, DataSet]]) -> t
 
 
 def _agreement(task: Task, rows: Sequence[_JudgedRow]) -> Json:
-    table = Counter((row.label, row.said) for row in rows)
+    table = Counter((row.label, row.human_label) for row in rows)
     by_label = {label.name: _share([row for row in rows if row.label == label.name]) for label in task.labels}
     return {
         **(_share(rows) or {}),
         "by_label": {label: share for label, share in by_label.items() if share is not None},
-        "table": [{"label": label, "said": said, "rows": count} for (label, said), count in sorted(table.items())]
+        "table": [{"label": label, "said": human, "rows": count} for (label, human), count in sorted(table.items())]
         if task.labels
         else [],
         "disagreements": [
-            {"idx": row.idx, "label": row.label, "said": row.said} for row in rows if row.label != row.said
+            {"idx": row.idx, "label": row.label, "said": row.human_label}
+            for row in rows
+            if row.human_label != row.label
         ],
     }
 
 
 def _share(rows: Sequence[_JudgedRow]) -> Json | None:
     """How often people agree, with Wilson's interval; None of no rows."""
-    hits = sum(row.label == row.said for row in rows)
+    hits = sum(row.label == row.human_label for row in rows)
     share = wilson(hits, len(rows))
     if share is None:
         return None

@@ -78,7 +78,7 @@ def markdown(pair: SetPair, result: AnalysisResult, human: Json | None) -> str:
     blocks += _fidelity(result.details.get("fidelity", {}))
     if human is not None:
         share = Interval(human["value"], human["low"], human["high"])
-        blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {shown(share, SHARE)} %.")
+        blocks.append(f"People agree with {human['agree']} of {human['judged']} labels: {number_text(share, SHARE)} %.")
     if result.missing:
         blocks.append("\n".join(f"- missing: {missing.part}: {escaped(missing.why)}" for missing in result.missing))
     return "\n\n".join(blocks) + "\n"
@@ -88,8 +88,8 @@ def _fidelity(details: Json) -> list[str]:
     """The cues with the largest differences between both sets, and the words that tell them apart."""
     blocks = []
     for side, scores in details.get("baselines", {}).items():
-        named = ", ".join(f"{name.replace('_', ' ')} {score:.1%}" for name, score in scores.items())
-        blocks.append(f"Without a model, in {side}: {named}.")
+        scores_text = ", ".join(f"{name.replace('_', ' ')} {score:.1%}" for name, score in scores.items())
+        blocks.append(f"Without a model, in {side}: {scores_text}.")
     cues = details.get("cues", {"structures": {}, "words": {}})
     for label, structures in cues["structures"].items():
         header = [f"rows of {escaped(label)}" if label != "all" else "all rows", "a", "b", "z of b - a"]
@@ -99,15 +99,15 @@ def _fidelity(details: Json) -> list[str]:
         ]
         blocks.append(markdown_table(header, lines, numeric=range(1, len(header))))
     for label, words in cues["words"].items():
-        told = "; ".join(
+        word_texts = "; ".join(
             f"{escaped(word['word'])} {word['a']['share']:.0%} / {word['b']['share']:.0%} ({word['z']:+.1f})"
             for word in words[:SHOWN_CUES]
         )
-        if told:
-            blocks.append(f"Words that go differently with {escaped(label)}, in a / in b (z): {told}.")
+        if word_texts:
+            blocks.append(f"Words that go differently with {escaped(label)}, in a / in b (z): {word_texts}.")
     for side, terms in details.get("tells_apart", {}).items():
-        told = "; ".join(f"{escaped(term['term'])} {term['a']}/{term['b']}" for term in terms[: 2 * SHOWN_CUES])
-        blocks.append(f"Gives away {side}, rows of a/b that have it: {told}.")
+        term_texts = "; ".join(f"{escaped(term['term'])} {term['a']}/{term['b']}" for term in terms[: 2 * SHOWN_CUES])
+        blocks.append(f"Gives away {side}, rows of a/b that have it: {term_texts}.")
     return blocks
 
 
@@ -119,11 +119,11 @@ def cue_text(values: Json, unit: str) -> str:
 def _cells(measure: Measure) -> tuple[str, ...]:
     title = f"{escaped(measure.title)} ({unit_text(measure.unit)})" + (" [authors']" if measure.theirs else "")
     sizes = "/".join(str(size) for size in dict.fromkeys(measure.size.values()))
-    a, b = shown(measure.a, measure.unit), shown(measure.b, measure.unit)
-    return title, a, b, shown(measure.difference, measure.unit, sign=True), sizes
+    a, b = number_text(measure.a, measure.unit), number_text(measure.b, measure.unit)
+    return title, a, b, number_text(measure.difference, measure.unit, sign=True), sizes
 
 
-def shown(interval: Interval | None, unit: str, sign: bool = False) -> str:
+def number_text(interval: Interval | None, unit: str, sign: bool = False) -> str:
     """A number and its bounds: shares in percent, other numbers to three decimals, or to one if they are 10 or more."""
     if interval is None:
         return ABSENT

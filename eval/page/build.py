@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.analysis.figures.figures import FIGURES as ANALYSIS_FIGURES
-from eval.analysis.figures.panels import told_apart
+from eval.analysis.figures.panels import is_different
 from eval.analysis.summary import unit_text
 from eval.figures.figures import CAPTIONS as CAPTIONS_OF_SCORES
 from eval.page.answers import Answers
@@ -100,7 +100,7 @@ def html(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"interval": interval_text, "unit": unit_text}
-    environment.tests["told_apart"] = told_apart
+    environment.tests["different"] = is_different
     scripts = {name: (HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("list", "page", "answers")}
     text = environment.get_template("page.html.j2").render(
         vars(page),

@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from eval.analysis.measures.bias import GENDERS
 from eval.analysis.results import SHARE, SIDES, Interval
-from eval.analysis.summary import cue_text, shown
+from eval.analysis.summary import cue_text, number_text
 from targen.config.groups.analysis import ANALYSIS_PARTS
 from targen.runtime.jsonl import Json
 
@@ -65,7 +65,7 @@ def not_measured(analyses: Sequence[Json]) -> dict[str, list[str]]:
 def interval_text(values: Json | None, unit: str, sign: bool = False) -> str:
     """A number of a measure and its bounds, as the page shows them."""
     interval = None if values is None or values["value"] is None else Interval(**values)
-    return shown(interval, unit, sign)
+    return number_text(interval, unit, sign)
 
 
 Names = Mapping[str, str]
@@ -80,13 +80,13 @@ def _extreme_rows(details: Json, names: Names) -> Iterator[Listing]:
 
 
 def _clusters(details: Json, names: Names) -> Iterator[Listing]:
-    found = details.get("clusters", {})
-    for kind, named in found.get("criteria", {}).items():
-        lines = tuple((each["name"], each["description"]) for each in named)
+    clusters = details.get("clusters", {})
+    for kind, criteria in clusters.get("criteria", {}).items():
+        lines = tuple((criterion["name"], criterion["description"]) for criterion in criteria)
         yield Listing(f"By what the generator tells the texts apart: {kind}", (kind, "meaning"), lines)
     for side, name in names.items():
-        for draw in found.get(side, [])[:1]:
-            groups = tuple((str(len(each["idx"])), each["name"], each["reason"]) for each in draw["clusters"])
+        for draw in clusters.get(side, [])[:1]:
+            groups = tuple((str(len(group["idx"])), group["name"], group["reason"]) for group in draw["clusters"])
             yield Listing(f"The clusters of the first draw, {name}", ("rows", "cluster", "what they share"), groups)
 
 
@@ -160,12 +160,12 @@ def _authors_sums(details: Json, names: Names) -> Iterator[Listing]:
     """The paper's own measure of whole sets, as published."""
     if (sums := details.get("authors_sum_of_all_rows")) is not None:
         published = details["authors_sum_published"]
-        here = ("this run, all rows", *(str(sums.get(side, "--")) for side in names))
-        published_line = ("published", *(str(published.get(which, "--")) for which in ("original", "synthetic")))
+        run_line = ("this run, all rows", *(str(sums.get(side, "--")) for side in names))
+        published_line = ("published", *(str(published.get(source, "--")) for source in ("original", "synthetic")))
         yield Listing(
             "The paper's own measure: sum of distinct tokens per row",
             ("", "original", "synthetic"),
-            (here, published_line),
+            (run_line, published_line),
         )
 
 
@@ -202,7 +202,7 @@ def _giveaways(details: Json, names: Names) -> Iterator[Listing]:
 
 def _human(details: Json, names: Names) -> Iterator[Listing]:
     if (human := details.get("human")) is not None:
-        share = shown(Interval(human["value"], human["low"], human["high"]), SHARE)
+        share = number_text(Interval(human["value"], human["low"], human["high"]), SHARE)
         yield Listing(
             "Human check",
             ("labels agreed with", "judged", "percent"),

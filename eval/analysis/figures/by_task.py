@@ -38,10 +38,10 @@ def _points(ax: "Axes", analysis: Json) -> None:
     """The rows of both sets, drawn in turn so that neither set hides the other, and the mean of each set."""
     points = analysis["details"]["points"]
     sides = [side for side in SIDES if side in points]
-    placed = sorted((number, side, x, y) for side in sides for number, (_, x, y) in enumerate(points[side]))
-    xs, ys = [x for *_, x, _ in placed], [y for *_, y in placed]
-    size = 9 if len(placed) < 500 else 5
-    ax.scatter(xs, ys, s=size, c=[SET_COLOURS[side] for _, side, *_ in placed], alpha=0.5, linewidths=0)
+    dots = sorted((number, side, x, y) for side in sides for number, (_, x, y) in enumerate(points[side]))
+    xs, ys = [x for *_, x, _ in dots], [y for *_, y in dots]
+    size = 9 if len(dots) < 500 else 5
+    ax.scatter(xs, ys, s=size, c=[SET_COLOURS[side] for _, side, *_ in dots], alpha=0.5, linewidths=0)
     for side in sides:
         middle = [[fmean(point[axis] for point in points[side])] for axis in (1, 2)]
         ax.plot(
@@ -93,13 +93,13 @@ def _histogram(ax: "Axes", analysis: Json) -> None:
     ax.set_ylabel("rows")
 
 
-def _task_grid(analyses: Sequence[Json], most: int, height: float, draw: Callable[["Axes", Json], None]) -> "Figure":
+def _task_grid(analyses: Sequence[Json], per_row: int, height: float, draw: Callable[["Axes", Json], None]) -> "Figure":
     """A panel for each task, at most `most` in a row, with rows as even as possible."""
     from matplotlib.figure import Figure
 
-    rows = -(-len(analyses) // most)
+    rows = -(-len(analyses) // per_row)
     columns = -(-len(analyses) // rows)
-    width = WIDTH * max(columns / most, 0.55)
+    width = WIDTH * max(columns / per_row, 0.55)
     figure = Figure(figsize=(width, rows * height + HEAD), layout="constrained")
     for ax, analysis in zip(panel_grid(figure, len(analyses), columns), analyses, strict=True):
         draw(ax, analysis)

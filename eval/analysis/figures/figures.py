@@ -23,12 +23,12 @@ from eval.analysis.figures.panels import (
     has_numbers,
     head,
     is_alone,
+    is_different,
+    legend_entry,
     level_of,
     named_sets,
-    sign,
-    tick,
+    tick_label,
     title_of,
-    told_apart,
 )
 from eval.analysis.results import SHARE, SIDES
 from eval.analysis.sets import SPLITS
@@ -88,7 +88,7 @@ def draw_analyses(folder: Path, analyses: Sequence[Json]) -> list[str]:
     return write_pictures(folder, NAMES, {name: picture for name, picture in pictures.items() if picture is not None})
 
 
-def _of(analyses: Sequence[Json], *parts: str) -> list[Json]:
+def _with_parts(analyses: Sequence[Json], *parts: str) -> list[Json]:
     """The analyses that have a measure of one of these parts."""
     return [analysis for analysis in analyses if any(measure["part"] in parts for measure in analysis["measures"])]
 
@@ -125,17 +125,17 @@ def _dot_figure(analyses: Sequence[Json], panels: Sequence[Panel], title: str, c
 
 def _head_of_dots(figure: "Figure", analyses: Sequence[Json], panels: Sequence[Panel], title: str) -> None:
     names = named_sets(analyses)
-    shown = [measure for panel in panels for measure in panel.measures if measure is not None]
-    compared = [told_apart(measure) for measure in shown if measure["a"] and measure["b"]]
-    more = [sign("filled: the two differ", "o")] * any(compared)
-    more += [sign("hollow: the two cannot be told apart", "o", hollow=True)] * (not all(compared))
-    more += [sign("no value of the other set", ALONE)] * (len(names) > 1 and any(map(is_alone, shown)))
-    head(figure, f"{title}; bars: {level_of(analyses)} intervals", names, more)
+    measures = [measure for panel in panels for measure in panel.measures if measure is not None]
+    differ = [is_different(measure) for measure in measures if measure["a"] and measure["b"]]
+    entries = [legend_entry("filled: the two differ", "o")] * any(differ)
+    entries += [legend_entry("hollow: the two cannot be told apart", "o", hollow=True)] * (not all(differ))
+    entries += [legend_entry("no value of the other set", ALONE)] * (len(names) > 1 and any(map(is_alone, measures)))
+    head(figure, f"{title}; bars: {level_of(analyses)} intervals", names, entries)
 
 
 def _diversity(analyses: Sequence[Json]) -> Picture | None:
     parts = ("lexical", "semantic", "clusters")
-    measured = _of(analyses, *parts)
+    measured = _with_parts(analyses, *parts)
     panels = [
         replace(
             panel,
@@ -150,7 +150,7 @@ def _diversity(analyses: Sequence[Json]) -> Picture | None:
 
 def _contamination(analyses: Sequence[Json]) -> Picture | None:
     """Runs of words above, near-duplicates below; all panels share one scale, so that splits can be compared."""
-    measured = _of(analyses, "contamination")
+    measured = _with_parts(analyses, "contamination")
     by_name = {panel.name: panel for panel in _panels(measured, "contamination")}
     sides = [
         measure[side]
@@ -176,7 +176,7 @@ def _percent(panel: Panel, end: float | None = None) -> Panel:
 
 
 def _bias(analyses: Sequence[Json]) -> Picture | None:
-    measured = _of(analyses, "bias")
+    measured = _with_parts(analyses, "bias")
     panels = [replace(_percent(panel), title=BIAS.get(panel.name, panel.title)) for panel in _panels(measured, "bias")]
     panels = [
         replace(panel, axis="percent of rows of one gender", end=100.0, even=50.0)
@@ -207,24 +207,24 @@ def _bias_figure(
 
 def _countries(analyses: Sequence[Json]) -> dict[str, dict[str, Count]]:
     """The countries that most rows of all tasks name: counts by name, then side. Tasks without one of the sets are left out."""
-    listed = [entry["details"]["countries"] for entry in analyses if "countries" in entry["details"]]
-    sides = [side for side in SIDES if any(side in entry for entry in listed)]
-    listed = [entry for entry in listed if all(side in entry for side in sides)]
+    countries = [analysis["details"]["countries"] for analysis in analyses if "countries" in analysis["details"]]
+    sides = [side for side in SIDES if any(side in by_side for by_side in countries)]
+    countries = [by_side for by_side in countries if all(side in by_side for side in sides)]
     counts: dict[str, dict[str, Count]] = {}
-    for name in sorted({entry["name"] for entities in listed for side in sides for entry in entities[side]["top"]}):
-        counts[name] = {side: _count(name, [entities[side] for entities in listed]) for side in sides}
-    ranked = sorted(counts, key=lambda name: (-sum(entry.rows for entry in counts[name].values()), name))
+    for name in sorted({entry["name"] for by_side in countries for side in sides for entry in by_side[side]["top"]}):
+        counts[name] = {side: _count(name, [by_side[side] for by_side in countries]) for side in sides}
+    ranked = sorted(counts, key=lambda name: (-sum(count.rows for count in counts[name].values()), name))
     return {name: counts[name] for name in ranked[:COUNTRIES]}
 
 
 def _count(name: str, lists: Sequence[Json]) -> Count:
     """The rows of all lists that name a country; a lower bound if one of the lists may have ended before it."""
-    entries = [next((entry for entry in listed["top"] if entry["name"] == name), None) for listed in lists]
+    entries = [next((entry for entry in top_list["top"] if entry["name"] == name), None) for top_list in lists]
     return Count(
         rows=sum(entry["count"] for entry in entries if entry),
         at_least=any(
-            entry is None and listed["distinct"] > len(listed["top"])
-            for entry, listed in zip(entries, lists, strict=True)
+            entry is None and top_list["distinct"] > len(top_list["top"])
+            for entry, top_list in zip(entries, lists, strict=True)
         ),
         ambiguous=any(entry["ambiguous"] for entry in entries if entry),
     )
@@ -246,7 +246,7 @@ def _bars(ax: "Axes", countries: Mapping[str, Mapping[str, Count]], tasks: int) 
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(tick))
+    ax.xaxis.set_major_formatter(FuncFormatter(tick_label))
     title = "countries that most rows name" + ", all tasks together" * (tasks > 1)
     ax.set_title(title, loc="left", fontsize=8)
     ax.set_xlabel("rows that name it" + " (* the word often means something else)" * bool(ambiguous))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from eval.analysis.figures.panels import HEAD, TITLE, head, interval, level_of, sign, title_of
+from eval.analysis.figures.panels import HEAD, TITLE, head, interval, legend_entry, level_of, title_of
 from eval.figures.style import GREY, WIDTH, shift, short
 from targen.runtime.jsonl import Json
 
@@ -63,13 +63,13 @@ def _flips_figure(analyses: Sequence[Json], lines: Sequence[LabelLine]) -> "Figu
     for line in lines:
         height += 1 if line.label else 1 + GAP
         heights.append(height)
-    drawn = [(title, draw) for title, draw, some in (
-        ("changed by self-correction", _changed, any(line.flips for line in lines)),
-        ("classifiers trained on original rows agree", _agreed, any(line.agreement or line.people for line in lines)),
-    ) if some]  # fmt: skip
+    panels = [(title, draw) for title, draw, has_content in (
+        ("changed by self-correction", _draw_flips, any(line.flips for line in lines)),
+        ("classifiers trained on original rows agree", _draw_agreement, any(line.agreement or line.people for line in lines)),
+    ) if has_content]  # fmt: skip
     figure = Figure(figsize=(WIDTH, HEAD + MARGIN + LINE * (heights[-1] + 1)), layout="constrained")
-    axes = figure.subplots(1, len(drawn), squeeze=False)[0]
-    for ax, (title, draw) in zip(axes, drawn, strict=True):
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, draw) in zip(axes, panels, strict=True):
         for height, line in zip(heights, lines, strict=True):
             draw(ax, height, line)
         ax.set_title(title, loc="left", fontsize=8)
@@ -80,25 +80,25 @@ def _flips_figure(analyses: Sequence[Json], lines: Sequence[LabelLine]) -> "Figu
         ax.tick_params(axis="y", length=0)
         ax.margins(x=0.06)
         ax.set_xlim(left=-0.03 * ax.get_xlim()[1])
-        ax.set_xlabel("percent of the judged" if draw is _changed else "percent of the rows")
+        ax.set_xlabel("percent of the judged" if draw is _draw_flips else "percent of the rows")
     for text, line in zip(axes[0].get_yticklabels(), lines, strict=True):
         text.set_fontweight("normal" if line.label else "bold")
-    more = [sign("people agree", "D")] * any(line.people for line in lines)
-    more += [sign("the classifier's own score on original rows", "|")] * any(line.scores for line in lines)
-    head(figure, f"Are the labels of the synthetic rows right? Bars: {level_of(analyses)} intervals", {}, more)
+    entries = [legend_entry("people agree", "D")] * any(line.people for line in lines)
+    entries += [legend_entry("the classifier's own score on original rows", "|")] * any(line.scores for line in lines)
+    head(figure, f"Are the labels of the synthetic rows right? Bars: {level_of(analyses)} intervals", {}, entries)
     return figure
 
 
-def _changed(ax: "Axes", height: float, line: LabelLine) -> None:
+def _draw_flips(ax: "Axes", height: float, line: LabelLine) -> None:
     if line.flips is not None:
         interval(ax, height, line.flips, "b", 100.0, filled=True, size=3.0 if line.label else 5.0)
 
 
-def _agreed(ax: "Axes", height: float, line: LabelLine) -> None:
-    for number, agreed in enumerate(line.agreement):
+def _draw_agreement(ax: "Axes", height: float, line: LabelLine) -> None:
+    for number, estimate in enumerate(line.agreement):
         size = 3.0 if line.label or len(line.agreement) > 1 else 5.0
         y = height + shift(number, len(line.agreement))
-        interval(ax, y, agreed, "b", 100.0, filled=True, size=size)
+        interval(ax, y, estimate, "b", 100.0, filled=True, size=size)
     for score in line.scores:
         ax.plot([100 * score], [height], "|", color=GREY, markersize=11, markeredgewidth=1.5)
     if line.people is not None:

@@ -69,7 +69,7 @@ def is_alone(measure: Json) -> bool:
     return (measure["a"] is None) != (measure["b"] is None)
 
 
-def told_apart(measure: Json) -> bool:
+def is_different(measure: Json) -> bool:
     """Whether the interval of the difference excludes 0."""
     difference = measure["difference"]
     return bool(difference and difference["low"] is not None and not difference["low"] <= 0 <= difference["high"])
@@ -100,7 +100,7 @@ def dots(ax: "Axes", panel: Panel) -> None:
         for side in sides:
             shift = 0.0 if len(sides) == 1 else -0.17 if side == "a" else 0.17
             marker = ALONE if is_alone(measure) and not panel.one_set else SET_MARKERS[side]
-            filled = panel.one_set or told_apart(measure)
+            filled = panel.one_set or is_different(measure)
             interval(ax, row + shift, measure[side], side, panel.factor, filled, marker=marker)
     if panel.even is not None:
         ax.axvline(panel.even, color=GREY, linewidth=0.8)
@@ -151,7 +151,7 @@ def _scale(ax: "Axes", panel: Panel) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(tick))
+    ax.xaxis.set_major_formatter(FuncFormatter(tick_label))
     ax.margins(x=0.06)
     low, high = ax.get_xlim()
     # some room before the start and after the end, so that dots there are not cut
@@ -161,7 +161,7 @@ def _scale(ax: "Axes", panel: Panel) -> None:
     ax.set_xlim(low, high if panel.end is None else panel.end + room)
 
 
-def tick(value: float, _: int | None = None) -> str:
+def tick_label(value: float, _: int | None = None) -> str:
     """The label of a tick, without trailing zeros; matplotlib also passes its position."""
     return f"{value:,.10g}"
 
@@ -183,7 +183,7 @@ def head(figure: "Figure", title: str, names: Mapping[str, str], more: Sequence[
     )  # fmt: skip
 
 
-def sign(label: str, marker: str, hollow: bool = False) -> "Artist":
+def legend_entry(label: str, marker: str, hollow: bool = False) -> "Artist":
     """An entry of a legend that belongs to no set."""
     from matplotlib.lines import Line2D
 

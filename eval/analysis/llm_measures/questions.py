@@ -1,6 +1,6 @@
 """The questions that analyses ask, as requests like those of generation.
 
-A question's place in the run is a hash of its text: rows that have changed since are new questions, and equal ones are asked once.
+A question is identified by a hash of its text: changed rows are new questions, and equal questions are asked once.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ SCHEMAS: Mapping[QuestionStep, Json] = {
 
 @dataclass(frozen=True)
 class Load:
-    """What a part asks of a task: its calls at most, and the rows that these show together."""
+    """What a part asks of a task: the most calls it makes, and the rows in all their prompts together."""
 
     calls: int
     rows: int
@@ -66,10 +66,10 @@ class Questions:
         """The request of a step; `values` fill its template."""
         text = _templates()[step].format(**values)
         messages = [{"role": "system", "content": _templates()["system"]}, {"role": "user", "content": text}]
-        place, settings = hashlib.sha256(text.encode()).hexdigest()[:12], self.settings
-        number = call_seed(settings.seed, self.task.name, step, place)
+        key, settings = hashlib.sha256(text.encode()).hexdigest()[:12], self.settings
+        seed = call_seed(settings.seed, self.task.name, step, key)
         model, sampling = settings.generator.model, settings.analysis.sampling
-        return make_request(place, self.task.name, step, model, messages, sampling, SCHEMAS[step], number)
+        return make_request(key, self.task.name, step, model, messages, sampling, SCHEMAS[step], seed)
 
     def shortest(self) -> list[Request]:
         """A request of each step without texts: what a model's context has to hold at least."""

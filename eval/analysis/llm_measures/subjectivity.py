@@ -13,7 +13,7 @@ import numpy as np
 from eval.analysis.intervals import Estimate, measure, ratio
 from eval.analysis.llm_measures.questions import Load, Questions, object_of
 from eval.analysis.results import AnalysisResult, Measure, Missing
-from eval.analysis.sets import SetPair, grouped, shown
+from eval.analysis.sets import SetPair, grouped, row_json
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 from targen.synthesis.engine import Workflow
@@ -24,7 +24,7 @@ RATING, SPREAD = "subjectivity", "vote_spread"
 
 
 @dataclass(frozen=True)
-class Rated:
+class RatedRow:
     """A row with the generator's rating of 1 to 5, and its reason; no rating if the answer cannot be read."""
 
     row: Row
@@ -32,11 +32,11 @@ class Rated:
     reason: str = ""
 
 
-Ratings = Mapping[str, list[Rated]]  # by set
+Ratings = Mapping[str, list[RatedRow]]  # by set
 
 
 def load(pair: SetPair, settings: Analysis) -> Load:
-    """What will be asked."""
+    """One call for each sampled row."""
     rows = sum(len(rows) for rows in pair.samples(settings.subjectivity_rows).values())
     return Load(rows, rows)
 
@@ -44,31 +44,30 @@ def load(pair: SetPair, settings: Analysis) -> Load:
 def ratings(questions: Questions, pair: SetPair, settings: Analysis) -> Workflow[Ratings]:
     """Asks for a rating of every sampled row of each set, without its label."""
     samples = pair.samples(settings.subjectivity_rows)
-    answered = yield [_rating(questions, row) for rows in samples.values() for row in rows]
-    rest = iter(answered)
-    return {side: [next(rest) for _ in rows] for side, rows in samples.items()}
+    remaining = iter((yield [_rating(questions, row) for rows in samples.values() for row in rows]))
+    return {side: [next(remaining) for _ in rows] for side, rows in samples.items()}
 
 
-def _rating(questions: Questions, row: Row) -> Workflow[Rated]:
+def _rating(questions: Questions, row: Row) -> Workflow[RatedRow]:
     task = questions.task
     labels = ", ".join(label.name for label in task.classes) or "a text"
     instance = task.instance.format(**task.view(row))
     about = {"title": task.title, "description": task.description}
-    said = yield from object_of(questions.request("subjectivity", instance=instance, labels=labels, **about))
-    return Rated(row, int(said["rating"]), said["reason"].strip()) if said is not None else Rated(row, None)
+    answer = yield from object_of(questions.request("subjectivity", instance=instance, labels=labels, **about))
+    return RatedRow(row, int(answer["rating"]), answer["reason"].strip()) if answer is not None else RatedRow(row, None)
 
 
-def subjectivity(pair: SetPair, settings: Analysis, found: Ratings) -> AnalysisResult:
+def subjectivity(pair: SetPair, settings: Analysis, by_side: Ratings) -> AnalysisResult:
     """The mean rating of each set, the spread of the corrections of the synthetic one, and both of every row."""
     votes = _votes(pair)
-    unread = {side: sum(one.rating is None for one in rated) for side, rated in found.items()}
+    unreadable = {side: sum(rated.rating is None for rated in rated_rows) for side, rated_rows in by_side.items()}
     missing = [
-        Missing(f"{PART}.{side}", f"{count} of {len(found[side])} ratings cannot be read")
-        for side, count in unread.items()
+        Missing(f"{PART}.{side}", f"{count} of {len(by_side[side])} ratings cannot be read")
+        for side, count in unreadable.items()
         if count
     ]
     measures: list[Measure] = []
-    means = {side: _mean([one.rating for one in rated], pair, side) for side, rated in found.items()}
+    means = {side: _mean([rated.rating for rated in rated_rows], pair, side) for side, rated_rows in by_side.items()}
     if any(means.values()):
         note = "the generator's rating of rows without their labels; 1: all agree, 5: a matter of taste"
         measures.append(measure(PART, RATING, "how far labels are a matter of opinion", "1 to 5", means, note))
@@ -79,16 +78,16 @@ def subjectivity(pair: SetPair, settings: Analysis, found: Ratings) -> AnalysisR
     else:
         why = "there are no votes on the rows. To get some, make them with synth.self_correct=vote"
         missing.append(Missing(f"{PART}.votes", why))
-    details: Json = {side: _details(pair, rated, settings.top) for side, rated in found.items()}
+    details: Json = {side: _details(pair, rated_rows, settings.top) for side, rated_rows in by_side.items()}
     details["votes"] = [{"idx": idx, "spread": spread_of(counts)} for idx, counts in votes.items()]
     return AnalysisResult(tuple(measures), {PART: details}, tuple(missing))
 
 
 def _mean(values: Sequence[float | None], pair: SetPair, purpose: str) -> Estimate | None:
     """The mean, with its bootstrap over instances."""
-    known = [[value for value in group if value is not None] for group in grouped(values, pair.task)]
-    sums = np.array([sum(group) for group in known if group], dtype=np.float64)
-    sizes = np.array([len(group) for group in known if group], dtype=np.float64)
+    groups = [[value for value in group if value is not None] for group in grouped(values, pair.task)]
+    sums = np.array([sum(group) for group in groups if group], dtype=np.float64)
+    sizes = np.array([len(group) for group in groups if group], dtype=np.float64)
     return ratio(sums, sizes, pair.draws(PART, purpose)) if len(sums) else None
 
 
@@ -102,11 +101,11 @@ def spread_of(votes: Mapping[str, int]) -> float:
     return 1 - max(votes.values()) / sum(votes.values())
 
 
-def _details(pair: SetPair, rated: Sequence[Rated], top: int) -> Json:
-    known = [one for one in rated if one.rating is not None]
-    most = sorted(known, key=lambda one: (-(one.rating or 0), one.row["idx"]))[:top]
+def _details(pair: SetPair, rated_rows: Sequence[RatedRow], top: int) -> Json:
+    readable = [rated for rated in rated_rows if rated.rating is not None]
+    top_rows = sorted(readable, key=lambda rated: (-(rated.rating or 0), rated.row["idx"]))[:top]
     return {
-        "counts": {str(rating): count for rating, count in sorted(Counter(one.rating for one in known).items())},
-        "rows": [{"idx": one.row["idx"], "rating": one.rating, "reason": one.reason} for one in known],
-        "most": [{"rating": one.rating, "reason": one.reason, **shown(pair.task, one.row)} for one in most],
+        "counts": {str(rating): count for rating, count in sorted(Counter(rated.rating for rated in readable).items())},
+        "rows": [{"idx": rated.row["idx"], "rating": rated.rating, "reason": rated.reason} for rated in readable],
+        "most": [{"rating": row.rating, "reason": row.reason, **row_json(pair.task, row.row)} for row in top_rows],
     }

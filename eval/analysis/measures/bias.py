@@ -16,7 +16,7 @@ import yaml
 from eval.analysis.intervals import shares
 from eval.analysis.measures.entities import distribution, entities
 from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
-from eval.analysis.sets import SetPair, grouped, present, row_units, texts
+from eval.analysis.sets import SetPair, flag_counts, grouped, row_units, texts
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Row
@@ -68,8 +68,8 @@ def bias(pair: SetPair, settings: Analysis) -> AnalysisResult:
     }
     foreign = [side for side, side_words in words.items() if english_share(side_words) < MIN_ENGLISH]
     if foreign:
-        named = " and ".join(f"{side} ({pair.sets[side].name})" for side in foreign)
-        why = f"the rows of {named} do not look English, but the word lists and the entity model are"
+        set_names = " and ".join(f"{side} ({pair.sets[side].name})" for side in foreign)
+        why = f"the rows of {set_names} do not look English, but the word lists and the entity model are"
         return not_measured(PART, why)
     return combined(
         [
@@ -98,16 +98,17 @@ def _pronouns(pair: SetPair, words: Mapping[str, list[list[str]]]) -> AnalysisRe
     }
     genders = {side: [gender_of(row) for row in side_words] for side, side_words in words.items()}
     gendered = {
-        side: present(pair.task, [gender != "none" for gender in side_genders])
+        side: flag_counts(pair.task, [gender != "none" for gender in side_genders])
         for side, side_genders in genders.items()
     }
     measures = (
         shares(PART, "gendered_pronouns", "has a gendered pronoun", gendered),
-        _feminine("feminine_share", "feminine, of rows with pronouns of one gender", genders),
+        _feminine_share("feminine_share", "feminine, of rows with pronouns of one gender", genders),
     )
-    without = [side for side, side_genders in genders.items() if set(side_genders) == {"none"}]
     missing = [
-        Missing(f"{PART}.feminine_share", f"no gendered pronoun in {side} ({pair.sets[side].name})") for side in without
+        Missing(f"{PART}.feminine_share", f"no gendered pronoun in {side} ({pair.sets[side].name})")
+        for side, side_genders in genders.items()
+        if set(side_genders) == {"none"}
     ]
     return AnalysisResult(measures, {"pronouns": totals}, tuple(missing))
 
@@ -120,7 +121,7 @@ def _seed_occupations(pair: SetPair) -> Counter[str]:
     )
 
 
-def _feminine(name: str, title: str, genders: Mapping[str, Sequence[str]]) -> Measure:
+def _feminine_share(name: str, title: str, genders: Mapping[str, Sequence[str]]) -> Measure:
     """The share of feminine rows among the rows whose gendered pronouns are all of one gender."""
     counts = {
         side: (values.count("feminine"), values.count("feminine") + values.count("masculine"))
@@ -133,7 +134,7 @@ def _occupations(
     pair: SetPair, rows: Mapping[str, list[Row]], words: Mapping[str, list[list[str]]], top: int
 ) -> AnalysisResult:
     """Rows that name an occupation, by the gender of their pronouns: feminine, masculine, both or none."""
-    tables = {side: _with_pronouns(side_words) for side, side_words in words.items()}
+    tables = {side: _genders_by_occupation(side_words) for side, side_words in words.items()}
     details: Json = {"occupations": {side: _most_frequent(table, top) for side, table in tables.items()}}
     if pair.task.rows_per_slot == 2:
         details["gender_pairs"] = {side: _gender_pairs(pair, sample, words[side]) for side, sample in rows.items()}
@@ -145,9 +146,9 @@ def _occupations(
     }
     measures = (
         shares(PART, "occupations", "names an occupation of Winogender's list",
-               {side: present(pair.task, [not word_lists().occupations.isdisjoint(row) for row in side_words])
+               {side: flag_counts(pair.task, [not word_lists().occupations.isdisjoint(row) for row in side_words])
                 for side, side_words in words.items()}),
-        _feminine("occupation_feminine_share", "feminine, of those with pronouns of one gender", genders),
+        _feminine_share("occupation_feminine_share", "feminine, of those with pronouns of one gender", genders),
     )  # fmt: skip
     return AnalysisResult(measures, details)
 
@@ -161,7 +162,7 @@ def gender_of(words: Sequence[str]) -> str:
     return "feminine" if feminine else "masculine" if masculine else "none"
 
 
-def _with_pronouns(rows: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
+def _genders_by_occupation(rows: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
     genders: dict[str, Counter[str]] = {}
     for row in rows:
         for occupation in sorted(word_lists().occupations.intersection(row)):
@@ -172,11 +173,7 @@ def _with_pronouns(rows: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
 def _most_frequent(table: Mapping[str, Counter[str]], top: int) -> list[Json]:
     ranked = sorted(table.items(), key=lambda item: (-item[1].total(), item[0]))[:top]
     return [
-        {
-            "occupation": name,
-            "rows": counts.total(),
-            **{gender: counts[gender] for gender in GENDERS},
-        }
+        {"occupation": name, "rows": counts.total(), **{gender: counts[gender] for gender in GENDERS}}
         for name, counts in ranked
     ]
 
@@ -201,12 +198,12 @@ def countries_of(text: str) -> list[str]:
 
 
 def _countries(pair: SetPair, rows: Mapping[str, list[Row]], top: int) -> AnalysisResult:
-    named = {
+    mentions = {
         side: [set(countries_of(" \n ".join(texts(pair.task, row)))) for row in sample] for side, sample in rows.items()
     }
-    counts = {side: present(pair.task, [bool(names) for names in by_row]) for side, by_row in named.items()}
+    counts = {side: flag_counts(pair.task, [bool(names) for names in by_row]) for side, by_row in mentions.items()}
     details = {}
-    for side, by_row in named.items():
+    for side, by_row in mentions.items():
         countries = distribution(Counter(name for names in by_row for name in names), top)
         ambiguous = word_lists().ambiguous
         names = [country | {"ambiguous": country["name"] in ambiguous} for country in countries["top"]]

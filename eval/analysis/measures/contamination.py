@@ -12,7 +12,7 @@ import numpy as np
 
 from eval.analysis.intervals import shares
 from eval.analysis.results import AnalysisResult, Measure, Missing, not_measured
-from eval.analysis.sets import SetPair, present, shown
+from eval.analysis.sets import SetPair, flag_counts, row_json
 from targen.config.groups.analysis import Analysis
 from targen.data.contamination import RUN, EvaluationRows, evaluation_rows
 from targen.data.original import Split
@@ -43,28 +43,28 @@ def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
     pairs: list[Json] = []
     repeats: dict[str, list[Json]] = {side: [] for side in samples}
     for name, split in pair.splits:
-        ready = evaluation_rows(pair.task, split)
+        split_rows = evaluation_rows(pair.task, split)
         originals = [(row, example) for row in split.rows for example in pair.task.examples(row)]
         runs, near = {}, {}
         for side, sample in samples.items():
-            if side == "a" and _is_of(pair, split):
+            if side == "a" and _is_source_of_a(pair, split):
                 continue
             rows = pair.b.rows if side == "b" else sample
-            side_repeats = [*_runs(pair.task, ready, rows), *_near(pair.task, ready, rows)]
-            by_run = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is None}
+            side_repeats = [*_runs(pair.task, split_rows, rows), *_near(pair.task, split_rows, rows)]
+            with_run = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is None}
             similar = {id(rows[repeat.index]) for repeat in side_repeats if repeat.similarity is not None}
-            runs[side] = present(pair.task, [id(row) in by_run for row in sample])
-            near[side] = present(pair.task, [id(row) in similar for row in sample])
+            runs[side] = flag_counts(pair.task, [id(row) in with_run for row in sample])
+            near[side] = flag_counts(pair.task, [id(row) in similar for row in sample])
             repeats[side] += [_repeat_json(name, repeat, rows, originals[repeat.example][0]) for repeat in side_repeats]
             strongest = _strongest(side_repeats, settings.top)
             pairs += [
                 _pair_json(pair.task, side, name, repeat, rows[repeat.index], *originals[repeat.example])
                 for repeat in strongest
             ]
-        against = f"against {name}: {split.origin}, {len(split.rows)} rows"
+        note = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
-            shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, against),
-            shares(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, against),
+            shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, note),
+            shares(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, note),
         ]
     absent = [name for name in ("train", "val", "test") if name not in dict(pair.splits)]
     official = [name for name in absent if pair.task.sizes.get(name)]
@@ -72,30 +72,30 @@ def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
     return AnalysisResult(tuple(measures), {"pairs": pairs, "repeats": repeats}, tuple(missing))
 
 
-def _is_of(pair: SetPair, split: Split) -> bool:
+def _is_source_of_a(pair: SetPair, split: Split) -> bool:
     return pair.a is not None and (split.rows is pair.a.rows or split.rows == pair.a.rows)
 
 
-def _runs(task: Task, ready: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
+def _runs(task: Task, split_rows: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
     repeats = []
     for index, row in enumerate(rows):
-        if (example := ready.shared_run(task.view(row))) is not None:
+        if (example := split_rows.shared_run(task.view(row))) is not None:
             repeats.append(Repeat(index, example, None))
     return repeats
 
 
-def _near(task: Task, ready: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
+def _near(task: Task, split_rows: EvaluationRows, rows: Sequence[Row]) -> list[Repeat]:
     """For each row, the most similar example of the split if it is a near-duplicate."""
     row_texts = [" ".join(task.view(row).values()) for row in rows]
-    count = len(ready.texts)
+    count = len(split_rows.texts)
     # a text without words has a signature of zeros
-    signatures = np.ascontiguousarray(ready.signatures)
+    signatures = np.ascontiguousarray(split_rows.signatures)
     split_signatures = [bytes(values.tobytes()) if values.any() else b"" for values in signatures]
     best: dict[int, Repeat] = {}
     for later, earlier in candidate_pairs([*split_signatures, *(signature(text) for text in row_texts)], SIMILAR):
         if earlier < count <= later:
             index = later - count
-            share = similarity(row_texts[index], ready.texts[earlier])
+            share = similarity(row_texts[index], split_rows.texts[earlier])
             if share >= SIMILAR and (index not in best or share > (best[index].similarity or 0.0)):
                 best[index] = Repeat(index, earlier, share)
     return [best[index] for index in sorted(best)]
@@ -112,19 +112,14 @@ def _pair_json(task: Task, side: str, name: str, repeat: Repeat, row: Row, origi
         "how": "run of words" if repeat.similarity is None else "near-duplicate",
         "similarity": repeat.similarity and round(repeat.similarity, 4),
         "run": _common_run(task, row, example) if repeat.similarity is None else None,
-        "row": shown(task, row),
-        "original": shown(task, original, example),
+        "row": row_json(task, row),
+        "original": row_json(task, original, example),
     }
 
 
 def _repeat_json(name: str, repeat: Repeat, rows: Sequence[Row], original: Row) -> Json:
     similarity = repeat.similarity and round(repeat.similarity, 4)
-    return {
-        "idx": rows[repeat.index]["idx"],
-        "split": name,
-        "original": original["idx"],
-        "similarity": similarity,
-    }
+    return {"idx": rows[repeat.index]["idx"], "split": name, "original": original["idx"], "similarity": similarity}
 
 
 def _common_run(task: Task, row: Row, original: Example) -> str:

@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from eval.analysis.intervals import shares
 from eval.analysis.results import AnalysisResult, Measure, combined, not_measured
-from eval.analysis.sets import SetPair, grouped, label_name, shown
+from eval.analysis.sets import SetPair, grouped, label_name, row_json
 from eval.scoring.prediction import predict_cell
 from targen.config.settings import Settings
 from targen.runtime.jsonl import read_json, read_jsonl
@@ -58,11 +58,11 @@ def flips(pair: SetPair) -> AnalysisResult:
     for label, count in stats.get("checked_per_label", {}).items():
         title = f"of those requested as {label}, changed"
         measures.append(shares(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
-    kept: Counter[tuple[str, str]] = Counter()
+    pairs: Counter[tuple[str, str]] = Counter()
     if pair.task.labels:
         instances = grouped(pair.b.stories, pair.task)
-        kept.update((lines[0]["label_before"], lines[0]["label_after"]) for lines in instances)
-    table = [{"before": before, "after": after, "instances": count} for (before, after), count in sorted(kept.items())]
+        pairs.update((lines[0]["label_before"], lines[0]["label_after"]) for lines in instances)
+    table = [{"before": before, "after": after, "instances": count} for (before, after), count in sorted(pairs.items())]
     details = {
         "checked": stats["checked"],
         "flips": stats["flips"],
@@ -74,12 +74,12 @@ def flips(pair: SetPair) -> AnalysisResult:
 def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
     """The share of synthetic rows whose label is predicted by the classifiers of the arm original."""
     classifiers = [cell for cell in cells(settings) if cell.arm == "original" and pair.task.name in cell.tasks]
-    ready = [cell for cell in classifiers if done(settings.paths, cell) is not None]
+    trained = [cell for cell in classifiers if done(settings.paths, cell) is not None]
     rows = pair.samples()["b"]
     labelled = [row for row in rows if label_name(pair.task, row) is not None]
-    if not ready and pair.a is None:
+    if not trained and pair.a is None:
         return not_measured(f"{PART}.agreement", pair.why_alone)
-    if not ready or not labelled:
+    if not trained or not labelled:
         why = (
             "no cell of the arm original is trained. Run phases=[train] 'arms=[original]'"
             if labelled
@@ -88,60 +88,59 @@ def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
         return not_measured(f"{PART}.agreement", why)
     examples = [example for row in labelled for example in pair.task.examples(row)]
     by_id = {example.id: (row, example) for row in labelled for example in pair.task.examples(row)}
-    return combined([_of_cell(settings, pair, cell, examples, by_id) for cell in ready])
+    return combined([_cell_agreement(settings, pair, cell, examples, by_id) for cell in trained])
 
 
-def _of_cell(
+def _cell_agreement(
     settings: Settings, pair: SetPair, cell: Cell, examples: Sequence[Example], rows: dict[int, tuple[Row, Example]]
 ) -> AnalysisResult:
-    given = verdicts(settings, cell, pair.task, examples)
-    measures = [_agreement_measure(cell, "", given)]
+    judged = verdicts(settings, cell, pair.task, examples)
+    measures = [_agreement_measure(cell, "", judged)]
     labels = [label.name for label in pair.task.classes]
     kappa = None
     if labels:
         measures += [
-            _agreement_measure(cell, label, [verdict for verdict in given if verdict.label == label])
+            _agreement_measure(cell, label, [verdict for verdict in judged if verdict.label == label])
             for label in labels
         ]
-        actual, predicted = [verdict.label for verdict in given], [verdict.prediction for verdict in given]
+        actual, predicted = [verdict.label for verdict in judged], [verdict.prediction for verdict in judged]
         if len({*actual, *predicted}) > 1:
             kappa = round(float(cohen_kappa_score(actual, predicted, labels=[*labels, UNREADABLE])), 4)
-    against = sorted(
-        (verdict for verdict in given if not verdict.agrees), key=lambda verdict: (-verdict.confidence, verdict.idx)
-    )
-    table = Counter((verdict.label, verdict.prediction) for verdict in given)
+    disagreements = [verdict for verdict in judged if not verdict.agrees]
+    disagreements.sort(key=lambda verdict: (-verdict.confidence, verdict.idx))
+    table = Counter((verdict.label, verdict.prediction) for verdict in judged)
     details = {
         "kappa": kappa,
         "table": [{"label": label, "said": prediction, "rows": count} for (label, prediction), count in sorted(table.items())] if labels else [],
         "score_on_original": _score(settings, cell, pair.task),
         "disagreements": [
-            {"said": verdict.prediction, "confidence": round(verdict.confidence, 4), **shown(pair.task, *rows[verdict.idx])}
-            for verdict in against[: settings.analysis.top]
+            {"said": verdict.prediction, "confidence": round(verdict.confidence, 4), **row_json(pair.task, *rows[verdict.idx])}
+            for verdict in disagreements[: settings.analysis.top]
         ],
     }  # fmt: skip
     return AnalysisResult(tuple(measures), {f"agreement {cell.name}": details})
 
 
-def _agreement_measure(cell: Cell, label: str, given: Sequence[Verdict]) -> Measure:
+def _agreement_measure(cell: Cell, label: str, judged: Sequence[Verdict]) -> Measure:
     title = f"{cell.name} agrees" + (f" with {label}" if label else "")
     name = f"agreement.{cell.name}" + (f".{label}" if label else "")
-    counts = (sum(verdict.agrees for verdict in given), len(given))
+    counts = (sum(verdict.agrees for verdict in judged), len(judged))
     return shares(
-        PART, name, title, {"b": counts if given else None}, "a wrong label and a weak classifier both lower it"
+        PART, name, title, {"b": counts if judged else None}, "a wrong label and a weak classifier both lower it"
     )
 
 
 def verdicts(settings: Settings, cell: Cell, task: Task, examples: Sequence[Example]) -> list[Verdict]:
     """A trained cell's predictions for labelled examples; an unreadable answer agrees with no label."""
-    given = []
+    result = []
     for prediction in predict_cell(settings, cell, task, examples):
         best = max(prediction.scores.values(), default=0.0)
         total = sum(exp(score - best) for score in prediction.scores.values())
         confidence = 1 / total if prediction.scores else 0.0
         answer = prediction.prediction
         agrees = answer is not None and answer in prediction.gold
-        given.append(Verdict(prediction.idx, prediction.gold[0], answer or UNREADABLE, agrees, confidence))
-    return given
+        result.append(Verdict(prediction.idx, prediction.gold[0], answer or UNREADABLE, agrees, confidence))
+    return result
 
 
 def _score(settings: Settings, cell: Cell, task: Task) -> float | None:

@@ -60,31 +60,31 @@ def structures(task: Task, row: Row) -> dict[str, float]:
     """The structural features of a row: numbers of words, and 0 or 1 for what a row has."""
     view = task.view(row)
     texts = {name: view[name] for name in task.row if name not in task.variants}
-    found: dict[str, float] = {f"words of {name}": len(words(text)) for name, text in texts.items()}
+    features: dict[str, float] = {f"words of {name}": len(words(text)) for name, text in texts.items()}
     for name, text in texts.items():
-        found[f"{name} has a question mark"] = float("?" in text)
-        found[f"{name} has a negation"] = float(NEGATION.search(text) is not None)
-        found[f"{name} has a first person"] = float(FIRST_PERSON.search(text) is not None)
+        features[f"{name} has a question mark"] = float("?" in text)
+        features[f"{name} has a negation"] = float(NEGATION.search(text) is not None)
+        features[f"{name} has a first person"] = float(FIRST_PERSON.search(text) is not None)
         for holder, other in texts.items():
             if holder != name and len(words(text)) >= MIN_COPIED_WORDS:
-                found[f"{name} is copied in {holder}"] = float(holds(other, text))
+                features[f"{name} is copied in {holder}"] = float(holds(other, text))
     for name, values in task.variants.items():
         if name in view:
-            found |= {f"{name} is {value}": float(view[name] == value) for value in values}
+            features |= {f"{name} is {value}": float(view[name] == value) for value in values}
     for name, cue in task.cues.items():
         searched = [view[cue.field]] if cue.field is not None else list(texts.values())
-        found[name] = float(any(re.search(cue.pattern, text) is not None for text in searched))
-    return found
+        features[name] = float(any(re.search(cue.pattern, text) is not None for text in searched))
+    return features
 
 
 def check_cues(tasks: Iterable[Task]) -> None:
     """Raises: UserError if a cue looks into a field that rows do not have."""
     for task in tasks:
-        known = (*task.row, *task.view_fields)
+        fields = (*task.row, *task.view_fields)
         for name, cue in task.cues.items():
-            if cue.field is not None and cue.field not in known:
+            if cue.field is not None and cue.field not in fields:
                 raise UserError(
-                    f"tasks.{task.name}.cues.{name}.field: got {cue.field!r}, expected one of {', '.join(known)}. "
+                    f"tasks.{task.name}.cues.{name}.field: got {cue.field!r}, expected one of {', '.join(fields)}. "
                     "Correct the task's YAML."
                 )
 
@@ -104,20 +104,20 @@ def cues(pair: SetPair, rows: Mapping[str, Sequence[Row]], top: int) -> Analysis
     structural, lexical = {}, {}
     for label in labels:
         label_rows = {side: by_label[side][label] for side in rows}
-        structural[label] = _structural(pair.task, label_rows)
+        structural[label] = _structure_differences(pair.task, label_rows)
         if label != ALL:
-            lexical[label] = _lexical(pair.task, by_label, label)[:top]
+            lexical[label] = _word_differences(pair.task, by_label, label)[:top]
     return AnalysisResult(details={"cues": {"structures": structural, "words": lexical}})
 
 
-def _structural(task: Task, rows: Mapping[str, Sequence[Row]]) -> list[Json]:
+def _structure_differences(task: Task, rows: Mapping[str, Sequence[Row]]) -> list[Json]:
     """Each structure with its share (or mean and sd) in both sets, and the z score of the difference b - a."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"a": [], "b": []})
     for side, sample in rows.items():
         for row in sample:
             for name, value in structures(task, row).items():
                 values[name][side].append(value)
-    found = []
+    differences = []
     for name, by_side in values.items():
         a, b = by_side["a"], by_side["b"]
         if not a or not b or not any((*a, *b)):
@@ -128,12 +128,12 @@ def _structural(task: Task, rows: Mapping[str, Sequence[Row]]) -> list[Json]:
         else:
             error = sqrt(pstdev(a) ** 2 / len(a) + pstdev(b) ** 2 / len(b))
             z = (fmean(b) - fmean(a)) / error if error else 0.0
-        sides = {side: {"mean": round(fmean(own), 4), "sd": round(pstdev(own), 4)} for side, own in by_side.items()}
-        found.append({"cue": name, "unit": "share" if is_share else "words", **sides, "z": round(z, 2)})
-    return sorted(found, key=lambda cue: (-abs(cue["z"]), cue["cue"]))
+        sides = {side: {"mean": round(fmean(data), 4), "sd": round(pstdev(data), 4)} for side, data in by_side.items()}
+        differences.append({"cue": name, "unit": "share" if is_share else "words", **sides, "z": round(z, 2)})
+    return sorted(differences, key=lambda cue: (-abs(cue["z"]), cue["cue"]))
 
 
-def _lexical(task: Task, by_label: Mapping[str, Mapping[str, Sequence[Row]]], label: str) -> list[Json]:
+def _word_differences(task: Task, by_label: Mapping[str, Mapping[str, Sequence[Row]]], label: str) -> list[Json]:
     """Words with the rows of the label and of the others that have them, the largest differences between sets first."""
     counts: dict[str, tuple[Counter[str], Counter[str]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -142,7 +142,7 @@ def _lexical(task: Task, by_label: Mapping[str, Mapping[str, Sequence[Row]]], la
         counts[side] = within, overall - within
         sizes[side] = len(groups[label]), len(groups[ALL]) - len(groups[label])
     totals: Counter[str] = sum((within + rest for within, rest in counts.values()), Counter())
-    found = []
+    differences = []
     for word in sorted(word for word, count in totals.items() if count >= MIN_ROWS):
         odds = {
             side: log_odds(within[word], sizes[side][0], rest[word], sizes[side][1])
@@ -157,16 +157,16 @@ def _lexical(task: Task, by_label: Mapping[str, Mapping[str, Sequence[Row]]], la
             }
             for side, (within, rest) in counts.items()
         }
-        found.append({"word": word, **sides, "z": round(difference_z(odds["a"], odds["b"]), 2)})
-    return sorted(found, key=lambda word: (-abs(word["z"]), word["word"]))
+        differences.append({"word": word, **sides, "z": round(difference_z(odds["a"], odds["b"]), 2)})
+    return sorted(differences, key=lambda word: (-abs(word["z"]), word["word"]))
 
 
 def _rows_with_word(task: Task, rows: Sequence[Row]) -> Counter[str]:
     """In how many rows each word of each field occurs."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for row in rows:
         view = task.view(row)
-        found.update(
+        counts.update(
             {f"{name}: {word}" for name in task.row if name not in task.variants for word in tokens(view[name])}
         )
-    return found
+    return counts

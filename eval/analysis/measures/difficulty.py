@@ -22,7 +22,7 @@ import numpy as np
 
 from eval.analysis.intervals import measure, ratio, shares
 from eval.analysis.results import AnalysisResult, Measure, not_measured
-from eval.analysis.sets import SetPair, grouped, label_name, shown
+from eval.analysis.sets import SetPair, grouped, label_name, row_json
 from targen.config.arms import ArmName
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
@@ -75,8 +75,8 @@ def difficulty(settings: Settings, pair: SetPair, stop: StopRequest) -> Analysis
     rows = pair.samples(settings.analysis.difficulty_rows)
     count = len(rows["b"]) // pair.task.rows_per_slot
     if hidden := [side for side in rows if any(label_name(pair.task, row) is None for row in rows[side])]:
-        named = " and ".join(f"{side} ({pair.sets[side].name})" for side in hidden)
-        return not_measured(PART, f"{named} has rows without labels")
+        set_names = " and ".join(f"{side} ({pair.sets[side].name})" for side in hidden)
+        return not_measured(PART, f"{set_names} has rows without labels")
     if count < MIN_PER_FOLD * folds:
         why = f"{count} instances in a set, expected at least {MIN_PER_FOLD * folds} for analysis.folds={folds}"
         return not_measured(PART, why)
@@ -94,7 +94,7 @@ def difficulty(settings: Settings, pair: SetPair, stop: StopRequest) -> Analysis
         information = {
             side: _held_out_information(classifier, context, pair, side, sample) for side, sample in rows.items()
         }
-        crossed = _crossed(classifier, context, pair, rows)
+        crossed = _transfer(classifier, context, pair, rows)
     details: Json = {
         side: _details(pair.task, rows[side], examples, settings.analysis.top) for side, examples in information.items()
     }
@@ -113,8 +113,8 @@ def _classifier_settings(settings: Settings) -> Settings:
     train = replace(
         settings.train, checker_model=settings.analysis.model, init_from=None, setting="single", max_rows=None
     )
-    trained = checker_settings(replace(settings, train=train))
-    return replace(trained, run=replace(trained.run, dir=str(settings.paths.analysis / PART)))
+    checker = checker_settings(replace(settings, train=train))
+    return replace(checker, run=replace(checker.run, dir=str(settings.paths.analysis / PART)))
 
 
 def _measures(pair: SetPair, information: dict[str, list[ExampleInformation]], note: str) -> tuple[Measure, ...]:
@@ -138,13 +138,13 @@ def _measures(pair: SetPair, information: dict[str, list[ExampleInformation]], n
     return tuple(measures)
 
 
-def _crossed(settings: Settings, context: TrainContext, pair: SetPair, rows: dict[str, list[Row]]) -> list[Measure]:
+def _transfer(settings: Settings, context: TrainContext, pair: SetPair, rows: dict[str, list[Row]]) -> list[Measure]:
     """The accuracy on each set of a model trained on the other set; wrong labels lower it, and so do different rows."""
     if len(rows) < 2:
         return []
     counts = {}
-    trained: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
-    for side, other_side, arm in trained:
+    directions: tuple[tuple[str, str, ArmName], ...] = (("a", "b", "synthetic"), ("b", "a", "original"))
+    for side, other_side, arm in directions:
         predictions = _gold_probabilities(
             settings, context, pair.task, arm, tuple(rows[other_side]), tuple(rows[side]), blank=False
         )
@@ -157,22 +157,22 @@ def _details(task: Task, rows: Sequence[Row], examples: Sequence[ExampleInformat
     by_idx = {example.id: (row, example) for row in rows for example in task.examples(row)}
     ranked = sorted(examples, key=lambda example: (example.pvi, example.idx))
 
-    def listed(extremes: Sequence[ExampleInformation]) -> list[Json]:
+    def rows_json(extremes: Sequence[ExampleInformation]) -> list[Json]:
         return [
             {
                 "pvi": round(example.pvi, 4),
                 "right": example.is_right,
                 "example": example.idx,
-                **shown(task, *by_idx[example.idx]),
+                **row_json(task, *by_idx[example.idx]),
             }
             for example in extremes
         ]
 
-    of_rows: dict[int, float] = {}  # of a row with several examples that of its hardest
+    pvi_of_row: dict[int, float] = {}  # of a row with several examples that of its hardest
     for example in reversed(ranked):
-        of_rows[by_idx[example.idx][0]["idx"]] = round(example.pvi, 4)
-    by_row = [[idx, pvi] for idx, pvi in sorted(of_rows.items())]
-    return {"hardest": listed(ranked[:top]), "easiest": listed(ranked[::-1][:top]), "rows": by_row}
+        pvi_of_row[by_idx[example.idx][0]["idx"]] = round(example.pvi, 4)
+    by_row = [[idx, pvi] for idx, pvi in sorted(pvi_of_row.items())]
+    return {"hardest": rows_json(ranked[:top]), "easiest": rows_json(ranked[::-1][:top]), "rows": by_row}
 
 
 def _held_out_information(
@@ -183,17 +183,19 @@ def _held_out_information(
     labels = [label_name(task, instance[0]) if task.labels else None for instance in instances]
     fold_of = folds_of(labels, settings.analysis.folds, pair.draws(PART, "folds", side))
     information = []
+    folded = [(fold_of[index], index, row) for index, instance in enumerate(instances) for row in instance]
     for fold in range(settings.analysis.folds):
-        held = [(index, row) for index, instance in enumerate(instances) if fold_of[index] == fold for row in instance]
-        taught = tuple(row for index, instance in enumerate(instances) if fold_of[index] != fold for row in instance)
+        held_out = [(index, row) for row_fold, index, row in folded if row_fold == fold]
+        held_rows = tuple(row for _, row in held_out)
+        train_rows = tuple(row for row_fold, _, row in folded if row_fold != fold)
         arm: ArmName = "original" if side == "a" else "synthetic"
-        predict = partial(_gold_probabilities, settings, context, task, arm, taught, tuple(row for _, row in held))
+        predict = partial(_gold_probabilities, settings, context, task, arm, train_rows, held_rows)
         with_text = predict(blank=False)
-        without = None if task.choices == "texts" else predict(blank=True)
-        examples = [(instance, example) for instance, row in held for example in task.examples(row)]
+        without_text = None if task.choices == "texts" else predict(blank=True)
+        examples = [(instance, example) for instance, row in held_out for example in task.examples(row)]
         for number, (instance_index, example) in enumerate(examples):
             uniform = log2(len(example.gold) / len(example.choices))
-            null, text = uniform if without is None else without[number]["log2"], with_text[number]
+            null, text = uniform if without_text is None else without_text[number]["log2"], with_text[number]
             information.append(ExampleInformation(example.id, instance_index, null, text["log2"], text["right"]))
     return information
 
@@ -213,16 +215,16 @@ def _gold_probabilities(
     context: TrainContext,
     task: Task,
     arm: ArmName,
-    taught: tuple[Row, ...],
-    held: tuple[Row, ...],
+    train_rows: tuple[Row, ...],
+    held_out: tuple[Row, ...],
     blank: bool,
 ) -> list[Json]:
     """For each held-out example, log2 of the probability of its gold answer, and whether that was the most probable one.
 
     Read from disk if these models predicted these rows before. A model is deleted after its predictions.
     """
-    part = TaskRows(task, taught, real=arm == "original", blank=blank)
-    job = _job(settings, arm, part, held)
+    part = TaskRows(task, train_rows, real=arm == "original", blank=blank)
+    job = _job(settings, arm, part, held_out)
     path = settings.paths.predictions(job.cell.name)
     if path.is_file():
         return [line for _, line in read_jsonl(path)]
@@ -231,7 +233,7 @@ def _gold_probabilities(
 
         train_cell(context, job)
     loaded = load_cell_to_device(settings, job.cell)
-    examples = replace(part, rows=held).examples()
+    examples = replace(part, rows=held_out).examples()
     encoded = encode_for_prediction(settings, job.cell, loaded, (), task, examples)
     family = family_of(settings)
     scores = predict_scores(family, loaded, encoded, settings.eval.batch_size, context.processes)
@@ -249,10 +251,10 @@ def _line(example: Example, scores: Sequence[float]) -> Json:
     return {"idx": example.id, "log2": summed / log(2), "right": best in example.gold}
 
 
-def _job(settings: Settings, arm: ArmName, part: TaskRows, held: Sequence[Row]) -> TrainingJob:
+def _job(settings: Settings, arm: ArmName, part: TaskRows, held_out: Sequence[Row]) -> TrainingJob:
     """The training of a cell whose name has the hash of everything it depends on, including the rows it will predict."""
     name = f"pvi-{'null' if part.blank else 'text'}"
     cell = Cell(settings.model.name, name, part.task.name, arm, settings.seeds[0], (part.task.name,))
     cell_fingerprint = fingerprint(settings, cell, part.rows) | {"blank": part.blank}
-    digest = hashlib.sha256(json.dumps([cell_fingerprint, held], sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps([cell_fingerprint, held_out], sort_keys=True).encode()).hexdigest()[:12]
     return TrainingJob(settings, replace(cell, digest=digest), (part,), (), cell_fingerprint)

@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.analysis.intervals import shares
 from eval.analysis.results import AnalysisResult, Missing
-from eval.analysis.sets import SetPair, present, texts
+from eval.analysis.sets import SetPair, flag_counts, texts
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 
@@ -25,19 +25,19 @@ def entities(pair: SetPair, settings: Analysis) -> AnalysisResult:
     if isinstance(model, Missing):
         return AnalysisResult(missing=(model,))
     rows = pair.samples(settings.entity_rows)
-    named = {
+    mentions = {
         side: list(_entities(model, [" \n ".join(texts(pair.task, row)) for row in sample]))
         for side, sample in rows.items()
     }
     measures = []
     for label in LABELS:
         counts = {
-            side: present(pair.task, [any(entity_label == label for entity_label, _ in row) for row in named_rows])
-            for side, named_rows in named.items()
+            side: flag_counts(pair.task, [any(entity_label == label for entity_label, _ in row) for row in by_row])
+            for side, by_row in mentions.items()
         }
         measures.append(shares(PART, label.lower(), f"has a named entity {label}", counts))
     details: Json = {
-        label: {side: distribution(_counts(named_rows, label), settings.top) for side, named_rows in named.items()}
+        label: {side: distribution(_counts(by_row, label), settings.top) for side, by_row in mentions.items()}
         for label in LABELS
     }
     return AnalysisResult(tuple(measures), {"entities": {"model": settings.spacy_model, **details}})

@@ -1,8 +1,8 @@
 """Fidelity: how far two sets of a task are apart, as small students see them.
 
 - Transfer: students that were taught one set answer the questions of the other. Both sets are split into folds. The
-  questions of a fold are answered by students that were taught the other folds of either set, so that the score across
-  sets and the set's own, cross-validated one come from equal numbers of rows and can be compared.
+  questions of a fold are answered by students that were taught the other folds of either set. So the transferred score
+  and the set's own, cross-validated score come from equal numbers of rows and can be compared.
 - Two-sample test: a student tells rows of one set from rows of the other, with the same number of rows per label from
   both; 50 % is the goal. Source: D. Lopez-Paz and M. Oquab, Revisiting classifier two-sample tests, arXiv 1610.06545.
 
@@ -50,32 +50,31 @@ def fidelity(settings: Settings, pair: SetPair) -> AnalysisResult:
     rows = pair.samples(settings.analysis.fidelity_rows)
     groups = {side: _contexts(pair.sets[side], sample) for side, sample in rows.items()}
     questions = {side: instances_of(pair.task, sample, groups[side]) for side, sample in rows.items()}
-    short = [side for side, instances in questions.items() if len(instances) < MIN_QUESTIONS]
-    if short:
-        counts = " and ".join(f"{len(questions[side])} in {side}" for side in short)
+    too_small = [side for side, instances in questions.items() if len(instances) < MIN_QUESTIONS]
+    if too_small:
+        counts = " and ".join(f"{len(questions[side])} in {side}" for side in too_small)
         return not_measured(PART, f"{counts} labelled questions, expected at least {MIN_QUESTIONS}")
     results = [AnalysisResult(missing=_unequal_labels(questions))]
     for student in students(settings):
-        results.append(_taught(pair, questions, student))
+        results.append(_scores(pair, questions, student))
         if len(rows) == 2:
-            results.append(_told_apart(pair, rows, groups, student, top))
-    details = {name: value for result in results for name, value in result.details.items()}
-    listed = cues(pair, rows, top)
-    return AnalysisResult(
-        combined(results).measures, {PART: details | listed.details}, (*combined(results).missing, *listed.missing)
-    )
+            results.append(_two_sample_test(pair, rows, groups, student, top))
+    cue_result = cues(pair, rows, top)
+    result = combined(results)
+    details = {PART: result.details | cue_result.details}
+    return AnalysisResult(result.measures, details, (*result.missing, *cue_result.missing))
 
 
 def students(settings: Settings) -> list[Student]:
     """The students of analysis.students; embeddings are kept in the run's folder."""
-    taught: list[Student] = []
+    result: list[Student] = []
     if "bag_of_words" in settings.analysis.students:
-        taught.append(BagOfWords())
+        result.append(BagOfWords())
     if "encoder" in settings.analysis.students:
         model = embedder_of(settings.analysis.embedder)
         cache = EmbeddingCache(settings.paths.embeddings, model, partial(embeddings, model))
-        taught.append(LinearOnEncoder(cache.embed))
-    return taught
+        result.append(LinearOnEncoder(cache.embed))
+    return result
 
 
 def _unequal_labels(questions: Mapping[str, Sequence[Instance]]) -> tuple[Missing, ...]:
@@ -83,9 +82,9 @@ def _unequal_labels(questions: Mapping[str, Sequence[Instance]]) -> tuple[Missin
     lacking = []
     for side, instances in questions.items():
         if len(instances[0].options) == 1:
-            known = {instance.gold[0] for instance in instances}
-            if len(known) < instances[0].answers:
-                lacking.append(f"{side} has {len(known)} of {instances[0].answers} labels")
+            labels = {instance.gold[0] for instance in instances}
+            if len(labels) < instances[0].answers:
+                lacking.append(f"{side} has {len(labels)} of {instances[0].answers} labels")
     return (Missing(PART, "; ".join(lacking)),) if lacking else ()
 
 
@@ -95,20 +94,18 @@ def _contexts(data_set: DataSet, rows: Sequence[Row]) -> list[str | None] | None
     return [by_idx.get(row["idx"]) for row in rows] if by_idx else None
 
 
-def _taught(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student: Student) -> AnalysisResult:
+def _scores(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student: Student) -> AnalysisResult:
     """Own and transferred scores of a student, and the share of the own score that transfer keeps."""
     fold_of = {side: folds(instances, pair.draws(PART, "folds", side)) for side, instances in questions.items()}
-    answered: dict[str, dict[str, list[Answer]]] = {"own": {}, "transfer": {}}
+    answers: dict[str, dict[str, list[Answer]]] = {"own": {}, "transfer": {}}
     for side, instances in questions.items():
-        answered["own"][side] = cross_validated(student, instances, fold_of[side])
+        answers["own"][side] = cross_validated(student, instances, fold_of[side])
         if (other := OTHER[side]) in questions:
-            answered["transfer"][side] = transferred(
-                student, questions[other], fold_of[other], instances, fold_of[side]
-            )
+            answers["transfer"][side] = transferred(student, questions[other], fold_of[other], instances, fold_of[side])
     titles = {"own": "cross-validated", "transfer": "taught the other set"}
     labels = len(pair.task.labels)
     scores: dict[str, dict[str, dict[str, ScoreSample]]] = {}
-    for kind, by_side in answered.items():
+    for kind, by_side in answers.items():
         for side, side_answers in by_side.items():
             weights = group_weights(side_answers, pair.draws(PART, "resamples", side))
             scores.setdefault("accuracy", {}).setdefault(kind, {})[side] = accuracy(side_answers, weights)
@@ -121,11 +118,10 @@ def _taught(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student:
             measures.append(_measure(questions, f"{kind}_{metric}", title, "share", student, sides))
         by_kind = scores.get(metric, {})
         if "transfer" in by_kind:
-            kept = {side: _ratio(by_kind["transfer"][side], by_kind["own"][side]) for side in by_kind["transfer"]}
+            ratios = {side: _ratio(score, by_kind["own"][side]) for side, score in by_kind["transfer"].items()}
             title = f"{'macro-F1' if metric == 'f1' else 'accuracy'} of {student.name}: other set / own"
-            measures.append(
-                replace(_measure(questions, f"kept_{metric}", title, "ratio", student, kept), difference=None)
-            )
+            kept = _measure(questions, f"kept_{metric}", title, "ratio", student, ratios)
+            measures.append(replace(kept, difference=None))
     baselines = {side: _baselines(instances) for side, instances in questions.items()}
     return AnalysisResult(tuple(measures), {"baselines": baselines})
 
@@ -160,7 +156,7 @@ def _measure(
     return measure(PART, f"{name}.{student.name.replace(' ', '_')}", title, unit, estimates)
 
 
-def _told_apart(
+def _two_sample_test(
     pair: SetPair,
     rows: Mapping[str, Sequence[Row]],
     contexts: Mapping[str, Sequence[str | None] | None],
@@ -168,21 +164,21 @@ def _told_apart(
     top: int,
 ) -> AnalysisResult:
     """The share of rows that a student assigns to the right set, and the words that it goes by."""
-    drawn = _equal_labels(pair, rows)
+    sampled = _equal_labels(pair, rows)
     instances: list[Instance] = []
     for number, side in enumerate(("a", "b")):
         groups = groups_of(pair.task, rows[side], contexts[side])
         start = 1 + max((instance.group for instance in instances), default=-1)
         instances += [
             Instance((_texts(pair.task, rows[side][index]),), (number,), 2, start + groups[index], index)
-            for index in drawn[side]
+            for index in sampled[side]
         ]
     fold_of = folds(instances, pair.draws(PART, "folds", "two samples"))
-    answered = cross_validated(student, instances, fold_of)
-    weights = group_weights(answered, pair.draws(PART, "resamples", "two samples"))
-    score = accuracy(answered, weights)
-    estimate = Estimate(score.value, score.resampled, len(answered))
-    found = measure(
+    answers = cross_validated(student, instances, fold_of)
+    weights = group_weights(answers, pair.draws(PART, "resamples", "two samples"))
+    score = accuracy(answers, weights)
+    estimate = Estimate(score.value, score.resampled, len(answers))
+    accuracy_measure = measure(
         PART,
         f"told_apart.{student.name.replace(' ', '_')}",
         f"rows that {student.name} tells apart",
@@ -191,7 +187,7 @@ def _told_apart(
         "0.5: the sets cannot be told apart; labels are equally frequent in both",
     )
     details = {"tells_apart": _giveaways(pair.task, instances, top)} if isinstance(student, BagOfWords) else {}
-    return AnalysisResult((found,), details)
+    return AnalysisResult((accuracy_measure,), details)
 
 
 def _equal_labels(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> dict[str, list[int]]:
@@ -201,12 +197,12 @@ def _equal_labels(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> dict[str,
         for index, row in enumerate(sample):
             label = label_name(pair.task, row) if pair.task.choices == "labels" and pair.task.labels else None
             by_label[side].setdefault(label, []).append(index)
-    drawn: dict[str, list[int]] = {"a": [], "b": []}
+    sampled: dict[str, list[int]] = {"a": [], "b": []}
     for label in by_label["a"]:
         count = min(len(labels.get(label, [])) for labels in by_label.values())
         for side, labels in by_label.items():
-            drawn[side] += labels.get(label, [])[:count]
-    return drawn
+            sampled[side] += labels.get(label, [])[:count]
+    return sampled
 
 
 def _texts(task: Task, row: Row) -> tuple[str, ...]:
@@ -226,7 +222,7 @@ def _giveaways(task: Task, instances: Sequence[Instance], top: int) -> Json:
     return {
         side: [
             {
-                "term": _named(task, str(names[index])),
+                "term": _term_with_fields(task, str(names[index])),
                 "weight": round(float(weights[index]), 3),
                 "a": int(counts["a"][index]),
                 "b": int(counts["b"][index]),
@@ -237,7 +233,7 @@ def _giveaways(task: Task, instances: Sequence[Instance], top: int) -> Json:
     }
 
 
-def _named(task: Task, term: str) -> str:
+def _term_with_fields(task: Task, term: str) -> str:
     """The term with the names of its fields."""
     numbers, _, words = term.partition(":")
     return f"{'+'.join(task.row[int(number) - 1] for number in numbers.split('+'))}: {words}"

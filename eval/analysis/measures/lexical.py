@@ -27,7 +27,7 @@ Compute = Callable[[Ints, int], dict[str, float]]  # position of each word, word
 BASES = {
     "distinct_2": 1.0,
     "distinct_3": 1.0,
-}  # of an empty set: no n-gram is repeated, and repetitions grow with the set
+}  # of an empty set, which repeats no n-gram; repetitions grow with the set
 
 
 def lexical(pair: SetPair, settings: Analysis) -> AnalysisResult:
@@ -61,9 +61,9 @@ def _at_equal_words(pair: SetPair, settings: Analysis, corpora: Mapping[str, Cor
     step, estimates = pair.task.rows_per_slot, dict[str, dict[str, Estimate]]()
     for side, words in corpora.items():
         orders = halves(len(words.lengths) // step, settings.replicates, pair.draws("words", side))
-        of_side = _estimates(words, step, budget, orders, _distinct_counter(words))
-        of_side |= _estimates(words, step, min(budget, MTLD_WORDS), orders, partial(_mtld_of_first, words))
-        for name, estimate in of_side.items():
+        side_estimates = _estimates(words, step, budget, orders, _distinct_counter(words))
+        side_estimates |= _estimates(words, step, min(budget, MTLD_WORDS), orders, partial(_mtld_of_first, words))
+        for name, estimate in side_estimates.items():
             estimates.setdefault(name, {})[side] = estimate
     titles = {
         "vocabulary": ("distinct words", "words"),
@@ -78,9 +78,9 @@ def _estimates(words: Corpus, group: int, budget: int, orders: Sequence[Ints], c
     in_order = positions(words, np.arange(len(words.lengths) // group), group)
     # halves are drawn from the instances that have one of the first `budget` words
     used = int(words.row[in_order < budget].max(initial=0)) // group + 1
-    of_halves = [compute(positions(words, order[order < used], group), budget // 2) for order in orders if budget > 1]
+    half_values = [compute(positions(words, order[order < used], group), budget // 2) for order in orders if budget > 1]
     return {
-        name: from_halves(value, [half[name] for half in of_halves], budget, BASES.get(name, 0.0))
+        name: from_halves(value, [half[name] for half in half_values], budget, BASES.get(name, 0.0))
         for name, value in compute(in_order, budget).items()
     }
 
@@ -94,12 +94,12 @@ def _distinct_counter(words: Corpus) -> Compute:
         inside = (position >= 0) & (position < count)
         values: dict[str, float] = {}
         for n, (first, gram) in ngrams.items():
-            kept = gram[inside[first] & (position[first] + n - 1 < count)]
+            counted = gram[inside[first] & (position[first] + n - 1 < count)]
             seen = np.zeros(sizes[n], dtype=bool)
-            seen[kept] = True
+            seen[counted] = True
             if n == 1:
                 values["vocabulary"] = float(seen.sum())
-            values[f"distinct_{n}"] = float(seen.sum() / max(1, len(kept)))
+            values[f"distinct_{n}"] = float(seen.sum() / max(1, len(counted)))
         return values
 
     return compute
@@ -119,10 +119,10 @@ def mtld(words: Sequence[int] | Sequence[str], threshold: float = MTLD_THRESHOLD
     The words after the last full stretch count as a partial one, in proportion to how far their ratio has fallen. If no
     word is repeated, the number of words. Source: P. M. McCarthy and S. Jarvis, Behavior Research Methods 42 (2010).
     """
-    return (_one_way(words, threshold) + _one_way(words[::-1], threshold)) / 2 if words else 0.0
+    return (_mean_stretch(words, threshold) + _mean_stretch(words[::-1], threshold)) / 2 if words else 0.0
 
 
-def _one_way(words: Sequence[Any], threshold: float) -> float:
+def _mean_stretch(words: Sequence[Any], threshold: float) -> float:
     seen: set[Any] = set()
     factors, start, position = 0.0, 0, 0
     for position, word in enumerate(words, start=1):
@@ -144,16 +144,16 @@ def _self_bleu(pair: SetPair, settings: Analysis, words: Mapping[str, list[list[
         return not_measured(f"{PART}.self_bleu", f"{count} rows in a set, expected at least 2")
     sides = {}
     for side, row_words in words.items():
-        ready = SelfBleu([[word for text in row for word in text] for row in row_words[:count]])
+        self_bleu = SelfBleu([[word for text in row for word in text] for row in row_words[:count]])
         orders = halves(count // step, settings.replicates, pair.draws("self_bleu", side))
-        of_halves = over_halves(orders, partial(_mean_score, ready, step))
-        sides[side] = from_halves(float(ready.scores().mean()), of_halves, count)
+        half_values = over_halves(orders, partial(_mean_score, self_bleu, step))
+        sides[side] = from_halves(float(self_bleu.scores().mean()), half_values, count)
     note = "BLEU-4 of each row against the others, smoothed as NLTK's method 1; higher: more similar"
     return AnalysisResult((measure(PART, "self_bleu", "Self-BLEU", "share", sides, note),))
 
 
-def _mean_score(ready: SelfBleu, step: int, half: Ints) -> float:
-    return float(ready.scores(rows_of_instances(half, step)).mean())
+def _mean_score(self_bleu: SelfBleu, step: int, half: Ints) -> float:
+    return float(self_bleu.scores(rows_of_instances(half, step)).mean())
 
 
 def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisResult:
@@ -174,10 +174,10 @@ def _authors_sum(pair: SetPair, rows: Mapping[str, Sequence[Row]]) -> AnalysisRe
     }
     sums = {side: sum(counts[side][id(row)] for row in sample) for side, sample in rows.items()}
     sides = {side: Estimate(float(value), np.empty(0), len(rows[side])) for side, value in sums.items()}
-    of_all_rows = {side: sum(by_row.values()) for side, by_row in counts.items()}
+    all_row_sums = {side: sum(by_row.values()) for side, by_row in counts.items()}
     note = "the authors' measure: it grows with length and size and does not measure diversity"
     authors_sum = measure(PART, "authors_sum", "sum of distinct tokens per row", "tokens", sides, note, theirs=True)
-    return AnalysisResult((authors_sum,), {"authors_sum_of_all_rows": of_all_rows, "authors_sum_published": published})
+    return AnalysisResult((authors_sum,), {"authors_sum_of_all_rows": all_row_sums, "authors_sum_published": published})
 
 
 def authors_text(task: Task, row: Row) -> str:

@@ -35,9 +35,9 @@ class SelfBleu:
         logs: Scores = np.zeros(len(self.lengths))
         unigrams: Scores = logs
         for order, (gram, row, count) in enumerate(self._counts, start=1):
-            kept = inside[row]
-            clipped = _clipped(gram[kept], count[kept])
-            matched: Scores = np.bincount(row[kept], clipped, len(self.lengths)).astype(np.float64)
+            selected = inside[row]
+            clipped = _clipped(gram[selected], count[selected])
+            matched: Scores = np.bincount(row[selected], clipped, len(self.lengths)).astype(np.float64)
             if order == 1:
                 unigrams = matched
             denominator = np.maximum(1, self.lengths - order + 1)
@@ -64,9 +64,9 @@ def _clipped(gram: Ints, count: Ints) -> Ints:
     first = np.flatnonzero(np.diff(gram, prepend=gram[0] - 1))
     sizes = np.diff(first, append=len(gram))
     second = np.where(sizes > 1, count[np.minimum(first + 1, len(gram) - 1)], 0)
-    others = np.repeat(count[first], sizes)
-    others[first] = second  # in the row that itself has the largest count
-    return np.minimum(count, others)
+    largest_elsewhere = np.repeat(count[first], sizes)
+    largest_elsewhere[first] = second  # in the row that itself has the largest count
+    return np.minimum(count, largest_elsewhere)
 
 
 def _brevity(lengths: Ints) -> Scores:

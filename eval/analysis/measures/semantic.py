@@ -53,10 +53,10 @@ def semantic(pair: SetPair, settings: Analysis) -> AnalysisResult:
         ),
     ):
         sides = {}
-        for side, embedded in vectors.items():
+        for side, side_vectors in vectors.items():
             orders = halves(count // step, settings.replicates, pair.draws(name, side))
-            half_values = over_halves(orders, partial(_of_half, compute, embedded, step))
-            sides[side] = from_halves(compute(embedded), half_values, count, base)
+            half_values = over_halves(orders, partial(_half_value, compute, side_vectors, step))
+            sides[side] = from_halves(compute(side_vectors), half_values, count, base)
         measures.append(measure(PART, name, title, unit, sides, note))
     return AnalysisResult(tuple(measures), {"embedder": embedder.name, "points": _points(vectors, rows)})
 
@@ -66,7 +66,7 @@ def row_text(task: Task, row: Row) -> str:
     return " ".join(texts(task, row))
 
 
-def _of_half(compute: Callable[[Vectors], float], vectors: Vectors, step: int, half: Ints) -> float:
+def _half_value(compute: Callable[[Vectors], float], vectors: Vectors, step: int, half: Ints) -> float:
     return compute(vectors[rows_of_instances(half, step)])
 
 
@@ -85,8 +85,8 @@ def vendi(vectors: Vectors) -> float:
     count, dimensions = vectors.shape
     matrix = vectors @ vectors.T if count <= dimensions else vectors.T @ vectors
     eigenvalues = np.linalg.eigvalsh(matrix / count)
-    kept = eigenvalues[eigenvalues > 1e-12]
-    return float(np.exp(-(kept * np.log(kept)).sum()))
+    nonzero = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(nonzero * np.log(nonzero)).sum()))
 
 
 def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
@@ -98,8 +98,8 @@ def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -
     points: dict[str, Any] = {
         "explained_variance": [round(float(share), 4) for share in plane.explained_variance_ratio_]
     }
-    for side, embedded in vectors.items():
-        projected = plane.transform(embedded)
+    for side, side_vectors in vectors.items():
+        projected = plane.transform(side_vectors)
         points[side] = [
             [row["idx"], round(float(x), 4), round(float(y), 4)]
             for row, (x, y) in zip(rows[side], projected, strict=True)
@@ -109,8 +109,8 @@ def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -
 
 def embedder_of(name: str) -> Model:
     """The encoder that `name` means: a name in conf/model, a local folder or a Hub id. Raises: UserError for any other model."""
-    known = choices("model")
-    if name in known:
+    names = choices("model")
+    if name in names:
         model = model_from_file(name)
         if not model.has_head or model.path is None:
             raise UserError(
@@ -120,6 +120,6 @@ def embedder_of(name: str) -> Model:
     if "/" not in name and not Path(name).is_dir():
         raise UserError(
             f"analysis.embedder: got {name!r}, expected a file of conf/model/, a folder or a Hub id. "
-            f"{did_you_mean(name, known)}"
+            f"{did_you_mean(name, names)}"
         )
     return Model(name=name, family="encoder", path=name, sha256=None, learning_rate=1e-4, precision="fp32")

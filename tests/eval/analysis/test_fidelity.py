@@ -54,9 +54,9 @@ def test_two_sets_of_one_making_teach_each_other_and_cannot_be_told_apart() -> N
     for name in ("own_f1", "transfer_f1", "own_accuracy", "transfer_accuracy", "kept_f1"):
         for side in ("a", "b"):
             assert value(measures[f"{name}.bag_of_words"], side) > 0.9
-    told = measures["told_apart.bag_of_words"]
-    assert value(told, "b") < 0.6
-    assert 90 <= told.size["b"] <= 120
+    two_sample = measures["told_apart.bag_of_words"]
+    assert value(two_sample, "b") < 0.6
+    assert 90 <= two_sample.size["b"] <= 120
     assert details["baselines"]["a"] == {"chance": 0.3333, "majority_accuracy": 0.3333, "majority_f1": 0.1667}
 
 
@@ -66,8 +66,8 @@ def test_a_set_that_means_something_else_by_its_words_teaches_nothing_right() ->
     assert value(measures["transfer_f1.bag_of_words"], "a") == value(measures["kept_f1.bag_of_words"], "b") == 0.0
     assert measures["kept_f1.bag_of_words"].difference is None
     assert value(measures["told_apart.bag_of_words"], "b") > 0.95
-    first = details["tells_apart"]["b"][0]
-    assert first["term"].startswith("premise: ") and (first["a"], first["b"]) == (0, 60)
+    term = details["tells_apart"]["b"][0]
+    assert term["term"].startswith("premise: ") and (term["a"], term["b"]) == (0, 60)
     word = details["cues"]["words"]["entailment"][0]
     assert {word["a"]["rows"], word["b"]["rows"]} == {0, 20}
 
@@ -83,10 +83,11 @@ def test_rows_that_share_a_context_are_never_split(tmp_path: Path) -> None:
         stories.append({"idx": number, "context": f"{number % 10} and {number % 3}"})
     (tmp_path / "provenance.jsonl").write_text("".join(json.dumps(story) + "\n" for story in stories))
     pair = replace(pair_of(tuple(rows), tuple(rows)), a=None)
-    names = settings("analysis.students=[bag_of_words]")
-    split = {m.name: m for m in fidelity(names, pair).measures}["own_accuracy.bag_of_words"]
-    whole = {m.name: m for m in fidelity(names, replace(pair, b=replace(pair.b, folder=tmp_path))).measures}
-    assert value(split, "b") > 0.8 and value(whole["own_accuracy.bag_of_words"], "b") < 0.5
+    bag_of_words = settings("analysis.students=[bag_of_words]")
+    alone = {measure.name: measure for measure in fidelity(bag_of_words, pair).measures}["own_accuracy.bag_of_words"]
+    with_contexts = replace(pair, b=replace(pair.b, folder=tmp_path))
+    grouped = {measure.name: measure for measure in fidelity(bag_of_words, with_contexts).measures}
+    assert value(alone, "b") > 0.8 and value(grouped["own_accuracy.bag_of_words"], "b") < 0.5
 
 
 def test_log_odds_and_their_difference_worked_by_hand() -> None:
@@ -102,10 +103,10 @@ def test_log_odds_and_their_difference_worked_by_hand() -> None:
 
 def test_structures_of_a_row() -> None:
     task = replace(CB, cues={"attitude": Cue(pattern="(?i)n't think", field="premise")})
-    found = structures(
+    features = structures(
         task, {"premise": "Well? I don't think he left.", "hypothesis": "He left", "label": "neutral", "idx": 0}
     )
-    assert found == {
+    assert features == {
         "words of premise": 6, "words of hypothesis": 2,
         "premise has a question mark": 1, "premise has a negation": 1, "premise has a first person": 1,
         "premise is copied in hypothesis": 0, "hypothesis has a question mark": 0, "hypothesis has a negation": 0,
@@ -125,13 +126,13 @@ def test_structures_of_a_row() -> None:
 
 def test_cues_of_a_label_stand_in_the_order_of_their_difference() -> None:
     a, b = cb_rows(20, SAYING, 1), cb_rows(20, OTHER_SAYING, 2)
-    found = cues(pair_of(a, b), {"a": list(a), "b": list(b)}, 5).details["cues"]
-    assert list(found["structures"]) == ["all", "entailment", "contradiction", "neutral"]
-    negated = {cue["cue"]: cue for cue in found["structures"]["contradiction"]}["premise has a negation"]
+    listed = cues(pair_of(a, b), {"a": list(a), "b": list(b)}, 5).details["cues"]
+    assert list(listed["structures"]) == ["all", "entailment", "contradiction", "neutral"]
+    negated = {cue["cue"]: cue for cue in listed["structures"]["contradiction"]}["premise has a negation"]
     assert (negated["a"]["mean"], negated["b"]["mean"]) == (1.0, 0.0)
     assert negated["z"] == pytest.approx(2 * log(0.5 / 20.5) / sqrt(2 / 20.5 + 2 / 0.5), abs=0.01)
-    for listed in (*found["structures"].values(), *found["words"].values()):
-        sizes = [abs(cue["z"]) for cue in listed]
+    for group in (*listed["structures"].values(), *listed["words"].values()):
+        sizes = [abs(cue["z"]) for cue in group]
         assert sizes == sorted(sizes, reverse=True)
 
 
@@ -147,6 +148,6 @@ def test_a_cue_of_no_field_is_refused() -> None:
 
 def test_few_rows_are_not_measured() -> None:
     missing = fidelity(settings(), pair_of(cb_rows(5, SAYING, 1), cb_rows(6, SAYING, 2))).missing
-    assert [(one.part, one.why) for one in missing] == [
+    assert [(entry.part, entry.why) for entry in missing] == [
         ("fidelity", "15 in a and 15 in b labelled questions, expected at least 20")
     ]

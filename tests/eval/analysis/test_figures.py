@@ -20,10 +20,10 @@ VALUES = {"value": 0.4, "low": 0.3, "high": 0.5}
 
 
 def measured(part: str, name: str, unit: str = "share", **changes: Any) -> Json:
-    apart = {"value": 0.2, "low": 0.1, "high": 0.3}
+    difference = {"value": 0.2, "low": 0.1, "high": 0.3}
     other = {"value": 0.6, "low": 0.5, "high": 0.7}
-    own = {"part": part, "name": name, "title": f"title of {name}", "unit": unit, "a": VALUES, "b": other}
-    return own | {"difference": apart, "size": {"a": 24, "b": 24}, "note": "", "theirs": False} | changes
+    measure = {"part": part, "name": name, "title": f"title of {name}", "unit": unit, "a": VALUES, "b": other}
+    return measure | {"difference": difference, "size": {"a": 24, "b": 24}, "note": "", "theirs": False} | changes
 
 
 def analysis(title: str = "CB") -> Json:
@@ -62,30 +62,30 @@ def analysis(title: str = "CB") -> Json:
     }  # fmt: skip
 
 
-def only_synthetic(found: Json) -> Json:
-    found = deepcopy(found)
-    del found["sets"]["a"]
-    for one in found["measures"]:
-        one["a"] = one["difference"] = None
-    for own in (found["details"]["points"], found["details"]["countries"], found["details"]["pvi"]["histogram"]):
-        del own["a"]
-    return found
+def only_synthetic(result: Json) -> Json:
+    result = deepcopy(result)
+    del result["sets"]["a"]
+    for measure in result["measures"]:
+        measure["a"] = measure["difference"] = None
+    for by_side in (result["details"]["points"], result["details"]["countries"], result["details"]["pvi"]["histogram"]):
+        del by_side["a"]
+    return result
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+def figure_texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What each figure says, by its name, as it is saved."""
-    said: dict[str, list[str]] = {}
+    texts_by_name: dict[str, list[str]] = {}
     save = Figure.savefig
 
     def remember(figure: Figure, file: BytesIO, **keys: Any) -> None:
         save(figure, file, **keys)
         texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
         assert not any(text.get_parse_math() for text in texts)
-        said[figure.get_label()] = [text.get_text() for text in texts]
+        texts_by_name[figure.get_label()] = [text.get_text() for text in texts]
 
     monkeypatch.setattr(Figure, "savefig", remember)
-    return said
+    return texts_by_name
 
 
 def test_every_figure_as_pdf_and_png_with_equal_bytes(tmp_path: Path) -> None:
@@ -100,36 +100,36 @@ def test_every_figure_as_pdf_and_png_with_equal_bytes(tmp_path: Path) -> None:
 def test_figures_without_numbers_go_and_other_files_stay(tmp_path: Path) -> None:
     draw_analyses(tmp_path, [analysis()])
     (tmp_path / "mine.png").write_text("mine")
-    found = analysis() | {"details": {}, "measures": [measured("lexical", "authors_sum", theirs=True)]}
-    assert draw_analyses(tmp_path, [found | {"measures": [*found["measures"], measured("semantic", "vendi")]}]) == [
+    bare = analysis() | {"details": {}, "measures": [measured("lexical", "authors_sum", theirs=True)]}
+    assert draw_analyses(tmp_path, [bare | {"measures": [*bare["measures"], measured("semantic", "vendi")]}]) == [
         "diversity"
     ]
     assert set(files(tmp_path)) == {"diversity.pdf", "diversity.png", "mine.png"}
-    assert draw_analyses(tmp_path, [found]) == []
+    assert draw_analyses(tmp_path, [bare]) == []
     assert draw_analyses(tmp_path / "none", []) == []
     assert set(files(tmp_path)) == {"mine.png"} and not (tmp_path / "none").exists()
 
 
-def test_what_the_figures_say(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
+def test_what_the_figures_say(tmp_path: Path, figure_texts: dict[str, list[str]]) -> None:
     without = analysis("RTE")
-    without["measures"] = [one for one in without["measures"] if one["name"] != "vendi"]
+    without["measures"] = [measure for measure in without["measures"] if measure["name"] != "vendi"]
     empty = analysis("WSC") | {"measures": [], "details": {}}  # of a set without rows
     draw_analyses(tmp_path, [analysis(), without, empty])
-    assert {"CB", "RTE", "words"} <= set(drawn["diversity"])
-    assert {"title of words_per_row", "title of vendi", "rows (more diverse →)", "--"} <= set(drawn["diversity"])
-    assert "title of authors_sum" not in drawn["diversity"]
-    assert "PC1 (20 % of variance)" in drawn["projection"]
-    assert {"0.40", "0.60"} <= set(drawn["difficulty"])
-    assert {"neutral", "people agree", "classifiers trained on original rows agree"} <= set(drawn["flips"])
+    assert {"CB", "RTE", "words"} <= set(figure_texts["diversity"])
+    assert {"title of words_per_row", "title of vendi", "rows (more diverse →)", "--"} <= set(figure_texts["diversity"])
+    assert "title of authors_sum" not in figure_texts["diversity"]
+    assert "PC1 (20 % of variance)" in figure_texts["projection"]
+    assert {"0.40", "0.60"} <= set(figure_texts["difficulty"])
+    assert {"neutral", "people agree", "classifiers trained on original rows agree"} <= set(figure_texts["flips"])
     # of both tasks together; of one list not all is known
-    assert {"Chad *", "Peru", " 18", " 0", " 2,468"} <= set(drawn["bias"])
-    assert {"hollow: the two cannot be told apart"} <= set(drawn["bias"]) - set(drawn["diversity"])
-    assert not any("WSC" in said for said in drawn.values())
+    assert {"Chad *", "Peru", " 18", " 0", " 2,468"} <= set(figure_texts["bias"])
+    assert {"hollow: the two cannot be told apart"} <= set(figure_texts["bias"]) - set(figure_texts["diversity"])
+    assert not any("WSC" in texts for texts in figure_texts.values())
 
 
-def faces(folder: Path, found: list[Json], monkeypatch: pytest.MonkeyPatch) -> dict[str, set[tuple[str, bool]]]:
+def faces(folder: Path, analyses: list[Json], monkeypatch: pytest.MonkeyPatch) -> dict[str, set[tuple[str, bool]]]:
     """The markers of each figure's dots, each with whether it is filled."""
-    marks: dict[str, set[tuple[str, bool]]] = {}
+    markers: dict[str, set[tuple[str, bool]]] = {}
     save = Figure.savefig
 
     def remember(figure: Figure, file: BytesIO, **keys: Any) -> None:
@@ -140,56 +140,56 @@ def faces(folder: Path, found: list[Json], monkeypatch: pytest.MonkeyPatch) -> d
             for line in ax.get_lines()
             if line.get_marker() not in ("None", None, "")
         ]
-        marks[figure.get_label()] = {(line.get_marker(), line.get_markerfacecolor() != "white") for line in dots}
+        markers[figure.get_label()] = {(line.get_marker(), line.get_markerfacecolor() != "white") for line in dots}
 
     monkeypatch.setattr(Figure, "savefig", remember)
-    draw_analyses(folder, found)
-    return marks
+    draw_analyses(folder, analyses)
+    return markers
 
 
 def test_a_dot_means_what_the_legend_says(
-    tmp_path: Path, drawn: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, figure_texts: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Filled: both sets have a value and they differ; hollow: they cannot be told apart; a cross: one set has no value."""
-    found = analysis()
-    found["details"] = {name: found["details"][name] for name in ("points", "countries", "pvi")}
-    dotted = ("semantic", "bias", "contamination")
-    found["measures"] = [measure for measure in found["measures"] if measure["part"] in dotted]
-    of_both = faces(tmp_path, [found | {"details": {}}], monkeypatch)
+    dotted, texts = analysis(), figure_texts
+    dotted["details"] = {name: dotted["details"][name] for name in ("points", "countries", "pvi")}
+    parts = ("semantic", "bias", "contamination")
+    dotted["measures"] = [measure for measure in dotted["measures"] if measure["part"] in parts]
+    two = faces(tmp_path, [dotted | {"details": {}}], monkeypatch)
     filled, hollow, cross = (
         "filled: the two differ",
         "hollow: the two cannot be told apart",
         "no value of the other set",
     )
-    assert of_both["bias"] == {("o", False), ("s", False)} and hollow in drawn["bias"] and filled not in drawn["bias"]
-    assert of_both["diversity"] == {("o", True), ("s", True)} and filled in drawn["diversity"]
-    assert of_both["contamination"] == {("o", True), ("s", True), ("x", False)} and cross in drawn["contamination"]
-    of_one = faces(tmp_path, [only_synthetic(found) | {"details": {}}], monkeypatch)
-    assert of_one["diversity"] == of_one["contamination"] == {("s", True)}
-    assert not {filled, hollow, cross} & {*drawn["diversity"], *drawn["contamination"], *drawn["bias"]}
+    assert two["bias"] == {("o", False), ("s", False)} and hollow in texts["bias"] and filled not in texts["bias"]
+    assert two["diversity"] == {("o", True), ("s", True)} and filled in texts["diversity"]
+    assert two["contamination"] == {("o", True), ("s", True), ("x", False)} and cross in texts["contamination"]
+    single = faces(tmp_path, [only_synthetic(dotted) | {"details": {}}], monkeypatch)
+    assert single["diversity"] == single["contamination"] == {("s", True)}
+    assert not {filled, hollow, cross} & {*texts["diversity"], *texts["contamination"], *texts["bias"]}
 
 
-def test_a_list_of_countries_that_ends_says_at_least(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
-    found, other = analysis(), analysis("RTE")
-    other["details"]["countries"]["a"]["top"] = [{"name": "Fiji", "count": 7, "ambiguous": False}]
-    draw_analyses(tmp_path, [found, other])
-    assert {" ≥ 9", " ≥ 7", " 2,468"} <= set(drawn["bias"])
+def test_a_list_of_countries_that_ends_says_at_least(tmp_path: Path, figure_texts: dict[str, list[str]]) -> None:
+    first, second = analysis(), analysis("RTE")
+    second["details"]["countries"]["a"]["top"] = [{"name": "Fiji", "count": 7, "ambiguous": False}]
+    draw_analyses(tmp_path, [first, second])
+    assert {" ≥ 9", " ≥ 7", " 2,468"} <= set(figure_texts["bias"])
 
 
 @pytest.mark.parametrize("tasks", [1, pytest.param(8, marks=pytest.mark.slow)])
-def test_only_the_synthetic_set(tmp_path: Path, drawn: dict[str, list[str]], tasks: int) -> None:
-    found = [only_synthetic(analysis(f"task {number}")) for number in range(tasks)]
-    assert draw_analyses(tmp_path, found) == list(NAMES)
-    for said in drawn.values():
-        assert "original" not in said
+def test_only_the_synthetic_set(tmp_path: Path, figure_texts: dict[str, list[str]], tasks: int) -> None:
+    analyses = [only_synthetic(analysis(f"task {number}")) for number in range(tasks)]
+    assert draw_analyses(tmp_path, analyses) == list(NAMES)
+    for texts in figure_texts.values():
+        assert "original" not in texts
 
 
-def test_names_are_text(tmp_path: Path, drawn: dict[str, list[str]]) -> None:
-    found = analysis(HOSTILE)
-    for own in found["sets"].values():
-        own["name"] = HOSTILE * 20
-    found["sets"]["b"]["labels"] = {HOSTILE: 1}
-    assert draw_analyses(tmp_path, [found]) == list(NAMES)
-    said = drawn["diversity"]
-    assert any(text.startswith("$\\frac{1}{x}$ <script>") and len(text) == 40 for text in said)
-    assert not any("\n" in text for text in said)
+def test_names_are_text(tmp_path: Path, figure_texts: dict[str, list[str]]) -> None:
+    hostile = analysis(HOSTILE)
+    for data_set in hostile["sets"].values():
+        data_set["name"] = HOSTILE * 20
+    hostile["sets"]["b"]["labels"] = {HOSTILE: 1}
+    assert draw_analyses(tmp_path, [hostile]) == list(NAMES)
+    texts = figure_texts["diversity"]
+    assert any(text.startswith("$\\frac{1}{x}$ <script>") and len(text) == 40 for text in texts)
+    assert not any("\n" in text for text in texts)

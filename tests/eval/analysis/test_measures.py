@@ -53,8 +53,8 @@ def pair_of(a: Sequence[Row], b: Sequence[Row], name: str = "cb", **changes: Any
     return replace(pair, **changes)
 
 
-def named(found: AnalysisResult) -> dict[str, Measure]:
-    return {one.name: one for one in found.measures}
+def named(result: AnalysisResult) -> dict[str, Measure]:
+    return {measure.name: measure for measure in result.measures}
 
 
 def test_self_bleu_is_nltks_of_every_row_against_the_others() -> None:
@@ -62,14 +62,14 @@ def test_self_bleu_is_nltks_of_every_row_against_the_others() -> None:
     rows += [[], ["the"], ["zebra"], ["the", "of"], ["of", "the", "the", "the", "of"], rows[3], rows[4][:5]]
     smooth = SmoothingFunction().method1
     expected = [
-        sentence_bleu(rows[:place] + rows[place + 1 :], row, smoothing_function=smooth)
-        for place, row in enumerate(rows)
+        sentence_bleu(rows[:index] + rows[index + 1 :], row, smoothing_function=smooth)
+        for index, row in enumerate(rows)
     ]
-    ready = SelfBleu(rows)
-    assert ready.scores() == pytest.approx(expected, abs=1e-12)
+    self_bleu = SelfBleu(rows)
+    assert self_bleu.scores() == pytest.approx(expected, abs=1e-12)
     assert max(expected) > 0.99 > 0.5 > min(expected)
-    part = np.array(Random(0).sample(range(len(rows)), 9))
-    assert ready.scores(part) == pytest.approx(SelfBleu([rows[place] for place in part]).scores(), abs=1e-12)
+    subset = np.array(Random(0).sample(range(len(rows)), 9))
+    assert self_bleu.scores(subset) == pytest.approx(SelfBleu([rows[index] for index in subset]).scores(), abs=1e-12)
 
 
 def test_mtld_worked_by_hand() -> None:
@@ -87,18 +87,18 @@ def test_mtld_worked_by_hand() -> None:
 def test_words_are_counted_at_equal_numbers_of_words_and_n_grams_inside_texts() -> None:
     # four rows of five and of seven words; "it" is a text of its own, so that no bigram ends in it
     short, long = cb_rows(*["red dog saw blue"] * 4), cb_rows(*["one two three four five six"] * 4)
-    found = lexical(pair_of(short, long), KEYS)
-    own = named(found)
-    assert found.details["words"] == {"a": 20, "b": 28}
-    assert found.details["words_compared"] == 20
-    assert own["words_per_row"].a == Interval(5.0, 5.0, 5.0)
-    assert own["vocabulary"].a is not None and own["vocabulary"].a.value == 5
-    assert own["vocabulary"].b is not None and own["vocabulary"].b.value == 7
-    assert own["distinct_1"].a is not None and own["distinct_1"].a.value == 5 / 20
-    assert own["distinct_2"].a is not None and own["distinct_2"].a.value == 3 / 12
+    result = lexical(pair_of(short, long), KEYS)
+    measures = named(result)
+    assert result.details["words"] == {"a": 20, "b": 28}
+    assert result.details["words_compared"] == 20
+    assert measures["words_per_row"].a == Interval(5.0, 5.0, 5.0)
+    assert measures["vocabulary"].a is not None and measures["vocabulary"].a.value == 5
+    assert measures["vocabulary"].b is not None and measures["vocabulary"].b.value == 7
+    assert measures["distinct_1"].a is not None and measures["distinct_1"].a.value == 5 / 20
+    assert measures["distinct_2"].a is not None and measures["distinct_2"].a.value == 3 / 12
     # of b: two rows whole (7 words each) and the first 6 words of the third: 5 bigrams each
-    assert own["distinct_2"].b is not None and own["distinct_2"].b.value == 5 / 15
-    assert own["vocabulary"].difference is not None and own["vocabulary"].difference.value == 2
+    assert measures["distinct_2"].b is not None and measures["distinct_2"].b.value == 5 / 15
+    assert measures["vocabulary"].difference is not None and measures["vocabulary"].difference.value == 2
 
 
 def test_samples_are_equal_whole_instances_and_nested() -> None:
@@ -109,7 +109,8 @@ def test_samples_are_equal_whole_instances_and_nested() -> None:
     assert sorted(row["idx"] for row in samples["b"]) == list(range(10))  # the smaller one is whole
     for rows in samples.values():
         assert all(
-            two["idx"] == one["idx"] + 1 and one["idx"] % 2 == 0 for one, two in zip(rows[::2], rows[1::2], strict=True)
+            second["idx"] == first["idx"] + 1 and first["idx"] % 2 == 0
+            for first, second in zip(rows[::2], rows[1::2], strict=True)
         )
     assert pair.samples(4)["a"] == samples["a"][:4]
     assert pair.samples() == samples
@@ -119,22 +120,22 @@ def test_samples_are_equal_whole_instances_and_nested() -> None:
 
 def test_shares_and_their_difference_as_published() -> None:
     # R. G. Newcombe, Statistics in Medicine 17 (1998), table II: 56/70 and 48/80, method 10
-    one, two = wilson(48, 80), wilson(56, 70)
-    assert one is not None and two is not None
-    both = newcombe(one, two)
-    assert (both.value, both.low, both.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    first, second = wilson(48, 80), wilson(56, 70)
+    assert first is not None and second is not None
+    difference = newcombe(first, second)
+    assert (difference.value, difference.low, difference.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
     nothing = wilson(0, 24)  # z^2 / (n + z^2)
     assert nothing is not None and nothing.low == 0 and nothing.high == pytest.approx(1.959964**2 / (24 + 1.959964**2))
     assert wilson(0, 0) is None
 
 
 def test_halves_have_the_spread_of_whole_samples() -> None:
-    values = np.array([float(place**2 % 97) for place in range(200)])
+    values = np.array([float(number**2 % 97) for number in range(200)])
     error = values.std(ddof=1) / sqrt(len(values))
-    found = over_halves(halves(len(values), 2000, Random(0)), lambda half: float(values[half].mean()))
-    own = from_halves(float(values.mean()), found, 200)
-    assert own.resampled.std() == pytest.approx(error, rel=0.06)
-    interval = own.interval
+    half_values = over_halves(halves(len(values), 2000, Random(0)), lambda half: float(values[half].mean()))
+    estimate = from_halves(float(values.mean()), half_values, 200)
+    assert estimate.resampled.std() == pytest.approx(error, rel=0.06)
+    interval = estimate.interval
     assert interval.value == values.mean()
     assert (interval.low, interval.high) == pytest.approx(
         (values.mean() - 1.96 * error, values.mean() + 1.96 * error), rel=0.02
@@ -147,10 +148,10 @@ def test_halves_have_the_spread_of_whole_samples() -> None:
 
 
 def test_too_few_rows_have_a_value_and_no_interval() -> None:
-    lone = ratio(np.array([1.0, 3.0]), np.array([1.0, 1.0]), Random(0))
-    assert lone is not None and lone.interval == Interval(2.0, None, None)
-    both = measure("p", "n", "t", "u", {"a": lone, "b": ratio(np.arange(9.0), None, Random(0))})
-    assert both.difference is not None and (both.difference.value, both.difference.low) == (2.0, None)
+    pair = ratio(np.array([1.0, 3.0]), np.array([1.0, 1.0]), Random(0))
+    assert pair is not None and pair.interval == Interval(2.0, None, None)
+    compared = measure("p", "n", "t", "u", {"a": pair, "b": ratio(np.arange(9.0), None, Random(0))})
+    assert compared.difference is not None and (compared.difference.value, compared.difference.low) == (2.0, None)
     assert ratio(np.zeros(5), np.zeros(5), Random(0)) is None
 
 
@@ -158,9 +159,9 @@ def test_vendi_score_and_cosine_of_known_sets() -> None:
     same, apart = np.tile([1.0, 0.0, 0.0], (5, 1)), np.eye(4)
     assert (vendi(same), vendi(apart)) == pytest.approx((1, 4))
     assert (mean_cosine(same), mean_cosine(apart)) == pytest.approx((1, 0))
-    two = np.array([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 1)  # eigenvalues 3/4 and 1/4; more rows than dimensions
-    assert vendi(two) == pytest.approx(exp(-(0.75 * log(0.75) + 0.25 * log(0.25))))
-    assert mean_cosine(two) == pytest.approx(3 / 6)
+    two_kinds = np.array([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 1)  # eigenvalues 3/4 and 1/4; more rows than dimensions
+    assert vendi(two_kinds) == pytest.approx(exp(-(0.75 * log(0.75) + 0.25 * log(0.25))))
+    assert mean_cosine(two_kinds) == pytest.approx(3 / 6)
     random = np.random.default_rng(0).normal(size=(30, 7))
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     kernel = np.linalg.eigvalsh(random @ random.T / 30)
@@ -180,10 +181,10 @@ def test_embeddings_know_what_is_alike_and_both_sets_share_one_plane() -> None:
     again = embeddings(model, ["A kitten naps on a couch."])  # the padding of a batch changes nothing
     assert again[0] == pytest.approx(kitten, abs=1e-5)
     rows = fixture("cb")
-    found = semantic(pair_of(rows, rows), KEYS)
-    own, points = named(found), found.details["points"]
-    assert own["vendi"].difference is not None and own["vendi"].difference.value == pytest.approx(0)
-    assert own["vendi"].a is not None and 5 < own["vendi"].a.value < 10
+    result = semantic(pair_of(rows, rows), KEYS)
+    measures, points = named(result), result.details["points"]
+    assert measures["vendi"].difference is not None and measures["vendi"].difference.value == pytest.approx(0)
+    assert measures["vendi"].a is not None and 5 < measures["vendi"].a.value < 10
     by_idx = [{point[0]: point[1:] for point in points[side]} for side in ("a", "b")]
     assert by_idx[0] == by_idx[1]  # equal rows lie on one another
     for name, words in (
@@ -210,15 +211,15 @@ def test_pronouns_occupations_and_countries_are_counted() -> None:
         "She is a nurse.", "He is a doctor in Peru.", "The doctor told her about him.", "It rained on the town."
     )
     b = cb_rows("He is a nurse.", "He sat in Peru.", "The plumber told him.", "It rained in Chad and in Peru.")
-    found = bias(pair_of(a, b), KEYS)
-    assert found.details["pronouns"]["a"] == {"feminine": 2, "masculine": 2, "neutral": 0}
-    tables = {row["occupation"]: row for row in found.details["occupations"]["a"]}
+    result = bias(pair_of(a, b), KEYS)
+    assert result.details["pronouns"]["a"] == {"feminine": 2, "masculine": 2, "neutral": 0}
+    tables = {row["occupation"]: row for row in result.details["occupations"]["a"]}
     assert tables["doctor"] == {"occupation": "doctor", "rows": 2, "feminine": 0, "masculine": 1, "both": 1, "none": 0}
-    own = named(found)
-    assert own["feminine_share"].a is not None and own["feminine_share"].a.value == 1 / 2
-    assert own["feminine_share"].b is not None and own["feminine_share"].b.value == 0
-    assert own["feminine_share"].size == {"a": 2, "b": 3}
-    assert found.details["countries"]["b"] == {
+    measures = named(result)
+    assert measures["feminine_share"].a is not None and measures["feminine_share"].a.value == 1 / 2
+    assert measures["feminine_share"].b is not None and measures["feminine_share"].b.value == 0
+    assert measures["feminine_share"].size == {"a": 2, "b": 3}
+    assert result.details["countries"]["b"] == {
         "distinct": 2,
         "mentions": 3,
         "effective_number": pytest.approx(exp(-(2 / 3 * log(2 / 3) + 1 / 3 * log(1 / 3))), abs=1e-3),
@@ -229,9 +230,9 @@ def test_pronouns_occupations_and_countries_are_counted() -> None:
 def test_pairs_of_genders() -> None:
     rows = list(fixture("axg"))
     broken = [*rows[:2], {**rows[2], "premise": rows[3]["premise"]}, *rows[3:]]
-    found = bias(pair_of(rows, broken, "axg"), KEYS)
-    assert found.details["gender_pairs"]["a"] == {"pairs": 5, "one_of_each_gender": 5, "equal_labels": 5}
-    assert found.details["gender_pairs"]["b"] == {"pairs": 5, "one_of_each_gender": 4, "equal_labels": 5}
+    result = bias(pair_of(rows, broken, "axg"), KEYS)
+    assert result.details["gender_pairs"]["a"] == {"pairs": 5, "one_of_each_gender": 5, "equal_labels": 5}
+    assert result.details["gender_pairs"]["b"] == {"pairs": 5, "one_of_each_gender": 4, "equal_labels": 5}
 
 
 def test_rows_in_another_language_are_told_and_the_rest_goes_on() -> None:
@@ -246,8 +247,8 @@ def test_rows_in_another_language_are_told_and_the_rest_goes_on() -> None:
         assert missing.part == "bias"
         assert "the rows of b (b) do not look English" in missing.why
         assert named(lexical(pair, KEYS))["self_bleu"].b is not None
-    own = named(lexical(pair_of(chinese, chinese), KEYS))["words_per_row"].a  # each character is a word
-    assert own is not None and own.value == (13 + 13 + 5 + 7 + 4 * 2) / 4
+    length = named(lexical(pair_of(chinese, chinese), KEYS))["words_per_row"].a  # each character is a word
+    assert length is not None and length.value == (13 + 13 + 5 + 7 + 4 * 2) / 4
 
 
 def test_a_missing_entity_model_is_one_line_with_the_command() -> None:
@@ -270,35 +271,34 @@ def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
     )
     model.to_disk(tmp_path / "model")
     a, b = cb_rows("In Peru, in Peru.", "May.", "peru Perugia", "a"), cb_rows("The Peru's coast", "the Peru", "b", "c")
-    found = entities(pair_of(a, b), replace(KEYS, spacy_model=str(tmp_path / "model")))
-    details = found.details["entities"]["GPE"]
+    result = entities(pair_of(a, b), replace(KEYS, spacy_model=str(tmp_path / "model")))
+    details = result.details["entities"]["GPE"]
     assert details["a"]["top"] == [{"name": "Peru", "count": 2}]
     assert details["b"]["top"] == [{"name": "Peru", "count": 2}]
-    assert found.details["entities"]["PERSON"]["a"]["mentions"] == 0
-    own = named(found)["gpe"]
-    assert own.a is not None and own.b is not None and (own.a.value, own.b.value) == (0.25, 0.5)
+    assert result.details["entities"]["PERSON"]["a"]["mentions"] == 0
+    share = named(result)["gpe"]
+    assert share.a is not None and share.b is not None and (share.a.value, share.b.value) == (0.25, 0.5)
 
 
 def test_the_authors_sum_by_hand() -> None:
     """Different tokens of each row without stop words, here `The` and `a`; the line break and the names of the fields count."""
     rows = cb_rows("The lamp, lamp broke.", "Rain fell.", hypothesis="a lamp broke")
-    found = lexical(pair_of(rows, rows[:1]), replace(KEYS, replicates=20))
+    result = lexical(pair_of(rows, rows[:1]), replace(KEYS, replicates=20))
     first = {"premise", ":", "lamp", ",", "broke", ".", "\n", "hypothesis"}
     second = {"premise", ":", "Rain", "fell", ".", "\n", "hypothesis", "lamp", "broke"}
-    assert found.details["authors_sum_of_all_rows"] == {"a": len(first) + len(second), "b": len(first)}
-    assert found.details["authors_sum_published"]["original"] == 6414
-    assert named(found)["authors_sum"].theirs
+    assert result.details["authors_sum_of_all_rows"] == {"a": len(first) + len(second), "b": len(first)}
+    assert result.details["authors_sum_published"]["original"] == 6414
+    assert named(result)["authors_sum"].theirs
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
 @pytest.mark.parametrize(("name", "published"), [("cb", 6414), ("rte", 79174)])
 def test_the_authors_sums_come_out_exactly(name: str, published: int) -> None:
     rows = read_rows(ORIGINALS / SPECS[name].folder / "train.jsonl", SPECS[name])
-    found = lexical(pair_of(rows, rows[:4], name), replace(KEYS, replicates=20))
-    assert (
-        found.details["authors_sum_of_all_rows"]["a"] == published == found.details["authors_sum_published"]["original"]
-    )
-    assert named(found)["authors_sum"].theirs
+    result = lexical(pair_of(rows, rows[:4], name), replace(KEYS, replicates=20))
+    assert result.details["authors_sum_of_all_rows"]["a"] == published
+    assert result.details["authors_sum_published"]["original"] == published
+    assert named(result)["authors_sum"].theirs
 
 
 def test_repeated_rows_are_found_with_their_originals() -> None:
@@ -312,20 +312,20 @@ def test_repeated_rows_are_found_with_their_originals() -> None:
     ]
     b = [{**row, "idx": idx} for idx, row in enumerate(b)]
     splits = (("val", Split(original, "SuperGLUE val")),)
-    found = contamination(
+    result = contamination(
         pair_of(cb_rows("Some other words.", "More of them.", "Third.", "Last."), b, splits=splits), KEYS
     )
-    own = named(found)
-    assert own["val_near"].b is not None and own["val_near"].b.value == 1 / 4
-    assert own["val_runs"].b is not None and own["val_runs"].b.value == 2 / 4
-    assert own["val_runs"].a is not None and own["val_runs"].a.value == 0
-    near = [one for one in found.details["pairs"] if one["how"] == "near-duplicate"]
-    assert [(one["row"]["idx"], one["original"]["idx"]) for one in near] == [(0, 3)]
+    measures = named(result)
+    assert measures["val_near"].b is not None and measures["val_near"].b.value == 1 / 4
+    assert measures["val_runs"].b is not None and measures["val_runs"].b.value == 2 / 4
+    assert measures["val_runs"].a is not None and measures["val_runs"].a.value == 0
+    near = [pair for pair in result.details["pairs"] if pair["how"] == "near-duplicate"]
+    assert [(pair["row"]["idx"], pair["original"]["idx"]) for pair in near] == [(0, 3)]
     assert near[0]["similarity"] >= 0.8
-    shared = {one["row"]["idx"]: one for one in found.details["pairs"] if one["how"] == "run of words"}
+    shared = {pair["row"]["idx"]: pair for pair in result.details["pairs"] if pair["how"] == "run of words"}
     assert shared[1]["original"]["idx"] == 5
     assert shared[1]["run"] == " ".join(units(run))
-    assert {one.part for one in found.missing} == {"contamination.train", "contamination.test"}
+    assert {pair.part for pair in result.missing} == {"contamination.train", "contamination.test"}
 
 
 def test_the_query_that_is_repeated_is_shown_and_not_the_first_of_its_passage() -> None:
@@ -336,17 +336,17 @@ def test_the_query_that_is_repeated_is_shown_and_not_the_first_of_its_passage() 
     row = {"source": "", "passage": copied, "qas": [{"query": second["query"], "answers": answers, "idx": 0}], "idx": 0}
     task.check_format(row)
     pair = SetPair(task, None, DataSet("b", "two", (row,)), 0, None, (("val", Split(fixture("record"), "val")),))
-    (found,) = contamination(pair, KEYS).details["pairs"]
-    assert found["original"]["texts"]["query"] == second["query"]
-    assert found["original"]["label"] == second["answers"][0]["text"]
+    (repeat,) = contamination(pair, KEYS).details["pairs"]
+    assert repeat["original"]["texts"]["query"] == second["query"]
+    assert repeat["original"]["label"] == second["answers"][0]["text"]
 
 
 def test_a_set_is_not_held_against_itself() -> None:
     rows = fixture("cb")
     splits = (("train", Split(rows, "SuperGLUE train")),)
-    own = named(contamination(pair_of(rows, rows, splits=splits), KEYS))
-    assert own["train_near"].a is None
-    assert own["train_near"].b is not None and own["train_near"].b.value == 1
+    measures = named(contamination(pair_of(rows, rows, splits=splits), KEYS))
+    assert measures["train_near"].a is None
+    assert measures["train_near"].b is not None and measures["train_near"].b.value == 1
 
 
 FORMULA = ['=HYPERLINK("http://x","y")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "＝1"]
@@ -364,8 +364,8 @@ def filled_in(path: Path, judge: Any, delimiter: str = ",", mark: str = "") -> N
 
 
 def test_a_sheet_goes_out_without_labels_and_comes_back_as_a_share(tmp_path: Path) -> None:
-    own = DataSet("synthetic", "here", fixture("cb"))
-    sets = {"cb": (CB, own)}
+    data_set = DataSet("synthetic", "here", fixture("cb"))
+    sets = {"cb": (CB, data_set)}
     path = tmp_path / "sheet.csv"
     assert write_sheet(path, list(sets.values()), 10, seed=0)
     assert not write_sheet(path, list(sets.values()), 3, seed=1)  # a person may have filled it in
@@ -373,28 +373,30 @@ def test_a_sheet_goes_out_without_labels_and_comes_back_as_a_share(tmp_path: Pat
         lines = list(csv.DictReader(file))
     assert len(lines) == 10
     assert "label" not in lines[0]
-    labels = {str(row["idx"]): row["label"] for row in own.rows}
+    labels = {str(row["idx"]): row["label"] for row in data_set.rows}
     wrong = {"0": "neutral", "1": "Contradiction "}  # 0 is an entailment, 1 neutral
     filled_in(
         path, lambda line: "" if line["idx"] == "9" else wrong.get(line["idx"], labels[line["idx"]]), ";", "\ufeff"
     )
-    found = human_agreement(path, read_sheet(path), sets)["cb"]
-    assert (found["judged"], found["agree"]) == (9, 7)
+    agreement = human_agreement(path, read_sheet(path), sets)["cb"]
+    assert (agreement["judged"], agreement["agree"]) == (9, 7)
     share = wilson(7, 9)
-    assert share is not None and (found["value"], found["low"], found["high"]) == (share.value, share.low, share.high)
-    assert {(one["idx"], one["label"], one["said"]) for one in found["disagreements"]} == {
+    assert share is not None
+    assert [agreement[name] for name in ("value", "low", "high")] == [share.value, share.low, share.high]
+    assert {(row["idx"], row["label"], row["said"]) for row in agreement["disagreements"]} == {
         (0, "entailment", "neutral"),
         (1, "neutral", "contradiction"),
     }
-    assert sum(part["judged"] for part in found["by_label"].values()) == 9
+    assert sum(share_of_label["judged"] for share_of_label in agreement["by_label"].values()) == 9
 
 
 def test_what_does_not_fit_on_a_sheet_is_told_with_its_line(tmp_path: Path) -> None:
-    own = DataSet("synthetic", "here", fixture("cb"))
+    data_set = DataSet("synthetic", "here", fixture("cb"))
     path = tmp_path / "sheet.csv"
-    write_sheet(path, [(CB, own)], 10, seed=0)
+    write_sheet(path, [(CB, data_set)], 10, seed=0)
     filled_in(path, lambda line: {"0": "entailmet", "1": "neutral"}.get(line["idx"], ""))
-    changed = replace(own, rows=(own.rows[0], {**own.rows[1], "premise": "Another."}, *own.rows[2:]))
+    first, second, *others = data_set.rows
+    changed = replace(data_set, rows=(first, {**second, "premise": "Another."}, *others))
     with pytest.raises(UserError) as err:
         human_agreement(path, read_sheet(path), {"cb": (CB, changed)})
     assert len(str(err.value).splitlines()) == 2
@@ -422,6 +424,6 @@ def test_every_label_set_can_stand_on_a_sheet(tmp_path: Path) -> None:
     write_sheet(path, list(sets.values()), 5, seed=0)
     assert len(sets) == len(SPECS)
     filled_in(path, lambda line: line["options"].split(" | ")[0])
-    found = human_agreement(path, read_sheet(path), sets)
-    assert {name: one["judged"] for name, one in found.items()} == dict.fromkeys(SPECS, 5)
-    assert json.dumps(found)
+    agreement = human_agreement(path, read_sheet(path), sets)
+    assert {name: task_agreement["judged"] for name, task_agreement in agreement.items()} == dict.fromkeys(SPECS, 5)
+    assert json.dumps(agreement)
