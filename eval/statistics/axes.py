@@ -33,8 +33,8 @@ class ComparisonAxis:
     def ordered(self, levels: Iterable[str]) -> tuple[str, ...]:
         """Distinct levels in the order of the axis, unknown ones last."""
         distinct = set(levels)
-        known = [level for level in self.order if level in distinct]
-        return (*known, *sorted(distinct - set(known)))
+        ranked = [level for level in self.order if level in distinct]
+        return (*ranked, *sorted(distinct - set(ranked)))
 
 
 def arm_level(score: Score) -> str:
@@ -51,10 +51,11 @@ def synthesis_labels(score: Score) -> Labels:
     """How the synthetic rows were made; empty if there are none."""
     if score.method is None:
         return ()
-    return (("synthetic rows", f"{_made(score)}{f', {_kept(score.selection)}' if score.selection else ''}"),)
+    selection = f", {_selection_text(score.selection)}" if score.selection else ""
+    return (("synthetic rows", _synthesis_text(score) + selection),)
 
 
-def _made(score: Score) -> str:
+def _synthesis_text(score: Score) -> str:
     return f"{score.method}, self-correction {score.self_correct}, by {score.generator}"
 
 
@@ -62,7 +63,7 @@ def _superglue(level: Callable[[Score], str | None]) -> Callable[[Score], str | 
     return lambda score: level(score) if score.benchmark == SUPERGLUE else None
 
 
-def _without(score: Score, *parts: str) -> Labels:
+def _labels_without(score: Score, *parts: str) -> Labels:
     """All that identifies a score but these parts of its setting, whose names train/grid/cells.py joins."""
     setting = "-".join(part for part in score.setting.split("-") if part not in parts)
     labels = ("model", score.model), ("setting", setting), ("scoring", score.scoring), ("arm", arm_level(score))
@@ -77,15 +78,15 @@ def loss_level(score: Score) -> str | None:
 def _selection_level(score: Score) -> str | None:
     if score.method is None:
         return None
-    return _kept(score.selection) if score.selection else ALL_ROWS
+    return _selection_text(score.selection) if score.selection else ALL_ROWS
 
 
-def _selected(score: Score) -> Labels:
+def _selection_labels(score: Score) -> Labels:
     """Which synthetic rows were kept, where not all were."""
-    return (("selection", _kept(score.selection)),) if score.selection else ()
+    return (("selection", _selection_text(score.selection)),) if score.selection else ()
 
 
-def _kept(selection: str) -> str:
+def _selection_text(selection: str) -> str:
     """`75% by checker` for checker75."""
     criterion = "".join(takewhile(str.isalpha, selection))
     return f"{selection.removeprefix(criterion)}% by {criterion}"
@@ -124,7 +125,7 @@ AXES = (
         name="instructions",
         title="With and without instructions",
         level=_superglue(lambda score: "with instructions" if score.instruct else "without"),
-        labels=lambda score: _without(score, "instruct"),
+        labels=lambda score: _labels_without(score, "instruct"),
         order=("without", "with instructions"),
         references=("without",),
         min_levels=2,
@@ -133,7 +134,7 @@ AXES = (
         name="losses",
         title="Weighted losses",
         level=_superglue(loss_level),
-        labels=lambda score: _without(score, *LOSSES),
+        labels=lambda score: _labels_without(score, *LOSSES),
         order=tuple(LOSSES),
         references=("ce",),
         min_levels=2,
@@ -142,7 +143,7 @@ AXES = (
         name="selection",
         title="Selection of synthetic rows",
         level=_superglue(_selection_level),
-        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("synthetic rows", _made(score))),
+        labels=lambda score: (*model_labels(score), ("arm", score.arm), ("synthetic rows", _synthesis_text(score))),
         order=(ALL_ROWS,),
         references=(ALL_ROWS,),
         min_levels=2,
@@ -155,7 +156,7 @@ AXES = (
             *model_labels(score),
             ("arm", score.arm),
             ("synthetic rows", f"{score.method}, by {score.generator}"),
-            *_selected(score),
+            *_selection_labels(score),
         ),
         order=CORRECTIONS[::-1],
         references=("off", "paper"),
@@ -169,7 +170,7 @@ AXES = (
             *model_labels(score),
             ("arm", score.arm),
             ("generator", str(score.generator)),
-            *_selected(score),
+            *_selection_labels(score),
         ),
         order=tuple(f"{method} (self-correction {how})" for method in METHODS for how in CORRECTIONS),
         references=tuple(f"targen (self-correction {how})" for how in CORRECTIONS),

@@ -57,7 +57,7 @@ class ComparisonGroup:
     @property
     def name(self) -> str:
         """The values of the labels, as text."""
-        return ", ".join(which for _, which in self.labels)
+        return ", ".join(value for _, value in self.labels)
 
 
 def comparison_groups(
@@ -90,8 +90,8 @@ def without_repeats(run_scores: Sequence[RunScore]) -> list[tuple[str | None, li
         earlier = seen.setdefault((*_recipe(run_score.score), run_score.score.seed), run_score).score
         if (earlier.value, earlier.evaluated) != (run_score.score.value, run_score.score.evaluated):
             by_run: dict[str, list[RunScore]] = defaultdict(list)
-            for each in run_scores:
-                by_run[each.run].append(each)
+            for other in run_scores:
+                by_run[other.run].append(other)
             return list(by_run.items())
     return [(None, list(seen.values()))]
 
@@ -118,7 +118,7 @@ def _group(axis: ComparisonAxis, labels: Labels, run_scores: list[RunScore], ord
     members: dict[str, dict[str, list[RunScore]]] = defaultdict(lambda: defaultdict(list))
     for run_score in run_scores:
         members[run_score.score.task][axis.level(run_score.score) or ""].append(run_score)
-    tasks = {task: _of_one_size(members[task]) for task in in_order(members, order)}
+    tasks = {task: _at_one_size(members[task]) for task in in_order(members, order)}
     for task, levels in tasks.items():
         check_same_rows(task, list(levels.values()))
     return ComparisonGroup(labels, axis.ordered(level for levels in tasks.values() for level in levels), tasks)
@@ -130,17 +130,17 @@ def in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name == "average"))
 
 
-def _of_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
+def _at_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
     """The scores of a task at the largest training set that all levels share, or else at each level's largest."""
     sizes = [
-        {rows for run_score in of_level if (rows := run_score.score.train_rows) is not None}
-        for of_level in levels.values()
+        {rows for run_score in run_scores if (rows := run_score.score.train_rows) is not None}
+        for run_scores in levels.values()
     ]
-    trained = [of_level for of_level in sizes if of_level]
+    trained = [level_sizes for level_sizes in sizes if level_sizes]
     shared = set.intersection(*trained) if trained else set()
     chosen = {}
-    for level, of_level in levels.items():
-        candidates = [each for each in of_level if shared and each.score.train_rows == max(shared)] or of_level
+    for level, run_scores in levels.items():
+        candidates = [run for run in run_scores if shared and run.score.train_rows == max(shared)] or run_scores
         largest = max(size(run_score.score) for run_score in candidates)
         chosen[level] = seed_scores([run_score for run_score in candidates if size(run_score.score) == largest])
     return chosen
@@ -162,8 +162,8 @@ def seed_scores(run_scores: Sequence[RunScore]) -> SeedScores:
                 "cell of a table. Report them separately: name other runs."
             )
     ordered = {metric: tuple(by_seed[seed] for seed in sorted(by_seed)) for metric, by_seed in by_metric.items()}
-    seeds = [tuple(run_score.score.seed for run_score in of_metric) for of_metric in ordered.values()]
-    if any(of_metric != seeds[0] for of_metric in seeds):
+    seeds = [tuple(run_score.score.seed for run_score in metric_seeds) for metric_seeds in ordered.values()]
+    if any(metric_seeds != seeds[0] for metric_seeds in seeds):
         first = run_scores[0]
         raise UserError(
             f"scores.jsonl: {cell_in_run(first)} lacks a metric of {first.score.task} that other seeds have. Evaluate again."
@@ -176,15 +176,14 @@ SAME_ROWS = ("origin", "rows", "n", "evaluated", "is_fixture", "harness", "task_
 
 def check_same_rows(task: str, levels: Sequence[SeedScores]) -> None:
     """Raises: UserError if the scores of one line are not of the same rows."""
-    run_scores = [each for of_level in levels for of_metric in of_level.metrics.values() for each in of_metric]
+    run_scores = [run_score for level in levels for members in level.metrics.values() for run_score in members]
     first = run_scores[0]
     names = SAME_ROWS if first.score.benchmark == SUPERGLUE else (*SAME_ROWS, "shots")
     for second in run_scores[1:]:
         different = [name for name in names if getattr(first.score, name) != getattr(second.score, name)]
         if different:
-            values = (
-                ", ".join(f"{name} {getattr(each.score, name)}" for name in different) for each in (first, second)
-            )
+            scores = (first.score, second.score)
+            values = (", ".join(f"{name} {getattr(score, name)}" for name in different) for score in scores)
             raise UserError(
                 f"scores.jsonl: {task}: {cell_in_run(first)} was scored on different rows than {cell_in_run(second)}: "
                 f"{'; '.join(values)}. One line of a table has one set of rows: evaluate both on the same data, or report them "
@@ -209,11 +208,11 @@ def averaged_tasks(group: ComparisonGroup) -> dict[str, tuple[str, ...]]:
     return {
         name: tasks
         for name, tasks in averages.items()
-        if _counted(group, tasks) > 1 and not _mixes_fixture(group, tasks)
+        if _metric_count(group, tasks) > 1 and not _mixes_fixture(group, tasks)
     }
 
 
-def _counted(group: ComparisonGroup, tasks: Iterable[str]) -> int:
+def _metric_count(group: ComparisonGroup, tasks: Iterable[str]) -> int:
     """How many numbers an average has: the metrics that count in the scores of these tasks."""
     metrics = {(task, metric) for task in tasks for level in group.tasks[task].values() for metric in level.metrics}
     return sum(metric not in METRICS or METRICS[metric].in_task_score for _, metric in metrics)
@@ -247,9 +246,9 @@ def common_seeds(levels: Sequence[SeedScores]) -> tuple[int, ...]:
 def with_seeds(scores: SeedScores, seeds: Sequence[int]) -> SeedScores:
     """The scores of these seeds; a model without finetuning has the same score for each."""
 
-    def of(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
+    def of_seed(run_scores: tuple[RunScore, ...], seed: int) -> RunScore:
         if has_one_cell(scores):
             return run_scores[0]
         return next(run_score for run_score in run_scores if run_score.score.seed == seed)
 
-    return SeedScores({metric: tuple(of(each, seed) for seed in seeds) for metric, each in scores.metrics.items()})
+    return SeedScores({metric: tuple(of_seed(runs, seed) for seed in seeds) for metric, runs in scores.metrics.items()})

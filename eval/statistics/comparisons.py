@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 AVERAGE = "average"  # of all tasks
 PAPER_AVERAGE = "paper_average"  # of the paper's eight tasks, if the group has more
-LEADERBOARD_AVERAGE = (
-    "leaderboard_average"  # of the eight tasks that SuperGLUE's own score is over, if the group has more
-)
+LEADERBOARD_AVERAGE = "leaderboard_average"  # of the eight tasks of SuperGLUE's own score, if the group has more
 AVERAGES = (AVERAGE, PAPER_AVERAGE, LEADERBOARD_AVERAGE)
 ALPHA = 0.05
 Interval = tuple[float, float]

@@ -41,20 +41,20 @@ class Resampled:
 
 def resampled(arms: Sequence[Answers], gold: Ints, labels: int, draws: Mapping[str, Floats]) -> dict[str, Resampled]:
     """The draws of every metric of one arm, or of its difference between two."""
-    found = {name: Resampled(values) for name, values in draws.items()}
+    by_metric = {name: Resampled(values) for name, values in draws.items()}
     flat = [name for name, values in draws.items() if np.ptp(interval(values)) <= ROUNDING]
-    unseen = _with_unseen(arms, gold, labels) if flat else {}
+    unseen_bounds = _unseen_bounds(arms, gold, labels) if flat else {}
     for name in flat:
-        value, (low, high) = interval(draws[name])[0], unseen[name]
-        found[name] = replace(found[name], below=max(0.0, value - low), above=max(0.0, high - value))
-    return found
+        value, (low, high) = interval(draws[name])[0], unseen_bounds[name]
+        by_metric[name] = replace(by_metric[name], below=max(0.0, value - low), above=max(0.0, high - value))
+    return by_metric
 
 
-def _with_unseen(arms: Sequence[Answers], gold: Ints, labels: int) -> dict[str, Interval]:
+def _unseen_bounds(arms: Sequence[Answers], gold: Ints, labels: int) -> dict[str, Interval]:
     """The lowest and the highest value of every metric if the sample had UNSEEN more units of one kind."""
     positions, counts = kinds(arms, gold)
     weights = np.append(counts.astype(float), UNSEEN)[None]
-    found: dict[str, list[float]] = {}
+    values_by_name: dict[str, list[float]] = {}
     for unit_gold, answers in _unseen_units(len(arms), labels):
         golds = np.append(gold[positions], unit_gold)
         first, *second = [
@@ -62,8 +62,8 @@ def _with_unseen(arms: Sequence[Answers], gold: Ints, labels: int) -> dict[str, 
             for arm, answer in zip(arms, answers, strict=True)
         ]
         for name, values in first.items():
-            found.setdefault(name, []).append(float(values[0] - sum(other[name][0] for other in second)))
-    return {name: (min(values), max(values)) for name, values in found.items()}
+            values_by_name.setdefault(name, []).append(float(values[0] - sum(other[name][0] for other in second)))
+    return {name: (min(values), max(values)) for name, values in values_by_name.items()}
 
 
 def _unseen_units(arms: int, labels: int) -> Iterator[tuple[int, list[tuple[bool, int]]]]:
@@ -75,13 +75,13 @@ def _unseen_units(arms: int, labels: int) -> Iterator[tuple[int, list[tuple[bool
                 yield gold, [(is_right, gold if is_right else wrong) for is_right in right]
 
 
-def _with_unit(arm: Answers, is_right: bool, answered: int) -> Answers:
+def _with_unit(arm: Answers, is_right: bool, answered_class: int) -> Answers:
     """The answers with one more unit, which all seeds answer alike."""
     means: dict[str, Floats] = {
         name: np.append(values, METRICS[name].highest if is_right else METRICS[name].lowest)
         for name, values in arm.means.items()
     }
-    classes = None if arm.classes is None else np.vstack([arm.classes, np.full_like(arm.classes[:1], answered)])
+    classes = None if arm.classes is None else np.vstack([arm.classes, np.full_like(arm.classes[:1], answered_class)])
     shares: dict[str, Floats] = {name: np.append(values, 1.0) for name, values in arm.shares.items()}
     return replace(arm, means=means, classes=classes, shares=shares)
 

@@ -73,11 +73,11 @@ class DistinctAnswers:
     def __init__(self, task: Task) -> None:
         metrics = [METRICS[name] for name in task.metrics]
         self.labels = [label.name for label in task.classes]
-        self.of_rows = [metric for metric in metrics if isinstance(metric, RowMetric)]
-        self.of_pairs = [metric for metric in metrics if isinstance(metric, PairMetric)]
-        self.of_groups = [metric for metric in metrics if isinstance(metric, GroupMetric)]
-        self.of_classes = [metric for metric in metrics if isinstance(metric, ClassMetric)]
-        self.values: dict[str, list[float]] = {metric.name: [] for metric in self.of_rows}
+        self.row_metrics = [metric for metric in metrics if isinstance(metric, RowMetric)]
+        self.pair_metrics = [metric for metric in metrics if isinstance(metric, PairMetric)]
+        self.group_metrics = [metric for metric in metrics if isinstance(metric, GroupMetric)]
+        self.class_metrics = [metric for metric in metrics if isinstance(metric, ClassMetric)]
+        self.values: dict[str, list[float]] = {metric.name: [] for metric in self.row_metrics}
         self.gold: list[int] = []  # the class of the first right answer
         self.answered: list[int] = []
         self.question: list[int] = []  # equal for equal right answers
@@ -99,7 +99,7 @@ class DistinctAnswers:
         if not (answer is None or isinstance(answer, str)):
             return None
         prediction = Prediction(0, tuple(gold), answer, {})
-        for metric in self.of_rows:
+        for metric in self.row_metrics:
             self.values[metric.name].append(metric.of_row(prediction))
         for text, classes in ((gold[0], self.gold), (answer, self.answered)):
             classes.append(self.labels.index(text) if text in self.labels else NO_CLASS)
@@ -121,14 +121,14 @@ def _read(path: Path, distinct: DistinctAnswers) -> CellAnswers:
         answer_numbers.append(number)
         ids.append(idx)
         groups.append(_groups(row))
-        if distinct.of_pairs or distinct.of_groups:
+        if distinct.pair_metrics or distinct.group_metrics:
             predictions.append(Prediction(idx, tuple(row["gold"]), row["prediction"], {}, groups=groups[-1]))
     if not ids:
         raise UserError(f"{path}: got no line, expected one for each evaluated row. Evaluate again.")
     numbers = np.array(answer_numbers, dtype=np.int64)
     samples = [
         _rows_sample(distinct, numbers, predictions, groups),
-        *([_pairs_sample(distinct, predictions)] if distinct.of_pairs else []),
+        *([_pairs_sample(distinct, predictions)] if distinct.pair_metrics else []),
     ]
     questions = np.stack([np.array(ids), np.array(distinct.question)[numbers]])
     return CellAnswers(hashlib.sha256(questions.tobytes()).hexdigest(), tuple(samples))
@@ -145,10 +145,10 @@ def _rows_sample(
     gold, answered = (np.array(classes, dtype=np.int64)[numbers] for classes in (distinct.gold, distinct.answered))
     means: dict[str, Floats] = {name: np.array(values)[numbers] for name, values in distinct.values.items()}
     shares: dict[str, Floats] = {}
-    for metric in distinct.of_groups:
-        of_group = {group[0].groups: (metric.of_group(group), 1 / len(group)) for group in metric.groups(predictions)}
-        means[metric.name], shares[metric.name] = np.array([of_group[each] for each in groups]).T
-    of_counts = {metric.name: metric.of_counts for metric in distinct.of_classes}
+    for metric in distinct.group_metrics:
+        values = {group[0].groups: (metric.of_group(group), 1 / len(group)) for group in metric.groups(predictions)}
+        means[metric.name], shares[metric.name] = np.array([values[group] for group in groups]).T
+    of_counts = {metric.name: metric.of_counts for metric in distinct.class_metrics}
     answers = Answers(means, answered[:, None] if of_counts else None, of_counts, shares)
     return Sample(gold, len(distinct.labels), answers, _clusters(groups))
 
@@ -156,14 +156,14 @@ def _rows_sample(
 def _clusters(groups: Sequence[tuple[int, ...]]) -> Ints | None:
     """The number of each row's largest group, such as its passage; None if no two rows share one."""
     numbers: dict[int, int] = {}
-    clusters = [numbers.setdefault(each[0], len(numbers)) for each in groups if each]
+    clusters = [numbers.setdefault(group[0], len(numbers)) for group in groups if group]
     return np.array(clusters, dtype=np.int64) if len(numbers) < len(clusters) == len(groups) else None
 
 
 def _pairs_sample(distinct: DistinctAnswers, predictions: Sequence[Prediction]) -> Sample:
     means: dict[str, Floats] = {
         metric.name: np.array([metric.of_pair(*pair) for pair in metric.pairs(predictions)])
-        for metric in distinct.of_pairs
+        for metric in distinct.pair_metrics
     }
     return Sample(np.full(len(predictions) // 2, NO_CLASS), 0, Answers(means))
 
@@ -172,12 +172,12 @@ def _rows(path: Path) -> Iterator[Json]:
     """The objects of a JSONL file, parsed many lines at a time, which is much faster than line by line."""
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     for start in range(0, len(lines), LINES_AT_ONCE):
-        part = lines[start : start + LINES_AT_ONCE]
+        batch = lines[start : start + LINES_AT_ONCE]
         try:
-            rows = json.loads(b"[" + b",".join(part) + b"]")
+            rows = json.loads(b"[" + b",".join(batch) + b"]")
         except (ValueError, RecursionError):
             rows = []
-        if len(rows) != len(part) or not all(isinstance(row, dict) for row in rows):
+        if len(rows) != len(batch) or not all(isinstance(row, dict) for row in rows):
             collections.deque(read_jsonl(path), maxlen=0)  # raises with the number of the line
             raise UserError(f"{path}: got two objects on one line, expected one. Evaluate again.")
         yield from rows
@@ -187,9 +187,9 @@ def _check(answers: CellAnswers, metrics: Sequence[RunScore], path: Path) -> Non
     """Raises: UserError if the predictions are of other rows, or give a different score than scores.jsonl."""
     values: dict[str, float] = {}
     for sample in answers.samples:
-        once = np.ones((1, len(sample.gold)))
-        of_sample = scores(sample.answers, sample.gold, sample.labels, once)
-        values |= {name: float(value[0]) for name, value in of_sample.items()}
+        weights = np.ones((1, len(sample.gold)))
+        sample_scores = scores(sample.answers, sample.gold, sample.labels, weights)
+        values |= {name: float(value[0]) for name, value in sample_scores.items()}
     count = len(answers.samples[0].gold)
     for score in (run_score.score for run_score in metrics):
         if count != score.n or abs(values[score.metric] - score.value) > ROUNDING:

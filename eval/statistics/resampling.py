@@ -46,7 +46,7 @@ class Answers:
     def at(self, positions: Ints) -> "Answers":
         """The answers at these positions, for one resample."""
         means, shares = (
-            {name: values[positions] for name, values in of_units.items()} for of_units in (self.means, self.shares)
+            {name: values[positions] for name, values in metrics.items()} for metrics in (self.means, self.shares)
         )
         classes = None if self.classes is None else self.classes[positions]
         return replace(self, means=means, classes=classes, shares=shares)
@@ -61,9 +61,9 @@ def generator(*names: object) -> np.random.Generator:
 def scores(answers: Answers, gold: Ints, labels: int, weights: Floats) -> dict[str, Floats]:
     """Every metric, (draws,), of samples with these numbers of units of each kind: `weights` (draws, kinds)."""
     values: dict[str, Floats] = {}
-    for name, of_unit in answers.means.items():
-        share = answers.shares.get(name, np.ones_like(of_unit))
-        values[name] = weights @ (of_unit * share) / (weights @ share)
+    for name, unit_values in answers.means.items():
+        share = answers.shares.get(name, np.ones_like(unit_values))
+        values[name] = weights @ (unit_values * share) / (weights @ share)
     if answers.classes is not None and answers.of_counts:
         counts = class_counts(gold, answers.classes, labels, weights)
         values |= {name: metric(counts).mean(axis=1) for name, metric in answers.of_counts.items()}
@@ -75,15 +75,15 @@ def class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> Cl
     is_gold = gold[:, None, None] == np.arange(labels)  # (kinds, 1, labels)
     is_answered = answered[:, :, None] == np.arange(labels)  # (kinds, seeds, labels)
 
-    def counted(is_counted: NDArray[np.bool_]) -> Floats:
+    def weighted_counts(is_counted: NDArray[np.bool_]) -> Floats:
         counts: Floats = weights @ is_counted.reshape(len(gold), -1).astype(float)
         return counts.reshape(len(weights), -1, labels)
 
     farthest = np.maximum(gold, labels - 1 - gold)[:, None]
-    off = np.where(answered == NO_CLASS, farthest, np.abs(answered - gold[:, None])).astype(float)  # (kinds, seeds)
-    return ClassCounts(
-        counted(is_gold & is_answered), counted(is_answered), counted(is_gold), weights @ off, weights @ off**2
-    )
+    distances = np.where(answered == NO_CLASS, farthest, np.abs(answered - gold[:, None]))  # (kinds, seeds)
+    distances = distances.astype(float)
+    right, answers, golds = map(weighted_counts, (is_gold & is_answered, is_answered, is_gold))
+    return ClassCounts(right, answers, golds, weights @ distances, weights @ distances**2)
 
 
 def kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:
@@ -110,12 +110,12 @@ def bootstrap(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
     """
-    positions, counts = kinds(arms, gold) if clusters is None else _clustered(clusters)
-    of_kinds = [arm.at(positions) for arm in arms]
+    positions, counts = kinds(arms, gold) if clusters is None else _cluster_units(clusters)
+    kind_answers = [arm.at(positions) for arm in arms]
     blocks: list[list[dict[str, Floats]]] = [[] for _ in arms]
     for size in _block_sizes(count, max(len(positions), UNITS_PER_COUNT * len(counts)), numbers_at_once):
-        weights = _of_units(_resampled(counts, draws, size), clusters)
-        for arm, arm_blocks in zip(of_kinds, blocks, strict=True):
+        weights = _unit_weights(_resampled(counts, draws, size), clusters)
+        for arm, arm_blocks in zip(kind_answers, blocks, strict=True):
             arm_blocks.append(scores(arm, gold[positions], labels, weights))
     return [_concatenated(arm_blocks) for arm_blocks in blocks]
 
@@ -135,25 +135,25 @@ def exchanged(
     For a mean this is the permutation test that flips the signs of the units' differences.
     Source: Noreen, Computer-Intensive Methods for Testing Hypotheses (1989); Yeh, arXiv cs/0008005 (approximate randomization).
     """
-    positions, counts = kinds([first, second], gold) if clusters is None else _clustered(clusters)
-    both = _joined(first.at(positions), second.at(positions))
-    gold_of_both = np.concatenate([gold[positions], gold[positions]])
+    positions, counts = kinds([first, second], gold) if clusters is None else _cluster_units(clusters)
+    joined = _joined(first.at(positions), second.at(positions))
+    joined_gold = np.concatenate([gold[positions], gold[positions]])
     blocks = []
     for size in _block_sizes(count, 2 * len(positions), numbers_at_once):
         heads = _heads(counts, draws, size)
-        swapped, kept = _of_units(heads, clusters), _of_units(counts - heads, clusters)
-        of_first = scores(both, gold_of_both, labels, np.hstack([kept, swapped]))
-        of_second = scores(both, gold_of_both, labels, np.hstack([swapped, kept]))
-        blocks.append({name: of_first[name] - of_second[name] for name in of_first})
+        swapped, kept = _unit_weights(heads, clusters), _unit_weights(counts - heads, clusters)
+        first_scores = scores(joined, joined_gold, labels, np.hstack([kept, swapped]))
+        second_scores = scores(joined, joined_gold, labels, np.hstack([swapped, kept]))
+        blocks.append({name: first_scores[name] - second_scores[name] for name in first_scores})
     return _concatenated(blocks)
 
 
-def _clustered(clusters: Ints) -> tuple[Ints, Ints]:
+def _cluster_units(clusters: Ints) -> tuple[Ints, Ints]:
     """(the position of every unit, how many there are of each cluster: one)."""
     return np.arange(len(clusters)), np.ones(int(clusters.max()) + 1, dtype=np.int64)
 
 
-def _of_units(weights: Floats, clusters: Ints | None) -> Floats:
+def _unit_weights(weights: Floats, clusters: Ints | None) -> Floats:
     """Weights of kinds as they are; those of clusters, (draws, clusters), for each of their units."""
     return weights if clusters is None else weights[:, clusters]
 
@@ -167,19 +167,19 @@ def _resampled(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
     total = int(counts.sum())
     if total > UNITS_PER_COUNT * len(counts):
         return draws.multinomial(total, counts / total, size=size).astype(float)
-    drawn = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
-    drawn += len(counts) * np.arange(size)[:, None]
-    return np.bincount(drawn.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
+    kinds = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
+    kinds += len(counts) * np.arange(size)[:, None]
+    return np.bincount(kinds.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
 
 
 def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
     """Heads among `counts` tosses of a coin, (size, kinds): the bits of a random word if it has enough."""
-    few = counts <= WORD
+    fits_word = counts <= WORD
     heads = np.empty((size, len(counts)))
-    masks = (np.uint64(1) << counts[few].astype(np.uint64)) - np.uint64(1)
-    words = draws.integers(0, 2**64, (size, int(few.sum())), dtype=np.uint64)
-    heads[:, few] = np.bitwise_count(words & masks)
-    heads[:, ~few] = draws.binomial(counts[~few], 0.5, (size, int((~few).sum())))
+    masks = (np.uint64(1) << counts[fits_word].astype(np.uint64)) - np.uint64(1)
+    words = draws.integers(0, 2**64, (size, int(fits_word.sum())), dtype=np.uint64)
+    heads[:, fits_word] = np.bitwise_count(words & masks)
+    heads[:, ~fits_word] = draws.binomial(counts[~fits_word], 0.5, (size, int((~fits_word).sum())))
     return heads
 
 

@@ -71,7 +71,7 @@ class ScoreStatistics:
         draws = self._bootstrapped(scores)
         estimates = {}
         for metric, run_scores in scores.metrics.items():
-            values = [each.score.value for each in run_scores]
+            values = [run_score.score.value for run_score in run_scores]
             bounds = None if draws is None else draws[metric].interval(fmean(values))
             if (error := scores.first.stderr) is not None and len(values) == 1:
                 bounds = of_standard_error(values[0], error, scores.first.n)
@@ -86,11 +86,11 @@ class ScoreStatistics:
         seeds = common_seeds(tasks)
         if not seeds:
             return None
-        of_seeds = [with_seeds(scores, seeds) for scores in tasks]
-        values = [fmean(_task_score(scores, number) for scores in of_seeds) for number in range(len(seeds))]
-        draws = [drawn for scores in of_seeds if (drawn := self._bootstrapped(scores)) is not None]
-        bounds = _average(draws).interval(fmean(values)) if len(draws) == len(of_seeds) else None
-        return _estimate(values, bounds, sum(scores.first.n for scores in of_seeds))
+        common = [with_seeds(scores, seeds) for scores in tasks]
+        values = [fmean(_task_score(scores, number) for scores in common) for number in range(len(seeds))]
+        draws = [metric_draws for scores in common if (metric_draws := self._bootstrapped(scores)) is not None]
+        bounds = _average(draws).interval(fmean(values)) if len(draws) == len(common) else None
+        return _estimate(values, bounds, sum(scores.first.n for scores in common))
 
     def comparisons(self, axis: ComparisonAxis, group: ComparisonGroup) -> list[Comparison]:
         """Every level of the group against its reference: by task and metric, and on average over the tasks."""
@@ -98,9 +98,9 @@ class ScoreStatistics:
         if reference is None:
             return []
         levels = sorted((level for level in group.levels if level != reference), key=is_untrained)
-        return [comparison for level in levels for comparison in self._against(group, level, reference)]
+        return [comparison for level in levels for comparison in self._level_comparisons(group, level, reference)]
 
-    def _against(self, group: ComparisonGroup, level: str, reference: str) -> list[Comparison]:
+    def _level_comparisons(self, group: ComparisonGroup, level: str, reference: str) -> list[Comparison]:
         pairs: dict[str, Pair] = {}
         for task, levels in group.tasks.items():
             if level in levels and reference in levels and (seeds := common_seeds([levels[level], levels[reference]])):
@@ -116,10 +116,10 @@ class ScoreStatistics:
         )
         for average, tasks in averaged_tasks(group).items():
             if set(tasks) <= set(pairs):
-                comparisons += self._on_average(average, [pairs[task] for task in tasks], level, reference)
+                comparisons += self._average_comparison(average, [pairs[task] for task in tasks], level, reference)
         return comparisons
 
-    def _on_average(self, name: str, pairs: Sequence[Pair], level: str, reference: str) -> list[Comparison]:
+    def _average_comparison(self, name: str, pairs: Sequence[Pair], level: str, reference: str) -> list[Comparison]:
         """The comparison of the averages; none if the tasks were not all trained with the same seeds."""
         seeds = pairs[0].seeds
         first = self.average([pair.level for pair in pairs])
@@ -130,8 +130,8 @@ class ScoreStatistics:
         draws = [pair.draws for pair in pairs if pair.draws is not None]
         if len(draws) == len(pairs):
             difference = first.value - second.value
-            bounds = _average([drawn.difference for drawn in draws]).interval(difference)
-            p = p_value(difference, _average([drawn.null for drawn in draws]).values)
+            bounds = _average([pair_draws.difference for pair_draws in draws]).interval(difference)
+            p = p_value(difference, _average([pair_draws.null for pair_draws in draws]).values)
         return [compared(name, name, (level, reference), (first, second), bounds, p)]
 
     def _pair(self, seeds: tuple[int, ...], level: SeedScores, reference: SeedScores) -> Pair:
@@ -150,8 +150,9 @@ class ScoreStatistics:
             draws = generator("one", *names)
             values: dict[str, Resampled] = {}
             for sample in answers[1] if answers is not None else ():
-                (drawn,) = bootstrap([sample.answers], sample.gold, sample.labels, draws, clusters=sample.clusters)
-                values |= resampled([sample.answers], sample.gold, sample.labels, drawn)
+                arms = [sample.answers]
+                (metric_draws,) = bootstrap(arms, sample.gold, sample.labels, draws, clusters=sample.clusters)
+                values |= resampled(arms, sample.gold, sample.labels, metric_draws)
             self._draws[key] = values if answers is not None else None
         return self._draws[key]
 
@@ -161,7 +162,7 @@ class ScoreStatistics:
             return None
         cells = []
         for number, run_score in enumerate(scores.scores):
-            answers = self._predictions.of([of_metric[number] for of_metric in scores.metrics.values()])
+            answers = self._predictions.of([run_scores[number] for run_scores in scores.metrics.values()])
             if answers is None:
                 return None
             cells.append(answers)
@@ -182,7 +183,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) -> Comparison:
-    first, second = (_estimate(_values(each, metric), None, each.first.n) for each in (pair.level, pair.reference))
+    first, second = (_estimate(_values(side, metric), None, side.first.n) for side in (pair.level, pair.reference))
     p, bounds = None, None
     if pair.draws is not None and pair.samples is not None:
         difference = first.value - second.value
@@ -199,9 +200,9 @@ def _with_draws(pair: Pair) -> Pair:
     draws = generator("two", *_draw_names(pair.level), *_draw_names(pair.reference))
     for first, second in zip(*pair.samples, strict=True):
         arms = [first.answers, second.answers]
-        one, other = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
-        apart = {name: one[name] - other[name] for name in one}
-        difference |= resampled(arms, first.gold, first.labels, apart)
+        level, reference = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
+        differences = {name: level[name] - reference[name] for name in level}
+        difference |= resampled(arms, first.gold, first.labels, differences)
         exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
         null |= {name: Resampled(values) for name, values in exchange.items()}
     return replace(pair, draws=PairDraws(difference, null))
@@ -217,19 +218,19 @@ def _p(metric: str, samples: tuple[Sequence[Sample], Sequence[Sample]], observed
     return p_value(observed, null)
 
 
-def _unit(scored: RunScore) -> str:
+def _unit(run_score: RunScore) -> str:
     """What a model answers: a row, or one of the parts that a row has (ReCoRD: queries; MultiRC: answers)."""
-    if scored.score.n == scored.score.rows:
+    if run_score.score.n == run_score.score.rows:
         return "rows"
-    return "answers" if scored.task is not None and scored.task.answer_labels else "queries"
+    return "answers" if run_score.task is not None and run_score.task.answer_labels else "queries"
 
 
 def _average(tasks: Sequence[Mapping[str, Resampled]]) -> Resampled:
     """The average over the tasks, from the metrics of each."""
-    return mean_of_tasks([_of_task(metrics) for metrics in tasks])
+    return mean_of_tasks([_task_draws(metrics) for metrics in tasks])
 
 
-def _of_task(metrics: Mapping[str, Resampled]) -> Resampled:
+def _task_draws(metrics: Mapping[str, Resampled]) -> Resampled:
     """The task score; it is linear, so one metric at a time shows its weight."""
     weights = {metric: task_score({name: float(name == metric) for name in metrics}) for metric in metrics}
     return weighted_sum([(weights[metric], values) for metric, values in metrics.items()])

@@ -20,9 +20,10 @@ OF_COUNTS = {"f1_macro": macro_f1}
 
 def intervals_of(arms: list[Answers], gold: Ints, labels: int) -> dict[str, tuple[float, float]]:
     """By metric; of two arms, of their difference."""
-    drawn = bootstrap(arms, gold, labels, generator("flat"), 500)
-    draws = drawn[0] if len(arms) == 1 else {name: drawn[0][name] - drawn[1][name] for name in drawn[0]}
-    return {name: each.interval(float(draws[name][0])) for name, each in resampled(arms, gold, labels, draws).items()}
+    by_arm = bootstrap(arms, gold, labels, generator("flat"), 500)
+    draws = by_arm[0] if len(arms) == 1 else {name: by_arm[0][name] - by_arm[1][name] for name in by_arm[0]}
+    by_metric = resampled(arms, gold, labels, draws)
+    return {name: by_metric[name].interval(float(values[0])) for name, values in draws.items()}
 
 
 def means(values: list[float], name: str = "accuracy") -> Answers:
@@ -36,20 +37,20 @@ def classes(answered: Ints, gold: Ints) -> Answers:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("n", [1, 12, 56, 277])
 def test_all_right_or_all_wrong_has_wilsons_interval(n: int, value: float) -> None:
-    found = intervals_of([means([value] * n)], np.full(n, -1), 0)["accuracy"]
+    bounds = intervals_of([means([value] * n)], np.full(n, -1), 0)["accuracy"]
     wilson = binomtest(int(n * value), n).proportion_ci(0.95, method="wilson")
-    assert found == pytest.approx((wilson.low, wilson.high), abs=1e-4)
+    assert bounds == pytest.approx((wilson.low, wilson.high), abs=1e-4)
 
 
 def test_equal_f1_of_every_query_is_not_certain_either() -> None:
-    found = intervals_of([means([0.5] * 12, "record_f1")], np.full(12, -1), 0)["record_f1"]
-    assert found == pytest.approx((6 / (12 + Z2), (6 + Z2) / (12 + Z2)))
+    bounds = intervals_of([means([0.5] * 12, "record_f1")], np.full(12, -1), 0)["record_f1"]
+    assert bounds == pytest.approx((6 / (12 + Z2), (6 + Z2) / (12 + Z2)))
 
 
 def test_arms_that_agree_have_tangos_interval_of_the_difference() -> None:
     arm = means([1.0] * 9 + [0.0] * 3)
-    found = intervals_of([arm, arm], np.full(12, -1), 0)["accuracy"]
-    assert found == pytest.approx((-Z2 / (12 + Z2), Z2 / (12 + Z2)))  # no row that only one of them got right
+    bounds = intervals_of([arm, arm], np.full(12, -1), 0)["accuracy"]
+    assert bounds == pytest.approx((-Z2 / (12 + Z2), Z2 / (12 + Z2)))  # no row that only one of them got right
 
 
 def test_the_macro_f1_of_right_answers_falls_with_a_class_that_has_few_rows() -> None:
@@ -63,8 +64,8 @@ def test_the_macro_f1_of_right_answers_falls_with_a_class_that_has_few_rows() ->
 
 def test_an_interval_with_a_width_is_the_bootstraps() -> None:
     answers = means([1.0] * 11 + [0.0])
-    (drawn,) = bootstrap([answers], np.full(12, -1), 0, generator("wide"), 500)
-    assert resampled([answers], np.full(12, -1), 0, drawn)["accuracy"].interval(11 / 12) == interval(drawn["accuracy"])
+    (draws,) = bootstrap([answers], np.full(12, -1), 0, generator("wide"), 500)
+    assert resampled([answers], np.full(12, -1), 0, draws)["accuracy"].interval(11 / 12) == interval(draws["accuracy"])
 
 
 def test_an_average_of_tasks_adds_the_squares_and_one_of_metrics_the_sizes() -> None:
@@ -102,18 +103,18 @@ def test_a_sentence_pair_of_axb_counts_once_though_it_is_there_in_both_orders(tm
     pairs = [(f"Ann has {n} cats.", f"ann has {n} pets", draws.random() < 0.5, draws.random() < 0.7) for n in range(80)]
     widths = []
     for orders in ((0,), (0, 1)):
-        found = []
+        predictions = []
         for exchanged in orders:
             for *sentences, entailed, right in pairs:
                 texts = dict(zip(task.row, sentences[::-1] if exchanged else sentences, strict=True))
                 label = task.labels[0 if entailed else 1].value
-                (example,) = task.examples({**texts, "idx": len(found), "label": label})
+                (example,) = task.examples({**texts, "idx": len(predictions), "label": label})
                 (gold,) = example.gold
                 answer = example.choices[gold if right else 1 - gold]
-                found.append(Prediction(example.id, (example.choices[gold],), answer, {}, groups=example.groups))
+                predictions.append(Prediction(example.id, (example.choices[gold],), answer, {}, groups=example.groups))
         run = tmp_path / f"{len(orders)}"
         write_scores(
-            run, [row for arm in ("original", "synthetic") for row in write_cell(run, Made("axb", arm, 0), found)]
+            run, [row for arm in ("original", "synthetic") for row in write_cell(run, Made("axb", arm, 0), predictions)]
         )
         report_runs((run,), run / "report")
         table = (run / "report" / "tables" / "original_vs_synthetic.md").read_text()
