@@ -75,10 +75,10 @@ def _by_group(
 
 def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
     """One legend for all panels, at the top left: what a phone shows of a figure first."""
-    shown = legend_entries(axes)
-    columns = len(shown) if sum(len(label) + SIGN for label in shown) <= FIRST_SEEN else 1
+    items = legend_entries(axes)
+    columns = len(items) if sum(len(label) + SIGN for label in items) <= FIRST_SEEN else 1
     figure.legend(
-        list(shown.values()), list(shown), loc="outside upper left", ncols=columns, borderaxespad=0.2, alignment="left"
+        list(items.values()), list(items), loc="outside upper left", ncols=columns, borderaxespad=0.2, alignment="left"
     )
 
 
@@ -107,12 +107,13 @@ def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
 def _differences(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:
     """Each level minus its reference; whether chance explains it is for the p values of the tables."""
     ax.axvline(0, color=GREY, linewidth=0.8)
-    shown = [comparison for line in lines for comparison in line.comparisons.values()]
-    pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in shown))
+    comparisons = [comparison for line in lines for comparison in line.comparisons.values()]
+    pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in comparisons))
     for number, (level, reference) in enumerate(pairs):
-        compared = [(row, line.comparisons[level]) for row, line in enumerate(lines) if level in line.comparisons]
         points = [
-            (row + shift(number, len(pairs)), comparison.difference, comparison.bounds) for row, comparison in compared
+            (row + shift(number, len(pairs)), line.comparisons[level].difference, line.comparisons[level].bounds)
+            for row, line in enumerate(lines)
+            if level in line.comparisons
         ]
         label, size = short(f"{level} - {reference}"), 4 if number else 5
         draw_points(ax, points, colour_of(level, number), number, label, size)
@@ -130,11 +131,11 @@ def _curves(name: str, curves: Sequence[Curve]) -> "Figure":
     figure = Figure(figsize=(1.8 * columns + 1.2, 1.8 * rows + 0.15 * len(recipes) + 0.4), layout="constrained")
     axes = panel_grid(figure, len(panels), columns)
     for ax, (task, metric) in zip(axes, panels, strict=True):
-        of_panel = [curve for curve in curves if curve.task.name == task and metric in curve.metrics]
-        _curve_panel(ax, tasks[task], metric, [(recipes.index(curve.name), curve) for curve in of_panel])
+        panel_curves = [curve for curve in curves if curve.task.name == task and metric in curve.metrics]
+        _curve_panel(ax, tasks[task], metric, [(recipes.index(curve.name), curve) for curve in panel_curves])
         ax.set_xlabel("training rows" if name == SIZES else "real rows")
-    shown = legend_entries(axes)
-    figure.legend(list(shown.values()), list(shown), loc="outside lower left")
+    items = legend_entries(axes)
+    figure.legend(list(items.values()), list(items), loc="outside lower left")
     figure.suptitle(TITLES[name], x=0.01, ha="left", fontsize=9)
     return figure
 

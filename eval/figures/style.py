@@ -62,9 +62,9 @@ def _save(figure: "Figure", folder: Path, name: str) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")  # shown as a box
             for suffix, metadata in METADATA.items():
-                drawn = BytesIO()  # the PDF writer hides a full disk behind an error of its own
-                figure.savefig(drawn, format=suffix, metadata=metadata)
-                (folder / f"{name}.{suffix}").write_bytes(drawn.getvalue())
+                buffer = BytesIO()  # the PDF writer hides a full disk behind an error of its own
+                figure.savefig(buffer, format=suffix, metadata=metadata)
+                (folder / f"{name}.{suffix}").write_bytes(buffer.getvalue())
     except OSError as err:
         raise UserError(f"{folder}: cannot be written ({err.strerror}). {remedy(err)}") from None
 

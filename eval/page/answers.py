@@ -33,15 +33,15 @@ def answers(
     heads: list[Json] = []
     missing: list[str] = []
     for name, task in tasks.items():
-        cells = _cells([each for each in run_scores if (each.score.benchmark, each.score.task) == (SUPERGLUE, name)])
+        cells = _cells([run for run in run_scores if (run.score.benchmark, run.score.task) == (SUPERGLUE, name)])
         if not cells:
             continue
         texts, problem = _texts(settings, task, next(iter(cells.values())))
         missing += [f"texts of the evaluation rows of {task.folder}: {problem}"] * bool(problem)
-        found: dict[str, Json] = {}
-        for column, each in enumerate(cells.values()):
-            for _, line in read_jsonl(each.predictions, halves=True) if each.predictions.is_file() else ():
-                entry = found.setdefault(
+        task_entries: dict[str, Json] = {}
+        for column, run_score in enumerate(cells.values()):
+            for _, line in read_jsonl(run_score.predictions, halves=True) if run_score.predictions.is_file() else ():
+                entry = task_entries.setdefault(
                     str(line["idx"]),
                     {
                         "task": len(heads),
@@ -52,36 +52,34 @@ def answers(
                 )
                 entry.setdefault("given", [None] * len(cells))[column] = [line["prediction"]]
         heads.append({"title": task.folder, "cells": list(cells)})
-        groups += [Group(False, f"{name} answer {idx}", (script_json(entry),)) for idx, entry in found.items()]
+        groups += [Group(False, f"{name} answer {idx}", (script_json(entry),)) for idx, entry in task_entries.items()]
     if not groups:
         return None, missing
-    kept = within(groups, int(SHARE * budget))
-    lines = ",\n".join(text for group in groups if id(group) in kept for text in group.entries)
+    kept_ids = within(groups, int(SHARE * budget))
+    lines = ",\n".join(text for group in groups if id(group) in kept_ids for text in group.entries)
     data = f'{{"tasks": {script_json(heads)}, "entries": [\n{lines}\n]}}'
-    return Answers(data, len(kept), len(groups)), missing
+    return Answers(data, len(kept_ids), len(groups)), missing
 
 
 def _cells(run_scores: Sequence[RunScore]) -> dict[str, RunScore]:
     """A score of each cell, by how the page calls it: its arm, and its seed if there are several; other settings if they differ."""
-    order = list(ARMS)
-    ordered = sorted(run_scores, key=lambda each: (order.index(each.score.arm), each.score.seed, each.score.cell))
-    one = {each.score.cell: each for each in ordered}
-    seeds, kinds = {each.score.seed for each in ordered}, {each.score.model for each in ordered}
-    names = {}
-    for cell, each in one.items():
-        score = each.score
-        short = score.arm + f", seed {score.seed}" * (len(seeds) > 1) + f", {score.model}" * (len(kinds) > 1)
-        names[cell if short in names else short] = each
+    by_cell = {run_score.score.cell: run_score for run_score in run_scores}
+    scores = [run_score.score for run_score in by_cell.values()]
+    seeds, models = {score.seed for score in scores}, {score.model for score in scores}
+    order, names = list(ARMS), dict[str, RunScore]()
+    for score in sorted(scores, key=lambda score: (order.index(score.arm), score.seed, score.cell)):
+        label = score.arm + f", seed {score.seed}" * (len(seeds) > 1) + f", {score.model}" * (len(models) > 1)
+        names[score.cell if label in names else label] = by_cell[score.cell]
     return names
 
 
-def _texts(settings: Settings, task: Task, each: RunScore) -> tuple[dict[str, list[list[str]]], str | None]:
+def _texts(settings: Settings, task: Task, run_score: RunScore) -> tuple[dict[str, list[list[str]]], str | None]:
     """The texts of the rows by idx, and why there are none: they cannot be read, or are not those that were scored."""
     try:
         rows = evaluation_rows(settings, task)
     except UserError as err:
         return {}, str(err)
-    if rows.hash != each.score.evaluated:
+    if rows.hash != run_score.score.evaluated:
         return {}, "the rows are not those that were scored, or other settings choose them. Evaluate again"
     return {
         str(example.id): [[name, str(text)] for name, text in example.fields.items()] for example in rows.examples

@@ -38,8 +38,8 @@ def contents(settings: Settings, taken: int = 0) -> Contents:
     missing: list[str] = []
     not_made: list[str] = []
     not_analysed: list[str] = []
-    left = budget(settings) - taken
-    prompts = Prompts(left)
+    bytes_left = budget(settings) - taken
+    prompts = Prompts(bytes_left)
     has_seeds = settings.method.instance_seed is not None
     for task in settings.tasks.values():
         if not is_made(settings.paths, task):
@@ -57,9 +57,9 @@ def contents(settings: Settings, taken: int = 0) -> Contents:
             is_checked = bool(task_funnel.stats["checked"])
             recipe = _recipe(settings, task)
             ask: Ask = partial(prompts.of, recipe) if recipe is not None else (lambda *_: [])
-            firsts = prompts.of_lists(recipe) if recipe is not None else []
-            found = task_entries(settings.paths, task, len(entries), analysis, has_seeds, is_checked, ask)
-            entries.append(replace(found, list_prompts=firsts))
+            list_prompts = prompts.of_lists(recipe) if recipe is not None else []
+            new_entries = task_entries(settings.paths, task, len(entries), analysis, has_seeds, is_checked, ask)
+            entries.append(replace(new_entries, list_prompts=list_prompts))
             funnels.append(task_funnel)
         except UserError as err:
             missing.append(f"rows of {task.folder}: {err}")
@@ -70,8 +70,8 @@ def contents(settings: Settings, taken: int = 0) -> Contents:
     if not_analysed:
         missing.append(f"analysis of {', '.join(not_analysed)}: not done. Run the phase analyze")
     size = len(script_json(prompts.lines).encode())
-    shown = browser(entries, left - size, prompts.lines) if entries else None
-    return Contents(tuple(funnels), tuple(analyses), shown, tuple(missing))
+    rows_browser = browser(entries, bytes_left - size, prompts.lines) if entries else None
+    return Contents(tuple(funnels), tuple(analyses), rows_browser, tuple(missing))
 
 
 def _recipe(settings: Settings, task: Task) -> Recipe | None:
@@ -108,5 +108,5 @@ def read_analysis(paths: RunPaths, task: Task) -> Json | None:
 
 def missing_scores(tasks: Sequence[Task], scored: set[str]) -> list[str]:
     """A line that names the tasks without scores; none if all have some."""
-    without = [task.folder for task in tasks if task.name not in scored]
-    return [f"scores of {', '.join(without)}: not evaluated. Run the phases train and evaluate"] if without else []
+    unscored = [task.folder for task in tasks if task.name not in scored]
+    return [f"scores of {', '.join(unscored)}: not evaluated. Run the phases train and evaluate"] if unscored else []

@@ -64,15 +64,15 @@ def funnel(task: Task, path: Path, has_seeds: bool) -> Funnel:
         ("repeat nothing", sum(steps[name] for name in REPEATS)),
         ("in the data set", stats["surplus"]),
     ]
-    attempts = left = stats["attempts"]
+    attempts = remaining = stats["attempts"]
     stages = [Stage("attempts", attempts, 1.0, 0)]
     for name, lost in by_stage:
-        left -= lost
-        stages.append(Stage(name, left, left / max(1, attempts), lost))
+        remaining -= lost
+        stages.append(Stage(name, remaining, remaining / max(1, attempts), lost))
     if stats["surplus"]:
         reasons["held back: the label has enough rows"] = stats["surplus"]
-    listed = reasons.most_common(MAX_REASONS)
-    return Funnel(task, stats, tuple(stages), tuple(listed), len(reasons) - len(listed))
+    top_reasons = reasons.most_common(MAX_REASONS)
+    return Funnel(task, stats, tuple(stages), tuple(top_reasons), len(reasons) - len(top_reasons))
 
 
 def counts_table(funnels: Sequence[Funnel]) -> Table:
@@ -101,18 +101,18 @@ def learnability_table(funnels: Sequence[Funnel]) -> Table | None:
     """What small students learn from each set beside chance; None if it was measured for none."""
     lines: list[tuple[str, ...]] = []
     for task_funnel in funnels:
-        found = task_funnel.stats.get("learnability")
-        if found is None:
+        report = task_funnel.stats.get("learnability")
+        if report is None:
             continue
-        if "students" not in found:
-            lines.append((task_funnel.task.folder, "--", "--", "--", "--", found["not_measured"]))
+        if "students" not in report:
+            lines.append((task_funnel.task.folder, "--", "--", "--", "--", report["not_measured"]))
             continue
-        metric = found["metric"]
-        scores = [_with_bounds(found["students"].get(name, {}).get(metric)) for name in ("bag_of_words", "encoder")]
-        majority = percent(found["majority"][metric]) if found["majority"] else "--"
-        verdict = "above chance" if found["above_chance"] else "hardly above chance"
-        measured = f"{METRIC_NAMES[metric]}, {found['questions']} questions: {verdict}"
-        lines.append((task_funnel.task.folder, *scores, percent(found["chance"][metric]), majority, measured))
+        metric = report["metric"]
+        scores = [_with_bounds(report["students"].get(name, {}).get(metric)) for name in ("bag_of_words", "encoder")]
+        majority = percent(report["majority"][metric]) if report["majority"] else "--"
+        verdict = "above chance" if report["above_chance"] else "hardly above chance"
+        summary = f"{METRIC_NAMES[metric]}, {report['questions']} questions: {verdict}"
+        lines.append((task_funnel.task.folder, *scores, percent(report["chance"][metric]), majority, summary))
     header = ("task", "bag of words", "encoder", "chance", "majority", "measured")
     title = "Learnability: what small students learn from the rows about their own labels"
     return Table("learnability", title, (), header, tuple(lines), (), frozenset({1, 2, 3, 4})) if lines else None
@@ -128,8 +128,8 @@ def rounds_table(funnels: Sequence[Funnel]) -> Table | None:
             scores = report["students"].get(student, {})
             parts = [_with_bounds(scores.get(part)) for part in ("before", "after", "new")]
             cells = ", ".join(f"{cell} {count}" for cell, count in report["instances_per_label_cell"].items())
-            rest = [_most(report["instances_per_context"]), cells, str(student or "--").replace("_", " ")]
-            lines.append((task_funnel.task.folder, str(report["round"]), str(report["rows"]), *rest, *parts))
+            details = [_most_frequent(report["instances_per_context"]), cells, str(student or "--").replace("_", " ")]
+            lines.append((task_funnel.task.folder, str(report["round"]), str(report["rows"]), *details, *parts))
     header = (
         "task",
         "round",
@@ -145,7 +145,7 @@ def rounds_table(funnels: Sequence[Funnel]) -> Table | None:
     return Table("rounds", title, (), header, tuple(lines), (), frozenset({1, 2, 6, 7, 8})) if lines else None
 
 
-def _most(counts: Mapping[str, int]) -> str:
+def _most_frequent(counts: Mapping[str, int]) -> str:
     """The contexts with most instances, and how many more there are."""
     most = sorted(counts.items(), key=lambda pair: -pair[1])[:SHOWN_CONTEXTS]
     more = len(counts) - len(most)

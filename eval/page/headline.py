@@ -69,12 +69,13 @@ class Headline:
 def headlines(table: ComparisonTable) -> list[Headline]:
     """One per comparison group of the table."""
     levels = table.levels
-    made = []
+    result = []
     for group in table.groups:
         lines = [line for line in table.lines if line.group is group and line.levels]
-        pairs = list(dict.fromkeys((c.level, c.reference) for line in lines for c in line.comparisons.values()))
+        comparisons = [comparison for line in lines for comparison in line.comparisons.values()]
+        pairs = list(dict.fromkeys((comparison.level, comparison.reference) for comparison in comparisons))
         rows = tuple(_row(line, levels, pairs) for line in lines)
-        made.append(
+        result.append(
             Headline(
                 group.name,
                 tuple(levels),
@@ -83,7 +84,7 @@ def headlines(table: ComparisonTable) -> list[Headline]:
                 tuple(paper_lines(levels)) if is_as_in_paper(group) else (),
             )
         )
-    return made
+    return result
 
 
 def _row(line: Line, levels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> HeadlineRow:

@@ -28,16 +28,16 @@ class Prompts:
         """The lines by their numbers."""
         return list(self._ids)
 
-    def of(self, recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row], own: Sequence[object]) -> list[Any]:
+    def of(self, recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row], texts: Sequence[object]) -> list[Any]:
         """[step, parts] of every prompt of a line of provenance or of rejects; nothing once there is no more room.
 
-        A part is the number of a line, or -1 - i for the `own` text i.
+        A part is the number of a line, or -1 - i for text i of `texts`, those of the entry itself.
         """
         self.full = self.full or self._attempts >= MOST
         if self.full:
             return []
         self._attempts += 1
-        return [[step, self._parts(prompt, own)] for step, prompt in asked(recipe, story, rows)]
+        return [[step, self._parts(prompt, texts)] for step, prompt in asked(recipe, story, rows)]
 
     def of_lists(self, recipe: Recipe) -> list[Any]:
         """[name, parts] of the first prompt for contexts, and for what else was listed before the rows."""
@@ -46,11 +46,11 @@ class Prompts:
         firsts = [(spec.name, spec.prompt(min(spec.per_call, spec.size), [])) for spec in list_specs(recipe)]
         return [[f"{name}, first round", self._parts(messages[-1]["content"], ())] for name, (messages, _) in firsts]
 
-    def _parts(self, prompt: str, own: Sequence[object]) -> list[int]:
-        place = {text: -1 - number for number, text in enumerate(own) if isinstance(text, str) and len(text) >= SHORT}
-        texts = "|".join(map(re.escape, sorted(place, key=len, reverse=True)))
-        pieces = re.split(f"({texts})", prompt) if texts else [prompt]
-        return [number for piece in pieces for number in ([place[piece]] if piece in place else self._numbers(piece))]
+    def _parts(self, prompt: str, texts: Sequence[object]) -> list[int]:
+        parts = {text: [-1 - i] for i, text in enumerate(texts) if isinstance(text, str) and len(text) >= SHORT}
+        pattern = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
+        pieces = re.split(f"({pattern})", prompt) if pattern else [prompt]
+        return [part for piece in pieces for part in (parts[piece] if piece in parts else self._numbers(piece))]
 
     def _numbers(self, piece: str) -> list[int]:
         for line in piece.splitlines(keepends=True):

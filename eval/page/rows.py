@@ -14,11 +14,7 @@ from targen.tasks.task import Row, Task
 REPEATS = ("duplicate", "near_duplicate", "repeated_seed", "contamination")  # steps that reject repetitions
 # in a script element: markup, line ends of JavaScript, lone surrogates
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
-
-
-Ask = Callable[
-    [Json, Sequence[Row], Sequence[object]], list[object]
-]  # (story, rows, own texts): prompts as in prompts.py
+Ask = Callable[[Json, Sequence[Row], Sequence[object]], list[object]]  # (story, rows, texts): see Prompts.of
 
 
 @dataclass(frozen=True)
@@ -123,12 +119,12 @@ def within(groups: Sequence[Group], budget: int) -> set[int]:
     sizes = [sum(len(text.encode()) + 2 for text in group.entries) for group in groups]
     if sum(sizes) <= budget:
         return {id(group) for group in groups}
-    drawn = sorted(range(len(groups)), key=lambda index: blake2b(groups[index].key.encode(), digest_size=8).digest())
-    kept, left = set(), budget
-    for index in drawn:
-        if sizes[index] <= left:
+    order = sorted(range(len(groups)), key=lambda index: blake2b(groups[index].key.encode(), digest_size=8).digest())
+    kept, bytes_left = set(), budget
+    for index in order:
+        if sizes[index] <= bytes_left:
             kept.add(id(groups[index]))
-            left -= sizes[index]
+            bytes_left -= sizes[index]
     return kept
 
 
@@ -143,21 +139,21 @@ def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Jso
     for start in range(0, len(rows), task.rows_per_slot):
         pairs = zip(rows[start : start + task.rows_per_slot], stories[start : start + task.rows_per_slot], strict=True)
         entries = [{"task": number, **_row(task, row, story), **findings.get(row["idx"], {})} for row, story in pairs]
-        entries[0] |= _asked(ask, stories[start], rows[start : start + task.rows_per_slot], entries[0])
+        entries[0] |= _prompts_json(ask, stories[start], rows[start : start + task.rows_per_slot], entries[0])
         yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(script_json, entries)))
     for line, reject in read_jsonl(folder / "rejects.jsonl", halves=True):
         slot = reject.get("slot")  # an answer with a list of contexts or instance seeds belongs to no slot
         key = f"{task.name} reject {line}" if slot is None else f"{task.name} {slot} {reject['attempt']}"
         entry = {"task": number, **_reject(task, reject)}
-        yield Group(True, key, (script_json(entry | _asked(ask, reject, reject.get("rows") or (), entry)),))
+        yield Group(True, key, (script_json(entry | _prompts_json(ask, reject, reject.get("rows") or (), entry)),))
 
 
-def _asked(ask: Ask, story: Json, rows: Sequence[Row], entry: Json) -> Json:
+def _prompts_json(ask: Ask, story: Json, rows: Sequence[Row], entry: Json) -> Json:
     """The prompts of an entry, whose own texts are numbered as page.js does it."""
-    named = [*entry.get("texts", ()), *(pair for row in entry.get("rows", ()) for pair in row)]
-    named += [*entry["seed"], *entry["shown"], *entry["variant"]]
-    found = ask(story, rows, [text for _, text in named])
-    return {"asked": found} if found else {}
+    named_texts = [*entry.get("texts", ()), *(pair for row in entry.get("rows", ()) for pair in row)]
+    named_texts += [*entry["seed"], *entry["shown"], *entry["variant"]]
+    prompts = ask(story, rows, [text for _, text in named_texts])
+    return {"asked": prompts} if prompts else {}
 
 
 def _row(task: Task, row: Json, story: Json) -> Json:
@@ -171,7 +167,7 @@ def _row(task: Task, row: Json, story: Json) -> Json:
         "before": story["label_before"],
         "label": story["label_after"],
         "variant": plain_fields(story["variant"]),
-        "shown": _shown(story),
+        "shown": _context_fields(story),
         "seed": seed,
         "texts": texts,
         "explanation": story["explanation"],
@@ -181,7 +177,7 @@ def _row(task: Task, row: Json, story: Json) -> Json:
 
 def _reject(task: Task, reject: Json) -> Json:
     """An entry with the `rows` of the attempt if it got that far, else its raw answer. Older runs have fewer fields."""
-    judged = {"before": reject["label_before"], "label": reject["label_after"]} if "label_after" in reject else {}
+    labels = {"before": reject["label_before"], "label": reject["label_after"]} if "label_after" in reject else {}
     rows = [plain_fields(task.view(row)) for row in reject.get("rows") or ()]
     return {
         "slot": reject.get("slot"),
@@ -189,12 +185,12 @@ def _reject(task: Task, reject: Json) -> Json:
         "reason": reject["reason"],
         "label_asked": reject.get("label"),
         "variant": plain_fields(reject.get("variant") or {}),
-        "shown": _shown(reject),
+        "shown": _context_fields(reject),
         "seed": plain_fields(reject.get("instance_seed") or {}),
         "rows": rows,
-        **judged,
-        **({"explanation": reject["text"]} if judged and reject["step"] == "self_correction" else {}),
-        **({"text": reject["text"]} if not judged else {}),
+        **labels,
+        **({"explanation": reject["text"]} if labels and reject["step"] == "self_correction" else {}),
+        **({"text": reject["text"]} if not labels else {}),
         **({"near": [reject["reason"]]} if reject["step"] in REPEATS else {}),
     }
 
@@ -206,7 +202,7 @@ def plain_fields(fields: Mapping[str, object]) -> list[list[str]]:
     ]
 
 
-def _shown(story: Json) -> list[list[str]]:
+def _context_fields(story: Json) -> list[list[str]]:
     """The context, or what methods other than TarGEN put into the prompt instead."""
     fields = plain_fields(story.get("attributes") or {})
     if story.get("context"):

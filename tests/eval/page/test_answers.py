@@ -14,31 +14,31 @@ from tests.support.page_runs import HOSTILE
 from tests.support.scored_runs import Made, write_cell, write_scores
 
 
-def shown(
+def page_data(
     folder: Path, *, budget: int = 10**6, hostile: bool = False, **changes: Any
 ) -> tuple[dict[str, Any], list[str], str]:
     """The data on the page of two cells that were scored on the fixture: one is always right, the other never."""
-    found = settings(f"run.dir={folder}", "task=rte", "data.source=fixture", "arms=[synthetic]")
-    rows = evaluation_rows(found, found.tasks["rte"])
+    run_settings = settings(f"run.dir={folder}", "task=rte", "data.source=fixture", "arms=[synthetic]")
+    rows = evaluation_rows(run_settings, run_settings.tasks["rte"])
     scores: list[dict[str, Any]] = []
     for arm, right in (("synthetic", True), ("original", False)):
-        made = [
+        predictions = [
             Prediction(example.id, (gold := example.choices[example.gold[0]],), gold if right else None, {})
             for example in rows.examples
         ]
-        scores += write_cell(folder, Made("rte", arm, 0), made)
+        scores += write_cell(folder, Made("rte", arm, 0), predictions)
     write_scores(folder, [score | {"evaluated": rows.hash} | changes for score in scores])
     (run,) = read_runs([folder])
     if hostile:
         path = run.scores[0].predictions
         write_jsonl(path, [line | {"prediction": HOSTILE} for line in lines(path)])
-    made_answers, missing = answers(found, found.tasks, run.scores, budget)
-    assert made_answers is not None
-    return json.loads(made_answers.data), missing, made_answers.data
+    page_answers, missing = answers(run_settings, run_settings.tasks, run.scores, budget)
+    assert page_answers is not None
+    return json.loads(page_answers.data), missing, page_answers.data
 
 
 def test_every_row_has_its_texts_and_what_each_arm_answered(tmp_path: Path) -> None:
-    data, missing, _ = shown(tmp_path)
+    data, missing, _ = page_data(tmp_path)
     assert not missing and len(data["entries"]) == 10
     assert data["tasks"] == [{"title": "RTE", "cells": ["original", "synthetic"]}]
     assert all(entry["given"] == [[None], entry["gold"]] for entry in data["entries"])
@@ -46,7 +46,7 @@ def test_every_row_has_its_texts_and_what_each_arm_answered(tmp_path: Path) -> N
 
 
 def test_texts_of_other_rows_are_not_shown(tmp_path: Path) -> None:
-    data, missing, _ = shown(tmp_path, evaluated="0" * 16)
+    data, missing, _ = page_data(tmp_path, evaluated="0" * 16)
     assert (
         len(missing) == 1
         and "texts of the evaluation rows of RTE: the rows are not those that were scored" in missing[0]
@@ -55,7 +55,7 @@ def test_texts_of_other_rows_are_not_shown(tmp_path: Path) -> None:
 
 
 def test_they_take_a_share_of_the_page_and_cannot_become_markup(tmp_path: Path) -> None:
-    data, _, _ = shown(tmp_path / "small", budget=4_000)
+    data, _, _ = page_data(tmp_path / "small", budget=4_000)
     assert 0 < len(data["entries"]) < 10
-    data, _, text = shown(tmp_path / "hostile", hostile=True)
+    data, _, text = page_data(tmp_path / "hostile", hostile=True)
     assert not set("<>&\u2028\u2029") & set(text) and any([HOSTILE] in entry["given"] for entry in data["entries"])

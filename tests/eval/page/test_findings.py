@@ -28,8 +28,8 @@ def analysis(measures: list[Json], **details: Any) -> Json:
 
 
 def test_measures_stand_under_the_title_of_their_part() -> None:
-    shown = findings(analysis([measured("lexical"), measured("bias"), measured("a_part_of_a_newer_version")]))
-    assert list(shown.parts) == ["Lexical diversity", "Bias", "a_part_of_a_newer_version"]
+    result = findings(analysis([measured("lexical"), measured("bias"), measured("a_part_of_a_newer_version")]))
+    assert list(result.parts) == ["Lexical diversity", "Bias", "a_part_of_a_newer_version"]
 
 
 def test_the_most_frequent_entities_of_both_sets_stand_side_by_side() -> None:

@@ -59,31 +59,31 @@ def chromium() -> Iterator[Any]:
 
 
 def opened(chromium: Any, page: Path, address: str = "", **screen: Any) -> Opened:
-    found = Opened(chromium.new_page(**screen))
-    found.page.on("request", lambda request: found.asked.append(request.url))
-    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-    found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
-    found.page.goto(page.as_uri() + address)
-    return found
+    view = Opened(chromium.new_page(**screen))
+    view.page.on("request", lambda request: view.asked.append(request.url))
+    view.page.on("pageerror", lambda error: view.errors.append(str(error)))
+    view.page.on("console", lambda message: view.errors.append(message.text) if message.type == "error" else None)
+    view.page.goto(page.as_uri() + address)
+    return view
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A run of four tasks, with a rejected instance seed, a rejected answer, a corrected label, a row too many, and, added here,
     a repeated instance seed."""
-    found = settings(f"run.dir={tmp_path_factory.mktemp('run')}", "task=[axg,record,rte,wsc]")
-    generate(found)
-    path = found.paths.synthetic("rte") / "rejects.jsonl"
-    refused = lines(found.paths.synthetic("axg") / "rejects.jsonl")[1]
-    seed = lines(found.paths.synthetic("rte") / "provenance.jsonl")[0]
+    run_settings = settings(f"run.dir={tmp_path_factory.mktemp('run')}", "task=[axg,record,rte,wsc]")
+    generate(run_settings)
+    path = run_settings.paths.synthetic("rte") / "rejects.jsonl"
+    refused = lines(run_settings.paths.synthetic("axg") / "rejects.jsonl")[1]
+    seed = lines(run_settings.paths.synthetic("rte") / "provenance.jsonl")[0]
     repeat = {
         "step": "repeated_seed",
         "reason": "repeated seed of slot c0-00000 (similarity 0.97)",
         "label": "entailment",
     }
     write_jsonl(path, [refused | repeat | {name: seed[name] for name in ("context", "instance_seed", "variant")}])
-    report(found)
-    return found
+    report(run_settings)
+    return run_settings
 
 
 def page_of(run: Settings) -> Path:
@@ -99,15 +99,15 @@ def test_filters_leave_what_the_files_have(chromium: Any, run: Settings) -> None
         rejects += [line | {"task": name} for line in lines(folder / "rejects.jsonl")]
     assert (len(stories), len(rejects)) == (96, 4) and view.leaves(96, 4)
     page.select_option("#task", "RTE")
-    assert view.leaves(24, sum(one["task"] == "rte" for one in rejects))
+    assert view.leaves(24, sum(line["task"] == "rte" for line in rejects))
     assert page.locator("#label option").all_inner_texts() == ["any", "entailment", "not_entailment"]
     page.select_option("#kind", "row")
     page.select_option("#label", "entailment")
-    assert view.leaves(sum(one["task"] == "rte" and one["label_after"] == "entailment" for one in stories), 0)
+    assert view.leaves(sum(line["task"] == "rte" and line["label_after"] == "entailment" for line in stories), 0)
     page.click("button[type=reset]")
     assert view.leaves(96, 4)
     page.check("#flipped")
-    flipped = [sum(one.get("label_after") != one.get("label_before") for one in some) for some in (stories, rejects)]
+    flipped = [sum(line.get("label_after") != line.get("label_before") for line in part) for part in (stories, rejects)]
     assert view.leaves(*flipped) and sum(flipped) > 0
     assert "→" in view.story()
     page.uncheck("#flipped")
@@ -124,13 +124,13 @@ def test_search_finds_any_step_and_opens_the_whole_story(chromium: Any, run: Set
     for text in (story["context"], story["explanation"][:40].upper(), story["instance_seed"]["article"][10:60]):
         view = opened(chromium, page_of(run), f"#rows?{urlencode({'search': text})}")
         assert view.page.locator("#list mark").first.inner_text().lower() in text.lower().split()
-        shown = view.story()
+        text_of_row = view.story()
     for text in (story["context"], story["instance_seed"]["article"], story["explanation"], story["label_after"]):
-        assert text in shown
-    drawn = [f"{name.replace('_', ' ')}\n{text}\n" for name, text in story["variant"].items()]
-    assert drawn and [text for text in drawn if text not in shown] == []
+        assert text in text_of_row
+    variant = [f"{name.replace('_', ' ')}\n{text}\n" for name, text in story["variant"].items()]
+    assert variant and [text for text in variant if text not in text_of_row] == []
     steps = ("1 Context", "2 Instance seed", "3 Generated", "4 Self-correction")
-    assert [step for step in steps if step not in shown] == []
+    assert [step for step in steps if step not in text_of_row] == []
     view.page.fill("#search", "no row says thiis")
     assert view.leaves(0, 0) and view.page.locator("#list details").count() == 0
     reason = lines(run.paths.synthetic("wsc") / "rejects.jsonl")[0]["reason"]
@@ -142,8 +142,8 @@ def test_a_view_can_be_linked_to(chromium: Any, run: Settings) -> None:
     view = opened(chromium, page_of(run), "#rows?task=AX-g&kind=refused")
     assert view.leaves(0, 2)
     reject = lines(run.paths.synthetic("axg") / "rejects.jsonl")[0]
-    shown = view.story()
-    assert reject["reason"] in shown and reject["context"] in shown and f"asked for {reject['label']}" in shown
+    text = view.story()
+    assert reject["reason"] in text and reject["context"] in text and f"asked for {reject['label']}" in text
     view.page.click("#funnel-wsc a:has-text('rejected or held back')")
     assert view.leaves(0, 1) and view.page.input_value("#task") == "WSC" and not view.errors
 
@@ -157,9 +157,9 @@ def test_a_reject_without_slot_label_and_context_is_shown_with_its_answer(chromi
     write_jsonl(path, [unreadable, *lines(path)])
     view = opened(chromium, report(run), "#rows?search=rather")
     assert view.leaves(0, 1)
-    shown = view.story()
-    assert "Rejected at contexts" in shown and "no list in the answer" in shown and "I would rather not." in shown
-    assert "null" not in shown and "undefined" not in shown and not view.errors
+    text = view.story()
+    assert "Rejected at contexts" in text and "no list in the answer" in text and "I would rather not." in text
+    assert "null" not in text and "undefined" not in text and not view.errors
 
 
 def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_what_a_model_wrote_is_shown_and_never_runs(chromium: Any, tmp_path: Pat
 
 
 def test_small_screens_and_dark_mode(chromium: Any, run: Settings, tmp_path: Path) -> None:
-    for own in (run, hostile_run(tmp_path)):  # the latter has long words and counts of seven digits
-        phone = opened(chromium, page_of(own), viewport={"width": 360, "height": 740}, color_scheme="dark")
+    for any_run in (run, hostile_run(tmp_path)):  # the latter has long words and counts of seven digits
+        phone = opened(chromium, page_of(any_run), viewport={"width": 360, "height": 740}, color_scheme="dark")
         assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
         phone.story()
         assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
