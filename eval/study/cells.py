@@ -1,4 +1,4 @@
-"""The cells of a study: what a student that was taught the rows of a level answers. Each is computed once, and on disk at once."""
+"""The cells of a study: the answers of a student that was taught the rows of a level. Each is computed once and logged at once."""
 
 import hashlib
 import json
@@ -52,20 +52,21 @@ class CellLog:
         for number, record in read_jsonl(path):
             self._add(_cell_of(record, f"{path}:{number}"))
 
-    def cell(self, given: Material, level: Level, student: Student, seed: int) -> Cell:
+    def cell(self, material: Material, level: Level, student: Student, seed: int) -> Cell:
         """The cell, computed if it is not on record."""
-        taught = level.taught(seed, student)
-        taught_hash = rows_key(given.task, taught.rows)
-        names = (level.part, level.name, given.task.name, student.name, str(seed), taught_hash, given.evaluation.hash)
+        training = level.taught(seed, student)
+        training_hash = rows_key(material.task, training.rows)
+        task, evaluation_hash = material.task, material.evaluation.hash
+        names = (level.part, level.name, task.name, student.name, str(seed), training_hash, evaluation_hash)
         key = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:24]
         if key not in self._cells:
-            predictions = self._answers.get((given.task.name, student.name, taught_hash, given.evaluation.hash))
+            predictions = self._answers.get((task.name, student.name, training_hash, evaluation_hash))
             if predictions is None:
-                predictions = answered(given, taught, student)
-            scores = scores_of(given, predictions)
+                predictions = predicted_labels(material, training, student)
+            scores = scores_of(material, predictions)
             cell = Cell(
-                key, level.part, level.name, given.task.name, student.name, seed, dict(taught.sources), taught_hash,
-                given.evaluation.hash, scores["accuracy"], scores["f1_macro"], predictions,
+                key, level.part, level.name, task.name, student.name, seed, dict(training.sources), training_hash,
+                evaluation_hash, scores["accuracy"], scores["f1_macro"], predictions,
             )  # fmt: skip
             self._log.append({**vars(cell), "predictions": list(predictions)})
             self._add(cell)
@@ -96,23 +97,23 @@ def rows_key(task: Task, rows: Iterable[Row]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-def answered(given: Material, taught: Taught, student: Student) -> tuple[str, ...]:
+def predicted_labels(material: Material, training: Taught, student: Student) -> tuple[str, ...]:
     """The label that the student gives to each evaluation row."""
     with single_threaded():
-        probabilities = answers(student, instances_of(given.task, taught.rows), given.asked)
-    return tuple(given.task.labels[int(of_row.argmax())].name for of_row in probabilities)
+        probabilities = answers(student, instances_of(material.task, training.rows), material.questions)
+    return tuple(material.task.labels[int(probability.argmax())].name for probability in probabilities)
 
 
-def scores_of(given: Material, predictions: Sequence[str]) -> dict[str, float]:
+def scores_of(material: Material, predictions: Sequence[str]) -> dict[str, float]:
     """Accuracy and macro-F1, by the project's metrics."""
-    labels = [label.name for label in given.task.labels]
-    pairs = zip(given.asked, predictions, strict=True)
-    scored = [Prediction(index, (labels[asked.gold[0]],), answer, {}) for index, (asked, answer) in enumerate(pairs)]
+    labels = [label.name for label in material.task.labels]
+    pairs = zip(material.questions, predictions, strict=True)
+    scored = [Prediction(idx, (labels[question.gold[0]],), answer, {}) for idx, (question, answer) in enumerate(pairs)]
     return {name: METRICS[name](scored, labels) for name in SCORES}
 
 
-def computed(
-    log_file: CellLog, given: Material, levels: Sequence[Level], students: Sequence[Student], seeds: Sequence[int]
+def cells_of_task(
+    log_file: CellLog, material: Material, levels: Sequence[Level], students: Sequence[Student], seeds: Sequence[int]
 ) -> list[Cell]:
     """All cells of a task."""
     cells = []
@@ -120,5 +121,5 @@ def computed(
         for student in students:
             for seed in seeds:
                 raise_if_stopped()
-                cells.append(log_file.cell(given, level, student, seed))
+                cells.append(log_file.cell(material, level, student, seed))
     return cells

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from eval.analysis.measures.fidelity import students as students_of
-from eval.study.cells import CellLog, computed
+from eval.study.cells import CellLog, cells_of_task
 from eval.study.figures import draw
 from eval.study.measures import correlations, measured_sets
 from eval.study.rows.amounts import SIZES
@@ -13,7 +13,7 @@ from eval.study.rows.material import ORIGINAL, ROWS, Material, check_supported, 
 from eval.study.rows.parts import levels
 from eval.study.rows.sets import REFERENCE, made_sets
 from eval.study.set_tables import complexity_table, measures_table, set_measures_table, sets_table, worth_table
-from eval.study.statistics import scored
+from eval.study.statistics import level_results
 from eval.study.tables import document, part_table
 from eval.study.worth import worths
 from eval.tables.formats import write_table
@@ -33,78 +33,80 @@ def study(settings: Settings, overrides: Sequence[str]) -> str:
     """
     check_supported(settings)
     folder = settings.paths.root / "study"
-    without_sets = originals(settings)  # before anything is paid for
+    without_synthetic = originals(settings)  # before anything is paid for
     sets, missing = made_sets(settings, overrides)
-    tasks = [with_sets(given, sets[given.task.name]) for given in without_sets]
-    write_jsonl(folder / "evaluation.jsonl", (_evaluated(given) for given in tasks))
+    materials = [with_sets(material, sets[material.task.name]) for material in without_synthetic]
+    write_jsonl(folder / "evaluation.jsonl", (_evaluation_json(material) for material in materials))
     by_task: dict[str, list[Level]] = {}
-    for given in tasks:
-        by_task[given.task.name], more = levels(given)
-        missing += more
+    for material in materials:
+        by_task[material.task.name], more_missing = levels(material)
+        missing += more_missing
     students = students_of(settings)
     for student in students:
         if isinstance(student, LinearOnEncoder):
-            _embed(settings, tasks, by_task, student)
+            _embed(settings, materials, by_task, student)
     cell_log = CellLog(folder / "cells.jsonl")
     try:
         cells = []
-        for given in tasks:
-            log.info("study: %s: %d levels", given.task.name, len(by_task[given.task.name]))
-            cells += computed(cell_log, given, by_task[given.task.name], students, settings.seeds)
+        for material in materials:
+            log.info("study: %s: %d levels", material.task.name, len(by_task[material.task.name]))
+            cells += cells_of_task(cell_log, material, by_task[material.task.name], students, settings.seeds)
     finally:
         cell_log.close()
-    found = scored(cells, by_task, tasks)
+    results = level_results(cells, by_task, materials)
     log.info("study: measures of the sets")
-    measured = measured_sets(folder / "measures.jsonl", settings, tasks, students)
-    related, more = correlations(measured, found, students)
-    tables = [sets_table(tasks)]
+    set_measures = measured_sets(folder / "measures.jsonl", settings, materials, students)
+    set_correlations, more_missing = correlations(set_measures, results, students)
+    tables = [sets_table(materials)]
     for part in PARTS:
-        tables.append(part_table(part, found, tasks))
+        tables.append(part_table(part, results, materials))
         if part == QUANTITY:
-            of_part = [one for one in found if one.part == QUANTITY]
-            tables.append(worth_table(worths(of_part, REFERENCE, ORIGINAL, SIZES, ROWS), tasks))
-    tables += [measures_table(related), set_measures_table(measured, tasks), complexity_table(found, tasks)]
+            quantity_results = [result for result in results if result.part == QUANTITY]
+            tables.append(worth_table(worths(quantity_results, REFERENCE, ORIGINAL, SIZES, ROWS), materials))
+    tables += [measures_table(set_correlations), set_measures_table(set_measures, materials)]
+    tables.append(complexity_table(results, materials))
     for table in tables:
         write_table(folder, table)
-    text = document("What makes synthetic data good", tables, draw(folder, found, tasks), [*missing, *more])
+    figures = draw(folder, results, materials)
+    text = document("What makes synthetic data good", tables, figures, [*missing, *more_missing])
     write_text(folder / "study.md", text)
     return text
 
 
-def _evaluated(given: Material) -> Json:
+def _evaluation_json(material: Material) -> Json:
     """The rows that are scored: their idx and right labels, in the order of the predictions of a cell."""
-    rows = given.evaluation.sample.rows
+    rows = material.evaluation.sample.rows
     return {
-        "task": given.task.name,
-        "evaluation": given.evaluation.hash,
-        "origin": given.evaluation.split.origin,
-        "labels": [label.name for label in given.task.labels],
+        "task": material.task.name,
+        "evaluation": material.evaluation.hash,
+        "origin": material.evaluation.split.origin,
+        "labels": [label.name for label in material.task.labels],
         "idx": [row["idx"] for row in rows],
-        "gold": [given.task.gold_option(row) for row in rows],
+        "gold": [material.task.gold_option(row) for row in rows],
     }
 
 
 def _embed(
-    settings: Settings, tasks: Sequence[Material], by_task: Mapping[str, Sequence[Level]], student: LinearOnEncoder
+    settings: Settings, materials: Sequence[Material], by_task: Mapping[str, Sequence[Level]], student: LinearOnEncoder
 ) -> None:
     """Embeds every text that a cell may need at once, since a start of the encoder takes seconds.
 
     Texts are embedded in batches, which change the last digits: those that were added to the study later come last.
     """
     first, later = dict[str, None](), dict[str, None]()
-    for given in tasks:
-        most = min(max(SIZES), given.original.size)
-        drawn = [row for seed in settings.seeds for row in of_original(given, most)(seed, student).rows]
-        made = [row for pool in given.sets.values() for row in pool.rows]
-        first |= _texts([*given.asked, *instances_of(given.task, [*drawn, *made])])
-        of_shares = [level.taught for level in by_task[given.task.name] if level.part == SHARES]
-        shared = [row for seed in settings.seeds for taught in of_shares for row in taught(seed, student).rows]
-        later |= _texts(instances_of(given.task, shared))
-    for listed in (list(first), list(later)):
-        for start in range(0, len(listed), AT_ONCE):
-            log.info("study: embeddings, %d of %d texts", start, len(listed))
-            student.embed(listed[start : start + AT_ONCE])
+    for material in materials:
+        count = min(max(SIZES), material.original.size)
+        original = [row for seed in settings.seeds for row in of_original(material, count)(seed, student).rows]
+        synthetic = [row for pool in material.sets.values() for row in pool.rows]
+        first |= _texts([*material.questions, *instances_of(material.task, [*original, *synthetic])])
+        teachers = [level.taught for level in by_task[material.task.name] if level.part == SHARES]
+        shares_rows = [row for seed in settings.seeds for teacher in teachers for row in teacher(seed, student).rows]
+        later |= _texts(instances_of(material.task, shares_rows))
+    for texts in (list(first), list(later)):
+        for start in range(0, len(texts), AT_ONCE):
+            log.info("study: embeddings, %d of %d texts", start, len(texts))
+            student.embed(texts[start : start + AT_ONCE])
 
 
 def _texts(questions: Sequence[Instance]) -> dict[str, None]:
-    return dict.fromkeys(text for asked in questions for option in asked.options for text in option)
+    return dict.fromkeys(text for question in questions for option in question.options for text in option)

@@ -27,7 +27,7 @@ MAIN = "accuracy"  # the score that is compared
 
 
 @dataclass(frozen=True)
-class Scored:
+class LevelResult:
     """A level of a part with one student on one task, or on average over the tasks: its estimates and resamples by score."""
 
     part: str
@@ -42,46 +42,48 @@ class Scored:
     null: Floats | None = None  # differences under exchange, for the average
 
 
-def scored(cells: Sequence[Cell], levels: Mapping[str, Sequence[Level]], materials: Sequence[Material]) -> list[Scored]:
+def level_results(
+    cells: Sequence[Cell], levels: Mapping[str, Sequence[Level]], materials: Sequence[Material]
+) -> list[LevelResult]:
     """All levels of all parts: task by task, then on average where there are several tasks."""
     by_group: dict[tuple[str, str, str], dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         by_group[cell.part, cell.student, cell.task][cell.level].append(cell)
-    given = {material.task.name: material for material in materials}
+    by_task = {material.task.name: material for material in materials}
     references = {(level.part, task, level.name): level.reference for task in levels for level in levels[task]}
-    found: list[Scored] = []
+    results: list[LevelResult] = []
     for (_, _, task), by_level in by_group.items():
-        of_group = _of_group(given[task], by_level)
-        found += [
-            _compared(one, of_group, references[one.part, task, one.level], given[task], by_level)
-            for one in of_group.values()
+        group = _group_results(by_task[task], by_level)
+        results += [
+            _with_comparison(result, group, references[result.part, task, result.level], by_task[task], by_level)
+            for result in group.values()
         ]
-    return [*_corrected(found), *_corrected(_averages(found))]
+    return [*_corrected(results), *_corrected(_averages(results))]
 
 
-def _of_group(given: Material, by_level: Mapping[str, Sequence[Cell]]) -> dict[str, Scored]:
+def _group_results(material: Material, by_level: Mapping[str, Sequence[Cell]]) -> dict[str, LevelResult]:
     """The levels of one part, student and task, all on the same resamples."""
-    names = [label.name for label in given.task.labels]
-    gold = gold_of(given)
+    names = [label.name for label in material.task.labels]
+    gold = gold_of(material)
     seeds = len(next(iter(by_level.values())))
-    draws = generator("study", given.task.name, given.evaluation.hash, seeds)
+    draws = generator("study", material.task.name, material.evaluation.hash, seeds)
     rows = draws.multinomial(len(gold), np.full(len(gold), 1 / len(gold)), size=RESAMPLES).astype(float)
-    times = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds  # of each seed, summing to 1
-    found = {}
+    seed_weights = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds  # summing to 1
+    group = {}
     for name, cells in by_level.items():
         counts = class_counts(gold, predicted_of(cells, names), len(names), rows)
         by_seed = {
             "accuracy": counts.right.sum(axis=-1) / len(gold),
             "f1_macro": _f1().of_counts(counts),
         }
-        resampled: dict[str, Floats] = {score: (values * times).sum(axis=1) for score, values in by_seed.items()}
+        resampled: dict[str, Floats] = {score: (values * seed_weights).sum(axis=1) for score, values in by_seed.items()}
         estimates = {
             score: _estimate([getattr(cell, score) for cell in cells], resampled[score], len(gold)) for score in SCORES
         }
         sources = {source: fmean(cell.sources[source] for cell in cells) for source in cells[0].sources}
         first = cells[0]
-        found[name] = Scored(first.part, name, first.task, first.student, sources, estimates, resampled)
-    return found
+        group[name] = LevelResult(first.part, name, first.task, first.student, sources, estimates, resampled)
+    return group
 
 
 def _f1() -> ClassMetric:
@@ -90,9 +92,9 @@ def _f1() -> ClassMetric:
     return metric
 
 
-def gold_of(given: Material) -> Ints:
+def gold_of(material: Material) -> Ints:
     """The right label of each evaluation row, by number."""
-    return np.array([asked.gold[0] for asked in given.asked], dtype=np.int64)
+    return np.array([question.gold[0] for question in material.questions], dtype=np.int64)
 
 
 def predicted_of(cells: Sequence[Cell], names: Sequence[str]) -> Ints:
@@ -106,79 +108,80 @@ def _estimate(values: Sequence[float], resampled: Floats, rows: int) -> Estimate
     return Estimate(fmean(values), spread, interval(resampled), len(values), rows)
 
 
-def _compared(
-    one: Scored,
-    others: Mapping[str, Scored],
+def _with_comparison(
+    result: LevelResult,
+    others: Mapping[str, LevelResult],
     reference: str | None,
-    given: Material,
+    material: Material,
     by_level: Mapping[str, Sequence[Cell]],
-) -> Scored:
+) -> LevelResult:
     """The level with its comparison, if it has a reference."""
     if reference is None or reference not in others:
-        return one
-    names, gold = [label.name for label in given.task.labels], gold_of(given)
+        return result
+    names, gold = [label.name for label in material.task.labels], gold_of(material)
 
     def answers(level: str) -> Answers:
         return Answers({MAIN: (predicted_of(by_level[level], names) == gold[:, None]).mean(axis=1)})
 
-    draws = generator("study", "exchange", given.task.name, one.part, one.student, one.level)
-    null = exchanged(answers(one.level), answers(reference), gold, len(names), draws)[MAIN]
-    return _against(one, others[reference], null)
+    draws = generator("study", "exchange", material.task.name, result.part, result.student, result.level)
+    null = exchanged(answers(result.level), answers(reference), gold, len(names), draws)[MAIN]
+    return _compared_with(result, others[reference], null)
 
 
-def _against(one: Scored, other: Scored, null: Floats) -> Scored:
-    first, second = one.estimates[MAIN], other.estimates[MAIN]
-    p, bounds = p_value(first.value - second.value, null), interval(one.resampled[MAIN] - other.resampled[MAIN])
-    comparison = compared(one.task, MAIN, (one.level, other.level), (first, second), bounds, p)
-    return replace(one, comparison=comparison, null=null)
+def _compared_with(result: LevelResult, reference: LevelResult, null: Floats) -> LevelResult:
+    first, second = result.estimates[MAIN], reference.estimates[MAIN]
+    p, bounds = p_value(first.value - second.value, null), interval(result.resampled[MAIN] - reference.resampled[MAIN])
+    comparison = compared(result.task, MAIN, (result.level, reference.level), (first, second), bounds, p)
+    return replace(result, comparison=comparison, null=null)
 
 
-def _corrected(found: Sequence[Scored]) -> list[Scored]:
-    """The same with p-values after Holm's correction over the comparisons of each part."""
-    result = list(found)
-    for part in dict.fromkeys(one.part for one in found):
-        places = [place for place, one in enumerate(found) if one.part == part and one.comparison is not None]
-        comparisons = corrected([one.comparison for place in places if (one := found[place]).comparison is not None])
-        for place, comparison in zip(places, comparisons, strict=True):
-            result[place] = replace(found[place], comparison=comparison)
-    return result
+def _corrected(results: Sequence[LevelResult]) -> list[LevelResult]:
+    """The results, with p-values after Holm's correction over the comparisons of each part."""
+    by_part: dict[str, list[Comparison]] = defaultdict(list)
+    for result in results:
+        by_part[result.part] += [result.comparison] if result.comparison is not None else []
+    rest = {part: iter(corrected(comparisons)) for part, comparisons in by_part.items()}
+    return [
+        result if result.comparison is None else replace(result, comparison=next(rest[result.part]))
+        for result in results
+    ]
 
 
-def _averages(found: Sequence[Scored]) -> list[Scored]:
+def _averages(results: Sequence[LevelResult]) -> list[LevelResult]:
     """The mean of every level over the tasks that have it, if there are several; the tasks are independent."""
-    by_level: dict[tuple[str, str, str], list[Scored]] = defaultdict(list)
-    for one in found:
-        by_level[one.part, one.student, one.level].append(one)
-    result = []
+    by_level: dict[tuple[str, str, str], list[LevelResult]] = defaultdict(list)
+    for result in results:
+        by_level[result.part, result.student, result.level].append(result)
+    averages = []
     for (part, student, _), members in by_level.items():
         if len(members) < 2:
             continue
         mean = _average(members)
-        compared = {one.task: one.comparison.reference for one in members if one.comparison is not None}
-        references = set(compared.values())
-        if len(compared) == len(members) and len(references) == 1:
-            others = [one for one in by_level[part, student, references.pop()] if one.task in compared]
-            null: Floats = np.mean([one.null for one in members if one.null is not None], axis=0)
-            mean = _against(mean, _average(others), null)
-        result.append(mean)
-    return result
+        by_task = {result.task: result.comparison.reference for result in members if result.comparison is not None}
+        references = set(by_task.values())
+        if len(by_task) == len(members) and len(references) == 1:
+            others = [result for result in by_level[part, student, references.pop()] if result.task in by_task]
+            null: Floats = np.mean([result.null for result in members if result.null is not None], axis=0)
+            mean = _compared_with(mean, _average(others), null)
+        averages.append(mean)
+    return averages
 
 
-def _average(members: Sequence[Scored]) -> Scored:
+def _average(members: Sequence[LevelResult]) -> LevelResult:
     first = members[0]
     resampled: dict[str, Floats] = {}
     for score in SCORES:
-        resampled[score] = np.mean([one.resampled[score] for one in members], axis=0)
+        resampled[score] = np.mean([result.resampled[score] for result in members], axis=0)
     estimates = {
         score: Estimate(
-            fmean(one.estimates[score].value for one in members),
+            fmean(result.estimates[score].value for result in members),
             None,
             interval(resampled[score]),
             first.estimates[score].seeds,
-            sum(one.estimates[score].n for one in members),
+            sum(result.estimates[score].n for result in members),
         )
         for score in SCORES
     }
-    sources = {source: fmean(one.sources.get(source, 0.0) for one in members) for source in first.sources}
+    sources = {source: fmean(result.sources.get(source, 0.0) for result in members) for source in first.sources}
     name = f"{AVERAGE} of {len(members)} tasks"
-    return Scored(first.part, first.level, name, first.student, sources, estimates, resampled, len(members))
+    return LevelResult(first.part, first.level, name, first.student, sources, estimates, resampled, len(members))

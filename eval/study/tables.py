@@ -22,7 +22,7 @@ from eval.study.rows.material import Material
 from eval.study.rows.selection import CHECKER_ROWS
 from eval.study.rows.sets import REFERENCE
 from eval.study.rows.shares import MOST_ROWS
-from eval.study.statistics import MAIN, Scored
+from eval.study.statistics import MAIN, LevelResult
 from eval.tables.formats import Table, Value, markdown, plain
 from eval.tables.sentences import NOT_RUN, difference_text, p_text, percent, score_text
 
@@ -65,32 +65,32 @@ NOTES = {
 }
 
 
-def part_table(part: str, found: Sequence[Scored], materials: Sequence[Material]) -> Table:
+def part_table(part: str, results: Sequence[LevelResult], materials: Sequence[Material]) -> Table:
     """The levels of a part, by task and student, the averages last."""
-    members = [one for one in found if one.part == part]
-    shown = {
-        (given.task.name, method): pool.made.real_rows_shown
-        for given in materials
-        for method, pool in given.sets.items()
+    members = [result for result in results if result.part == part]
+    shown_rows = {
+        (material.task.name, method): pool.made.real_rows_shown
+        for material in materials
+        for method, pool in material.sets.items()
         if pool.made is not None
     }
     titles = titles_of(materials)
     lines = [
         (
-            titles.get(one.task, one.task),
-            one.student,
-            one.level,
-            _taught(one, shown),
-            score_text(one.estimates[MAIN], None),
-            score_text(one.estimates["f1_macro"], None),
-            NOT_RUN if one.comparison is None else one.comparison.reference,
-            NOT_RUN if one.comparison is None else difference_text(one.comparison),
+            titles.get(result.task, result.task),
+            result.student,
+            result.level,
+            _training_text(result, shown_rows),
+            score_text(result.estimates[MAIN], None),
+            score_text(result.estimates["f1_macro"], None),
+            NOT_RUN if result.comparison is None else result.comparison.reference,
+            NOT_RUN if result.comparison is None else difference_text(result.comparison),
         )
-        for one in members
+        for result in members
     ]
     header = ("task", "student", "level", "taught", "accuracy", "macro-F1", "compared with", "difference")
     notes = (*NOTES[part], SCORES, DIFFERENCES)
-    records = tuple(record for one in members for record in _records(one))
+    records = tuple(record for result in members for record in _records(result))
     return Table(
         part,
         PARTS[part],
@@ -104,23 +104,25 @@ def part_table(part: str, found: Sequence[Scored], materials: Sequence[Material]
 
 
 def titles_of(materials: Sequence[Material]) -> dict[str, str]:
-    return {given.task.name: given.task.folder for given in materials}
+    return {material.task.name: material.task.folder for material in materials}
 
 
-def _taught(one: Scored, shown: Mapping[tuple[str, str], int]) -> str:
+def _training_text(result: LevelResult, shown_rows: Mapping[tuple[str, str], int]) -> str:
     texts = []
-    for source, count in one.sources.items():
-        real = shown.get((one.task, source), 0)
+    for source, count in result.sources.items():
+        real = shown_rows.get((result.task, source), 0)
         texts.append(f"{count:g} {source}" + (f" (prompts showed {real} original rows)" if real else ""))
     return ", ".join(texts)
 
 
-def _records(one: Scored) -> Iterator[Record]:
-    sources = ", ".join(f"{source} {count:g}" for source, count in one.sources.items())
-    start: Record = {"part": one.part, "task": one.task, "student": one.student, "level": one.level, "taught": sources}
-    for score, estimate in one.estimates.items():
+def _records(result: LevelResult) -> Iterator[Record]:
+    sources = ", ".join(f"{source} {count:g}" for source, count in result.sources.items())
+    start: Record = {
+        "part": result.part, "task": result.task, "student": result.student, "level": result.level, "taught": sources,
+    }  # fmt: skip
+    for score, estimate in result.estimates.items():
         yield {**start, "kind": "score", "score": score, "reference": None, **_numbers(estimate), "p": None}
-    if (comparison := one.comparison) is not None:
+    if (comparison := result.comparison) is not None:
         about: Record = {"kind": "difference", "score": comparison.metric, "reference": comparison.reference}
         difference = Estimate(comparison.difference, None, comparison.bounds, comparison.seeds, comparison.n)
         yield {**start, **about, **_numbers(difference), "p": comparison.corrected}
@@ -133,28 +135,26 @@ def _numbers(estimate: Estimate) -> Record:
     }  # fmt: skip
 
 
-def _sentences(members: Sequence[Scored], titles: Mapping[str, str]) -> Iterator[str]:
+def _sentences(members: Sequence[LevelResult], titles: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each comparison of an average, and for each of a level that only one task has."""
-    for one in members:
-        of_level = [each for each in members if (each.student, each.level) == (one.student, one.level)]
-        of_tasks = [each.comparison for each in of_level if each.tasks == 1 and each.comparison is not None]
-        comparison = one.comparison
-        if comparison is None or (one.tasks == 1 and len(of_tasks) > 1):
+    for result in members:
+        of_level = [other for other in members if (other.student, other.level) == (result.student, result.level)]
+        of_tasks = [other.comparison for other in of_level if other.tasks == 1 and other.comparison is not None]
+        comparison = result.comparison
+        if comparison is None or (result.tasks == 1 and len(of_tasks) > 1):
             continue
         low, high = comparison.bounds or (0.0, 0.0)
         first, second = (percent(value) for value in comparison.values)
-        text = (
-            f"{one.student}, {titles.get(one.task, one.task)}: {one.level} {first}, {comparison.reference} {second}: "
-        )
+        text = f"{result.student}, {titles.get(result.task, result.task)}: {result.level} {first}, {comparison.reference} {second}: "
         text += f"{100 * comparison.difference:+.1f} points (95 % interval {percent(low)} to {percent(high)}"
         text += f", p {p_text(comparison.corrected)})" if comparison.corrected is not None else ")"
-        better, worse = (sum(_differs(each, sign) for each in of_tasks) for sign in (1, -1))
+        better, worse = (sum(_differs(other, sign) for other in of_tasks) for sign in (1, -1))
         rest = len(of_tasks) - better - worse
-        if one.tasks == 1:
-            told = "better" if better else "worse" if worse else "not distinguishable"
+        if result.tasks == 1:
+            verdict = "better" if better else "worse" if worse else "not distinguishable"
         else:
-            told = f"better on {better}, worse on {worse}, not distinguishable on {rest} of {len(of_tasks)} tasks"
-        yield f"{text}; {told}."
+            verdict = f"better on {better}, worse on {worse}, not distinguishable on {rest} of {len(of_tasks)} tasks"
+        yield f"{text}; {verdict}."
 
 
 def _differs(comparison: Comparison, sign: int) -> bool:
@@ -167,6 +167,6 @@ def document(title: str, tables: Sequence[Table], figures: Sequence[str], missin
     parts = [f"# {plain(title)}\n", *(f"![{name}]({name}.png)\n" for name in figures)]
     parts += [f"#{markdown(table)}" for table in tables if table.lines]
     if missing:
-        listed = "\n".join(f"- {one.part}: {plain(one.why)}" for one in missing)
-        parts.append(f"## Missing\n\n{listed}\n")
+        lines = "\n".join(f"- {item.part}: {plain(item.why)}" for item in missing)
+        parts.append(f"## Missing\n\n{lines}\n")
     return "\n".join(parts)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eval.analysis.results import Missing
-from eval.study.rows.levels import METHODS, MIXING, QUANTITY, TOKENS, Level, both, of_original, of_set
+from eval.study.rows.levels import METHODS, MIXING, QUANTITY, TOKENS, Level, joined, of_original, of_set
 from eval.study.rows.material import ORIGINAL, Material
 from eval.study.rows.sets import REFERENCE
 
@@ -13,85 +13,84 @@ CURVES = (ORIGINAL, REFERENCE, "zero_shot")
 BUDGET_ROWS = 100  # of the reference, whose cost is the budget of the part `tokens`
 
 
-def methods(given: Material) -> Iterator[Level | Missing]:
+def methods(material: Material) -> Iterator[Level | Missing]:
     """The set of every method beside as many original rows."""
-    yield Level(METHODS, ORIGINAL, None, of_original(given, given.size))
-    for method, pool in given.sets.items():
-        yield Level(METHODS, method, ORIGINAL, of_set(given, pool, given.size))
+    yield Level(METHODS, ORIGINAL, None, of_original(material, material.size))
+    for method, pool in material.sets.items():
+        yield Level(METHODS, method, ORIGINAL, of_set(material, pool, material.size))
 
 
-def tokens(given: Material) -> Iterator[Level | Missing]:
-    """Every set cut to the rows that the cost of the reference's first rows buys, at the mean cost of a row of the set."""
-    prices = cost_of_rows(given)
+def tokens(material: Material) -> Iterator[Level | Missing]:
+    """Every set cut to the cost of BUDGET_ROWS rows of the reference, at the mean cost of a row of the set."""
+    prices = cost_of_rows(material)
     if REFERENCE not in prices:
-        yield Missing(TOKENS, f"{given.task.name}: the cost of {REFERENCE} is not known")
+        yield Missing(TOKENS, f"{material.task.name}: the cost of {REFERENCE} is not known")
         return
-    budget = prices[REFERENCE] * min(BUDGET_ROWS, given.size)
-    for method, pool in given.sets.items():
+    budget = prices[REFERENCE] * min(BUDGET_ROWS, material.size)
+    for method, pool in material.sets.items():
         if method not in prices:
-            yield Missing(TOKENS, f"{given.task.name}: the cost of {method} is not known")
+            yield Missing(TOKENS, f"{material.task.name}: the cost of {method} is not known")
             continue
         bought = int(budget / prices[method] + 1e-9)
         if bought > pool.size:
-            yield Missing(
-                TOKENS, f"{given.task.name}: the budget buys {bought} rows of {method}, of which there are {pool.size}"
-            )
+            why = f"the budget buys {bought} rows of {method}, of which there are {pool.size}"
+            yield Missing(TOKENS, f"{material.task.name}: {why}")
         reference = None if method == REFERENCE else REFERENCE
-        yield Level(TOKENS, method, reference, of_set(given, pool, max(1, min(bought, pool.size))))
+        yield Level(TOKENS, method, reference, of_set(material, pool, max(1, min(bought, pool.size))))
 
 
-def cost_of_rows(given: Material) -> dict[str, float]:
+def cost_of_rows(material: Material) -> dict[str, float]:
     """Tokens per row by method, or characters where not all sets have counts of tokens; without sets of unknown cost."""
-    in_tokens = is_in_tokens(given)
+    in_tokens = is_in_tokens(material)
     return {
         method: pool.made.cost.paid(in_tokens) / len(pool.made.rows)
-        for method, pool in given.sets.items()
+        for method, pool in material.sets.items()
         if pool.made is not None and pool.made.cost is not None
     }
 
 
-def is_in_tokens(given: Material) -> bool:
+def is_in_tokens(material: Material) -> bool:
     """Whether all sets of a known cost have counts of tokens."""
-    costs = [pool.made.cost for pool in given.sets.values() if pool.made is not None and pool.made.cost is not None]
+    costs = [pool.made.cost for pool in material.sets.values() if pool.made is not None and pool.made.cost is not None]
     return all(cost.tokens is not None for cost in costs)
 
 
-def quantity(given: Material) -> Iterator[Level | Missing]:
+def quantity(material: Material) -> Iterator[Level | Missing]:
     """Original rows and two methods at several sizes."""
-    pools = {ORIGINAL: given.original, **given.sets}
+    pools = {ORIGINAL: material.original, **material.sets}
     for source in (source for source in CURVES if source in pools):
         pool = pools[source]
         for size in (size for size in SIZES if size <= pool.size):
             if source == ORIGINAL:
-                yield Level(QUANTITY, sized(ORIGINAL, size), None, of_original(given, size))
+                yield Level(QUANTITY, size_level(ORIGINAL, size), None, of_original(material, size))
             else:
-                reference = sized(ORIGINAL, size) if size <= given.original.size else None
-                yield Level(QUANTITY, sized(source, size), reference, of_set(given, pool, size))
+                reference = size_level(ORIGINAL, size) if size <= material.original.size else None
+                yield Level(QUANTITY, size_level(source, size), reference, of_set(material, pool, size))
         if pool.size < SIZES[-1]:
             sizes = ", ".join(str(size) for size in SIZES if size > pool.size)
-            yield Missing(QUANTITY, f"{given.task.name}: {source} has {pool.size} rows, so not {sizes}")
+            yield Missing(QUANTITY, f"{material.task.name}: {source} has {pool.size} rows, so not {sizes}")
 
 
-def sized(source: str, size: int) -> str:
+def size_level(source: str, size: int) -> str:
     """The name of a level of the part `quantity`."""
     return f"{source} {size}"
 
 
-def mixing(given: Material) -> Iterator[Level | Missing]:
+def mixing(material: Material) -> Iterator[Level | Missing]:
     """A few original rows alone, and beside the set of the reference."""
-    pool = given.reference
+    pool = material.reference
     for count in MIXED:
-        if count > given.original.size:
-            yield Missing(MIXING, f"{given.task.name}: {given.original.size} original rows, expected {count}")
+        if count > material.original.size:
+            yield Missing(MIXING, f"{material.task.name}: {material.original.size} original rows, expected {count}")
             continue
-        alone, few = f"{count} {ORIGINAL}", of_original(given, count)
+        alone, few = f"{count} {ORIGINAL}", of_original(material, count)
         if count:
             yield Level(MIXING, alone, None, few)
         if pool is not None:
-            made = of_set(given, pool, given.size)
+            made = of_set(material, pool, material.size)
             if count:
-                yield Level(MIXING, f"{alone} + {REFERENCE}", alone, both(few, made))
+                yield Level(MIXING, f"{alone} + {REFERENCE}", alone, joined(few, made))
             else:
                 yield Level(MIXING, f"{REFERENCE} alone", None, made)
     if pool is None:
-        yield Missing(MIXING, f"{given.task.name}: there is no set of {REFERENCE}")
+        yield Missing(MIXING, f"{material.task.name}: there is no set of {REFERENCE}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from eval.analysis.results import Missing
 from eval.study.rows.draws import natural, with_broken_labels
-from eval.study.rows.levels import DIVERSITY, QUALITY, SELECTION, Level, Taught, Teach, at, drawn, draws, of_set
+from eval.study.rows.levels import DIVERSITY, QUALITY, SELECTION, Level, Taught, Teach, draws, of_set, rows_at, sample
 from eval.study.rows.material import Material, Pool
 from eval.study.rows.selection import AT_RANDOM, BY_ITSELF, BY_ORIGINAL, CHECKER_ROWS, Values, criteria, without
 from eval.study.rows.sets import REFERENCE
@@ -18,105 +18,106 @@ CONTEXTS = (5, 10, 20, 40)
 CORRECTED, UNCORRECTED = "labels after self-correction", "labels before self-correction"
 
 
-def quality(given: Material) -> Iterator[Level | Missing]:
+def quality(material: Material) -> Iterator[Level | Missing]:
     """Self-correction, broken labels, and rows left out by a checker; and the part `selection`, which has more shares and criteria."""
-    pool = given.reference
+    pool = material.reference
     if pool is None:
-        yield Missing(QUALITY, f"{given.task.name}: there is no set of {REFERENCE}")
+        yield Missing(QUALITY, f"{material.task.name}: there is no set of {REFERENCE}")
         return
-    yield Level(QUALITY, UNCORRECTED, None, _uncorrected(given, pool))
-    yield Level(QUALITY, CORRECTED, UNCORRECTED, of_set(given, pool, given.size))
+    yield Level(QUALITY, UNCORRECTED, None, _uncorrected(material, pool))
+    yield Level(QUALITY, CORRECTED, UNCORRECTED, of_set(material, pool, material.size))
     for share in BROKEN:
-        yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(given, pool, share))
-    by_name = criteria(given, pool)
+        yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(material, pool, share))
+    by_name = criteria(material, pool)
     less = f"{LEFT_OUT:.0%} left out"
     for name in (name for name in (AT_RANDOM, BY_ITSELF, BY_ORIGINAL) if name in by_name):
         reference = CORRECTED if name == AT_RANDOM else f"{less} {AT_RANDOM}"
-        yield Level(QUALITY, f"{less} {name}", reference, without(given, pool, by_name[name], LEFT_OUT))
+        yield Level(QUALITY, f"{less} {name}", reference, without(material, pool, by_name[name], LEFT_OUT))
     if BY_ORIGINAL not in by_name:
-        yield Missing(QUALITY, f"{given.task.name}: {given.original.size} original rows, expected {CHECKER_ROWS}")
-    yield from _selection(given, pool, by_name)
+        yield Missing(QUALITY, f"{material.task.name}: {material.original.size} original rows, expected {CHECKER_ROWS}")
+    yield from _selection(material, pool, by_name)
 
 
-def _selection(given: Material, pool: Pool, by_name: Mapping[str, Values]) -> Iterator[Level]:
+def _selection(material: Material, pool: Pool, by_name: Mapping[str, Values]) -> Iterator[Level]:
     """All rows, and the best of them by each criterion, at several shares."""
-    yield Level(SELECTION, ALL_ROWS, None, of_set(given, pool, given.size))
+    yield Level(SELECTION, ALL_ROWS, None, of_set(material, pool, material.size))
     for share in KEPT:
         for name, values in by_name.items():
-            reference = ALL_ROWS if name == AT_RANDOM else kept(share, AT_RANDOM)
-            yield Level(SELECTION, kept(share, name), reference, without(given, pool, values, 1 - share))
+            reference = ALL_ROWS if name == AT_RANDOM else selection_level(share, AT_RANDOM)
+            yield Level(SELECTION, selection_level(share, name), reference, without(material, pool, values, 1 - share))
 
 
-def kept(share: float, name: str) -> str:
+def selection_level(share: float, name: str) -> str:
     """The name of a level of the part `selection`."""
     return f"{share:.0%} kept {name}"
 
 
-def _uncorrected(given: Material, pool: Pool) -> Teach:
+def _uncorrected(material: Material, pool: Pool) -> Teach:
     def taught(seed: int, _: Student) -> Taught:
-        places = drawn(given, pool, given.size, seed)
-        rows = tuple(given.task.relabel(pool.rows[place], pool.labels_before[place]) for place in places)
+        positions = sample(material, pool, material.size, seed)
+        rows = tuple(material.task.relabel(pool.rows[position], pool.labels_before[position]) for position in positions)
         return Taught(rows, {pool.source: len(rows)})
 
     return taught
 
 
-def _broken(given: Material, pool: Pool, share: float) -> Teach:
+def _broken(material: Material, pool: Pool, share: float) -> Teach:
     def taught(seed: int, _: Student) -> Taught:
-        rows = at(pool, drawn(given, pool, given.size, seed)).rows
-        broken = with_broken_labels(given.task, rows, share, draws(given, seed, "broken labels"))
+        rows = rows_at(pool, sample(material, pool, material.size, seed)).rows
+        broken = with_broken_labels(material.task, rows, share, draws(material, seed, "broken labels"))
         return Taught(tuple(broken), {pool.source: len(broken)})
 
     return taught
 
 
-def diversity(given: Material) -> Iterator[Level | Missing]:
+def diversity(material: Material) -> Iterator[Level | Missing]:
     """Equally many rows from few and from many contexts, and rows that are there twice."""
-    pool = given.reference
+    pool = material.reference
     if pool is None:
-        yield Missing(DIVERSITY, f"{given.task.name}: there is no set of {REFERENCE}")
+        yield Missing(DIVERSITY, f"{material.task.name}: there is no set of {REFERENCE}")
         return
     contexts = sorted(set(pool.contexts) - {""})
     numbers = [number for number in CONTEXTS if number <= len(contexts)]
     if len(numbers) > 1:
         for number in numbers:
-            reference = None if number == numbers[-1] else _contexts(numbers[-1])
-            teach = _from_contexts(given, pool, contexts, number, numbers[0])
-            yield Level(DIVERSITY, _contexts(number), reference, teach)
+            reference = None if number == numbers[-1] else _contexts_level(numbers[-1])
+            teach = _from_contexts(material, pool, contexts, number, numbers[0])
+            yield Level(DIVERSITY, _contexts_level(number), reference, teach)
     else:
-        yield Missing(DIVERSITY, f"{given.task.name}: {len(contexts)} contexts, expected {CONTEXTS[1]}")
-    half = given.size // 4
+        yield Missing(DIVERSITY, f"{material.task.name}: {len(contexts)} contexts, expected {CONTEXTS[1]}")
+    half = material.size // 4
     distinct = f"{2 * half} distinct rows"
-    yield Level(DIVERSITY, distinct, None, of_set(given, pool, 2 * half))
-    yield Level(DIVERSITY, f"{half} rows, each twice", distinct, _twice(given, pool, half))
+    yield Level(DIVERSITY, distinct, None, of_set(material, pool, 2 * half))
+    yield Level(DIVERSITY, f"{half} rows, each twice", distinct, _twice(material, pool, half))
 
 
-def _contexts(number: int) -> str:
+def _contexts_level(number: int) -> str:
     return f"{number} contexts"
 
 
-def _from_contexts(given: Material, pool: Pool, contexts: Sequence[str], number: int, fewest: int) -> Teach:
+def _from_contexts(material: Material, pool: Pool, contexts: Sequence[str], number: int, fewest: int) -> Teach:
     """As many rows of each label as the seed's first `fewest` contexts have of the rarest label, one at least."""
-    names = [label.name for label in given.task.labels]
+    names = [label.name for label in material.task.labels]
 
     def taught(seed: int, _: Student) -> Taught:
         order = list(contexts)
-        draws(given, seed, "contexts").shuffle(order)
-        count = max(1, min(len(_places(pool, order[:fewest], name)) for name in names))
-        found: list[int] = []
+        draws(material, seed, "contexts").shuffle(order)
+        count = max(1, min(len(_positions(pool, order[:fewest], name)) for name in names))
+        positions: list[int] = []
         for name in names:
-            found += natural(_places(pool, order[:number], name), count, draws(given, seed, "rows of contexts", name))
-        return at(pool, sorted(found))
+            rows = _positions(pool, order[:number], name)
+            positions += natural(rows, count, draws(material, seed, "rows of contexts", name))
+        return rows_at(pool, sorted(positions))
 
     return taught
 
 
-def _places(pool: Pool, contexts: Sequence[str], label: str) -> list[int]:
+def _positions(pool: Pool, contexts: Sequence[str], label: str) -> list[int]:
     """The positions of the rows that have this label and one of these contexts."""
-    kept = set(contexts)
+    chosen = set(contexts)
     pairs = zip(pool.contexts, pool.labels, strict=True)
-    return [place for place, pair in enumerate(pairs) if pair[0] in kept and pair[1] == label]
+    return [index for index, pair in enumerate(pairs) if pair[0] in chosen and pair[1] == label]
 
 
-def _twice(given: Material, pool: Pool, count: int) -> Teach:
-    return lambda seed, _: at(pool, drawn(given, pool, count, seed) * 2)
+def _twice(material: Material, pool: Pool, count: int) -> Teach:
+    return lambda seed, _: rows_at(pool, sample(material, pool, count, seed) * 2)

@@ -1,4 +1,4 @@
-"""What a synthetic set cost: tokens where the server counted them, and the characters of prompts and answers, a proxy."""
+"""The cost of a synthetic set: tokens where the server counted them, and the characters of prompts and answers, a proxy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from targen.runtime.paths import RunPaths
 
 @dataclass(frozen=True)
 class Cost:
-    """Of all calls of a set, rejected attempts and lists of contexts included. `tokens`: None if a call has no count."""
+    """The cost of all calls of a set, including rejected attempts and lists of contexts. `tokens`: None if a call has no count."""
 
     calls: int
     tokens: int | None
@@ -26,7 +26,7 @@ class Cost:
 
 
 def prompt_file(paths: RunPaths, task: str) -> Path:
-    """The number of characters of each prompt of a task, which the log of calls does not hold."""
+    """The file with the number of characters of each prompt of a task, which the log of calls does not have."""
     return paths.root / "prompts" / f"{task}.jsonl"
 
 

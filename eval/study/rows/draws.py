@@ -30,8 +30,8 @@ def in_shares(labels: Sequence[str], weights: Mapping[str, int], count: int, dra
         by_label[label].append(index)
     for name in sorted(by_label):
         draws.shuffle(by_label[name])
-    wanted = quotas(weights, count)
-    return sorted(index for name, quota in wanted.items() for index in by_label[name][:quota])
+    quota_of_label = quotas(weights, count)
+    return sorted(index for name, quota in quota_of_label.items() for index in by_label[name][:quota])
 
 
 def quotas(weights: Mapping[str, int], count: int) -> dict[str, int]:

@@ -50,36 +50,36 @@ class Level:
     taught: Teach
 
 
-def draws(given: Material, seed: int, *purpose: object) -> Random:
+def draws(material: Material, seed: int, *purpose: object) -> Random:
     """The random stream of one purpose."""
-    return rng(given.seed, given.task.name, "study", seed, *purpose)
+    return rng(material.seed, material.task.name, "study", seed, *purpose)
 
 
-def of_original(given: Material, count: int) -> Teach:
+def of_original(material: Material, count: int) -> Teach:
     """Original rows, in the shares that chance gives."""
 
     def taught(seed: int, _: Student) -> Taught:
-        rows = natural(given.original.rows, count, draws(given, seed, ORIGINAL))
+        rows = natural(material.original.rows, count, draws(material, seed, ORIGINAL))
         return Taught(tuple(rows), {ORIGINAL: len(rows)})
 
     return taught
 
 
-def of_set(given: Material, pool: Pool, count: int) -> Teach:
+def of_set(material: Material, pool: Pool, count: int) -> Teach:
     """Rows of a synthetic set, each label in proportion."""
-    return lambda seed, _: at(pool, drawn(given, pool, count, seed))
+    return lambda seed, _: rows_at(pool, sample(material, pool, count, seed))
 
 
-def both(first: Teach, second: Teach) -> Teach:
-    """The rows of both."""
+def joined(first: Teach, second: Teach) -> Teach:
+    """The rows of both, those of `first` first."""
     return lambda seed, student: first(seed, student) + second(seed, student)
 
 
-def drawn(given: Material, pool: Pool, count: int, seed: int) -> list[int]:
+def sample(material: Material, pool: Pool, count: int, seed: int) -> list[int]:
     """The positions of the rows of a set that a seed draws, each label in proportion."""
-    return balanced(pool.labels, count, draws(given, seed, pool.source))
+    return balanced(pool.labels, count, draws(material, seed, pool.source))
 
 
-def at(pool: Pool, positions: Sequence[int]) -> Taught:
+def rows_at(pool: Pool, positions: Sequence[int]) -> Taught:
     """The rows of a set at these positions."""
     return Taught(tuple(pool.rows[position] for position in positions), {pool.source: len(positions)})

@@ -1,4 +1,4 @@
-"""What a study has of a task: the rows it is scored on, original training rows, and synthetic sets."""
+"""The rows of a task in a study: those it is scored on, original training rows, and synthetic sets."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -42,7 +42,7 @@ class Material:
 
     task: Task
     evaluation: EvaluationRows
-    asked: tuple[Instance, ...]
+    questions: tuple[Instance, ...]
     original: Pool
     sets: Mapping[str, Pool]
     seed: int
@@ -87,35 +87,35 @@ def _original(settings: Settings, task: Task) -> Material:
             f"data.source: got no training rows of {task.name}, expected original rows to compare with. Set data.source=local "
             "data.dir=..."
         )
-    original = _pool(task, ORIGINAL, split.rows, _scored(task, evaluation))
+    original = _pool(task, ORIGINAL, split.rows, _evaluation_keys(task, evaluation))
     _check_labels(task, original)
     return Material(task, evaluation, tuple(instances_of(task, evaluation.sample.rows)), original, {}, settings.seed)
 
 
-def with_sets(given: Material, sets: Mapping[str, MadeSet]) -> Material:
+def with_sets(material: Material, sets: Mapping[str, MadeSet]) -> Material:
     """The task with its synthetic sets, by method. Raises: UserError if a label has no rows in one."""
-    scored = _scored(given.task, given.evaluation)
-    pools = {method: _synthetic(given.task, made, scored) for method, made in sets.items()}
+    evaluation_keys = _evaluation_keys(material.task, material.evaluation)
+    pools = {method: _synthetic(material.task, made, evaluation_keys) for method, made in sets.items()}
     for pool in pools.values():
-        _check_labels(given.task, pool)
-    return replace(given, sets=pools)
+        _check_labels(material.task, pool)
+    return replace(material, sets=pools)
 
 
-def _scored(task: Task, evaluation: EvaluationRows) -> set[str]:
+def _evaluation_keys(task: Task, evaluation: EvaluationRows) -> set[str]:
     return {task.duplicate_key(row) for row in evaluation.split.rows}
 
 
-def _pool(task: Task, source: str, rows: Sequence[Row], scored: Collection[str]) -> Pool:
-    kept = tuple(row for row in rows if task.duplicate_key(row) not in scored)
+def _pool(task: Task, source: str, rows: Sequence[Row], evaluation_keys: Collection[str]) -> Pool:
+    kept = tuple(row for row in rows if task.duplicate_key(row) not in evaluation_keys)
     labels = tuple(task.gold_option(row) for row in kept)
     return Pool(source, kept, labels, ("",) * len(kept), labels, len(rows) - len(kept))
 
 
-def _synthetic(task: Task, made: MadeSet, scored: Collection[str]) -> Pool:
+def _synthetic(task: Task, made: MadeSet, evaluation_keys: Collection[str]) -> Pool:
     pairs = [
         (row, story)
         for row, story in zip(made.rows, made.stories, strict=True)
-        if task.duplicate_key(row) not in scored
+        if task.duplicate_key(row) not in evaluation_keys
     ]
     rows = tuple(row for row, _ in pairs)
     return Pool(

@@ -8,13 +8,13 @@ from eval.study.rows.material import Material
 from eval.study.rows.shares import shares
 
 
-def levels(given: Material) -> tuple[list[Level], list[Missing]]:
+def levels(material: Material) -> tuple[list[Level], list[Missing]]:
     """The levels of all parts for one task, and what is missing."""
-    found, missing = list[Level](), list[Missing]()
+    result, missing = list[Level](), list[Missing]()
     for part in (methods, tokens, quantity, mixing, quality, diversity, shares):
-        for item in part(given):
+        for item in part(material):
             if isinstance(item, Missing):
                 missing.append(item)
             else:
-                found.append(item)
-    return found, missing
+                result.append(item)
+    return result, missing

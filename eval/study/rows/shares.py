@@ -6,51 +6,52 @@ from collections.abc import Iterator, Mapping
 from eval.analysis.results import Missing
 from eval.study.rows.amounts import CURVES
 from eval.study.rows.draws import in_shares, quotas
-from eval.study.rows.levels import NATURAL, SHARES, Level, Teach, at, draws
+from eval.study.rows.levels import NATURAL, SHARES, Level, Teach, draws, rows_at
 from eval.study.rows.material import ORIGINAL, Material, Pool
 
 MOST_ROWS = 100
 EQUAL, AS_ORIGINAL = "balanced", "natural"
 
 
-def shares(given: Material) -> Iterator[Level | Missing]:
+def shares(material: Material) -> Iterator[Level | Missing]:
     """Original rows and two methods, each balanced and in natural shares: synthetic rows against original ones of the same shares."""
-    pools = {ORIGINAL: given.original, **given.sets}
+    pools = {ORIGINAL: material.original, **material.sets}
     pools = {source: pools[source] for source in CURVES if source in pools}
-    weights = {EQUAL: {label.name: 1 for label in given.task.labels}, AS_ORIGINAL: natural_shares(given)}
+    weights = {EQUAL: {label.name: 1 for label in material.task.labels}, AS_ORIGINAL: natural_shares(material)}
     if len(set(weights[AS_ORIGINAL].values())) == 1:
-        yield Missing(SHARES, f"{given.task.name}: its labels are equally frequent in the original rows")
+        yield Missing(SHARES, f"{material.task.name}: its labels are equally frequent in the original rows")
         return
     count = largest(pools, weights)
-    taught = {
-        (source, kind): _in_shares(given, pools[source], weights[kind], count) for source in pools for kind in weights
-    }
-    for (source, kind), teach in taught.items():
-        reference = None if source == ORIGINAL else shared(ORIGINAL, kind)
-        yield Level(SHARES, shared(source, kind), reference, teach)
-    for (source, kind), teach in taught.items():
-        yield Level(NATURAL, shared(source, kind), None if kind == EQUAL else shared(source, EQUAL), teach)
+    names = [(source, kind) for source in pools for kind in weights]
+    by_name = {(source, kind): _in_shares(material, pools[source], weights[kind], count) for source, kind in names}
+    for (source, kind), teach in by_name.items():
+        reference = None if source == ORIGINAL else shares_level(ORIGINAL, kind)
+        yield Level(SHARES, shares_level(source, kind), reference, teach)
+    for (source, kind), teach in by_name.items():
+        yield Level(NATURAL, shares_level(source, kind), None if kind == EQUAL else shares_level(source, EQUAL), teach)
 
 
-def shared(source: str, kind: str) -> str:
+def shares_level(source: str, kind: str) -> str:
     """The name of a level."""
     return f"{source}, {kind}"
 
 
-def natural_shares(given: Material) -> dict[str, int]:
+def natural_shares(material: Material) -> dict[str, int]:
     """The published number of original training rows of each label, or that of the train split at hand."""
-    return dict(given.task.label_counts) or dict(Counter(given.original.labels))
+    return dict(material.task.label_counts) or dict(Counter(material.original.labels))
 
 
 def largest(pools: Mapping[str, Pool], weights: Mapping[str, Mapping[str, int]]) -> int:
     """The most rows, `MOST_ROWS` at most, that every pool has in every one of the shares."""
     counts = [Counter(pool.labels) for pool in pools.values()]
     for count in range(MOST_ROWS, 1, -1):
-        wanted = [quotas(of_kind, count) for of_kind in weights.values()]
-        if all(number <= have[name] for have in counts for each in wanted for name, number in each.items()):
+        needed = [item for kind_weights in weights.values() for item in quotas(kind_weights, count).items()]
+        if all(number <= available[name] for available in counts for name, number in needed):
             return count
     return 1
 
 
-def _in_shares(given: Material, pool: Pool, weights: Mapping[str, int], count: int) -> Teach:
-    return lambda seed, _: at(pool, in_shares(pool.labels, weights, count, draws(given, seed, SHARES, pool.source)))
+def _in_shares(material: Material, pool: Pool, weights: Mapping[str, int], count: int) -> Teach:
+    return lambda seed, _: rows_at(
+        pool, in_shares(pool.labels, weights, count, draws(material, seed, SHARES, pool.source))
+    )

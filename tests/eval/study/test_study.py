@@ -25,7 +25,7 @@ from eval.study.rows.parts import levels
 from eval.study.rows.selection import CRITERIA
 from eval.study.rows.sets import METHODS, made_sets
 from eval.study.run import study
-from eval.study.statistics import scored
+from eval.study.statistics import level_results
 from eval.study.worth import crossing
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
@@ -47,13 +47,13 @@ VALUES = {label.name: label.value for label in SST2.labels}
 def made_rows(count: int, seed: int) -> list[Row]:
     """Balanced reviews: a third of their words go with the label, and every fifth has a word of the other one."""
     draws = Random(seed)
-    found = []
+    rows = []
     for idx in range(count):
         label = ("positive", "negative")[idx % 2]
         words = GOOD if (label == "positive") != (draws.random() < 0.2) else BAD
         text = f"a {draws.choice(words)} {draws.choice(THINGS)} and {draws.choice(THINGS)} in part {draws.randrange(10**6)}"
-        found.append({"sentence": text, "label": VALUES[label], "idx": idx})
-    return [{**{name: row["sentence"] for name in SST2.row}, "label": row["label"], "idx": row["idx"]} for row in found]
+        rows.append({"sentence": text, "label": VALUES[label], "idx": idx})
+    return [{**{name: row["sentence"] for name in SST2.row}, "label": row["label"], "idx": row["idx"]} for row in rows]
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> None:
@@ -98,9 +98,9 @@ def settings_of(overrides: list[str]) -> Settings:
     return settings(*overrides)
 
 
-def material_of(given: Settings, overrides: list[str]) -> Material:
-    sets, _ = made_sets(given, overrides)
-    (original,) = originals(given)
+def material_of(run_settings: Settings, overrides: list[str]) -> Material:
+    sets, _ = made_sets(run_settings, overrides)
+    (original,) = originals(run_settings)
     return with_sets(original, sets["sst2"])
 
 
@@ -119,21 +119,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], str
 def test_a_study_writes_every_table_and_says_what_is_missing(done: tuple[Path, list[str], str]) -> None:
     folder, _, text = done
     names = {path.name for path in (folder / "run" / "study").iterdir()}
-    for name in (
-        "sets",
-        "methods",
-        "tokens",
-        "quantity",
-        "worth",
-        "mixing",
-        "quality",
-        "selection",
-        "diversity",
-        "shares",
-        "natural",
-        "measures",
-        "complexity",
-    ):
+    parts = "methods tokens quantity mixing quality selection diversity shares natural"
+    for name in ("sets", "worth", "measures", "complexity", *parts.split()):
         assert {f"{name}.md", f"{name}.csv", f"{name}.tex"} <= names
     for name in ("sizes", "methods", "selection"):
         assert {f"{name}.png", f"{name}.pdf"} <= names
@@ -198,24 +185,25 @@ def test_original_rows_that_are_missing_are_found_before_a_set_is_made(tmp_path:
 
 def test_no_student_is_taught_an_evaluation_row(done: tuple[Path, list[str], str]) -> None:
     _, overrides, _ = done
-    given_settings = settings_of(overrides)
-    given = material_of(given_settings, overrides)
-    held = {SST2.duplicate_key(row) for row in given.evaluation.split.rows}
-    assert (given.original.left_out, given.sets["zero_shot"].left_out, given.sets["targen"].left_out) == (5, 1, 0)
-    found, _ = levels(given)
-    assert len(found) >= 25
-    for level in found:
+    run_settings = settings_of(overrides)
+    material = material_of(run_settings, overrides)
+    evaluation_keys = {SST2.duplicate_key(row) for row in material.evaluation.split.rows}
+    pools = (material.original, material.sets["zero_shot"], material.sets["targen"])
+    assert [pool.left_out for pool in pools] == [5, 1, 0]
+    all_levels, _ = levels(material)
+    assert len(all_levels) >= 25
+    for level in all_levels:
         for seed in (0, 1):
             taught = level.taught(seed, BagOfWords())
-            assert taught.rows and not held & {SST2.duplicate_key(row) for row in taught.rows}
+            assert taught.rows and not evaluation_keys & {SST2.duplicate_key(row) for row in taught.rows}
             assert sum(taught.sources.values()) == len(taught.rows)
 
 
 def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
     _, overrides, _ = done
-    given_settings = settings_of(overrides)
-    given = material_of(given_settings, overrides)
-    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+    run_settings = settings_of(overrides)
+    material = material_of(run_settings, overrides)
+    by_name = {(level.part, level.name): level for level in levels(material)[0]}
 
     def taught(part: str, name: str) -> list[Row]:
         return list(by_name[part, name].taught(0, BagOfWords()).rows)
@@ -242,8 +230,8 @@ def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
 
 def test_rows_are_left_out_by_the_same_values_at_every_share(done: tuple[Path, list[str], str]) -> None:
     _, overrides, _ = done
-    given = material_of(settings_of(overrides), overrides)
-    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+    material = material_of(settings_of(overrides), overrides)
+    by_name = {(level.part, level.name): level for level in levels(material)[0]}
     whole = {row["idx"] for row in by_name["selection", "all rows"].taught(0, BagOfWords()).rows}
     assert len(whole) == 40
     for how in CRITERIA:
@@ -264,19 +252,19 @@ def test_the_information_of_a_row_is_what_its_label_share_does_not_say() -> None
     rows = [row for row in rows if row["label"] == VALUES["positive"]] + [
         row for row in rows if row["label"] != VALUES["positive"]
     ][:10]
-    found = held_out(SST2, rows, [""] * len(rows), BagOfWords(), Random(1))
-    assert [one.prior for one in found] == [0.75] * 30 + [0.25] * 10  # the folds are stratified
-    for one in found:
-        assert 0 < one.probability < 1
-        assert one.pvi == pytest.approx(math.log2(one.probability / one.prior))
+    labels = held_out(SST2, rows, [""] * len(rows), BagOfWords(), Random(1))
+    assert [label.prior for label in labels] == [0.75] * 30 + [0.25] * 10  # the folds are stratified
+    for label in labels:
+        assert 0 < label.probability < 1
+        assert label.pvi == pytest.approx(math.log2(label.probability / label.prior))
     assert HeldOut(0.5, 0.25).pvi == 1.0 and HeldOut(0.0, 0.0).pvi == 0.0
 
 
 def test_shares_of_labels_are_those_of_the_original_or_equal(done: tuple[Path, list[str], str]) -> None:
     """55.8 % of the published rows are positive, and the sets have 20 of them: 36 rows."""
     _, overrides, _ = done
-    given = material_of(settings_of(overrides), overrides)
-    by_name = {(level.part, level.name): level for level in levels(given)[0]}
+    material = material_of(settings_of(overrides), overrides)
+    by_name = {(level.part, level.name): level for level in levels(material)[0]}
     for source in ("original", "targen", "zero_shot"):
         for kind, counts in (("balanced", (18, 18)), ("natural", (20, 16))):
             level, again = (by_name[part, f"{source}, {kind}"] for part in ("shares", "natural"))
@@ -286,10 +274,10 @@ def test_shares_of_labels_are_those_of_the_original_or_equal(done: tuple[Path, l
             assert taught == again.taught(0, BagOfWords()) and taught.sources == {source: 36}
             assert level.reference == (None if source == "original" else f"original, {kind}")
             assert again.reference == (None if kind == "balanced" else f"{source}, balanced")
-    equal = replace(given, task=replace(given.task, label_counts={"positive": 5, "negative": 5}))
-    found, missing = levels(equal)
-    assert not [level for level in found if level.part in ("shares", "natural")]
-    assert [one.why for one in missing if one.part == "shares"] == [
+    equal = replace(material, task=replace(material.task, label_counts={"positive": 5, "negative": 5}))
+    all_levels, missing = levels(equal)
+    assert not [level for level in all_levels if level.part in ("shares", "natural")]
+    assert [item.why for item in missing if item.part == "shares"] == [
         "sst2: its labels are equally frequent in the original rows"
     ]
 
@@ -299,7 +287,7 @@ def test_a_measure_that_is_not_on_record_is_computed_and_no_other(done: tuple[Pa
     path = folder / "run" / "study" / "measures.jsonl"
     before = lines(path)
     of_words = ("words_per_row", "distinct_2", "self_bleu")
-    marked = [{**one, "values": {name: 0.125 for name in one["values"] if name not in of_words}} for one in before]
+    marked = [{**line, "values": {name: 0.125 for name in line["values"] if name not in of_words}} for line in before]
     write(path, marked)
     study(settings_of(overrides), overrides)
     after = lines(path)[len(before) :]
@@ -312,19 +300,19 @@ def test_a_measure_that_is_not_on_record_is_computed_and_no_other(done: tuple[Pa
 
 def test_averages_are_over_the_tasks_that_have_a_level(done: tuple[Path, list[str], str]) -> None:
     folder, overrides, _ = done
-    given_settings = settings_of(overrides)
-    given = material_of(given_settings, overrides)
-    other = replace(given, task=replace(given.task, name="other"))
+    run_settings = settings_of(overrides)
+    material = material_of(run_settings, overrides)
+    other = replace(material, task=replace(material.task, name="other"))
     names = ("original", "targen", "few_shot")
     cells = [_cell_of(cell) for cell in lines(folder / "run" / "study" / "cells.jsonl") if cell["part"] == "methods"]
     cells = [cell for cell in cells if cell.level in names]
     worse = [replace(cell, task="other", accuracy=0.5, predictions=("positive",) * 30) for cell in cells]
-    found = scored(
+    results = level_results(
         [*cells, *(cell for cell in worse if cell.level != "few_shot")],
-        {task: [level for level in levels(given)[0] if level.part == "methods"] for task in ("sst2", "other")},
-        [given, other],
+        {task: [level for level in levels(material)[0] if level.part == "methods"] for task in ("sst2", "other")},
+        [material, other],
     )
-    by_name = {(one.task, one.level): one for one in found}
+    by_name = {(result.task, result.level): result for result in results}
     assert set(by_name) == {
         *(("sst2", name) for name in names), ("other", "original"), ("other", "targen"),
         ("average of 2 tasks", "original"), ("average of 2 tasks", "targen"),
@@ -378,7 +366,7 @@ def test_broken_labels_are_exactly_the_share_and_never_the_same_label() -> None:
     changed = [
         {row["idx"] for row, old in zip(new, rows, strict=True) if row["label"] != old["label"]} for new in (few, more)
     ]
-    assert [len(each) for each in changed] == [5, 15] and changed[0] < changed[1]
+    assert [len(idxs) for idxs in changed] == [5, 15] and changed[0] < changed[1]
     assert without_lowest("abcd", [0.4, 0.1, 0.3, 0.2], 0.5) == ["a", "c"]
 
 
@@ -404,7 +392,7 @@ def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Pa
     overrides = overrides_of(
         tmp_path, "generator.model=fake", "synth.size=6", "synth.contexts=4", "synth.seeds_per_context=2"
     )
-    overrides = [each for each in overrides if not each.startswith("generator.path=")]
+    overrides = [override for override in overrides if not override.startswith("generator.path=")]
     overrides.append(f"generator.path={tmp_path / 'made' / 'calls'}")
     for path in (tmp_path / "run" / "sets" / "zero_shot").rglob("*.jsonl"):
         path.unlink()
@@ -414,7 +402,7 @@ def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Pa
     assert replayed.cost is not None and replayed.cost.calls == 6 and replayed.cost.tokens is None
     answers = sum(len(line["text"]) for line in lines(tmp_path / "made" / "calls" / "sst2.jsonl"))
     assert replayed.cost.characters > answers
-    assert [each.why.split(":")[0] for each in missing] == ["attrprompt, sst2"]
+    assert [item.why.split(":")[0] for item in missing] == ["attrprompt, sst2"]
     assert Cost(2, 30, 99).paid(True) == 30 and Cost(2, None, 99).paid(True) == 99
 
 
@@ -423,19 +411,19 @@ def fake_answer(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "message"),
     [
         ("copa", "task: got copa, which chooses among texts, expected tasks with labels"),
         ("axg", "task: got axg, whose rows belong together, expected tasks of single rows"),
         ("sst2", "data.source: got local, which has no training rows of sst2, expected original rows"),
     ],
 )
-def test_what_cannot_be_studied_is_said_in_one_line(tmp_path: Path, task: str, said: str) -> None:
-    overrides = [each for each in overrides_of(tmp_path) if not each.startswith("task=")]
+def test_what_cannot_be_studied_is_said_in_one_line(tmp_path: Path, task: str, message: str) -> None:
+    overrides = [override for override in overrides_of(tmp_path) if not override.startswith("task=")]
     (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()
-    ended = command("eval.study", *overrides, f"task=[{task}]")
-    error = ended.stderr.decode() if isinstance(ended.stderr, bytes) else ended.stderr
-    assert ended.returncode == 2 and error.startswith(f"error: {said}") and error.count("\n") == 1
+    result = command("eval.study", *overrides, f"task=[{task}]")
+    error = result.stderr.decode() if isinstance(result.stderr, bytes) else result.stderr
+    assert result.returncode == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
 
 
 def test_a_label_without_rows_is_named(tmp_path: Path) -> None:
