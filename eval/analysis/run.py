@@ -48,7 +48,7 @@ def check(settings: Settings) -> None:
 
 
 def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest | None = None) -> str:
-    """Writes analysis/<task>.json and analysis/summary.md; the summary.
+    """Writes analysis/<task>.json and analysis/summary.md; returns the summary.
 
     Raises: UserError if there are no data sets; AwaitingAnswers (generator=batch) if a part waits for answers.
     """
@@ -87,14 +87,14 @@ def _task_table(settings: Settings) -> list[str]:
 
 
 def plan(settings: Settings, arguments: AnalyzeArguments) -> str:
-    """What the analysis will ask of the generator, and what that costs at most; of a run also before its rows are generated."""
+    """The calls to the generator that the analysis will make, and their cost at most; works before the rows are generated."""
     if arguments.compares_folders:
         return plan_line(settings, _pairs(settings, arguments)) + "\n"
     return plan_line(settings, [planned_pair(settings, task) for task in settings.tasks.values()]) + "\n"
 
 
 def draw(settings: Settings) -> list[str]:
-    """Draws analysis/figures from the numbers in analysis/<task>.json; their names."""
+    """Draws analysis/figures from the numbers in analysis/<task>.json; returns the names of the figures."""
     paths = [_path(settings, task) for task in settings.tasks.values()]
     return draw_analyses(settings.paths.analysis / "figures", [read_json(path) for path in paths if path.is_file()])
 
@@ -153,7 +153,7 @@ def _human_path(settings: Settings) -> Path:
 
 
 def _human(settings: Settings) -> dict[str, Json]:
-    """The agreement of people with the labels by task, as far as a sheet was taken."""
+    """The agreement of people with the labels, by task; empty before a sheet was read."""
     path = _human_path(settings)
     return read_json(path) if path.is_file() else {}
 
@@ -171,7 +171,10 @@ def _write_sheet(settings: Settings, pairs: list[SetPair]) -> None:
 
 
 def take_sheet(settings: Settings, arguments: AnalyzeArguments, sheet: Path) -> str:
-    """Writes what people judged to analysis/human.json and into existing analyses; a summary."""
+    """Writes the agreement of people with the labels to analysis/human.json and into existing analyses; returns a summary.
+
+    Raises: UserError if the sheet cannot be read, fits no row or has no label.
+    """
     sets: dict[str, tuple[Task, DataSet]] = {}
     for task in settings.tasks.values():
         rows = folder_set(arguments.b, task) if arguments.b is not None else synthetic_set(settings.paths, task)

@@ -33,7 +33,7 @@ class DataSet:
 
     @property
     def stories(self) -> list[Json]:
-        """How each row came about, as its provenance says; empty if there is none."""
+        """The provenance of each row; empty if there is none."""
         path = self.folder / "provenance.jsonl" if self.folder is not None else None
         return [story for _, story in read_jsonl(path)] if path is not None and path.is_file() else []
 

@@ -161,7 +161,7 @@ def _agreement(task: Task, rows: Sequence[_JudgedRow]) -> Json:
 
 
 def _share(rows: Sequence[_JudgedRow]) -> Json | None:
-    """How often people agree, with Wilson's interval; None of no rows."""
+    """How often people agree, with Wilson's interval; None if there are no rows."""
     hits = sum(row.label == row.human_label for row in rows)
     share = wilson(hits, len(rows))
     if share is None:

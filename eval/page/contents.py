@@ -30,15 +30,15 @@ class Contents:
     missing: tuple[str, ...]
 
 
-def contents(settings: Settings, taken: int = 0) -> Contents:
-    """Everything that can be read; a damaged file affects its own task only. `taken` bytes of the page's rows are others'."""
+def contents(settings: Settings, used: int = 0) -> Contents:
+    """Everything that can be read; a damaged file affects its own task only. `used`: bytes of the page's rows that are taken."""
     funnels: list[Funnel] = []
     analyses: list[Json] = []
     entries: list[TaskEntries] = []
     missing: list[str] = []
     not_made: list[str] = []
     not_analysed: list[str] = []
-    bytes_left = budget(settings) - taken
+    bytes_left = budget(settings) - used
     prompts = Prompts(bytes_left)
     has_seeds = settings.method.instance_seed is not None
     for task in settings.tasks.values():

@@ -24,7 +24,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Findings:
-    """The analysis of a task. `parts`: measures, as in that file, by the title of their part; `names` of the two data sets."""
+    """The analysis of a task. `parts`: its measures as in analysis/<task>.json, by the title of their part; `names` of both sets."""
 
     task: str
     names: tuple[str, str]

@@ -1,4 +1,4 @@
-"""The prompts of rows in little space: a line that many prompts share is kept once, and a text of the row itself is referred to."""
+"""The prompts of rows, stored compactly: a line of many prompts is stored once, and a text of the row itself is a reference."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ MOST = 2000  # attempts whose prompts are shown; rebuilding them takes some mill
 
 
 class Prompts:
-    """The lines of the prompts so far. `full`: no further prompts are taken up."""
+    """The lines of the prompts so far. `full`: no further prompts are added."""
 
     def __init__(self, budget: int) -> None:
         self._ids: dict[str, int] = {}
@@ -40,11 +40,11 @@ class Prompts:
         return [[step, self._parts(prompt, texts)] for step, prompt in asked(recipe, story, rows)]
 
     def of_lists(self, recipe: Recipe) -> list[Any]:
-        """[name, parts] of the first prompt for contexts, and for what else was listed before the rows."""
+        """[name, parts] of the first prompt of each item list, such as the contexts."""
         if self.full:
             return []
-        firsts = [(spec.name, spec.prompt(min(spec.per_call, spec.size), [])) for spec in list_specs(recipe)]
-        return [[f"{name}, first round", self._parts(messages[-1]["content"], ())] for name, (messages, _) in firsts]
+        prompts = [(spec.name, spec.prompt(min(spec.per_call, spec.size), [])) for spec in list_specs(recipe)]
+        return [[f"{name}, first round", self._parts(messages[-1]["content"], ())] for name, (messages, _) in prompts]
 
     def _parts(self, prompt: str, texts: Sequence[object]) -> list[int]:
         parts = {text: [-1 - i] for i, text in enumerate(texts) if isinstance(text, str) and len(text) >= SHORT}

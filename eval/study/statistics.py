@@ -140,9 +140,9 @@ def _corrected(results: Sequence[LevelResult]) -> list[LevelResult]:
     by_part: dict[str, list[Comparison]] = defaultdict(list)
     for result in results:
         by_part[result.part] += [result.comparison] if result.comparison is not None else []
-    rest = {part: iter(corrected(comparisons)) for part, comparisons in by_part.items()}
+    remaining = {part: iter(corrected(comparisons)) for part, comparisons in by_part.items()}
     return [
-        result if result.comparison is None else replace(result, comparison=next(rest[result.part]))
+        result if result.comparison is None else replace(result, comparison=next(remaining[result.part]))
         for result in results
     ]
 
@@ -160,9 +160,9 @@ def _averages(results: Sequence[LevelResult]) -> list[LevelResult]:
         by_task = {result.task: result.comparison.reference for result in members if result.comparison is not None}
         references = set(by_task.values())
         if len(by_task) == len(members) and len(references) == 1:
-            others = [result for result in by_level[part, student, references.pop()] if result.task in by_task]
+            same_tasks = [result for result in by_level[part, student, references.pop()] if result.task in by_task]
             null: Floats = np.mean([result.null for result in members if result.null is not None], axis=0)
-            mean = _compared_with(mean, _average(others), null)
+            mean = _compared_with(mean, _average(same_tasks), null)
         averages.append(mean)
     return averages
 

@@ -138,22 +138,24 @@ def _numbers(estimate: Estimate) -> Record:
 def _sentences(members: Sequence[LevelResult], titles: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each comparison of an average, and for each of a level that only one task has."""
     for result in members:
-        of_level = [other for other in members if (other.student, other.level) == (result.student, result.level)]
-        of_tasks = [other.comparison for other in of_level if other.tasks == 1 and other.comparison is not None]
+        same_level = [other for other in members if (other.student, other.level) == (result.student, result.level)]
+        comparisons = [other.comparison for other in same_level if other.tasks == 1 and other.comparison is not None]
         comparison = result.comparison
-        if comparison is None or (result.tasks == 1 and len(of_tasks) > 1):
+        if comparison is None or (result.tasks == 1 and len(comparisons) > 1):
             continue
         low, high = comparison.bounds or (0.0, 0.0)
         first, second = (percent(value) for value in comparison.values)
         text = f"{result.student}, {titles.get(result.task, result.task)}: {result.level} {first}, {comparison.reference} {second}: "
         text += f"{100 * comparison.difference:+.1f} points (95 % interval {percent(low)} to {percent(high)}"
         text += f", p {p_text(comparison.corrected)})" if comparison.corrected is not None else ")"
-        better, worse = (sum(_differs(other, sign) for other in of_tasks) for sign in (1, -1))
-        rest = len(of_tasks) - better - worse
+        better, worse = (sum(_differs(other, sign) for other in comparisons) for sign in (1, -1))
+        unclear = len(comparisons) - better - worse
         if result.tasks == 1:
             verdict = "better" if better else "worse" if worse else "not distinguishable"
         else:
-            verdict = f"better on {better}, worse on {worse}, not distinguishable on {rest} of {len(of_tasks)} tasks"
+            verdict = (
+                f"better on {better}, worse on {worse}, not distinguishable on {unclear} of {len(comparisons)} tasks"
+            )
         yield f"{text}; {verdict}."
 
 

@@ -65,9 +65,9 @@ def structures(task: Task, row: Row) -> dict[str, float]:
         features[f"{name} has a question mark"] = float("?" in text)
         features[f"{name} has a negation"] = float(NEGATION.search(text) is not None)
         features[f"{name} has a first person"] = float(FIRST_PERSON.search(text) is not None)
-        for holder, other in texts.items():
+        for holder, holder_text in texts.items():
             if holder != name and len(words(text)) >= MIN_COPIED_WORDS:
-                features[f"{name} is copied in {holder}"] = float(holds(other, text))
+                features[f"{name} is copied in {holder}"] = float(holds(holder_text, text))
     for name, values in task.variants.items():
         if name in view:
             features |= {f"{name} is {value}": float(view[name] == value) for value in values}
@@ -141,21 +141,21 @@ def _word_differences(task: Task, by_label: Mapping[str, Mapping[str, Sequence[R
         within, overall = (_rows_with_word(task, groups[name]) for name in (label, ALL))
         counts[side] = within, overall - within
         sizes[side] = len(groups[label]), len(groups[ALL]) - len(groups[label])
-    totals: Counter[str] = sum((within + rest for within, rest in counts.values()), Counter())
+    totals: Counter[str] = sum((within + others for within, others in counts.values()), Counter())
     differences = []
     for word in sorted(word for word, count in totals.items() if count >= MIN_ROWS):
         odds = {
-            side: log_odds(within[word], sizes[side][0], rest[word], sizes[side][1])
-            for side, (within, rest) in counts.items()
+            side: log_odds(within[word], sizes[side][0], others[word], sizes[side][1])
+            for side, (within, others) in counts.items()
         }
         sides = {
             side: {
                 "rows": within[word],
                 "share": round(within[word] / sizes[side][0], 4),
-                "others": rest[word],
+                "others": others[word],
                 "z": round(odds[side].z, 2),
             }
-            for side, (within, rest) in counts.items()
+            for side, (within, others) in counts.items()
         }
         differences.append({"word": word, **sides, "z": round(difference_z(odds["a"], odds["b"]), 2)})
     return sorted(differences, key=lambda word: (-abs(word["z"]), word["word"]))

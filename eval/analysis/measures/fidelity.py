@@ -100,8 +100,9 @@ def _scores(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student:
     answers: dict[str, dict[str, list[Answer]]] = {"own": {}, "transfer": {}}
     for side, instances in questions.items():
         answers["own"][side] = cross_validated(student, instances, fold_of[side])
-        if (other := OTHER[side]) in questions:
-            answers["transfer"][side] = transferred(student, questions[other], fold_of[other], instances, fold_of[side])
+        if (other_side := OTHER[side]) in questions:
+            source, folds_of_source = questions[other_side], fold_of[other_side]
+            answers["transfer"][side] = transferred(student, source, folds_of_source, instances, fold_of[side])
     titles = {"own": "cross-validated", "transfer": "taught the other set"}
     labels = len(pair.task.labels)
     scores: dict[str, dict[str, dict[str, ScoreSample]]] = {}

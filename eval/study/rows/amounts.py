@@ -31,12 +31,12 @@ def tokens(material: Material) -> Iterator[Level | Missing]:
         if method not in prices:
             yield Missing(TOKENS, f"{material.task.name}: the cost of {method} is not known")
             continue
-        bought = int(budget / prices[method] + 1e-9)
-        if bought > pool.size:
-            why = f"the budget buys {bought} rows of {method}, of which there are {pool.size}"
+        count = int(budget / prices[method] + 1e-9)
+        if count > pool.size:
+            why = f"the budget buys {count} rows of {method}, of which there are {pool.size}"
             yield Missing(TOKENS, f"{material.task.name}: {why}")
         reference = None if method == REFERENCE else REFERENCE
-        yield Level(TOKENS, method, reference, of_set(material, pool, max(1, min(bought, pool.size))))
+        yield Level(TOKENS, method, reference, of_set(material, pool, max(1, min(count, pool.size))))
 
 
 def cost_of_rows(material: Material) -> dict[str, float]:
@@ -83,14 +83,14 @@ def mixing(material: Material) -> Iterator[Level | Missing]:
         if count > material.original.size:
             yield Missing(MIXING, f"{material.task.name}: {material.original.size} original rows, expected {count}")
             continue
-        alone, few = f"{count} {ORIGINAL}", of_original(material, count)
+        name, original = f"{count} {ORIGINAL}", of_original(material, count)
         if count:
-            yield Level(MIXING, alone, None, few)
+            yield Level(MIXING, name, None, original)
         if pool is not None:
-            made = of_set(material, pool, material.size)
+            synthetic = of_set(material, pool, material.size)
             if count:
-                yield Level(MIXING, f"{alone} + {REFERENCE}", alone, joined(few, made))
+                yield Level(MIXING, f"{name} + {REFERENCE}", name, joined(original, synthetic))
             else:
-                yield Level(MIXING, f"{REFERENCE} alone", None, made)
+                yield Level(MIXING, f"{REFERENCE} alone", None, synthetic)
     if pool is None:
         yield Missing(MIXING, f"{material.task.name}: there is no set of {REFERENCE}")

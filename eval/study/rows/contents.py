@@ -29,10 +29,10 @@ def quality(material: Material) -> Iterator[Level | Missing]:
     for share in BROKEN:
         yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(material, pool, share))
     by_name = criteria(material, pool)
-    less = f"{LEFT_OUT:.0%} left out"
+    prefix = f"{LEFT_OUT:.0%} left out"
     for name in (name for name in (AT_RANDOM, BY_ITSELF, BY_ORIGINAL) if name in by_name):
-        reference = CORRECTED if name == AT_RANDOM else f"{less} {AT_RANDOM}"
-        yield Level(QUALITY, f"{less} {name}", reference, without(material, pool, by_name[name], LEFT_OUT))
+        reference = CORRECTED if name == AT_RANDOM else f"{prefix} {AT_RANDOM}"
+        yield Level(QUALITY, f"{prefix} {name}", reference, without(material, pool, by_name[name], LEFT_OUT))
     if BY_ORIGINAL not in by_name:
         yield Missing(QUALITY, f"{material.task.name}: {material.original.size} original rows, expected {CHECKER_ROWS}")
     yield from _selection(material, pool, by_name)

@@ -95,9 +95,9 @@ def _make(settings: Settings, overrides: Sequence[str], method: str, task: Task,
 
 
 def _generate(overrides: Sequence[str], method: str, task: Task, folder: Path, rows: int) -> None:
-    kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in OF_THE_STUDY]
+    common = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in OF_THE_STUDY]
     added = [f"task=[{written(task.name)}]", f"method={method}", f"run.dir={written(folder)}", f"synth.size={rows}"]
     fixed = ["phases=[generate]", "arms=[synthetic]", "synth.learnability_rows=0"]
-    settings = open_run(composed([*kept, *added, *fixed]), recipes)
+    settings = open_run(composed([*common, *added, *fixed]), recipes)
     log.info("study: %s, %s: %d rows", method, task.name, rows)
     generate(settings, metered(settings))

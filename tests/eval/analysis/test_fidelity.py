@@ -38,7 +38,7 @@ def pair_of(a: tuple[Row, ...], b: tuple[Row, ...]) -> SetPair:
     return SetPair(CB, DataSet("a", "one", a), DataSet("b", "two", b), seed=0, at_most=None)
 
 
-def measured(a: tuple[Row, ...], b: tuple[Row, ...]) -> tuple[dict[str, Measure], dict]:
+def fidelity_of(a: tuple[Row, ...], b: tuple[Row, ...]) -> tuple[dict[str, Measure], dict]:
     result = fidelity(settings("analysis.students=[bag_of_words]"), pair_of(a, b))
     return {measure.name: measure for measure in result.measures}, result.details["fidelity"]
 
@@ -50,7 +50,7 @@ def value(measure: Measure, side: str) -> float:
 
 
 def test_two_sets_of_one_making_teach_each_other_and_cannot_be_told_apart() -> None:
-    measures, details = measured(cb_rows(20, SAYING, 1), cb_rows(30, SAYING, 2))
+    measures, details = fidelity_of(cb_rows(20, SAYING, 1), cb_rows(30, SAYING, 2))
     for name in ("own_f1", "transfer_f1", "own_accuracy", "transfer_accuracy", "kept_f1"):
         for side in ("a", "b"):
             assert value(measures[f"{name}.bag_of_words"], side) > 0.9
@@ -61,7 +61,7 @@ def test_two_sets_of_one_making_teach_each_other_and_cannot_be_told_apart() -> N
 
 
 def test_a_set_that_means_something_else_by_its_words_teaches_nothing_right() -> None:
-    measures, details = measured(cb_rows(20, SAYING, 1), cb_rows(20, OTHER_SAYING, 2, end=" indeed!"))
+    measures, details = fidelity_of(cb_rows(20, SAYING, 1), cb_rows(20, OTHER_SAYING, 2, end=" indeed!"))
     assert value(measures["own_f1.bag_of_words"], "b") == 1.0
     assert value(measures["transfer_f1.bag_of_words"], "a") == value(measures["kept_f1.bag_of_words"], "b") == 0.0
     assert measures["kept_f1.bag_of_words"].difference is None
@@ -126,12 +126,12 @@ def test_structures_of_a_row() -> None:
 
 def test_cues_of_a_label_stand_in_the_order_of_their_difference() -> None:
     a, b = cb_rows(20, SAYING, 1), cb_rows(20, OTHER_SAYING, 2)
-    listed = cues(pair_of(a, b), {"a": list(a), "b": list(b)}, 5).details["cues"]
-    assert list(listed["structures"]) == ["all", "entailment", "contradiction", "neutral"]
-    negated = {cue["cue"]: cue for cue in listed["structures"]["contradiction"]}["premise has a negation"]
+    by_kind = cues(pair_of(a, b), {"a": list(a), "b": list(b)}, 5).details["cues"]
+    assert list(by_kind["structures"]) == ["all", "entailment", "contradiction", "neutral"]
+    negated = {cue["cue"]: cue for cue in by_kind["structures"]["contradiction"]}["premise has a negation"]
     assert (negated["a"]["mean"], negated["b"]["mean"]) == (1.0, 0.0)
     assert negated["z"] == pytest.approx(2 * log(0.5 / 20.5) / sqrt(2 / 20.5 + 2 / 0.5), abs=0.01)
-    for group in (*listed["structures"].values(), *listed["words"].values()):
+    for group in (*by_kind["structures"].values(), *by_kind["words"].values()):
         sizes = [abs(cue["z"]) for cue in group]
         assert sizes == sorted(sizes, reverse=True)
 

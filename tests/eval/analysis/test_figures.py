@@ -19,7 +19,7 @@ HOSTILE = "$\\frac{1}{x}$\n<script> $y"
 VALUES = {"value": 0.4, "low": 0.3, "high": 0.5}
 
 
-def measured(part: str, name: str, unit: str = "share", **changes: Any) -> Json:
+def measure_of(part: str, name: str, unit: str = "share", **changes: Any) -> Json:
     difference = {"value": 0.2, "low": 0.1, "high": 0.3}
     other = {"value": 0.6, "low": 0.5, "high": 0.7}
     measure = {"part": part, "name": name, "title": f"title of {name}", "unit": unit, "a": VALUES, "b": other}
@@ -41,16 +41,16 @@ def analysis(title: str = "CB") -> Json:
         "level": 0.95,
         "sets": {"a": {"name": "original", "labels": {}}, "b": {"name": "synthetic", "labels": {"neutral": 24}}},
         "measures": [
-            measured("lexical", "words_per_row", "words"),
-            measured("lexical", "authors_sum", "tokens", theirs=True),
-            measured("semantic", "vendi", "rows"),
-            measured("difficulty", "v_information", "bits"),
-            measured("correctness", "flips", a=None, difference=None),
-            measured("correctness", "flips.neutral", a=None, difference=None),
-            measured("correctness", f"agreement.{cell}.neutral", a=None, difference=None),
-            measured("bias", "feminine_share", difference={"value": 0.2, "low": -0.1, "high": 0.5}),
-            measured("contamination", "train_runs", a=None, difference=None),
-            measured("contamination", "val_runs"),
+            measure_of("lexical", "words_per_row", "words"),
+            measure_of("lexical", "authors_sum", "tokens", theirs=True),
+            measure_of("semantic", "vendi", "rows"),
+            measure_of("difficulty", "v_information", "bits"),
+            measure_of("correctness", "flips", a=None, difference=None),
+            measure_of("correctness", "flips.neutral", a=None, difference=None),
+            measure_of("correctness", f"agreement.{cell}.neutral", a=None, difference=None),
+            measure_of("bias", "feminine_share", difference={"value": 0.2, "low": -0.1, "high": 0.5}),
+            measure_of("contamination", "train_runs", a=None, difference=None),
+            measure_of("contamination", "val_runs"),
         ],
         "details": {
             "points": {"explained_variance": [0.2, 0.1], "a": points, "b": points[:7]},
@@ -100,8 +100,8 @@ def test_every_figure_as_pdf_and_png_with_equal_bytes(tmp_path: Path) -> None:
 def test_figures_without_numbers_go_and_other_files_stay(tmp_path: Path) -> None:
     draw_analyses(tmp_path, [analysis()])
     (tmp_path / "mine.png").write_text("mine")
-    bare = analysis() | {"details": {}, "measures": [measured("lexical", "authors_sum", theirs=True)]}
-    assert draw_analyses(tmp_path, [bare | {"measures": [*bare["measures"], measured("semantic", "vendi")]}]) == [
+    bare = analysis() | {"details": {}, "measures": [measure_of("lexical", "authors_sum", theirs=True)]}
+    assert draw_analyses(tmp_path, [bare | {"measures": [*bare["measures"], measure_of("semantic", "vendi")]}]) == [
         "diversity"
     ]
     assert set(files(tmp_path)) == {"diversity.pdf", "diversity.png", "mine.png"}

@@ -29,7 +29,7 @@ CALLS = 2 + 2 * 2 * 4 + 10
 
 
 class Scripted(FakeModel):
-    """Answers as it is told, and as the fake model where it is told nothing."""
+    """Gives the scripted answers; other questions are answered by the fake model."""
 
     answers: Mapping[str, Any] = {}
 
@@ -52,13 +52,13 @@ def asking(folder: Path, server: Server, *more: str, tasks: tuple[str, ...] = ("
     return settings(*overrides(folder, *served_by(server.url, folder / "run"), *more, tasks=tasks))
 
 
-def analysed(run: Settings, task: str = "cb") -> dict[str, Any]:
+def analysis_of(run: Settings, task: str = "cb") -> dict[str, Any]:
     analysis: dict[str, Any] = json.loads((run.paths.analysis / f"{task}.json").read_text(encoding="utf-8"))
     return analysis
 
 
-def measured(run: Settings, task: str = "cb") -> dict[str, dict[str, Any]]:
-    return {measure["name"]: measure for measure in analysed(run, task)["measures"]}
+def measures_of(run: Settings, task: str = "cb") -> dict[str, dict[str, Any]]:
+    return {measure["name"]: measure for measure in analysis_of(run, task)["measures"]}
 
 
 def test_every_question_is_asked_once_and_more_draws_ask_only_for_these(
@@ -96,15 +96,15 @@ def test_scores_worked_by_hand(tmp_path: Path, serve: Callable[[FakeModel], Serv
     }
     run = asking(tmp_path, serve(scripted(**answers)))
     analyze(run, AnalyzeArguments())
-    measures = measured(run)
+    measures = measures_of(run)
     score = measures["cluster_score"]
     assert score["b"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert (measures["clusters"]["a"]["value"], measures["clusters_kept"]["b"]["value"]) == (2, 4 / 5)
     assert (score["size"], score["difference"]["value"]) == ({"a": 4, "b": 4}, 0)
-    draw = analysed(run)["details"]["clusters"]["b"][0]
+    draw = analysis_of(run)["details"]["clusters"]["b"][0]
     assert [len(cluster["idx"]) for cluster in draw["clusters"]] == [2, 2] and len(draw["left_out"]) == 1
     assert measures["subjectivity"]["a"] == {"value": 2.0, "low": 2.0, "high": 2.0}
-    assert analysed(run)["details"]["subjectivity"]["b"]["counts"] == {"2": 10}
+    assert analysis_of(run)["details"]["subjectivity"]["b"]["counts"] == {"2": 10}
 
 
 def test_answers_that_cannot_be_read_are_counted_and_the_rest_goes_on(
@@ -112,13 +112,13 @@ def test_answers_that_cannot_be_read_are_counted_and_the_rest_goes_on(
 ) -> None:
     run = asking(tmp_path / "none", serve(FakeModel(error_rate=1.0)), "analysis.parts=[clusters,subjectivity,lexical]")
     analyze(run, AnalyzeArguments())
-    missing = {entry["part"]: entry["why"] for entry in analysed(run)["missing"]}
+    missing = {entry["part"]: entry["why"] for entry in analysis_of(run)["missing"]}
     assert missing["clusters"] == "no answer of the generator names criteria. Take a better model"
     assert missing["subjectivity.b"] == "10 of 10 ratings cannot be read"
-    assert "mtld" in measured(run) and "subjectivity" not in measured(run)
+    assert "mtld" in measures_of(run) and "subjectivity" not in measures_of(run)
     empty = asking(tmp_path / "empty", serve(scripted(clusters={"clusters": []})))
     analyze(empty, AnalyzeArguments())
-    missing = {entry["part"]: entry["why"] for entry in analysed(empty)["missing"]}
+    missing = {entry["part"]: entry["why"] for entry in analysis_of(empty)["missing"]}
     assert missing["clusters.a"] == "4 of 4 draws have no readable answer"
 
 
@@ -138,7 +138,7 @@ def test_batch_files_come_to_the_same_and_the_command_waits(
     # criteria and ratings, then clusters, then their checks
     assert (result.returncode, rounds) == (0, 3), result.stderr
     runs = [settings(*overrides(folder)), by_server]
-    first, second = (analysed(run) for run in runs)
+    first, second = (analysis_of(run) for run in runs)
     assert (first["measures"], first["details"]) == (second["measures"], second["details"])
 
 
@@ -187,9 +187,9 @@ def test_votes_that_differ_are_counted(tmp_path: Path, serve: Callable[[FakeMode
     stories = [{"idx": idx, "votes": counts} for idx, counts in enumerate(votes)] + [{"idx": 3}]
     write_jsonl(run.paths.synthetic("cb") / "provenance.jsonl", stories)
     analyze(run, AnalyzeArguments())
-    spread = measured(run)["vote_spread"]
+    spread = measures_of(run)["vote_spread"]
     assert (spread["a"], spread["b"]["value"]) == (None, pytest.approx((0.4 + 0 + 0.4) / 3, abs=1e-6))
-    assert analysed(run)["details"]["subjectivity"]["votes"][0] == {"idx": 0, "spread": 0.4}
+    assert analysis_of(run)["details"]["subjectivity"]["votes"][0] == {"idx": 0, "spread": 0.4}
 
 
 def test_the_tasks_stand_beside_what_their_rows_teach(tmp_path: Path, serve: Callable[[FakeModel], Server]) -> None:

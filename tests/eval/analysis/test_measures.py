@@ -53,7 +53,7 @@ def pair_of(a: Sequence[Row], b: Sequence[Row], name: str = "cb", **changes: Any
     return replace(pair, **changes)
 
 
-def named(result: AnalysisResult) -> dict[str, Measure]:
+def by_name(result: AnalysisResult) -> dict[str, Measure]:
     return {measure.name: measure for measure in result.measures}
 
 
@@ -88,7 +88,7 @@ def test_words_are_counted_at_equal_numbers_of_words_and_n_grams_inside_texts() 
     # four rows of five and of seven words; "it" is a text of its own, so that no bigram ends in it
     short, long = cb_rows(*["red dog saw blue"] * 4), cb_rows(*["one two three four five six"] * 4)
     result = lexical(pair_of(short, long), KEYS)
-    measures = named(result)
+    measures = by_name(result)
     assert result.details["words"] == {"a": 20, "b": 28}
     assert result.details["words_compared"] == 20
     assert measures["words_per_row"].a == Interval(5.0, 5.0, 5.0)
@@ -182,7 +182,7 @@ def test_embeddings_know_what_is_alike_and_both_sets_share_one_plane() -> None:
     assert again[0] == pytest.approx(kitten, abs=1e-5)
     rows = fixture("cb")
     result = semantic(pair_of(rows, rows), KEYS)
-    measures, points = named(result), result.details["points"]
+    measures, points = by_name(result), result.details["points"]
     assert measures["vendi"].difference is not None and measures["vendi"].difference.value == pytest.approx(0)
     assert measures["vendi"].a is not None and 5 < measures["vendi"].a.value < 10
     by_idx = [{point[0]: point[1:] for point in points[side]} for side in ("a", "b")]
@@ -215,7 +215,7 @@ def test_pronouns_occupations_and_countries_are_counted() -> None:
     assert result.details["pronouns"]["a"] == {"feminine": 2, "masculine": 2, "neutral": 0}
     tables = {row["occupation"]: row for row in result.details["occupations"]["a"]}
     assert tables["doctor"] == {"occupation": "doctor", "rows": 2, "feminine": 0, "masculine": 1, "both": 1, "none": 0}
-    measures = named(result)
+    measures = by_name(result)
     assert measures["feminine_share"].a is not None and measures["feminine_share"].a.value == 1 / 2
     assert measures["feminine_share"].b is not None and measures["feminine_share"].b.value == 0
     assert measures["feminine_share"].size == {"a": 2, "b": 3}
@@ -246,8 +246,8 @@ def test_rows_in_another_language_are_told_and_the_rest_goes_on() -> None:
         (missing,) = bias(pair, KEYS).missing
         assert missing.part == "bias"
         assert "the rows of b (b) do not look English" in missing.why
-        assert named(lexical(pair, KEYS))["self_bleu"].b is not None
-    length = named(lexical(pair_of(chinese, chinese), KEYS))["words_per_row"].a  # each character is a word
+        assert by_name(lexical(pair, KEYS))["self_bleu"].b is not None
+    length = by_name(lexical(pair_of(chinese, chinese), KEYS))["words_per_row"].a  # each character is a word
     assert length is not None and length.value == (13 + 13 + 5 + 7 + 4 * 2) / 4
 
 
@@ -256,7 +256,7 @@ def test_a_missing_entity_model_is_one_line_with_the_command() -> None:
     (missing,) = entities(pair_of(rows, rows), replace(KEYS, spacy_model="xx_no_such_model")).missing
     assert missing.part == "bias.entities"
     assert missing.why.endswith("python -m spacy download xx_no_such_model")
-    assert len(named(bias(pair_of(rows, rows), replace(KEYS, spacy_model="xx_no_such_model")))) >= 5
+    assert len(by_name(bias(pair_of(rows, rows), replace(KEYS, spacy_model="xx_no_such_model")))) >= 5
 
 
 def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_entities_are_counted_as_the_model_names_them(tmp_path: Path) -> None:
     assert details["a"]["top"] == [{"name": "Peru", "count": 2}]
     assert details["b"]["top"] == [{"name": "Peru", "count": 2}]
     assert result.details["entities"]["PERSON"]["a"]["mentions"] == 0
-    share = named(result)["gpe"]
+    share = by_name(result)["gpe"]
     assert share.a is not None and share.b is not None and (share.a.value, share.b.value) == (0.25, 0.5)
 
 
@@ -288,7 +288,7 @@ def test_the_authors_sum_by_hand() -> None:
     second = {"premise", ":", "Rain", "fell", ".", "\n", "hypothesis", "lamp", "broke"}
     assert result.details["authors_sum_of_all_rows"] == {"a": len(first) + len(second), "b": len(first)}
     assert result.details["authors_sum_published"]["original"] == 6414
-    assert named(result)["authors_sum"].theirs
+    assert by_name(result)["authors_sum"].theirs
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the original SuperGLUE files are not beside the project")
@@ -298,7 +298,7 @@ def test_the_authors_sums_come_out_exactly(name: str, published: int) -> None:
     result = lexical(pair_of(rows, rows[:4], name), replace(KEYS, replicates=20))
     assert result.details["authors_sum_of_all_rows"]["a"] == published
     assert result.details["authors_sum_published"]["original"] == published
-    assert named(result)["authors_sum"].theirs
+    assert by_name(result)["authors_sum"].theirs
 
 
 def test_repeated_rows_are_found_with_their_originals() -> None:
@@ -315,7 +315,7 @@ def test_repeated_rows_are_found_with_their_originals() -> None:
     result = contamination(
         pair_of(cb_rows("Some other words.", "More of them.", "Third.", "Last."), b, splits=splits), KEYS
     )
-    measures = named(result)
+    measures = by_name(result)
     assert measures["val_near"].b is not None and measures["val_near"].b.value == 1 / 4
     assert measures["val_runs"].b is not None and measures["val_runs"].b.value == 2 / 4
     assert measures["val_runs"].a is not None and measures["val_runs"].a.value == 0
@@ -344,7 +344,7 @@ def test_the_query_that_is_repeated_is_shown_and_not_the_first_of_its_passage() 
 def test_a_set_is_not_held_against_itself() -> None:
     rows = fixture("cb")
     splits = (("train", Split(rows, "SuperGLUE train")),)
-    measures = named(contamination(pair_of(rows, rows, splits=splits), KEYS))
+    measures = by_name(contamination(pair_of(rows, rows, splits=splits), KEYS))
     assert measures["train_near"].a is None
     assert measures["train_near"].b is not None and measures["train_near"].b.value == 1
 

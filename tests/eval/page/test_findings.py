@@ -6,7 +6,7 @@ from eval.page.findings import findings
 from targen.runtime.jsonl import Json
 
 
-def measured(part: str) -> Json:
+def measure_of(part: str) -> Json:
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     return {
         "part": part, "name": part, "title": f"a share of {part}", "unit": "share", "a": interval, "b": interval,
@@ -28,17 +28,17 @@ def analysis(measures: list[Json], **details: Any) -> Json:
 
 
 def test_measures_stand_under_the_title_of_their_part() -> None:
-    result = findings(analysis([measured("lexical"), measured("bias"), measured("a_part_of_a_newer_version")]))
+    result = findings(analysis([measure_of("lexical"), measure_of("bias"), measure_of("a_part_of_a_newer_version")]))
     assert list(result.parts) == ["Lexical diversity", "Bias", "a_part_of_a_newer_version"]
 
 
 def test_the_most_frequent_entities_of_both_sets_stand_side_by_side() -> None:
-    def named(*counts: tuple[str, int]) -> Json:
+    def distribution(*counts: tuple[str, int]) -> Json:
         return {"distinct": len(counts), "top": [{"name": name, "count": count} for name, count in counts]}
 
-    places = {"a": named(("Peru", 3), ("Chad", 1)), "b": named(("Oslo", 2))}
-    entities = {"model": "en_core_web_sm", "GPE": places, "EVENT": {"a": named(), "b": named()}}
-    (listing,) = findings(analysis([measured("bias")], entities=entities)).listings
+    places = {"a": distribution(("Peru", 3), ("Chad", 1)), "b": distribution(("Oslo", 2))}
+    entities = {"model": "en_core_web_sm", "GPE": places, "EVENT": {"a": distribution(), "b": distribution()}}
+    (listing,) = findings(analysis([measure_of("bias")], entities=entities)).listings
     assert listing.title == "Entities: GPE"
     assert listing.header == ("original", "synthetic")
     assert listing.lines == (("3 × Peru", "2 × Oslo"), ("1 × Chad", ""))

@@ -133,28 +133,28 @@ def test_a_study_writes_every_table_and_says_what_is_missing(done: tuple[Path, l
 
 def test_the_numbers_of_the_tables_follow_from_the_cells(done: tuple[Path, list[str], str]) -> None:
     folder, _, _ = done
-    (asked,) = lines(folder / "run" / "study" / "evaluation.jsonl")
+    (evaluation,) = lines(folder / "run" / "study" / "evaluation.jsonl")
     by_level: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in lines(folder / "run" / "study" / "cells.jsonl"):
-        right = [answer == gold for answer, gold in zip(cell["predictions"], asked["gold"], strict=True)]
+        right = [answer == gold for answer, gold in zip(cell["predictions"], evaluation["gold"], strict=True)]
         assert cell["accuracy"] == pytest.approx(fmean(right))
-        assert cell["f1_macro"] == pytest.approx(f1_score(asked["gold"], cell["predictions"], average="macro"))
+        assert cell["f1_macro"] == pytest.approx(f1_score(evaluation["gold"], cell["predictions"], average="macro"))
         by_level.setdefault((cell["part"], cell["level"]), []).append(cell)
-    compared = 0
+    differences = 0
     for part in ("methods", "quantity", "mixing", "quality", "selection", "diversity", "shares", "natural"):
         for record in table(folder, part):
-            of_level = by_level[part, record["level"]]
-            assert [cell["seed"] for cell in of_level] == [0, 1]
+            level_cells = by_level[part, record["level"]]
+            assert [cell["seed"] for cell in level_cells] == [0, 1]
             assert (
                 float(record["low"]) <= float(record["value"]) + 1e-4
                 and float(record["value"]) <= float(record["high"]) + 1e-4
             )
-            value = fmean(cell[record["score"]] for cell in of_level)
+            value = fmean(cell[record["score"]] for cell in level_cells)
             if record["kind"] == "difference":
                 value -= fmean(cell["accuracy"] for cell in by_level[part, record["reference"]])
-                compared += 1
+                differences += 1
             assert float(record["value"]) == pytest.approx(value, abs=1e-4)
-    assert compared >= 40
+    assert differences >= 40
 
 
 def test_a_study_that_was_killed_goes_on_with_the_cell_it_lost(done: tuple[Path, list[str], str]) -> None:
@@ -388,7 +388,7 @@ def test_correlations_are_of_what_differs_within_a_task() -> None:
 
 def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Path) -> None:
     small = {"synth.contexts": 4, "synth.seeds_per_context": 2, "method": "zero_shot", "generator.model": "fake"}
-    made = generate_rows(SST2, fake_answer, size=6, run_dir=tmp_path / "made", settings=small)
+    generated = generate_rows(SST2, fake_answer, size=6, run_dir=tmp_path / "made", settings=small)
     overrides = overrides_of(
         tmp_path, "generator.model=fake", "synth.size=6", "synth.contexts=4", "synth.seeds_per_context=2"
     )
@@ -398,7 +398,7 @@ def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Pa
         path.unlink()
     sets, missing = made_sets(settings_of(overrides), overrides)
     replayed = sets["sst2"]["zero_shot"]
-    assert [row.row for row in made] == list(replayed.rows)
+    assert [row.row for row in generated] == list(replayed.rows)
     assert replayed.cost is not None and replayed.cost.calls == 6 and replayed.cost.tokens is None
     answers = sum(len(line["text"]) for line in lines(tmp_path / "made" / "calls" / "sst2.jsonl"))
     assert replayed.cost.characters > answers
