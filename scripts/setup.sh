@@ -23,6 +23,6 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet)
 "${pip[@]}" install --no-compile "$TORCH"
 "${pip[@]}" install --no-compile --no-deps -r requirements-cpu.lock
 "${pip[@]}" install --no-deps --editable .
-# on all cores, which pip does not; some files are for other versions of Python
-.venv/bin/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null || true
+# on all cores, which pip does not, and without the packages' tests; some files are for other versions of Python
+.venv/bin/python -W ignore -m compileall -q -j 0 -x /tests/ .venv/lib >/dev/null || true
 echo "$wanted" > "$stamp"
