@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import PROJECT, command, files, lines, settings
+from tests.support.commands import PROJECT, WARM_START, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.small_data import small_overrides
 from train.grid.cells import cells
@@ -97,8 +97,8 @@ def ended(slurm: Callable[..., str]) -> bool:
 
 
 def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    words = ["bash", str(PROJECT / "slurm" / name), *arguments]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=LIMIT, check=False)
+    words, variables = ["bash", str(PROJECT / "slurm" / name), *arguments], os.environ | {"PYTHON": WARM_START.python()}
+    return subprocess.run(words, cwd=cwd, env=variables, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 def test_a_grid_survives_requeues_a_lost_node_and_a_cell_that_always_fails(

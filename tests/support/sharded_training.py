@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.runtime.paths import CONF
-from tests.support.commands import LONGEST, PROJECT, settings
+from tests.support.commands import LONGEST, PROJECT, WARM_START, settings
 from tests.support.small_data import model_of
 
 
@@ -31,7 +31,7 @@ def train_sharded(folder: Path, launch: str, trainings: dict[str, Sharded]) -> d
     process the sum of all weights after loading; `divided`, as _divided_gradients. The first error ends all."""
     (folder / "trainings.json").write_text(json.dumps({name: asdict(training) for name, training in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
+    command = [WARM_START.python(), "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
     variables = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr.partition("torch.distributed.elastic")[0]
