@@ -26,12 +26,22 @@ class Sharded:
     stop: int | None = None
 
 
-def train_sharded(folder: Path, launch: str, trainings: dict[str, Sharded]) -> dict[str, Any]:
-    """Launches the trainings with a file of conf/accelerate/. Returns for each: `files` of its checkpoint; `read`, for each
+def train_sharded(
+    folder: Path, launch: str, trainings: dict[str, Sharded], python: str | None = None
+) -> dict[str, Any]:
+    """Launches the trainings with a file of conf/accelerate/ and `python`, by default a warm one. Returns for each: `files` of its checkpoint; `read`, for each
     process the sum of all weights after loading; `divided`, as _divided_gradients. The first error ends all."""
     (folder / "trainings.json").write_text(json.dumps({name: asdict(training) for name, training in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
-    command = [WARM_START.python(), "-m", "accelerate.commands.launch", *config, "--module", __name__, str(folder)]
+    command = [
+        python or WARM_START.python(),
+        "-m",
+        "accelerate.commands.launch",
+        *config,
+        "--module",
+        __name__,
+        str(folder),
+    ]
     variables = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr.partition("torch.distributed.elastic")[0]

@@ -11,7 +11,7 @@ import sys
 
 OURS = ("targen", "train", "eval", "slurm", "tests", "accelerate")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-READ_AT_START = ("PYTHON", "OMP_")  # variables that a fork would read too late
+READ_AT_START = ("PYTHON", "OMP_", "HF_")  # variables that a fork would read too late
 APPLIED = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED")  # by the fork itself
 
 
@@ -36,7 +36,7 @@ def _exit_code(address: str, words: list[str], unbuffered: bool) -> int:
 
 
 def main(address: str, python: str, variables: dict[str, str]) -> None:
-    """Runs what is typed. `address`: the server's socket, `python`: the interpreter, `variables`: those of the server."""
+    """Runs what is typed. `address`: the server's socket, `python`: the interpreter, `variables`: READ_AT_START's of the server."""
     unbuffered = sys.argv[1:2] == ["-u"]
     words = sys.argv[2 if unbuffered else 1 :]
     if not _is_served(words, variables):

@@ -27,6 +27,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.warm_python import READ_AT_START
+
 LIBRARIES = (
     "accelerate.commands.launch, aiohttp, datasets, hydra.core.plugins, jinja2, matplotlib.pyplot, pandas, peft, pydantic, scipy.stats,"
     " sklearn.feature_extraction.text, sklearn.linear_model, sklearn.metrics, spacy, torch, torch.distributed.run, transformers.trainer"
@@ -50,7 +52,10 @@ class WarmStart:
         with self._starting:
             if self._server is None:
                 address = f"{self._folder.name}/socket"
-                call = f"main({address!r}, {sys.executable!r}, {self._environment!r})"
+                read_at_start = {
+                    name: value for name, value in self._environment.items() if name.startswith(READ_AT_START)
+                }
+                call = f"main({address!r}, {sys.executable!r}, {read_at_start!r})"
                 text = f"#!{sys.executable} -ISE\n{CLIENT.read_text(encoding='utf-8')}\n{call}\n"
                 script.write_text(text, encoding="utf-8")
                 script.chmod(0o700)
@@ -59,7 +64,7 @@ class WarmStart:
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment,
                 )  # fmt: skip
                 assert self._server.stdout is not None
-                self._server.stdout.readline()  # it is ready
+                assert self._server.stdout.readline() == "ready\n"
         return str(script)
 
     def run(
@@ -162,7 +167,8 @@ if __name__ == "__main__":
     from targen.text.normalise import is_form_of
     from tests.support.composed import parsed_once
 
-    for name in (*LIBRARIES.split(", "), *COMMANDS):
+    installed = [] if find_spec("deepspeed") is None else ["deepspeed"]
+    for name in (*LIBRARIES.split(", "), *COMMANDS, *installed):
         __import__(name.strip())
     with parsed_once():
         compose(["+experiment=quickstart"])

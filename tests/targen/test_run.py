@@ -52,7 +52,9 @@ def test_a_run_without_the_original_data_says_so_and_is_done_once(tmp_path: Path
 
 def table_of_a_run(run: Path, data: Path) -> str:
     """The table of scores of a run on a folder of official layout."""
-    done = command("targen.run", *SMALL, "model=tiny_encoder", "data.source=local", f"data.dir={data}", f"run.dir={run}")
+    done = command(
+        "targen.run", *SMALL, "model=tiny_encoder", "data.source=local", f"data.dir={data}", f"run.dir={run}"
+    )
     assert done.returncode == 0, done.stderr
     table = (run / "report" / "tables" / "scores.md").read_text()
     assert "| task | metric | majority | original | synthetic |" in table

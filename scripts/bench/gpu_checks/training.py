@@ -197,7 +197,7 @@ def _train_launched(cpu: bool, folder: Path, launch: str) -> Json:
     if cpu:  # where accelerate makes plain DDP of it, unless it is told otherwise
         from tests.support.sharded_training import Sharded, train_sharded
 
-        train_sharded(folder, launch, {"tiny": Sharded(arguments)})
+        train_sharded(folder, launch, {"tiny": Sharded(arguments)}, sys.executable)
     else:
         words = [sys.executable, "-m", "train.launch", launch, *arguments]
         done = subprocess.run(words, env=one_process_environment(), text=True, capture_output=True, check=False)
