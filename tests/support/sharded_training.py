@@ -29,8 +29,11 @@ class Sharded:
 def train_sharded(
     folder: Path, launch: str, trainings: dict[str, Sharded], python: str | None = None
 ) -> dict[str, Any]:
-    """Launches the trainings with a file of conf/accelerate/ and `python`, by default a warm one. Returns for each: `files` of its checkpoint; `read`, for each
-    process the sum of all weights after loading; `divided`, as _divided_gradients. The first error ends all."""
+    """Launches the trainings with a file of conf/accelerate/ and `python`, by default a warm one.
+
+    Returns for each: `files` of its checkpoint; `read`, for each process the sum of all weights after loading; `divided`, as
+    _divided_gradients. The first error ends all.
+    """
     (folder / "trainings.json").write_text(json.dumps({name: asdict(training) for name, training in trainings.items()}))
     config = ["--config_file", str(CONF / "accelerate" / f"{launch}.yaml"), "--num_processes", "2"]
     command = [

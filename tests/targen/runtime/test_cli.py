@@ -135,7 +135,7 @@ def _imported(import_times: str) -> set[str]:
 def test_help_prints_the_settings_of_a_group() -> None:
     train, openai = command("targen.run", "--help=train"), command("targen.run", "--help=generator/openai")
     assert (train.returncode, openai.returncode) == (0, 0)
-    assert "warmup_ratio: 0.1        # Fraction of the steps over which the learning rate rises." in train.stdout
+    assert "warmup_ratio: 0.1        # Fraction of the steps used for learning rate warmup." in train.stdout
     assert openai.stdout == (CONF / "generator" / "openai.yaml").read_text(encoding="utf-8")
     unknown = command("targen.run", "--help=trian")
     assert (unknown.returncode, unknown.stderr) == (
