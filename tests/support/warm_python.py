@@ -1,6 +1,7 @@
 """Stands for the interpreter: a command of ours is run by the server of warm_start, everything else by the interpreter itself.
 
-It is copied into a script that calls `main`, and imports little, for its own start to be quick.
+Arguments: the server's socket, the interpreter, its variables of READ_AT_START as JSON, then what is typed after `python`. It
+imports little, so that it starts quickly.
 """
 
 import json
@@ -11,39 +12,50 @@ import sys
 
 OURS = ("targen", "train", "eval", "slurm", "tests", "accelerate")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-READ_AT_START = ("PYTHON", "OMP_", "HF_")  # variables that a fork would read too late
+# Prefixes of variables that a fork would read too late. MALLOC_ is too, and left out: it changes speed alone.
+READ_AT_START = ("PYTHON", "OMP_", "HF_HOME", "HF_HUB_", "HF_ENDPOINT", "HF_DATASETS_")
 APPLIED = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED")  # by the fork itself
+LENGTH = 8  # bytes of the hexadecimal length of a command's JSON
 
 
-def _is_served(words: list[str], variables: dict[str, str]) -> bool:
-    if len(words) < 2 or words[0] != "-m" or words[1].partition(".")[0] not in OURS:
-        return False
-    names = [name for name in {*os.environ, *variables} if name.startswith(READ_AT_START) and name not in APPLIED]
-    return all(os.environ.get(name) == variables.get(name) for name in names)
+def read_at_start() -> dict[str, str]:
+    """The variables that must be the same in client and server; PYTHON itself is read by our shell scripts only."""
+    others = (*APPLIED, "PYTHON")
+    return {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START) and name not in others}
 
 
-def _exit_code(address: str, words: list[str], unbuffered: bool) -> int:
+def _exit_code(address: str, module: str, arguments: list[str], unbuffered: bool) -> int:
     """The exit code of the command, negative: the signal that ended it. Signals that arrive meanwhile are passed on."""
+    command = {"module": module, "arguments": arguments, "cwd": os.getcwd(), "unbuffered": unbuffered}
+    message = json.dumps(command | {"environment": dict(os.environ)}).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
+        socket.send_fds(server, [b"%0*x" % (LENGTH, len(message))], [0, 1, 2])
+        server.sendall(message)
         for number in PASSED_ON:
             signal.signal(number, lambda received, _: server.sendall(b"%d\n" % received))
-        command = {"module": words[1], "arguments": words[2:], "cwd": os.getcwd(), "unbuffered": unbuffered}
-        socket.send_fds(server, [b"."], [0, 1, 2])
-        server.sendall(json.dumps(command | {"environment": dict(os.environ)}).encode() + b"\n")
         with server.makefile() as answer:
             return int(answer.readline() or -signal.SIGKILL)
 
 
-def main(address: str, python: str, variables: dict[str, str]) -> None:
-    """Runs what is typed. `address`: the server's socket, `python`: the interpreter, `variables`: READ_AT_START's of the server."""
-    unbuffered = sys.argv[1:2] == ["-u"]
-    words = sys.argv[2 if unbuffered else 1 :]
-    if not _is_served(words, variables):
-        os.execv(python, [python, *sys.argv[1:]])
-    code = _exit_code(address, words, unbuffered)
+def end(code: int) -> None:
+    """Ends this process with the exit code, or by the signal if it is negative."""
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
-    sys.exit(code)
+    os._exit(code)
+
+
+def main() -> None:
+    address, python, variables, *typed = sys.argv[1:]
+    match typed[1:] if typed[:1] == ["-u"] else typed:
+        case ["-m", module, *arguments] if module.partition(".")[0] in OURS and read_at_start() == json.loads(
+            variables
+        ):
+            end(_exit_code(address, module, arguments, typed[0] == "-u"))
+    os.execv(python, [python, *typed])
+
+
+if __name__ == "__main__":
+    main()

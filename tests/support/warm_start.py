@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,13 +28,14 @@ from typing import Any
 
 import psutil
 
-from tests.support.warm_python import READ_AT_START
+from tests.support.warm_python import LENGTH, end, read_at_start
 
 LIBRARIES = (
     "accelerate.commands.launch, aiohttp, datasets, hydra.core.plugins, jinja2, matplotlib.pyplot, pandas, peft, pydantic, scipy.stats,"
     " sklearn.feature_extraction.text, sklearn.linear_model, sklearn.metrics, spacy, torch, torch.distributed.run, transformers.trainer"
 )
 COMMANDS = ("targen.generate", "targen.merge", "targen.run", "train.run", "eval.run", "eval.analyze", "eval.report")
+READY = "ready\n"
 CLIENT = Path(__file__).with_name("warm_python.py")
 
 
@@ -42,29 +44,26 @@ class WarmStart:
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)  # as the session found it, before any test changes it
+        self._read_at_start = json.dumps(read_at_start())
         self._server: subprocess.Popen[str] | None = None
         self._folder = TemporaryDirectory(prefix="targen-")
         self._starting = threading.Lock()
 
     def python(self) -> str:
         """What stands for the interpreter in a command line."""
-        script = Path(self._folder.name) / "python"
+        script, address = Path(self._folder.name) / "python", f"{self._folder.name}/socket"
         with self._starting:
             if self._server is None:
-                address = f"{self._folder.name}/socket"
-                read_at_start = {
-                    name: value for name, value in self._environment.items() if name.startswith(READ_AT_START)
-                }
-                call = f"main({address!r}, {sys.executable!r}, {read_at_start!r})"
-                text = f"#!{sys.executable} -ISE\n{CLIENT.read_text(encoding='utf-8')}\n{call}\n"
-                script.write_text(text, encoding="utf-8")
+                client = [sys.executable, "-ISE", str(CLIENT), address, sys.executable, self._read_at_start]
+                script.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n', encoding="utf-8")
                 script.chmod(0o700)
-                self._server = subprocess.Popen(
+                server = subprocess.Popen(
                     [sys.executable, "-m", __name__, address, str(script)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment,
                 )  # fmt: skip
-                assert self._server.stdout is not None
-                assert self._server.stdout.readline() == "ready\n"
+                assert server.stdout is not None
+                assert server.stdout.readline() == READY
+                self._server = server
         return str(script)
 
     def run(
@@ -79,29 +78,33 @@ class WarmStart:
 def _serve(address: str) -> dict[str, Any]:
     """Forks for every connection, until stdin ends. Returns the command, in the fork."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reaps what has ended
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: pytest ends this process
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
-        sys.stdout.write("ready\n")
+        sys.stdout.write(READY)
         sys.stdout.flush()
         while True:
             if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:
-                for process in psutil.Process().children(recursive=True):
-                    process.kill()
+                _kill(psutil.Process().children(recursive=True))
                 os._exit(0)
             connection, _ = listener.accept()
             if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 listener.close()
                 break
             connection.close()
-    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
-    command: dict[str, Any] = json.loads(connection.makefile("rb").readline())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    length, streams, _, _ = socket.recv_fds(connection, LENGTH, 3)
+    if not length:
+        os._exit(0)  # the client was killed
+    command: dict[str, Any] = json.loads(connection.recv(int(length, 16), socket.MSG_WAITALL))
     if child := os.fork():
         for stream in streams:
             os.close(stream)
         _attend(connection, child)
     connection.close()
+    os.setpgid(0, 0)  # signals come through the client only
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return command | {"streams": streams}
 
 
@@ -109,12 +112,23 @@ def _attend(connection: socket.socket, child: int) -> None:
     """Gives the child the signals that its client passes on, and the client the exit code; kills it when the client is killed."""
     ends = os.pidfd_open(child)
     while ends not in select.select([connection, ends], [], [])[0]:
-        for number in connection.recv(1000).split() or [signal.SIGKILL]:
-            os.kill(child, int(number))
+        if received := connection.recv(1000):
+            for number in received.split():
+                os.kill(child, int(number))
+        else:
+            process = psutil.Process(child)
+            _kill([*process.children(recursive=True), process])
+            break
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with suppress(OSError):  # the client was killed
         connection.sendall(b"%d\n" % code)
     os._exit(0)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _become(command: dict[str, Any]) -> None:
@@ -132,12 +146,16 @@ def _become(command: dict[str, Any]) -> None:
     sys.orig_argv = [sys.executable, "-m", *sys.argv]
     unbuffered = command["unbuffered"] or bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), encoding="utf-8")
-    sys.stdout = TextIOWrapper(
-        BufferedWriter(FileIO(1, "w", closefd=False)), encoding="utf-8", write_through=unbuffered
+    output, errors = (_output(number, unbuffered) for number in (1, 2))
+    sys.stdout = TextIOWrapper(output, encoding="utf-8", write_through=unbuffered)
+    sys.stderr = TextIOWrapper(
+        errors, encoding="utf-8", errors="backslashreplace", line_buffering=True, write_through=unbuffered
     )
-    errors = BufferedWriter(FileIO(2, "w", closefd=False))
-    sys.stderr = TextIOWrapper(errors, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+
+
+def _output(number: int, unbuffered: bool) -> Any:
+    stream = FileIO(number, "w", closefd=False)
+    return stream if unbuffered else BufferedWriter(stream)
 
 
 def _run(module: str) -> int:
@@ -154,7 +172,8 @@ def _run(module: str) -> int:
             sys.stderr.write(f"{end.code}\n")
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        return 130
+        traceback.print_exc()
+        return -signal.SIGINT
     except BaseException:
         traceback.print_exc()
         return 1
@@ -167,8 +186,7 @@ if __name__ == "__main__":
     from targen.text.normalise import is_form_of
     from tests.support.composed import parsed_once
 
-    installed = [] if find_spec("deepspeed") is None else ["deepspeed"]
-    for name in (*LIBRARIES.split(", "), *COMMANDS, *installed):
+    for name in (*LIBRARIES.split(", "), *COMMANDS):
         __import__(name.strip())
     with parsed_once():
         compose(["+experiment=quickstart"])
@@ -181,4 +199,4 @@ if __name__ == "__main__":
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # to free what these libraries hold would take seconds
+    end(code)  # at once: to free what these libraries hold would take seconds

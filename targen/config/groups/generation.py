@@ -157,7 +157,7 @@ class Synth:
     """Rows that share an 8-gram of words with the evaluation split, or are near-duplicates of its rows. off; auto: count them
     in stats.json if data.dir is set; measure: always count them; filter: replace them."""
     max_attempts: Count
-    """Attempts per slot (row to be generated) before another slot replaces it."""
+    """Attempts per slot (instance to be generated) before another slot replaces it."""
     max_slots: Count
     """Maximum slots per row and label cell, including flipped and exhausted ones. Beyond it, or if the first eight slots
     give no row, the task ends with the reasons."""

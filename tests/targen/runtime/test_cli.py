@@ -110,6 +110,7 @@ def test_help_is_there_at_once(module: str) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0
         assert f"python -m {module}" in done.stdout
+        assert "+experiment=" in done.stdout
         imported = _imported(done.stderr)
         assert "targen" in imported
         assert not HEAVY & imported
@@ -117,7 +118,7 @@ def test_help_is_there_at_once(module: str) -> None:
             assert not {"numpy", "hydra", "omegaconf", "pydantic"} & imported
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert any(seconds() < 0.8 for _ in range(10))
+    assert any(seconds() < (0.5 if module == "targen.run" else 0.8) for _ in range(10))
 
 
 @pytest.mark.parametrize("module", ["targen.generate", "train.run", "eval.run"])
