@@ -65,7 +65,7 @@ def test_every_model_composes_with_its_own_defaults_and_says_who_used_it() -> No
             "paper used",
             "Used by the paper",
             "A candidate",
-            "without pretrained weights",
+            "with random weights",
             "from a PyPI",
             "a PyPI package",
         )
