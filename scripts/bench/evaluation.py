@@ -53,6 +53,7 @@ from train.data.rendering import answers, cued_prompt, prompt
 from train.families.decoder import DecoderFamily
 from train.families.encoder import TRUNCATION, EncoderFamily
 from train.families.seq2seq import Seq2SeqFamily
+from train.inference.batching import ON_CPU
 from train.inference.ranking import log_likelihoods
 from train.models.loading import Loaded
 
@@ -129,7 +130,7 @@ def ours(module: Any, loaded: Loaded, sources: Sequence[Rows]) -> list[list[floa
     for rows in sources:
         encoded = module.encode(loaded, rows.task, rows.examples, WHOLE)
         answer_scores = partial(module.answer_scores, loaded)
-        sums = dict(log_likelihoods(answer_scores, encoded, SETTINGS.eval.batch_size, torch.device("cpu")))
+        sums = dict(log_likelihoods(answer_scores, encoded, ON_CPU, torch.device("cpu")))
         scores += [sums[index].tolist() for index in range(len(encoded))]
     return scores
 
@@ -199,7 +200,7 @@ def encoders(name: str, count: int) -> None:
     torch.manual_seed(0)
     loaded = encoder.load_pretrained(SETTINGS.model, rows.task)
     loaded.model.eval()
-    size = SETTINGS.eval.batch_size
+    size = ON_CPU
 
     def sorted_batches() -> list[int]:
         encoded = encoder.encode(loaded, rows.task, rows.examples, length)
