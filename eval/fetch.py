@@ -13,7 +13,7 @@ from targen.config.settings import Settings
 from targen.data.hub import records_of
 from targen.data.hub_requirements import LEFT_OUT, HubRequirement, hub_requirements
 from targen.runtime.cli import main
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def fetch(requirement: HubRequirement) -> None:
             raise UserError(
                 f"{requirement.needed_for}: {requirement.name} is gated. Accept its licence on the Hub, and log in: hf auth login."
             ) from None
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise UserError(
             f"{requirement.needed_for}: {requirement.name} cannot be fetched ({reason}). Check the name and the network."
         ) from None

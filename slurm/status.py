@@ -16,8 +16,8 @@ from typing import Literal
 from slurm.jobs import SINGLE, Parts
 from targen.config.groups.cluster import JOBS, JobName
 from targen.runtime import scheduler
-from targen.runtime.cli import program, told
-from targen.runtime.errors import UserError
+from targen.runtime.cli import exit_code_of, program
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.jsonl import Json, read_json, read_jsonl
 from targen.runtime.paths import RunPaths, visible
 from targen.runtime.subprocesses import last_error
@@ -268,7 +268,7 @@ def _tail(log: Path | None) -> list[str]:
 
 def _line(text: str) -> str:
     """One line, without control characters."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))[:300]
+    return "".join(char if char.isprintable() else "?" for char in one_line(text, 300))
 
 
 def main(arguments: list[str]) -> int:
@@ -278,7 +278,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the run.dir of the grid")
     root = parser.parse_args(arguments).run_dir.removeprefix("run.dir=")
-    return told(lambda: sys.stdout.write(status(Path(root))) and 0)
+    return exit_code_of(lambda: sys.stdout.write(status(Path(root))) and 0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR, told
+from targen.runtime.cli import AWAITING, REQUEUE, USER_ERROR, exit_code_of
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.scheduler import our_restart, requeue
 from targen.runtime.signals import StopRequest
@@ -234,7 +234,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("job", help="the name of the job, e.g. train")
     parser.add_argument("index", type=int, help="the index of the array task")
     options = parser.parse_args(arguments)
-    return told(lambda: run(options.folder, options.job, options.index))
+    return exit_code_of(lambda: run(options.folder, options.job, options.index))
 
 
 if __name__ == "__main__":

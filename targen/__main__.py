@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from targen.runtime.cli import USER_ERROR, told, use_utf8
+from targen.runtime.cli import USER_ERROR, exit_code_of, use_utf8
 from targen.runtime.command_line.completion import completion_script
 from targen.runtime.command_line.verbs import VERBS
 from targen.runtime.command_line.version import __version__
@@ -36,7 +36,7 @@ def main() -> None:
     if verb == "--version":
         sys.exit(sys.stdout.write(f"targen {__version__}\n") and 0)
     if verb in ("-sc", "--shell-completion"):
-        sys.exit(told(lambda: sys.stdout.write(completion_script(arguments)) and 0))
+        sys.exit(exit_code_of(lambda: sys.stdout.write(completion_script(arguments)) and 0))
     if verb not in VERBS:
         sys.stderr.write(f"error: targen: got {verb!r}, expected a verb. {did_you_mean(verb, VERBS)}\n")
         sys.exit(USER_ERROR)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from targen.runtime.cli import program, told
+from targen.runtime.cli import exit_code_of, program
 from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
 from targen.tasks.task_file import labels_in, task_file
@@ -48,4 +48,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(exit_code_of(main))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from targen.dataset.publish import REJECTS, check_repository, files_to_publish, push, refuse_keys
-from targen.runtime.cli import program, told
+from targen.runtime.cli import exit_code_of, program
 from targen.runtime.errors import UserError
 from targen.runtime.paths import RunPaths
 
@@ -59,4 +59,4 @@ def _print_files(files: dict[str, Path], arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(exit_code_of(main))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import yaml
 
 from targen.config.groups.training import launch_file
-from targen.runtime.cli import REQUEUE, USER_ERROR, program, told
+from targen.runtime.cli import REQUEUE, USER_ERROR, exit_code_of, program
 from targen.runtime.errors import UserError
 
 # environment variables of a job: counts over all its nodes
@@ -81,4 +81,4 @@ if __name__ == "__main__":
         print(f"usage: {program('python -m train.launch')} NAME [key=value ...]\n\n{__doc__}", end="")  # noqa: T201
         sys.exit(0)
     verb = overrides.pop(0) if overrides[:1] == ["evaluate"] else "train"
-    sys.exit(told(lambda: launch(name, overrides, verb)))
+    sys.exit(exit_code_of(lambda: launch(name, overrides, verb)))

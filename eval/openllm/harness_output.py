@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+from targen.runtime.errors import one_line
+
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ class _KindsOfWarnings(logging.Handler):
         kind = (record.pathname, record.lineno)
         self.counts[kind] += 1
         if self.counts[kind] == 1:
-            log.log(record.levelno, "openllm: the harness says: %s", " ".join(record.getMessage().split()))
+            log.log(record.levelno, "openllm: the harness says: %s", one_line(record.getMessage()))
 
 
 @contextlib.contextmanager

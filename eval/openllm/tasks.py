@@ -18,7 +18,7 @@ from eval.openllm.harness_output import warnings_once
 from targen.config.openllm import Subtask, local_openllm_file
 from targen.data.hub_requirements import HubRequirement
 from targen.data.openllm_files import rows_of
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 
 TASKS = Path(lm_eval.tasks.__file__).parent
 SEED = 1234  # the harness's own; GPQA's answers are shuffled when its task is made
@@ -90,7 +90,7 @@ def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> 
         docs, pool = task.eval_docs, list(task.fewshot_docs()) if subtask.shots else []
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise UserError(
-            f"eval.openllm: the documents of {subtask.name} are not available from {where} ({' '.join(str(err).split())[:300]}). "
+            f"eval.openllm: the documents of {subtask.name} are not available from {where} ({one_line(err, 300)}). "
             "Fetch them first, or name a folder: eval.openllm.data_dir=..."
         ) from None
     # the harness draws one more if it takes the examples' split for the scored one, as in HellaSwag
@@ -121,7 +121,7 @@ def _local(subtask: Subtask, folder: Path) -> tuple[datasets.DatasetDict, str]:
             splits[split] = datasets.Dataset.from_list(rows)
         except (ValueError, TypeError) as err:  # pyarrow's own are both
             raise UserError(
-                f"{path}: got a field with values of several types ({' '.join(str(err).split())[:200]}), expected rows as on the "
+                f"{path}: got a field with values of several types ({one_line(err, 200)}), expected rows as on the "
                 "Hub. Repair it."
             ) from None
     return datasets.DatasetDict(splits), "local files" + (" (converted)" if any_converted else "")

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from eval.scoring.metrics import check_metrics
 from targen.config.group_files import task_from_file
 from targen.config.validation import check
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.jsonl import MOST_NESTED, Json
 from targen.runtime.paths import choices
 from targen.tasks.registry import with_format
@@ -52,7 +52,7 @@ def _read_config(config: Path) -> Json:
             raise ValueError(f"nested more than {MOST_NESTED} deep")
         values = yaml.load(text, Loader=loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
-        reason = " ".join(str(err).split())
+        reason = one_line(err)
         raise UserError(f"{config}: cannot be read ({reason}). Repair it, or leave the run out.") from None
     if not isinstance(values, dict):
         raise UserError(

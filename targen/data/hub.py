@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.data.columns import LABEL, column_of, has_plain_rows, rows_of
-from targen.runtime.errors import Unreachable, UserError
+from targen.runtime.errors import Unreachable, UserError, one_line
 from targen.runtime.jsonl import Json
 from targen.runtime.paths import visible
 from targen.tasks.task import Row, Task
@@ -34,7 +34,7 @@ def hub_rows(name: str, task: Task, split: str, labelled: bool = True) -> Iterat
     try:
         records = _load_split(name, task, SPLITS[split])
     except Exception as err:  # without network and cache, or whatever a script or a torn file leads to
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         text = f"got {name}, whose {task.name} cannot be loaded ({reason}). Correct it, or set data.source=local data.dir=..."
         if Path(name).exists() or _hub_answers():
             raise UserError(f"data.hub: {text}") from None
@@ -93,7 +93,7 @@ def records_of(name: str, config: str) -> Any:
     try:
         return _train_split(name, config)
     except Exception as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise Unreachable(
             f"data.self_instruct: got {name}, which cannot be loaded ({reason}). Download its file and set "
             "data.self_instruct=/path/to/file.jsonl."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from targen.data.evaluation import HELD_OUT
 from targen.dataset.writer import HELD_OUT_STORY
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.paths import RunPaths, visible
 
 PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
@@ -86,6 +86,6 @@ def push(files: dict[str, Path], repo: str, private: bool, token: str) -> str:
             commit_message="Synthetic data set and its card",
         )
     except (HTTPError, OSError, ValueError) as err:
-        reason = " ".join(str(err).split()).replace(token, "***")[:300]
+        reason = one_line(err).replace(token, "***")[:300]
         raise UserError(f"--push: the Hub refused the upload ({reason}). Fix the cause and push again.") from None
     return str(commit.repo_url)

@@ -6,7 +6,7 @@ from typing import Any
 
 from targen.config.groups.generation import Generator
 from targen.llm.provider_body import Messages, system_merged
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 
 RESERVED = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
 PROBE: Messages = [{"role": "system", "content": "Be brief 7."}, {"role": "user", "content": "Say yes."}]
@@ -52,7 +52,7 @@ class Chat:
         try:
             self._render(system_merged(PROBE), tokenize=False)
         except TemplateError as err:
-            reason = " ".join(str(err).split())
+            reason = one_line(err)
             raise UserError(
                 f"generator.chat_template: the template cannot be used ({reason}), expected one that takes a user's message. "
                 "Repair it, or choose another model."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from targen.llm.messages import ANY_REASON
+from targen.runtime.errors import one_line
 from targen.runtime.jsonl import Json
 
 MESSAGE_LENGTH = 300  # characters of a server's message that are shown
@@ -136,5 +137,5 @@ def _status_in(error: Json) -> int | None:
 def clean_message(text: str, key: str | None) -> str:
     """A server's message on one line, without the key and without control characters."""
     without_key = text.replace(key, "***") if key else text
-    line = " ".join(without_key[: 10 * MESSAGE_LENGTH].split())[:MESSAGE_LENGTH]
+    line = one_line(without_key[: 10 * MESSAGE_LENGTH], MESSAGE_LENGTH)
     return "".join(char if char.isprintable() else "?" for char in line)

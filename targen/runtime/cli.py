@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from targen.runtime.command_line.completion import completion_script
 from targen.runtime.command_line.flags import CONFIG_NAME, PRINTING, flags_and_overrides, words_for_hydra
 from targen.runtime.command_line.forgotten_tasks import refuse_forgotten_tasks
-from targen.runtime.command_line.hydra_errors import one_line
+from targen.runtime.command_line.hydra_errors import hydra_message
 from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_overrides, swept_jobs
 from targen.runtime.command_line.version import __version__
 from targen.runtime.credentials import holds_credentials, without_credentials
-from targen.runtime.errors import UserError, did_you_mean, disk_error
+from targen.runtime.errors import UserError, did_you_mean, disk_error, one_line
 from targen.runtime.paths import CONF, choices, visible
 from targen.runtime.signals import Stopped
 from targen.runtime.task_files.config_dir import without_config_dir
@@ -73,12 +73,12 @@ def main(command: str, summary: str, phase: Phase, direct: Direct | None = None)
         print(_help(command, summary), end="")
         sys.exit(0)
     if topics := [argument.partition("=")[2] for argument in arguments if argument.startswith("--help=")]:
-        sys.exit(_exit_code(lambda: print("\n".join(map(_settings_file, topics)), end="") or 0))
+        sys.exit(_stoppable_exit_code(lambda: print("\n".join(map(_settings_file, topics)), end="") or 0))
     if "--version" in arguments:
         print(f"targen {__version__}")
         sys.exit(0)
     _log_to_stderr()
-    sys.exit(_exit_code(lambda: _run(command, arguments, phase, direct)))
+    sys.exit(_stoppable_exit_code(lambda: _run(command, arguments, phase, direct)))
 
 
 def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None) -> int:
@@ -106,10 +106,10 @@ def _run(command: str, arguments: list[str], phase: Phase, direct: Direct | None
     return _show(command, flags, overrides) if shows else phase(cfg, job_overrides(cfg, overrides))
 
 
-def _exit_code(work: Callable[[], int]) -> int:
+def _stoppable_exit_code(work: Callable[[], int]) -> int:
     """The exit code of the work. A mistake of the user and a stop are reported in one line."""
     try:
-        return told(work)
+        return exit_code_of(work)
     except Stopped as signal:
         print(f"{signal}: stopped. Progress is saved; rerun the command to resume.", file=sys.stderr)
         return REQUEUE
@@ -181,9 +181,9 @@ def _hydra(overrides: list[str]) -> Iterator["PrimaryConfig"]:
         with initialize_config_dir(version_base="1.3", config_dir=primary.folder):
             yield primary
     except (HydraException, OmegaConfBaseException) as err:
-        raise UserError(unknown_task(err, overrides) or one_line(err)) from None
+        raise UserError(unknown_task(err, overrides) or hydra_message(err)) from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as err:
-        raise UserError(f"conf: a file or a value cannot be read ({' '.join(str(err).split())}). Repair it.") from None
+        raise UserError(f"conf: a file or a value cannot be read ({one_line(err)}). Repair it.") from None
 
 
 def _add_resolver() -> None:
@@ -206,7 +206,7 @@ def _sweep(command: str, phase: Phase, flags: Namespace, overrides: list[str]) -
 
     def job(cfg: Any) -> None:
         hydra = HydraConfig.get()
-        code = _exit_code(lambda: phase(cfg, [*config_overrides, *job_overrides(cfg, hydra.overrides.task)]))
+        code = _stoppable_exit_code(lambda: phase(cfg, [*config_overrides, *job_overrides(cfg, hydra.overrides.task)]))
         if code in (REQUEUE, INTERRUPTED) or (code and hydra.runtime.choices["hydra/launcher"] != "basic"):
             sys.exit(code)
         if code:
@@ -237,7 +237,7 @@ def _hydra_main(command: str, flags: Namespace, overrides: list[str], job: Calla
     hydra.main(version_base="1.3", config_path=primary.folder, config_name=primary.name)(job)()
 
 
-def told(work: Callable[[], int]) -> int:
+def exit_code_of(work: Callable[[], int]) -> int:
     """The exit code of the work. A mistake of the user, or a disk that fails, is reported in one line."""
     try:
         return work()

@@ -54,6 +54,11 @@ def short(path: str | Path) -> str:
     return text if len(text) <= LONGEST_PATH else f"{text[:half]}...{text[-half:]}"
 
 
+def one_line(text: object, limit: int | None = None) -> str:
+    """An error or a text on one line, cut after `limit` characters."""
+    return " ".join(str(text).split())[:limit]
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the closest option, or the list of options, as one sentence."""
     names = sorted(options)

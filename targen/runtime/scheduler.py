@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 
 TIMEOUT = 60  # seconds that a command may take
 UNKNOWN_JOB = re.compile(r"invalid job id", re.IGNORECASE)
@@ -143,4 +143,4 @@ def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
 
 def _message(result: "subprocess.CompletedProcess[str]") -> str:
     """SLURM's message on one line."""
-    return " ".join((result.stderr or result.stdout).split())[:300] or f"exit code {result.returncode}"
+    return one_line(result.stderr or result.stdout, 300) or f"exit code {result.returncode}"

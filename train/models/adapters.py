@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.groups.training import Lora
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from train.models.loading import Loaded
 
 ADAPTER = "adapter_config.json"
@@ -30,7 +30,7 @@ def add_adapters(model: Any, lora: Lora, task: str, quantized: bool) -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise UserError(
             f"train.lora.targets: got {lora.targets} ({reason}). Set all-linear, or names of modules."
         ) from None

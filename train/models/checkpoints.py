@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import Json, read_json, write_text
 
@@ -85,7 +85,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as err:  # torch reports a full disk as a RuntimeError
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise UserError(
             f"run.dir: {path} could not be written ({reason}). Make room on the disk; rerun the command to resume from the "
             "last good checkpoint."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from targen.config.groups.training import Model, Precision, Train
 from targen.quality.encoder import EmbeddingCache
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.packages import in_package
 from targen.runtime.paths import visible
 from train.models.byte_tokenizer import byte_tokenizer
@@ -127,7 +127,7 @@ def load_folder(auto_class: Any, folder: Path, loading: Loading, has_tokenizer: 
         return Loaded(weights, tokenizer, loading.precision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise UserError(
-            f"{folder}: cannot be loaded ({' '.join(str(err).split())[:300]}). Remove it to train again."
+            f"{folder}: cannot be loaded ({one_line(err, 300)}). Remove it to train again."
         ) from None
 
 
@@ -259,7 +259,7 @@ def _four_bits() -> Any:
 
 def not_loaded(model: Model, err: Exception) -> UserError:
     """The error for a model that cannot be loaded."""
-    message = " ".join(str(err).split())
+    message = one_line(err)
     reason = message[:300]
     if "trust_remote_code" in message:
         return UserError(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.paths import visible
 
 NAMED = 3  # weights that an error lists
@@ -19,7 +19,7 @@ def check_readable(folder: Path) -> None:
                 pass
         except SafetensorError as err:
             raise UserError(
-                f"model.path: {path} is damaged ({' '.join(str(err).split())[:200]}). Download the model again."
+                f"model.path: {path} is damaged ({one_line(err, 200)}). Download the model again."
             ) from None
 
 

@@ -11,7 +11,7 @@ import yaml
 from targen.config.groups.gpus import GPUS, Gpu, gpu_reported_as
 from targen.config.groups.training import launch_file
 from targen.config.settings import Settings
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from train.families.base import Batch, Encoded
 from train.launch import PROCESSES, takes_all_gpus
 from train.models.loading import Loaded
@@ -164,7 +164,7 @@ def check_fits(settings: Settings, shapes: Loaded, example: MicroBatchSize, devi
 
 def not_counted(settings: Settings, err: Exception) -> str:
     """Why there is no plan of the memory."""
-    return f"the memory of {settings.model.name} is unknown ({' '.join(str(err).split())[:200]})"
+    return f"the memory of {settings.model.name} is unknown ({one_line(err, 200)})"
 
 
 def with_sequences(settings: Settings, sequences: int) -> Settings:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.runtime.cli import INTERRUPTED, REQUEUE
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.lock.run_lock import LONGEST_WAIT, lock_of, locked
 from targen.runtime.signals import STOP_SIGNALS
 
@@ -108,7 +108,7 @@ def join_processes() -> Processes:
         with _watched(f"the other {size - 1} of {size} processes (WORLD_SIZE) at {address} (MASTER_ADDR, MASTER_PORT)"):
             state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_SILENCE)
     except (RuntimeError, ValueError) as err:
-        reason = " ".join(str(err).split())[:200]
+        reason = one_line(err, 200)
         raise UserError(
             f"MASTER_ADDR: {size} processes did not come together at {address} ({reason}). Start all of them, or run unset "
             "WORLD_SIZE for a single one."

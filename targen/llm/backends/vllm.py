@@ -15,7 +15,7 @@ from targen.llm.chat_template import Chat
 from targen.llm.context_check import require_room
 from targen.llm.messages import LLM, Answer, Failure, Request
 from targen.llm.registry import Backend, BackendInputs
-from targen.runtime.errors import UserError, did_you_mean
+from targen.runtime.errors import UserError, did_you_mean, one_line
 from targen.runtime.jsonl import Json
 from targen.runtime.signals import raise_if_being_stopped, raise_if_stopped
 
@@ -132,7 +132,7 @@ class VLLM:
         if task_and_step not in self._unguided:
             self._unguided.add(task_and_step)
             words = "generate: vLLM cannot enforce the JSON schema of %s (%s); its answers are read without it"
-            log.warning(words, task_and_step, " ".join(str(err).split()))
+            log.warning(words, task_and_step, one_line(err))
 
     def close(self) -> None:
         """Ends the engine."""
@@ -194,7 +194,7 @@ def _sampling(request: Request, body: Json | None = None, guided: bool = True) -
 
 
 def _cannot_load(path: str, err: Exception) -> str:
-    reason = " ".join(str(err).split())[:400]
+    reason = one_line(err, 400)
     return f"generator.model: {path} cannot be loaded by vLLM ({reason}). Correct generator.*."
 
 

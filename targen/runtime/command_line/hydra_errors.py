@@ -2,13 +2,13 @@
 
 import re
 
-from targen.runtime.errors import did_you_mean, short
+from targen.runtime.errors import did_you_mean, one_line, short
 from targen.runtime.paths import CONF, choices
 
 OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 
 
-def one_line(err: Exception) -> str:
+def hydra_message(err: Exception) -> str:
     """Hydra's message in the form of this project's messages."""
     from hydra.errors import OverrideParseException
 
@@ -22,7 +22,7 @@ def one_line(err: Exception) -> str:
         key, got = match[1], match[2]
         return f"{key}: got {got}, expected one value. Write a list as '{key}=[{got}]', a text with a comma as '{key}=\"{got}\"'."
     if isinstance(err, OverrideParseException):
-        reason = " ".join(err.message.split()).removeprefix(f"Error parsing override '{err.override}'")
+        reason = one_line(err.message).removeprefix(f"Error parsing override '{err.override}'")
         return (
             f"{short(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
             "with spaces or brackets: 'key=\"...\"'."

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError, short
+from targen.runtime.errors import UserError, one_line, short
 from targen.runtime.jsonl import check_unicode
 
 
@@ -25,7 +25,7 @@ def read_task_file(path: Path) -> Any:
     except yaml.MarkedYAMLError as err:
         raise UserError(_syntax_error(where, text, err)) from None
     except yaml.YAMLError as err:
-        raise UserError(f"{where}: got no YAML ({' '.join(str(err).split())}), expected a task. Repair it.") from None
+        raise UserError(f"{where}: got no YAML ({one_line(err)}), expected a task. Repair it.") from None
     if root is None:
         raise UserError(
             f"{where}: got an empty file, expected a task. See docs/own_task.md, or python -m targen.new_task."
@@ -38,7 +38,7 @@ def read_task_file(path: Path) -> Any:
     try:
         return OmegaConf.create(text)
     except (yaml.YAMLError, ValueError, OmegaConfBaseException) as err:
-        raise UserError(f"{where}: got values that cannot be read ({' '.join(str(err).split())}). Repair it.") from None
+        raise UserError(f"{where}: got values that cannot be read ({one_line(err)}). Repair it.") from None
 
 
 def _syntax_error(where: str, text: str, err: Any) -> str:
@@ -48,7 +48,7 @@ def _syntax_error(where: str, text: str, err: Any) -> str:
     line = (text.splitlines() or [""])[min(number, len(text.splitlines()) - 1)]
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(err.problem):
         return f"{where}:{number + 1}: got a tab, expected blanks before a key. Replace it by blanks."
-    reason = " ".join(str(err.problem).split())
+    reason = one_line(err.problem)
     return (
         f"{where}:{number + 1}: got {line.strip()[:60]!r}, which is no YAML ({reason}). Quote a text with a colon, a brace "
         "or a quote, or write it on lines of its own after `key: >-`."

@@ -27,7 +27,7 @@ from targen.config.groups.generation import Generator
 from targen.llm.chat_template import Chat
 from targen.llm.context_check import require_room
 from targen.llm.messages import Answer, Failure, Request
-from targen.runtime.errors import UserError
+from targen.runtime.errors import UserError, one_line
 from targen.runtime.jsonl import Json
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Transformers:
             self._device = torch.device(_device(settings.device))
             self._model: Any = model.eval().to(self._device)
         except (OSError, ValueError, RuntimeError) as err:
-            reason = " ".join(str(err).split())[:400]
+            reason = one_line(err, 400)
             raise UserError(
                 f"generator.model: {path} cannot be loaded by transformers ({reason}). Correct generator.*."
             ) from None
@@ -135,7 +135,7 @@ class Transformers:
             if (task_and_step := f"{request.task} {request.step}") not in self._unguided:
                 self._unguided.add(task_and_step)
                 words = "generate: xgrammar cannot enforce the JSON schema of %s (%s); its answers are read without it"
-                log.warning(words, task_and_step, " ".join(str(err).split()))
+                log.warning(words, task_and_step, one_line(err))
             return None
 
     def close(self) -> None:
