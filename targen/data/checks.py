@@ -52,7 +52,7 @@ def _read_split(settings: Settings, task: Task, split: str) -> None:
         leaderboard_split(settings.data, task)
 
 
-def tell_evaluation(settings: Settings) -> None:
+def log_evaluation_rows(settings: Settings) -> None:
     """Says in a line which rows a task of the user's own is scored on."""
     if "evaluate" not in settings.phases or not settings.eval.superglue:
         return

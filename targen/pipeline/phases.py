@@ -20,7 +20,7 @@ from targen.config.groups.analysis import ASKING_PARTS
 from targen.config.run_directory import open_run, read_record
 from targen.config.settings import Phase, Settings
 from targen.cost.gpu_hours import PREFIX, total_line
-from targen.data.checks import check_rows, tell_evaluation
+from targen.data.checks import check_rows, log_evaluation_rows
 from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
 from targen.runtime.command_line.version import __version__
@@ -47,7 +47,7 @@ def run(cfg: Any, overrides: list[str]) -> int:
         if code := _check_phases(settings, overrides, stop):
             return REQUEUE if stop.requested and code != USER_ERROR else code
         log_start(settings, settings.phases)
-        tell_evaluation(settings)
+        log_evaluation_rows(settings)
         return _run_phases(settings, overrides, record, stop)
 
 

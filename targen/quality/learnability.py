@@ -14,7 +14,7 @@ from targen.quality.scores import (
     Answer,
     ScoreSample,
     accuracy,
-    cross_validated,
+    cross_validated_answers,
     folds,
     group_weights,
     macro_f1,
@@ -50,7 +50,7 @@ def learnability(task: Task, made_rows: Sequence[MadeRow], students: Sequence[St
     fold_of = folds(questions, rng(seed, task.name, "learnability", "folds"))
     scores = {}
     for student in students:
-        student_answers = cross_validated(student, questions, fold_of)
+        student_answers = cross_validated_answers(student, questions, fold_of)
         scores[student.name.replace(" ", "_")] = _scores(task, student_answers, seed) | {
             "hardest": _hardest(task, student_answers, rows)
         }
@@ -185,7 +185,7 @@ def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instanc
         if len({question.options for question in probes}) < 2 or too_few(task, probes) is not None:
             leaks[name] = None
             continue
-        answered = cross_validated(BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name)))
+        answered = cross_validated_answers(BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name)))
         weights = group_weights(answered, rng(seed, task.name, "learnability", name, "resamples"))
         leaks[name] = {
             "accuracy": _rounded(accuracy(answered, weights)),

@@ -53,31 +53,31 @@ def folds(instances: Sequence[Instance], draws: Random) -> list[int]:
     return folds_of(strata, [instance.group for instance in instances], FOLDS, draws)
 
 
-def cross_validated(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[Answer]:
+def cross_validated_answers(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[Answer]:
     """The answer to every question, from a student that was taught the other folds."""
-    return transferred(student, instances, fold_of, instances, fold_of)
+    return transfer_answers(student, instances, fold_of, instances, fold_of)
 
 
-def transferred(
+def transfer_answers(
     student: Student,
-    taught: Sequence[Instance],
-    taught_folds: Sequence[int],
-    asked: Sequence[Instance],
-    asked_folds: Sequence[int],
+    train_instances: Sequence[Instance],
+    train_folds: Sequence[int],
+    test_instances: Sequence[Instance],
+    test_folds: Sequence[int],
 ) -> list[Answer]:
-    """The answers to `asked`, each fold by a student that was taught the other folds of another set, `taught`.
+    """The answers to the test instances, each fold by a student that was taught the other folds of another set.
 
     Such a student has seen about as many rows as a cross-validated one, so that both can be compared.
     """
     answer_of: dict[int, Answer] = {}
     with single_threaded():
-        for fold in sorted(set(asked_folds)):
-            train = [instance for instance, number in zip(taught, taught_folds, strict=True) if number != fold]
-            test_indices = [index for index, number in enumerate(asked_folds) if number == fold]
-            predictions = answers(student, train, [asked[index] for index in test_indices])
+        for fold in sorted(set(test_folds)):
+            others = [instance for instance, number in zip(train_instances, train_folds, strict=True) if number != fold]
+            test_indices = [index for index, number in enumerate(test_folds) if number == fold]
+            predictions = answers(student, others, [test_instances[index] for index in test_indices])
             for index, probabilities in zip(test_indices, predictions, strict=True):
-                answer_of[index] = _answer(asked[index], probabilities)
-    return [answer_of[index] for index in range(len(asked))]
+                answer_of[index] = _answer(test_instances[index], probabilities)
+    return [answer_of[index] for index in range(len(test_instances))]
 
 
 def single_threaded() -> AbstractContextManager[None]:

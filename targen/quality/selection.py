@@ -12,7 +12,7 @@ from random import Random
 from typing import TypeVar
 
 from targen.quality.instances import Instance, instances_of
-from targen.quality.scores import cross_validated, folds, single_threaded
+from targen.quality.scores import cross_validated_answers, folds, single_threaded
 from targen.quality.students import Student, answers
 from targen.tasks.task import Row, Task
 
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class LabelProbability:
     """The probability of a row's label to a student of the other folds, and the share of these that have the label."""
 
     probability: float
@@ -33,27 +33,27 @@ class HeldOut:
         return log2(max(self.probability, TINY)) - log2(max(self.prior, TINY))
 
 
-def held_out(
+def held_out_probabilities(
     task: Task, rows: Sequence[Row], contexts: Sequence[str | None], student: Student, random: Random
-) -> list[HeldOut]:
+) -> list[LabelProbability]:
     """How likely each row's own label is to students of the other folds. Rows of a context are never split between folds."""
-    questions = instances_of(task, rows, contexts)
-    fold_of = folds(questions, random)
-    answered = cross_validated(student, questions, fold_of)
-    labels = [question.gold[0] for question in questions]
+    instances = instances_of(task, rows, contexts)
+    fold_of = folds(instances, random)
+    answered = cross_validated_answers(student, instances, fold_of)
+    labels = [instance.gold[0] for instance in instances]
     label_counts, by_fold = Counter(labels), Counter(zip(fold_of, labels, strict=True))
     sizes = Counter(fold_of)
     return [
-        HeldOut(answer.probability, (label_counts[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
+        LabelProbability(answer.probability, (label_counts[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
         for answer, fold, label in zip(answered, fold_of, labels, strict=True)
     ]
 
 
-def by_checker(taught: Sequence[Instance], asked: Sequence[Instance], student: Student) -> list[float]:
-    """The probability of the label of each row in `asked`, to a student that was taught other, original rows."""
+def checker_probabilities(train_instances: Sequence[Instance], instances: Sequence[Instance], student: Student) -> list[float]:
+    """The probability of each instance's label, to a student that was taught other, original rows."""
     with single_threaded():
-        probabilities = answers(student, taught, asked)
-    return [float(row[question.gold[0]]) for row, question in zip(probabilities, asked, strict=True)]
+        probabilities = answers(student, train_instances, instances)
+    return [float(row[instance.gold[0]]) for row, instance in zip(probabilities, instances, strict=True)]
 
 
 def without_lowest(items: Sequence[Item], values: Sequence[float], share: float) -> list[Item]:

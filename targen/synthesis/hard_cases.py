@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from targen.quality.instances import instances_of
 from targen.quality.learnability import too_few
-from targen.quality.scores import Answer, accuracy, cross_validated, folds, group_weights
+from targen.quality.scores import Answer, accuracy, cross_validated_answers, folds, group_weights
 from targen.quality.students import Student
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
@@ -174,7 +174,7 @@ def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsF
         asked_so_far[slot] += 1
     students = students_for([text for question in questions for option in question.options for text in option])
     return {
-        student.name.replace(" ", "_"): dict(zip(keys, cross_validated(student, questions, fold_of), strict=True))
+        student.name.replace(" ", "_"): dict(zip(keys, cross_validated_answers(student, questions, fold_of), strict=True))
         for student in students
     }
 

@@ -14,7 +14,7 @@ from targen.config.settings import Settings
 from targen.data.arm_sizes import selected_count
 from targen.quality.available import check_students, students_named
 from targen.quality.instances import Instance, instances_of
-from targen.quality.selection import by_checker, held_out, without_lowest
+from targen.quality.selection import checker_probabilities, held_out_probabilities, without_lowest
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.randomness import rng
@@ -61,15 +61,15 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
         return source
     lines = _recorded_lines(settings, cell, source)
     if lines is None:
-        taught_rows = None
+        checker_rows = None
         if train.select_rows == "checker":
             draws = rng(cell.seed, task.name, "checker")  # the same rows as a checker of train.loss
-            taught_rows = drawn_original_rows(settings, task, train.checker_rows, draws)
-            if taught_rows is None:
+            checker_rows = drawn_original_rows(settings, task, train.checker_rows, draws)
+            if checker_rows is None:
                 return None
         if settings.plan:
             return as_many(settings, task, source)
-        lines = _new_lines(settings, source, taught_rows, _scores(settings, source, taught_rows, cell.seed))
+        lines = _new_lines(settings, source, checker_rows, _scores(settings, source, checker_rows, cell.seed))
     kept = source.at([position for position, line in enumerate(lines) if line["kept"]])
     return replace(kept, selection=Selection(tuple(lines), lines[0]["taught"]))
 
@@ -87,27 +87,27 @@ def _recorded_lines(settings: Settings, cell: Cell, source: TaskRows) -> list[Js
     return lines if is_whole else None
 
 
-def _scores(settings: Settings, source: TaskRows, taught_rows: TaskRows | None, seed: int) -> list[float]:
+def _scores(settings: Settings, source: TaskRows, checker_rows: TaskRows | None, seed: int) -> list[float]:
     """The probability of each row's label by the checker that was taught original rows, or without these the row's PVI in bits."""
     task, train = source.task, settings.train
     instances = instances_of(task, source.rows)
-    taught_instances = [] if taught_rows is None else instances_of(taught_rows.task, taught_rows.rows)
-    if taught_rows is None and len(instances) < 2:
+    train_instances = [] if checker_rows is None else instances_of(checker_rows.task, checker_rows.rows)
+    if checker_rows is None and len(instances) < 2:
         raise UserError(
             f"train.select_rows: got pvi with {len(instances)} synthetic rows of {task.name}, expected two at least. Make more."
         )
-    if taught_rows is not None and (lacking := _missing_labels(task, instances, taught_instances)):
+    if checker_rows is not None and (lacking := _missing_labels(task, instances, train_instances)):
         raise UserError(
-            f"train.checker_rows: got {train.checker_rows}, of which {taught_rows.count} rows of {taught_rows.task.name} were drawn and none "
+            f"train.checker_rows: got {train.checker_rows}, of which {checker_rows.count} rows of {checker_rows.task.name} were drawn and none "
             f"of {lacking}, expected rows of every label. Set a larger number, or train.select_rows=pvi."
         )
-    options = [option for instance in (*taught_instances, *instances) for option in instance.options]
+    options = [option for instance in (*train_instances, *instances) for option in instance.options]
     texts = list(dict.fromkeys(text for option in options for text in option))
     (student,) = students_named([train.select_student], texts, settings.paths.embeddings, STUDENT)
-    if taught_rows is not None:
-        return by_checker(taught_instances, instances, student)
+    if checker_rows is not None:
+        return checker_probabilities(train_instances, instances, student)
     draws = rng(seed, task.name, "selected rows", "folds")
-    return [label.pvi for label in held_out(task, source.rows, _contexts(settings, source), student, draws)]
+    return [label.pvi for label in held_out_probabilities(task, source.rows, _contexts(settings, source), student, draws)]
 
 
 def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:
@@ -117,20 +117,20 @@ def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:
     return [by_idx.get(row["idx"]) for row in source.rows]
 
 
-def _missing_labels(task: Task, instances: Sequence[Instance], taught: Sequence[Instance]) -> str:
-    """The labels of the instances that none of the taught ones has."""
-    golds = {instance.gold[0] for instance in instances} - {instance.gold[0] for instance in taught}
+def _missing_labels(task: Task, instances: Sequence[Instance], train_instances: Sequence[Instance]) -> str:
+    """The labels of the instances that none of the training instances has."""
+    golds = {instance.gold[0] for instance in instances} - {instance.gold[0] for instance in train_instances}
     return ", ".join(task.labels[gold].name for gold in sorted(golds))
 
 
 def _new_lines(
-    settings: Settings, source: TaskRows, taught_rows: TaskRows | None, scores: Sequence[float]
+    settings: Settings, source: TaskRows, checker_rows: TaskRows | None, scores: Sequence[float]
 ) -> list[Json]:
     """A line for each row. Raises: UserError if no row is kept."""
     task = source.task
     kept_count(settings, task, len(scores))
     kept = set(without_lowest(range(len(scores)), scores, 1 - settings.train.select_share))
-    count = 0 if taught_rows is None else taught_rows.count
+    count = 0 if checker_rows is None else checker_rows.count
     lines = []
     for position, (row, score) in enumerate(zip(source.rows, scores, strict=True)):
         line = (task.name, row["idx"], task.gold_option(row), round(score, 6), position in kept, count)

@@ -28,11 +28,11 @@ from targen.quality.scores import (
     Answer,
     ScoreSample,
     accuracy,
-    cross_validated,
+    cross_validated_answers,
     folds,
     group_weights,
     macro_f1,
-    transferred,
+    transfer_answers,
 )
 from targen.quality.students import BagOfWords, LinearOnEncoder, Student, classifier, vectorizer_of
 from targen.runtime.jsonl import Json
@@ -99,10 +99,10 @@ def _scores(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student:
     fold_of = {side: folds(instances, pair.draws(PART, "folds", side)) for side, instances in questions.items()}
     answers: dict[str, dict[str, list[Answer]]] = {"own": {}, "transfer": {}}
     for side, instances in questions.items():
-        answers["own"][side] = cross_validated(student, instances, fold_of[side])
+        answers["own"][side] = cross_validated_answers(student, instances, fold_of[side])
         if (other_side := OTHER[side]) in questions:
             source, folds_of_source = questions[other_side], fold_of[other_side]
-            answers["transfer"][side] = transferred(student, source, folds_of_source, instances, fold_of[side])
+            answers["transfer"][side] = transfer_answers(student, source, folds_of_source, instances, fold_of[side])
     titles = {"own": "cross-validated", "transfer": "taught the other set"}
     labels = len(pair.task.labels)
     scores: dict[str, dict[str, dict[str, ScoreSample]]] = {}
@@ -175,7 +175,7 @@ def _two_sample_test(
             for index in sampled[side]
         ]
     fold_of = folds(instances, pair.draws(PART, "folds", "two samples"))
-    answers = cross_validated(student, instances, fold_of)
+    answers = cross_validated_answers(student, instances, fold_of)
     weights = group_weights(answers, pair.draws(PART, "resamples", "two samples"))
     score = accuracy(answers, weights)
     estimate = Estimate(score.value, score.resampled, len(answers))

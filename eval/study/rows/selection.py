@@ -6,7 +6,7 @@ from typing import TypeVar
 from eval.study.rows.levels import Taught, Teach, draws, of_original, rows_at, sample
 from eval.study.rows.material import ORIGINAL, Material, Pool
 from targen.quality.instances import instances_of
-from targen.quality.selection import HeldOut, by_checker, held_out, without_lowest
+from targen.quality.selection import LabelProbability, checker_probabilities, held_out_probabilities, without_lowest
 from targen.quality.students import Student
 
 CHECKER_ROWS = 48  # original rows that teach a checker
@@ -41,21 +41,21 @@ def criteria(material: Material, pool: Pool) -> dict[str, Values]:
         return [random.random() for _ in sample(material, pool, material.size, seed)]
 
     @_once
-    def held_out_rows(seed: int, student: Student) -> list[HeldOut]:
+    def label_probabilities(seed: int, student: Student) -> list[LabelProbability]:
         positions = sample(material, pool, material.size, seed)
         contexts = [pool.contexts[position] for position in positions]
-        return held_out(material.task, rows_at(pool, positions).rows, contexts, student, draws(material, seed, "folds"))
+        return held_out_probabilities(material.task, rows_at(pool, positions).rows, contexts, student, draws(material, seed, "folds"))
 
     @_once
     def by_original(seed: int, student: Student) -> list[float]:
         rows = rows_at(pool, sample(material, pool, material.size, seed)).rows
         checker_rows = of_original(material, CHECKER_ROWS)(seed, student).rows
-        return by_checker(instances_of(material.task, checker_rows), instances_of(material.task, rows), student)
+        return checker_probabilities(instances_of(material.task, checker_rows), instances_of(material.task, rows), student)
 
     values_by_name: dict[str, Values] = {
         AT_RANDOM: at_random,
-        BY_ITSELF: lambda seed, student: [row.probability for row in held_out_rows(seed, student)],
-        BY_PVI: lambda seed, student: [row.pvi for row in held_out_rows(seed, student)],
+        BY_ITSELF: lambda seed, student: [row.probability for row in label_probabilities(seed, student)],
+        BY_PVI: lambda seed, student: [row.pvi for row in label_probabilities(seed, student)],
     }
     if material.original.size >= CHECKER_ROWS:
         values_by_name[BY_ORIGINAL] = by_original

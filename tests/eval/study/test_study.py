@@ -30,7 +30,7 @@ from eval.study.worth import crossing
 from targen.config.group_files import task_from_file
 from targen.config.settings import Settings
 from targen.interface.generation import generate_rows
-from targen.quality.selection import HeldOut, held_out, without_lowest
+from targen.quality.selection import LabelProbability, held_out_probabilities, without_lowest
 from targen.quality.students import BagOfWords
 from targen.runtime.errors import UserError
 from targen.tasks.task import Row
@@ -252,12 +252,12 @@ def test_the_information_of_a_row_is_what_its_label_share_does_not_say() -> None
     rows = [row for row in rows if row["label"] == VALUES["positive"]] + [
         row for row in rows if row["label"] != VALUES["positive"]
     ][:10]
-    labels = held_out(SST2, rows, [""] * len(rows), BagOfWords(), Random(1))
+    labels = held_out_probabilities(SST2, rows, [""] * len(rows), BagOfWords(), Random(1))
     assert [label.prior for label in labels] == [0.75] * 30 + [0.25] * 10  # the folds are stratified
     for label in labels:
         assert 0 < label.probability < 1
         assert label.pvi == pytest.approx(math.log2(label.probability / label.prior))
-    assert HeldOut(0.5, 0.25).pvi == 1.0 and HeldOut(0.0, 0.0).pvi == 0.0
+    assert LabelProbability(0.5, 0.25).pvi == 1.0 and LabelProbability(0.0, 0.0).pvi == 0.0
 
 
 def test_shares_of_labels_are_those_of_the_original_or_equal(done: tuple[Path, list[str], str]) -> None:
