@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from targen.synthesis.asked import asked
 from targen.synthesis.item_lists import list_specs
+from targen.synthesis.rebuilt_prompts import rebuilt_prompts
 from targen.synthesis.recipe import Recipe
 from targen.tasks.task import Row
 
@@ -37,7 +37,7 @@ class Prompts:
         if self.full:
             return []
         self._attempts += 1
-        return [[step, self._parts(prompt, texts)] for step, prompt in asked(recipe, story, rows)]
+        return [[step, self._parts(prompt, texts)] for step, prompt in rebuilt_prompts(recipe, story, rows)]
 
     def of_lists(self, recipe: Recipe) -> list[Any]:
         """[name, parts] of the first prompt of each item list, such as the contexts."""

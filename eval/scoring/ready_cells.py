@@ -116,7 +116,7 @@ def scores_of(
                 "ties": sum(map(_is_tie, predictions)),
                 "cut_answers": sum(prediction.cut for prediction in predictions),
                 "source": rows.split.source,
-                "place": rows.split.place,
+                "place": rows.split.location,
                 "split": rows.split.name,
                 "origin": rows.split.origin,
                 "evaluated": rows.hash,

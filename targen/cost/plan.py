@@ -170,8 +170,8 @@ def _shared_calls(slots: Sequence[tuple[Recipe, Slot]]) -> set[str]:
     shared_calls = set()
     for recipe, slot in slots:
         group = recipe.group_of(slot)
-        call, _ = recipe.deal(group).place(slot)
-        shared_calls.add(recipe.mark + recipe.shared_place(group, call))
+        call, _ = recipe.deal(group).call_and_position(slot)
+        shared_calls.add(recipe.mark + recipe.shared_position(group, call))
     return shared_calls
 
 

@@ -191,7 +191,7 @@ def _recorded_samples(recipe: Recipe) -> list[tuple[Slot, Json]]:
             if slot.cell >= len(task.label_cells):
                 return []
             group = recipe.group_of(slot)
-            call, number = Deal(RECORDED_SEED, task.name, group, contexts, per_call).place(slot)
+            call, number = Deal(RECORDED_SEED, task.name, group, contexts, per_call).call_and_position(slot)
             if number >= len(served := seeds.get((group.number, call), [])):
                 return []
             seed = served[number]

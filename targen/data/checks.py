@@ -67,4 +67,4 @@ def log_evaluation_rows(settings: Settings) -> None:
             )
         elif source == "local" and task.name not in SUPERGLUE_TASKS:
             split = eval_split(settings.data, task)
-            log.info("data: %s is scored on the %d rows of %s", task.name, len(split.rows), split.place)
+            log.info("data: %s is scored on the %d rows of %s", task.name, len(split.rows), split.location)

@@ -23,13 +23,13 @@ class Split:
     """Rows in the format of their task, and where they come from: `origin` says it in words, for a table.
 
     `source`: superglue, its official rows; hub, another data set there; file, the user's own; held_out, synthetic rows.
-    `place` is the id on the Hub or the path of the file, `name` what the split is called there.
+    `location` is the id on the Hub or the path of the file, `name` what the split is called there.
     """
 
     rows: tuple[Row, ...]
     origin: str
     source: RowsSource = "superglue"
-    place: str = ""
+    location: str = ""
     name: str = ""
 
     @property

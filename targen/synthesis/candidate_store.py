@@ -68,7 +68,7 @@ class CandidateStore:
         record = {
             "attempt": candidate.attempt,
             "context": candidate.context,
-            "shown": candidate.shown,
+            "prompt_details": candidate.prompt_details,
             "instance_seed": candidate.instance_seed,
             "rows": list(candidate.rows),
             "label_before": candidate.label_before,
@@ -76,7 +76,7 @@ class CandidateStore:
             "explanation": candidate.explanation,
             "call_ids": list(candidate.call_ids),
             "votes": candidate.votes,
-            "chosen": dict(candidate.chosen),
+            "free_variants": dict(candidate.free_variants),
         }
         return self._append(record)
 
@@ -91,7 +91,7 @@ class CandidateStore:
             "reason": reject.reason,
             "text": reject.text,
             "context": reject.seed.context,
-            **reject.seed.shown,
+            **reject.seed.prompt_details,
             "instance_seed": reject.seed.seed,
             "rows": list(reject.rows),
             "call_ids": list(reject.call_ids),

@@ -205,7 +205,7 @@ def kinds_of_failures(
         candidate = candidates[slot]
         kind: Json = {
             "label": candidate.label_after if has_label else None,
-            "variant": {**recipe.variant_of(slot), **candidate.chosen},
+            "variant": {**recipe.variant_of(slot), **candidate.free_variants},
             "taken_for": task.classes[answer.predicted].name if has_label or task.answer_labels else None,
         }
         kind |= {"answer": task.classes[answer.gold[0]].name} if task.answer_labels else {}

@@ -36,7 +36,7 @@ class Candidate:
     slot: Slot
     attempt: int
     context: str
-    shown: Json
+    prompt_details: Json
     instance_seed: Json
     rows: tuple[Row, ...]
     label_before: str
@@ -44,7 +44,7 @@ class Candidate:
     explanation: str
     call_ids: tuple[str, ...]
     votes: Mapping[str, int] | None = None  # label -> corrections that gave it, with self_correct=vote
-    chosen: Mapping[str, str] = field(default_factory=dict)  # free variants that the model named
+    free_variants: Mapping[str, str] = field(default_factory=dict)  # that the model named
 
     @property
     def flipped(self) -> bool:
@@ -59,7 +59,7 @@ class InstanceSeed:
     seed: Json  # empty if the answer had no usable one
     context: str
     call_ids: tuple[str, ...]
-    shown: Json = field(default_factory=dict)  # what else the prompt showed, for provenance
+    prompt_details: Json = field(default_factory=dict)  # what else the prompt showed, for provenance
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Recipe:
         contexts = 1 if self.round is not None and self.round.contexts else self.contexts
         return Deal(self.seed, self.task.name, group, contexts, min(self.seeds_per_context, limit))
 
-    def shared_place(self, group: SeedGroup, call: int) -> str:
+    def shared_position(self, group: SeedGroup, call: int) -> str:
         """The position in the run of a call for instance seeds that first attempts share."""
         return f"g{group.number}-{call:05d}"
 
@@ -140,7 +140,7 @@ class Recipe:
         """The prefix of the positions of all calls: that of the round."""
         return self.round.mark if self.round is not None else ""
 
-    def shown(self, slot: Slot, context: str) -> Json:
+    def round_details(self, slot: Slot, context: str) -> Json:
         """What an attempt's prompts show of its round, for provenance: failures in its context, those of its label first."""
         if self.round is None or self.method.rounds is None:
             return {}
@@ -156,7 +156,7 @@ class Recipe:
         """The index of a slot's instance seed in its answer, from 0; None if it was made alone or comes from a file."""
         if self.method.instance_seed is None or self.file_seeds is not None or self._seed_attempt(attempt) > 0:
             return None
-        return self.deal(self.group_of(slot)).place(slot)[1]
+        return self.deal(self.group_of(slot)).call_and_position(slot)[1]
 
     @property
     def keeps_seeds(self) -> bool:
@@ -204,7 +204,7 @@ class Recipe:
     def is_in(self, shard: Shard, slot: Slot) -> bool:
         """Whether this shard makes the slot."""
         group = self.group_of(slot)
-        call, _ = self.deal(group).place(slot)
+        call, _ = self.deal(group).call_and_position(slot)
         return shard_of_call(self.seed, self.task.name, shard.count, len(self.groups), group, call) == shard.index
 
     def request(self, step: Step, position: str, prompt: Prompt, sampling: Sampling | None = None) -> Request:
@@ -220,7 +220,7 @@ class Recipe:
 def shared_seed_request(recipe: Recipe, group: SeedGroup, call: int, context: str) -> tuple[int, Request]:
     """The number of slots that a call of step 2 serves, and its request; cached for these slots, each of which waits for it."""
     served = recipe.deal(group).slots(call)
-    return len(served), seed_request(recipe, recipe.shared_place(group, call), context, served)
+    return len(served), seed_request(recipe, recipe.shared_position(group, call), context, served)
 
 
 def seed_request(recipe: Recipe, position: str, context: str, served: list[Slot]) -> Request:

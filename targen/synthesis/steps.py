@@ -55,16 +55,16 @@ def make_instance(
     """
     rows: list[Row] = []
     try:
-        chosen: dict[str, str] = {}
+        free_variants: dict[str, str] = {}
         if recipe.method.instance_seed is None:
             seed, rows = yield from write_whole(recipe, pools, slot, attempt)
             calls = seed.call_ids
         else:
             seed = kept_seed or (yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt))
-            rows, chosen, calls = yield from generate(recipe, slot, attempt, seed)
+            rows, free_variants, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.gold_option(rows[0])
-        origin = (seed.context, seed.shown, seed.seed)
-        candidate = Candidate(slot, attempt, *origin, tuple(rows), before, before, "", calls, chosen=chosen)
+        origin = (seed.context, seed.prompt_details, seed.seed)
+        candidate = Candidate(slot, attempt, *origin, tuple(rows), before, before, "", calls, free_variants=free_variants)
         if recipe.self_correct == "off":
             return candidate
         on_written(candidate)
@@ -94,7 +94,7 @@ def write_instance_seed(recipe: Recipe, contexts: Sequence[str], slot: Slot, att
         contexts = recipe.round.contexts
     if attempt == 0:
         group = recipe.group_of(slot)
-        call, position = recipe.deal(group).place(slot)
+        call, position = recipe.deal(group).call_and_position(slot)
         context = context_of_call(recipe.seed, task.name, contexts, call)
         count, request = shared_seed_request(recipe, group, call, context)
     else:
@@ -102,15 +102,15 @@ def write_instance_seed(recipe: Recipe, contexts: Sequence[str], slot: Slot, att
         context = rng(recipe.seed, task.name, slot, attempt, "context").choice(contexts)
         request = seed_request(recipe, f"{slot}-a{attempt}", context, [slot])
     answer: Answer = yield request
-    calls, shown = (answer.id,), recipe.shown(slot, context)
+    calls, prompt_details = (answer.id,), recipe.round_details(slot, context)
     try:
         seeds = read_object(answer, without_required_number(request.schema))["instance_seeds"]
         seed = _seed_at(task, seeds, position, count)
         task.check_instance_seed(seed)
     except RowError as err:
-        failed_seed = InstanceSeed({}, context, calls, shown)
+        failed_seed = InstanceSeed({}, context, calls, prompt_details)
         raise StepError("instance_seed", str(err), answer.text, calls, failed_seed) from None
-    return InstanceSeed(seed, context, calls, shown)
+    return InstanceSeed(seed, context, calls, prompt_details)
 
 
 def _seed_at(task: Task, seeds: list[Json], position: int, expected: int) -> Json:
@@ -152,25 +152,25 @@ def generate(
     drawn_fields = task.draw_fields(cell, seed.seed, rng(recipe.seed, task.name, slot, attempt, "draw"))
     texts = {name: text for name, text in seed.seed.items() if isinstance(text, str)}
     values = {**recipe.variant_of(slot), **texts, **drawn_fields, "context": seed.context}
-    prompt = generation_prompt(recipe.method, task, cell.label, values, seed.shown.get("failures", ()))
+    prompt = generation_prompt(recipe.method, task, cell.label, values, seed.prompt_details.get("failures", ()))
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
     calls = (*seed.call_ids, answer.id)
     try:
         fields = read_object(answer, request.schema)
-        chosen = {name: fields[name].strip() for name in task.free_variants}
-        rest = {name: text for name, text in fields.items() if name not in chosen}
+        free_variants = {name: fields[name].strip() for name in task.free_variants}
+        rest = {name: text for name, text in fields.items() if name not in free_variants}
         rows = _checked_rows(recipe, slot, attempt, seed.seed, drawn_fields, rest)
     except RowError as err:
         raise StepError("generation", str(err), answer.text, calls, seed) from None
-    return rows, chosen, calls
+    return rows, free_variants, calls
 
 
 def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> Workflow[tuple[InstanceSeed, list[Row]]]:
     """A whole instance in one answer. Its fields are split by name, so that it passes the checks of steps 2 and 3."""
     task = recipe.task
     assert task.whole is not None
-    texts, shown = _shown_texts(recipe, pools, slot, attempt)
+    texts, prompt_details = _prompt_texts(recipe, pools, slot, attempt)
     prompt = whole_prompt(recipe.method, task, recipe.purpose_of(slot), texts)
     request = recipe.request("generation", f"{slot}-a{attempt}", prompt)
     answer: Answer = yield request
@@ -185,9 +185,9 @@ def write_whole(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> W
         if recipe.train_rows is not None:
             recipe.train_rows.check_no_copy(recipe.seed, task, slot, attempt, rows)
     except RowError as err:
-        failed_seed = InstanceSeed({}, texts.get("context", ""), (answer.id,), shown)
+        failed_seed = InstanceSeed({}, texts.get("context", ""), (answer.id,), prompt_details)
         raise StepError("generation", str(err), answer.text, (answer.id,), failed_seed) from None
-    return InstanceSeed(seed, texts.get("context", ""), (answer.id,), shown), rows
+    return InstanceSeed(seed, texts.get("context", ""), (answer.id,), prompt_details), rows
 
 
 def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: Fields, answer: Json) -> list[Row]:
@@ -201,20 +201,20 @@ def _checked_rows(recipe: Recipe, slot: Slot, attempt: int, seed: Json, drawn: F
     return rows
 
 
-def _shown_texts(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
+def _prompt_texts(recipe: Recipe, pools: ItemLists, slot: Slot, attempt: int) -> tuple[dict[str, str], Json]:
     """What the prompt of an attempt shows beside the task: texts for the template, and the entries of provenance."""
     items = draw_items(recipe.seed, recipe.task, pools, slot, attempt)
     attributes = {name.removeprefix(ATTRIBUTE): items[name] for name in items if name.startswith(ATTRIBUTE)}
     texts = {name: item for name, item in items.items() if not name.startswith(ATTRIBUTE)}
-    shown: Json = {"task_instruction": texts["task_instruction"]} if "task_instruction" in texts else {}
+    prompt_details: Json = {"task_instruction": texts["task_instruction"]} if "task_instruction" in texts else {}
     if attributes:
         texts["attributes"] = attributes_text(attributes)
-        shown["attributes"] = attributes
+        prompt_details["attributes"] = attributes
     if (train := recipe.train_rows) is not None:
         rows = train.of(recipe.seed, recipe.task, slot, attempt)
         texts["demonstrations"] = demonstrations_text(recipe.method, recipe.task, train.task, rows)
-        shown["demonstrations"] = train.provenance(rows)
-    return texts, shown
+        prompt_details["demonstrations"] = train.provenance(rows)
+    return texts, prompt_details
 
 
 @dataclass(frozen=True)

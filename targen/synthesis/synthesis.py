@@ -96,7 +96,7 @@ class Synthesis:
     def refuse_candidate(self, candidate: Candidate, step: str, reason: str) -> None:
         """Records as a reject a candidate that had passed the checks of its steps, with the reason."""
         label_change = (candidate.label_before, candidate.label_after)
-        seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.shown)
+        seed = InstanceSeed(candidate.instance_seed, candidate.context, candidate.call_ids, candidate.prompt_details)
         text = rows_text(self.task, candidate.rows)
         slot, attempt, rows = candidate.slot, candidate.attempt, candidate.rows
         self.refuse(Reject(slot, attempt, step, reason, text, candidate.call_ids, seed, label_change, rows))

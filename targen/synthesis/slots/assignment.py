@@ -103,7 +103,7 @@ class Deal:
         """The cells in the order in which they take the first instance seeds of the calls of a round."""
         return _cells_in_order(self.seed, self.task, self.group, round_)
 
-    def place(self, slot: Slot) -> tuple[int, int]:
+    def call_and_position(self, slot: Slot) -> tuple[int, int]:
         """(call, position in its answer) of the instance seed of a slot's first attempt."""
         turn, within = divmod(slot.index, self._rounds * self.per_call)
         position, round_ = divmod(within, self._rounds)

@@ -63,7 +63,7 @@ def write_table(folder: Path, text: str, name: str = "rows.csv", encoding: str =
 def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, name: str, change: Callable[[str], str]) -> None:
     split = read_split(write_table(tmp_path, change(TABLE), name))
     assert list(split.rows) == ROWS
-    assert (split.source, split.origin, split.place, split.name) == ("file", name, str(tmp_path / name), "val")
+    assert (split.source, split.origin, split.location, split.name) == ("file", name, str(tmp_path / name), "val")
 
 
 def test_json_lines_may_have_other_columns_and_numbers_as_labels(tmp_path: Path) -> None:

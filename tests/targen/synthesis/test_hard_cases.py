@@ -19,7 +19,7 @@ from targen.generate import generate
 from targen.llm.messages import AwaitingAnswers
 from targen.quality.available import check_students
 from targen.runtime.errors import UserError
-from targen.synthesis.asked import asked
+from targen.synthesis.rebuilt_prompts import rebuilt_prompts
 from targen.synthesis.recipes import recipes
 from tests.support.commands import Server, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
@@ -247,7 +247,7 @@ def test_the_prompts_of_a_round_are_rebuilt_and_the_page_has_what_each_brought(f
     (recipe,) = recipes(settings(*served_by(server.url, folder), *FILMS))
     synthetic = folder / "synthetic" / "sst2"
     for row, story in zip(lines(synthetic / "train.jsonl"), lines(synthetic / "provenance.jsonl"), strict=True):
-        assert [step for step, _ in asked(recipe, story, [row])] == ["instance_seed", "generation"]
+        assert [step for step, _ in rebuilt_prompts(recipe, story, [row])] == ["instance_seed", "generation"]
     table = rounds_table([funnel(recipe.task, synthetic / "stats.json", has_seeds=True)])
     assert table is not None and [line[1:3] for line in table.lines] == [("1", "80"), ("2", "40"), ("3", "40")]
     assert table.lines[1][3].startswith("war films ") and table.lines[1][5] == "bag of words"

@@ -30,7 +30,7 @@ def test_quotas_follow_the_shares_of_the_labels_and_add_up() -> None:
 
 
 def test_every_slot_has_its_own_instance_seed_and_calls_know_their_slots() -> None:
-    positions = {slot: DEAL.place(slot) for slot in slots(45)}
+    positions = {slot: DEAL.call_and_position(slot) for slot in slots(45)}
     assert len(set(positions.values())) == len(positions)
     assert all(DEAL.slots(call)[position] == slot for slot, (call, position) in positions.items())
 
@@ -38,7 +38,7 @@ def test_every_slot_has_its_own_instance_seed_and_calls_know_their_slots() -> No
 def test_no_context_goes_with_a_label_and_no_position_does() -> None:
     cells_of_call, cells_at = defaultdict(list), defaultdict(Counter)
     for slot in slots(20):  # one turn: 12 calls of 5 instance seeds
-        call, position = DEAL.place(slot)
+        call, position = DEAL.call_and_position(slot)
         cells_of_call[call].append(slot.cell)
         cells_at[position][slot.cell] += 1
     assert sorted(cells_of_call) == list(range(12))
@@ -47,16 +47,16 @@ def test_no_context_goes_with_a_label_and_no_position_does() -> None:
 
 
 def test_a_small_set_uses_many_contexts() -> None:
-    assert len({DEAL.place(slot)[0] for slot in slots(4)}) == 12
+    assert len({DEAL.call_and_position(slot)[0] for slot in slots(4)}) == 12
 
 
 def test_contexts_left_over_are_used_next() -> None:
-    assert {DEAL.place(slot)[0] for slot in slots(24)} == set(range(24))  # calls 12 and 13 have the two other contexts
+    assert {DEAL.call_and_position(slot)[0] for slot in slots(24)} == set(range(24))  # calls 12 and 13 have the two other contexts
 
 
 def test_one_context_serves_all_labels_in_turn() -> None:
     deal = replace(DEAL, contexts=1)
-    assert {deal.place(slot)[0] for slot in slots(5)} == {0, 1, 2}
+    assert {deal.call_and_position(slot)[0] for slot in slots(5)} == {0, 1, 2}
 
 
 def test_a_rare_label_is_spread_over_the_indices_and_a_common_one_takes_all() -> None:

@@ -16,7 +16,7 @@ from targen.tasks.task import Row
 MARKED = re.compile(r"-(h\d+-[0-9a-f]+-)[cg]\d")  # in the id of a call of a later round
 
 
-def asked(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
+def rebuilt_prompts(recipe: Recipe, story: Mapping[str, Any], rows: Sequence[Row]) -> list[tuple[str, str]]:
     """(step, prompt) of every call of a line of provenance.jsonl or rejects.jsonl whose prompt can be rebuilt, in order.
 
     `rows`: the rows of the attempt, if it came so far. A rebuilt prompt counts only if the id of its request, a hash of
