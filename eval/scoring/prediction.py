@@ -33,7 +33,7 @@ from train.models.loading import Loaded
 from train.runtime.processes import Processes
 
 if TYPE_CHECKING:
-    from train.inference.generation import Written
+    from train.inference.generation import GeneratedText
 
 log = logging.getLogger(__name__)
 SINGLE_PROCESS = Processes()
@@ -255,7 +255,7 @@ def _answers(
     ]
 
 
-def _generated_prediction(task: Task, example: Example, answer: "Written") -> Prediction:
+def _generated_prediction(task: Task, example: Example, answer: "GeneratedText") -> Prediction:
     label = read_answer(task, answer.text)
     return Prediction(example.id, gold_of(task, example), label, {}, answer.text, answer.cut, example.groups)
 

@@ -15,23 +15,23 @@ def truncated_texts(
     render: Render,
     task: Task,
     examples: Sequence[Example],
-    shown: Sequence[Sequence[Example]],
+    few_shot: Sequence[Sequence[Example]],
     limit: int,
     tail: int,
 ) -> tuple[list[list[int]], list[bool]]:
     """Token ids of the examples' texts, at most `limit` each, and whether each was truncated.
 
-    `shown`: for each example, those shown with their answers before it; empty: none. Of a text that is too long, the
-    shown examples go first, the last of them before the others; then the task's long field is truncated. If even that is
-    not enough, the middle goes: the last `tail` tokens, which ask for the answer, always stay.
+    `few_shot`: for each example, those shown with their answers before it; empty: none. Of a text that is too long, these
+    go first, the last of them before the others; then the task's long field is truncated. If even that is not enough,
+    the middle goes: the last `tail` tokens, which ask for the answer, always stay.
     """
     truncation = _Truncation(tokenize, render, task, limit, tail)
-    shown_to_each = list(shown) or [()] * len(examples)
-    token_ids = tokenize([render(task, *pair) for pair in zip(examples, shown_to_each, strict=True)])
+    shots_per_example = list(few_shot) or [()] * len(examples)
+    token_ids = tokenize([render(task, *pair) for pair in zip(examples, shots_per_example, strict=True)])
     truncated = [len(ids) > limit for ids in token_ids]
     shortened = [
-        truncation.apply(example, before, ids) if is_long else ids
-        for example, before, ids, is_long in zip(examples, shown_to_each, token_ids, truncated, strict=True)
+        truncation.apply(example, shots, ids) if is_long else ids
+        for example, shots, ids, is_long in zip(examples, shots_per_example, token_ids, truncated, strict=True)
     ]
     return shortened, truncated
 
@@ -46,25 +46,25 @@ class _Truncation:
     limit: int
     tail: int
 
-    def apply(self, example: Example, shown: Sequence[Example], ids: list[int]) -> list[int]:
+    def apply(self, example: Example, shots: Sequence[Example], ids: list[int]) -> list[int]:
         """The token ids of a text that is too long, whose own are `ids`, shortened."""
-        while len(ids) > self.limit and shown:
-            shown = shown[:-1]
-            ids = self._ids(example, shown)
-        return ids if len(ids) <= self.limit else self._with_less_of_long_field(example, shown)
+        while len(ids) > self.limit and shots:
+            shots = shots[:-1]
+            ids = self._ids(example, shots)
+        return ids if len(ids) <= self.limit else self._with_less_of_long_field(example, shots)
 
-    def _ids(self, example: Example, shown: Sequence[Example]) -> list[int]:
-        (ids,) = self.tokenize([self.render(self.task, example, shown)])
+    def _ids(self, example: Example, shots: Sequence[Example]) -> list[int]:
+        (ids,) = self.tokenize([self.render(self.task, example, shots)])
         return ids
 
-    def _with_less_of_long_field(self, example: Example, shown: Sequence[Example]) -> list[int]:
+    def _with_less_of_long_field(self, example: Example, shots: Sequence[Example]) -> list[int]:
         """The text with as many characters of the long field as fit, by bisection: a token may have one character or ten."""
         name, limit = self.task.long_field, self.limit
         text = example.fields[name]
 
         def rendered(characters: int) -> list[int]:
             part = text[len(text) - characters :] if self.task.encoder.cut == "beginning" else text[:characters]
-            return self._ids(replace(example, fields={**example.fields, name: part}), shown)
+            return self._ids(replace(example, fields={**example.fields, name: part}), shots)
 
         fitting, too_many, ids = 0, len(text), rendered(0)
         while len(ids) < limit and too_many - fitting > 1:

@@ -65,10 +65,10 @@ def gold_of(example: Example) -> int:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """For each example those that are shown before it with their answers, in the instruction layout or in the plain one."""
+class FewShot:
+    """For each example, those that are shown before it with their answers, in the instruction layout or in the plain one."""
 
-    before: Sequence[Sequence[Example]]
+    per_example: Sequence[Sequence[Example]]
     instructs: bool
 
 
@@ -106,7 +106,7 @@ class Family(ABC):
 
     @abstractmethod
     def encode(
-        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, few_shot: FewShot | None = None
     ) -> Sequence[Encoded]:
         """Token ids of the examples, truncated to `max_length`, in their order."""
 

@@ -17,7 +17,7 @@ from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, INSTRUCTION_CUE, answers, cued_prompt, instruction_prompt
 from train.data.truncation import check_answers, truncated_texts
-from train.families.base import IGNORED, Batch, Encoded, ExampleLosses, Shown, of_type
+from train.families.base import IGNORED, Batch, Encoded, ExampleLosses, FewShot, of_type
 from train.families.text import (
     EncodedContinuation,
     EncodedText,
@@ -29,7 +29,7 @@ from train.families.text import (
     split_by_prompt,
     token_sums,
 )
-from train.inference.generation import StopAtLineEnd, Written, generation_batches, greedy_texts
+from train.inference.generation import GeneratedText, StopAtLineEnd, generation_batches, greedy_texts
 from train.models.loading import FamilyTraits, Loaded
 
 
@@ -41,7 +41,7 @@ class DecoderFamily(TextFamily):
     lora_task = "CAUSAL_LM"
 
     def encode(
-        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, few_shot: FewShot | None = None
     ) -> list[EncodedText]:
         """Token ids of prompts and of all possible answers, together at most `max_length`; no answer is truncated."""
         tokenizer = loaded.tokenizer
@@ -50,15 +50,15 @@ class DecoderFamily(TextFamily):
             """With the start token that the tokenizer may set, without an end token: the text continues."""
             return [ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids for ids in tokenizer(texts)["input_ids"]]
 
-        instructs = shown is not None and shown.instructs
+        instructs = few_shot is not None and few_shot.instructs
         cue, render = (INSTRUCTION_CUE, instruction_prompt) if instructs else (CUE, cued_prompt)
         texts = [answers(task, example) for example in examples]
         ids = _answer_ids(tokenizer, cue, [answer for options in texts for answer in options])
         tail = len(tokenizer(cue, add_special_tokens=False)["input_ids"])
         longest = max(map(len, ids.values())) + 1
         check_answers(task, list(ids.items()), max_length - tail - 1)
-        before = shown.before if shown is not None else ()
-        prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length - longest, tail)
+        shots = few_shot.per_example if few_shot is not None else ()
+        prompts, truncated = truncated_texts(tokenize, render, task, examples, shots, max_length - longest, tail)
         with_end = {text: [*tokens, tokenizer.eos_token_id] for text, tokens in ids.items()}
         return encoded_texts(EncodedContinuation, prompts, truncated, examples, texts, with_end)
 
@@ -123,7 +123,7 @@ class DecoderFamily(TextFamily):
 
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Iterator[tuple[int, GeneratedText]]:
         """As TextFamily; a text ends with its line."""
         loaded.model.eval()
         examples = of_type(EncodedText, encoded)
@@ -145,14 +145,14 @@ def _answer_ids(tokenizer: PreTrainedTokenizerBase, cue: str, texts: Sequence[st
     Raises: UserError if the tokenizer joins the cue with what follows, so that prompt and answer cannot be told apart.
     """
     distinct = list(dict.fromkeys(texts))
-    before, *joined = tokenizer([cue, *(f"{cue} {text}" for text in distinct)], add_special_tokens=False)["input_ids"]
+    cue_ids, *joined = tokenizer([cue, *(f"{cue} {text}" for text in distinct)], add_special_tokens=False)["input_ids"]
     for text, ids in zip(distinct, joined, strict=True):
-        if ids[: len(before)] != before:
+        if ids[: len(cue_ids)] != cue_ids:
             raise UserError(
                 f"model.tokenizer: merges {cue!r} and the answer {text!r} into shared tokens, expected separate ones. Choose "
                 "another model."
             )
-    return {text: ids[len(before) :] for text, ids in zip(distinct, joined, strict=True)}
+    return {text: ids[len(cue_ids) :] for text, ids in zip(distinct, joined, strict=True)}
 
 
 def shares_prompts(model: Any) -> bool:

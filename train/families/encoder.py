@@ -18,7 +18,7 @@ from targen.config.groups.training import Model
 from targen.runtime.errors import UserError
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from train.families.base import Batch, Encoded, ExampleLosses, Family, Shown, gold_of, of_type
+from train.families.base import Batch, Encoded, ExampleLosses, Family, FewShot, gold_of, of_type
 from train.inference.arithmetic import computing
 from train.inference.batching import ItemSize, length_batches
 from train.models.embeddings import TRAITS
@@ -87,7 +87,7 @@ class EncoderFamily(Family):
         return loaded
 
     def encode(
-        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, few_shot: FewShot | None = None
     ) -> Sequence[EncodedForHead]:
         """Token ids of the examples, truncated to `max_length` as the task says; an encoder is shown no other examples."""
         tokenizer = loaded.tokenizer

@@ -22,7 +22,7 @@ from targen.quality.encoder import EmbeddingCache, Numbers
 from targen.quality.students import crossed
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from train.families.base import Batch, Encoded, Shown, gold_of, of_type
+from train.families.base import Batch, Encoded, FewShot, gold_of, of_type
 from train.families.encoder import (
     EncodedForHead,
     EncoderFamily,
@@ -111,7 +111,7 @@ class FrozenFamily(EncoderFamily):
         return embeddings(self._body, texts)
 
     def encode(
-        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, few_shot: FewShot | None = None
     ) -> list[EmbeddedPairs]:
         """The features of the examples; of each text the encoder reads its first 256 tokens, whatever `max_length` is."""
         assert loaded.embeddings is not None

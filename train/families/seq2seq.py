@@ -9,7 +9,7 @@ from targen.config.groups.training import Model
 from targen.tasks.task import Example, Task
 from train.data.rendering import CUE, answers, cued_prompt, instruction_prompt, prompt
 from train.data.truncation import Render, check_answers, truncated_texts
-from train.families.base import Batch, Encoded, Shown, of_type
+from train.families.base import Batch, Encoded, FewShot, of_type
 from train.families.text import (
     EncodedText,
     TextFamily,
@@ -19,7 +19,7 @@ from train.families.text import (
     prompt_of_each_answer,
     split_by_prompt,
 )
-from train.inference.generation import Written, generation_batches, greedy_texts
+from train.inference.generation import GeneratedText, generation_batches, greedy_texts
 from train.models.loading import PLAIN, FamilyTraits, Loaded, Loading, load
 
 END = 1  # tokens at the end of a prompt that are never cut: its end token
@@ -38,7 +38,7 @@ class Seq2SeqFamily(TextFamily):
         return load(self.auto_class, model, self.traits, loading, **start)
 
     def encode(
-        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, shown: Shown | None = None
+        self, loaded: Loaded, task: Task, examples: Sequence[Example], max_length: int, few_shot: FewShot | None = None
     ) -> list[EncodedText]:
         """Token ids of prompts, at most `max_length`, and of all possible answers, which are never truncated."""
 
@@ -47,10 +47,10 @@ class Seq2SeqFamily(TextFamily):
             return ids
 
         render: Render = _plain_prompt
-        before, tail = shown.before if shown is not None else (), END
-        if shown is not None:
-            render, tail = (instruction_prompt, END) if shown.instructs else (cued_prompt, len(tokenize([CUE])[0]))
-        prompts, truncated = truncated_texts(tokenize, render, task, examples, before, max_length, tail)
+        shots, tail = few_shot.per_example if few_shot is not None else (), END
+        if few_shot is not None:
+            render, tail = (instruction_prompt, END) if few_shot.instructs else (cued_prompt, len(tokenize([CUE])[0]))
+        prompts, truncated = truncated_texts(tokenize, render, task, examples, shots, max_length, tail)
         texts = [answers(task, example) for example in examples]
         distinct = list(dict.fromkeys(answer for options in texts for answer in options))
         ids = dict(zip(distinct, loaded.tokenizer(text_target=distinct)["input_ids"], strict=True))
@@ -102,7 +102,7 @@ class Seq2SeqFamily(TextFamily):
 
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Iterator[tuple[int, GeneratedText]]:
         """As TextFamily; positions are relative, so only `max_new_tokens` limits a text."""
         loaded.model.eval()
         examples = of_type(EncodedText, encoded)
@@ -114,7 +114,7 @@ class Seq2SeqFamily(TextFamily):
 FAMILY = Seq2SeqFamily()
 
 
-def _plain_prompt(task: Task, example: Example, shown: Sequence[Example]) -> str:
+def _plain_prompt(task: Task, example: Example, shots: Sequence[Example]) -> str:
     return prompt(task, example)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from targen.tasks.task import Example
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family, gold_of, of_type
 from train.inference.arithmetic import computing
-from train.inference.generation import Written
+from train.inference.generation import GeneratedText
 from train.inference.ranking import rank_answers
 from train.models.loading import Loaded
 
@@ -80,7 +80,7 @@ class TextFamily(Family):
     @abstractmethod
     def generate(
         self, loaded: Loaded, encoded: Sequence[Encoded], batch_size: int, max_new_tokens: int
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Iterator[tuple[int, GeneratedText]]:
         """(index, what the model generates greedily after the prompt), longest prompts first."""
 
 

@@ -11,7 +11,7 @@ from targen.runtime.randomness import rng
 from targen.tasks.task import Example, Task
 from targen.text.normalise import normalised
 from train.data.rendering import answers, fewer_choices
-from train.families.base import Encoded, Shown
+from train.families.base import Encoded, FewShot
 from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.grid.rows import TaskRows
@@ -40,8 +40,8 @@ def encode_for_training(
         positive = positive_examples(settings, cell, rows, source.task, examples, training=True)
         if source.task.choices == "texts" and family.scores_choices:
             examples = [fewer_choices(example, train.max_choices, draws) for example in examples]
-        shown = None if positive is None else Shown(positive, instructs=True)
-        token_ids = family.encode(loaded, source.task, examples, train.max_length, shown)
+        few_shot = None if positive is None else FewShot(positive, instructs=True)
+        token_ids = family.encode(loaded, source.task, examples, train.max_length, few_shot)
         encoded.append(EncodedExamples(examples, token_ids))
     return encoded
 
@@ -53,9 +53,9 @@ def encode_for_prediction(
     positive = positive_examples(settings, cell, rows, task, examples, training=False)
     shots = demonstrations(settings, cell, rows, task, examples)
     layout = positive if positive is not None else shots
-    shown = None if layout is None else Shown(layout, instructs=positive is not None)
+    few_shot = None if layout is None else FewShot(layout, instructs=positive is not None)
     family, length = family_of(settings), settings.train.max_length
-    encoded = family.encode(loaded, task, examples, length, shown)
+    encoded = family.encode(loaded, task, examples, length, few_shot)
     if truncated := sum(example.truncated for example in encoded):
         log.info(
             "%s: %d of %d examples of %s are truncated to train.max_length=%d%s",
@@ -103,10 +103,10 @@ def check_answer_room(settings: Settings, rows: Sequence[TaskRows]) -> None:
     if family.scores_choices:
         return
     loaded = Loaded(None, family.load_tokenizer(settings.model))
-    shown = Shown([()], instructs=True) if settings.train.instruct else None
+    few_shot = FewShot([()], instructs=True) if settings.train.instruct else None
     for source in rows:
         longest = max(source.examples(), key=lambda example: max(map(len, answers(source.task, example))))
-        family.encode(loaded, source.task, [longest], settings.train.max_length, shown)
+        family.encode(loaded, source.task, [longest], settings.train.max_length, few_shot)
 
 
 def positive_examples(
@@ -159,11 +159,11 @@ def _pool(rows: Sequence[TaskRows], task: Task) -> list[Example]:
 def _draw_others(pool: Sequence[Example], example: Example, count: int, draws: Random) -> Sequence[Example]:
     """`count` of the pool, without the example itself and its twins, which would give its answer away."""
     drawn = draws.sample(pool, min(len(pool), count + 1))  # one more than needed: usually enough
-    shown = [candidate for candidate in drawn if not _are_twins(candidate, example)]
-    if len(shown) < count and len(drawn) < len(pool):
+    others = [candidate for candidate in drawn if not _are_twins(candidate, example)]
+    if len(others) < count and len(drawn) < len(pool):
         candidates = [candidate for candidate in pool if not _are_twins(candidate, example)]
-        shown = draws.sample(candidates, min(len(candidates), count))
-    return shown[:count]
+        others = draws.sample(candidates, min(len(candidates), count))
+    return others[:count]
 
 
 def _are_twins(first: Example, second: Example) -> bool:

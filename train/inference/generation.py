@@ -17,7 +17,7 @@ from train.models.loading import Loaded
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """What a model wrote, without special tokens; `cut`: it had not ended when its tokens were used up."""
 
     text: str
@@ -26,7 +26,7 @@ class Written:
 
 def greedy_texts(
     loaded: Loaded, inputs: Mapping[str, Tensor], max_new_tokens: int, line_end: "StopAtLineEnd | None" = None
-) -> list[Written]:
+) -> list[GeneratedText]:
     """What the model generates after each input (texts, tokens).
 
     Generation settings that come with the model (sampling, penalties, forced tokens) are not applied.
@@ -52,7 +52,7 @@ def greedy_texts(
     def ends(token: int) -> bool:
         return token == tokenizer.eos_token_id or (line_end is not None and line_end.ends_line(token))
 
-    return [Written(text, not any(map(ends, tokens))) for text, tokens in zip(texts, new_tokens.tolist(), strict=True)]
+    return [GeneratedText(text, not any(map(ends, tokens))) for text, tokens in zip(texts, new_tokens.tolist(), strict=True)]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from targen.tasks.task import Example
 from tests.support.commands import command, lines, settings
 from tests.support.small_data import SPECS, examples_of, small_overrides, small_run, tiny_gpt2, tiny_overrides
 from train.data.rendering import cued_prompt, prompt, read_answer, right_answer
-from train.families.base import Shown
+from train.families.base import FewShot
 from train.families.decoder import DecoderFamily
 from train.families.registry import family_named, text_family_named
 from train.families.seq2seq import Seq2SeqFamily
@@ -31,7 +31,7 @@ from train.families.text import EncodedContinuation
 from train.grid.cells import cells
 from train.grid.encoding import demonstrations, encode_for_prediction
 from train.inference.batching import ItemSize, length_batches
-from train.inference.generation import Written
+from train.inference.generation import GeneratedText
 from train.inference.ranking import log_likelihoods
 from train.models.loading import Loaded, Loading
 from train.run import train
@@ -173,7 +173,7 @@ def test_the_likeliest_token_is_written_again_and_again(family: str, tiny: dict[
     encoded = module.encode(loaded, SPECS["cb"], examples_of("cb")[:5], 900)
     ids = [greedy(family, loaded, example.prompt, 8) for example in encoded]
     texts = loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    expected = {index: Written(text, cut=len(ids[index]) == 8) for index, text in enumerate(texts)}
+    expected = {index: GeneratedText(text, cut=len(ids[index]) == 8) for index, text in enumerate(texts)}
     assert dict(module.generate(loaded, encoded, 2, 8)) == expected
     saved_config = loaded.model.generation_config
     sampling = GenerationConfig(do_sample=True, temperature=5.0, repetition_penalty=9.0, min_new_tokens=8, num_beams=3)
@@ -196,7 +196,7 @@ def test_a_decoder_stops_at_the_end_of_the_line(tiny: dict[str, Loaded]) -> None
         rows[token_pair] = rows[token_pair.flip(0)]  # the model now writes a line end where it wrote this token
     try:
         assert dict(decoder.generate(loaded, encoded, 1, 6)) == {
-            0: Written(loaded.tokenizer.decode(ids[:index]) + "\n", cut=False)
+            0: GeneratedText(loaded.tokenizer.decode(ids[:index]) + "\n", cut=False)
         }
     finally:
         with torch.no_grad():
@@ -331,11 +331,11 @@ def test_examples_give_way_before_the_question_does(tmp_path: Path) -> None:
         encode = text_family_named(family).encode
         for count in (2, 1, 0):
             limit = len(cued_prompt(task, example, others[:count]).encode()) + 12
-            (encoded,) = encode(loaded, task, [example], limit, Shown([others[:2]], instructs=False))
+            (encoded,) = encode(loaded, task, [example], limit, FewShot([others[:2]], instructs=False))
             assert loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True) == cued_prompt(
                 task, example, others[:count]
             )
-        (encoded,) = encode(loaded, task, [example], 160, Shown([others[:2]], instructs=False))
+        (encoded,) = encode(loaded, task, [example], 160, FewShot([others[:2]], instructs=False))
         text = loaded.tokenizer.decode(encoded.prompt, skip_special_tokens=True)
         assert text.endswith(f"Question: {example.fields['question']}?\nAnswer:")
 

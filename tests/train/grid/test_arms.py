@@ -15,7 +15,7 @@ from targen.runtime.errors import UserError
 from tests.support.commands import command, lines
 from tests.support.small_data import SPECS, examples_of, small_run
 from train.data.rendering import instruction_prompt
-from train.families.base import Shown
+from train.families.base import FewShot
 from train.families.encoder import EncoderFamily, head_names
 from train.families.seq2seq import Seq2SeqFamily
 from train.grid.arms import training_rows
@@ -276,7 +276,7 @@ def test_positive_examples_give_way_to_the_input(tmp_path: Path) -> None:
     loaded = Loaded(None, seq2seq.load_tokenizer(small_run(tmp_path, "model=tiny_seq2seq").model))
     for count in (2, 1, 0):
         limit = len(instruction_prompt(task, example, others[:count]).encode()) + 10
-        (encoded,) = seq2seq.encode(loaded, task, [example], limit, Shown([others[:2]], instructs=True))
+        (encoded,) = seq2seq.encode(loaded, task, [example], limit, FewShot([others[:2]], instructs=True))
         assert loaded.tokenizer.decode(encoded.prompt) == instruction_prompt(task, example, others[:count]) + "</s>"
 
 
