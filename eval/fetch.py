@@ -11,7 +11,7 @@ from targen.config.loading import settings_from
 from targen.config.openllm import subtasks
 from targen.config.settings import Settings
 from targen.data.hub import records_of
-from targen.data.hub_requirements import LEFT_OUT, HubRequirement, hub_requirements
+from targen.data.hub_requirements import IGNORED_FILES, HubRequirement, hub_requirements
 from targen.runtime.cli import main
 from targen.runtime.errors import UserError, one_line
 
@@ -25,7 +25,7 @@ def fetch(requirement: HubRequirement) -> None:
 
     try:
         if requirement.repo_type == "model":
-            snapshot_download(requirement.name, allow_patterns=list(requirement.files), ignore_patterns=list(LEFT_OUT))
+            snapshot_download(requirement.name, allow_patterns=list(requirement.files), ignore_patterns=list(IGNORED_FILES))
         elif requirement.program:
             records_of(requirement.name, requirement.config)
         else:

@@ -6,7 +6,7 @@ from itertools import cycle, islice
 from eval.analysis.sets import DataSet, SetPair, original_rows, run_pair
 from targen.config.original_data import rows_to_hold_out
 from targen.config.settings import Settings
-from targen.cost.expected_answers import UNSAID
+from targen.cost.expected_answers import DEFAULT_WORDS
 from targen.data.original import fixture_rows
 from targen.tasks.task import Row, Task
 
@@ -17,7 +17,7 @@ def planned_pair(settings: Settings, task: Task) -> SetPair:
         pair = run_pair(settings, task)
         assert pair is not None
         return pair
-    stand_ins = fixture_rows(task) or ({name: "word " * UNSAID for name in task.row},)
+    stand_ins = fixture_rows(task) or ({name: "word " * DEFAULT_WORDS for name in task.row},)
     synthetic_count = settings.synth.size_of(task) - rows_to_hold_out(settings, task)
     original_count = _original_count(settings, task)
     original = DataSet("original", "", _repeated(stand_ins, original_count)) if original_count else None

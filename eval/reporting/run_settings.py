@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eval.scoring.run_tasks import checked
 from targen.config.loading import as_values
-from targen.config.run_directory import NOT_OF_THE_RUN, read_config
+from targen.config.run_directory import PROCESS_KEYS, read_config
 from targen.config.settings import Settings
 from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
@@ -25,7 +25,7 @@ def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
         if not isinstance(values.get(section, {}), dict):
             raise UserError(f"{config}: {section}: got {values[section]!r}, expected its keys. Repair it.")
     # the file leaves out the shard that a process made and the cluster that it ran on
-    values = {**{key: defaults[key] for key in NOT_OF_THE_RUN if key in defaults}, **values, "run": {"dir": str(root)}}
+    values = {**{key: defaults[key] for key in PROCESS_KEYS if key in defaults}, **values, "run": {"dir": str(root)}}
     values = _with_new_keys(values, defaults)
     if "generator" in values:  # a record that open_run adds, not a setting
         values["generator"] = {

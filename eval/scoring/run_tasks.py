@@ -13,7 +13,7 @@ from eval.scoring.metrics import check_metrics
 from targen.config.group_files import task_from_file
 from targen.config.validation import check
 from targen.runtime.errors import UserError, one_line
-from targen.runtime.jsonl import MOST_NESTED, Json
+from targen.runtime.jsonl import MAX_DEPTH, Json
 from targen.runtime.paths import choices
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
@@ -48,8 +48,8 @@ def _read_config(config: Path) -> Json:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         text = config.read_text(encoding="utf-8")
         depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
-        if max(depths, default=0) > MOST_NESTED:  # the C parser overflows its stack, which ends the process
-            raise ValueError(f"nested more than {MOST_NESTED} deep")
+        if max(depths, default=0) > MAX_DEPTH:  # the C parser overflows its stack, which ends the process
+            raise ValueError(f"nested more than {MAX_DEPTH} deep")
         values = yaml.load(text, Loader=loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as err:
         reason = one_line(err)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from eval.analysis.results import Missing
 from eval.statistics.comparisons import Comparison, Estimate
 from eval.study.rows.amounts import BUDGET_ROWS
-from eval.study.rows.contents import LEFT_OUT
+from eval.study.rows.contents import LEFT_OUT_SHARE
 from eval.study.rows.levels import (
     DIVERSITY,
     METHODS,
@@ -48,7 +48,7 @@ NOTES = {
     QUANTITY: ("A smaller draw of a seed is a part of a larger one.",),
     MIXING: (f"Original rows alone, and beside the rows of {REFERENCE}.",),
     QUALITY: (
-        f"Rows of {REFERENCE}. A checker leaves out the {LEFT_OUT:.0%} of the rows whose label is least likely: cross-validated on the "
+        f"Rows of {REFERENCE}. A checker leaves out the {LEFT_OUT_SHARE:.0%} of the rows whose label is least likely: cross-validated on the "
         f"set itself, which needs no original row, or taught {CHECKER_ROWS} original rows. The checker is of the same kind as the student.",
     ),
     SELECTION: (

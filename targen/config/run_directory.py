@@ -18,7 +18,7 @@ from targen.runtime.lock.run_lock import refuse_if_locked
 from targen.runtime.paths import visible
 
 log = logging.getLogger(__name__)
-NOT_OF_THE_RUN = ("shard", "cell", "cluster", "task_dir")  # about the process, not the run; config.yaml leaves them out
+PROCESS_KEYS = ("shard", "cell", "cluster", "task_dir")  # about the process, not the run; config.yaml leaves them out
 
 
 def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None, write: bool = True) -> Settings:
@@ -53,8 +53,8 @@ def _has_answers(settings: Settings) -> bool:
 
 
 def _write(path: Path, values: Json) -> None:
-    """Writes config.yaml, without NOT_OF_THE_RUN."""
-    values = {key: value for key, value in values.items() if key not in NOT_OF_THE_RUN}
+    """Writes config.yaml, without PROCESS_KEYS."""
+    values = {key: value for key, value in values.items() if key not in PROCESS_KEYS}
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return

@@ -17,7 +17,7 @@ from targen.tasks.task import Fields, LabelCell, Row, Task
 WORD = 5.5  # characters with the space, as in the shipped recording
 UNITS = {"word": 1.0, "character": 1 / WORD, "line": 10.0, "sentence": 17.0, "paragraph": 80.0}  # in words of prose
 ITEMS = 3  # of a list
-UNSAID = 12  # words of a field whose length no prompt names
+DEFAULT_WORDS = 12  # words of a field whose length no prompt names
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 NUMBERS = {"a few": 3, "several": 4, "a": 1, "an": 1} | {name: n for n, name in enumerate(NAMES, start=1)}
 NUMBER = rf"\d+|{'|'.join(NUMBERS)}"
@@ -34,7 +34,7 @@ class Length:
     phrase: str = ""
 
 
-def said_length(text: str) -> Length | None:
+def requested_length(text: str) -> Length | None:
     """The length that a text asks for, None if it names none; of several, the one in the smaller unit."""
     for unit, words in UNITS.items():
         if match := re.search(PHRASE.format(number=NUMBER, unit=unit), text, re.IGNORECASE):
@@ -73,7 +73,7 @@ def expected_lengths(recipe: Recipe, slot: Slot) -> dict[str, Length]:
 def _length(name: str, description: str, instruction: str) -> Length:
     naming = re.compile(rf"\b{re.escape(name.replace('_', ' '))}\b", re.IGNORECASE)
     sentences = [part for part in re.split(r"(?<=[.;])\s|\n", instruction) if naming.search(part)]
-    return next(filter(None, map(said_length, [description, *sentences, instruction])), Length(UNSAID))
+    return next(filter(None, map(requested_length, [description, *sentences, instruction])), Length(DEFAULT_WORDS))
 
 
 def _filled(template: str, variant: Fields) -> str:
@@ -92,7 +92,7 @@ def expected_texts(recipe: Recipe, slot: Slot) -> Json:
 
 def _item_length(description: str) -> float:
     """Words of an item of a list: as its description says, else as many as a name has."""
-    length = said_length(description)
+    length = requested_length(description)
     return length.words if length is not None else 2
 
 
@@ -110,7 +110,7 @@ class AnyAnswer(Task):
         """A text for every field of the prompt of step 3 that nothing else gives."""
         constraint = self.label(cell.label).constraint if cell.label is not None else ""
         names = {*_names(self.generation.instruction), *_names(constraint)}
-        return {name: filler(name, UNSAID) for name in sorted(names - {"context", *self.variants, *seed})}
+        return {name: filler(name, DEFAULT_WORDS) for name in sorted(names - {"context", *self.variants, *seed})}
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:  # noqa: ARG002
         label = {"label": self.label(cell.label).value} if cell.label is not None else {}
@@ -120,7 +120,7 @@ class AnyAnswer(Task):
         """Takes every row."""
 
     def view(self, row: Row) -> dict[str, str]:
-        return {name: str(row.get(name, filler(name, UNSAID))) for name in _names(self.instance)}
+        return {name: str(row.get(name, filler(name, DEFAULT_WORDS))) for name in _names(self.instance)}
 
     def label_options(self, row: Row) -> list[str]:  # noqa: ARG002
         return [label.name for label in self.labels] or [filler("answer", 2)]

@@ -15,9 +15,9 @@ DECODING = 0.05  # share of the bf16 peak that a generating engine reaches; memo
 IN_PROCESS = ("vllm", "transformers")  # backends that take GPUs of the run
 
 
-def hours_line(phase: str, hours: float, rests_on: str, *, at_most: bool = False, at_least: bool = False) -> str:
+def hours_line(phase: str, hours: float, basis: str, *, at_most: bool = False, at_least: bool = False) -> str:
     """One line of a plan. `at_most`: something is counted as large as it may be; `at_least`: something is left out."""
-    return f"{PREFIX}{phase}: {_bound(at_most, at_least)}{_rounded(hours)} ({rests_on})"
+    return f"{PREFIX}{phase}: {_bound(at_most, at_least)}{_rounded(hours)} ({basis})"
 
 
 def unknown_line(phase: str, why: str) -> str:
@@ -58,12 +58,12 @@ def generation_hours(settings: Settings, planned: "Planned") -> list[str]:
     gpus = generator.gpus
     if price.tokens_per_second:
         hours = gpus * planned.completion_tokens / price.tokens_per_second / 3600
-        rests_on = f"price.tokens_per_second={price.tokens_per_second:g} on {gpus} GPU{'s' * (gpus > 1)}"
-        return [hours_line("generate", hours, rests_on)]
+        basis = f"price.tokens_per_second={price.tokens_per_second:g} on {gpus} GPU{'s' * (gpus > 1)}"
+        return [hours_line("generate", hours, basis)]
     size = re.search(r"(\d+(?:\.\d+)?)b\b", generator.model.lower())
     if size is None:
         return [unknown_line("generate", f"{generator.model} does not say its size: set price.tokens_per_second")]
     tokens = planned.prompt_tokens + planned.completion_tokens
     hours = 2 * float(size[1]) * 1e9 * tokens / (DECODING * gpu.flops) / 3600
-    rests_on = f"2 operations for each of {size[1]}B parameters and {tokens:,} tokens; {DECODING:.0%} of {gpu.flops / 1e12:.0f} "
-    return [hours_line("generate", hours, f"{rests_on}TFLOP/s, assumed, not measured: set price.tokens_per_second")]
+    basis = f"2 operations for each of {size[1]}B parameters and {tokens:,} tokens; {DECODING:.0%} of {gpu.flops / 1e12:.0f} "
+    return [hours_line("generate", hours, f"{basis}TFLOP/s, assumed, not measured: set price.tokens_per_second")]

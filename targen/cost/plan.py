@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from targen.config.groups.generation import STEPS, Generator, Step
-from targen.cost.expected_answers import UNSAID, Length
+from targen.cost.expected_answers import DEFAULT_WORDS, Length
 from targen.cost.on_record import OnRecord, on_record
 from targen.cost.token_estimate import StepEstimate, estimate_task, token_counter
 from targen.runtime.paths import RunPaths
@@ -126,7 +126,7 @@ def _expected_note(task: str, expected: dict[str, Length]) -> str:
     unnamed = [name for name, length in expected.items() if not length.phrase]
     parts = [", ".join(phrases) or "none"]
     if unnamed:
-        parts.append(f"no length is named for {', '.join(unnamed)}, taken as {UNSAID} words")
+        parts.append(f"no length is named for {', '.join(unnamed)}, taken as {DEFAULT_WORDS} words")
     return f"{task}: nothing is recorded that fits, so answers are as long as its prompts ask for: {'; '.join(parts)}."
 
 

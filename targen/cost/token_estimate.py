@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import STEPS, Generator, Step
-from targen.cost.expected_answers import UNSAID, Length, any_answer, expected_lengths, expected_texts, filler
+from targen.cost.expected_answers import DEFAULT_WORDS, Length, any_answer, expected_lengths, expected_texts, filler
 from targen.llm.backends.recorded import RECORDINGS
 from targen.llm.fast_json import decoded
 from targen.llm.messages import Answer, Request
@@ -151,7 +151,7 @@ def _value(schema: Json, name: str, texts: Json) -> Any:
         return int(texts[name])
     if "enum" in schema:
         return texts.get(name) if texts.get(name) in schema["enum"] else schema["enum"][0]
-    return str(texts.get(name, filler(name, UNSAID)))
+    return str(texts.get(name, filler(name, DEFAULT_WORDS)))
 
 
 def _prompt_text(request: Request) -> str:

@@ -18,7 +18,7 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 # folders and other formats hold the same weights for other programs
-LEFT_OUT = ("*/*", "flax_model*", "tf_model*", "rust_model*")
+IGNORED_FILES = ("*/*", "flax_model*", "tf_model*", "rust_model*")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from targen.config.run_directory import open_run
 from targen.generate import generate
-from targen.interface.composing import composed, written
+from targen.interface.composing import compose_in_program, hydra_text
 from targen.interface.in_thread import run_in_thread
 from targen.interface.rows import Rows, read_rows
 from targen.interface.tasks import load_task
@@ -52,7 +52,7 @@ def generate_rows(
     """
     task = task if isinstance(task, Task) else load_task(task)
     folder = Path(run_dir) if run_dir is not None else Path("outputs") / task.name
-    cfg = composed([*_overrides(generator, folder, size, settings or {})])
+    cfg = compose_in_program([*_overrides(generator, folder, size, settings or {})])
     OmegaConf.update(cfg, "tasks", {task.name: _literal(asdict(task))}, force_add=True)
     run_settings = open_run(cfg, recipes)
     backend = _backend(generator, run_settings.generator.concurrency)
@@ -64,12 +64,12 @@ def _overrides(
     generator: str | Function | LLM, folder: Path, size: int | None, settings: Mapping[str, object]
 ) -> Iterator[str]:
     """The call as overrides of the command line. Raises: UserError for a setting that is an argument."""
-    yield from ("task=[]", "phases=[generate]", f"run.dir={written(folder)}")
+    yield from ("task=[]", "phases=[generate]", f"run.dir={hydra_text(folder)}")
     if "experiment" in settings:
-        yield f"+experiment={written(settings['experiment'])}"
+        yield f"+experiment={hydra_text(settings['experiment'])}"
     yield f"generator={generator if isinstance(generator, str) else 'python'}"
     if not isinstance(generator, str) and "generator.model" not in settings:
-        yield f"generator.model={written(getattr(generator, '__name__', type(generator).__name__))}"
+        yield f"generator.model={hydra_text(getattr(generator, '__name__', type(generator).__name__))}"
     if "arms" not in settings:
         yield "arms=[synthetic]"  # nothing is trained here, and there may be no original rows
     if size is not None:
@@ -78,7 +78,7 @@ def _overrides(
         if key in INSTEAD or key.partition(".")[0] in ("tasks", "run", "shard"):
             raise UserError(f"settings: got {key}, expected another key. Use {INSTEAD[key.partition('.')[0]]} for it.")
         if key != "experiment":
-            yield f"{key}={written(value)}"
+            yield f"{key}={hydra_text(value)}"
 
 
 def _literal(value: Any) -> Any:

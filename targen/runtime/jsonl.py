@@ -18,7 +18,7 @@ from targen.runtime.heartbeat import raise_if_lost
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 BLOCK = 8192  # bytes read at once for one line
-MOST_NESTED = 100  # lists and objects in one another; more overflow the stack of whatever reads them later
+MAX_DEPTH = 100  # lists and objects in one another; more overflow the stack of whatever reads them later
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character; two of them make a whole one
 _ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False)
 
@@ -29,16 +29,16 @@ def dumps(record: Json) -> str:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text. Raises: UserError naming `where` if it is not JSON, or nested deeper than MOST_NESTED."""
+    """The value of a JSON text. Raises: UserError naming `where` if it is not JSON, or nested deeper than MAX_DEPTH."""
     try:
         value = json.loads(text)
-        if text.count("[") + text.count("{") > MOST_NESTED and _is_deep(value):
+        if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
             raise RecursionError
     except ValueError as err:
         raise UserError(f"{where}: not a JSON object ({err}). Repair or remove it.") from None
     except RecursionError:
         raise UserError(
-            f"{where}: got lists or objects nested more than {MOST_NESTED} deep, expected a plain object. Repair or remove it."
+            f"{where}: got lists or objects nested more than {MAX_DEPTH} deep, expected a plain object. Repair or remove it."
         ) from None
     return value
 
@@ -72,7 +72,7 @@ def without_halves(record: Json) -> Json:
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(MOST_NESTED):
+    for _ in range(MAX_DEPTH):
         parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list))]
         level = [item for part in parts for item in part]
     return any(isinstance(item, (dict, list)) for item in level)

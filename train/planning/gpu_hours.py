@@ -64,8 +64,8 @@ def gpu_hours(
     if flops is None:
         return [unknown_line(phase, what)]
     share, source = _share(settings, gpu)
-    rests_on = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {source}"
-    return [hours_line(phase, flops / (share * gpu.flops) / 3600, rests_on, at_most=at_most, at_least=at_least)]
+    basis = f"{what}; {share:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s, {source}"
+    return [hours_line(phase, flops / (share * gpu.flops) / 3600, basis, at_most=at_most, at_least=at_least)]
 
 
 def _share(settings: Settings, gpu: Gpu) -> tuple[float, str]:

@@ -11,7 +11,7 @@ from eval.study.rows.sets import REFERENCE
 from targen.quality.students import Student
 
 BROKEN = (0.1, 0.2, 0.3)
-LEFT_OUT = 0.25
+LEFT_OUT_SHARE = 0.25
 KEPT = (0.9, 0.75, 0.5, 0.25)
 ALL_ROWS = "all rows"
 CONTEXTS = (5, 10, 20, 40)
@@ -29,10 +29,10 @@ def quality(material: Material) -> Iterator[Level | Missing]:
     for share in BROKEN:
         yield Level(QUALITY, f"{share:.0%} of labels broken", CORRECTED, _broken(material, pool, share))
     by_name = criteria(material, pool)
-    prefix = f"{LEFT_OUT:.0%} left out"
+    prefix = f"{LEFT_OUT_SHARE:.0%} left out"
     for name in (name for name in (AT_RANDOM, BY_ITSELF, BY_ORIGINAL) if name in by_name):
         reference = CORRECTED if name == AT_RANDOM else f"{prefix} {AT_RANDOM}"
-        yield Level(QUALITY, f"{prefix} {name}", reference, without(material, pool, by_name[name], LEFT_OUT))
+        yield Level(QUALITY, f"{prefix} {name}", reference, without(material, pool, by_name[name], LEFT_OUT_SHARE))
     if BY_ORIGINAL not in by_name:
         yield Missing(QUALITY, f"{material.task.name}: {material.original.size} original rows, expected {CHECKER_ROWS}")
     yield from _selection(material, pool, by_name)

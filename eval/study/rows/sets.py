@@ -11,7 +11,7 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.data.original import read_rows
 from targen.generate import generate
-from targen.interface.composing import composed, written
+from targen.interface.composing import compose_in_program, hydra_text
 from targen.llm.call_log import call_files
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
@@ -96,8 +96,8 @@ def _make(settings: Settings, overrides: Sequence[str], method: str, task: Task,
 
 def _generate(overrides: Sequence[str], method: str, task: Task, folder: Path, rows: int) -> None:
     common = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in OF_THE_STUDY]
-    added = [f"task=[{written(task.name)}]", f"method={method}", f"run.dir={written(folder)}", f"synth.size={rows}"]
+    added = [f"task=[{hydra_text(task.name)}]", f"method={method}", f"run.dir={hydra_text(folder)}", f"synth.size={rows}"]
     fixed = ["phases=[generate]", "arms=[synthetic]", "synth.learnability_rows=0"]
-    settings = open_run(composed([*common, *added, *fixed]), recipes)
+    settings = open_run(compose_in_program([*common, *added, *fixed]), recipes)
     log.info("study: %s, %s: %d rows", method, task.name, rows)
     generate(settings, metered(settings))

@@ -12,7 +12,7 @@ import pytest
 from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.cost import token_estimate
-from targen.cost.expected_answers import said_length
+from targen.cost.expected_answers import requested_length
 from targen.cost.plan import Plan, plan
 from targen.cost.report import plan_text
 from targen.generate import generate
@@ -161,7 +161,7 @@ def test_a_task_that_the_recording_does_not_fit_is_planned_and_said(tmp_path: Pa
     ],
 )
 def test_lengths_are_read_where_a_prompt_names_them(text: str, words: float | None) -> None:
-    length = said_length(text)
+    length = requested_length(text)
     assert (length and length.words) == (words and pytest.approx(words))
 
 
