@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import METRICS
-from eval.study.rows.levels import Level, Taught
+from eval.study.rows.levels import Level, TrainingRows
 from eval.study.rows.material import Material
 from targen.quality.instances import instances_of
 from targen.quality.scores import single_threaded
@@ -54,7 +54,7 @@ class CellLog:
 
     def cell(self, material: Material, level: Level, student: Student, seed: int) -> Cell:
         """The cell, computed if it is not on record."""
-        training = level.taught(seed, student)
+        training = level.training_rows(seed, student)
         training_hash = rows_key(material.task, training.rows)
         task, evaluation_hash = material.task, material.evaluation.hash
         names = (level.part, level.name, task.name, student.name, str(seed), training_hash, evaluation_hash)
@@ -97,7 +97,7 @@ def rows_key(task: Task, rows: Iterable[Row]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-def predicted_labels(material: Material, training: Taught, student: Student) -> tuple[str, ...]:
+def predicted_labels(material: Material, training: TrainingRows, student: Student) -> tuple[str, ...]:
     """The label that the student gives to each evaluation row."""
     with single_threaded():
         probabilities = answers(student, instances_of(material.task, training.rows), material.questions)

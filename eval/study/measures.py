@@ -21,7 +21,7 @@ from eval.analysis.sets import DataSet, SetPair, row_units
 from eval.statistics.comparisons import Interval
 from eval.statistics.resampling import Floats, generator, interval
 from eval.study.cells import rows_key
-from eval.study.rows.levels import METHODS, of_original, rows_at, sample
+from eval.study.rows.levels import METHODS, draw_original, rows_at, sampled_positions
 from eval.study.rows.material import Material, Pool
 from eval.study.statistics import MAIN, LevelResult
 from targen.config.settings import Settings
@@ -130,7 +130,7 @@ def measured_sets(
             shortest = min(sets.values(), key=lambda data_set: _word_count(material, data_set), default=None)
             for method, data_set in sets.items():
                 raise_if_stopped()
-                original = of_original(material, material.size)(settings.seeds[0], students[0]).rows
+                original = draw_original(material, material.size)(settings.seeds[0], students[0]).rows
                 rows_of_sets = (data_set.rows, original, shortest.rows if shortest else ())
                 hashes = [rows_key(material.task, rows) for rows in rows_of_sets]
                 names = [material.task.name, method, *hashes, *(student.name for student in students)]
@@ -149,8 +149,8 @@ def measured_sets(
 
 
 def _drawn_set(settings: Settings, material: Material, pool: Pool) -> DataSet:
-    rows = rows_at(pool, sample(material, pool, material.size, settings.seeds[0])).rows
-    return DataSet(pool.source, pool.source, rows, pool.made.folder if pool.made is not None else None)
+    rows = rows_at(pool, sampled_positions(material, pool, material.size, settings.seeds[0])).rows
+    return DataSet(pool.source, pool.source, rows, pool.synthetic_set.folder if pool.synthetic_set is not None else None)
 
 
 def _word_count(material: Material, data_set: DataSet) -> int:

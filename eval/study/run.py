@@ -8,10 +8,10 @@ from eval.study.cells import CellLog, cells_of_task
 from eval.study.figures import draw
 from eval.study.measures import correlations, measured_sets
 from eval.study.rows.amounts import SIZES
-from eval.study.rows.levels import PARTS, QUANTITY, SHARES, Level, of_original
+from eval.study.rows.levels import PARTS, QUANTITY, SHARES, Level, draw_original
 from eval.study.rows.material import ORIGINAL, ROWS, Material, check_supported, originals, with_sets
 from eval.study.rows.parts import levels
-from eval.study.rows.sets import REFERENCE, made_sets
+from eval.study.rows.sets import REFERENCE, synthetic_sets
 from eval.study.set_tables import complexity_table, measures_table, set_measures_table, sets_table, worth_table
 from eval.study.statistics import level_results
 from eval.study.tables import document, part_table
@@ -34,7 +34,7 @@ def study(settings: Settings, overrides: Sequence[str]) -> str:
     check_supported(settings)
     folder = settings.paths.root / "study"
     without_synthetic = originals(settings)  # before anything is paid for
-    sets, missing = made_sets(settings, overrides)
+    sets, missing = synthetic_sets(settings, overrides)
     materials = [with_sets(material, sets[material.task.name]) for material in without_synthetic]
     write_jsonl(folder / "evaluation.jsonl", (_evaluation_json(material) for material in materials))
     by_task: dict[str, list[Level]] = {}
@@ -96,11 +96,11 @@ def _embed(
     first, later = dict[str, None](), dict[str, None]()
     for material in materials:
         count = min(max(SIZES), material.original.size)
-        original = [row for seed in settings.seeds for row in of_original(material, count)(seed, student).rows]
+        original = [row for seed in settings.seeds for row in draw_original(material, count)(seed, student).rows]
         synthetic = [row for pool in material.sets.values() for row in pool.rows]
         first |= _texts([*material.questions, *instances_of(material.task, [*original, *synthetic])])
-        teachers = [level.taught for level in by_task[material.task.name] if level.part == SHARES]
-        shares_rows = [row for seed in settings.seeds for teacher in teachers for row in teacher(seed, student).rows]
+        draw_functions = [level.training_rows for level in by_task[material.task.name] if level.part == SHARES]
+        shares_rows = [row for seed in settings.seeds for draw_rows in draw_functions for row in draw_rows(seed, student).rows]
         later |= _texts(instances_of(material.task, shares_rows))
     for texts in (list(first), list(later)):
         for start in range(0, len(texts), AT_ONCE):

@@ -65,8 +65,8 @@ def sets_table(materials: Sequence[Material]) -> Table:
         original = material.original
         lines.append((material.task.folder, ORIGINAL, str(original.size), *[NOT_RUN] * 5, str(original.left_out)))
         for method, pool in material.sets.items():
-            assert pool.made is not None
-            cost = pool.made.cost
+            assert pool.synthetic_set is not None
+            cost = pool.synthetic_set.cost
             record: Record = {
                 "task": material.task.name,
                 "method": method,
@@ -75,8 +75,8 @@ def sets_table(materials: Sequence[Material]) -> Table:
                 "cost_per_row": prices.get(method),
                 "unit": unit,
                 "contexts": len(set(pool.contexts) - {""}),
-                "labels_corrected": pool.made.flips,
-                "original_rows_shown": pool.made.real_rows_shown,
+                "labels_corrected": pool.synthetic_set.flips,
+                "original_rows_shown": pool.synthetic_set.real_rows_shown,
                 "left_out": pool.left_out,
             }
             records.append(record)

@@ -69,10 +69,10 @@ def part_table(part: str, results: Sequence[LevelResult], materials: Sequence[Ma
     """The levels of a part, by task and student, the averages last."""
     members = [result for result in results if result.part == part]
     shown_rows = {
-        (material.task.name, method): pool.made.real_rows_shown
+        (material.task.name, method): pool.synthetic_set.real_rows_shown
         for material in materials
         for method, pool in material.sets.items()
-        if pool.made is not None
+        if pool.synthetic_set is not None
     }
     titles = titles_of(materials)
     lines = [

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eval.analysis.results import Missing
-from eval.study.rows.levels import METHODS, MIXING, QUANTITY, TOKENS, Level, joined, of_original, of_set
+from eval.study.rows.levels import METHODS, MIXING, QUANTITY, TOKENS, Level, draw_both, draw_original, draw_set
 from eval.study.rows.material import ORIGINAL, Material
 from eval.study.rows.sets import REFERENCE
 
@@ -15,9 +15,9 @@ BUDGET_ROWS = 100  # of the reference, whose cost is the budget of the part `tok
 
 def methods(material: Material) -> Iterator[Level | Missing]:
     """The set of every method beside as many original rows."""
-    yield Level(METHODS, ORIGINAL, None, of_original(material, material.size))
+    yield Level(METHODS, ORIGINAL, None, draw_original(material, material.size))
     for method, pool in material.sets.items():
-        yield Level(METHODS, method, ORIGINAL, of_set(material, pool, material.size))
+        yield Level(METHODS, method, ORIGINAL, draw_set(material, pool, material.size))
 
 
 def tokens(material: Material) -> Iterator[Level | Missing]:
@@ -36,22 +36,22 @@ def tokens(material: Material) -> Iterator[Level | Missing]:
             why = f"the budget buys {count} rows of {method}, of which there are {pool.size}"
             yield Missing(TOKENS, f"{material.task.name}: {why}")
         reference = None if method == REFERENCE else REFERENCE
-        yield Level(TOKENS, method, reference, of_set(material, pool, max(1, min(count, pool.size))))
+        yield Level(TOKENS, method, reference, draw_set(material, pool, max(1, min(count, pool.size))))
 
 
 def cost_of_rows(material: Material) -> dict[str, float]:
     """Tokens per row by method, or characters where not all sets have counts of tokens; without sets of unknown cost."""
     in_tokens = is_in_tokens(material)
     return {
-        method: pool.made.cost.paid(in_tokens) / len(pool.made.rows)
+        method: pool.synthetic_set.cost.paid(in_tokens) / len(pool.synthetic_set.rows)
         for method, pool in material.sets.items()
-        if pool.made is not None and pool.made.cost is not None
+        if pool.synthetic_set is not None and pool.synthetic_set.cost is not None
     }
 
 
 def is_in_tokens(material: Material) -> bool:
     """Whether all sets of a known cost have counts of tokens."""
-    costs = [pool.made.cost for pool in material.sets.values() if pool.made is not None and pool.made.cost is not None]
+    costs = [pool.synthetic_set.cost for pool in material.sets.values() if pool.synthetic_set is not None and pool.synthetic_set.cost is not None]
     return all(cost.tokens is not None for cost in costs)
 
 
@@ -62,10 +62,10 @@ def quantity(material: Material) -> Iterator[Level | Missing]:
         pool = pools[source]
         for size in (size for size in SIZES if size <= pool.size):
             if source == ORIGINAL:
-                yield Level(QUANTITY, size_level(ORIGINAL, size), None, of_original(material, size))
+                yield Level(QUANTITY, size_level(ORIGINAL, size), None, draw_original(material, size))
             else:
                 reference = size_level(ORIGINAL, size) if size <= material.original.size else None
-                yield Level(QUANTITY, size_level(source, size), reference, of_set(material, pool, size))
+                yield Level(QUANTITY, size_level(source, size), reference, draw_set(material, pool, size))
         if pool.size < SIZES[-1]:
             sizes = ", ".join(str(size) for size in SIZES if size > pool.size)
             yield Missing(QUANTITY, f"{material.task.name}: {source} has {pool.size} rows, so not {sizes}")
@@ -83,13 +83,13 @@ def mixing(material: Material) -> Iterator[Level | Missing]:
         if count > material.original.size:
             yield Missing(MIXING, f"{material.task.name}: {material.original.size} original rows, expected {count}")
             continue
-        name, original = f"{count} {ORIGINAL}", of_original(material, count)
+        name, original = f"{count} {ORIGINAL}", draw_original(material, count)
         if count:
             yield Level(MIXING, name, None, original)
         if pool is not None:
-            synthetic = of_set(material, pool, material.size)
+            synthetic = draw_set(material, pool, material.size)
             if count:
-                yield Level(MIXING, f"{name} + {REFERENCE}", name, joined(original, synthetic))
+                yield Level(MIXING, f"{name} + {REFERENCE}", name, draw_both(original, synthetic))
             else:
                 yield Level(MIXING, f"{REFERENCE} alone", None, synthetic)
     if pool is None:

@@ -11,19 +11,19 @@ from train.grid.rows import apportion
 Item = TypeVar("Item")
 
 
-def natural(items: Sequence[Item], count: int, draws: Random) -> list[Item]:
+def random_items(items: Sequence[Item], count: int, draws: Random) -> list[Item]:
     """`count` items, in the shares that chance gives."""
     order = list(range(len(items)))
     draws.shuffle(order)
     return [items[index] for index in sorted(order[:count])]
 
 
-def balanced(labels: Sequence[str], count: int, draws: Random) -> list[int]:
+def stratified_indices(labels: Sequence[str], count: int, draws: Random) -> list[int]:
     """The indices of `count` items, each label in proportion by largest remainder; all if there are fewer."""
-    return in_shares(labels, Counter(labels), min(count, len(labels)), draws)
+    return indices_in_shares(labels, Counter(labels), min(count, len(labels)), draws)
 
 
-def in_shares(labels: Sequence[str], weights: Mapping[str, int], count: int, draws: Random) -> list[int]:
+def indices_in_shares(labels: Sequence[str], weights: Mapping[str, int], count: int, draws: Random) -> list[int]:
     """The indices of `count` items whose labels are in proportion to the weights; of a label all if there are fewer."""
     by_label: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):

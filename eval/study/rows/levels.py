@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from eval.study.rows.draws import balanced, natural
+from eval.study.rows.draws import random_items, stratified_indices
 from eval.study.rows.material import ORIGINAL, Material, Pool
 from targen.quality.students import Student
 from targen.runtime.randomness import rng
@@ -27,17 +27,17 @@ PARTS = {  # of students: name, title
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainingRows:
     """The rows that a student is taught, and how many of them come from each source."""
 
     rows: tuple[Row, ...]
     sources: dict[str, int]
 
     def __add__(self, other: "Taught") -> "Taught":
-        return Taught(self.rows + other.rows, self.sources | other.sources)
+        return TrainingRows(self.rows + other.rows, self.sources | other.sources)
 
 
-Teach = Callable[[int, Student], Taught]  # seed, student
+DrawRows = Callable[[int, Student], TrainingRows]  # seed, student
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Level:
     part: str
     name: str
     reference: str | None
-    taught: Teach
+    training_rows: DrawRows
 
 
 def draws(material: Material, seed: int, *purpose: object) -> Random:
@@ -55,31 +55,31 @@ def draws(material: Material, seed: int, *purpose: object) -> Random:
     return rng(material.seed, material.task.name, "study", seed, *purpose)
 
 
-def of_original(material: Material, count: int) -> Teach:
+def draw_original(material: Material, count: int) -> DrawRows:
     """Original rows, in the shares that chance gives."""
 
-    def taught(seed: int, _: Student) -> Taught:
-        rows = natural(material.original.rows, count, draws(material, seed, ORIGINAL))
-        return Taught(tuple(rows), {ORIGINAL: len(rows)})
+    def training_rows(seed: int, _: Student) -> TrainingRows:
+        rows = random_items(material.original.rows, count, draws(material, seed, ORIGINAL))
+        return TrainingRows(tuple(rows), {ORIGINAL: len(rows)})
 
-    return taught
+    return training_rows
 
 
-def of_set(material: Material, pool: Pool, count: int) -> Teach:
+def draw_set(material: Material, pool: Pool, count: int) -> DrawRows:
     """Rows of a synthetic set, each label in proportion."""
-    return lambda seed, _: rows_at(pool, sample(material, pool, count, seed))
+    return lambda seed, _: rows_at(pool, sampled_positions(material, pool, count, seed))
 
 
-def joined(first: Teach, second: Teach) -> Teach:
+def draw_both(first: DrawRows, second: DrawRows) -> DrawRows:
     """The rows of both, those of `first` first."""
     return lambda seed, student: first(seed, student) + second(seed, student)
 
 
-def sample(material: Material, pool: Pool, count: int, seed: int) -> list[int]:
+def sampled_positions(material: Material, pool: Pool, count: int, seed: int) -> list[int]:
     """The positions of the rows of a set that a seed draws, each label in proportion."""
-    return balanced(pool.labels, count, draws(material, seed, pool.source))
+    return stratified_indices(pool.labels, count, draws(material, seed, pool.source))
 
 
-def rows_at(pool: Pool, positions: Sequence[int]) -> Taught:
+def rows_at(pool: Pool, positions: Sequence[int]) -> TrainingRows:
     """The rows of a set at these positions."""
-    return Taught(tuple(pool.rows[position] for position in positions), {pool.source: len(positions)})
+    return TrainingRows(tuple(pool.rows[position] for position in positions), {pool.source: len(positions)})

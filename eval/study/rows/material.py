@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eval.scoring.evaluation_rows import EvaluationRows, evaluation_rows
-from eval.study.rows.sets import REFERENCE, MadeSet
+from eval.study.rows.sets import REFERENCE, SyntheticSet
 from targen.config.required_files import has_original_train
 from targen.config.settings import Settings
 from targen.data.original import original_train_split
@@ -28,7 +28,7 @@ class Pool:
     contexts: tuple[str, ...]  # empty texts where there are none
     labels_before: tuple[str, ...]  # self-correction
     left_out: int
-    made: MadeSet | None = None
+    synthetic_set: SyntheticSet | None = None
 
     @property
     def size(self) -> int:
@@ -92,10 +92,10 @@ def _original(settings: Settings, task: Task) -> Material:
     return Material(task, evaluation, tuple(instances_of(task, evaluation.sample.rows)), original, {}, settings.seed)
 
 
-def with_sets(material: Material, sets: Mapping[str, MadeSet]) -> Material:
+def with_sets(material: Material, sets: Mapping[str, SyntheticSet]) -> Material:
     """The task with its synthetic sets, by method. Raises: UserError if a label has no rows in one."""
     evaluation_keys = _evaluation_keys(material.task, material.evaluation)
-    pools = {method: _synthetic(material.task, made, evaluation_keys) for method, made in sets.items()}
+    pools = {method: _pool_of_set(material.task, synthetic_set, evaluation_keys) for method, synthetic_set in sets.items()}
     for pool in pools.values():
         _check_labels(material.task, pool)
     return replace(material, sets=pools)
@@ -111,28 +111,28 @@ def _pool(task: Task, source: str, rows: Sequence[Row], evaluation_keys: Collect
     return Pool(source, kept, labels, ("",) * len(kept), labels, len(rows) - len(kept))
 
 
-def _synthetic(task: Task, made: MadeSet, evaluation_keys: Collection[str]) -> Pool:
+def _pool_of_set(task: Task, synthetic_set: SyntheticSet, evaluation_keys: Collection[str]) -> Pool:
     pairs = [
         (row, story)
-        for row, story in zip(made.rows, made.stories, strict=True)
+        for row, story in zip(synthetic_set.rows, synthetic_set.stories, strict=True)
         if task.duplicate_key(row) not in evaluation_keys
     ]
     rows = tuple(row for row, _ in pairs)
     return Pool(
-        made.method,
+        synthetic_set.method,
         rows,
         tuple(task.gold_option(row) for row in rows),
         tuple(story.get("context") or "" for _, story in pairs),
         tuple(story["label_before"] for _, story in pairs),
-        len(made.rows) - len(rows),
-        made,
+        len(synthetic_set.rows) - len(rows),
+        synthetic_set,
     )
 
 
 def _check_labels(task: Task, pool: Pool) -> None:
     counts = Counter(pool.labels)
     if lacking := [label.name for label in task.labels if not counts[label.name]]:
-        where = "data.dir: the train split" if pool.made is None else f"method={pool.source}: the set"
+        where = "data.dir: the train split" if pool.synthetic_set is None else f"method={pool.source}: the set"
         raise UserError(
             f"{where} of {task.name}: got no row of {', '.join(lacking)}, expected rows of every label. Add some, or leave the "
             "task out: task=[...]."

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from eval.study.rows.levels import Taught, Teach, draws, of_original, rows_at, sample
+from eval.study.rows.levels import DrawRows, TrainingRows, draw_original, draws, rows_at, sampled_positions
 from eval.study.rows.material import ORIGINAL, Material, Pool
 from targen.quality.instances import instances_of
 from targen.quality.selection import LabelProbability, checker_probabilities, held_out_probabilities, without_lowest
@@ -38,18 +38,18 @@ def criteria(material: Material, pool: Pool) -> dict[str, Values]:
 
     def at_random(seed: int, _: Student) -> list[float]:
         random = draws(material, seed, "left out at random")
-        return [random.random() for _ in sample(material, pool, material.size, seed)]
+        return [random.random() for _ in sampled_positions(material, pool, material.size, seed)]
 
     @_once
     def label_probabilities(seed: int, student: Student) -> list[LabelProbability]:
-        positions = sample(material, pool, material.size, seed)
+        positions = sampled_positions(material, pool, material.size, seed)
         contexts = [pool.contexts[position] for position in positions]
         return held_out_probabilities(material.task, rows_at(pool, positions).rows, contexts, student, draws(material, seed, "folds"))
 
     @_once
     def by_original(seed: int, student: Student) -> list[float]:
-        rows = rows_at(pool, sample(material, pool, material.size, seed)).rows
-        checker_rows = of_original(material, CHECKER_ROWS)(seed, student).rows
+        rows = rows_at(pool, sampled_positions(material, pool, material.size, seed)).rows
+        checker_rows = draw_original(material, CHECKER_ROWS)(seed, student).rows
         return checker_probabilities(instances_of(material.task, checker_rows), instances_of(material.task, rows), student)
 
     values_by_name: dict[str, Values] = {
@@ -62,10 +62,10 @@ def criteria(material: Material, pool: Pool) -> dict[str, Values]:
     return values_by_name
 
 
-def without(material: Material, pool: Pool, values: Values, share: float) -> Teach:
+def draw_without_lowest(material: Material, pool: Pool, values: Values, share: float) -> DrawRows:
     """The rows that a seed draws without this share of them, rounded, that have the lowest values."""
 
-    def taught(seed: int, student: Student) -> Taught:
-        return rows_at(pool, without_lowest(sample(material, pool, material.size, seed), values(seed, student), share))
+    def training_rows(seed: int, student: Student) -> TrainingRows:
+        return rows_at(pool, without_lowest(sampled_positions(material, pool, material.size, seed), values(seed, student), share))
 
-    return taught
+    return training_rows

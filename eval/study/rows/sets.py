@@ -28,7 +28,7 @@ OF_THE_STUDY = ("task", "run.dir", "method", "phases", "arms", "plan", "cell", "
 
 
 @dataclass(frozen=True)
-class MadeSet:
+class SyntheticSet:
     """The synthetic rows of one method for one task, with the provenance of each."""
 
     method: str
@@ -48,9 +48,9 @@ class MadeSet:
         return len({idx for story in self.stories for idx in (story.get("demonstrations") or {}).get("idx", ())})
 
 
-def made_sets(settings: Settings, overrides: Sequence[str]) -> tuple[dict[str, dict[str, MadeSet]], list[Missing]]:
+def synthetic_sets(settings: Settings, overrides: Sequence[str]) -> tuple[dict[str, dict[str, SyntheticSet]], list[Missing]]:
     """The sets by task and method, and those that could not be made. `overrides` are what the study was started with."""
-    sets: dict[str, dict[str, MadeSet]] = {task: {} for task in settings.tasks}
+    sets: dict[str, dict[str, SyntheticSet]] = {task: {} for task in settings.tasks}
     missing = []
     for method in METHODS:
         paths = RunPaths(settings.paths.root / "sets" / method)
@@ -66,11 +66,11 @@ def made_sets(settings: Settings, overrides: Sequence[str]) -> tuple[dict[str, d
     return sets, missing
 
 
-def read_set(paths: RunPaths, method: str, task: Task) -> MadeSet:
+def read_set(paths: RunPaths, method: str, task: Task) -> SyntheticSet:
     """A finished set."""
     folder = paths.synthetic(task.name)
     stories = tuple(story for _, story in read_jsonl(folder / "provenance.jsonl"))
-    return MadeSet(
+    return SyntheticSet(
         method, folder, read_rows(folder / "train.jsonl", task, labelled=True), stories, cost_of(paths, task.name)
     )
 

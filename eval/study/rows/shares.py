@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from eval.analysis.results import Missing
 from eval.study.rows.amounts import CURVES
-from eval.study.rows.draws import in_shares, quotas
-from eval.study.rows.levels import NATURAL, SHARES, Level, Teach, draws, rows_at
+from eval.study.rows.draws import indices_in_shares, quotas
+from eval.study.rows.levels import NATURAL, SHARES, DrawRows, Level, draws, rows_at
 from eval.study.rows.material import ORIGINAL, Material, Pool
 
 MOST_ROWS = 100
@@ -24,11 +24,11 @@ def shares(material: Material) -> Iterator[Level | Missing]:
     count = largest(pools, weights)
     names = [(source, kind) for source in pools for kind in weights]
     by_name = {(source, kind): _in_shares(material, pools[source], weights[kind], count) for source, kind in names}
-    for (source, kind), teach in by_name.items():
+    for (source, kind), draw_rows in by_name.items():
         reference = None if source == ORIGINAL else shares_level(ORIGINAL, kind)
-        yield Level(SHARES, shares_level(source, kind), reference, teach)
-    for (source, kind), teach in by_name.items():
-        yield Level(NATURAL, shares_level(source, kind), None if kind == EQUAL else shares_level(source, EQUAL), teach)
+        yield Level(SHARES, shares_level(source, kind), reference, draw_rows)
+    for (source, kind), draw_rows in by_name.items():
+        yield Level(NATURAL, shares_level(source, kind), None if kind == EQUAL else shares_level(source, EQUAL), draw_rows)
 
 
 def shares_level(source: str, kind: str) -> str:
@@ -51,7 +51,7 @@ def largest(pools: Mapping[str, Pool], weights: Mapping[str, Mapping[str, int]])
     return 1
 
 
-def _in_shares(material: Material, pool: Pool, weights: Mapping[str, int], count: int) -> Teach:
+def _in_shares(material: Material, pool: Pool, weights: Mapping[str, int], count: int) -> DrawRows:
     return lambda seed, _: rows_at(
-        pool, in_shares(pool.labels, weights, count, draws(material, seed, SHARES, pool.source))
+        pool, indices_in_shares(pool.labels, weights, count, draws(material, seed, SHARES, pool.source))
     )

@@ -19,11 +19,11 @@ from eval.statistics.resampling import class_counts
 from eval.study.cells import Cell
 from eval.study.measures import spearman
 from eval.study.rows.cost import Cost
-from eval.study.rows.draws import balanced, natural, with_broken_labels
+from eval.study.rows.draws import random_items, stratified_indices, with_broken_labels
 from eval.study.rows.material import Material, originals, with_sets
 from eval.study.rows.parts import levels
 from eval.study.rows.selection import CRITERIA
-from eval.study.rows.sets import METHODS, made_sets
+from eval.study.rows.sets import METHODS, synthetic_sets
 from eval.study.run import study
 from eval.study.statistics import level_results
 from eval.study.worth import crossing
@@ -99,7 +99,7 @@ def settings_of(overrides: list[str]) -> Settings:
 
 
 def material_of(run_settings: Settings, overrides: list[str]) -> Material:
-    sets, _ = made_sets(run_settings, overrides)
+    sets, _ = synthetic_sets(run_settings, overrides)
     (original,) = originals(run_settings)
     return with_sets(original, sets["sst2"])
 
@@ -194,9 +194,9 @@ def test_no_student_is_taught_an_evaluation_row(done: tuple[Path, list[str], str
     assert len(all_levels) >= 25
     for level in all_levels:
         for seed in (0, 1):
-            taught = level.taught(seed, BagOfWords())
-            assert taught.rows and not evaluation_keys & {SST2.duplicate_key(row) for row in taught.rows}
-            assert sum(taught.sources.values()) == len(taught.rows)
+            training = level.training_rows(seed, BagOfWords())
+            assert training.rows and not evaluation_keys & {SST2.duplicate_key(row) for row in training.rows}
+            assert sum(training.sources.values()) == len(training.rows)
 
 
 def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
@@ -205,26 +205,26 @@ def test_levels_hold_what_they_say(done: tuple[Path, list[str], str]) -> None:
     material = material_of(run_settings, overrides)
     by_name = {(level.part, level.name): level for level in levels(material)[0]}
 
-    def taught(part: str, name: str) -> list[Row]:
-        return list(by_name[part, name].taught(0, BagOfWords()).rows)
+    def training_rows(part: str, name: str) -> list[Row]:
+        return list(by_name[part, name].training_rows(0, BagOfWords()).rows)
 
     whole, before = (
-        taught("quality", "labels after self-correction"),
-        taught("quality", "labels before self-correction"),
+        training_rows("quality", "labels after self-correction"),
+        training_rows("quality", "labels before self-correction"),
     )
     assert [row["idx"] for row, other in zip(whole, before, strict=True) if row["label"] != other["label"]] == [1]
     for share, count in ((10, 4), (20, 8), (30, 12)):
-        broken = taught("quality", f"{share}% of labels broken")
+        broken = training_rows("quality", f"{share}% of labels broken")
         assert sum(row["label"] != other["label"] for row, other in zip(whole, broken, strict=True)) == count
     for how in ("at random", "by the set itself", "by 48 original rows"):
-        kept = [row["idx"] for row in taught("quality", f"25% left out {how}")]
+        kept = [row["idx"] for row in training_rows("quality", f"25% left out {how}")]
         assert len(kept) == 30 and set(kept) < {row["idx"] for row in whole}
-    twice = Counter(row["idx"] for row in taught("diversity", "10 rows, each twice"))
+    twice = Counter(row["idx"] for row in training_rows("diversity", "10 rows, each twice"))
     assert len(twice) == 10 and set(twice.values()) == {2}
-    few, many = taught("diversity", "5 contexts"), taught("diversity", "10 contexts")
+    few, many = training_rows("diversity", "5 contexts"), training_rows("diversity", "10 contexts")
     assert len(few) == len(many) and len({row["idx"] % 10 for row in few}) <= 5
     assert Counter(row["label"] for row in few) == Counter(row["label"] for row in many)
-    mixed = by_name["mixing", "8 original + targen"].taught(0, BagOfWords())
+    mixed = by_name["mixing", "8 original + targen"].training_rows(0, BagOfWords())
     assert mixed.sources == {"original": 8, "targen": 40}
 
 
@@ -232,18 +232,18 @@ def test_rows_are_left_out_by_the_same_values_at_every_share(done: tuple[Path, l
     _, overrides, _ = done
     material = material_of(settings_of(overrides), overrides)
     by_name = {(level.part, level.name): level for level in levels(material)[0]}
-    whole = {row["idx"] for row in by_name["selection", "all rows"].taught(0, BagOfWords()).rows}
+    whole = {row["idx"] for row in by_name["selection", "all rows"].training_rows(0, BagOfWords()).rows}
     assert len(whole) == 40
     for how in CRITERIA:
         larger = whole
         for share, count in ((90, 36), (75, 30), (50, 20), (25, 10)):
             level = by_name["selection", f"{share}% kept {how}"]
             assert level.reference == ("all rows" if how == "at random" else f"{share}% kept at random")
-            rows = {row["idx"] for row in level.taught(0, BagOfWords()).rows}
+            rows = {row["idx"] for row in level.training_rows(0, BagOfWords()).rows}
             assert len(rows) == count and rows < larger
             larger = rows
             if share == 75 and how != "by PVI":
-                same = by_name["quality", f"25% left out {how}"].taught(0, BagOfWords()).rows
+                same = by_name["quality", f"25% left out {how}"].training_rows(0, BagOfWords()).rows
                 assert rows == {row["idx"] for row in same}
 
 
@@ -268,10 +268,10 @@ def test_shares_of_labels_are_those_of_the_original_or_equal(done: tuple[Path, l
     for source in ("original", "targen", "zero_shot"):
         for kind, counts in (("balanced", (18, 18)), ("natural", (20, 16))):
             level, again = (by_name[part, f"{source}, {kind}"] for part in ("shares", "natural"))
-            taught = level.taught(0, BagOfWords())
-            labels = Counter(row["label"] for row in taught.rows)
+            training = level.training_rows(0, BagOfWords())
+            labels = Counter(row["label"] for row in training.rows)
             assert (labels[VALUES["positive"]], labels[VALUES["negative"]]) == counts
-            assert taught == again.taught(0, BagOfWords()) and taught.sources == {source: 36}
+            assert training == again.training_rows(0, BagOfWords()) and training.sources == {source: 36}
             assert level.reference == (None if source == "original" else f"original, {kind}")
             assert again.reference == (None if kind == "balanced" else f"{source}, balanced")
     equal = replace(material, task=replace(material.task, label_counts={"positive": 5, "negative": 5}))
@@ -352,12 +352,12 @@ def test_a_resample_counts_as_if_its_rows_were_there_as_often() -> None:
 def test_draws_are_balanced_and_grow() -> None:
     labels = ["a"] * 100 + ["b"] * 50 + ["c"] * 50
     for count in (4, 24, 100, 200):
-        chosen = balanced(labels, count, Random(3))
+        chosen = stratified_indices(labels, count, Random(3))
         assert Counter(labels[index] for index in chosen) == {"a": count // 2, "b": count // 4, "c": count // 4}
         assert len(set(chosen)) == count
-    assert set(balanced(labels, 24, Random(3))) < set(balanced(labels, 100, Random(3)))
-    assert set(natural(range(50), 8, Random(4))) < set(natural(range(50), 24, Random(4)))
-    assert balanced(labels, 24, Random(3)) != balanced(labels, 24, Random(4))
+    assert set(stratified_indices(labels, 24, Random(3))) < set(stratified_indices(labels, 100, Random(3)))
+    assert set(random_items(range(50), 8, Random(4))) < set(random_items(range(50), 24, Random(4)))
+    assert stratified_indices(labels, 24, Random(3)) != stratified_indices(labels, 24, Random(4))
 
 
 def test_broken_labels_are_exactly_the_share_and_never_the_same_label() -> None:
@@ -396,7 +396,7 @@ def test_sets_are_replayed_from_a_recording_and_their_cost_is_known(tmp_path: Pa
     overrides.append(f"generator.path={tmp_path / 'made' / 'calls'}")
     for path in (tmp_path / "run" / "sets" / "zero_shot").rglob("*.jsonl"):
         path.unlink()
-    sets, missing = made_sets(settings_of(overrides), overrides)
+    sets, missing = synthetic_sets(settings_of(overrides), overrides)
     replayed = sets["sst2"]["zero_shot"]
     assert [row.row for row in generated] == list(replayed.rows)
     assert replayed.cost is not None and replayed.cost.calls == 6 and replayed.cost.tokens is None
