@@ -54,7 +54,7 @@ class Page:
     """Everything that the page shows. Any text may come from a model; all text is escaped when the page is written."""
 
     answer: Sequence[str]  # sentences on the scores
-    taught: Sequence[str]  # and on what the rows teach small students
+    learnability_sentences: Sequence[str]  # and on what the rows teach small students
     has_real_rows: bool  # whether models were scored on rows that the generator did not write
     title: str
     note: str | None

@@ -18,7 +18,7 @@ from eval.reporting.wandb_report import log_report
 from eval.scoring.runs import Run, RunScore, read_runs, tasks_of
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import MAIN
-from eval.tables.answer import answer, taught
+from eval.tables.answer import answer_sentences, learnability_sentences
 from eval.tables.formats import SUFFIXES, Table, write_table
 from eval.tables.score_tables import fixture_warning, markdown, score_lines
 from eval.tables.subjectivity import NAME as SUBJECTIVITY
@@ -69,7 +69,7 @@ def write_report(settings: Settings) -> Report:
         page, html(_page(settings, tasks, run_scores, paper, content, page_answers, answer_problems, figures, ratings))
     )
     log_report(settings, [*paper.tables(), *ratings, counts_table(content.funnels)], figures, content.analyses)
-    summary = [*answer(paper.main), *([] if _has_real_rows(run_scores) else taught(learnability(content.funnels)))]
+    summary = [*answer_sentences(paper.main), *([] if _has_real_rows(run_scores) else learnability_sentences(learnability(content.funnels)))]
     return Report(page, ending(settings, summary, run_scores, content, page))
 
 
@@ -154,8 +154,8 @@ def _page(
     scores = _superglue_scores(run_scores)
     missing = missing_scores(list(tasks.values()), {score.task for score in scores}) if scores else []
     return Page(
-        answer=answer(paper.main),
-        taught=taught(learnability(content.funnels)),
+        answer=answer_sentences(paper.main),
+        learnability_sentences=learnability_sentences(learnability(content.funnels)),
         has_real_rows=_has_real_rows(run_scores),
         title=settings.title,
         note=_note(settings, scores),

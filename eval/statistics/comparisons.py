@@ -71,7 +71,7 @@ class Comparison:
         return f"{self.level} is {'better' if self.difference > 0 else 'worse'}"
 
 
-def compared(
+def uncorrected_comparison(
     task: str,
     metric: str,
     levels: tuple[str, str],

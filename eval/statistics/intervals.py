@@ -39,7 +39,7 @@ class Resampled:
         return value - hypot(value - low, self.below), value + hypot(high - value, self.above)
 
 
-def resampled(arms: Sequence[Answers], gold: Ints, labels: int, draws: Mapping[str, Floats]) -> dict[str, Resampled]:
+def resampled_metrics(arms: Sequence[Answers], gold: Ints, labels: int, draws: Mapping[str, Floats]) -> dict[str, Resampled]:
     """The draws of every metric of one arm, or of its difference between two."""
     by_metric = {name: Resampled(values) for name, values in draws.items()}
     flat = [name for name, values in draws.items() if np.ptp(interval(values)) <= ROUNDING]
@@ -100,7 +100,7 @@ def mean_of_tasks(tasks: Sequence[Resampled]) -> Resampled:
     return Resampled(values, below, above)
 
 
-def of_standard_error(value: float, error: float, n: int) -> Interval:
+def interval_from_error(value: float, error: float, n: int) -> Interval:
     """The interval of a mean from 0 to 1 over n rows; Wilson's if all rows have the same value, so that the error is 0."""
     if error < ROUNDING:
         return value * n / (n + UNSEEN), (value * n + UNSEEN) / (n + UNSEEN)

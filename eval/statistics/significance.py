@@ -18,8 +18,8 @@ from eval.statistics.comparison_groups import (
     is_untrained,
     with_seeds,
 )
-from eval.statistics.comparisons import Comparison, Estimate, Interval, compared
-from eval.statistics.intervals import Resampled, mean_of_tasks, of_standard_error, resampled, weighted_sum
+from eval.statistics.comparisons import Comparison, Estimate, Interval, uncorrected_comparison
+from eval.statistics.intervals import Resampled, interval_from_error, mean_of_tasks, resampled_metrics, weighted_sum
 from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
     Floats,
@@ -74,7 +74,7 @@ class ScoreStatistics:
             values = [run_score.score.value for run_score in run_scores]
             bounds = None if draws is None else draws[metric].interval(fmean(values))
             if (error := scores.first.stderr) is not None and len(values) == 1:
-                bounds = of_standard_error(values[0], error, scores.first.n)
+                bounds = interval_from_error(values[0], error, scores.first.n)
             estimates[metric] = _estimate(values, bounds, scores.first.n)
         return estimates
 
@@ -132,7 +132,7 @@ class ScoreStatistics:
             difference = first.value - second.value
             bounds = _average([pair_draws.difference for pair_draws in draws]).interval(difference)
             p = p_value(difference, _average([pair_draws.null for pair_draws in draws]).values)
-        return [compared(name, name, (level, reference), (first, second), bounds, p)]
+        return [uncorrected_comparison(name, name, (level, reference), (first, second), bounds, p)]
 
     def _pair(self, seeds: tuple[int, ...], level: SeedScores, reference: SeedScores) -> Pair:
         first, second = self._answers(level), self._answers(reference)
@@ -152,7 +152,7 @@ class ScoreStatistics:
             for sample in answers[1] if answers is not None else ():
                 arms = [sample.answers]
                 (metric_draws,) = bootstrap(arms, sample.gold, sample.labels, draws, clusters=sample.clusters)
-                values |= resampled(arms, sample.gold, sample.labels, metric_draws)
+                values |= resampled_metrics(arms, sample.gold, sample.labels, metric_draws)
             self._draws[key] = values if answers is not None else None
         return self._draws[key]
 
@@ -189,7 +189,7 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
         difference = first.value - second.value
         p = _p(metric, pair.samples, difference, pair.draws.null[metric].values)
         bounds = pair.draws.difference[metric].interval(difference)
-    return compared(task, metric, (level, reference), (first, second), bounds, p, _unit(pair.level.scores[0]))
+    return uncorrected_comparison(task, metric, (level, reference), (first, second), bounds, p, _unit(pair.level.scores[0]))
 
 
 def _with_draws(pair: Pair) -> Pair:
@@ -202,7 +202,7 @@ def _with_draws(pair: Pair) -> Pair:
         arms = [first.answers, second.answers]
         level, reference = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
         differences = {name: level[name] - reference[name] for name in level}
-        difference |= resampled(arms, first.gold, first.labels, differences)
+        difference |= resampled_metrics(arms, first.gold, first.labels, differences)
         exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
         null |= {name: Resampled(values) for name, values in exchange.items()}
     return replace(pair, draws=PairDraws(difference, null))

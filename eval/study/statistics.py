@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.scoring.metric_kinds import ClassMetric
 from eval.scoring.metrics import METRICS
-from eval.statistics.comparisons import Comparison, Estimate, compared
+from eval.statistics.comparisons import Comparison, Estimate, uncorrected_comparison
 from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged, generator, interval, p_value
 from eval.statistics.significance import corrected
 from eval.study.cells import SCORES, Cell
@@ -131,7 +131,7 @@ def _with_comparison(
 def _compared_with(result: LevelResult, reference: LevelResult, null: Floats) -> LevelResult:
     first, second = result.estimates[MAIN], reference.estimates[MAIN]
     p, bounds = p_value(first.value - second.value, null), interval(result.resampled[MAIN] - reference.resampled[MAIN])
-    comparison = compared(result.task, MAIN, (result.level, reference.level), (first, second), bounds, p)
+    comparison = uncorrected_comparison(result.task, MAIN, (result.level, reference.level), (first, second), bounds, p)
     return replace(result, comparison=comparison, null=null)
 
 

@@ -13,7 +13,7 @@ from targen.runtime.jsonl import Json
 MOST = 6  # sentences
 
 
-def answer(table: ComparisonTable | None) -> list[str]:
+def answer_sentences(table: ComparisonTable | None) -> list[str]:
     """A sentence for each arm that is compared, synthetic rows first; for the reference alone where nothing else was run."""
     groups = _lines_by_group(table) if table is not None else []
     sentences = [sentence for lines in groups for sentence in _group_sentences(lines)]
@@ -130,7 +130,7 @@ def _baseline_text(estimate: Estimate, majority: float) -> str:
     return f": less than {baseline}" if high < majority else f": not to be told from {baseline}, at this size"
 
 
-def taught(measured: Mapping[str, Json]) -> list[str]:
+def learnability_sentences(measured: Mapping[str, Json]) -> list[str]:
     """What small students learn from the rows about their own labels, a sentence for each task; `measured` is by title."""
     sentences = []
     for title, result in measured.items():

@@ -13,7 +13,7 @@ from eval.statistics.comparisons import Estimate
 from eval.statistics.significance import ScoreStatistics
 from eval.tables.formats import Table
 from eval.tables.layout import SCORES
-from eval.tables.records import Record, of_estimate, record
+from eval.tables.records import Record, estimate_record, record
 from eval.tables.sentences import NOT_RUN, percent, score_text
 from targen.config.arms import ARMS, ArmName
 from targen.tasks.task import Task
@@ -138,4 +138,4 @@ def _values(table_curves: Sequence[Curve]) -> Iterator[tuple[Curve, Point, str, 
 def _records(varied: str, table_curves: Sequence[Curve]) -> Iterator[Record]:
     for curve, point, metric, estimate in _values(table_curves):
         start = record(varied, curve.labels, curve.task.name, metric_title(metric), "score", "")
-        yield of_estimate(start, estimate, point.scores.metrics[metric][0].score.majority, point.scores)
+        yield estimate_record(start, estimate, point.scores.metrics[metric][0].score.majority, point.scores)

@@ -7,7 +7,7 @@ from eval.scoring.scores import SUPERGLUE
 from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.formats import Table
 from eval.tables.published import published_columns
-from eval.tables.records import Record, of_comparison, of_estimate, of_published, record
+from eval.tables.records import Record, comparison_record, estimate_record, published_record, record
 from eval.tables.sentences import NOT_RUN, difference_text, percent, score_text, sentence, trained_on
 
 SCORES = (
@@ -108,8 +108,8 @@ def _records(table: ComparisonTable) -> Iterator[Record]:
     for line in table.lines:
         start = partial(record, table.axis.name, line.group.labels, line.task, line.metric)
         for level, estimate in line.levels.items():
-            yield of_estimate(start("score", level), estimate, line.majority, line.scores.get(level))
+            yield estimate_record(start("score", level), estimate, line.majority, line.scores.get(level))
         for comparison in line.comparisons.values():
-            yield of_comparison(start("difference", f"{comparison.level} - {comparison.reference}"), comparison)
+            yield comparison_record(start("difference", f"{comparison.level} - {comparison.reference}"), comparison)
         for name, number in line.published.items():
-            yield of_published(start("published", name), number)
+            yield published_record(start("published", name), number)

@@ -26,7 +26,7 @@ def record(table: str, labels: Labels, task: str, metric: str, kind: str, level:
     return empty | label_values | {"table": table, "task": task, "metric": metric, "kind": kind, "level": level}
 
 
-def of_estimate(start: Record, estimate: Estimate, majority: float | None, scores: SeedScores | None) -> Record:
+def estimate_record(start: Record, estimate: Estimate, majority: float | None, scores: SeedScores | None) -> Record:
     """The record of a score, in percent; `scores` are given if it is of a single task."""
     low, high = estimate.bounds or (None, None)
     values: Record = {
@@ -50,7 +50,7 @@ def _score_columns(scores: SeedScores) -> Record:
     }
 
 
-def of_comparison(start: Record, comparison: Comparison) -> Record:
+def comparison_record(start: Record, comparison: Comparison) -> Record:
     """The record of a difference, in points."""
     low, high = comparison.bounds or (None, None)
     return start | {
@@ -65,7 +65,7 @@ def of_comparison(start: Record, comparison: Comparison) -> Record:
     }
 
 
-def of_published(start: Record, number: Number) -> Record:
+def published_record(start: Record, number: Number) -> Record:
     """The record of a published number."""
     return start | {"value": number.value, "source": number.source}
 

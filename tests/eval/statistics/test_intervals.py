@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from eval.reporting.report import report_runs
 from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import macro_f1
-from eval.statistics.intervals import Resampled, mean_of_tasks, of_standard_error, resampled, weighted_sum
+from eval.statistics.intervals import Resampled, interval_from_error, mean_of_tasks, resampled_metrics, weighted_sum
 from eval.statistics.resampling import Answers, Floats, Ints, bootstrap, generator, interval
 from tests.support.scored_runs import MORE, Made, write_cell, write_run, write_scores
 
@@ -22,7 +22,7 @@ def intervals_of(arms: list[Answers], gold: Ints, labels: int) -> dict[str, tupl
     """By metric; of two arms, of their difference."""
     by_arm = bootstrap(arms, gold, labels, generator("flat"), 500)
     draws = by_arm[0] if len(arms) == 1 else {name: by_arm[0][name] - by_arm[1][name] for name in by_arm[0]}
-    by_metric = resampled(arms, gold, labels, draws)
+    by_metric = resampled_metrics(arms, gold, labels, draws)
     return {name: by_metric[name].interval(float(values[0])) for name, values in draws.items()}
 
 
@@ -65,7 +65,7 @@ def test_the_macro_f1_of_right_answers_falls_with_a_class_that_has_few_rows() ->
 def test_an_interval_with_a_width_is_the_bootstraps() -> None:
     answers = means([1.0] * 11 + [0.0])
     (draws,) = bootstrap([answers], np.full(12, -1), 0, generator("wide"), 500)
-    assert resampled([answers], np.full(12, -1), 0, draws)["accuracy"].interval(11 / 12) == interval(draws["accuracy"])
+    assert resampled_metrics([answers], np.full(12, -1), 0, draws)["accuracy"].interval(11 / 12) == interval(draws["accuracy"])
 
 
 def test_an_average_of_tasks_adds_the_squares_and_one_of_metrics_the_sizes() -> None:
@@ -79,8 +79,8 @@ def test_an_average_of_tasks_adds_the_squares_and_one_of_metrics_the_sizes() -> 
 
 
 def test_a_standard_error_of_0_has_a_width_and_no_bound_leaves_the_scale() -> None:
-    assert of_standard_error(1.0, 0.0, 12) == pytest.approx((12 / (12 + Z2), 1.0))
-    assert of_standard_error(0.98, 0.02, 50) == pytest.approx((0.98 - 1.959964 * 0.02, 1.0))
+    assert interval_from_error(1.0, 0.0, 12) == pytest.approx((12 / (12 + Z2), 1.0))
+    assert interval_from_error(0.98, 0.02, 50) == pytest.approx((0.98 - 1.959964 * 0.02, 1.0))
 
 
 def test_a_report_has_no_interval_without_width(tmp_path: Path) -> None:

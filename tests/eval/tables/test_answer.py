@@ -13,7 +13,7 @@ from eval.scoring.metrics import Prediction
 from eval.scoring.runs import read_runs
 from eval.statistics.comparisons import Comparison
 from eval.tables import answer as sentences
-from eval.tables.answer import answer, taught
+from eval.tables.answer import answer_sentences, learnability_sentences
 from tests.support.scored_runs import SPECS, Made, gold_of, write_cell, write_scores
 
 
@@ -31,7 +31,7 @@ def cell(run: Path, task: str, arm: str, right: int, wrong: int) -> list[dict[st
 def answer_of(run: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
     write_scores(run, rows)
     (loaded_run,) = read_runs([run])
-    return answer(paper_report(loaded_run.scores, SPECS).main)
+    return answer_sentences(paper_report(loaded_run.scores, SPECS).main)
 
 
 def test_the_average_is_said_first_with_its_verdict(tmp_path: Path) -> None:
@@ -84,6 +84,6 @@ def test_what_rows_teach_is_said_beside_chance(above: bool) -> None:
         "chance": {"f1_macro": 0.25},
         "above_chance": above,
     }
-    (text,) = taught({"Tickets": learnability})
+    (text,) = learnability_sentences({"Tickets": learnability})
     assert "scores 71.2 (60.0 to 80.0) on the others, chance 25.0: " in text
     assert ("teach their labels" in text) == above and ("may learn nothing" in text) != above
