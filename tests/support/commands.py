@@ -34,12 +34,12 @@ FOLDER = re.compile(r"(run|data)\.dir=/[\w/.-]*")  # an override that differs fr
 
 def settings(*overrides: str) -> Settings:
     """The real configuration of an experiment, quickstart unless another is named."""
-    named = any("experiment=" in override for override in overrides)
+    has_experiment = any("experiment=" in override for override in overrides)
     keys = [override.partition("=")[0] for override in overrides]
     once = [override for override, key in zip(overrides, keys, strict=True) if keys.count(key) == 1]
     folders = [override for override in once if FOLDER.fullmatch(override)]
     others = [override for override in overrides if override not in folders]
-    cfg = composed(others if named else ["+experiment=quickstart", *others])
+    cfg = composed(others if has_experiment else ["+experiment=quickstart", *others])
     for key, _, folder in (override.partition("=") for override in folders):
         OmegaConf.update(cfg, key, folder)
     return settings_from(cfg)
@@ -50,8 +50,8 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """A command as a user types it, small: the quickstart unless an experiment is named. Variables of Python itself cost it an
     interpreter of its own, which takes seconds."""
-    is_small = any(each.startswith("task=") for each in overrides) and not any(
-        "experiment=" in each for each in overrides
+    is_small = any(override.startswith("task=") for override in overrides) and not any(
+        "experiment=" in override for override in overrides
     )
     if is_small and module not in ("eval.report", "targen.__main__") and "--cfg" not in overrides:
         overrides = (*overrides, "+experiment=quickstart")  # last: before it `accelerate launch` has its own

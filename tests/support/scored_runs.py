@@ -26,8 +26,8 @@ ENTITIES = ("Ada Lovelace", "Berlin", "the Red Cross", "Lake Turkana", "Ada", "R
 
 
 @dataclass(frozen=True)
-class Made:
-    """A cell to be made up: with probability `right` an answer is right."""
+class FakeCell:
+    """A cell without a model: an answer is right with probability `right`."""
 
     task: str
     arm: str
@@ -56,7 +56,7 @@ def groups_of(task: Task, idx: int) -> tuple[int, ...]:
     return (idx // (ANSWERS * QUESTIONS), idx // ANSWERS) if task.answer_labels else ()
 
 
-def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
+def write_run(folder: Path, cells: Sequence[FakeCell], sizes: Mapping[str, int] = SIZES, **fields: Any) -> Path:
     """A run with these cells, without a config.yaml; `fields` replace those of every row of scores.jsonl."""
     rows = []
     for cell in cells:
@@ -68,7 +68,7 @@ def write_run(folder: Path, cells: Sequence[Made], sizes: Mapping[str, int] = SI
     return folder
 
 
-def write_cell(folder: Path, cell: Made, predictions: Sequence[Prediction], /, **fields: Any) -> list[dict[str, Any]]:
+def write_cell(folder: Path, cell: FakeCell, predictions: Sequence[Prediction], /, **fields: Any) -> list[dict[str, Any]]:
     """Writes the cell's predictions; returns its rows of scores.jsonl, which are not written yet."""
     task, synthetic = (SPECS | MORE)[cell.task], cell.arm in ("synthetic", "mixed")
     name = fields.get("cell", f"{cell.model}-{cell.setting}-{cell.task}-{cell.arm}-s{cell.seed}")

@@ -19,7 +19,7 @@ from targen.runtime.jsonl import write_jsonl
 from tests.support.commands import Server, command, files, lines, settings
 from tests.support.fake_model import FakeModel, served_by
 from tests.support.generation_runs import respond
-from tests.support.scored_runs import Made, write_run
+from tests.support.scored_runs import FakeCell, write_run
 from tests.support.small_data import small_overrides
 
 PARTS = "analysis.parts=[clusters,subjectivity]"
@@ -196,7 +196,7 @@ def test_the_tasks_stand_beside_what_their_rows_teach(tmp_path: Path, serve: Cal
     tasks = ("cb", "copa", "rte", "wic")
     run = asking(tmp_path, serve(FakeModel()), "analysis.subjectivity_rows=6", tasks=tasks)
     cells = [
-        Made(task, arm, right, model="minilm")
+        FakeCell(task, arm, right, model="minilm")
         for task, synthetic in zip(tasks, (0.9, 0.7, 0.5, 0.3), strict=True)
         for arm, right in (("original", 0.9), ("synthetic", synthetic))
     ]

@@ -10,7 +10,7 @@ from targen import UserError, generate_rows
 from targen.quality import available
 from targen.quality.encoder import NoEncoder
 from tests.support.commands import files, lines, settings
-from tests.support.scored_runs import Made, write_run
+from tests.support.scored_runs import FakeCell, write_run
 
 
 def without_encoder(*_: object) -> None:
@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:  # its process takes seconds
         patch.setattr(available, "embed_in_subprocess", without_encoder)
         generate_rows("cb", "recorded", size=60, run_dir=folder, settings={"synth.seeds_per_context": 2})
-    write_run(folder, [Made("cb", "synthetic", 0.9), Made("cb", "original", 0.2)])
+    write_run(folder, [FakeCell("cb", "synthetic", 0.9), FakeCell("cb", "original", 0.2)])
     return Run(str(folder))
 
 
@@ -74,7 +74,7 @@ def test_mistakes_are_one_line(run: Run, tmp_path: Path) -> None:
         run.rows("rte")
     with pytest.raises(UserError, match=r"^cell: got 'minilm', expected a cell of the run. "):
         run.predictions("minilm")
-    two = write_run(tmp_path / "two", [Made("cb", "synthetic", 0.9), Made("rte", "synthetic", 0.9)])
+    two = write_run(tmp_path / "two", [FakeCell("cb", "synthetic", 0.9), FakeCell("rte", "synthetic", 0.9)])
     with pytest.raises(UserError, match=r"^task: got no name, expected one of cb, rte. Name it.$"):
         Run(two).stats()
     with pytest.raises(

@@ -11,7 +11,7 @@ from eval.scoring.runs import read_runs
 from targen.runtime.jsonl import write_jsonl
 from tests.support.commands import lines, settings
 from tests.support.page_runs import HOSTILE
-from tests.support.scored_runs import Made, write_cell, write_scores
+from tests.support.scored_runs import FakeCell, write_cell, write_scores
 
 
 def page_data(
@@ -26,7 +26,7 @@ def page_data(
             Prediction(example.id, (gold := example.choices[example.gold[0]],), gold if right else None, {})
             for example in rows.examples
         ]
-        scores += write_cell(folder, Made("rte", arm, 0), predictions)
+        scores += write_cell(folder, FakeCell("rte", arm, 0), predictions)
     write_scores(folder, [score | {"evaluated": rows.hash} | changes for score in scores])
     (run,) = read_runs([folder])
     if hostile:

@@ -22,7 +22,7 @@ from tests.support.commands import lines
 from tests.support.scored_runs import (
     MORE,
     SPECS,
-    Made,
+    FakeCell,
     answers,
     gold_of,
     write_cell,
@@ -45,7 +45,7 @@ def mixture(folder: Path, tasks: Sequence[str], arm: str, is_old: bool = False) 
     name = f"flan_t5_base-multi-{'_'.join(sorted(tasks))}-{arm}-s0"
     rows = []
     for task in tasks:
-        cell_rows = write_cell(folder, cell := Made(SPECS.get(task, SPECS["rte"]).name, arm, 0.7), _answers(cell))
+        cell_rows = write_cell(folder, cell := FakeCell(SPECS.get(task, SPECS["rte"]).name, arm, 0.7), _answers(cell))
         path = folder / "predictions" / f"{cell_rows[0]['cell']}.jsonl"
         path.rename(folder / "predictions" / f"{name}.{task}.jsonl")
         columns = {"cell": name, "setting": "multi", "task": task} | ({} if is_old else {"tasks": sorted(tasks)})
@@ -53,7 +53,7 @@ def mixture(folder: Path, tasks: Sequence[str], arm: str, is_old: bool = False) 
     return rows
 
 
-def _answers(cell: Made) -> Any:
+def _answers(cell: FakeCell) -> Any:
     task = SPECS[cell.task]
     return answers(task, gold_of(task, 40), cell.right, Random(cell.arm))
 
@@ -80,7 +80,7 @@ def test_the_name_of_an_old_cell_is_read_as_the_tasks_that_were_scored(tmp_path:
     """`a_b` may be one task or two; a cell of one task never becomes a mixture."""
     run = tmp_path / "run"
     tasks = {name: own_task(name) for name in ("a", "b", "a_b")}
-    cell_rows = write_cell(run, model_cell := Made("rte", "original", 0.7), _answers(model_cell))
+    cell_rows = write_cell(run, model_cell := FakeCell("rte", "original", 0.7), _answers(model_cell))
     cell = "flan_t5_base-single-a_b-original-s0"
     (run / "predictions" / f"{cell_rows[0]['cell']}.jsonl").rename(run / "predictions" / f"{cell}.jsonl")
     row = cell_rows[0] | {"cell": cell, "task": "a_b"}
@@ -93,8 +93,8 @@ def test_the_name_of_an_old_cell_is_read_as_the_tasks_that_were_scored(tmp_path:
 
 def test_a_task_may_have_fewer_metrics_than_its_packaged_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    model_cells = [Made("cb", arm, 0.7) for arm in ARMS]
-    larger = [Made("cb", "synthetic", 0.75)]
+    model_cells = [FakeCell("cb", arm, 0.7) for arm in ARMS]
+    larger = [FakeCell("cb", "synthetic", 0.75)]
     write_run(run, model_cells, SMALL)
     write_scores(run, [row for row in _rows(run) if row["metric"] == "accuracy"])
     large = write_run(tmp_path / "large", larger, SMALL, train_rows=1000)
@@ -118,7 +118,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("extra", [0, 1, 2])
 def test_the_papers_average_is_that_of_its_eight_tasks_whatever_else_was_run(tmp_path: Path, extra: int) -> None:
-    run = write_run(tmp_path / "run", [Made(task, arm, 0.7) for task in SPECS for arm in ARMS], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell(task, arm, 0.7) for task in SPECS for arm in ARMS], SMALL)
     names = [f"own_{number}" for number in range(extra)]
     rows = _rows(run)
     for name in names:
@@ -139,7 +139,7 @@ def test_the_papers_average_is_that_of_its_eight_tasks_whatever_else_was_run(tmp
 def test_all_ten_tasks_have_the_papers_average_and_the_leaderboards(tmp_path: Path) -> None:
     tasks = SPECS | MORE
     run = write_run(
-        tmp_path / "run", [Made(task, arm, 0.7) for task in tasks for arm in ARMS], SMALL | dict.fromkeys(MORE, 48)
+        tmp_path / "run", [FakeCell(task, arm, 0.7) for task in tasks for arm in ARMS], SMALL | dict.fromkeys(MORE, 48)
     )
     write_tasks(run, tasks)
     report_runs([run], tmp_path / "out")
@@ -175,7 +175,7 @@ def test_a_metric_is_one_function_and_its_registration(tmp_path: Path, monkeypat
     monkeypatch.setitem(METRICS, "kappa", ClassMetric("kappa", "Cohen's kappa", kappa, lowest=-1))
     task = replace(SPECS["rte"], metrics=["accuracy", "kappa"])
     monkeypatch.setitem(SPECS, "rte", task)
-    run = write_run(tmp_path / "run", [Made("rte", "original", 0.9), Made("rte", "synthetic", 0.0)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("rte", "original", 0.9), FakeCell("rte", "synthetic", 0.0)], SMALL)
     write_tasks(run, {"rte": task})
     report_runs([run], tmp_path / "out")
     (row,) = [row for row in table(tmp_path / "out")[2:] if row[1] == "Cohen's kappa"]
@@ -226,7 +226,7 @@ def test_a_run_from_before_a_key_was_added_is_read_with_its_default(tmp_path: Pa
 
 
 def test_a_task_of_the_run_that_does_not_fit_is_named(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [Made("cb", "original", 0.7)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("cb", "original", 0.7)], SMALL)
     for changes, message in (
         ({"metrics": ["accurcy"]}, r"config.yaml: tasks.cb.metrics.0: got 'accurcy', .*Did you mean 'accuracy'"),
         ({"rows_per_slot": "x"}, r"config.yaml: tasks.cb.rows_per_slot: got 'x', expected"),

@@ -12,7 +12,7 @@ from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import macro_f1
 from eval.statistics.intervals import Resampled, interval_from_error, mean_of_tasks, resampled_metrics, weighted_sum
 from eval.statistics.resampling import Answers, Floats, Ints, bootstrap, generator, interval
-from tests.support.scored_runs import MORE, Made, write_cell, write_run, write_scores
+from tests.support.scored_runs import MORE, FakeCell, write_cell, write_run, write_scores
 
 Z2 = 1.959964**2
 OF_COUNTS = {"f1_macro": macro_f1}
@@ -87,7 +87,7 @@ def test_a_report_has_no_interval_without_width(tmp_path: Path) -> None:
     """All right in both arms, in every kind of metric: rows, classes, pairs of rows, texts."""
     sizes = dict.fromkeys(("axg", "cb", "record"), 12)
     run = write_run(
-        tmp_path / "run", [Made(task, arm, 1.0) for task in sizes for arm in ("original", "synthetic")], sizes
+        tmp_path / "run", [FakeCell(task, arm, 1.0) for task in sizes for arm in ("original", "synthetic")], sizes
     )
     report_runs((run,), tmp_path / "report")
     table = (tmp_path / "report" / "tables" / "original_vs_synthetic.md").read_text()
@@ -114,7 +114,7 @@ def test_a_sentence_pair_of_axb_counts_once_though_it_is_there_in_both_orders(tm
                 predictions.append(Prediction(example.id, (example.choices[gold],), answer, {}, groups=example.groups))
         run = tmp_path / f"{len(orders)}"
         write_scores(
-            run, [row for arm in ("original", "synthetic") for row in write_cell(run, Made("axb", arm, 0), predictions)]
+            run, [row for arm in ("original", "synthetic") for row in write_cell(run, FakeCell("axb", arm, 0), predictions)]
         )
         report_runs((run,), run / "report")
         table = (run / "report" / "tables" / "original_vs_synthetic.md").read_text()

@@ -14,7 +14,7 @@ from eval.scoring.runs import read_runs
 from eval.statistics.comparisons import Comparison
 from eval.tables import answer as sentences
 from eval.tables.answer import answer_sentences, learnability_sentences
-from tests.support.scored_runs import SPECS, Made, gold_of, write_cell, write_scores
+from tests.support.scored_runs import SPECS, FakeCell, gold_of, write_cell, write_scores
 
 
 def cell(run: Path, task: str, arm: str, right: int, wrong: int) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def cell(run: Path, task: str, arm: str, right: int, wrong: int) -> list[dict[st
         Prediction(idx, (gold,), gold if idx < right else next(name for name in names if name != gold), {})
         for idx, gold in enumerate(golds)
     ]
-    return write_cell(run, Made(task, arm, 0), predictions)
+    return write_cell(run, FakeCell(task, arm, 0), predictions)
 
 
 def answer_of(run: Path, rows: Sequence[dict[str, Any]]) -> list[str]:

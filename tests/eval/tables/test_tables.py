@@ -25,7 +25,7 @@ from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from tests.support.commands import LONGEST, PROJECT, command, files, settings
-from tests.support.scored_runs import SPECS, Made, answers, gold_of, write_cell, write_run, write_scores, write_tasks
+from tests.support.scored_runs import SPECS, FakeCell, answers, gold_of, write_cell, write_run, write_scores, write_tasks
 
 SMALL = {"axg": 40, "boolq": 40, "cb": 40, "copa": 40, "record": 40, "rte": 40, "wic": 40, "wsc": 40}
 MAIN = "original_vs_synthetic"
@@ -62,10 +62,10 @@ def test_a_sentence_says_what_hand_worked_numbers_say(tmp_path: Path) -> None:
     both_right, only_original, only_synthetic, none_right = "+" * 38, "+" * 8, "-" * 2, "-" * 8
     original = both_right + only_original + only_synthetic + none_right
     synthetic = both_right + "-" * 8 + "+" * 2 + none_right
-    rows = write_cell(tmp_path / "run", Made("rte", "original", 0), hits("rte", original))
-    rows += write_cell(tmp_path / "run", Made("rte", "synthetic", 0), hits("rte", synthetic))
-    rows += write_cell(tmp_path / "run", Made("wic", "original", 0), hits("wic", "-" * 40))
-    rows += write_cell(tmp_path / "run", Made("wic", "synthetic", 0), hits("wic", "+" * 40))
+    rows = write_cell(tmp_path / "run", FakeCell("rte", "original", 0), hits("rte", original))
+    rows += write_cell(tmp_path / "run", FakeCell("rte", "synthetic", 0), hits("rte", synthetic))
+    rows += write_cell(tmp_path / "run", FakeCell("wic", "original", 0), hits("wic", "-" * 40))
+    rows += write_cell(tmp_path / "run", FakeCell("wic", "synthetic", 0), hits("wic", "+" * 40))
     write_scores(tmp_path / "run", rows)
     table = tables(tmp_path / "out", tmp_path / "run")[MAIN]
     # RTE: McNemar with 8 and 2 of 56 rows is 112 / 1024, the larger of two p-values stays; WiC: 2 / 2^40
@@ -104,8 +104,8 @@ def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) 
     run, rows = tmp_path / "run", []
     for arm in ("original", "synthetic"):
         for seed, (cb, axg) in enumerate((("+" * 20 + "-" * 20, "+" * 30 + "-" * 10), ("+" * 40, "+" * 20 + "?" * 20))):
-            rows += write_cell(run, Made("cb", arm, 0, seed), hits("cb", cb))
-            rows += write_cell(run, Made("axg", arm, 0, seed), hits("axg", axg))
+            rows += write_cell(run, FakeCell("cb", arm, 0, seed), hits("cb", cb))
+            rows += write_cell(run, FakeCell("axg", arm, 0, seed), hits("axg", axg))
     write_scores(run, rows)
     table = tables(tmp_path / "out", run)[MAIN]
     assert cells_of(table, "AX-g", "accuracy")[3].startswith("62.5 ± 17.7 (")  # 75 and 50
@@ -118,7 +118,7 @@ def test_seeds_are_averaged_and_the_average_is_over_task_scores(tmp_path: Path) 
 
 
 def test_what_was_not_run_is_said_to_be(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [Made("cb", "synthetic", 0.7), Made("rte", "original", 0.7)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("cb", "synthetic", 0.7), FakeCell("rte", "original", 0.7)], SMALL)
     write_tasks(run, {name: SPECS[name] for name in ("cb", "rte", "wsc")})
     table = tables(tmp_path / "out", run)[MAIN]
     assert cells_of(table, "WSC") == ["WSC", "accuracy", *["--"] * 5]
@@ -126,7 +126,7 @@ def test_what_was_not_run_is_said_to_be(tmp_path: Path) -> None:
     assert cells_of(table, "average of 2 tasks")[3:5] == ["--", "--"]
 
 
-EVERY = [Made(task, arm, 0.7, seed) for task in SPECS for arm in ("original", "synthetic") for seed in (0, 1)]
+EVERY = [FakeCell(task, arm, 0.7, seed) for task in SPECS for arm in ("original", "synthetic") for seed in (0, 1)]
 
 
 def test_the_papers_numbers_stand_beside_the_average_of_all_eight_tasks_alone(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_the_published_numbers_are_these_and_each_has_its_place() -> None:
 
 def variants(folder: Path) -> list[Path]:
     """Runs that differ in instructions, correction, method, size, and the leaderboard's tasks."""
-    synthetic, mixed = Made("rte", "synthetic", 0.7), Made("rte", "mixed", 0.75)
+    synthetic, mixed = FakeCell("rte", "synthetic", 0.7), FakeCell("rte", "mixed", 0.75)
 
-    def run(name: str, cell: Made, **fields: Any) -> Path:
+    def run(name: str, cell: FakeCell, **fields: Any) -> Path:
         return write_run(folder / name, [cell], SMALL, **fields)
 
     board = write_run(folder / "board", [], SMALL)
@@ -200,9 +200,9 @@ def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None
     patterns = [("rte", "single", half), ("rte", "single-imp", "+" * 32 + "-" * 8), ("rte", "single-dimp", half)]
     patterns += [("wic", "single", half), ("wic", "single-imp", "+" * 16 + "-" * 24)]
     patterns += [("wic", "multi-lora", half), ("wic", "multi-lora-dimp-init", "+" * 40)]  # differ in more than the loss
-    rows = write_cell(run, Made("rte", "original", 0), hits("rte", half))  # has no rows that are weighted
+    rows = write_cell(run, FakeCell("rte", "original", 0), hits("rte", half))  # has no rows that are weighted
     for task, setting, pattern in patterns:
-        rows += write_cell(run, Made(task, "synthetic", 0, setting=setting), hits(task, pattern))
+        rows += write_cell(run, FakeCell(task, "synthetic", 0, setting=setting), hits(task, pattern))
     write_scores(run, rows)
     table = tables(tmp_path / "out", run)["losses"]
     assert cells_of(table, "task")[3:6] == ["ce", "imp", "dimp"]
@@ -218,9 +218,9 @@ def test_weighted_losses_are_compared_with_cross_entropy(tmp_path: Path) -> None
 
 def test_selections_of_synthetic_rows_are_compared_with_all_rows(tmp_path: Path) -> None:
     half, better = hits("rte", "+" * 20 + "-" * 20), hits("rte", "+" * 32 + "-" * 8)
-    plain, chosen, synthetic = tmp_path / "plain", tmp_path / "chosen", Made("rte", "synthetic", 0)
+    plain, chosen, synthetic = tmp_path / "plain", tmp_path / "chosen", FakeCell("rte", "synthetic", 0)
     name = "flan_t5_base-single-rte-synthetic-checker75-s0"
-    original_rows = write_cell(plain, Made("rte", "original", 0), half)
+    original_rows = write_cell(plain, FakeCell("rte", "original", 0), half)
     write_scores(plain, [*original_rows, *write_cell(plain, synthetic, half)])
     write_scores(chosen, write_cell(chosen, synthetic, better, cell=name, selection="checker75", train_rows=188))
     by_name = tables(tmp_path / "out", plain, chosen)
@@ -257,7 +257,7 @@ def test_every_table_has_its_comparison(tmp_path: Path) -> None:
 
 
 def test_original_rows_of_checkers_are_not_mixed_in(tmp_path: Path) -> None:
-    cells, right = [Made("rte", "synthetic", 0), Made("rte", "mixed", 0)], hits("rte", "+" * 40)
+    cells, right = [FakeCell("rte", "synthetic", 0), FakeCell("rte", "mixed", 0)], hits("rte", "+" * 40)
     plain = write_run(tmp_path / "plain", cells, SMALL)
     chosen, weighted = tmp_path / "chosen", tmp_path / "weighted"
     rows, weighted_rows = [], []
@@ -294,7 +294,7 @@ def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_the_same_cell_in_two_runs_counts_once_or_is_kept_apart(tmp_path: Path) -> None:
-    cells = [Made("rte", "original", 0.7), Made("rte", "synthetic", 0.7)]
+    cells = [FakeCell("rte", "original", 0.7), FakeCell("rte", "synthetic", 0.7)]
     first, copy = write_run(tmp_path / "one", cells, SMALL), write_run(tmp_path / "copy", cells, SMALL)
     table = tables(tmp_path / "out", first, copy)[MAIN]
     assert cells_of(table, "RTE")[3].endswith(" 40×1")
@@ -312,25 +312,25 @@ def test_the_report_of_a_run_is_the_same_wherever_it_lies(tmp_path: Path) -> Non
 
 
 def test_seeds_of_several_runs_stand_in_one_line(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / f"s{seed}", [Made("rte", "original", 0.7, seed)], SMALL) for seed in (0, 1, 2)]
+    runs = [write_run(tmp_path / f"s{seed}", [FakeCell("rte", "original", 0.7, seed)], SMALL) for seed in (0, 1, 2)]
     assert cells_of(tables(tmp_path / "out", *runs)[MAIN], "RTE")[3].endswith(" 40×3")
 
 
 def test_different_evaluation_data_in_one_line_are_refused(tmp_path: Path) -> None:
-    first = write_run(tmp_path / "one", [Made("rte", "original", 0.7)], SMALL)
-    second = write_run(tmp_path / "two", [Made("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
+    first = write_run(tmp_path / "one", [FakeCell("rte", "original", 0.7)], SMALL)
+    second = write_run(tmp_path / "two", [FakeCell("rte", "synthetic", 0.7)], SMALL | {"rte": 38})
     with pytest.raises(
         UserError,
         match=r"original-s0 \(.*/one\) was scored on different rows than .*synthetic-s0 \(.*/two\): rows 40, n 40",
     ):
         report_runs([first, second], tmp_path / "out")
-    same_size = write_run(tmp_path / "same", [Made("rte", "synthetic", 0.7)], SMALL, evaluated="f" * 16)
+    same_size = write_run(tmp_path / "same", [FakeCell("rte", "synthetic", 0.7)], SMALL, evaluated="f" * 16)
     with pytest.raises(UserError, match=r"evaluated [0-9a-f]{16}; evaluated f{16}"):
         report_runs([first, same_size], tmp_path / "out")
 
 
 def test_scores_that_their_predictions_do_not_give_are_refused(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [Made("rte", "original", 0.7)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("rte", "original", 0.7)], SMALL)
     path = run / "predictions" / "flan_t5_base-single-rte-original-s0.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match=r"rte-original-s0.jsonl: accuracy of its 39 answers is .*Evaluate .* again"):
@@ -359,7 +359,7 @@ def test_scores_that_their_predictions_do_not_give_are_refused(tmp_path: Path) -
     ],
 )
 def test_a_line_that_is_no_score_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    run = write_run(tmp_path / "run", [Made("rte", "original", 0.7)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("rte", "original", 0.7)], SMALL)
     row = json.loads((run / "scores.jsonl").read_text()) | change
     (run / "scores.jsonl").write_text(json.dumps({key: value for key, value in row.items() if value is not ...}) + "\n")
     with pytest.raises(UserError, match=message) as caught:
@@ -369,7 +369,7 @@ def test_a_line_that_is_no_score_is_named(tmp_path: Path, change: dict[str, Any]
 
 
 def test_a_line_that_is_no_json_or_stands_twice_is_named(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", [Made("rte", "original", 0.7)], SMALL)
+    run = write_run(tmp_path / "run", [FakeCell("rte", "original", 0.7)], SMALL)
     line = (run / "scores.jsonl").read_text()
     (run / "scores.jsonl").write_text(line + line)
     with pytest.raises(UserError, match=r"scores.jsonl:2: .* is already on line 1"):
@@ -385,7 +385,7 @@ HOSTILE = "=1+1|$x_{2}$ \\input{/etc/passwd} <script>alert(1)</script> `a` [b](h
 def hostile_run(folder: Path) -> Path:
     rows = []
     for arm in ("original", "synthetic"):
-        cell = Made("rte", arm, 0.5)
+        cell = FakeCell("rte", arm, 0.5)
         predictions = answers(SPECS["rte"], gold_of(SPECS["rte"], 40), 0.5, rng(0, arm))
         rows += [
             row
@@ -393,7 +393,7 @@ def hostile_run(folder: Path) -> Path:
             for row in write_cell(folder, cell, predictions)
         ]
     plain_rows = write_cell(
-        folder, Made("rte", "original", 0.5), hits("rte", "+-" * 20)
+        folder, FakeCell("rte", "original", 0.5), hits("rte", "+-" * 20)
     )  # so that the model has a column
     write_scores(folder, [*rows, *plain_rows])
     return folder
@@ -449,7 +449,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 def test_a_run_alone_is_reported_by_its_own_configuration(tmp_path: Path) -> None:
     run = write_run(
-        tmp_path / "run", [Made("rte", arm, 0.7, model="minilm") for arm in ("original", "synthetic")], SMALL
+        tmp_path / "run", [FakeCell("rte", arm, 0.7, model="minilm") for arm in ("original", "synthetic")], SMALL
     )
     open_run(compose(["+experiment=quickstart", "task=rte", "report.title=Mine", f"run.dir={run}"]))
     done = command("eval.report", f"run.dir={run}")
@@ -469,7 +469,7 @@ def test_a_run_alone_is_reported_by_its_own_configuration(tmp_path: Path) -> Non
 
 
 def test_several_runs_take_no_settings_of_one(tmp_path: Path) -> None:
-    runs = [f"run.dir={write_run(tmp_path / name, [Made('rte', 'original', 0.7)], SMALL)}" for name in ("one", "two")]
+    runs = [f"run.dir={write_run(tmp_path / name, [FakeCell('rte', 'original', 0.7)], SMALL)}" for name in ("one", "two")]
     for arguments, message in (
         ([*runs, "task=rte"], "error: task=rte: got it with several runs"),
         ([*runs, f"run.dir={tmp_path / 'none'}"], "which has no scores.jsonl"),

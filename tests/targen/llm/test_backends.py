@@ -66,7 +66,7 @@ def answered_batch(folder: Path) -> BackendInputs:
 
 
 @pytest.fixture
-def given(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
+def backend_inputs(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
     """Inputs with which the backend of that name can answer the requests."""
     name = request.param
     if name == "recorded":
@@ -84,13 +84,13 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> BackendInputs:
     return inputs(tmp_path / "run", f"generator={name}", f"generator.path={model}", "+generator.engine.dtype=float32")
 
 
-@pytest.mark.parametrize("given", backend_names(), indirect=True)
-def test_every_request_is_answered_exactly_once(given: BackendInputs) -> None:
+@pytest.mark.parametrize("backend_inputs", backend_names(), indirect=True)
+def test_every_request_is_answered_exactly_once(backend_inputs: BackendInputs) -> None:
     submitted = requests()
     answers: list[Answer] = []
-    backend = backend_named(given.settings.generator.backend)
-    backend.check(given.settings)
-    with closing(given.calls), closing(backend.make(given)) as llm:
+    backend = backend_named(backend_inputs.settings.generator.backend)
+    backend.check(backend_inputs.settings)
+    with closing(backend_inputs.calls), closing(backend.make(backend_inputs)) as llm:
         assert llm.window >= 1
         for request in submitted[:4]:
             llm.submit(request)

@@ -11,7 +11,7 @@ from eval.scoring.scores import join_scores
 from targen.runtime.errors import UserError
 from targen.runtime.lock.run_lock import locked
 from tests.support.commands import LONGEST, command, lines, settings
-from tests.support.scored_runs import Made, write_cell
+from tests.support.scored_runs import FakeCell, write_cell
 from tests.support.small_data import start, tiny_overrides
 from tests.train.loop.test_survival import SHORT, overrides, stopped
 from train.grid.cells import cells
@@ -42,7 +42,7 @@ def test_cells_trained_and_scored_one_by_one_give_what_one_process_gives(tmp_pat
 
 def test_scores_of_a_cell_that_is_scored_anew_take_the_place_of_the_old(tmp_path: Path) -> None:
     run = settings(*tiny_overrides(tmp_path, "seeds=[0,1]"))
-    (score,) = write_cell(tmp_path, Made("rte", "original", 0.5), [Prediction(0, ("entailment",), None, {})])
+    (score,) = write_cell(tmp_path, FakeCell("rte", "original", 0.5), [Prediction(0, ("entailment",), None, {})])
     rows = [{**score, "cell": name, "value": 0.5} for name in ("a", "b")]
     old = {**rows[0], "value": 0.1}
     run.paths.cell_scores("a").parent.mkdir(parents=True)
