@@ -16,7 +16,7 @@ from targen.config.run_directory import open_run
 from targen.llm.messages import AwaitingAnswers
 from targen.runtime.cli import AWAITING, CHILD, REQUEUE, USER_ERROR, main, program
 from targen.runtime.errors import UserError
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def phase(arguments: AnalyzeArguments, cfg: Any, overrides: list[str]) -> int:
     if settings.plan:
         print(plan(settings, arguments), end="")  # noqa: T201
         return 0
-    with StopRequest() as stop, locked(settings.paths.root):
+    with StopRequest() as stop, hold_lock(settings.paths.root):
         try:
             if arguments.sheet is not None:
                 text = take_sheet(settings, arguments, arguments.sheet)

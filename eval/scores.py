@@ -5,13 +5,13 @@ from typing import Any
 from eval.scoring.scores import join_scores
 from targen.config.run_directory import open_run
 from targen.runtime.cli import main
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 
 
 def phase(cfg: Any, overrides: list[str]) -> int:
     """Joins the scores of cells that were evaluated in separate jobs."""
     settings = open_run(cfg, write=False)
-    with locked(settings.paths.root, "scores", wait=True):
+    with hold_lock(settings.paths.root, "scores", wait=True):
         join_scores(settings.paths)
     return 0
 

@@ -18,7 +18,7 @@ from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import score  # From: -e <the folder of this project>
 from targen.config.group_files import task_from_file
 from targen.runtime.errors import did_you_mean
-from targen.runtime.paths import choices
+from targen.runtime.paths import group_choices
 
 log = logging.getLogger(__name__)
 DESCRIPTION = "The official metrics of the SuperGLUE tasks, from 0 to 1; AX-b's correlation from -1 to 1."
@@ -38,7 +38,7 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
     """The metrics of the task that `config_name` names."""
 
     def _info(self) -> evaluate.MetricInfo:
-        names = choices("task")
+        names = group_choices("task")
         if self.config_name not in names:
             raise ValueError(
                 f"superglue: got {self.config_name!r}, expected a task. {did_you_mean(self.config_name, names)}"

@@ -19,7 +19,7 @@ from targen.runtime import scheduler
 from targen.runtime.cli import exit_code_of, program
 from targen.runtime.errors import UserError, one_line
 from targen.runtime.jsonl import Json, read_json, read_jsonl
-from targen.runtime.paths import RunPaths, visible
+from targen.runtime.paths import RunPaths, visible_paths
 from targen.runtime.subprocesses import last_error
 from targen.synthesis.slots.assignment import Shard
 from targen.synthesis.slots.shards import done_marker, shard_name
@@ -86,7 +86,7 @@ def submissions(paths: RunPaths) -> list[Submission]:
     """The submissions of a run that SLURM accepted, oldest first."""
     return [
         Submission(ids.parent, read_json(ids.parent / "grid.json"), read_json(ids))
-        for ids in visible(paths.slurm, "*/ids.json")
+        for ids in visible_paths(paths.slurm, "*/ids.json")
     ]
 
 
@@ -121,7 +121,7 @@ def _is_page_current(paths: RunPaths) -> bool:
     page = paths.report / "index.html"
     if not page.is_file():
         return False
-    score_times = [path.stat().st_mtime for path in visible(paths.scores.with_suffix(""), "*.jsonl")]
+    score_times = [path.stat().st_mtime for path in visible_paths(paths.scores.with_suffix(""), "*.jsonl")]
     return page.stat().st_mtime >= max(score_times, default=0.0)
 
 

@@ -29,7 +29,7 @@ from targen.runtime import scheduler
 from targen.runtime.cli import main, program
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, write_text
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from targen.runtime.paths import CHECKOUT, RunPaths
 from targen.synthesis.recipes import recipes
 from train.grid.cells import cells, check_trained
@@ -164,7 +164,7 @@ def phase(is_dry_run: bool, cfg: Any, overrides: list[str]) -> int:
         return 0
     check_shared(settings, planned.paths.folder)
     log_start(settings, settings.phases)
-    with locked(settings.paths.slurm, "submit"):
+    with hold_lock(settings.paths.slurm, "submit"):
         open_run(cfg)  # writes config.yaml, once for all array tasks
         ids = submit(planned)
     for job in planned.jobs:

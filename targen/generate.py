@@ -29,7 +29,7 @@ from targen.quality.available import students_named
 from targen.runtime.cli import AWAITING, CHILD, main
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.runtime.lock.run_lock import locked, refuse_if_locked
+from targen.runtime.lock.run_lock import hold_lock, refuse_if_locked
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import CandidateStore
@@ -57,7 +57,7 @@ def generate(settings: Settings, backend: Backend | None = None) -> None:
         generate_shard(settings, backend)
         return
     task_recipes = recipes(settings)
-    with locked(settings.paths.root), ExitStack() as stack:
+    with hold_lock(settings.paths.root), ExitStack() as stack:
         states = _states(settings, task_recipes, stack)
         usage = _Usage()
         calls = stack.enter_context(closing(CallLog(settings.paths.calls, settings.tasks)))
@@ -98,7 +98,7 @@ def generate_shard(settings: Settings, backend: Backend | None = None) -> None:
         raise UserError(
             "shard.count: got several shards with generator=batch, which writes all requests to its files anyway. Leave it out."
         )
-    with locked(paths.root, name), ExitStack() as stack:
+    with hold_lock(paths.root, name), ExitStack() as stack:
         states = _states(settings, task_recipes, stack)
         llm = _shared_lists(settings, states, stack, name, backend)
         calls = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, name)))
@@ -130,7 +130,7 @@ def _shared_lists(
 ) -> LazyLLM:
     """The backend, after the calls for what all shards share: made by the first process that arrives, while others wait."""
     paths = settings.paths
-    with locked(paths.root, "contexts", wait=True):
+    with hold_lock(paths.root, "contexts", wait=True):
         shared = stack.enter_context(closing(CallLog(paths.calls, settings.tasks, "contexts")))
         task_recipes = [state.recipe for state in states]
         llm = stack.enter_context(closing(_llm(settings, task_recipes, shared, f"canary.{name}", backend)))

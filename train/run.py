@@ -14,7 +14,7 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.pipeline.start import log_start
 from targen.runtime.cli import CHECK, REQUEUE, main
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from targen.runtime.progress import Progress
 from targen.runtime.signals import Stopped, StopRequest
 from train.families.checks import check_loadable
@@ -36,7 +36,7 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
     processes, stop = processes or Processes(), stop or StopRequest()
     with ExitStack() as checkers_lock:
         if settings.cell is not None and settings.train.checkers and processes.first:
-            checkers_lock.enter_context(locked(settings.paths.root, _checkers_lock(settings), wait=True))
+            checkers_lock.enter_context(hold_lock(settings.paths.root, _checkers_lock(settings), wait=True))
         processes.wait()
         _train(settings, processes, stop, checkers_lock)
     if processes.largest(int(stop.requested)):

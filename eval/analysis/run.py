@@ -22,7 +22,7 @@ from targen.config.settings import Settings
 from targen.llm.registry import backend_named
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, dumps, read_json, write_text
-from targen.runtime.paths import choices
+from targen.runtime.paths import group_choices
 from targen.runtime.signals import StopRequest
 from targen.tasks.task import Task
 
@@ -39,7 +39,7 @@ def check(settings: Settings) -> None:
         check_cues(settings.tasks.values())
     if asked_parts(settings):
         backend_named(settings.generator.backend).check(settings)
-    models = choices("model")
+    models = group_choices("model")
     if settings.analysis.model is not None and settings.analysis.model not in models:
         raise UserError(
             f"analysis.model: got {settings.analysis.model!r}, expected a file of conf/model/. "

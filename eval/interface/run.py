@@ -21,7 +21,7 @@ from targen.interface.rows import (
 from targen.interface.tables import Table
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.jsonl import Json, read_jsonl
-from targen.runtime.paths import RunPaths, visible
+from targen.runtime.paths import RunPaths, visible_paths
 from targen.tasks.task import Task
 
 _PREDICTION = TypeAdapter(Prediction)
@@ -52,7 +52,7 @@ class Run:
     @property
     def cells(self) -> list[str]:
         """The names of the cells with predictions, ending in `.<task>` where a cell was scored on several tasks."""
-        return [path.stem for path in visible(self.folder / "predictions", "*.jsonl")]
+        return [path.stem for path in visible_paths(self.folder / "predictions", "*.jsonl")]
 
     def rows(self, task: str | None = None) -> Rows:
         """The rows with their provenance. Raises: UserError if the task has none yet."""

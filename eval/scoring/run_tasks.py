@@ -14,7 +14,7 @@ from targen.config.group_files import task_from_file
 from targen.config.validation import check
 from targen.runtime.errors import UserError, one_line
 from targen.runtime.jsonl import MAX_DEPTH, Json
-from targen.runtime.paths import choices
+from targen.runtime.paths import group_choices
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
 
@@ -28,7 +28,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
     Raises: UserError if the file is damaged, or a task in it does not match this version.
     """
     if not config.is_file():
-        packaged = choices("task")
+        packaged = group_choices("task")
         return {name: task_from_file(name) for name in dict.fromkeys(scored) if name in packaged}
     specs = _read_config(config).get("tasks")
     if not isinstance(specs, dict):

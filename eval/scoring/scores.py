@@ -13,7 +13,7 @@ from targen.config.settings import Settings
 from targen.data.original import RowsSource
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
-from targen.runtime.paths import RunPaths, visible
+from targen.runtime.paths import RunPaths, visible_paths
 from targen.tasks.registry import SUPERGLUE_TASKS
 
 SUPERGLUE = "superglue"
@@ -143,7 +143,7 @@ def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
 
 def join_scores(paths: RunPaths) -> int:
     """Merges the scores in the cells' own files into scores.jsonl; returns how many it then has."""
-    cell_scores = [score for path in visible(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
+    cell_scores = [score for path in visible_paths(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
     joined = _replaced(read_scores(paths.scores), cell_scores)
     if joined:
         _write(paths.scores, joined)

@@ -13,7 +13,7 @@ import yaml
 from targen.config.loading import as_values, settings_from
 from targen.runtime.cli import REQUEUE, main
 from targen.runtime.jsonl import write_text
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from targen.runtime.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def phase(cfg: Any, overrides: list[str]) -> int:
     from eval.study.run import study
 
     text = yaml.safe_dump(as_values(cfg), sort_keys=False, allow_unicode=True, width=120)
-    with StopRequest(), locked(settings.paths.root):
+    with StopRequest(), hold_lock(settings.paths.root):
         try:
             study(settings, overrides)
             write_text(settings.paths.config, text)

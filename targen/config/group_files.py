@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from targen.config.groups.training import Model
 from targen.config.validation import check
 from targen.runtime.errors import UserError, did_you_mean
-from targen.runtime.paths import CONF, choices
+from targen.runtime.paths import CONF, group_choices
 from targen.tasks.own_task import completed
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
@@ -15,7 +15,7 @@ def task_from_file(name: str) -> Task:
     """The task in conf/task/<name>.yaml; it need not be a task of the run. Raises: UserError if there is no such file."""
     path = CONF / "task" / f"{name}.yaml"
     if not path.is_file():
-        closest = did_you_mean(name, choices("task"))
+        closest = did_you_mean(name, group_choices("task"))
         raise UserError(f"task: got {name!r}, expected a task of this run or of conf/task. {closest}")
     values = completed(name, OmegaConf.to_container(OmegaConf.load(path)), f"tasks.{name}")
     return with_format(check(Task, values, f"tasks.{name}"))

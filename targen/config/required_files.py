@@ -8,7 +8,7 @@ from targen.config.openllm import Subtask, local_openllm_file, subtasks
 from targen.config.original_data import needs_original, original_train_task, shows_original
 from targen.config.settings import Settings
 from targen.runtime.errors import UserError
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 
@@ -117,7 +117,7 @@ def local_file(folder: Path, task: Task, split: str) -> Path:
 def _missing_split(folder: Path, task: Task, split: str) -> str:
     if folder.is_file():
         return f"{folder} holds the rows on which {task.name} is scored, and there is no {split} split."
-    files = [path.name for path in visible(folder / task.folder, "*") if path.suffix in ENDINGS]
+    files = [path.name for path in visible_paths(folder / task.folder, "*") if path.suffix in ENDINGS]
     beside = f", where there is {', '.join(files[:MOST_NAMED])}" if files and task.name not in SUPERGLUE_TASKS else ""
     return f"{folder / task.folder / split}.jsonl is missing{beside}."
 
@@ -161,7 +161,7 @@ def _unread(folder: Path, incomplete: Sequence[Subtask]) -> str:
     read_files = {local_openllm_file(folder, subtask, split) for subtask in incomplete for split in subtask.splits}
     task_folders = {folder / subtask.folder.partition("/")[0] for subtask in incomplete}
     tops = [top for top in task_folders if top.is_dir()] or [folder]
-    paths = {path for top in tops for depth in range(1, 5) for path in visible(top, "/".join("*" * depth))}
+    paths = {path for top in tops for depth in range(1, 5) for path in visible_paths(top, "/".join("*" * depth))}
     unread = [path for path in sorted(paths - read_files) if path.suffix in (*ENDINGS, ".json")]
     names = [path.relative_to(folder).as_posix() for path in unread]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

@@ -15,7 +15,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError, short
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.lock.run_lock import refuse_if_locked
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 
 log = logging.getLogger(__name__)
 PROCESS_KEYS = ("shard", "cell", "cluster", "task_dir")  # about the process, not the run; config.yaml leaves them out
@@ -48,7 +48,7 @@ def open_run(cfg: DictConfig, check: Callable[[Settings], object] | None = None,
 
 def _has_answers(settings: Settings) -> bool:
     """Whether there are answers, or request files that may have been sent already."""
-    logs = [path for path in visible(settings.paths.calls, "*.jsonl") if not path.name.startswith("canary")]
+    logs = [path for path in visible_paths(settings.paths.calls, "*.jsonl") if not path.name.startswith("canary")]
     return any(path.is_file() and path.stat().st_size for path in logs) or bool(settings.paths.request_files)
 
 

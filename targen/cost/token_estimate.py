@@ -21,7 +21,7 @@ from targen.llm.fast_json import decoded
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
 from targen.synthesis.item_lists import CONTEXTS_PER_CALL, TIMES_AT_ONCE, write_lists
@@ -160,7 +160,7 @@ def _prompt_text(request: Request) -> str:
 
 def _context_lists(task: str) -> Iterator[Json]:
     """Lists of distinct phrases of recorded length: first the task's contexts, then those of the other tasks."""
-    phrases = _phrases([task, *(path.stem for path in visible(SUPERGLUE, "*.jsonl"))])
+    phrases = _phrases([task, *(path.stem for path in visible_paths(SUPERGLUE, "*.jsonl"))])
     while True:
         yield {ANY_LIST: list(itertools.islice(phrases, CONTEXTS_PER_CALL))}
 

@@ -13,7 +13,7 @@ from typing import Any
 from targen.data.columns import LABEL, column_of, has_plain_rows, rows_of
 from targen.runtime.errors import Unreachable, UserError, one_line
 from targen.runtime.jsonl import Json
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 from targen.tasks.task import Row, Task
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _train_split(name: str, config: str) -> Any:
         tables, revision = f"{config}/train/*.parquet", "refs/convert/parquet"
         try:
             folder = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=tables)
-            return Dataset.from_parquet([str(path) for path in visible(Path(folder), tables)])
+            return Dataset.from_parquet([str(path) for path in visible_paths(Path(folder), tables)])
         except Exception:
             raise err from None
 

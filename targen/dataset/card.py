@@ -11,7 +11,7 @@ from targen.config.group_files import task_from_file
 from targen.config.groups.generation import STEPS
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
-from targen.runtime.paths import CONF, visible
+from targen.runtime.paths import CONF, visible_paths
 from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.task import Task
 from targen.text.markdown import inline_code, markdown_table
@@ -42,7 +42,7 @@ def write_card(settings: Settings) -> None:
 
 def stats_of_tasks(folder: Path) -> dict[str, Json]:
     """The content of stats.json of every finished task below `synthetic/`, by task name."""
-    files = visible(folder, "*/stats.json")
+    files = visible_paths(folder, "*/stats.json")
     return {path.parent.name: read_json(path) for path in files if (path.parent / "train.jsonl").is_file()}
 
 

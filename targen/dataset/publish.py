@@ -7,7 +7,7 @@ from pathlib import Path
 from targen.data.evaluation import HELD_OUT
 from targen.dataset.writer import HELD_OUT_STORY
 from targen.runtime.errors import UserError, one_line
-from targen.runtime.paths import RunPaths, visible
+from targen.runtime.paths import RunPaths, visible_paths
 
 PUBLISHED = ("train.jsonl", "provenance.jsonl", "stats.json")  # of every task
 REJECTS = "rejects.jsonl"
@@ -25,7 +25,7 @@ def check_repository(name: str) -> None:
 def files_to_publish(paths: RunPaths, with_rejects: bool) -> dict[str, Path]:
     """Files by their names in the repository: the card, and the files of every task. Raises: UserError if one is missing."""
     folder = paths.card.parent
-    tasks = [path for path in visible(folder, "*") if path.is_dir()]
+    tasks = [path for path in visible_paths(folder, "*") if path.is_dir()]
     if not tasks or not paths.card.is_file():
         missing = paths.card if tasks else folder
         raise UserError(

@@ -25,7 +25,7 @@ from targen.pipeline.start import log_start
 from targen.runtime.cli import AWAITING, CHECK, INTERRUPTED, REQUEUE, USER_ERROR
 from targen.runtime.command_line.version import __version__
 from targen.runtime.jsonl import Json, write_text
-from targen.runtime.paths import CHECKOUT, choices, visible
+from targen.runtime.paths import CHECKOUT, group_choices, visible_paths
 from targen.runtime.signals import StopRequest
 from targen.runtime.subprocesses import phase_environment, python_command, run_subprocess
 
@@ -63,9 +63,9 @@ def _checked_phases(settings: Settings) -> list[Phase]:
     """Training if it may refuse existing models; evaluation if a task has a metric that no packaged task has."""
     phases: list[Phase] = []
     models = settings.paths.root / "models"
-    if visible(models, "*/done.json") or visible(models, "*/checkpoint-*"):
+    if visible_paths(models, "*/done.json") or visible_paths(models, "*/checkpoint-*"):
         phases.append("train")
-    packaged = map(task_from_file, choices("task"))
+    packaged = map(task_from_file, group_choices("task"))
     metrics = {metric for task in settings.tasks.values() for metric in task.metrics}
     if "evaluate" in settings.phases and metrics - {metric for task in packaged for metric in task.metrics}:
         phases.append("evaluate")

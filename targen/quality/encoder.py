@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from targen.config.groups.training import Model
 from targen.runtime.jsonl import write_text
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 from targen.runtime.subprocesses import python_path
 
 Numbers = NDArray[np.float64]
@@ -96,7 +96,7 @@ def _model_identity(model: Model) -> list[Any]:
     if model.config is not None or model.tokenizer is not None:
         values += [model.config, model.tokenizer]
     if model.path is not None and model.sha256 is None:
-        files = ((path.name, path.stat()) for path in visible(Path(model.path), "*.safetensors"))
+        files = ((path.name, path.stat()) for path in visible_paths(Path(model.path), "*.safetensors"))
         values += [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
     return values
 

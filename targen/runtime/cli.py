@@ -19,7 +19,7 @@ from targen.runtime.command_line.sweep import check_run_dirs, job_names, job_ove
 from targen.runtime.command_line.version import __version__
 from targen.runtime.credentials import holds_credentials, without_credentials
 from targen.runtime.errors import UserError, did_you_mean, disk_error, one_line
-from targen.runtime.paths import CONF, choices, visible
+from targen.runtime.paths import CONF, group_choices, visible_paths
 from targen.runtime.signals import Stopped
 from targen.runtime.task_files.config_dir import without_config_dir
 
@@ -256,7 +256,7 @@ def _settings_file(topic: str) -> str:
     """The file of conf/ that explains a group: `train`, `generator/openai`. Raises: UserError if there is none."""
     topics = {
         str(path.relative_to(CONF).with_suffix("")).removesuffix("/default"): path
-        for path in visible(CONF, "**/*.yaml")
+        for path in visible_paths(CONF, "**/*.yaml")
     }
     if topic not in topics:
         raise UserError(f"--help: got {topic!r}, expected a file of conf/. {did_you_mean(topic, sorted(topics))}")
@@ -272,7 +272,7 @@ def program(otherwise: str, verb: str | None = None) -> str:
 
 def _help(command: str, summary: str) -> str:
     names = {
-        f"{group}s": ", ".join(choices(group))
+        f"{group}s": ", ".join(group_choices(group))
         for group in ("experiment", "task", "method", "generator", "model", "cluster")
     }
     return HELP.format(program=program(f"python -m {command}"), summary=summary, **names)

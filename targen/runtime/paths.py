@@ -6,14 +6,14 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]  # the folder of our packages: that of a checkout, or site-packages
 
 
-def shipped(name: str) -> Path:
+def shipped_path(name: str) -> Path:
     """A file or folder that comes with the program beside its packages: there in a checkout, inside `targen` in a wheel."""
     in_wheel = PROJECT / "targen" / name
     return in_wheel if in_wheel.exists() else PROJECT / name
 
 
-CONF = shipped("conf")
-PAPER = shipped("results/paper.yaml")
+CONF = shipped_path("conf")
+PAPER = shipped_path("results/paper.yaml")
 CHECKOUT = PROJECT if CONF.parent == PROJECT else None  # None: installed from a wheel
 
 
@@ -117,15 +117,15 @@ class RunPaths:
         return self.root / "submission" / "predictions" / f"{part}.jsonl"
 
 
-def visible(folder: Path, pattern: str) -> list[Path]:
+def visible_paths(folder: Path, pattern: str) -> list[Path]:
     """The sorted paths that match, without hidden ones: .ipynb_checkpoints of Jupyter, .DS_Store and ._copies of macOS."""
     relative = (path.relative_to(folder) for path in folder.glob(pattern))
     return sorted(folder / path for path in relative if not any(part.startswith(".") for part in path.parts))
 
 
-def choices(group: str) -> list[str]:
+def group_choices(group: str) -> list[str]:
     """The choices of a group of settings: its files in conf/, by name."""
-    return [path.stem for path in visible(CONF / group, "*.yaml")]
+    return [path.stem for path in visible_paths(CONF / group, "*.yaml")]
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:

@@ -9,7 +9,7 @@ from targen.config.groups.training import Model, Precision, Train
 from targen.quality.encoder import EmbeddingCache
 from targen.runtime.errors import UserError, one_line
 from targen.runtime.packages import in_package
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.own_head import keep_own_head, shape_own_head
 from train.models.weight_files import check_readable, from_files
@@ -220,8 +220,8 @@ def resolve(model: Model) -> str:
         _check_sha256(path, model.sha256)
     folder = Path(path)
     check_readable(folder)
-    if folder.is_dir() and not visible(folder, "*.safetensors"):
-        if not visible(folder, "pytorch_model*.bin"):
+    if folder.is_dir() and not visible_paths(folder, "*.safetensors"):
+        if not visible_paths(folder, "pytorch_model*.bin"):
             raise UserError(f"model.path: {path} has no weights, expected model.safetensors. Check the path.")
         if not model.pickle:
             raise UserError(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.runtime.errors import UserError, one_line
-from targen.runtime.paths import visible
+from targen.runtime.paths import visible_paths
 
 NAMED = 3  # weights that an error lists
 
@@ -13,7 +13,7 @@ def check_readable(folder: Path) -> None:
     """Raises: UserError if a weight file is truncated or damaged; only file headers are read."""
     from safetensors import SafetensorError, safe_open
 
-    for path in visible(folder, "*.safetensors"):
+    for path in visible_paths(folder, "*.safetensors"):
         try:
             with safe_open(path, framework="pt"):
                 pass

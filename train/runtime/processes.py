@@ -18,7 +18,7 @@ from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.runtime.cli import INTERRUPTED, REQUEUE
 from targen.runtime.errors import UserError, one_line
-from targen.runtime.lock.run_lock import LONGEST_WAIT, lock_of, locked
+from targen.runtime.lock.run_lock import LONGEST_WAIT, hold_lock, lock_of
 from targen.runtime.signals import STOP_SIGNALS
 
 Item = TypeVar("Item")
@@ -173,7 +173,7 @@ def open_run_together(cfg: DictConfig, check: Callable[[Settings], object]) -> I
             processes.wait()
             return
         settings = open_run(cfg, check)
-        with locked(settings.paths.root, lock_of(settings.cell)):
+        with hold_lock(settings.paths.root, lock_of(settings.cell)):
             processes.wait()
             yield settings, processes
         processes.wait()  # all end together: a process whose peers are gone may abort

@@ -21,7 +21,7 @@ from targen.config.group_files import model_from_file
 from targen.config.groups.analysis import Analysis
 from targen.config.groups.training import Model
 from targen.runtime.errors import UserError, did_you_mean
-from targen.runtime.paths import choices
+from targen.runtime.paths import group_choices
 from targen.tasks.task import Row, Task
 from train.models.embeddings import embeddings
 
@@ -109,7 +109,7 @@ def _points(vectors: Mapping[str, Vectors], rows: Mapping[str, Sequence[Row]]) -
 
 def embedder_of(name: str) -> Model:
     """The encoder that `name` means: a name in conf/model, a local folder or a Hub id. Raises: UserError for any other model."""
-    names = choices("model")
+    names = group_choices("model")
     if name in names:
         model = model_from_file(name)
         if not model.has_head or model.path is None:

@@ -10,14 +10,14 @@ from targen.config.original_data import source_words, without_original
 from targen.config.rules.rule import Rule
 from targen.config.settings import Settings
 from targen.runtime.errors import did_you_mean
-from targen.runtime.paths import CONF, choices, visible
+from targen.runtime.paths import CONF, group_choices, visible_paths
 from targen.tasks.single_labels import why_not_single
 
 
 @cache
 def _families() -> list[str]:
     """The families of the models in conf/model/."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in visible(CONF / "model", "*.yaml")]
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in visible_paths(CONF / "model", "*.yaml")]
     return sorted({values["family"] for values in files if "family" in values})
 
 
@@ -228,10 +228,10 @@ LOSSES = (
     ),
     Rule(
         "train.checker_model",
-        lambda s: bool(s.train.checkers) and s.train.checker_model not in (None, *choices("model")),
+        lambda s: bool(s.train.checkers) and s.train.checker_model not in (None, *group_choices("model")),
         got="{train.checker_model!r}",
         expected="a file of conf/model/",
-        what_to_do=lambda s: did_you_mean(s.train.checker_model or "", choices("model")),
+        what_to_do=lambda s: did_you_mean(s.train.checker_model or "", group_choices("model")),
     ),
 )
 
@@ -283,6 +283,6 @@ TRAINING_RUN = (
         lambda s: s.train.launch is not None and not launch_file(s.train.launch).is_file(),
         got="{train.launch!r}",
         expected="a file of conf/accelerate/ or a path that ends in .yaml",
-        what_to_do=lambda s: did_you_mean(s.train.launch or "", choices("accelerate")),
+        what_to_do=lambda s: did_you_mean(s.train.launch or "", group_choices("accelerate")),
     ),
 )

@@ -18,13 +18,13 @@ from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl, write_lines
-from targen.runtime.paths import RunPaths, choices
+from targen.runtime.paths import RunPaths, group_choices
 
 log = logging.getLogger(__name__)
 FAILURES = "batch-errors.jsonl"  # in calls/
 MOST_ROUNDS = 9  # in which a line may fail while others are answered
 FEW = 5  # lines of one start that may be refused for an unknown reason although no other line was answered
-TASK_NAMES = frozenset(choices("task"))
+TASK_NAMES = frozenset(group_choices("task"))
 
 
 class Batch:

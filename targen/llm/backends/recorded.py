@@ -16,7 +16,7 @@ from targen.llm.messages import LLM, Answer, Failure, Request, call_seed, make_r
 from targen.llm.registry import Backend, BackendInputs
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl
-from targen.runtime.paths import CONF, PROJECT, visible
+from targen.runtime.paths import CONF, PROJECT, visible_paths
 
 RECORDINGS = PROJECT / "targen" / "recordings"  # that come with the project, a folder each
 USUAL_SEEDS = range(10)  # with which a recording may have been made
@@ -36,7 +36,7 @@ class Recorded:
         self._answers: dict[str, Answer] = {}
         self._submitted: list[Request] = []
         self._files: dict[str, list[Path]] = {}
-        folders = [folder] if folder is not None else visible(RECORDINGS, "*")
+        folders = [folder] if folder is not None else visible_paths(RECORDINGS, "*")
         for task in tasks:
             self._files[task] = [path for source in folders for path in _recorded_files(source, task)]
             if not self._files[task]:
@@ -121,7 +121,7 @@ class Recorded:
 
 def _recorded_files(folder: Path, task: str) -> list[Path]:
     packed = [f"{task}.jsonl.gz", f"{task}.*.jsonl.gz"]
-    return [*call_files(folder, task), *(path for pattern in packed for path in visible(folder, pattern))]
+    return [*call_files(folder, task), *(path for pattern in packed for path in visible_paths(folder, pattern))]
 
 
 def _recorded_settings(config: Json) -> Json:

@@ -3,7 +3,7 @@
 import re
 
 from targen.runtime.errors import did_you_mean, one_line, short
-from targen.runtime.paths import CONF, choices
+from targen.runtime.paths import CONF, group_choices
 
 OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
 
@@ -15,7 +15,7 @@ def hydra_message(err: Exception) -> str:
     text = str(err.__cause__ or err) if "Error merging" in str(err) or "Could not override" in str(err) else str(err)
     if match := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", str(err)):
         group, got = str(match[1]), str(match[2])
-        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, choices(group))}"
+        return f"{group}: got {got!r}, expected a file of conf/{group}/. {did_you_mean(got, group_choices(group))}"
     if match := re.search(r"Cannot find primary config '(.+?)'", str(err)):
         return f"--config-name: got {match[1]!r}, expected the name of a file of conf/ or of your --config-dir, without .yaml."
     if match := re.search(r"Ambiguous value for argument '(.+?)=(.*)'\s", str(err)):
@@ -58,7 +58,7 @@ def known_keys() -> list[str]:
     groups = [str(group) for default in config.defaults if isinstance(default, DictConfig) for group in default]
     keys = walk(config, "")
     for group in groups:
-        for name in choices(group):
+        for name in group_choices(group):
             prefix = f"tasks.{name}." if group == "task" else f"{group}."
             keys += walk(OmegaConf.load(CONF / group / f"{name}.yaml"), prefix)
     return sorted({key for key in keys if not re.match(r"hydra|(\w+\.)?defaults$", key)} | set(groups))

@@ -23,7 +23,7 @@ SECONDS_TO_END = 180.0
 
 
 @contextmanager
-def locked(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None]:
+def hold_lock(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[None]:
     """Holds `<folder>/<name>.lock` while the body runs: the whole run, a shard (`shard-...`) or a cell (`cell-...`) of it.
 
     The file is created exclusively, which is atomic even on NFS, and its holder touches it every few seconds. The lock of a

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from targen.runtime.errors import UserError, did_you_mean, short
-from targen.runtime.paths import CONF, choices, visible
+from targen.runtime.paths import CONF, group_choices, visible_paths
 from targen.runtime.task_files.reading import read_task_file
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class TaskFolder(_TaskSource):
         return "tasks"
 
     def names(self) -> list[str]:
-        return [path.stem for path in visible(self.folder, "*.yaml")]
+        return [path.stem for path in visible_paths(self.folder, "*.yaml")]
 
     def values(self, name: str) -> Any:
         """Raises: UserError if the file cannot be read, or says that it is another task."""
@@ -122,7 +122,7 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     entries, names = search_path(overrides), set(_names(_value(overrides, "task")))
     folders = task_folders(overrides)
     for folder in folders:
-        if shadowed := sorted(names & {path.stem for path in visible(folder, "*.yaml")} & set(choices(GROUP))):
+        if shadowed := sorted(names & {path.stem for path in visible_paths(folder, "*.yaml")} & set(group_choices(GROUP))):
             raise UserError(
                 f"{short(folder / shadowed[0])}.yaml: got the name of a task of this project, expected another, because its results "
                 f"would be taken for {shadowed[0]}'s. Rename the file and its `name:`."
@@ -165,7 +165,7 @@ def unknown_task(err: Exception, overrides: list[str]) -> str | None:
         return None
     folders = [CONF / GROUP, *task_folders(overrides)]
     places = " or ".join("conf/task/" if folder == CONF / GROUP else f"{short(folder)}/" for folder in folders)
-    names = [path.stem for folder in folders for path in visible(folder, "*.yaml")]
+    names = [path.stem for folder in folders for path in visible_paths(folder, "*.yaml")]
     hint = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
     return f"task: got {match[1]!r}, expected a file of {places}. {did_you_mean(match[1], names)}{hint}"
 

@@ -18,7 +18,7 @@ import targen
 from targen import AwaitingAnswers, Failure, Request, UserError, generate_rows, load_task
 from targen.generate import generate, phase_of
 from targen.runtime.cli import compose
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from tests.support.commands import LONGEST, PROJECT, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import SMALL, server_overrides
@@ -227,7 +227,7 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match=r"^synth.size: got 0, expected"):
         generate_rows("rte", answer, size=0)
     assert not list(tmp_path.iterdir())
-    with locked(tmp_path / "outputs" / "rte"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+    with hold_lock(tmp_path / "outputs" / "rte"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
         generate_rows("rte", answer, size=2, settings=FEW)
     with pytest.raises(AwaitingAnswers, match=r"requests\.jsonl"):
         generate_rows("rte", "batch", size=2, settings={**FEW, "generator.model": "m"})

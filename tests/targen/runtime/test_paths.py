@@ -12,7 +12,7 @@ from targen.config.settings import Settings
 from targen.dataset.publish import files_to_publish
 from targen.runtime.cli import as_override, compose
 from targen.runtime.errors import UserError, disk_error
-from targen.runtime.paths import RunPaths, visible
+from targen.runtime.paths import RunPaths, visible_paths
 from tests.support.commands import LONGEST, command, settings
 from train.models import checkpoints
 
@@ -141,7 +141,7 @@ def test_files_of_jupyter_and_macos_are_left_alone(tmp_path: Path) -> None:
         done = command(module, *arguments)
         assert done.returncode == 0, done.stderr
     assert list(files_to_publish(RunPaths(run), with_rejects=True)) == names
-    assert [path.name for path in visible(run, "*/cb/train.jsonl")] == ["train.jsonl"]
+    assert [path.name for path in visible_paths(run, "*/cb/train.jsonl")] == ["train.jsonl"]
 
 
 def test_a_checkpoint_stays_complete_after_a_look_with_other_programs(tmp_path: Path) -> None:

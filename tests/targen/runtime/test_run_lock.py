@@ -23,7 +23,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.heartbeat import raise_if_lost
 from targen.runtime.jsonl import AppendLog, write_text
 from targen.runtime.lock import holder
-from targen.runtime.lock.run_lock import locked, refuse_if_locked
+from targen.runtime.lock.run_lock import hold_lock, refuse_if_locked
 from tests.support.commands import LONGEST, Server, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import server_overrides
@@ -101,7 +101,7 @@ def test_a_lock_from_elsewhere_is_taken_over_once_it_was_silent_for_long_enough(
     caplog.set_level("INFO")
     os.utime(left_lock(tmp_path, json.dumps(ELSEWHERE)), (modified, modified))
     start = time.monotonic()
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         assert time.monotonic() - start >= 0.8
         assert json.loads((tmp_path / "run.lock").read_text())["id"] != ELSEWHERE["id"]
     waiting, removed = (record.getMessage() for record in caplog.records)
@@ -124,12 +124,12 @@ def test_a_lock_from_elsewhere_with_a_heartbeat_is_refused(tmp_path: Path, monke
     try:
         with (
             pytest.raises(UserError, match=r"in use by process .* \(run.lock\). Wait for it, end it, or"),
-            locked(tmp_path),
+            hold_lock(tmp_path),
         ):
             pass
         with pytest.raises(UserError, match=r"\(run.lock\)"):
             refuse_if_locked(tmp_path)
-        with pytest.raises(UserError, match=r"\(run.lock\)"), locked(tmp_path, "cell-x"):
+        with pytest.raises(UserError, match=r"\(run.lock\)"), hold_lock(tmp_path, "cell-x"):
             pass
     finally:
         ended.set()
@@ -142,7 +142,7 @@ def test_the_dead_locks_of_a_run_s_parts_are_waited_for_together_and_removed(tmp
     for index in range(8):
         left_lock(tmp_path, json.dumps(ELSEWHERE | {"id": str(index)})).rename(tmp_path / f"shard-{index}-of-8.lock")
     start = time.monotonic()
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         assert time.monotonic() - start < 8 * 0.8
         assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
 
@@ -152,7 +152,7 @@ def test_a_lock_without_a_name_stops_the_next_start_only_for_a_moment(tmp_path: 
     left_lock(tmp_path, content)
     left_lock(tmp_path, "").rename(tmp_path / "run.takeover")
     left_lock(tmp_path, content)
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +166,7 @@ def test_a_lock_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
     assert f"{tmp_path}/run.lock cannot be written (File too large). Free some space" in full.stderr
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/run.lock cannot be written"), locked(tmp_path / "file"):
+    with pytest.raises(UserError, match=r"file/run.lock cannot be written"), hold_lock(tmp_path / "file"):
         pass
 
 
@@ -175,17 +175,17 @@ def test_the_lock_of_a_killed_process_that_nobody_has_waited_for_is_taken_at_onc
     if not Path("/proc/self/stat").exists():
         pytest.skip("without /proc, only silence tells that a process is gone")
     with holding(tmp_path) as process:
-        with pytest.raises(UserError, match=f"in use by process {process.pid} on"), locked(tmp_path):
+        with pytest.raises(UserError, match=f"in use by process {process.pid} on"), hold_lock(tmp_path):
             pass
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it ended, and stays a zombie
-        with locked(tmp_path):
+        with hold_lock(tmp_path):
             pass
 
 
 def test_a_holder_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
     log = AppendLog(tmp_path / "calls.jsonl")
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         write_text(tmp_path / "before", "")
         log.append({})
         path = left_lock(tmp_path, json.dumps(ELSEWHERE))
@@ -202,7 +202,7 @@ def test_a_holder_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) 
 
 
 def test_a_fork_of_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         (tmp_path / "run.lock").unlink()
         wait_until_lost()
         fork = multiprocessing.get_context("fork").Process(target=write_text, args=(tmp_path / "of-the-fork", ""))
@@ -235,7 +235,7 @@ def test_a_process_of_another_container_is_refused_and_its_lock_recovered_after_
             )
             assert "is in use by process" in second.stderr
         kill(process)
-        with locked(tmp_path):
+        with hold_lock(tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -244,7 +244,7 @@ def test_a_holder_that_wakes_after_its_lock_was_taken_ends_with_one_line(tmp_pat
     with holding(tmp_path, *container) as process:
         (suspended,) = psutil.Process(process.pid).children()
         suspended.suspend()
-        with locked(tmp_path):
+        with hold_lock(tmp_path):
             suspended.resume()
             _, log = process.communicate("\n", timeout=LONGEST)
             raise_if_lost()  # this one is not told

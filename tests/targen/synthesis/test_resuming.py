@@ -18,7 +18,7 @@ import pytest
 
 from targen.generate import generate
 from targen.runtime.errors import UserError
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from tests.support.commands import LONGEST, command, files, lines, settings
 from tests.support.fake_model import FakeModel
 from tests.support.generation_runs import SMALL, batch_settings, by_batch, server_overrides
@@ -100,7 +100,7 @@ def test_damage_inside_the_log_is_an_error_that_names_the_line(tmp_path: Path) -
 def _hold(folder: Path, barrier, outcomes) -> None:
     barrier.wait(LONGEST)
     try:
-        with locked(folder):
+        with hold_lock(folder):
             outcomes.put("held")
             barrier.wait(LONGEST)  # until all have tried
     except UserError:
@@ -131,7 +131,7 @@ def test_a_requeued_job_takes_over_what_it_held_on_another_node(
     (tmp_path / "run.lock").write_text(json.dumps(holder))
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_RESTART_COUNT", restart)
-    with nullcontext() if held else pytest.raises(UserError, match="process 1 on another-node"), locked(tmp_path):
+    with nullcontext() if held else pytest.raises(UserError, match="process 1 on another-node"), hold_lock(tmp_path):
         assert json.loads((tmp_path / "run.lock").read_text())["slurm_restart"] == 1
     assert (tmp_path / "run.lock").exists() != held
 

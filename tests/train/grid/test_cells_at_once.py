@@ -9,7 +9,7 @@ from eval.run import evaluate
 from eval.scoring.metrics import Prediction
 from eval.scoring.scores import join_scores
 from targen.runtime.errors import UserError
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 from tests.support.commands import LONGEST, command, lines, settings
 from tests.support.scored_runs import FakeCell, write_cell
 from tests.support.small_data import start, tiny_overrides
@@ -61,13 +61,13 @@ def test_a_cell_that_is_none_and_one_that_is_at_work_are_one_line(tmp_path: Path
         in wrong.stderr
     )
     first, second = (cell.name for cell in cells(settings(*arguments)))
-    with locked(tmp_path / "run", f"cell-{first}"):
+    with hold_lock(tmp_path / "run", f"cell-{first}"):
         in_use = command("train.run", *arguments, f"cell={first}")
         assert in_use.returncode == 2 and "is in use by process" in in_use.stderr
         whole_run = command("train.run", *arguments)
         assert whole_run.returncode == 2 and f"(cell-{first}.lock)" in whole_run.stderr
         assert command("train.run", *arguments, f"cell={second}", "train.epochs=1").returncode == 0
-    with locked(tmp_path / "run"), pytest.raises(UserError, match=r"\(run\.lock\)"), locked(tmp_path / "run", "cell-x"):
+    with hold_lock(tmp_path / "run"), pytest.raises(UserError, match=r"\(run\.lock\)"), hold_lock(tmp_path / "run", "cell-x"):
         pass
 
 
