@@ -100,7 +100,7 @@ def read_analysis(paths: RunPaths, task: Task) -> Json | None:
     analysis = read_json(path)
     if analysis.get("version") != VERSION:
         raise UserError(f"{path} has a different format version. Run python -m eval.analyze again.")
-    rows = (row for _, row in read_jsonl(paths.synthetic(task.name) / "train.jsonl", halves=True))
+    rows = (row for _, row in read_jsonl(paths.synthetic(task.name) / "train.jsonl", surrogates=True))
     if analysis["sets"]["b"]["digest"] != digest(rows):
         raise UserError("the rows have changed since they were analysed. Run python -m eval.analyze again.")
     return analysis

@@ -130,8 +130,8 @@ def within(groups: Sequence[Group], budget: int) -> set[int]:
 
 def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Json], ask: Ask) -> Iterator[Group]:
     folder = paths.synthetic(task.name)
-    rows = [row for _, row in read_jsonl(folder / "train.jsonl", halves=True)]
-    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl", halves=True)]
+    rows = [row for _, row in read_jsonl(folder / "train.jsonl", surrogates=True)]
+    stories = [story for _, story in read_jsonl(folder / "provenance.jsonl", surrogates=True)]
     if len(rows) != len(stories):
         raise UserError(
             f"{folder / 'provenance.jsonl'}: got {len(stories)} lines, expected one for each of {len(rows)} rows. Generate again."
@@ -141,7 +141,7 @@ def _groups(paths: RunPaths, number: int, task: Task, findings: Mapping[int, Jso
         entries = [{"task": number, **_row(task, row, story), **findings.get(row["idx"], {})} for row, story in pairs]
         entries[0] |= _prompts_json(ask, stories[start], rows[start : start + task.rows_per_slot], entries[0])
         yield Group(False, f"{task.name} {entries[0]['slot']}", tuple(map(script_json, entries)))
-    for line, reject in read_jsonl(folder / "rejects.jsonl", halves=True):
+    for line, reject in read_jsonl(folder / "rejects.jsonl", surrogates=True):
         slot = reject.get("slot")  # an answer with a list of contexts or instance seeds belongs to no slot
         key = f"{task.name} reject {line}" if slot is None else f"{task.name} {slot} {reject['attempt']}"
         entry = {"task": number, **_reject(task, reject)}

@@ -12,7 +12,7 @@ from targen.config.diff import changed_answer_keys
 from targen.config.loading import as_values, settings_from
 from targen.config.required_files import missing_files
 from targen.config.settings import Settings
-from targen.runtime.errors import UserError, short
+from targen.runtime.errors import UserError, short_path
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.runtime.lock.run_lock import refuse_if_locked
 from targen.runtime.paths import visible_paths
@@ -63,7 +63,7 @@ def _write(path: Path, values: Json) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise UserError(
-            f"run.dir: {short(path.parent)} cannot be made ({err.strerror}). Choose another run.dir."
+            f"run.dir: {short_path(path.parent)} cannot be made ({err.strerror}). Choose another run.dir."
         ) from None
     write_text(path, text)
 

@@ -17,7 +17,7 @@ from typing import Any
 from targen.config.groups.generation import STEPS, Generator, Step
 from targen.cost.expected_answers import DEFAULT_WORDS, Length, any_answer, expected_lengths, expected_texts, filler
 from targen.llm.backends.recorded import RECORDINGS
-from targen.llm.fast_json import decoded
+from targen.llm.fast_json import decode_json
 from targen.llm.messages import Answer, Request
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
@@ -220,8 +220,8 @@ def _recording(task: str) -> dict[str, Json]:
     path = SUPERGLUE / f"{task}.jsonl"
     if not path.is_file():
         return {}
-    records = map(decoded, path.read_bytes().splitlines())
-    return {record["id"].rpartition("-")[0].removeprefix(f"{task}-"): decoded(record["text"]) for record in records}
+    records = map(decode_json, path.read_bytes().splitlines())
+    return {record["id"].rpartition("-")[0].removeprefix(f"{task}-"): decode_json(record["text"]) for record in records}
 
 
 def token_counter(generator: Generator) -> tuple[CountTokens, str]:

@@ -110,8 +110,8 @@ def read_held_out(paths: RunPaths, task: Task) -> Rows:
 
 
 def _read(task: Task, rows_path: Path, provenance_path: Path) -> Rows:
-    rows = [row for _, row in read_jsonl(rows_path, halves=True)]
-    records = [record for _, record in read_jsonl(provenance_path, halves=True)]
+    rows = [row for _, row in read_jsonl(rows_path, surrogates=True)]
+    records = [record for _, record in read_jsonl(provenance_path, surrogates=True)]
     if len(rows) != len(records):
         raise UserError(
             f"{provenance_path}: got {len(records)} lines, expected one for each of {len(rows)} rows. Generate again."
@@ -138,7 +138,7 @@ def _row(task: Task, row: Json, record: Json) -> SyntheticRow:
 def read_rejects(paths: RunPaths, task: Task) -> Table[Reject]:
     """The rejects of a task. Raises: UserError if there is no data set yet."""
     path = paths.synthetic(task.name) / "rejects.jsonl"
-    return Table(Reject, [_reject(line) for _, line in read_jsonl(path, halves=True)], _reject_columns)
+    return Table(Reject, [_reject(line) for _, line in read_jsonl(path, surrogates=True)], _reject_columns)
 
 
 def _reject(line: Json) -> Reject:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from targen.config.groups.generation import Generator
-from targen.llm.provider_body import Messages, system_merged
+from targen.llm.provider_body import Messages, merge_system
 from targen.runtime.errors import UserError, one_line
 
 RESERVED = ("conversation", "chat_template", "add_generation_prompt", "tokenize", "return_dict")
@@ -39,7 +39,7 @@ class Chat:
 
     def tokens(self, messages: Messages) -> list[int]:
         """The token ids of the prompt, up to where the assistant's turn begins."""
-        token_ids: list[int] = self._render(system_merged(messages) if self._merges else messages, tokenize=True)
+        token_ids: list[int] = self._render(merge_system(messages) if self._merges else messages, tokenize=True)
         return token_ids
 
     def _takes_system(self) -> bool:
@@ -50,7 +50,7 @@ class Chat:
         except TemplateError:
             pass
         try:
-            self._render(system_merged(PROBE), tokenize=False)
+            self._render(merge_system(PROBE), tokenize=False)
         except TemplateError as err:
             reason = one_line(err)
             raise UserError(

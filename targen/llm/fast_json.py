@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 
-def decoded(text: str | bytes, strict: bool = True) -> Any:
+def decode_json(text: str | bytes, strict: bool = True) -> Any:
     """The value of a JSON text; not `strict`: its strings may hold control characters. Raises: ValueError, RecursionError."""
     try:
         return orjson.loads(text)
@@ -17,7 +17,7 @@ def decoded(text: str | bytes, strict: bool = True) -> Any:
         return json.loads(text, strict=strict)
 
 
-def encoded(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     """The value as JSON in UTF-8, on one line without a newline."""
     try:
         return orjson.dumps(value)

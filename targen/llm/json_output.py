@@ -51,7 +51,7 @@ def objects_in(text: str) -> Iterator[Json]:
             yield value
 
 
-def repaired(text: str, finished: bool) -> Json | None:
+def repair_object(text: str, finished: bool) -> Json | None:
     """The object in a text with the usual damage: trailing commas, single quotes, quotes inside strings, comments.
 
     Missing closing braces are added only if the server says that the model had `finished`; a cut string is never completed.
@@ -74,14 +74,14 @@ def repaired(text: str, finished: bool) -> Json | None:
     return value if isinstance(value, dict) else None
 
 
-def conformed(value: Any, schema: Json) -> Any:
+def conform_to_schema(value: Any, schema: Json) -> Any:
     """The value without the keys that its schema does not list, if the schema allows no others, and with "3" read as 3 where
     the schema wants an integer: models copy the quotes of the form that they are shown."""
     if isinstance(value, dict) and schema.get("additionalProperties") is False:
         fields = schema.get("properties", {})
-        return {key: conformed(item, fields[key]) for key, item in value.items() if key in fields}
+        return {key: conform_to_schema(item, fields[key]) for key, item in value.items() if key in fields}
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return [conformed(item, schema["items"]) for item in value]
+        return [conform_to_schema(item, schema["items"]) for item in value]
     if schema.get("type") == "integer" and isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     return value

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from targen.config.groups.generation import QuestionStep, Sampling, Step
-from targen.llm.fast_json import decoded, encoded
-from targen.llm.json_output import conformed, objects_in, repaired, without_thoughts
+from targen.llm.fast_json import decode_json, encode_json
+from targen.llm.json_output import conform_to_schema, objects_in, repair_object, without_thoughts
 from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
@@ -162,7 +162,7 @@ def why_unfinished(answer: Answer) -> str | None:
     return None
 
 
-def shortened(text: str) -> str:
+def excerpt(text: str) -> str:
     """A shortened text in quotes, on one line of ASCII."""
     return ascii(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
 
@@ -177,7 +177,7 @@ def read_object(answer: Answer, schema: Json) -> Json:
         raise RowError(f"{why}: {answer.text}" if answer.finish_reason == ANY_REASON else why)
     if not answer.text.strip():
         raise RowError("answer is empty")
-    return _fitting(answer.text, answer.finish_reason == "stop", encoded(schema))
+    return _fitting(answer.text, answer.finish_reason == "stop", encode_json(schema))
 
 
 @lru_cache(maxsize=64)
@@ -186,7 +186,7 @@ def _fitting(text: str, finished: bool, schema_text: bytes) -> Json:
     first_mismatch = None
     for value in _candidates(without_thoughts(text), finished):
         if (mismatch := _problem(value, schema_text)) is not None:
-            value = conformed(value, decoded(schema_text))
+            value = conform_to_schema(value, decode_json(schema_text))
             mismatch = _problem(value, schema_text)
         if mismatch is None:
             if not (text.isascii() and "\\u" not in text) and not _is_unicode(value):
@@ -200,14 +200,14 @@ def _fitting(text: str, finished: bool, schema_text: bytes) -> Json:
 
 def _candidates(text: str, finished: bool) -> Iterator[Json]:
     yield from objects_in(text)
-    if (value := repaired(text, finished)) is not None:
+    if (value := repair_object(text, finished)) is not None:
         yield value
 
 
 def is_object(text: str, schema: Json) -> bool:
     """Whether the whole text is an object with the required fields, as it is if the server enforces the schema."""
     try:
-        value = decoded(text, strict=False)
+        value = decode_json(text, strict=False)
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and all(name in value for name in schema["required"])
@@ -215,7 +215,7 @@ def is_object(text: str, schema: Json) -> bool:
 
 def schema_problem(value: Any, schema: Json) -> str | None:
     """The first position and rule at which a value breaks a JSON schema; None if it fits."""
-    return _problem(value, encoded(schema))
+    return _problem(value, encode_json(schema))
 
 
 def _problem(value: Any, schema_text: bytes) -> str | None:
@@ -233,7 +233,7 @@ def _validator(schema: bytes) -> Callable[[Any], Any]:
     """Validators are expensive to make and few: one per schema of a run."""
     import fastjsonschema
 
-    check: Callable[[Any], Any] = fastjsonschema.compile(decoded(schema))
+    check: Callable[[Any], Any] = fastjsonschema.compile(decode_json(schema))
     return check
 
 

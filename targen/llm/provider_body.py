@@ -11,7 +11,7 @@ Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Fit:
+class BodyChanges:
     """What is changed in every body before it is sent."""
 
     drop: frozenset[str] = frozenset()
@@ -30,7 +30,7 @@ class Fit:
             if name not in self.drop and not (isinstance(value, int | float) and (name, value) in self.values)
         }
         if self.merges_system:
-            fitted["messages"] = system_merged(fitted["messages"])
+            fitted["messages"] = merge_system(fitted["messages"])
         return fitted | dict(self.extra)
 
     def changed(self, change: str) -> "Fit":
@@ -47,13 +47,13 @@ class Fit:
         return replace(self, drop=self.drop | {name})
 
 
-UNCHANGED = Fit()
+UNCHANGED = BodyChanges()
 
 
-def fit_of(settings: Generator) -> Fit:
+def body_changes(settings: Generator) -> BodyChanges:
     """The changes that `generator.drop`, `rename`, `system`, `extra_body` and `chat_template_kwargs` ask for."""
     template = {"chat_template_kwargs": settings.chat_template_kwargs} if settings.chat_template_kwargs else {}
-    return Fit(
+    return BodyChanges(
         drop=frozenset(settings.drop),
         rename={str(name): new_name for name, new_name in settings.rename.items()},
         merges_system=settings.system == "merge",
@@ -61,7 +61,7 @@ def fit_of(settings: Generator) -> Fit:
     )
 
 
-def system_merged(messages: Messages) -> Messages:
+def merge_system(messages: Messages) -> Messages:
     """The messages with the system's text before the first user message."""
     if len(messages) < 2 or messages[0]["role"] != "system":
         return messages

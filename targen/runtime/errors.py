@@ -40,7 +40,7 @@ def disk_error(err: OSError) -> UserError | None:
     """
     if err.errno is None or isinstance(err, (ConnectionError, TimeoutError, ChildProcessError, IsADirectoryError)):
         return None
-    return UserError(f"{short(err.filename or 'the disk')}: {err.strerror}. {remedy(err)}")
+    return UserError(f"{short_path(err.filename or 'the disk')}: {err.strerror}. {remedy(err)}")
 
 
 def remedy(err: OSError) -> str:
@@ -48,7 +48,7 @@ def remedy(err: OSError) -> str:
     return _REMEDIES.get(err.errno or 0, "Check the path and the disk, then rerun the command to resume.")
 
 
-def short(path: str | Path) -> str:
+def short_path(path: str | Path) -> str:
     """The path, without its middle if it is too long for a line."""
     text, half = str(path), LONGEST_PATH // 2
     return text if len(text) <= LONGEST_PATH else f"{text[:half]}...{text[-half:]}"

@@ -12,14 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError, remedy, short
+from targen.runtime.errors import UserError, remedy, short_path
 from targen.runtime.heartbeat import raise_if_lost
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 BLOCK = 8192  # bytes read at once for one line
 MAX_DEPTH = 100  # lists and objects in one another; more overflow the stack of whatever reads them later
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character; two of them make a whole one
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # may be half a character; two of them make a whole one
 _ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
@@ -64,7 +64,7 @@ def check_unicode(value: Any, where: str) -> None:
         ) from None
 
 
-def without_halves(record: Json) -> Json:
+def without_surrogates(record: Json) -> Json:
     """The record without its half characters."""
     clean: Json = json.loads(json.dumps(record, ensure_ascii=False).encode(errors="ignore"))
     return clean
@@ -78,11 +78,11 @@ def _is_deep(value: Any) -> bool:
     return any(isinstance(item, (dict, list)) for item in level)
 
 
-def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
+def read_jsonl(path: Path, surrogates: bool = False) -> Iterator[tuple[int, Json]]:
     """(line number, object) of every non-blank line of a file, which may be packed (.gz). Raises: UserError with file and line
     of any damage.
 
-    That includes half characters (lone surrogates), unless `halves`: in a model's answer they only spoil that answer.
+    That includes half characters (lone surrogates), unless `surrogates`: in a model's answer they only spoil that answer.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -93,7 +93,7 @@ def read_jsonl(path: Path, halves: bool = False) -> Iterator[tuple[int, Json]]:
                     except UnicodeDecodeError as err:
                         raise UserError(f"{path}:{number}: not UTF-8 ({err.reason}). Save the file as UTF-8.") from None
                     record = parse_line(text, f"{path}:{number}")
-                    if not halves and _HALF.search(text):
+                    if not surrogates and _SURROGATE.search(text):
                         check_unicode(record, f"{path}:{number}")
                     yield number, record
     except (OSError, EOFError, zlib.error) as err:  # the last two: a packed file that is torn
@@ -148,7 +148,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         raise_if_lost()
         temporary.replace(path)
     except OSError as err:
-        raise UserError(f"{short(path)}: cannot be written ({err.strerror}). {remedy(err)}") from None
+        raise UserError(f"{short_path(path)}: cannot be written ({err.strerror}). {remedy(err)}") from None
     finally:
         with suppress(OSError):  # on a read-only disk not even a missing file can be removed
             temporary.unlink()
@@ -216,7 +216,7 @@ class AppendLog:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._size = self._mended_size()
         except OSError as err:
-            raise UserError(f"{short(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}") from None
+            raise UserError(f"{short_path(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}") from None
 
     def _mended_size(self) -> int:
         """The size of the file after its incomplete last line, if it has one, was completed or cut off."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from targen.llm.fast_json import decoded, encoded
+from targen.llm.fast_json import decode_json, encode_json
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_line
 from targen.synthesis.recipe import Candidate, Reject
@@ -110,7 +110,7 @@ class CandidateStore:
         return attempt | self._read(refused.offset)
 
     def _append(self, record: Json) -> int:
-        line, offset = encoded(record) + b"\n", self._size
+        line, offset = encode_json(record) + b"\n", self._size
         try:
             self._size += os.write(self._file.fileno(), line)
         except OSError as err:
@@ -120,7 +120,7 @@ class CandidateStore:
         return offset
 
     def _read(self, offset: int) -> Json:
-        record: Json = decoded(read_line(self._file.fileno(), offset))
+        record: Json = decode_json(read_line(self._file.fileno(), offset))
         return record
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from targen.llm.messages import REMEDIES, Answer, Request, read_object, shortened
+from targen.llm.messages import REMEDIES, Answer, Request, excerpt, read_object
 from targen.runtime.errors import RowError, UserError
 from targen.runtime.randomness import rng
 from targen.synthesis.engine import Workflow
@@ -136,7 +136,7 @@ def _why_empty(recipe: Recipe, spec: ListSpec, answers: int, unreadable: list[Re
     if unreadable:
         ((reason, count),) = Counter(reject.reason for reject in unreadable).most_common(1)
         text = next(reject.text for reject in unreadable if reject.reason == reason)
-        why = f"{count} x {reason}, such as {shortened(text)}" if text else f"{count} x {reason}"
+        why = f"{count} x {reason}, such as {excerpt(text)}" if text else f"{count} x {reason}"
         remedy = REMEDIES.get(reason, remedy)
     return (
         f"{name}: got no readable {spec.name} in {answers} answers of {recipe.model} ({why}), expected {spec.size}. {remedy}, "

@@ -12,7 +12,7 @@ from targen.llm.registry import backend_named
 from targen.quality.available import check_students
 from targen.quality.learnability import MIN_PER_LABEL, MIN_QUESTIONS
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import Json, read_jsonl, without_halves
+from targen.runtime.jsonl import Json, read_jsonl, without_surrogates
 from targen.synthesis.demonstrations import train_rows
 from targen.synthesis.hard_cases import round_ends
 from targen.synthesis.prompts.step_prompts import file_seed_schema, seed_variant_keys
@@ -132,8 +132,8 @@ def _file_seeds(folder: Path, task: Task) -> tuple[tuple[Json, ...], ...]:
     schema = file_seed_schema(task)
     by_variant: dict[tuple[str, ...], list[Json]] = defaultdict(list)
     repaired_lines: list[int] = []
-    for number, raw in read_jsonl(path, halves=True):
-        if (line := without_halves(raw)) != raw:
+    for number, raw in read_jsonl(path, surrogates=True):
+        if (line := without_surrogates(raw)) != raw:
             repaired_lines.append(number)
         if (problem := schema_problem(line, schema)) is not None:
             raise UserError(f"{path}:{number}: {problem}. Expected the fields {sorted(schema['properties'])}.")

@@ -36,7 +36,7 @@ def cost_of(paths: RunPaths, task: str) -> Cost | None:
     lengths = {line["id"]: int(line["characters"]) for _, line in read_jsonl(path)} if path.is_file() else {}
     calls, tokens, characters, counted = 0, 0, 0, True
     for log in call_files(paths.calls, task):
-        for _, record in read_jsonl(log, halves=True):
+        for _, record in read_jsonl(log, surrogates=True):
             if record["id"] not in lengths:
                 return None
             usage = record["usage"]

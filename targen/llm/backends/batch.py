@@ -13,7 +13,7 @@ from pathlib import Path
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
 from targen.llm.messages import ANY_REASON, LLM, Answer, AwaitingAnswers, Failure, Request
-from targen.llm.provider_body import Fit, fit_of
+from targen.llm.provider_body import BodyChanges, body_changes
 from targen.llm.registry import Backend, BackendInputs
 from targen.llm.server_errors import ServerError, error_in, server_error
 from targen.runtime.errors import UserError
@@ -38,7 +38,7 @@ class Batch:
 
     def __init__(self, settings: Generator, paths: RunPaths, tasks: Iterable[str], recorded: frozenset[str]) -> None:
         self._settings, self._paths, self._tasks, self._recorded = settings, paths, frozenset(tasks), recorded
-        self._fit = fit_of(settings)
+        self._fit = body_changes(settings)
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, ServerError] = {}
@@ -52,7 +52,7 @@ class Batch:
 
     def _read_file(self, path: Path, known_ids: Set[str]) -> None:
         count, unknown, first_unknown = 0, 0, ""
-        for number, line in read_jsonl(path, halves=True):
+        for number, line in read_jsonl(path, surrogates=True):
             count += 1
             if not self._read_line(line, known_ids, f"{path.name} {path.stat().st_mtime_ns}"):
                 unknown += 1
@@ -206,7 +206,7 @@ def _outcome(id: str, line: Json) -> Answer | ServerError:
     return server_error(status if status >= 300 else None, error or body)
 
 
-def _request_line(request: Request, fit: Fit) -> str:
+def _request_line(request: Request, fit: BodyChanges) -> str:
     """The line of a request file."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '

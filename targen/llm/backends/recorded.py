@@ -45,7 +45,7 @@ class Recorded:
                     "Name a folder of recorded calls, or choose another generator."
                 )
             for path in self._files[task]:
-                for number, record in read_jsonl(path, halves=True):
+                for number, record in read_jsonl(path, surrogates=True):
                     answer = answer_of(record, f"{path}:{number}")
                     if why_unfinished(answer) is None:
                         self._answers.setdefault(answer.id, answer)

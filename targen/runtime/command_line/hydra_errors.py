@@ -2,7 +2,7 @@
 
 import re
 
-from targen.runtime.errors import did_you_mean, one_line, short
+from targen.runtime.errors import did_you_mean, one_line, short_path
 from targen.runtime.paths import CONF, group_choices
 
 OPEN_KEYS = tuple(f"generator.{name}." for name in ("engine", "chat_template_kwargs", "extra_body", "rename"))
@@ -24,7 +24,7 @@ def hydra_message(err: Exception) -> str:
     if isinstance(err, OverrideParseException):
         reason = one_line(err.message).removeprefix(f"Error parsing override '{err.override}'")
         return (
-            f"{short(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
+            f"{short_path(err.override)}: not an override ({reason.split(' See http')[0].strip()}), expected key=value. Quote a value "
             "with spaces or brackets: 'key=\"...\"'."
         )
     key = re.search(r"is not in struct\s+full_key: (\S+)", text, re.S) or re.search(

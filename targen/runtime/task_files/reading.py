@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from targen.runtime.errors import UserError, one_line, short
+from targen.runtime.errors import UserError, one_line, short_path
 from targen.runtime.jsonl import check_unicode
 
 
@@ -13,7 +13,7 @@ def read_task_file(path: Path) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    where = short(path)
+    where = short_path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
         check_unicode(text, where)

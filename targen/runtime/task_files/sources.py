@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from targen.runtime.errors import UserError, did_you_mean, short
+from targen.runtime.errors import UserError, did_you_mean, short_path
 from targen.runtime.paths import CONF, group_choices, visible_paths
 from targen.runtime.task_files.reading import read_task_file
 
@@ -81,11 +81,11 @@ class TaskFolder(_TaskSource):
         package = _PACKAGE.search(path.read_text(encoding="utf-8-sig"))
         if package and package[1] not in (f"tasks.{name}", "_global_"):
             raise UserError(
-                f"{short(path)}: got `# @package {package[1]}`, expected tasks.{name}, after the name of the file. Correct it, or "
+                f"{short_path(path)}: got `# @package {package[1]}`, expected tasks.{name}, after the name of the file. Correct it, or "
                 "leave the line out."
             )
         if package and package[1] == "_global_":
-            raise UserError(f"{short(path)}: got `# @package _global_`, expected tasks.{name}. Leave the line out.")
+            raise UserError(f"{short_path(path)}: got `# @package _global_`, expected tasks.{name}. Leave the line out.")
         return values
 
 
@@ -124,7 +124,7 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     for folder in folders:
         if shadowed := sorted(names & {path.stem for path in visible_paths(folder, "*.yaml")} & set(group_choices(GROUP))):
             raise UserError(
-                f"{short(folder / shadowed[0])}.yaml: got the name of a task of this project, expected another, because its results "
+                f"{short_path(folder / shadowed[0])}.yaml: got the name of a task of this project, expected another, because its results "
                 f"would be taken for {shadowed[0]}'s. Rename the file and its `name:`."
             )
     sources = [f"{TaskFolder.scheme()}://{quote(str(folder.resolve()))}" for folder in folders]
@@ -151,7 +151,7 @@ def task_folders(overrides: list[str]) -> list[Path]:
             and not TasksOfRun("run", f"{TasksOfRun.scheme()}://{quote(str(_run_folder(overrides)))}").names()
         ):
             raise UserError(
-                f"task_dir: got {short(folder)}, which is no folder, expected one with <task>.yaml. Correct the path."
+                f"task_dir: got {short_path(folder)}, which is no folder, expected one with <task>.yaml. Correct the path."
             )
     folders = [folder for folder in folders if folder.is_dir()]
     searched = (Path(entry.removeprefix("file://")) / GROUP for entry in search_path(overrides))
@@ -164,7 +164,7 @@ def unknown_task(err: Exception, overrides: list[str]) -> str | None:
     if match is None:
         return None
     folders = [CONF / GROUP, *task_folders(overrides)]
-    places = " or ".join("conf/task/" if folder == CONF / GROUP else f"{short(folder)}/" for folder in folders)
+    places = " or ".join("conf/task/" if folder == CONF / GROUP else f"{short_path(folder)}/" for folder in folders)
     names = [path.stem for folder in folders for path in visible_paths(folder, "*.yaml")]
     hint = "" if len(folders) > 1 else " A task of your own: task_dir=<the folder of its file>."
     return f"task: got {match[1]!r}, expected a file of {places}. {did_you_mean(match[1], names)}{hint}"

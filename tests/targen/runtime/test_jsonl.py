@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from targen.runtime.errors import UserError
-from targen.runtime.jsonl import AppendLog, Lines, dumps, read_json, read_jsonl, without_halves, write_text
+from targen.runtime.jsonl import AppendLog, Lines, dumps, read_json, read_jsonl, without_surrogates, write_text
 
 HALF = "\ud83d"  # of an emoji, as scrapers that cut by UTF-16 units leave it
 DEEP = '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n"
@@ -18,8 +18,8 @@ def test_half_a_character_is_named_by_file_and_line(tmp_path: Path, row: dict[st
     path.write_text(dumps({"text": "whole \U0001f600 \\ud83d"}) + "\n\n" + dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"val\.jsonl:3: got half a character \(the lone surrogate \\ud83d\)"):
         list(read_jsonl(path))
-    assert [record for _, record in read_jsonl(path, halves=True)][1] == row
-    assert without_halves({"text": f"so {HALF} \U0001f600"}) == {"text": "so  \U0001f600"}
+    assert [record for _, record in read_jsonl(path, surrogates=True)][1] == row
+    assert without_surrogates({"text": f"so {HALF} \U0001f600"}) == {"text": "so  \U0001f600"}
 
 
 def test_a_line_of_a_hundred_thousand_lists_is_named_by_file_and_line(tmp_path: Path) -> None:

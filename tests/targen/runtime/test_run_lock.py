@@ -39,11 +39,11 @@ from pathlib import Path
 from targen.runtime import heartbeat
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import write_text
-from targen.runtime.lock.run_lock import locked
+from targen.runtime.lock.run_lock import hold_lock
 heartbeat.SECONDS_BETWEEN_BEATS = 0.1
 folder = Path(sys.argv[1])
 try:
-    with locked(folder):
+    with hold_lock(folder):
         print("held", flush=True)
         sys.stdin.readline()
         write_text(folder / "written", "")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from targen.llm.messages import Answer
-from targen.llm.provider_body import Fit
+from targen.llm.provider_body import BodyChanges
 from targen.llm.refused_fields import FieldRefused
 from targen.runtime.jsonl import Json
 
@@ -22,7 +22,7 @@ REMEDIES = {
 class Adaptation:
     """The changes of the body that one server needs. A change is kept if it led to an answer."""
 
-    def __init__(self, base_url: str, fit: Fit) -> None:
+    def __init__(self, base_url: str, fit: BodyChanges) -> None:
         self._base_url = base_url
         self.fit = fit
         self.learnt: dict[str, str] = {}  # change -> the server's message
@@ -70,5 +70,5 @@ class Adaptation:
             self.learn({"stream": "a reply came as text/event-stream"})
 
 
-def _matters(change: str, fit: Fit, body: Json) -> bool:
+def _matters(change: str, fit: BodyChanges, body: Json) -> bool:
     return fit.changed(change).body(body) != fit.body(body)

@@ -23,7 +23,7 @@ from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.rate_limit import RateLimit
 from targen.llm.backends.openai.refusals import judge_refusal
 from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, outcome_of, words_of
-from targen.llm.fast_json import encoded
+from targen.llm.fast_json import encode_json
 from targen.llm.messages import Answer, Failure, Request
 from targen.llm.refused_fields import FieldRefused, refused_fields
 from targen.llm.server_errors import clean_message
@@ -266,7 +266,7 @@ class OpenAIServer:
             if self._ending.is_set():
                 raise RetryableError(ENDING)
             raise_if_lost()
-            reply = await exchange(self._session, server, encoded(body), self._key, self._limits)
+            reply = await exchange(self._session, server, encode_json(body), self._key, self._limits)
             otherwise = partial(outcome_of, id, reply, server.settings, self._key, server.reached)
             if fields := refused_fields(reply.status, reply.text):
                 raise FieldRefused(words_of(reply, self._key), fields, otherwise)

@@ -11,7 +11,7 @@ from targen.config.groups.generation import Generator
 from targen.llm.backends.openai.connection import Route, route_to
 from targen.llm.backends.openai.pace import LONGEST_PAUSE, Pace
 from targen.llm.backends.openai.structured import StructuredOutputs
-from targen.llm.provider_body import fit_of
+from targen.llm.provider_body import body_changes
 
 log = logging.getLogger(__name__)
 FIRST_ABSENCE = 5.0  # seconds without calls for a server that was lost; doubled while it stays unreachable
@@ -28,7 +28,7 @@ class Server:
         self.proxy_url = proxy.url if proxy is not None else None
         self.proxy_auth = BasicAuth(proxy.user, proxy.password, "utf-8") if proxy is not None and proxy.user else None
         self.pace = Pace(settings.concurrency)
-        self.structured = StructuredOutputs(base_url, settings.model, canary, fit_of(settings))
+        self.structured = StructuredOutputs(base_url, settings.model, canary, body_changes(settings))
         self.reached = False
         self.answers = 0  # to requests of the run
         self.unprobed = 0  # calls sent before the probe was answered

@@ -9,7 +9,7 @@ from typing import Any
 
 from targen.config.groups.generation import Generator
 from targen.llm.completions import answer_from_completion
-from targen.llm.fast_json import decoded
+from targen.llm.fast_json import decode_json
 from targen.llm.messages import Answer
 from targen.llm.server_errors import OVERLOADED, ServerError, clean_message, error_in, server_error
 
@@ -135,7 +135,7 @@ def _remedy(problem: ServerError, server: Generator, key: str | None) -> str:
 def _parsed(text: str) -> Any:
     """The JSON of a reply; the text itself if it is not JSON."""
     try:
-        return decoded(text)
+        return decode_json(text)
     except (ValueError, RecursionError):
         return text
 

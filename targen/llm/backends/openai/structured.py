@@ -23,11 +23,11 @@ from targen.llm.messages import (
     UNUSABLE,
     Answer,
     Request,
+    excerpt,
     is_object,
     schema_problem,
-    shortened,
 )
-from targen.llm.provider_body import Fit
+from targen.llm.provider_body import BodyChanges
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ SCHEMA: Json = {  # a model held to this schema cannot answer the question
 class StructuredOutputs:
     """What is known about one server, first from a probe, then from the real requests and answers."""
 
-    def __init__(self, base_url: str, model: str, record: Path, fit: Fit) -> None:
+    def __init__(self, base_url: str, model: str, record: Path, fit: BodyChanges) -> None:
         self._base_url = base_url
         self._silent = SILENT_HERE if on_this_machine(base_url) else SILENT
         self.adaptation = Adaptation(base_url, fit)
@@ -73,7 +73,7 @@ class StructuredOutputs:
         self._warned = FORMAT in fit.drop  # whoever leaves it out knows
         self._warned_of_thoughts = False
         self._calls = AppendLog(record)
-        for number, line in read_jsonl(record, halves=True):
+        for number, line in read_jsonl(record, surrogates=True):
             if line.get("id") == self._id and not self._probe_ended.is_set():
                 self._probe_ended.set()
                 self._conclude(answer_of(line, f"{record}:{number}"), line.get("adapted") or {})
@@ -145,7 +145,7 @@ class StructuredOutputs:
             self._verdict = "held"
         elif answer.finish_reason in ("stop", "") or (answer.finish_reason == "length" and text[:1] not in ("", "{")):
             self._verdict = "ignored"
-            self._warn(f"asked for {{'animal': 'trombone'}} and nothing else, it answered {shortened(answer.text)}")
+            self._warn(f"asked for {{'animal': 'trombone'}} and nothing else, it answered {excerpt(answer.text)}")
 
     def _warn(self, finding: str) -> None:
         if not self._warned:
@@ -177,10 +177,10 @@ class StructuredOutputs:
         odd = not is_object(text, request.schema)
         self._answers, self._odd = self._answers + 1, self._odd + odd
         if odd and self._verdict != "held":
-            self._warn(f"a request of step {request.step} was answered {shortened(text)}")
+            self._warn(f"a request of step {request.step} was answered {excerpt(text)}")
         elif odd and self._answers >= ENOUGH and 2 * self._odd > self._answers:
             share = f"{self._odd} of {self._answers} answers do not fit it"
-            self._warn(f"{share}; the last, of step {request.step}, is {shortened(text)}")
+            self._warn(f"{share}; the last, of step {request.step}, is {excerpt(text)}")
 
     async def _leave_out(self, request: Request, message: str) -> None:
         """Leaves out this schema from now on, or every response_format if the server refuses all."""
