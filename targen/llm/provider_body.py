@@ -1,4 +1,4 @@
-"""The body of a request as a provider takes it. Ids and hashes are those of the unfitted body: a call stays the same call."""
+"""The body of a request as a provider takes it. Ids and hashes are those of the unchanged body: a call stays the same call."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,17 +24,17 @@ class BodyChanges:
         """The body that is sent; the given one stays as it is."""
         if self == UNCHANGED:
             return body
-        fitted = {
+        changed = {
             self.rename.get(name, name): value
             for name, value in body.items()
             if name not in self.drop and not (isinstance(value, int | float) and (name, value) in self.values)
         }
         if self.merges_system:
-            fitted["messages"] = merge_system(fitted["messages"])
-        return fitted | dict(self.extra)
+            changed["messages"] = merge_system(changed["messages"])
+        return changed | dict(self.extra)
 
-    def changed(self, change: str) -> "Fit":
-        """The fit with one more change: `stream`, `system`, `max_tokens` (renamed), `temperature=0.0` or the name of a field."""
+    def with_change(self, change: str) -> "BodyChanges":
+        """These changes and one more: `stream`, `system`, `max_tokens` (renamed), `temperature=0.0` or the name of a field."""
         name, _, value = change.partition("=")
         if change == "stream":
             return replace(self, extra={"stream": False, **self.extra})

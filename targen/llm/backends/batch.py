@@ -38,7 +38,7 @@ class Batch:
 
     def __init__(self, settings: Generator, paths: RunPaths, tasks: Iterable[str], recorded: frozenset[str]) -> None:
         self._settings, self._paths, self._tasks, self._recorded = settings, paths, frozenset(tasks), recorded
-        self._fit = body_changes(settings)
+        self._changes = body_changes(settings)
         self._submitted: dict[str, Request] = {}
         self._answers: dict[str, Answer] = {}
         self._errors: dict[str, ServerError] = {}
@@ -147,7 +147,7 @@ class Batch:
         ends = self._ends(order)
         for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
             write_lines(
-                self._paths.requests(number), (_request_line(self._submitted[id], self._fit) for id in order[start:end])
+                self._paths.requests(number), (_request_line(self._submitted[id], self._changes) for id in order[start:end])
             )
         for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
             ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))
@@ -159,7 +159,7 @@ class Batch:
         ends: list[int] = []
         lines = size = 0
         for position, id in enumerate(order):
-            length = len(_request_line(self._submitted[id], self._fit))  # ASCII: characters are bytes
+            length = len(_request_line(self._submitted[id], self._changes))  # ASCII: characters are bytes
             if length > self._settings.max_bytes:
                 raise UserError(
                     f"generator.max_bytes: got {self._settings.max_bytes}, expected at least {length}, the size of the "
@@ -206,11 +206,11 @@ def _outcome(id: str, line: Json) -> Answer | ServerError:
     return server_error(status if status >= 300 else None, error or body)
 
 
-def _request_line(request: Request, fit: BodyChanges) -> str:
+def _request_line(request: Request, changes: BodyChanges) -> str:
     """The line of a request file."""
     return (
         f'{{"custom_id": {json.dumps(request.id)}, "method": "POST", "url": "/v1/chat/completions", '
-        f'"body": {json.dumps(fit.body(request.body))}}}\n'
+        f'"body": {json.dumps(changes.body(request.body))}}}\n'
     )
 
 

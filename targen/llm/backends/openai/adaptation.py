@@ -22,9 +22,9 @@ REMEDIES = {
 class Adaptation:
     """The changes of the body that one server needs. A change is kept if it led to an answer."""
 
-    def __init__(self, base_url: str, fit: BodyChanges) -> None:
+    def __init__(self, base_url: str, changes: BodyChanges) -> None:
         self._base_url = base_url
-        self.fit = fit
+        self.changes = changes
         self.learnt: dict[str, str] = {}  # change -> the server's message
         self.refuses = False  # something was refused, whether or not a change helped
 
@@ -33,23 +33,23 @@ class Adaptation:
 
         Raises: whatever `post` raises, but for FieldRefused.
         """
-        fit = self.fit.changed(FORMAT) if plain else self.fit
+        changes = self.changes.with_change(FORMAT) if plain else self.changes
         applied: dict[str, str] = {}
-        before, tried_changes = (fit, applied, ""), set[str]()
+        before, tried_changes = (changes, applied, ""), set[str]()
         while True:
             try:
-                answer = await post(id, fit.body(body))
+                answer = await post(id, changes.body(body))
             except FieldRefused as err:
                 self.refuses = True
                 if str(err) == before[2]:  # the last change made no difference
-                    fit, applied = before[:2]
+                    changes, applied = before[:2]
                 untried = (change for change in err.changes(body) if change not in tried_changes)
-                change = next((change for change in untried if _matters(change, fit, body)), None)
+                change = next((change for change in untried if _matters(change, changes, body)), None)
                 if change is None:
                     return err.otherwise(), {}
-                before = (fit, applied, str(err))
+                before = (changes, applied, str(err))
                 tried_changes.add(change)
-                fit, applied = fit.changed(change), applied | {change: str(err)}
+                changes, applied = changes.with_change(change), applied | {change: str(err)}
             else:
                 self.learn({change: words for change, words in applied.items() if change != FORMAT})
                 return answer, applied
@@ -60,15 +60,15 @@ class Adaptation:
             if change in self.learnt:
                 continue
             self.learnt[change] = words
-            self.fit = self.fit.changed(change)
+            self.changes = self.changes.with_change(change)
             finding, remedy = FINDINGS.get(change, f"does not take {change}"), REMEDIES.get(change, "It is left out")
             log.warning("generate: %s %s (%s). %s", self._base_url, finding, words, remedy)
 
     def disable_streaming(self) -> None:
         """Asks for replies in one piece from now on, unless the settings have a value for `stream`."""
-        if "stream" not in self.fit.extra:
+        if "stream" not in self.changes.extra:
             self.learn({"stream": "a reply came as text/event-stream"})
 
 
-def _matters(change: str, fit: BodyChanges, body: Json) -> bool:
-    return fit.changed(change).body(body) != fit.body(body)
+def _matters(change: str, changes: BodyChanges, body: Json) -> bool:
+    return changes.with_change(change).body(body) != changes.body(body)

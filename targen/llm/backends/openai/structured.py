@@ -48,10 +48,10 @@ SCHEMA: Json = {  # a model held to this schema cannot answer the question
 class StructuredOutputs:
     """What is known about one server, first from a probe, then from the real requests and answers."""
 
-    def __init__(self, base_url: str, model: str, record: Path, fit: BodyChanges) -> None:
+    def __init__(self, base_url: str, model: str, record: Path, changes: BodyChanges) -> None:
         self._base_url = base_url
         self._silent = SILENT_HERE if on_this_machine(base_url) else SILENT
-        self.adaptation = Adaptation(base_url, fit)
+        self.adaptation = Adaptation(base_url, changes)
         self._body: Json = {
             "model": model,
             "messages": [{"role": "system", "content": INTRODUCTION}, {"role": "user", "content": QUESTION}],
@@ -61,7 +61,7 @@ class StructuredOutputs:
                 "json_schema": {"name": "canary", "schema": SCHEMA, "strict": True},
             },
         }
-        self._hash = hashlib.sha256((json.dumps(fit.body(self._body), sort_keys=True) + base_url).encode()).hexdigest()
+        self._hash = hashlib.sha256((json.dumps(changes.body(self._body), sort_keys=True) + base_url).encode()).hexdigest()
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._probe_ended = asyncio.Event()  # the probe has ended
@@ -70,7 +70,7 @@ class StructuredOutputs:
         self._refuses_all = False  # it refuses every response_format
         self._accepted = False  # it accepted a response_format
         self._answers = self._odd = 0  # answers to requests with a schema, and those that do not fit it
-        self._warned = FORMAT in fit.drop  # whoever leaves it out knows
+        self._warned = FORMAT in changes.drop  # whoever leaves it out knows
         self._warned_of_thoughts = False
         self._calls = AppendLog(record)
         for number, line in read_jsonl(record, surrogates=True):
