@@ -13,7 +13,7 @@ from eval.study.rows.levels import Level, TrainingRows
 from eval.study.rows.material import Material
 from targen.quality.instances import instances_of
 from targen.quality.scores import single_threaded
-from targen.quality.students import Student, answers
+from targen.quality.students import Student, answer_probabilities
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import AppendLog, Json, read_jsonl
 from targen.runtime.signals import raise_if_stopped
@@ -100,7 +100,7 @@ def rows_key(task: Task, rows: Iterable[Row]) -> str:
 def predicted_labels(material: Material, training: TrainingRows, student: Student) -> tuple[str, ...]:
     """The label that the student gives to each evaluation row."""
     with single_threaded():
-        probabilities = answers(student, instances_of(material.task, training.rows), material.questions)
+        probabilities = answer_probabilities(student, instances_of(material.task, training.rows), material.questions)
     return tuple(material.task.labels[int(probability.argmax())].name for probability in probabilities)
 
 

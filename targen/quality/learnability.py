@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from targen.quality.instances import Instance, instances_of
 from targen.quality.scores import (
-    Answer,
     ScoreSample,
+    StudentAnswer,
     accuracy,
     cross_validated_answers,
     folds,
@@ -32,7 +32,7 @@ METRIC_NAMES = {"f1_macro": "macro-F1", "accuracy": "accuracy"}
 
 
 @dataclass(frozen=True)
-class MadeRow:
+class RowWithProvenance:
     """A synthetic row with parts of its provenance. `seed_position` is the index of its instance seed in the answer of a call."""
 
     row: Row
@@ -40,11 +40,11 @@ class MadeRow:
     seed_position: int | None = None
 
 
-def learnability(task: Task, made_rows: Sequence[MadeRow], students: Sequence[Student], seed: int) -> Json:
+def learnability(task: Task, rows: Sequence[RowWithProvenance], students: Sequence[Student], seed: int) -> Json:
     """The entry `learnability` of stats.json: scores beside chance and majority, the hardest rows, and leaks from the context."""
-    rows = [item.row for item in made_rows]
-    questions = instances_of(task, rows, [item.context for item in made_rows])
-    reason = too_few(task, questions) if students else "no student is installed"
+    official_rows = [item.row for item in rows]
+    questions = instances_of(task, official_rows, [item.context for item in rows])
+    reason = why_too_few(task, questions) if students else "no student is installed"
     if reason is not None:
         return {"questions": len(questions), "not_measured": reason}
     fold_of = folds(questions, rng(seed, task.name, "learnability", "folds"))
@@ -52,7 +52,7 @@ def learnability(task: Task, made_rows: Sequence[MadeRow], students: Sequence[St
     for student in students:
         student_answers = cross_validated_answers(student, questions, fold_of)
         scores[student.name.replace(" ", "_")] = _scores(task, student_answers, seed) | {
-            "hardest": _hardest(task, student_answers, rows)
+            "hardest": _hardest(task, student_answers, official_rows)
         }
     entry: Json = {
         "questions": len(questions),
@@ -62,20 +62,20 @@ def learnability(task: Task, made_rows: Sequence[MadeRow], students: Sequence[St
         "majority": _majority(task, questions),
         "students": scores,
     }
-    return entry | {"above_chance": above_chance(entry), "context_leak": _leaks(task, made_rows, questions, seed)}
+    return entry | {"above_chance": above_chance(entry), "context_leak": _leaks(task, rows, questions, seed)}
 
 
-def sample(task: Task, made_rows: Sequence[MadeRow], seed: int, at_most: int) -> list[MadeRow]:
+def sample_rows(task: Task, rows: Sequence[RowWithProvenance], seed: int, at_most: int) -> list[RowWithProvenance]:
     """At most `at_most` rows, drawn in whole instances, in their order."""
     step = task.rows_per_slot
-    if len(made_rows) <= at_most:
-        return list(made_rows)
-    starts = list(range(0, len(made_rows), step))
+    if len(rows) <= at_most:
+        return list(rows)
+    starts = list(range(0, len(rows), step))
     chosen_starts = sorted(rng(seed, task.name, "learnability", "sample").sample(starts, max(1, at_most // step)))
-    return [item for start in chosen_starts for item in made_rows[start : start + step]]
+    return [item for start in chosen_starts for item in rows[start : start + step]]
 
 
-def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
+def why_too_few(task: Task, questions: Sequence[Instance]) -> str | None:
     """Why there are too few questions for a score; None if there are enough."""
     if not questions:
         return "no labelled row"
@@ -93,7 +93,7 @@ def too_few(task: Task, questions: Sequence[Instance]) -> str | None:
     return f"{' and '.join(rare[:3])}{more}, expected at least {MIN_PER_LABEL} rows per label" if rare else None
 
 
-def _scores(task: Task, answered: Sequence[Answer], seed: int) -> Json:
+def _scores(task: Task, answered: Sequence[StudentAnswer], seed: int) -> Json:
     weights = group_weights(answered, rng(seed, task.name, "learnability", "resamples"))
     scores = {"accuracy": _rounded(accuracy(answered, weights))}
     if task.classes:
@@ -106,7 +106,7 @@ def _rounded(score: ScoreSample) -> Json:
     return {"value": round(score.value, DIGITS), "low": round(low, DIGITS), "high": round(high, DIGITS)}
 
 
-def _hardest(task: Task, answered: Sequence[Answer], rows: Sequence[Row]) -> dict[str, list[int]]:
+def _hardest(task: Task, answered: Sequence[StudentAnswer], rows: Sequence[Row]) -> dict[str, list[int]]:
     """By label, the idx of the rows whose gold answer got the lowest probability, the lowest first."""
     by_label: dict[str, list[tuple[float, int]]] = {}
     for answer in answered:
@@ -159,7 +159,7 @@ def above_chance(entry: Json) -> bool | None:
     return bool(entry["students"][best][metric]["low"] > entry["chance"][metric] + MARGIN)
 
 
-def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instance], seed: int) -> Json | None:
+def _leaks(task: Task, rows: Sequence[RowWithProvenance], questions: Sequence[Instance], seed: int) -> Json | None:
     """How well a student predicts the label from the context alone, and from the seed's position alone.
 
     Here rows with the same context may be split between folds: a context that goes with one label only is a leak.
@@ -167,8 +167,8 @@ def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instanc
     if not task.labels:
         return None
     sources = {
-        "context": [item.context for item in made_rows],
-        "seed_position": [None if item.seed_position is None else str(item.seed_position) for item in made_rows],
+        "context": [item.context for item in rows],
+        "seed_position": [None if item.seed_position is None else str(item.seed_position) for item in rows],
     }
     leaks: Json = {}
     for name, texts in sources.items():
@@ -182,7 +182,7 @@ def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instanc
             for question in questions
             if (text := texts[question.row])
         ]
-        if len({question.options for question in probes}) < 2 or too_few(task, probes) is not None:
+        if len({question.options for question in probes}) < 2 or why_too_few(task, probes) is not None:
             leaks[name] = None
             continue
         answered = cross_validated_answers(BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name)))
@@ -197,7 +197,7 @@ def _leaks(task: Task, made_rows: Sequence[MadeRow], questions: Sequence[Instanc
     return leaks
 
 
-def _balanced(answered: Sequence[Answer], label: int) -> float:
+def _balanced(answered: Sequence[StudentAnswer], label: int) -> float:
     """Balanced accuracy of one label against the others: the mean of both groups' shares of right answers; 0.5 is chance."""
     hits = [answer.predicted == label for answer in answered if answer.gold[0] == label]
     refusals = [answer.predicted != label for answer in answered if answer.gold[0] != label]

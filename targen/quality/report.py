@@ -10,11 +10,11 @@ from targen.quality.encoder import NoEncoder
 from targen.quality.instances import instances_of
 from targen.quality.learnability import (
     METRIC_NAMES,
-    MadeRow,
+    RowWithProvenance,
     best_student,
     learnability,
-    sample,
-    too_few,
+    sample_rows,
+    why_too_few,
 )
 from targen.quality.students import BagOfWords, LinearOnEncoder, Student
 from targen.runtime.jsonl import Json, read_json, read_jsonl, write_text
@@ -28,7 +28,7 @@ SHOWN_TEXT = 300  # characters of a text of a hard row
 def measure_learnability(settings: Settings, tasks: Sequence[Task]) -> None:
     """Adds `learnability` to the stats.json of finished data sets, and logs it in one line per task."""
     rows_by_task = {
-        task.name: sample(task, made_rows(settings.paths, task), settings.seed, settings.synth.learnability_rows)
+        task.name: sample_rows(task, rows_with_provenance(settings.paths, task), settings.seed, settings.synth.learnability_rows)
         for task in tasks
     }
     students = _students(settings, tasks, rows_by_task)
@@ -39,18 +39,18 @@ def measure_learnability(settings: Settings, tasks: Sequence[Task]) -> None:
         _log(task, entry)
 
 
-def made_rows(paths: RunPaths, task: Task) -> list[MadeRow]:
+def rows_with_provenance(paths: RunPaths, task: Task) -> list[RowWithProvenance]:
     """The rows of a finished data set with context and seed position from their provenance."""
     folder = paths.synthetic(task.name)
     rows = (row for _, row in read_jsonl(folder / "train.jsonl"))
     stories = (story for _, story in read_jsonl(folder / "provenance.jsonl"))
     return [
-        MadeRow(row, story.get("context") or None, story.get("seed_position"))
+        RowWithProvenance(row, story.get("context") or None, story.get("seed_position"))
         for row, story in zip(rows, stories, strict=True)
     ]
 
 
-def _students(settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str, list[MadeRow]]) -> list[Student]:
+def _students(settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str, list[RowWithProvenance]]) -> list[Student]:
     """The students that can be taught here. All texts are embedded at once, since starting the encoder takes seconds."""
     try:
         import sklearn  # noqa: F401
@@ -62,7 +62,7 @@ def _students(settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str,
     texts: list[str] = []
     for task in tasks:
         questions = instances_of(task, [item.row for item in rows_by_task[task.name]])
-        if too_few(task, questions) is None:
+        if why_too_few(task, questions) is None:
             texts += [text for question in questions for option in question.options for text in option]
     if not texts:
         return students
@@ -111,7 +111,7 @@ def _hard_rows(paths: RunPaths, task: Task) -> Iterator[str]:
     entry = read_json(paths.synthetic(task.name) / "stats.json").get("learnability", {})
     if "students" not in entry or (best := best_student(entry)) is None:
         return
-    by_idx = {item.row["idx"]: item.row for item in made_rows(paths, task)}
+    by_idx = {item.row["idx"]: item.row for item in rows_with_provenance(paths, task)}
     for label, indices in entry["students"][best]["hardest"].items():
         yield f"\n{task.folder}, {label}: the rows whose label {best.replace('_', ' ')} finds least likely"
         for idx in indices:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from targen.quality.instances import Instance, folds_of
-from targen.quality.students import Numbers, Student, answers
+from targen.quality.students import Numbers, Student, answer_probabilities
 
 FOLDS = 5
 RESAMPLES = 1000
@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Answer:
+class StudentAnswer:
     """A student's answer to a question that it was not taught, and the probability that it gave the gold answer."""
 
     predicted: int
@@ -53,7 +53,7 @@ def folds(instances: Sequence[Instance], draws: Random) -> list[int]:
     return folds_of(strata, [instance.group for instance in instances], FOLDS, draws)
 
 
-def cross_validated_answers(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[Answer]:
+def cross_validated_answers(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[StudentAnswer]:
     """The answer to every question, from a student that was taught the other folds."""
     return transfer_answers(student, instances, fold_of, instances, fold_of)
 
@@ -64,17 +64,17 @@ def transfer_answers(
     train_folds: Sequence[int],
     test_instances: Sequence[Instance],
     test_folds: Sequence[int],
-) -> list[Answer]:
+) -> list[StudentAnswer]:
     """The answers to the test instances, each fold by a student that was taught the other folds of another set.
 
     Such a student has seen about as many rows as a cross-validated one, so that both can be compared.
     """
-    answer_of: dict[int, Answer] = {}
+    answer_of: dict[int, StudentAnswer] = {}
     with single_threaded():
         for fold in sorted(set(test_folds)):
             others = [instance for instance, number in zip(train_instances, train_folds, strict=True) if number != fold]
             test_indices = [index for index, number in enumerate(test_folds) if number == fold]
-            predictions = answers(student, others, [test_instances[index] for index in test_indices])
+            predictions = answer_probabilities(student, others, [test_instances[index] for index in test_indices])
             for index, probabilities in zip(test_indices, predictions, strict=True):
                 answer_of[index] = _answer(test_instances[index], probabilities)
     return [answer_of[index] for index in range(len(test_instances))]
@@ -88,12 +88,12 @@ def single_threaded() -> AbstractContextManager[None]:
     return limits
 
 
-def _answer(instance: Instance, probabilities: Numbers) -> Answer:
+def _answer(instance: Instance, probabilities: Numbers) -> StudentAnswer:
     gold = float(sum(probabilities[answer] for answer in instance.gold))
-    return Answer(int(probabilities.argmax()), instance.gold, gold, instance.group, instance.row)
+    return StudentAnswer(int(probabilities.argmax()), instance.gold, gold, instance.group, instance.row)
 
 
-def group_weights(answered: Sequence[Answer], draws: Random, resamples: int = RESAMPLES) -> Ints:
+def group_weights(answered: Sequence[StudentAnswer], draws: Random, resamples: int = RESAMPLES) -> Ints:
     """How often each answer is drawn in each resample of its groups, `(resamples, answers)`."""
     numbers = sorted({answer.group for answer in answered})
     position = {group: index for index, group in enumerate(numbers)}
@@ -105,13 +105,13 @@ def group_weights(answered: Sequence[Answer], draws: Random, resamples: int = RE
     return times[:, [position[answer.group] for answer in answered]]
 
 
-def accuracy(answered: Sequence[Answer], weights: Ints) -> ScoreSample:
+def accuracy(answered: Sequence[StudentAnswer], weights: Ints) -> ScoreSample:
     """The share of right answers. `weights`: as from `group_weights`."""
     is_right = np.array([answer.is_right for answer in answered], dtype=np.int64)
     return ScoreSample(float(is_right.mean()), weights @ is_right / np.maximum(weights.sum(axis=1), 1))
 
 
-def macro_f1(answered: Sequence[Answer], labels: int, weights: Ints) -> ScoreSample:
+def macro_f1(answered: Sequence[StudentAnswer], labels: int, weights: Ints) -> ScoreSample:
     """The mean F1 of the labels that occur."""
     gold = np.array([answer.gold[0] for answer in answered])
     predicted = np.array([answer.predicted for answer in answered])

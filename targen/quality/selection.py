@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from targen.quality.instances import Instance, instances_of
 from targen.quality.scores import cross_validated_answers, folds, single_threaded
-from targen.quality.students import Student, answers
+from targen.quality.students import Student, answer_probabilities
 from targen.tasks.task import Row, Task
 
 TINY = 1e-12  # a smaller probability counts as this
@@ -52,7 +52,7 @@ def held_out_probabilities(
 def checker_probabilities(train_instances: Sequence[Instance], instances: Sequence[Instance], student: Student) -> list[float]:
     """The probability of each instance's label, to a student that was taught other, original rows."""
     with single_threaded():
-        probabilities = answers(student, train_instances, instances)
+        probabilities = answer_probabilities(student, train_instances, instances)
     return [float(row[instance.gold[0]]) for row, instance in zip(probabilities, instances, strict=True)]
 
 

@@ -93,10 +93,10 @@ class LinearOnEncoder:
         return (train_matrix - mean) / spread, (test_matrix - mean) / spread
 
     def _embedded(self, rows: Sequence[Texts]) -> Numbers:
-        return crossed([self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))])
+        return pair_features([self.embed([texts[number] for texts in rows]) for number in range(len(rows[0]))])
 
 
-def crossed(embedded: Sequence[Numbers]) -> Numbers:
+def pair_features(embedded: Sequence[Numbers]) -> Numbers:
     """Features of rows from the embeddings of their texts, a matrix for each text: for two texts [u, v, |u - v|, u * v]."""
     pairs = [block for u, v in combinations(embedded, 2) for block in (np.abs(u - v), u * v)]
     return np.hstack([*embedded, *pairs])
@@ -109,7 +109,7 @@ def classifier(strength: float, intercept: bool = True) -> Any:
     return LogisticRegression(C=strength, class_weight="balanced", max_iter=2000, fit_intercept=intercept)
 
 
-def answers(student: Student, train: Sequence[Instance], test: Sequence[Instance]) -> list[Numbers]:
+def answer_probabilities(student: Student, train: Sequence[Instance], test: Sequence[Instance]) -> list[Numbers]:
     """For each test question the probabilities of its answers, from a student that was taught the training questions.
 
     Each array has the shape `(labels or choices,)`.

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from targen.quality.instances import instances_of
-from targen.quality.learnability import too_few
-from targen.quality.scores import Answer, accuracy, cross_validated_answers, folds, group_weights
+from targen.quality.learnability import why_too_few
+from targen.quality.scores import StudentAnswer, accuracy, cross_validated_answers, folds, group_weights
 from targen.quality.students import Student
 from targen.runtime.jsonl import Json
 from targen.runtime.randomness import rng
@@ -30,7 +30,7 @@ MARK = 6  # hexadecimal digits of contexts and failures in the positions of a ro
 PRIOR = 2  # questions by which the failure rate of each context shrinks towards the overall rate: most have few rows
 StudentsFor = Callable[[Sequence[str]], list[Student]]  # the students that can be asked about these texts
 Question = tuple[Slot, int]  # an instance, and the number of its question
-Answers = Mapping[Question, Answer]
+Answers = Mapping[Question, StudentAnswer]
 
 
 @dataclass
@@ -162,7 +162,7 @@ def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsF
     pairs = [(candidate, row) for candidate in candidates for row in candidate.rows]
     rows = [task.with_idx(row, idx) for idx, (_, row) in enumerate(pairs)]
     questions = instances_of(task, rows, [candidate.context for candidate, _ in pairs])
-    if (reason := too_few(task, questions)) is not None:
+    if (reason := why_too_few(task, questions)) is not None:
         log.info("generate: %s: no student was asked (%s)", task.name, reason)
         return {}
     fold_of = folds(questions, rng(recipe.seed, task.name, "rounds", "folds"))
@@ -238,7 +238,7 @@ def _scores(recipe: Recipe, before: Mapping[str, Answers], after: Mapping[str, A
     return scores
 
 
-def _score(recipe: Recipe, answers: Sequence[Answer]) -> Json | None:
+def _score(recipe: Recipe, answers: Sequence[StudentAnswer]) -> Json | None:
     if not answers:
         return None
     sample = accuracy(answers, group_weights(answers, rng(recipe.seed, recipe.task.name, "rounds", "resamples")))
@@ -246,7 +246,7 @@ def _score(recipe: Recipe, answers: Sequence[Answer]) -> Json | None:
     return {"value": value, "low": low, "high": high, "questions": len(answers)}
 
 
-def _share_right(answers: Collection[Answer]) -> float:
+def _share_right(answers: Collection[StudentAnswer]) -> float:
     return sum(answer.is_right for answer in answers) / len(answers)
 
 

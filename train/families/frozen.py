@@ -19,7 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from targen.config.groups.training import Model
 from targen.quality.encoder import EmbeddingCache, Numbers
-from targen.quality.students import crossed
+from targen.quality.students import pair_features
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
 from train.families.base import Batch, Encoded, FewShot, gold_of, of_type
@@ -143,4 +143,4 @@ def _features(pairs: Sequence[tuple[str, str]], cache: EmbeddingCache, width: in
     if texts:
         vectors[:-1] = cache.embed(texts)
     first, second = (vectors[[rows.get(pair[number], -1) for pair in pairs]] for number in range(2))
-    return crossed([first, second]).astype(np.float32)
+    return pair_features([first, second]).astype(np.float32)

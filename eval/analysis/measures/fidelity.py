@@ -25,8 +25,8 @@ from targen.config.settings import Settings
 from targen.quality.encoder import EmbeddingCache
 from targen.quality.instances import Instance, groups_of, instances_of
 from targen.quality.scores import (
-    Answer,
     ScoreSample,
+    StudentAnswer,
     accuracy,
     cross_validated_answers,
     folds,
@@ -97,7 +97,7 @@ def _contexts(data_set: DataSet, rows: Sequence[Row]) -> list[str | None] | None
 def _scores(pair: SetPair, questions: Mapping[str, Sequence[Instance]], student: Student) -> AnalysisResult:
     """Own and transferred scores of a student, and the share of the own score that transfer keeps."""
     fold_of = {side: folds(instances, pair.draws(PART, "folds", side)) for side, instances in questions.items()}
-    answers: dict[str, dict[str, list[Answer]]] = {"own": {}, "transfer": {}}
+    answers: dict[str, dict[str, list[StudentAnswer]]] = {"own": {}, "transfer": {}}
     for side, instances in questions.items():
         answers["own"][side] = cross_validated_answers(student, instances, fold_of[side])
         if (other_side := OTHER[side]) in questions:

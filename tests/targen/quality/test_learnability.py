@@ -12,7 +12,7 @@ from targen.config.group_files import model_from_file
 from targen.config.groups.training import Model
 from targen.quality import encoder
 from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
-from targen.quality.learnability import MadeRow, learnability
+from targen.quality.learnability import RowWithProvenance, learnability
 from targen.quality.students import BagOfWords, LinearOnEncoder
 from tests.support.small_data import SPECS
 
@@ -21,7 +21,7 @@ NOUNS = ("tram", "kettle", "harbour", "violin", "orchard", "ledger", "sparrow", 
 SAYING = {"entailment": "I know", "contradiction": "I doubt", "neutral": "I ask"}
 
 
-def cb_set(count: int, says: bool) -> list[MadeRow]:
+def cb_set(count: int, says: bool) -> list[RowWithProvenance]:
     """CB rows, `count` per label, whose verb goes with the label, or not. Contexts have rows of all labels."""
     draws, rows = Random(1), []
     for number in range(count):
@@ -29,11 +29,11 @@ def cb_set(count: int, says: bool) -> list[MadeRow]:
             verb = SAYING[label if says else draws.choice(list(SAYING))]
             clause = f"number {number} of the {draws.choice(NOUNS)} and {draws.choice(NOUNS)} fell"
             row = {"premise": f"{verb} {clause}.", "hypothesis": clause, "label": label, "idx": len(rows)}
-            rows.append(MadeRow(row, f"context {number % 10}", len(rows) % 3))
+            rows.append(RowWithProvenance(row, f"context {number % 10}", len(rows) % 3))
     return rows
 
 
-def measured(rows: Sequence[MadeRow]) -> dict:
+def measured(rows: Sequence[RowWithProvenance]) -> dict:
     return learnability(CB, rows, [BagOfWords()], seed=0)
 
 
@@ -51,7 +51,7 @@ def test_a_set_whose_words_carry_the_label_is_learnt_and_one_without_is_not() ->
 def test_a_mislabelled_row_is_the_hardest_of_its_label() -> None:
     rows = cb_set(20, True)
     mislabelled = rows[0].row | {"premise": rows[0].row["premise"].replace("know", "doubt")}
-    rows[0] = MadeRow(mislabelled, rows[0].context)
+    rows[0] = RowWithProvenance(mislabelled, rows[0].context)
     assert measured(rows)["students"]["bag_of_words"]["hardest"]["entailment"][0] == 0
 
 
@@ -60,7 +60,7 @@ def test_a_context_or_a_place_that_goes_with_the_label_is_a_leak() -> None:
     leak = measured(rows)["context_leak"]
     assert leak["seed_position"]["by_label"] == {"entailment": 1.0, "contradiction": 1.0, "neutral": 1.0}
     assert leak["context"]["accuracy"]["value"] < 0.45
-    leaking = [MadeRow(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(rows)]
+    leaking = [RowWithProvenance(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(rows)]
     leak = measured(leaking)["context_leak"]
     assert leak["context"]["accuracy"]["value"] == 1.0 and leak["seed_position"] is None
 

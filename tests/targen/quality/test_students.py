@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from targen.quality.instances import folds_of, groups_of, instances_of
-from targen.quality.scores import Answer, accuracy, group_weights, macro_f1
-from targen.quality.students import BagOfWords, answers, in_row_space, terms
+from targen.quality.scores import StudentAnswer, accuracy, group_weights, macro_f1
+from targen.quality.students import BagOfWords, answer_probabilities, in_row_space, terms
 from targen.runtime.randomness import rng
 from targen.tasks.task import Row
 from tests.support.small_data import SPECS
@@ -31,7 +31,7 @@ def test_choices_are_learnt_as_differences_whatever_their_place() -> None:
     ]  # fmt: skip
     questions = instances_of(COPA, rows)
     assert [len(question.options) for question in questions] == [2] * 40
-    probabilities = answers(BagOfWords(), questions[:30], questions[30:])
+    probabilities = answer_probabilities(BagOfWords(), questions[:30], questions[30:])
     assert [int(p.argmax()) for p in probabilities] == [row["label"] for row in rows[30:]]
     assert all(p.sum() == pytest.approx(1) for p in probabilities)
 
@@ -69,12 +69,12 @@ def test_folds_keep_groups_whole_and_labels_even() -> None:
 
 def test_scores_worked_by_hand() -> None:
     """Gold 0 0 1 1, predicted 0 1 1 1: F1 of 0 is 2 / 3, of 1 is 4 / 5."""
-    answered = [Answer(p, (g,), 0.5, n, n) for n, (g, p) in enumerate([(0, 0), (0, 1), (1, 1), (1, 1)])]
+    answered = [StudentAnswer(p, (g,), 0.5, n, n) for n, (g, p) in enumerate([(0, 0), (0, 1), (1, 1), (1, 1)])]
     weights = group_weights(answered, rng(0, "weights"), 200)
     assert weights.shape == (200, 4) and set(weights.sum(axis=1).tolist()) == {4}
     assert accuracy(answered, weights).value == 0.75
     assert macro_f1(answered, 2, weights).value == pytest.approx((2 / 3 + 4 / 5) / 2)
-    one_group = [Answer(a.predicted, a.gold, 0.5, 0, a.row) for a in answered]
+    one_group = [StudentAnswer(a.predicted, a.gold, 0.5, 0, a.row) for a in answered]
     assert set(group_weights(one_group, rng(0, "weights"), 9).ravel().tolist()) == {1}
 
 
