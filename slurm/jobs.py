@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from targen.config.groups.cluster import Cluster, JobName, Resources, part_of
+from targen.config.groups.cluster import Cluster, JobName, Resources, memory_share
 from targen.config.rules.submission import shard_count
 from targen.config.settings import Settings
 from train.grid.cells import cells
@@ -180,7 +180,7 @@ def _options(settings: Settings, job: Job, paths: JobPaths) -> list[str]:
 def _requested_resources(cluster: Cluster, job: Job) -> Resources:
     """What an array task asks for: the sum over its shards or cells."""
     part, count = cluster.of(job.job_name), job.side_by_side
-    memory = part.memory and part_of(part.memory, count)
+    memory = part.memory and memory_share(part.memory, count)
     return replace(part, cpus=part.cpus and part.cpus * count, memory=memory, gpus=part.gpus * count)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from targen.config.settings import Settings
 from targen.data.evaluation import evaluation_split
-from targen.data.original import Split, spread
+from targen.data.original import Split, evenly_spread
 from targen.runtime.errors import UserError
 from targen.tasks.task import Example, Row, Task
 
@@ -29,7 +29,7 @@ def evaluation_rows(settings: Settings, task: Task) -> EvaluationRows:
     Raises: UserError if they are missing or two have the same idx.
     """
     split = evaluation_split(settings, task)
-    sample = replace(split, rows=spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
+    sample = replace(split, rows=evenly_spread(split.rows, settings.eval.max_rows, task.rows_per_slot))
     return as_evaluation_rows(task, split, sample)
 
 

@@ -6,7 +6,7 @@ from targen.config.groups.training import Model
 from targen.config.validation import check
 from targen.runtime.errors import UserError, did_you_mean
 from targen.runtime.paths import CONF, group_choices
-from targen.tasks.own_task import completed
+from targen.tasks.own_task import complete_specification
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
 
@@ -17,7 +17,7 @@ def task_from_file(name: str) -> Task:
     if not path.is_file():
         closest = did_you_mean(name, group_choices("task"))
         raise UserError(f"task: got {name!r}, expected a task of this run or of conf/task. {closest}")
-    values = completed(name, OmegaConf.to_container(OmegaConf.load(path)), f"tasks.{name}")
+    values = complete_specification(name, OmegaConf.to_container(OmegaConf.load(path)), f"tasks.{name}")
     return with_format(check(Task, values, f"tasks.{name}"))
 
 

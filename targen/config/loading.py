@@ -19,7 +19,7 @@ from targen.config.settings import Settings
 from targen.config.validation import check
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, check_unicode
-from targen.tasks.own_task import completed
+from targen.tasks.own_task import complete_specification
 from targen.tasks.registry import SUPERGLUE_TASKS
 from targen.tasks.specification_checks import task_problems
 from targen.tasks.task import Task
@@ -114,6 +114,6 @@ def as_values(cfg: DictConfig, throw_on_missing: bool = False) -> Json:
     if tasks := plain.get("tasks"):
         files = {name: _file(plain.get("task_dir"), str(name)) for name in tasks}
         plain["tasks"] = {
-            str(name): completed(str(name), task, files[name] or f"tasks.{name}") for name, task in tasks.items()
+            str(name): complete_specification(str(name), task, files[name] or f"tasks.{name}") for name, task in tasks.items()
         }
     return plain

@@ -140,7 +140,7 @@ def checked_rows(task: Task, rows: Iterable[tuple[int, Row]], where: str, labell
     return tuple(accepted)
 
 
-def spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
+def evenly_spread(rows: Sequence[Row], at_most: int | None, group: int = 1) -> tuple[Row, ...]:
     """At most `at_most` rows, spread evenly over the split. Groups of consecutive rows stay together (AX-g's pairs)."""
     groups = len(rows) // group
     count = groups if at_most is None else min(groups, max(1, at_most // group))

@@ -46,7 +46,7 @@ class Shape:
         """A description of an instance, for prompts."""
         if len(self.fields) == 1 and not self.alternatives:
             return phrase(*self.fields.values())
-        return "; ".join(f"{spelled(name)}: {phrase(text)}" for name, text in self.fields.items())
+        return "; ".join(f"{key_as_words(name)}: {phrase(text)}" for name, text in self.fields.items())
 
 
 def phrase(text: str) -> str:
@@ -55,12 +55,12 @@ def phrase(text: str) -> str:
     return bare[:1].lower() + bare[1:] if bare.split(" ")[0] in ("A", "An", "The", "One", "What") else bare
 
 
-def spelled(name: str) -> str:
+def key_as_words(name: str) -> str:
     """A key as words."""
     return name.replace("_", " ")
 
 
-def escaped(text: str) -> str:
+def escape_template(text: str) -> str:
     """The template that formats to this text."""
     return text.replace("{", "{{").replace("}", "}}")
 
@@ -73,13 +73,13 @@ def sentence(text: str) -> str:
 
 def lines_of(names: Sequence[str]) -> str:
     """A template line per field of step 3: `Length: {length}`."""
-    return "\n".join(f"{spelled(name).capitalize()}: {{{name}}}" for name in names)
+    return "\n".join(f"{key_as_words(name).capitalize()}: {{{name}}}" for name in names)
 
 
 def constraint(label: str, line: str) -> str:
     """The constraint in the prompt of step 3, so that the label holds."""
     meaning = f", that is: {sentence(line)}" if line else "."
-    return escaped(
+    return escape_template(
         f"Its label is {label}{meaning} A careful reader who knows all labels would give it this one and no other."
     )
 
@@ -107,12 +107,12 @@ def instance_seed(shape: Shape, variant_names: Sequence[str]) -> Json:
                 "Each is ordinary and plain, as it would really be found, and leaves room for one continuation or answer that comes "
                 "to mind at once and for others that do not."
             ),
-            "each": " ".join(f"{spelled(name).capitalize()}: {{{name}}}." for name in variant_names if name in OF_SEED),
-            "fields": {name: escaped(phrase(text)) for name, text in shape.fields.items()},
+            "each": " ".join(f"{key_as_words(name).capitalize()}: {{{name}}}." for name in variant_names if name in OF_SEED),
+            "fields": {name: escape_template(phrase(text)) for name, text in shape.fields.items()},
         }
     return {
         "instruction": (
-            f"Each is what one instance is about ({escaped(shape.noun)}): an ordinary matter with a detail or two of its own. It fits "
+            f"Each is what one instance is about ({escape_template(shape.noun)}): an ordinary matter with a detail or two of its own. It fits "
             "its label as real ones do, without naming it, and is no riddle and no borderline case."
         ),
         "per_label": True,
@@ -141,9 +141,9 @@ def alternative_fields(shape: Shape) -> dict[str, str]:
 def _write_instruction(shape: Shape, texts: Mapping[str, str]) -> str:
     """The request of step 3, in the same words for every label."""
     if len(texts) == 1:
-        request = f"Write {escaped(*texts.values())}, as it would really be found"
+        request = f"Write {escape_template(*texts.values())}, as it would really be found"
     else:
-        request = f"Write these texts, as they would really be found together ({', '.join(map(spelled, texts))})"
+        request = f"Write these texts, as they would really be found together ({', '.join(map(key_as_words, texts))})"
     relation = (
         ""
         if len(shape.fields) == 1
@@ -156,8 +156,8 @@ def _write_instruction(shape: Shape, texts: Mapping[str, str]) -> str:
 
 
 def _choices_instruction(shape: Shape, seed_texts: Sequence[str], variant_names: Sequence[str]) -> str:
-    names = " and ".join(spelled(name) for name in seed_texts)
-    wrong = escaped(phrase(shape.wrong))
+    names = " and ".join(key_as_words(name) for name in seed_texts)
+    wrong = escape_template(phrase(shape.wrong))
     wrong = (
         f"a wrong one, {wrong}"
         if shape.alternatives == 2
@@ -165,7 +165,7 @@ def _choices_instruction(shape: Shape, seed_texts: Sequence[str], variant_names:
     )
     head = lines_of([*seed_texts, *(name for name in variant_names if name not in OF_SEED)])
     return (
-        f"{head}\n\nWrite the right text, {escaped(phrase(shape.right))}, and {wrong}.\n"
+        f"{head}\n\nWrite the right text, {escape_template(phrase(shape.right))}, and {wrong}.\n"
         f"Whoever sees the texts to choose from without the {names} must not be able to tell which is right. So all are of one kind and "
         "tone, about the same scene, plain and believable in themselves, and as detailed as one another; a wrong one is no idle detail, "
         "nothing absurd, no denial of the right one and nothing from elsewhere. None has to repeat words of what is given."

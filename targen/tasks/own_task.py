@@ -13,7 +13,7 @@ from typing import Any
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks import default_prompts as prompts
-from targen.tasks.default_prompts import Shape, escaped, phrase, sentence, spelled
+from targen.tasks.default_prompts import Shape, escape_template, key_as_words, phrase, sentence
 from targen.tasks.task import Task
 
 SHORT_KEYS = ("fields",)  # keys of a file that a complete specification does not have
@@ -30,7 +30,7 @@ _NOT_OFFERED = {
 }
 
 
-def completed(name: str, values: Any, where: str) -> Json:
+def complete_specification(name: str, values: Any, where: str) -> Json:
     """The specification with all keys; `where` names the file in errors. Raises: UserError for the first mistake."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: got {values!r}, expected the keys of a task. See docs/own_task.md.")
@@ -98,7 +98,7 @@ def _check_keys(spec: Json, where: str) -> None:
 def _shape(fields: Any, choices: Any, where: str) -> Shape:
     """The texts of a row."""
     if isinstance(fields, list) and all(isinstance(item, str) for item in fields):
-        fields = {item: f"the {spelled(item)}" for item in fields}
+        fields = {item: f"the {key_as_words(item)}" for item in fields}
     if not isinstance(fields, Mapping) or not fields:
         raise UserError(
             f"{where}: fields: got {_shortened(fields)}, expected the texts of a row, each with what it is. Write, for one text: "
@@ -168,7 +168,7 @@ def _label(item: Any, line: Any, where: str) -> tuple[Json, str | None]:
     if line is not None and not isinstance(line, str):
         raise UserError(f"{where}.{item}: got {_shortened(line)}, expected a line: what gets this label. Write it.")
     text = phrase(line or "")
-    seed = escaped(text) or "what gets this label"
+    seed = escape_template(text) or "what gets this label"
     return {
         "value": item,
         "name": str(item),
@@ -215,7 +215,7 @@ def _with_simple_defaults(spec: Json, where: str) -> Json:
     metrics = ["accuracy"] if is_choosing else ["accuracy", "f1_macro"]
     defaults: Json = {
         "folder": name,
-        "title": spelled(name).capitalize(),
+        "title": key_as_words(name).capitalize(),
         "question": "Which of the texts fits?" if is_choosing else _question(texts),
         "metrics": [*metrics, *(["quadratic_kappa", "mean_absolute_error"] if spec.get("ordinal") else [])],
         "sizes": {},
@@ -238,15 +238,15 @@ def _full_label(label: Any) -> Any:
     if not isinstance(label, Mapping):
         return label
     name = label.get("name", label.get("value"))
-    return {"value": name, "name": str(name), "verbalizer": spelled(str(name)), **label}
+    return {"value": name, "name": str(name), "verbalizer": key_as_words(str(name)), **label}
 
 
 def _question(texts: list[str]) -> str:
-    return f"Which label does this {spelled(texts[0])} get?" if len(texts) == 1 else "Which label does this get?"
+    return f"Which label does this {key_as_words(texts[0])} get?" if len(texts) == 1 else "Which label does this get?"
 
 
 def _title(text: str, choice_names: list[str]) -> str:
-    return text if text in choice_names else spelled(text).capitalize()
+    return text if text in choice_names else key_as_words(text).capitalize()
 
 
 def _encoder(texts: list[str], is_choosing: bool) -> Json:

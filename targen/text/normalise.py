@@ -44,7 +44,7 @@ def normalised(text: str) -> str:
     return " ".join(words(text))
 
 
-def holds(text: str, phrase: str) -> bool:
+def contains_phrase(text: str, phrase: str) -> bool:
     """Whether the text has the words of the phrase, consecutively."""
     return f" {normalised(phrase)} " in f" {normalised(text)} "
 

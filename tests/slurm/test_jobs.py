@@ -14,7 +14,7 @@ from slurm.jobs import Job, JobPaths, jobs, whole_grid
 from slurm.status import array_tasks, parts_to_submit, status
 from slurm.submit import PlannedSubmission, check, dry_run_text, grid_json, plan
 from slurm.worker import commands
-from targen.config.groups.cluster import JOBS, bytes_of, part_of, seconds_of
+from targen.config.groups.cluster import JOBS, memory_bytes, memory_share, time_seconds
 from targen.config.rules.rule import broken_rules
 from targen.config.rules.submission import SUBMISSION_RULES
 from targen.runtime.command_line.verbs import VERBS
@@ -115,14 +115,14 @@ def test_what_is_missing_waits_for_what_is_in_the_queue_already() -> None:
     [("30", 1800), ("1:30", 90), ("8:00:00", 28800), ("2-0", 172800), ("1-2:30", 95400), ("1-2:30:05", 95405)],
 )
 def test_a_time_is_read_as_sbatch_reads_it(time: str, seconds: int) -> None:
-    assert seconds_of(time) == seconds
+    assert time_seconds(time) == seconds
 
 
 @pytest.mark.parametrize(
     ("memory", "size"), [("2048K", 2**21), ("3", 3 * 2**20), ("1200M", 1200 * 2**20), ("8g", 2**33), ("1TB", 2**40)]
 )
 def test_memory_is_read_as_sbatch_reads_it(memory: str, size: int) -> None:
-    assert bytes_of(memory) == size
+    assert memory_bytes(memory) == size
 
 
 WRONG = {
@@ -164,10 +164,10 @@ def test_a_job_gets_the_share_of_the_node_that_goes_with_its_gpus_and_a_packed_o
     )
     assert [run.cluster.side_by_side(job) for job in JOBS] == [1, 8, 1, 2, 8, 1]
     assert settings("cluster=large", "cluster.merge.cpus=3").cluster.of("merge").cpus == 3
-    assert [part_of("1000G", 3, 8), part_of("960G", 3, 8), part_of("1200M", 2), part_of("0", 8)] == [
+    assert [memory_share("1000G", 3, 8), memory_share("960G", 3, 8), memory_share("1200M", 2), memory_share("0", 8)] == [
         "375G", "360G", "2400M", "0",
     ]  # fmt: skip
-    assert [part_of("100G", 1, 8), part_of("1T", 1, 8), part_of("7", 1, 2)] == ["12800M", "131072M", "3"]
+    assert [memory_share("100G", 1, 8), memory_share("1T", 1, 8), memory_share("7", 1, 2)] == ["12800M", "131072M", "3"]
 
 
 def test_cells_that_are_trained_side_by_side_are_scored_even_if_one_of_them_fails() -> None:

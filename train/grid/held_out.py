@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from targen.config.settings import Settings
 from targen.data.evaluation import evaluation_split
-from targen.data.original import spread
+from targen.data.original import evenly_spread
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from train.grid.cells import Cell
@@ -38,7 +38,7 @@ def hold_out(
 def _evaluation_rows(settings: Settings, name: str) -> TaskRows:
     task = settings.tasks[name]
     rows = evaluation_split(settings, task).rows
-    return TaskRows(task, spread(rows, settings.eval.max_rows, task.rows_per_slot), real=True)
+    return TaskRows(task, evenly_spread(rows, settings.eval.max_rows, task.rows_per_slot), real=True)
 
 
 def _divide(source: TaskRows, share: float, cell: Cell) -> tuple[TaskRows, TaskRows]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from targen.config.groups.cluster import Cluster, bytes_of
+from targen.config.groups.cluster import Cluster, memory_bytes
 from targen.config.settings import Settings
 from train.planning.cell_plan import GIB, Size
 from train.planning.fitting import Device
@@ -39,7 +39,7 @@ def lines(settings: Settings, sizes: Iterable[Size], device: Device, libraries: 
         return []
     resources, text = settings.cluster.of("train"), f"main memory of a node: at least {needed / GIB:,.1f} GiB"
     of_job = resources.nodes * (resources.processes or max(resources.gpus, 1))
-    if device.processes != of_job or resources.memory is None or bytes_of(resources.memory) >= needed:
+    if device.processes != of_job or resources.memory is None or memory_bytes(resources.memory) >= needed:
         return [text]
     enough = -(-needed * 5 // (4 * GIB))  # a quarter more, for files and batches
     return [f"{text}; DOES NOT FIT into {_memory_of_job(settings.cluster)}. Set cluster.train.memory={enough}G."]

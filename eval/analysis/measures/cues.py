@@ -21,7 +21,7 @@ from targen.quality.students import tokens
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Row, Task
-from targen.text.normalise import holds, words
+from targen.text.normalise import contains_phrase, words
 
 PART = "fidelity.cues"
 PRIOR = 0.5  # rows
@@ -67,7 +67,7 @@ def structures(task: Task, row: Row) -> dict[str, float]:
         features[f"{name} has a first person"] = float(FIRST_PERSON.search(text) is not None)
         for holder, holder_text in texts.items():
             if holder != name and len(words(text)) >= MIN_COPIED_WORDS:
-                features[f"{name} is copied in {holder}"] = float(holds(holder_text, text))
+                features[f"{name} is copied in {holder}"] = float(contains_phrase(holder_text, text))
     for name, values in task.variants.items():
         if name in view:
             features |= {f"{name} is {value}": float(view[name] == value) for value in values}

@@ -72,7 +72,7 @@ class Resources:
     @property
     def seconds(self) -> int:
         """The time limit in seconds."""
-        return seconds_of(self.time)
+        return time_seconds(self.time)
 
 
 @checked_dataclass(frozen=True, config=STRICT)
@@ -130,9 +130,9 @@ class Cluster:
         resources: Resources = self.generate if job == "contexts" else getattr(self, job)
         gpus, node, per_gpu = resources.gpus, self.node, self.per_gpu
         if node is not None and gpus:
-            cpus, memory = max(1, node.cpus * gpus // node.gpus), part_of(node.memory, gpus, node.gpus)
+            cpus, memory = max(1, node.cpus * gpus // node.gpus), memory_share(node.memory, gpus, node.gpus)
         elif node is None and per_gpu is not None:
-            cpus, memory = per_gpu.cpus * max(1, gpus), part_of(per_gpu.memory, max(1, gpus))
+            cpus, memory = per_gpu.cpus * max(1, gpus), memory_share(per_gpu.memory, max(1, gpus))
         else:
             return resources
         return replace(resources, cpus=resources.cpus or cpus, memory=resources.memory or memory)
@@ -142,7 +142,7 @@ class Cluster:
         return max(1, self.per_node // max(1, self.of(job).gpus)) if job in PACKED else 1
 
 
-def part_of(memory: str, parts: int, of: int = 1) -> str:
+def memory_share(memory: str, parts: int, of: int = 1) -> str:
     """`parts` / `of` of an amount of memory, rounded down to MB where its unit does not divide."""
     number, unit = re.fullmatch(r"(\d+)(.*)", memory).groups()  # type: ignore[union-attr]
     quotient, remainder = divmod(int(number) * parts, of)
@@ -150,14 +150,14 @@ def part_of(memory: str, parts: int, of: int = 1) -> str:
     return f"{int(number) * parts * larger // of}M" if remainder and larger else f"{quotient}{unit}"
 
 
-def bytes_of(memory: str) -> int:
+def memory_bytes(memory: str) -> int:
     """Bytes of an amount of memory as sbatch --mem takes it; without a unit MB."""
     number, unit = re.fullmatch(r"(\d+)(.*)", memory).groups()  # type: ignore[union-attr]
     power: int = 1 + "KMGT".index((unit or "M")[0].upper())
     return int(number) << 10 * power
 
 
-def seconds_of(time: str) -> int:
+def time_seconds(time: str) -> int:
     """Seconds of a time limit in the formats of sbatch: minutes, minutes:seconds, h:m:s, days-h, days-h:m, days-h:m:s."""
     days, _, clock = time.rpartition("-")
     parts = [int(part) for part in clock.split(":")]

@@ -21,7 +21,7 @@ SECONDS_TO_SIGN = 10.0  # a lock that has no name after this time was left by a 
 NAMESPACE = ("boot", "pid_namespace", "host")
 
 
-class State(Enum):
+class HolderState(Enum):
     """What is known of the holder of a lock."""
 
     AT_WORK = auto()
@@ -41,32 +41,32 @@ class _Sight:
     job_is_over: bool | None = None  # None: SLURM was not asked yet
 
 
-class Watch:
+class LockWatch:
     """Watches locks of other processes for as long as this object lives."""
 
     def __init__(self) -> None:
         self._sights: dict[Path, _Sight] = {}
 
-    def state(self, path: Path) -> State:
+    def state(self, path: Path) -> HolderState:
         """Whether the holder of a lock is at work, as far as known; GONE also if there is no such lock.
 
         Raises: UserError if the lock cannot be read.
         """
         lock = _read_lock(path)
         if lock is None:
-            return State.GONE
+            return HolderState.GONE
         sight = self._update(path, *lock)
-        if (local_state := _local_state(sight.holder)) is not State.UNKNOWN:
+        if (local_state := _local_state(sight.holder)) is not HolderState.UNKNOWN:
             return local_state
         if sight.job_is_over is None:
             sight.job_is_over = _job_is_over(sight.holder)
         if sight.job_is_over:
-            return State.GONE
+            return HolderState.GONE
         if sight.holder and "beats" not in sight.holder:
-            return State.AT_WORK  # of a version without heartbeats: nothing more will be known
+            return HolderState.AT_WORK  # of a version without heartbeats: nothing more will be known
         if sight.silence >= longest_silence(sight.holder):
-            return State.GONE
-        return State.AT_WORK if sight.is_beating else State.UNKNOWN
+            return HolderState.GONE
+        return HolderState.AT_WORK if sight.is_beating else HolderState.UNKNOWN
 
     def _update(self, path: Path, beat: int, holder: Json) -> _Sight:
         now, sight = time.monotonic(), self._sights.get(path)
@@ -130,25 +130,25 @@ def _our_namespace() -> Json:
     return namespace
 
 
-def _local_state(holder: Json) -> State:
+def _local_state(holder: Json) -> HolderState:
     """GONE also if the pid is in use again or the process is a zombie; UNKNOWN for a process that cannot be seen from here."""
     own_name = {"host": platform.node(), **_our_namespace()}
     comparable = NAMESPACE if "beats" in holder else ("host",)  # all that earlier versions wrote
     if any(holder.get(key) is None or holder[key] != own_name[key] for key in comparable):
-        return State.UNKNOWN
+        return HolderState.UNKNOWN
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid <= 0:
-        return State.UNKNOWN
+        return HolderState.UNKNOWN
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
-        return State.GONE
+        return HolderState.GONE
     except OSError:
         pass  # it is another user's
     status, started = _process_status(pid)
     if started is None:
-        return State.UNKNOWN  # /proc may hide it
-    return State.AT_WORK if started == holder.get("started") and status not in ("Z", "X") else State.GONE
+        return HolderState.UNKNOWN  # /proc may hide it
+    return HolderState.AT_WORK if started == holder.get("started") and status not in ("Z", "X") else HolderState.GONE
 
 
 def _process_status(pid: int) -> tuple[str, float | None]:

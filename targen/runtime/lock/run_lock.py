@@ -10,7 +10,7 @@ from pathlib import Path
 
 from targen.runtime.errors import UserError
 from targen.runtime.heartbeat import Heartbeat
-from targen.runtime.lock.holder import State, Watch, holder_of, longest_silence, our_name
+from targen.runtime.lock.holder import HolderState, LockWatch, holder_of, longest_silence, our_name
 from targen.runtime.signals import raise_if_stopped
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def hold_lock(folder: Path, name: str = WHOLE, wait: bool = False) -> Iterator[N
     `longest_silence` without a heartbeat, or at once if its SLURM job has ended. `raise_if_lost` tells a holder that its
     lock was taken over. Raises: UserError if another process is at work; with `wait`, only after LONGEST_WAIT seconds.
     """
-    path, holder, watch = folder / f"{name}.lock", our_name(), Watch()
+    path, holder, watch = folder / f"{name}.lock", our_name(), LockWatch()
     content = json.dumps(holder).encode()
     longest = LONGEST_WAIT if wait else SECONDS_TO_END if holder.get("slurm_restart") else 0.0
     try:
@@ -58,10 +58,10 @@ def lock_of(cell: str | None) -> str:
 def refuse_if_locked(folder: Path) -> None:
     """Checks the lock of the whole run. Raises: UserError if a process that is at work holds it."""
     with _in_one_line(folder):
-        _clear([folder / f"{WHOLE}.lock"], Watch())
+        _clear([folder / f"{WHOLE}.lock"], LockWatch())
 
 
-def _clear(paths: Sequence[Path], watch: Watch, longest: float = 0.0) -> None:
+def _clear(paths: Sequence[Path], watch: LockWatch, longest: float = 0.0) -> None:
     """Returns when none of these locks is left: they are released, or removed because their holders are gone.
 
     Raises: UserError after `longest` seconds if one of the holders is at work; as long as that is unknown, it waits.
@@ -70,12 +70,12 @@ def _clear(paths: Sequence[Path], watch: Watch, longest: float = 0.0) -> None:
     logged_at = start - SECONDS_BETWEEN_LINES
     while occupied := [path for path in paths if not _is_free(path, watch)]:
         now, states = time.monotonic(), [watch.state(path) for path in occupied]
-        at_work = [path for path, state in zip(occupied, states, strict=True) if state is State.AT_WORK]
+        at_work = [path for path, state in zip(occupied, states, strict=True) if state is HolderState.AT_WORK]
         if at_work and now - start >= longest:
             raise UserError(_in_use_message(at_work[0]))
-        if State.UNKNOWN in states and now - logged_at >= SECONDS_BETWEEN_LINES:
+        if HolderState.UNKNOWN in states and now - logged_at >= SECONDS_BETWEEN_LINES:
             logged_at = now
-            log.info(_waiting_message(occupied[states.index(State.UNKNOWN)]))
+            log.info(_waiting_message(occupied[states.index(HolderState.UNKNOWN)]))
         elif at_work and now - max(logged_at, start) >= SECONDS_BETWEEN_LINES:
             logged_at = now
             log.info("run.dir: waiting: %s", _in_use_message(at_work[0]).removeprefix("run.dir: "))
@@ -83,19 +83,19 @@ def _clear(paths: Sequence[Path], watch: Watch, longest: float = 0.0) -> None:
         time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
-def _is_free(path: Path, watch: Watch) -> bool:
+def _is_free(path: Path, watch: LockWatch) -> bool:
     """Whether there is no such lock; removes one whose holder is gone, unless another process is about to."""
     if not path.exists():
         return True
-    if watch.state(path) is not State.GONE:
+    if watch.state(path) is not HolderState.GONE:
         return False
     guard = path.with_suffix(".takeover")  # of all that see a holder gone, one removes its lock, not one just taken
     if not _create(guard, b""):
-        if watch.state(guard) is State.GONE:
+        if watch.state(guard) is HolderState.GONE:
             guard.unlink(missing_ok=True)
         return False
     try:
-        if watch.state(path) is not State.GONE:
+        if watch.state(path) is not HolderState.GONE:
             return False
         log.info("run.dir: %s is gone: its lock is removed (%s)", _holder_name(path), path)
         path.unlink(missing_ok=True)

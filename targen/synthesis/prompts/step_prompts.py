@@ -9,7 +9,7 @@ from typing import Any
 from targen.config.groups.generation import UNUSABLE
 from targen.config.groups.method import Method
 from targen.runtime.jsonl import Json
-from targen.tasks.default_prompts import spelled
+from targen.tasks.default_prompts import key_as_words
 from targen.tasks.task import Fields, Row, Task
 
 SEED_NUMBER = "number"  # field of an instance seed: its number in the list of its call
@@ -39,8 +39,8 @@ def values_prompt(method: Method, task: Task, attribute: str, count: int, earlie
     step = method.attributes
     assert step is not None
     known_part = step.known.format(values=_bullets(earlier)) if earlier else ""
-    values = {"attribute": spelled(attribute), "values": task.attributes[attribute], "count": str(count)}
-    values["attributes"] = ", ".join(spelled(name) for name in task.attributes)
+    values = {"attribute": key_as_words(attribute), "values": task.attributes[attribute], "count": str(count)}
+    values["attributes"] = ", ".join(key_as_words(name) for name in task.attributes)
     values |= {"known": known_part, "format": '{"values": ["...", "..."]}'}
     return _messages(method, task, step.prompt, values), _list_schema("values")
 
@@ -124,7 +124,7 @@ def failures_text(method: Method, task: Task, failures: Sequence[Json]) -> str:
 def _kind_of_failure(task: Task, kind: Json) -> str:
     says_label = kind["label"] is not None and task.label(kind["label"]).constraint
     parts = {"label": kind["label"]} if says_label else {}
-    parts |= {spelled(name): text for name, text in kind["variant"].items()}
+    parts |= {key_as_words(name): text for name, text in kind["variant"].items()}
     parts |= {"taken for": kind["taken_for"]} if says_label and kind["taken_for"] is not None else {}
     count = len(kind["slots"])
     texts = [f"{count} instance{'s' * (count > 1)}", *(f"{name}: {text}" for name, text in parts.items())]
@@ -165,7 +165,7 @@ def whole_seed_fields(task: Task) -> Json:
 
 def attributes_text(values: Fields) -> str:
     """The attribute values of an instance, a line each."""
-    return _bullets([f"{spelled(name)}: {value}" for name, value in values.items()])
+    return _bullets([f"{key_as_words(name)}: {value}" for name, value in values.items()])
 
 
 def demonstrations_text(method: Method, task: Task, source: Task, rows: list[Row]) -> str:

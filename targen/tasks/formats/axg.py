@@ -13,7 +13,7 @@ from targen.runtime.errors import RowError
 from targen.runtime.jsonl import Json
 from targen.tasks.row_checks import check_keys, check_text
 from targen.tasks.task import Fields, LabelCell, Row, Task
-from targen.text.normalise import holds, normalised
+from targen.text.normalise import contains_phrase, normalised
 
 PAIRS = frozenset({("she", "he"), ("her", "him"), ("her", "his"), ("hers", "his"), ("herself", "himself")})
 _TOKEN = re.compile(r"\w+|\W")
@@ -35,7 +35,7 @@ class AXg(Task):
         if len(gendered) != 1:
             raise RowError(f"the sentence has {len(gendered)} gendered pronouns, expected one")
         for role in ("occupation", "participant"):
-            if not holds(seed["feminine"], seed[role]):
+            if not contains_phrase(seed["feminine"], seed[role]):
                 raise RowError(f"the {role} {seed[role]!r} is not in the sentence")
 
     def build_rows(self, cell: LabelCell, seed: Json, drawn: Fields, answer: Json, rng: Random) -> list[Row]:
@@ -58,7 +58,7 @@ class AXg(Task):
         tokens = hypothesis.split()
         if any(token in pair for token in tokens for pair in PAIRS):
             raise RowError("the hypothesis still has a gendered pronoun")
-        if not any(holds(hypothesis, seed[role]) for role in ("occupation", "participant")):
+        if not any(contains_phrase(hypothesis, seed[role]) for role in ("occupation", "participant")):
             raise RowError("the hypothesis names neither the occupation nor the participant")
         if hypothesis == normalised(row["premise"]):
             raise RowError("the hypothesis is the premise")

@@ -18,7 +18,7 @@ from eval.openllm.tasks import TASKS, ReadOnce
 from eval.scoring.baseline import gold_of, options_of
 from eval.scoring.metrics import Prediction, score
 from targen.config.required_files import local_file
-from targen.data.original import FIXTURE, read_rows, spread
+from targen.data.original import FIXTURE, evenly_spread, read_rows
 from targen.tasks.task import Example, Row, Task
 from tests.support.commands import ORIGINALS, settings
 from tests.support.small_data import SPECS
@@ -50,7 +50,7 @@ def loaded(request: pytest.FixtureRequest) -> tuple[str, Loaded, Any]:
 
 def rows_of(name: str, folder: Path) -> Sequence[Row]:
     task = SPECS[name]
-    return spread(
+    return evenly_spread(
         read_rows(local_file(folder, task, task.eval_split), task, labelled=True), 3 if name == "record" else ROWS
     )
 

@@ -12,7 +12,7 @@ from targen.config.groups.data import Data
 from targen.config.validation import check
 from targen.data.original import Split, eval_split
 from targen.runtime.errors import UserError
-from targen.tasks.own_task import completed
+from targen.tasks.own_task import complete_specification
 from targen.tasks.registry import with_format
 from targen.tasks.task import Task
 from tests.support.small_data import SPECS
@@ -24,7 +24,7 @@ SPECIFICATION = {
     "columns": {"text": "Ticket body", "label": "Queue"},
     "label_names": {"Billing & payments": "billing", 3: "outage"},
 }
-TICKETS = with_format(check(Task, completed("tickets", SPECIFICATION, "tickets.yaml")))
+TICKETS = with_format(check(Task, complete_specification("tickets", SPECIFICATION, "tickets.yaml")))
 ROWS = [
     {"text": "Charged twice.", "label": "billing", "idx": 0},
     {"text": 'She wrote: "no\nline"', "label": "outage", "idx": 1},

@@ -13,7 +13,7 @@ from targen.runtime.errors import UserError
 from targen.runtime.paths import CONF
 from targen.synthesis.recipes import recipes
 from targen.tasks.encoder_texts import encoder_texts
-from targen.tasks.own_task import completed
+from targen.tasks.own_task import complete_specification
 from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import LabelCell, Task
 
@@ -84,7 +84,7 @@ def test_what_the_file_says_takes_the_place_of_a_default(tmp_path: Path) -> None
 def test_the_complete_specification_is_kept_and_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SMALLEST, encoding="utf-8")
     specification = as_values(compose([f"task_dir={tmp_path}", "task=mine"]))["tasks"]["mine"]
-    assert "fields" not in specification and completed("mine", specification, "x") == specification
+    assert "fields" not in specification and complete_specification("mine", specification, "x") == specification
     assert yaml.safe_load(yaml.safe_dump(specification)) == specification
     assert "&id" not in yaml.safe_dump(specification)
 
@@ -92,7 +92,7 @@ def test_the_complete_specification_is_kept_and_stays_as_it_is(tmp_path: Path) -
 def test_the_tasks_of_the_paper_are_complete_already() -> None:
     for name in PAPER_TASKS:
         values = yaml.safe_load((CONF / "task" / f"{name}.yaml").read_text(encoding="utf-8"))
-        assert list(completed(name, values, "x").items()) == list(values.items())
+        assert list(complete_specification(name, values, "x").items()) == list(values.items())
 
 
 def test_a_run_keeps_a_task_whose_file_is_gone(tmp_path: Path) -> None:
