@@ -7,7 +7,7 @@ from targen.config.settings import Settings
 from targen.data.evaluation import HELD_OUT, HELD_OUT_WORDS
 from targen.runtime.errors import Unreachable, UserError
 from targen.tasks.task import Task
-from train.grid.cells import Cell, cells, done
+from train.grid.cells import Cell, cells, read_done_marker
 
 ANSWER_TOKENS = 8  # of each possible answer, for models that answer in words
 
@@ -83,4 +83,4 @@ def _cell_line(settings: Settings, cell: Cell, rows: dict[str, str]) -> str:
 def _training_state(settings: Settings, cell: Cell) -> str:
     if not cell.trained:
         return f"not finetuned, {settings.eval.shots} examples shown"
-    return "trained" if done(settings.paths, cell) is not None else "skipped until it is trained"
+    return "trained" if read_done_marker(settings.paths, cell) is not None else "skipped until it is trained"

@@ -16,7 +16,7 @@ from targen.runtime.errors import Unreachable
 from train.data.batches import MicroBatchSampler
 from train.families.base import IGNORED, Encoded
 from train.families.registry import family_of
-from train.grid.cells import Cell, done, trained_cells
+from train.grid.cells import Cell, read_done_marker, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.encoding import encode_for_training
 from train.grid.pending_jobs import epoch_size, newest_checkpoint, steps
@@ -26,7 +26,7 @@ from train.loop.trainer import batching_of
 from train.models.loading import Loaded
 from train.planning import main_memory
 from train.planning.cell_plan import GIB, CellPlan, Size, line
-from train.planning.fitting import launched, longest, planned_device, planned_gpu, size_of
+from train.planning.fitting import launched_processes, longest_example, planned_device, planned_gpu, size_of
 from train.planning.gpu_hours import gpu_hours
 from train.planning.memory import MIB, MicroBatchSize
 
@@ -117,7 +117,7 @@ def _plan_of_job(job: TrainingJob, models: PlannedModels) -> CellPlan:
     by_source = encode_for_training(job.settings, job.cell, shapes, job.rows)
     encoded = epoch_of(job, by_source).encoded
     collate = family_of(job.settings).collator(shapes)
-    settings = models.with_device_batch(job.settings, job.cell, size_of(collate([longest(encoded)])))
+    settings = models.with_device_batch(job.settings, job.cell, size_of(collate([longest_example(encoded)])))
     inputs, answers, padded, largest = _count_tokens(shapes, settings, encoded)
     size = models.size(settings, job.cell, largest)
     return CellPlan(
@@ -134,7 +134,7 @@ def _plan_of_job(job: TrainingJob, models: PlannedModels) -> CellPlan:
 
 
 def _state(job: TrainingJob) -> str:
-    if done(job.settings.paths, job.cell) is not None:
+    if read_done_marker(job.settings.paths, job.cell) is not None:
         return "done"
     checkpoint = newest_checkpoint(job)
     return "to train" if checkpoint is None else f"to resume from step {checkpoint.step}"
@@ -144,7 +144,7 @@ def _count_tokens(
     shapes: Loaded, settings: Settings, encoded: Sequence[Encoded]
 ) -> tuple[int, int, int, MicroBatchSize]:
     """(input tokens, tokens of answers beside them, tokens with padding, the largest micro-batch) of the first epoch."""
-    processes, _ = launched(settings)
+    processes, _ = launched_processes(settings)
     collate = family_of(settings).collator(shapes)
     batching, lengths = batching_of(settings, encoded, processes), [example.length for example in encoded]
     tokens = answers = padded = 0

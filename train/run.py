@@ -18,7 +18,7 @@ from targen.runtime.lock.run_lock import hold_lock
 from targen.runtime.progress import Progress
 from targen.runtime.signals import Stopped, StopRequest
 from train.families.checks import check_loadable
-from train.grid.cells import check_trained, done, trained_cells
+from train.grid.cells import check_trained, read_done_marker, trained_cells
 from train.grid.checkers import TrainingJob
 from train.grid.encoding import check_answer_room
 from train.grid.pending_jobs import TrainContext, pending_jobs, steps_left
@@ -45,7 +45,7 @@ def train(settings: Settings, processes: Processes | None = None, stop: StopRequ
         from train.loop.saving import export_merged  # torch
 
         for cell in trained_cells(settings):
-            if done(settings.paths, cell) is not None:
+            if read_done_marker(settings.paths, cell) is not None:
                 export_merged(settings, cell)
 
 

@@ -13,7 +13,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Task
-from train.grid.cells import Cell, cells, done, fingerprint
+from train.grid.cells import Cell, cells, fingerprint, read_done_marker
 
 # keys of conf/train that affect the answers of a model without finetuning
 UNTRAINED_KEYS = ("max_length", "precision", "quantize", "instruct", "instruct_examples")
@@ -45,7 +45,7 @@ def _ready_cell(settings: Settings, cell: Cell) -> ReadyCell | None:
     The fingerprint of a model without finetuning leaves out the settings of training, which do not affect it.
     """
     if cell.trained:
-        marker = done(settings.paths, cell)
+        marker = read_done_marker(settings.paths, cell)
         if marker is None:
             return None
         return ReadyCell(cell, marker["fingerprint"], marker.get("rows"), marker.get("real_rows"))

@@ -8,7 +8,7 @@ from targen.runtime.paths import CONF
 from tests.support.commands import command, lines, settings
 from tests.support.small_data import tiny_overrides
 from train.launch import process_options
-from train.planning.fitting import launched, this_device
+from train.planning.fitting import launched_processes, this_device
 from train.run import train
 from train.runtime.processes import join_processes
 
@@ -33,7 +33,7 @@ def test_a_launch_takes_the_processes_of_the_job_or_all_gpus() -> None:
 def test_a_model_is_planned_as_it_is_sharded_whoever_starts_the_processes(
     name: str, sharding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert launched(settings(f"train.launch={name}"))[1] == sharding
+    assert launched_processes(settings(f"train.launch={name}"))[1] == sharding
     for variable, value in accelerate_environment(name).items():
         if variable.startswith(("ACCELERATE_", "FSDP_")):
             monkeypatch.setenv(variable, value)

@@ -19,7 +19,7 @@ from targen.runtime.errors import UserError
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
 from train.families.base import Batch, Encoded, ExampleLosses, Family, FewShot, gold_of, of_type
-from train.inference.arithmetic import computing
+from train.inference.arithmetic import inference_context
 from train.inference.batching import ItemSize, length_batches
 from train.models.embeddings import TRAITS
 from train.models.loading import PLAIN, Loaded, Loading, config_of, load
@@ -144,7 +144,7 @@ class EncoderFamily(Family):
         for indices in length_batches(sizes, batch_size, device):
             batch = collate([examples[index] for index in indices])
             labels = batch.pop("labels")
-            with computing(loaded):
+            with inference_context(loaded):
                 inputs = {name: values.to(device) for name, values in batch.items()}
                 logits = loaded.model(**inputs).logits.float().cpu()
             scores = example_logits(logits, labels).log_softmax(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from targen.tasks.task import Example
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family, gold_of, of_type
-from train.inference.arithmetic import computing
+from train.inference.arithmetic import inference_context
 from train.inference.generation import GeneratedText
 from train.inference.ranking import rank_answers
 from train.models.loading import Loaded
@@ -66,7 +66,7 @@ class TextFamily(Family):
         loaded.model.eval()
 
         def score(prompts: Sequence[list[int]], answers: Sequence[Sequence[list[int]]]) -> tuple[Tensor, ...]:
-            with computing(loaded):
+            with inference_context(loaded):
                 return self.answer_scores(loaded, prompts, answers)
 
         return rank_answers(score, of_type(EncodedText, encoded), batch_size, device_of(loaded), by_token)

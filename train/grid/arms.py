@@ -19,7 +19,7 @@ from train.grid.rows import (
     sample_by_label,
     synthetic_rows,
 )
-from train.grid.selection import Choose, as_many, selected
+from train.grid.selection import Choose, first_kept_rows, select_rows
 from train.grid.self_instruct import instruction_rows, instruction_task
 
 
@@ -52,7 +52,7 @@ def training_rows(settings: Settings, cell: Cell) -> tuple[TaskRows, ...] | None
     """
     if not ARMS[cell.arm].uses_task_rows:
         return (_instructions(settings, cell),)
-    return _rows_of_tasks(settings, cell, partial(selected, settings, cell))
+    return _rows_of_tasks(settings, cell, partial(select_rows, settings, cell))
 
 
 def _rows_of_tasks(settings: Settings, cell: Cell, choose: Choose) -> tuple[TaskRows, ...] | None:
@@ -74,7 +74,7 @@ def _instructions(settings: Settings, cell: Cell) -> TaskRows:
     if not train.equal_size:
         count = None if train.max_rows is None else train.max_rows * len(cell.tasks)
         return TaskRows(instruction_task(), instruction_rows(settings, cell.seed, count), real=False)
-    choose = partial(as_many, settings)
+    choose = partial(first_kept_rows, settings)
     count = _smallest([_rows_of_tasks(settings, replace(cell, arm=arm), choose) for arm in arms_of_tasks(settings)])
     rows = instruction_rows(settings, cell.seed, count)
     if len(rows) < count:
@@ -94,7 +94,7 @@ def _equally_sized(
     if sources is None or not settings.train.equal_size:
         return sources
     others = [other for other in arms_of_tasks(settings) if other != arm]
-    choose_as_many = partial(as_many, settings)
+    choose_as_many = partial(first_kept_rows, settings)
     smallest = _smallest([sources, *(_rows_of_task(settings, task, other, seed, choose_as_many) for other in others)])
     quotas = apportion([source.count for source in sources], smallest)
     return tuple(

@@ -18,7 +18,7 @@ from targen.runtime.paths import RunPaths
 from targen.tasks.registry import PAPER_TASKS
 from targen.tasks.task import Row
 from train.grid.self_instruct import instruction_task
-from train.models.checkpoints import MARKER, complete
+from train.models.checkpoints import MARKER, complete_checkpoints
 
 DONE = "done.json"
 ALL = "all"  # the mixture of the paper's tasks in cell names
@@ -226,7 +226,7 @@ def _initial_fingerprint(settings: Settings) -> Json:
     return initial
 
 
-def done(paths: RunPaths, cell: Cell) -> Json | None:
+def read_done_marker(paths: RunPaths, cell: Cell) -> Json | None:
     """The done marker of a cell; None while it is not trained."""
     path = paths.model(cell.name) / DONE
     return read_json(path) if path.is_file() else None
@@ -249,8 +249,8 @@ def check_trained(settings: Settings) -> None:
     """
     for cell in trained_cells(settings):
         folder = settings.paths.model(cell.name)
-        if (marker := done(settings.paths, cell)) is not None:
+        if (marker := read_done_marker(settings.paths, cell)) is not None:
             check_unchanged(folder, marker["fingerprint"], fingerprint(settings, cell))
         else:
-            for checkpoint in complete(folder):
+            for checkpoint in complete_checkpoints(folder):
                 check_unchanged(checkpoint.folder, checkpoint.fingerprint, fingerprint(settings, cell))

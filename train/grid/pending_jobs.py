@@ -10,11 +10,11 @@ from targen.config.groups.training import Train
 from targen.config.settings import Settings
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
-from train.grid.cells import check_unchanged, done, trained_cells
+from train.grid.cells import check_unchanged, read_done_marker, trained_cells
 from train.grid.checkers import TrainingJob, training_job
 from train.grid.mixture import epoch_counts
 from train.grid.selection import forget_selections, write_selection
-from train.models.checkpoints import Checkpoint, complete, keep
+from train.models.checkpoints import Checkpoint, complete_checkpoints, keep_steps
 from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ def _pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]
     pending: dict[str, TrainingJob] = {}
     skipped = 0
     for cell in trained_cells(settings):
-        folder, marker = settings.paths.model(cell.name), done(settings.paths, cell)
+        folder, marker = settings.paths.model(cell.name), read_done_marker(settings.paths, cell)
         if marker is not None and processes.first:
-            keep(folder, set())  # a start may have been killed before it removed them
+            keep_steps(folder, set())  # a start may have been killed before it removed them
         if marker is not None and cell.arm == "original" and not settings.train.equal_size:
             continue  # original data do not change, and ReCoRD's take a while to read
         job = training_job(settings, cell)
@@ -62,7 +62,7 @@ def _pending_jobs(settings: Settings, processes: Processes) -> list[TrainingJob]
             if processes.first:
                 write_selection(settings, cell, job.rows)  # its list may be damaged
         else:
-            checkers = [checker for checker in job.checkers if done(settings.paths, checker.cell) is None]
+            checkers = [checker for checker in job.checkers if read_done_marker(settings.paths, checker.cell) is None]
             pending |= {needed.cell.name: needed for needed in [*checkers, job]}
     for job in pending.values():
         _check_checkpoint(job, processes)
@@ -79,7 +79,7 @@ def _check_checkpoint(job: TrainingJob, processes: Processes) -> None:
 
 def newest_checkpoint(job: TrainingJob) -> Checkpoint | None:
     """The checkpoint from which the cell's training would resume."""
-    return next(iter(complete(job.settings.paths.model(job.cell.name))[-1:]), None)
+    return next(iter(complete_checkpoints(job.settings.paths.model(job.cell.name))[-1:]), None)
 
 
 def steps(train: Train, examples: int) -> int:

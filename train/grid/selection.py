@@ -19,9 +19,9 @@ from targen.runtime.errors import UserError
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
 from targen.runtime.randomness import rng
 from targen.tasks.task import Task
-from train.grid.cells import Cell, done, trained_cells
+from train.grid.cells import Cell, read_done_marker, trained_cells
 from train.grid.rows import Selection, TaskRows, drawn_original_rows
-from train.models.checkpoints import SELECTED_ROWS, complete
+from train.models.checkpoints import SELECTED_ROWS, complete_checkpoints
 
 log = logging.getLogger(__name__)
 STUDENT = "train.select_student"
@@ -35,7 +35,7 @@ def check_selection(settings: Settings) -> None:
         check_students([settings.train.select_student], STUDENT)
 
 
-def as_many(settings: Settings, task: Task, source: TaskRows) -> TaskRows:
+def first_kept_rows(settings: Settings, task: Task, source: TaskRows) -> TaskRows:
     """As many rows as would be kept, the first ones: to count them. Raises: UserError if none is kept."""
     return source.at(range(kept_count(settings, task, source.count)))
 
@@ -50,7 +50,7 @@ def kept_count(settings: Settings, task: Task, count: int) -> int:
     return kept
 
 
-def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> TaskRows | None:
+def select_rows(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> TaskRows | None:
     """The share train.select_share of the rows that have the highest scores, in their order; all without train.select_rows. A
     plan takes the first rows until they are chosen. None: the checker needs original rows, and these are not available.
 
@@ -68,7 +68,7 @@ def selected(settings: Settings, cell: Cell, task: Task, source: TaskRows) -> Ta
             if checker_rows is None:
                 return None
         if settings.plan:
-            return as_many(settings, task, source)
+            return first_kept_rows(settings, task, source)
         lines = _new_lines(settings, source, checker_rows, _scores(settings, source, checker_rows, cell.seed))
     kept = source.at([position for position, line in enumerate(lines) if line["kept"]])
     return replace(kept, selection=Selection(tuple(lines), lines[0]["taught"]))
@@ -142,7 +142,7 @@ def forget_selections(settings: Settings) -> None:
     """Removes the lists of rows that no training has begun with; rows and settings may have changed since."""
     for cell in trained_cells(settings):
         folder = settings.paths.model(cell.name)
-        if done(settings.paths, cell) is None and not complete(folder):
+        if read_done_marker(settings.paths, cell) is None and not complete_checkpoints(folder):
             (folder / SELECTED_ROWS).unlink(missing_ok=True)
 
 

@@ -9,7 +9,7 @@ from train.models.loading import Loaded
 
 
 @contextmanager
-def computing(loaded: Loaded) -> Iterator[None]:
+def inference_context(loaded: Loaded) -> Iterator[None]:
     """Meanwhile nothing is kept for gradients, and matrix products are as in training: of bf16 values with
     train.precision=bf16 or bf16_weights.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria
 
-from train.inference.arithmetic import computing
+from train.inference.arithmetic import inference_context
 from train.inference.ranking import Prompted, longest_first
 from train.models.loading import Loaded
 
@@ -39,7 +39,7 @@ def greedy_texts(
         "decoder_start_token_id": getattr(model.config, "decoder_start_token_id", None),
     }
     greedy = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **special)
-    with computing(loaded), _default_generation_config(model):
+    with inference_context(loaded), _default_generation_config(model):
         generated = model.generate(
             **{name: values.to(device) for name, values in inputs.items()},
             generation_config=greedy,

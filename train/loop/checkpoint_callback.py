@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from targen.runtime.jsonl import dumps, write_jsonl
 from train.grid.checkers import TrainingJob
 from train.grid.pending_jobs import TrainContext
-from train.models.checkpoints import writing
+from train.models.checkpoints import reporting_write_errors
 
 LOG = "train_log.jsonl"
 GO_ON, SAVE, STOP = range(3)  # what a process asks for after a step; all do what the most demanding one asks
@@ -25,13 +25,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Writes the log up to the checkpoint that training resumes from; empty for a new cell."""
         if self._context.processes.first:
-            with writing(self._path):
+            with reporting_write_errors(self._path):
                 write_jsonl(self._path, state.log_history)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Appends the newest entry to the log."""
         if self._context.processes.first:
-            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            with reporting_write_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(dumps(state.log_history[-1]) + "\n")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -21,8 +21,8 @@ from train.loop.saving import load_shapes, save_weights
 from train.loop.sharding import forget_deepspeed
 from train.loop.trainer import CellTrainer, DeviceFull
 from train.models.adapters import BASE
-from train.models.checkpoints import complete, keep, keep_only_checkpoints, writing
-from train.planning.fitting import ON_CPU, check_fits, longest, size_of, this_device, with_device_batch, with_sequences
+from train.models.checkpoints import complete_checkpoints, keep_only_checkpoints, keep_steps, reporting_write_errors
+from train.planning.fitting import ON_CPU, check_fits, longest_example, size_of, this_device, with_device_batch, with_sequences
 from train.runtime.wandb_run import WANDB, wandb_run
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: Prepar
     device = this_device(processes)
     if device.memory is None:
         return job
-    example = size_of(prepared.collate([longest(prepared.epoch.encoded)]))
+    example = size_of(prepared.collate([longest_example(prepared.epoch.encoded)]))
     shapes = load_shapes(settings, job.cell)
     sequences = with_device_batch(settings, shapes, example, device).train.device_batch_size or ON_CPU
     settings = with_sequences(settings, -processes.largest(-sequences))
@@ -95,7 +95,7 @@ def _with_device_batch(context: TrainContext, job: TrainingJob, prepared: Prepar
 def _train(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> Outcome:
     settings, cell, processes = job.settings, job.cell, context.processes
     folder = settings.paths.model(cell.name)
-    checkpoints = processes.broadcast(complete(folder))
+    checkpoints = processes.broadcast(complete_checkpoints(folder))
     with wandb_run(settings, folder, cell.name) if processes.first else nullcontext():
         trainer = CellTrainer(context, job, prepared)
         if processes.count > 1:
@@ -108,7 +108,7 @@ def _train(context: TrainContext, job: TrainingJob, prepared: PreparedCell) -> O
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
     steps = trainer.state.global_step
-    with writing(folder):
+    with reporting_write_errors(folder):
         trainer.save_model(str(folder))  # all processes take part in gathering sharded weights
         if processes.first:
             prepared.loaded.tokenizer.save_pretrained(folder)
@@ -125,7 +125,7 @@ def _fit(context: TrainContext, job: TrainingJob) -> Outcome:
     outcome = Outcome(time.monotonic() - start, fitted.steps, fitted.loss)
     if context.processes.first:
         entry = {"step": fitted.steps, "loss": fitted.loss, "train_runtime": round(outcome.seconds, 3)}
-        with writing(folder), wandb_run(job.settings, folder, job.cell.name) as run:
+        with reporting_write_errors(folder), wandb_run(job.settings, folder, job.cell.name) as run:
             save_weights(prepared.loaded.model, folder)
             write_jsonl(folder / LOG, [entry])
             if run is not None:
@@ -138,7 +138,7 @@ def _fit(context: TrainContext, job: TrainingJob) -> Outcome:
 def _mark_as_done(context: TrainContext, job: TrainingJob, steps: int) -> None:
     """Writes the done marker, then removes the checkpoints."""
     folder = job.settings.paths.model(job.cell.name)
-    with writing(folder):
+    with reporting_write_errors(folder):
         if context.processes.first:
             marker = {
                 "cell": job.cell.name,
@@ -150,5 +150,5 @@ def _mark_as_done(context: TrainContext, job: TrainingJob, steps: int) -> None:
                 "fingerprint": job.fingerprint,
             }
             write_text(folder / DONE, json.dumps(marker, indent=2) + "\n")
-            keep(folder, set())
+            keep_steps(folder, set())
     context.processes.wait()

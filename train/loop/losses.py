@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from targen.config.losses import LogWeights, Loss
 from train.families.base import IGNORED, Encoded, ExampleLosses, Family
-from train.inference.arithmetic import computing
+from train.inference.arithmetic import inference_context
 from train.models.loading import Loaded
 
 CHECKERS = "checkers"  # of a batch, (examples,): see LogWeights; NaN for an example that is not weighted
@@ -84,7 +84,7 @@ def log_probabilities(family: Family, loaded: Loaded, encoded: Sequence[Encoded]
         batch = collate([encoded[index] for index in indices])
         inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
         labels = inputs.pop("labels")
-        with computing(loaded):
+        with inference_context(loaded):
             losses = family.example_losses(loaded.model(**inputs), labels, 0.0)
         by_index |= zip(indices, losses.log_probability.cpu().tolist(), strict=True)
     return [by_index[index] for index in range(len(encoded))]

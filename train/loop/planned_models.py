@@ -11,7 +11,7 @@ from train.models.loading import Loaded
 from train.planning.cell_plan import Size
 from train.planning.fitting import NOT_COUNTED, memory_of, planned_device, with_device_batch
 from train.planning.gpu_hours import operations
-from train.planning.memory import MicroBatchSize, disk
+from train.planning.memory import MicroBatchSize, disk_use
 
 
 class PlannedModels:
@@ -77,7 +77,7 @@ def _size(settings: Settings, shapes: Loaded, largest: MicroBatchSize) -> Size:
         sum(weight.numel() for weight in weights),
         sum(weight.numel() for weight in weights if weight.requires_grad),
         memory,
-        disk(shapes.model, settings.train),
+        disk_use(shapes.model, settings.train),
         largest.sequences,
         operations(shapes.model),
     )

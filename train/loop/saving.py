@@ -11,10 +11,10 @@ from train.families.registry import family_of
 from train.grid.cells import Cell
 from train.loop.sharding import dividing_while_loading, loads_once, send_buffers, to_fill
 from train.models import adapters
-from train.models.checkpoints import writing
+from train.models.checkpoints import reporting_write_errors
 from train.models.loading import Loaded, Loading, loading_of
 from train.models.own_head import has_own_head
-from train.runtime.devices import choices_here, use_tf32
+from train.runtime.devices import own_device_choices, use_tf32
 from train.runtime.processes import Processes
 
 
@@ -32,7 +32,7 @@ def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> 
     if settings.train.lora is not None and _initial_model(settings).config is not None and not base.is_dir():
         processes.wait()  # all processes have drawn the weights, which are saved nowhere else
         if processes.first:
-            with writing(base):
+            with reporting_write_errors(base):
                 loaded.model.save_pretrained(base)
                 loaded.tokenizer.save_pretrained(base)
     return _with_adapters(settings, loaded)
@@ -104,7 +104,7 @@ def load_cell(settings: Settings, cell: Cell) -> Loaded:
     if not adapters.has_adapter(folder):
         return family.load_trained(folder, loading=loading_of(settings.train))
     base = _adapted_base(settings, cell)
-    apply = adapters.merged if settings.train.quantize is None else adapters.attached
+    apply = adapters.merge_adapters if settings.train.quantize is None else adapters.attach_adapters
     return replace(base, model=apply(base, folder))
 
 
@@ -116,7 +116,7 @@ def load_cell_to_device(settings: Settings, cell: Cell) -> Loaded:
     import torch
     from accelerate import PartialState
 
-    use_tf32(choices_here())
+    use_tf32(own_device_choices())
     loaded = load_cell(settings, cell)
     if settings.train.quantize is None:
         loaded.model.to(PartialState(cpu=not torch.accelerator.is_available()).device)
@@ -138,7 +138,7 @@ def export_merged(settings: Settings, cell: Cell) -> None:
         return
     loaded = load_cell(replace(settings, train=replace(settings.train, quantize=None)), cell)
     partial = merged.with_name(f"{merged.name}.partial")
-    with writing(merged):
+    with reporting_write_errors(merged):
         save_weights(loaded.model, partial)
         loaded.tokenizer.save_pretrained(partial)
         partial.rename(merged)

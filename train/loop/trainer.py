@@ -26,9 +26,9 @@ from train.loop.preparation import PreparedCell
 from train.loop.saving import save_weights
 from train.loop.sharding import divided_by_blocks, gathered_weights, loads_once, root_gathered, set_precision
 from train.loop.throughput import Throughput
-from train.models.checkpoints import PREFIX, keep, seal, writing
+from train.models.checkpoints import PREFIX, keep_steps, mark_complete, reporting_write_errors
 from train.planning.fitting import ON_CPU
-from train.runtime.devices import Choices, choices_here, use_tf32
+from train.runtime.devices import DeviceChoices, own_device_choices, use_tf32
 
 CHECKED_TOGETHER = 64  # losses on a GPU that are checked together: each check waits for the GPU
 
@@ -46,7 +46,7 @@ def batching_of(settings: Settings, encoded: Sequence[Encoded], processes: int) 
 
 
 def training_arguments(
-    settings: Settings, cell: Cell, batching: Batching, examples: int, sharding: str, choices: Choices
+    settings: Settings, cell: Cell, batching: Batching, examples: int, sharding: str, choices: DeviceChoices
 ) -> TrainingArguments:
     """The Trainer's arguments for so many examples."""
     train = settings.train
@@ -98,7 +98,7 @@ class CellTrainer(WeightedLossTrainer):
         settings, cell, processes = job.settings, job.cell, context.processes
         batching = batching_of(settings, prepared.epoch.encoded, processes.count)
         lengths = [example.length for example in prepared.epoch.encoded]
-        self._choices = choices_here()
+        self._choices = own_device_choices()
         use_tf32(self._choices)
         self._sampler = MicroBatchSampler(lengths, batching, cell.seed, cell.name, processes.index)
         super().__init__(
@@ -247,17 +247,17 @@ class CellTrainer(WeightedLossTrainer):
         root, processes = Path(self.args.output_dir), self._context.processes
         folder = root / f"{PREFIX}{self.state.global_step}"
         try:
-            with writing(folder):
+            with reporting_write_errors(folder):
                 super()._save_checkpoint(model, trial)
                 processes.wait()
                 if processes.first:
-                    seal(folder, self._job.fingerprint, processes.sharding)
+                    mark_complete(folder, self._job.fingerprint, processes.sharding)
         except UserError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if processes.first:
             best = best_step(self.state.log_history) if self._job.settings.train.select == "best" else None
-            keep(root, {self.state.global_step} | ({best} if best is not None else set()))
+            keep_steps(root, {self.state.global_step} | ({best} if best is not None else set()))
         processes.wait()
 
     def load_best(self) -> None:

@@ -60,14 +60,14 @@ def has_adapter(folder: Path) -> bool:
     return (folder / ADAPTER).is_file()
 
 
-def merged(base: Loaded, folder: Path) -> Any:
+def merge_adapters(base: Loaded, folder: Path) -> Any:
     """The base model with the folder's adapters merged into its weights."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
 
 
-def attached(base: Loaded, folder: Path) -> Any:
+def attach_adapters(base: Loaded, folder: Path) -> Any:
     """The base model with the folder's adapters attached: merging into 4-bit weights would lose precision."""
     from peft import PeftModel
 

@@ -31,7 +31,7 @@ class Checkpoint:
     sharding: str
 
 
-def complete(folder: Path) -> list[Checkpoint]:
+def complete_checkpoints(folder: Path) -> list[Checkpoint]:
     """The complete checkpoints below models/<cell>/, oldest first; one with a missing or shortened file is left out."""
     checkpoints = []
     for path in folder.glob(f"{PREFIX}*"):
@@ -43,7 +43,7 @@ def complete(folder: Path) -> list[Checkpoint]:
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
-def seal(folder: Path, fingerprint: Json, sharding: str) -> None:
+def mark_complete(folder: Path, fingerprint: Json, sharding: str) -> None:
     """Marks the checkpoint as complete, after all its files are on disk."""
     for path in _files(folder):
         with path.open("rb") as file:
@@ -52,9 +52,9 @@ def seal(folder: Path, fingerprint: Json, sharding: str) -> None:
     write_text(folder / MARKER, json.dumps(marker, indent=2) + "\n")
 
 
-def keep(folder: Path, steps: set[int]) -> None:
+def keep_steps(folder: Path, steps: set[int]) -> None:
     """Removes incomplete checkpoints and those of all other steps; the marker goes first."""
-    folders = {checkpoint.folder for checkpoint in complete(folder) if checkpoint.step in steps}
+    folders = {checkpoint.folder for checkpoint in complete_checkpoints(folder) if checkpoint.step in steps}
     for path in folder.glob(f"{PREFIX}*"):
         if path not in folders:
             (path / MARKER).unlink(missing_ok=True)
@@ -68,8 +68,8 @@ def keep_only_checkpoints(folder: Path, *companions: str) -> None:
     """
     if not folder.is_dir():
         return
-    checkpoints = complete(folder)
-    keep(folder, {checkpoint.step for checkpoint in checkpoints})
+    checkpoints = complete_checkpoints(folder)
+    keep_steps(folder, {checkpoint.step for checkpoint in checkpoints})
     for path in folder.iterdir():
         stays = path.name == SELECTED_ROWS or (checkpoints and path.name in companions)
         if not path.name.startswith(PREFIX) and not stays:
@@ -77,7 +77,7 @@ def keep_only_checkpoints(folder: Path, *companions: str) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def reporting_write_errors(path: Path) -> Iterator[None]:
     """Turns failures of the body, which writes `path`, into one line. Raises: UserError, also before it if the run is no longer ours."""
     from safetensors import SafetensorError
 

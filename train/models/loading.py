@@ -100,7 +100,7 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
             **config,
         )
     except (OSError, ValueError, ImportError, TypeError, RuntimeError, SafetensorError) as err:
-        raise not_loaded(model, err) from None
+        raise loading_error(model, err) from None
     keep_own_head(weights)
     return Loaded(weights, tokenizer, loading.precision)
 
@@ -157,7 +157,7 @@ def config_of(model: Model, weights: bool = True) -> "PretrainedConfig":
         path = resolve(model) if weights else in_package(model.path or "")
         return AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code)
     except (OSError, ValueError, KeyError, TypeError) as err:
-        raise not_loaded(model, err) from None
+        raise loading_error(model, err) from None
 
 
 def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBase":
@@ -171,7 +171,7 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     try:
         tokenizer = AutoTokenizer.from_pretrained(in_package(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
-        raise not_loaded(model, err) from None
+        raise loading_error(model, err) from None
     _for_rows(tokenizer)
     ids = tokenizer("yes", add_special_tokens=False)["input_ids"]
     # made by transformers of its special tokens alone
@@ -257,7 +257,7 @@ def _four_bits() -> Any:
     )
 
 
-def not_loaded(model: Model, err: Exception) -> UserError:
+def loading_error(model: Model, err: Exception) -> UserError:
     """The error for a model that cannot be loaded."""
     message = one_line(err)
     reason = message[:300]

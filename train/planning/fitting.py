@@ -15,7 +15,7 @@ from targen.runtime.errors import UserError, one_line
 from train.families.base import Batch, Encoded
 from train.launch import PROCESSES, takes_all_gpus
 from train.models.loading import Loaded
-from train.planning.memory import Memory, MicroBatchSize, peak
+from train.planning.memory import Memory, MicroBatchSize, peak_memory
 from train.runtime.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def this_device(processes: Processes) -> Device:
 
 def planned_device(settings: Settings) -> Device:
     """The device that a plan is for: price.gpu, or that of this machine."""
-    processes, sharding = launched(settings)
+    processes, sharding = launched_processes(settings)
     if (gpu := planned_gpu(settings)) is not None:
         return Device(True, gpu.memory, processes, sharding)
     if torch.cuda.is_available():
@@ -64,7 +64,7 @@ def planned_gpu(settings: Settings) -> Gpu | None:
     return gpu_reported_as(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
 
 
-def launched(settings: Settings) -> tuple[int, str]:
+def launched_processes(settings: Settings) -> tuple[int, str]:
     """(processes, sharding) of train.launch: none, zero2, zero3 or fsdp.
 
     Their number is that of the job or of the cluster's training jobs if these have several, else that of the visible GPUs if
@@ -82,7 +82,7 @@ def launched(settings: Settings) -> tuple[int, str]:
     return count, shardings.get(values["distributed_type"], "none")
 
 
-def longest(encoded: Sequence[Encoded]) -> Encoded:
+def longest_example(encoded: Sequence[Encoded]) -> Encoded:
     """The example with most tokens in all its sequences."""
     return max(encoded, key=lambda example: example.length * example.sequence_count)
 
@@ -96,7 +96,7 @@ def size_of(batch: Batch, examples: int = 1) -> MicroBatchSize:
 
 def memory_of(settings: Settings, shapes: Loaded, size: MicroBatchSize, device: Device) -> Memory:
     """The peak of training with micro-batches of this size."""
-    return peak(
+    return peak_memory(
         shapes.model,
         size,
         settings.train,
@@ -106,7 +106,7 @@ def memory_of(settings: Settings, shapes: Loaded, size: MicroBatchSize, device: 
     )
 
 
-def fitting(settings: Settings, shapes: Loaded, example: MicroBatchSize, device: Device) -> int:
+def fitting_sequences(settings: Settings, shapes: Loaded, example: MicroBatchSize, device: Device) -> int:
     """The most sequences at once whose plan fits, as even parts of a batch. `one`: the longest example."""
     train, sequences = settings.train, example.sequences
     if device.memory is None:
@@ -129,7 +129,7 @@ def with_device_batch(settings: Settings, shapes: Loaded, example: MicroBatchSiz
     if settings.train.device_batch_size is not None:
         return settings
     try:
-        sequences = fitting(settings, shapes, example, device)
+        sequences = fitting_sequences(settings, shapes, example, device)
     except NOT_COUNTED as err:
         log.warning("train: %s; train.device_batch_size=%d", not_counted(settings, err), ON_CPU)
         sequences = ON_CPU
@@ -146,7 +146,7 @@ def check_fits(settings: Settings, shapes: Loaded, example: MicroBatchSize, devi
         planned = memory_of(settings, shapes, replace(example, sequences=max(example.sequences, sequences)), device)
         if planned.total <= TOLERATED * device.memory:
             return
-        fits = fitting(settings, shapes, example, device)
+        fits = fitting_sequences(settings, shapes, example, device)
     except NOT_COUNTED as err:
         log.warning("train: %s", not_counted(settings, err))
         return

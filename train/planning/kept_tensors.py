@@ -56,7 +56,7 @@ IN_FP32 = {
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptBytes:
     """Bytes that are kept for the backward pass, and those of them that are bf16 copies of weights."""
 
     activations: int
@@ -64,7 +64,7 @@ class Kept:
     logits: int  # of the outputs, which the caller holds beside them
 
 
-def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gpu: bool) -> Kept:
+def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gpu: bool) -> KeptBytes:
     """What a training step keeps of one micro-batch. `model` and `inputs` are on the meta device.
 
     A stack of blocks is counted with its first and last, then with one between them: each further one keeps what that one does.
@@ -76,7 +76,7 @@ def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gp
         if isinstance(module, nn.ModuleList) and len(module) > 3 and isinstance(module[0], GradientCheckpointingLayer)
     }
 
-    def count(longer: str | None) -> Kept:
+    def count(longer: str | None) -> KeptBytes:
         for name, stack in stacks.items():
             between = [stack[1]] if name == longer else []
             model.set_submodule(name, nn.ModuleList([stack[0], *between, stack[-1]]))
@@ -88,7 +88,7 @@ def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gp
         kept = two_blocks = count(None)
         for name, stack in stacks.items():
             three_blocks, further_blocks = count(name), len(stack) - 2
-            kept = Kept(
+            kept = KeptBytes(
                 kept.activations + further_blocks * (three_blocks.activations - two_blocks.activations),
                 kept.weight_copies + further_blocks * (three_blocks.weight_copies - two_blocks.weight_copies),
                 kept.logits,
@@ -100,7 +100,7 @@ def kept_tensors(model: Any, inputs: Mapping[str, Any], *, autocast: bool, on_gp
         model.train(was_training)
 
 
-def _count(model: Any, inputs: Mapping[str, Any], autocast: bool, on_gpu: bool) -> Kept:
+def _count(model: Any, inputs: Mapping[str, Any], autocast: bool, on_gpu: bool) -> KeptBytes:
     storages: dict[int, Any] = {}
     of_model = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
@@ -117,7 +117,7 @@ def _count(model: Any, inputs: Mapping[str, Any], autocast: bool, on_gpu: bool) 
     sizes = {key: storage.nbytes() for key, storage in storages.items()}
     copied = sum(size for key, size in sizes.items() if key in copies)
     del loss
-    return Kept(sum(sizes.values()) - copied, copied, 4 * logits.numel())
+    return KeptBytes(sum(sizes.values()) - copied, copied, 4 * logits.numel())
 
 
 def _storage(tensor: Tensor) -> int:

@@ -7,7 +7,7 @@ from torch import nn
 
 from targen.config.groups.training import Train
 from train.models.transformer_blocks import blocks
-from train.planning.kept_tensors import Kept, kept_tensors
+from train.planning.kept_tensors import KeptBytes, kept_tensors
 
 MIB = 2**20
 FP32, BF16 = 4, 2  # bytes of a value
@@ -62,7 +62,7 @@ class Disk:
     most: int
 
 
-def peak(
+def peak_memory(
     model: Any, micro_batch: MicroBatchSize, train: Train, *, processes: int, sharding: str, on_gpu: bool
 ) -> Memory:
     """The peak memory of training with AdamW, without the libraries' own (a CUDA context: some hundred MiB).
@@ -126,7 +126,7 @@ def _gathered(model: Any, train: Train) -> tuple[int, int, int]:
     return weights, of_block, of_root
 
 
-def disk(model: Any, train: Train) -> Disk:
+def disk_use(model: Any, train: Train) -> Disk:
     """What a cell writes: its weights, of adapters those alone, and two checkpoints with the optimizer's moments while the
     newer one is written; with train.select=best the best one as well."""
     trained = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
@@ -157,7 +157,7 @@ def _weights(model: Any, train: Train, by_fsdp: bool = False) -> int:
     )
 
 
-def _count_kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -> tuple[Kept, int]:
+def _count_kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: bool) -> tuple[KeptBytes, int]:
     """(what is kept of a micro-batch, what recomputing one block adds)."""
     import torch
     from transformers.modeling_layers import GradientCheckpointingLayer
@@ -182,4 +182,4 @@ def _count_kept(model: Any, micro_batch: MicroBatchSize, train: Train, on_gpu: b
         checkpointed = kept_tensors(model, inputs, autocast=autocast, on_gpu=on_gpu)
     finally:
         model.gradient_checkpointing_disable()
-    return Kept(checkpointed.activations, full.weight_copies, full.logits), full.activations // blocks
+    return KeptBytes(checkpointed.activations, full.weight_copies, full.logits), full.activations // blocks

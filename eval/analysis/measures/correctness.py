@@ -15,7 +15,7 @@ from eval.scoring.prediction import predict_cell
 from targen.config.settings import Settings
 from targen.runtime.jsonl import read_json, read_jsonl
 from targen.tasks.task import Example, Row, Task
-from train.grid.cells import Cell, cells, done
+from train.grid.cells import Cell, cells, read_done_marker
 
 log = logging.getLogger(__name__)
 PART = "correctness"
@@ -74,7 +74,7 @@ def flips(pair: SetPair) -> AnalysisResult:
 def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
     """The share of synthetic rows whose label is predicted by the classifiers of the arm original."""
     classifiers = [cell for cell in cells(settings) if cell.arm == "original" and pair.task.name in cell.tasks]
-    trained = [cell for cell in classifiers if done(settings.paths, cell) is not None]
+    trained = [cell for cell in classifiers if read_done_marker(settings.paths, cell) is not None]
     rows = pair.samples()["b"]
     labelled = [row for row in rows if label_name(pair.task, row) is not None]
     if not trained and pair.a is None:

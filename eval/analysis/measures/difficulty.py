@@ -31,7 +31,7 @@ from targen.runtime.signals import StopRequest
 from targen.tasks.task import Example, Row, Task
 from train.families.checks import check_loadable
 from train.families.registry import family_of
-from train.grid.cells import Cell, done, fingerprint
+from train.grid.cells import Cell, fingerprint, read_done_marker
 from train.grid.checkers import TrainingJob, checker_settings
 from train.grid.encoding import encode_for_prediction
 from train.grid.pending_jobs import TrainContext
@@ -228,7 +228,7 @@ def _gold_probabilities(
     path = settings.paths.predictions(job.cell.name)
     if path.is_file():
         return [line for _, line in read_jsonl(path)]
-    if done(settings.paths, job.cell) is None:
+    if read_done_marker(settings.paths, job.cell) is None:
         from train.loop.finetune import train_cell
 
         train_cell(context, job)

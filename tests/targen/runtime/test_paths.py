@@ -148,9 +148,9 @@ def test_a_checkpoint_stays_complete_after_a_look_with_other_programs(tmp_path: 
     folder = tmp_path / "checkpoint-8"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
-    checkpoints.seal(folder, {"task": "cb"}, "none")
+    checkpoints.mark_complete(folder, {"task": "cb"}, "none")
     leave_hidden(folder)
-    assert [checkpoint.step for checkpoint in checkpoints.complete(tmp_path)] == [8]
+    assert [checkpoint.step for checkpoint in checkpoints.complete_checkpoints(tmp_path)] == [8]
     (folder / "model.safetensors").write_bytes(b"weight")
-    assert checkpoints.complete(tmp_path) == []
+    assert checkpoints.complete_checkpoints(tmp_path) == []
     assert json.loads((folder / checkpoints.MARKER).read_text())["sharding"] == "none"

@@ -22,7 +22,7 @@ from train.grid.arms import training_rows
 from train.grid.cells import Cell, cells
 from train.grid.checkers import training_job
 from train.grid.pending_jobs import pending_jobs
-from train.models.checkpoints import complete
+from train.models.checkpoints import complete_checkpoints
 from train.plan import plan
 from train.run import train
 from train.runtime.processes import Processes
@@ -189,7 +189,7 @@ def test_training_goes_on_with_the_rows_that_were_chosen(tmp_path: Path) -> None
     (tmp_path / "data" / "SST-2" / "train.jsonl").unlink()  # without which no row can be scored
     (job,) = pending_jobs(run, Processes())
     assert [row["idx"] for row in job.rows[0].rows] == chosen
-    assert [checkpoint.step for checkpoint in complete(run.paths.model(cell.name))] == [1]
+    assert [checkpoint.step for checkpoint in complete_checkpoints(run.paths.model(cell.name))] == [1]
     train(run)
     marker = json.loads((run.paths.model(cell.name) / "done.json").read_text())
     assert (marker["rows"], marker["real_rows"], marker["steps"]) == (15, 16, 4)

@@ -16,7 +16,7 @@ from tests.support.small_data import small_run
 from train.data.rendering import prompt
 from train.families.registry import family_named
 from train.grid.arms import training_rows
-from train.grid.cells import Cell, cells, done
+from train.grid.cells import Cell, cells, read_done_marker
 from train.grid.checkers import training_job
 from train.loop.preparation import prepare
 from train.plan import plan
@@ -67,7 +67,7 @@ def test_it_is_trained_and_scored_on_the_tasks(tmp_path: Path, model: str) -> No
     assert learnt == ["The Rhine", "white", "No.", "one two three"]  # an empty and a too long answer are left out
     (planned,) = plan(run)
     train(run)
-    marker = done(run.paths, cell)
+    marker = read_done_marker(run.paths, cell)
     assert marker is not None
     assert (planned.rows, planned.steps) == (marker["rows"], marker["steps"]) == (4, 1)
     assert marker["real_rows"] == 0

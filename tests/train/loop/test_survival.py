@@ -20,7 +20,7 @@ from targen.runtime.signals import Stopped
 from tests.support.commands import LONGEST, files, lines, settings
 from tests.support.small_data import model_of, start, tiny_overrides
 from tests.support.stopping import StopAfter
-from train.models.checkpoints import complete, keep, keep_only_checkpoints, seal
+from train.models.checkpoints import complete_checkpoints, keep_only_checkpoints, keep_steps, mark_complete
 from train.run import train
 
 LONG = ("train.epochs=20", "train.save_every=1", "train.max_length=48")  # 60 steps, a checkpoint at each
@@ -40,7 +40,7 @@ def unstopped_weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def trained(run: Settings) -> bytes:
     train(run)
-    assert complete(model_of(run)) == []
+    assert complete_checkpoints(model_of(run)) == []
     return (model_of(run) / "model.safetensors").read_bytes()
 
 
@@ -48,7 +48,7 @@ def stopped(run: Settings, step: int) -> list[int]:
     """The steps of the checkpoints of a run that was told to stop at a step."""
     with pytest.raises(Stopped):
         train(run, stop=StopAfter(step))
-    return [checkpoint.step for checkpoint in complete(model_of(run))]
+    return [checkpoint.step for checkpoint in complete_checkpoints(model_of(run))]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_stopped_at_any_step_it_ends_with_the_same_weights(unstopped_weights: bytes, tmp_path: Path) -> None:
     run = settings(*overrides(tmp_path, *SHORT))
     for step in (1, 3, 5, 6, 11):  # in an epoch, at its end, twice in the same
-        assert stopped(run, step - sum(checkpoint.step for checkpoint in complete(model_of(run)))) == [step]
+        assert stopped(run, step - sum(checkpoint.step for checkpoint in complete_checkpoints(model_of(run)))) == [step]
         assert not (model_of(run) / "done.json").exists()
     assert trained(run) == unstopped_weights
     steps = [entry["step"] for entry in lines(model_of(run) / "train_log.jsonl") if "loss" in entry]
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_another_kind_of_training_is_refused(
     before, now = (
         settings(*tiny_overrides(tmp_path, *shape, *change, model=model, tasks=tasks)) for change in ((), (changed,))
     )
-    while not complete(model_of(before)):
+    while not complete_checkpoints(model_of(before)):
         with pytest.raises(Stopped):
             train(before, stop=StopAfter(2))
     with pytest.raises(UserError, match=f"checkpoint-.*was trained with different settings or rows: .*{words}"):
@@ -170,7 +170,7 @@ def test_a_torn_checkpoint_is_not_taken(unstopped_weights: bytes, tmp_path: Path
         file.truncate(1000)
     shutil.copytree(folder / "checkpoint-4", folder / "checkpoint-9")
     (folder / "checkpoint-9" / "complete.json").unlink()
-    assert [checkpoint.step for checkpoint in complete(folder)] == [4]
+    assert [checkpoint.step for checkpoint in complete_checkpoints(folder)] == [4]
     assert trained(run) == unstopped_weights
 
 
@@ -178,13 +178,13 @@ def test_a_checkpoint_is_whole_before_the_one_before_goes(tmp_path: Path) -> Non
     for step in (1, 2, 3):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "weights").write_text("x" * step)
-    seal(tmp_path / "checkpoint-1", {"model": "m"}, "none")
+    mark_complete(tmp_path / "checkpoint-1", {"model": "m"}, "none")
     keep_only_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
     (tmp_path / "checkpoint-2").mkdir()
-    seal(tmp_path / "checkpoint-2", {"model": "m"}, "none")
-    keep(tmp_path, {2})
-    assert [(checkpoint.step, checkpoint.fingerprint) for checkpoint in complete(tmp_path)] == [(2, {"model": "m"})]
+    mark_complete(tmp_path / "checkpoint-2", {"model": "m"}, "none")
+    keep_steps(tmp_path, {2})
+    assert [(checkpoint.step, checkpoint.fingerprint) for checkpoint in complete_checkpoints(tmp_path)] == [(2, {"model": "m"})]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(unstopped_weights: bytes, t
         ):
             train(run, stop=StopAfter(3))
         assert "\n" not in str(error.value)
-        assert [checkpoint.step for checkpoint in complete(model_of(run))] == [2]
+        assert [checkpoint.step for checkpoint in complete_checkpoints(model_of(run))] == [2]
         assert not (model_of(run) / "checkpoint-5").exists()
     assert trained(run) == unstopped_weights
 
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_other_settings_or_rows_is_refused(tmp_path: Path) -> No
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="checkpoint-2: was trained with different settings or rows: training rows was"):
         train(settings(*arguments))
-    assert [checkpoint.step for checkpoint in complete(model_of(settings(*arguments)))] == [2]
+    assert [checkpoint.step for checkpoint in complete_checkpoints(model_of(settings(*arguments)))] == [2]
 
 
 def test_the_best_checkpoint_is_kept_and_becomes_the_model(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) 
         assert process.returncode == (-signal.SIGKILL if kills else REQUEUE), stderr
         assert (tmp_path / "two" / "run" / "run.lock").exists() == kills
         assert not (folder / "done.json").exists()
-    assert max(checkpoint.step for checkpoint in complete(folder)) >= reached
+    assert max(checkpoint.step for checkpoint in complete_checkpoints(folder)) >= reached
     seldom = "train.save_every=null"
     assert trained(settings(*killed, seldom)) == trained(settings(*unstopped, seldom))
 
@@ -266,7 +266,7 @@ def test_two_processes_are_told_to_stop_through_the_launcher(tmp_path: Path) -> 
     _, stderr = process.communicate(timeout=LONGEST)
     assert process.returncode == REQUEUE, stderr
     assert "told to stop" in stderr
-    (checkpoint,) = complete(folder)
+    (checkpoint,) = complete_checkpoints(folder)
     assert reached <= checkpoint.step < 60
     assert not (tmp_path / "run" / "run.lock").exists()  # none of the processes is left
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 
 from tests.train.planning.test_memory import ARCHITECTURES, inputs, train_of
 from train.models.transformer_blocks import blocks
-from train.planning.memory import MicroBatchSize, peak
+from train.planning.memory import MicroBatchSize, peak_memory
 
 SMALL = MicroBatchSize(2, 16, 4)
 WIDE = {"hidden_size": 512, "intermediate_size": 1024, "vocab_size": 1000}
@@ -87,7 +87,7 @@ def planned(which: str, count: int, precision: str, micro_batches: int) -> int:
     with torch.device("meta"):
         model = auto.from_config(AutoConfig.for_model(**sizes | more), attn_implementation="eager")
     train = train_of(f"train.precision={precision}", f"train.batch_size={size.sequences * count * micro_batches}")
-    memory = peak(model, size, train, processes=count, sharding="fsdp", on_gpu=False)
+    memory = peak_memory(model, size, train, processes=count, sharding="fsdp", on_gpu=False)
     assert memory.accumulates == (micro_batches > 1)
     return memory.total
 

@@ -22,7 +22,7 @@ from train.grid.cells import cells
 from train.loop.saving import load_shapes
 from train.models.loading import Loaded
 from train.planning.fitting import Device, check_fits, memory_of, with_device_batch
-from train.planning.memory import MicroBatchSize, disk, peak
+from train.planning.memory import MicroBatchSize, disk_use, peak_memory
 
 GIB = 2**30
 FLAN_T5_LARGE = {
@@ -102,7 +102,7 @@ def planned(
     with torch.device("meta"):
         model = auto.from_config(AutoConfig.for_model(**sizes), attn_implementation=attention)
     of_size = size if auto is not ENCODER else MicroBatchSize(size.sequences, size.tokens)
-    memory = peak(model, of_size, train_of(*overrides), processes=1, sharding="none", on_gpu=on_gpu)
+    memory = peak_memory(model, of_size, train_of(*overrides), processes=1, sharding="none", on_gpu=on_gpu)
     return memory.activations + memory.weights - 4 * sum(weight.numel() for weight in model.parameters())
 
 
@@ -157,8 +157,8 @@ def test_weights_gradients_and_optimizer_by_hand(tmp_path: Path) -> None:
     assert parts("train.precision=bf16_weights") == (2 * count, 2 * count, 4 * count)
     weights, *_ = parts("train.precision=bf16")
     assert 4 * count < weights < 6 * count  # tables of embeddings are not copied
-    assert disk(shapes.model, run.train).most == (4 + 2 * 12) * count
-    assert disk(shapes.model, run.train).kept == 4 * count
+    assert disk_use(shapes.model, run.train).most == (4 + 2 * 12) * count
+    assert disk_use(shapes.model, run.train).kept == 4 * count
 
 
 def test_gradient_checkpointing_keeps_less_and_gradients_take_the_place_of_activations(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_activations_are_those_that_a_gpu_allocates(name: str) -> None:
     of_size = size if auto is not ENCODER else MicroBatchSize(size.sequences, size.tokens)
     with torch.device("meta"):
         shapes = auto.from_config(AutoConfig.for_model(**sizes))
-    memory = peak(shapes, of_size, train_of("train.precision=bf16"), processes=1, sharding="none", on_gpu=True)
+    memory = peak_memory(shapes, of_size, train_of("train.precision=bf16"), processes=1, sharding="none", on_gpu=True)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     with torch.autocast("cuda", torch.bfloat16):

@@ -16,7 +16,7 @@ from train.grid.pending_jobs import TrainContext, pending_jobs
 from train.loop import trainer
 from train.loop.preparation import prepare
 from train.loop.trainer import CellTrainer, training_arguments
-from train.runtime.devices import Choices, choices_for, use_tf32
+from train.runtime.devices import DeviceChoices, device_choices, use_tf32
 from train.runtime.processes import Processes
 
 
@@ -30,15 +30,15 @@ def fp32() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("kind", "generation", "expected"),
     [
-        ("cpu", 0, Choices("adamw_torch_fused", tf32=False, pinned=False)),
-        ("cuda", 7, Choices("adamw_torch_fused", tf32=False, pinned=True)),  # V100, T4
-        ("cuda", 8, Choices("adamw_torch_fused", tf32=True, pinned=True)),  # A100
-        ("cuda", 9, Choices("adamw_torch_fused", tf32=True, pinned=True)),  # H100, H200
-        ("hpu", 0, Choices("adamw_torch", tf32=False, pinned=False)),
+        ("cpu", 0, DeviceChoices("adamw_torch_fused", tf32=False, pinned=False)),
+        ("cuda", 7, DeviceChoices("adamw_torch_fused", tf32=False, pinned=True)),  # V100, T4
+        ("cuda", 8, DeviceChoices("adamw_torch_fused", tf32=True, pinned=True)),  # A100
+        ("cuda", 9, DeviceChoices("adamw_torch_fused", tf32=True, pinned=True)),  # H100, H200
+        ("hpu", 0, DeviceChoices("adamw_torch", tf32=False, pinned=False)),
     ],
 )
-def test_choices_by_device(kind: str, generation: int, expected: Choices, tmp_path: Path) -> None:
-    choices = choices_for(kind, generation)
+def test_choices_by_device(kind: str, generation: int, expected: DeviceChoices, tmp_path: Path) -> None:
+    choices = device_choices(kind, generation)
     assert choices == expected and choices.workers == 0
     job = job_of(tmp_path)
     arguments = training_arguments(job.settings, job.cell, Batching(4, 4, 1, False), 10, "none", choices)
@@ -50,9 +50,9 @@ def job_of(folder: Path) -> TrainingJob:
     return job
 
 
-@pytest.mark.parametrize("chosen", [choices_for("cpu"), Choices("adamw_torch", tf32=True, pinned=False, workers=1)])
+@pytest.mark.parametrize("chosen", [device_choices("cpu"), DeviceChoices("adamw_torch", tf32=True, pinned=False, workers=1)])
 def test_a_training_takes_what_is_chosen(
-    chosen: Choices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp32: None
+    chosen: DeviceChoices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp32: None
 ) -> None:
     monkeypatch.setattr(trainer, "choices_here", lambda: chosen)
     job = job_of(tmp_path)
@@ -65,7 +65,7 @@ def test_a_training_takes_what_is_chosen(
 
 
 def test_products_are_made_in_tf32_where_a_gpu_has_it(fp32: None) -> None:
-    use_tf32(choices_for("cuda", 7))
+    use_tf32(device_choices("cuda", 7))
     assert not torch.backends.cuda.matmul.allow_tf32
-    use_tf32(choices_for("cuda", 8))
+    use_tf32(device_choices("cuda", 8))
     assert torch.backends.cuda.matmul.allow_tf32
