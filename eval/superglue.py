@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from eval.scoring.answers import answer_of, groups_of, plain, right_answers
+from eval.scoring.answers import answer_of, groups_of, python_values, right_answers
 from eval.scoring.metric_kinds import Prediction
 from eval.scoring.metrics import score  # From: -e <the folder of this project>
 from targen.config.group_files import task_from_file
@@ -64,9 +64,9 @@ class SuperGlue(evaluate.Metric):  # type: ignore[misc]
                 "answer": _listed(answer_of(self.task, position, value)),
                 "groups": list(groups_of(self.task, position, value)),
             }
-            for position, value in enumerate(plain(predictions))
+            for position, value in enumerate(python_values(predictions))
         ]
-        gold = [right_answers(self.task, position, value) for position, value in enumerate(plain(references))]
+        gold = [right_answers(self.task, position, value) for position, value in enumerate(python_values(references))]
         super().add_batch(predictions=answers, references=gold, **others)
 
     def _compute(self, predictions: list[dict[str, Any]], references: list[list[str]]) -> dict[str, float]:

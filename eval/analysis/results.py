@@ -56,7 +56,7 @@ def not_measured(part: str, why: str) -> AnalysisResult:
     return AnalysisResult(missing=(Missing(part, why),))
 
 
-def combined(results: Iterable[AnalysisResult]) -> AnalysisResult:
+def combine_results(results: Iterable[AnalysisResult]) -> AnalysisResult:
     """Several results as one."""
     measures: tuple[Measure, ...] = ()
     details: Json = {}

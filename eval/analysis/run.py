@@ -6,12 +6,12 @@ from pathlib import Path
 
 from eval.analysis.arguments import AnalyzeArguments
 from eval.analysis.figures.figures import draw_analyses
-from eval.analysis.llm_measures.generator_calls import ask, asked_parts, plan_line
+from eval.analysis.llm_measures.generator_calls import ask, generator_parts, plan_line
 from eval.analysis.measures.cues import check_cues
 from eval.analysis.measures.semantic import embedder_of
 from eval.analysis.parts import PARTS, PartInput
 from eval.analysis.planned_pairs import planned_pair
-from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, combined
+from eval.analysis.results import SHARE, AnalysisResult, Interval, Missing, combine_results
 from eval.analysis.sets import DataSet, SetPair, folder_pair, folder_set, run_pair, synthetic_set
 from eval.analysis.sheet import human_agreement, read_sheet, write_sheet
 from eval.analysis.summary import document, markdown, number_text, values
@@ -37,7 +37,7 @@ def check(settings: Settings) -> None:
         embedder_of(settings.analysis.embedder)
     if "fidelity" in settings.analysis.parts:
         check_cues(settings.tasks.values())
-    if asked_parts(settings):
+    if generator_parts(settings):
         backend_named(settings.generator.backend).check(settings)
     models = group_choices("model")
     if settings.analysis.model is not None and settings.analysis.model not in models:
@@ -61,7 +61,7 @@ def analyze(settings: Settings, arguments: AnalyzeArguments, stop: StopRequest |
     for pair in pairs:
         task_results = {part: result for (name, part), result in llm_results.items() if name == pair.task.name}
         part_input = PartInput(settings, pair, stop or StopRequest(), in_run, task_results)
-        result = combined([_not_comparable(pair), *_part_results(part_input)])
+        result = combine_results([_not_comparable(pair), *_part_results(part_input)])
         for missing in result.missing:
             tasks_missing.setdefault(missing, []).append(pair.task.name)
         task_human = human.get(pair.task.name)

@@ -68,7 +68,7 @@ class SetPair:
         """A random sample of each set, in whole instances; a smaller sample is a prefix of a larger one."""
         samples = {}
         for side, data_set in self.sets.items():
-            instances = grouped(data_set.rows, self.task)
+            instances = group_by_instance(data_set.rows, self.task)
             self.draws("sample", side).shuffle(instances)
             count = min(self.size, at_most or self.size) // self.task.rows_per_slot
             samples[side] = [row for rows in instances[:count] for row in rows]
@@ -90,13 +90,13 @@ def row_units(task: Task, rows: Sequence[Row]) -> list[list[list[str]]]:
     return [[units(text) for text in texts(task, row)] for row in rows]
 
 
-def grouped(items: Sequence[Item], task: Task) -> list[Sequence[Item]]:
+def group_by_instance(items: Sequence[Item], task: Task) -> list[Sequence[Item]]:
     """The items, one per row, grouped by instance; an incomplete instance is left out."""
     step = task.rows_per_slot
     return [items[start : start + step] for start in range(0, len(items) - step + 1, step)]
 
 
-def digest(rows: Iterable[Row]) -> str:
+def rows_digest(rows: Iterable[Row]) -> str:
     """16 hex digits, equal for equal rows; shows whether findings about single rows are out of date."""
     fingerprint = hashlib.sha256()
     for row in rows:
@@ -106,7 +106,7 @@ def digest(rows: Iterable[Row]) -> str:
 
 def flag_counts(task: Task, flags: Sequence[bool]) -> tuple[int, int]:
     """(instances with at least one flagged row, instances); `flags` has one per row."""
-    instances = grouped(flags, task)
+    instances = group_by_instance(flags, task)
     return sum(any(instance) for instance in instances), len(instances)
 
 

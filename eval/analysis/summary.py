@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.analysis.intervals import LEVEL
 from eval.analysis.results import SHARE, SIDES, AnalysisResult, Interval, Measure
-from eval.analysis.sets import SetPair, digest, label_name
+from eval.analysis.sets import SetPair, label_name, rows_digest
 from targen.runtime.jsonl import Json
 from targen.text.markdown import markdown_table
 
@@ -23,7 +23,7 @@ def values(pair: SetPair, result: AnalysisResult, human: Json | None) -> Json:
             "name": data_set.name,
             "origin": data_set.origin,
             "rows": len(data_set.rows),
-            "digest": digest(data_set.rows),
+            "digest": rows_digest(data_set.rows),
             "labels": _labels(pair, side),
         }
         for side, data_set in pair.sets.items()

@@ -23,7 +23,7 @@ from eval.figures.style import (
 from eval.scoring.metrics import metric_title
 from eval.tables.comparison_tables import ComparisonTable, Line
 from eval.tables.curves import MIXING, SIZES, TITLES, Curve
-from eval.tables.formats import plain
+from eval.tables.formats import plain_text
 from targen.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _height(line: Line) -> float:
 def _label(line: Line) -> str:
     if line.is_average:
         return line.title
-    return f"{plain(line.title)} {line.metric}" + (f"\n({line.fixture_mark})" if line.fixture_mark else "")
+    return f"{plain_text(line.title)} {line.metric}" + (f"\n({line.fixture_mark})" if line.fixture_mark else "")
 
 
 def _scores(ax: "Axes", table: ComparisonTable, lines: Sequence[Line]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.comparisons import Interval
-from eval.tables.formats import plain
+from eval.tables.formats import plain_text
 from targen.config.arms import ARMS
 from targen.runtime.errors import UserError, remedy
 
@@ -107,7 +107,7 @@ def shift(number: int, count: int) -> float:
 
 def short(text: str, longest: int = LONGEST) -> str:
     """The text on one line, cut to `longest` characters."""
-    text = plain(text)
+    text = plain_text(text)
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 

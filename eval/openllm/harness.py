@@ -16,7 +16,7 @@ from lm_eval.evaluator import evaluate
 
 from eval.openllm.harness_output import quiet, warnings_once
 from eval.openllm.model import check_vllm, harness_model, max_length
-from eval.openllm.tasks import SEED, HarnessTask, harness_tasks, hashed
+from eval.openllm.tasks import SEED, HarnessTask, documents_hash, harness_tasks
 from eval.scoring.ready_cells import ReadyCell, cell_columns
 from targen.config.openllm import Subtask, Suite, SuiteTask, subtasks, suite_from_file
 from targen.config.required_files import check_openllm_files
@@ -209,7 +209,7 @@ def _row(
         "cut": sum(result["cut"] or 0 for result in results),
         "split": first_part.subtask.split,
         "origin": f"{spec.title}, {part_names}{first_part.origin}{limited}",
-        "evaluated": first_part.evaluated if len(parts) == 1 else hashed(part.evaluated for part in parts),
+        "evaluated": first_part.evaluated if len(parts) == 1 else documents_hash(part.evaluated for part in parts),
         "task_version": first_part.version,
     }
 
@@ -249,7 +249,7 @@ def _average(suite: Suite, rows: Sequence[Json]) -> Json:
         **counts,
         "split": "all",
         "origin": suite.title + (", normalised" if normalised else "") + limited,
-        "evaluated": hashed(row["evaluated"] for row in rows),
+        "evaluated": documents_hash(row["evaluated"] for row in rows),
         "task_version": str(suite.version),
     }
 

@@ -100,10 +100,10 @@ def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> 
             "Give the whole split, or set a smaller number."
         )
     scored_docs = docs if limit is None else docs.select(range(min(limit, len(docs))))
-    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), hashed(scored_docs), hashed(pool))
+    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), documents_hash(scored_docs), documents_hash(pool))
 
 
-def hashed(rows: Any) -> str:
+def documents_hash(rows: Any) -> str:
     """16 hex digits, equal for equal documents."""
     return hashlib.sha256(json.dumps(list(rows), default=str).encode()).hexdigest()[:16]
 

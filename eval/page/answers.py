@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.page.rows import Group, script_json, within
+from eval.page.rows import Group, groups_within_budget, script_json
 from eval.scoring.evaluation_rows import evaluation_rows
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE
@@ -55,7 +55,7 @@ def answers(
         groups += [Group(False, f"{name} answer {idx}", (script_json(entry),)) for idx, entry in task_entries.items()]
     if not groups:
         return None, missing
-    kept_ids = within(groups, int(SHARE * budget))
+    kept_ids = groups_within_budget(groups, int(SHARE * budget))
     lines = ",\n".join(text for group in groups if id(group) in kept_ids for text in group.entries)
     data = f'{{"tasks": {script_json(heads)}, "entries": [\n{lines}\n]}}'
     return Answers(data, len(kept_ids), len(groups)), missing

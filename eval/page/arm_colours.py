@@ -10,13 +10,13 @@ STEPS = 20
 def arm_colours() -> str:
     """A CSS rule with a custom property per arm (`--original: #0072b2;`), and one for a dark colour scheme."""
     light, dark = (
-        " ".join(f"--{arm.name}: {visible(arm.colour, background)};" for arm in ARMS.values())
+        " ".join(f"--{arm.name}: {readable_colour(arm.colour, background)};" for arm in ARMS.values())
         for background in (LIGHT, DARK)
     )
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
 
 
-def visible(colour: str, background: str) -> str:
+def readable_colour(colour: str, background: str) -> str:
     """The colour, darkened on a light background or lightened on a dark one until its contrast is high enough."""
     channels, end = _channels(colour), 0.0 if background == LIGHT else 1.0
     shades = [[value + (end - value) * step / STEPS for value in channels] for step in range(STEPS + 1)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from eval.analysis.sets import digest
+from eval.analysis.sets import rows_digest
 from eval.analysis.summary import VERSION
 from eval.page.funnel import Funnel, funnel
 from eval.page.prompts import Prompts
@@ -42,7 +42,7 @@ def contents(settings: Settings, used: int = 0) -> Contents:
     prompts = Prompts(bytes_left)
     has_seeds = settings.method.instance_seed is not None
     for task in settings.tasks.values():
-        if not is_made(settings.paths, task):
+        if not has_rows(settings.paths, task):
             not_made.append(task.folder)
             continue
         analysis = None
@@ -87,7 +87,7 @@ def budget(settings: Settings) -> int:
     return int(settings.report.rows_megabytes * MEGABYTE)
 
 
-def is_made(paths: RunPaths, task: Task) -> bool:
+def has_rows(paths: RunPaths, task: Task) -> bool:
     """Whether the run has synthetic rows of a task."""
     return (paths.synthetic(task.name) / "train.jsonl").is_file()
 
@@ -101,7 +101,7 @@ def read_analysis(paths: RunPaths, task: Task) -> Json | None:
     if analysis.get("version") != VERSION:
         raise UserError(f"{path} has a different format version. Run python -m eval.analyze again.")
     rows = (row for _, row in read_jsonl(paths.synthetic(task.name) / "train.jsonl", surrogates=True))
-    if analysis["sets"]["b"]["digest"] != digest(rows):
+    if analysis["sets"]["b"]["digest"] != rows_digest(rows):
         raise UserError("the rows have changed since they were analysed. Run python -m eval.analyze again.")
     return analysis
 

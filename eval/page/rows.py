@@ -83,7 +83,7 @@ def task_entries(
 
 def browser(tasks: Sequence[TaskEntries], budget: int, prompt_lines: Sequence[str] = ()) -> Browser:
     """The entries of all tasks, and the lines of their prompts; if they exceed `budget` bytes, a uniform sample in which pairs stay complete."""
-    kept = within([group for entries in tasks for group in entries.groups], budget)
+    kept = groups_within_budget([group for entries in tasks for group in entries.groups], budget)
     samples = []
     for entries in tasks:
         counts = [
@@ -114,7 +114,7 @@ def browser(tasks: Sequence[TaskEntries], budget: int, prompt_lines: Sequence[st
     )
 
 
-def within(groups: Sequence[Group], budget: int) -> set[int]:
+def groups_within_budget(groups: Sequence[Group], budget: int) -> set[int]:
     """The ids of as many groups as fit, drawn by their keys alone."""
     sizes = [sum(len(text.encode()) + 2 for text in group.entries) for group in groups]
     if sum(sizes) <= budget:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.scoring.run_tasks import checked
+from eval.scoring.run_tasks import object_from_config
 from targen.config.loading import as_values
 from targen.config.run_directory import PROCESS_KEYS, read_config
 from targen.config.settings import Settings
@@ -32,7 +32,7 @@ def settings_of_run(root: Path, report: Mapping[str, str | None]) -> Settings:
             key: value for key, value in values["generator"].items() if key != "chat_template_sha256"
         }
     values["report"] = {**defaults["report"], **values.get("report", {}), **report}
-    return checked(Settings, values, config)
+    return object_from_config(Settings, values, config)
 
 
 def _with_new_keys(values: Json, defaults: Json) -> Json:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.analysis.results import SIDES
-from eval.tables.formats import Table, Value, plain
+from eval.tables.formats import Table, Value, plain_text
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json
 from train.runtime.wandb_run import wandb_run
@@ -28,8 +28,8 @@ def log_report(settings: Settings, tables: Sequence[Table], figures: Sequence[Pa
 
         logged: dict[str, wandb.Table | wandb.Image] = {f"figures/{path.stem}": wandb.Image(path) for path in figures}
         for table in tables:
-            lines = [[plain(text) for text in line] for line in table.lines]
-            logged[f"tables/{table.name}"] = wandb.Table(columns=[plain(text) for text in table.header], data=lines)
+            lines = [[plain_text(text) for text in line] for line in table.lines]
+            logged[f"tables/{table.name}"] = wandb.Table(columns=[plain_text(text) for text in table.header], data=lines)
         if records := analysis_records(analyses):
             values = [list(record.values()) for record in records]
             logged["tables/analyses"] = wandb.Table(columns=list(records[0]), data=values)
@@ -48,7 +48,7 @@ def _record(analysis: Json, measure: Json) -> dict[str, Value]:
         "task": analysis["task"],
         "part": measure["part"],
         "measure": measure["name"],
-        "title": plain(measure["title"]),
+        "title": plain_text(measure["title"]),
         "unit": measure["unit"],
     }
     for number in NUMBERS:
@@ -56,7 +56,7 @@ def _record(analysis: Json, measure: Json) -> dict[str, Value]:
         record |= {f"{number}{ending}": values.get(key) for ending, key in BOUNDS.items()}
     for side in SIDES:
         name = analysis["sets"].get(side, {}).get("name")
-        record |= {f"set_{side}": name and plain(name), f"size_{side}": measure["size"].get(side)}
+        record |= {f"set_{side}": name and plain_text(name), f"size_{side}": measure["size"].get(side)}
     return record | {"authors": measure["theirs"]}
 
 
@@ -81,5 +81,5 @@ def _scores(table: Table) -> dict[str, float]:
         differing = [name for name in LABELS if len({record[name] for record in records}) > 1]
         for record in records:
             if isinstance(value := record["value"], float):
-                scores[plain("/".join([key, *(str(record[name]) for name in differing)]))] = value
+                scores[plain_text("/".join([key, *(str(record[name]) for name in differing)]))] = value
     return scores

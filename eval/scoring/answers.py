@@ -15,7 +15,7 @@ from targen.tasks.task import Task, same_value
 GROUPS = ("paragraph", "question")  # the idx of an answer's groups, the largest first
 
 
-def plain(values: Iterable[Any]) -> list[Any]:
+def python_values(values: Iterable[Any]) -> list[Any]:
     """The values of a list, an array or a tensor as Python objects."""
     return list(values.tolist() if hasattr(values, "tolist") else values)
 
@@ -70,7 +70,7 @@ def _label_or_text(task: Task, where: str, value: object) -> str:
 
 def predictions_of(task: Task, predictions: Iterable[Any], references: Iterable[Any]) -> list[Prediction]:
     """One prediction per row, in order. Raises: ValueError for a wrong answer, or lists of different lengths."""
-    answers, gold = plain(predictions), plain(references)
+    answers, gold = python_values(predictions), python_values(references)
     if len(answers) != len(gold):
         raise ValueError(f"predictions: got {len(answers)} for {len(gold)} references, expected one for each.")
     return [

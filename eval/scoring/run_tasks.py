@@ -35,7 +35,7 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
         raise UserError(
             f"{config}: tasks: got {specs!r}, expected the tasks of the run. Repair it, or leave the run out."
         )
-    tasks = {str(name): with_format(checked(Task, spec, config, f"tasks.{name}")) for name, spec in specs.items()}
+    tasks = {str(name): with_format(object_from_config(Task, spec, config, f"tasks.{name}")) for name, spec in specs.items()}
     try:
         check_metrics(tasks)
     except UserError as err:
@@ -61,7 +61,7 @@ def _read_config(config: Path) -> Json:
     return values
 
 
-def checked(cls: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
+def object_from_config(cls: type[Checked], values: Any, config: Path, where: str = "") -> Checked:
     """Values of a run's config.yaml as an object of class `cls`.
 
     Raises: UserError. Unknown or missing keys mean that a different version wrote the file; other mistakes are reported as they are.

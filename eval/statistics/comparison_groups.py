@@ -118,13 +118,13 @@ def _group(axis: ComparisonAxis, labels: Labels, run_scores: list[RunScore], ord
     members: dict[str, dict[str, list[RunScore]]] = defaultdict(lambda: defaultdict(list))
     for run_score in run_scores:
         members[run_score.score.task][axis.level(run_score.score) or ""].append(run_score)
-    tasks = {task: _at_one_size(members[task]) for task in in_order(members, order)}
+    tasks = {task: _at_one_size(members[task]) for task in tasks_in_order(members, order)}
     for task, levels in tasks.items():
         check_same_rows(task, list(levels.values()))
     return ComparisonGroup(labels, axis.ordered(level for levels in tasks.values() for level in levels), tasks)
 
 
-def in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
+def tasks_in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
     """Task names in the given order; others follow in order of appearance, `average` last."""
     names = list(dict.fromkeys(tasks))
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name == "average"))
@@ -141,12 +141,12 @@ def _at_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
     chosen = {}
     for level, run_scores in levels.items():
         candidates = [run for run in run_scores if shared and run.score.train_rows == max(shared)] or run_scores
-        largest = max(size(run_score.score) for run_score in candidates)
-        chosen[level] = seed_scores([run_score for run_score in candidates if size(run_score.score) == largest])
+        largest = max(training_size(run_score.score) for run_score in candidates)
+        chosen[level] = seed_scores([run_score for run_score in candidates if training_size(run_score.score) == largest])
     return chosen
 
 
-def size(score: Score) -> tuple[int, int]:
+def training_size(score: Score) -> tuple[int, int]:
     """(training rows, real rows); 0 for a model that is not finetuned."""
     return score.train_rows or 0, score.real_rows or 0
 

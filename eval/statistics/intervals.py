@@ -17,7 +17,7 @@ import numpy as np
 
 from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Interval
-from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, interval, kinds, scores
+from eval.statistics.resampling import NO_CLASS, ROUNDING, Answers, Floats, Ints, interval, scores, unit_kinds
 
 STANDARD_ERRORS = 1.959964  # on each side of a 95 % interval
 UNSEEN = STANDARD_ERRORS**2  # units that a sample may lack
@@ -52,7 +52,7 @@ def resampled_metrics(arms: Sequence[Answers], gold: Ints, labels: int, draws: M
 
 def _unseen_bounds(arms: Sequence[Answers], gold: Ints, labels: int) -> dict[str, Interval]:
     """The lowest and the highest value of every metric if the sample had UNSEEN more units of one kind."""
-    positions, counts = kinds(arms, gold)
+    positions, counts = unit_kinds(arms, gold)
     weights = np.append(counts.astype(float), UNSEEN)[None]
     values_by_name: dict[str, list[float]] = {}
     for unit_gold, answers in _unseen_units(len(arms), labels):

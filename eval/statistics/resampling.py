@@ -86,7 +86,7 @@ def class_counts(gold: Ints, answered: Ints, labels: int, weights: Floats) -> Cl
     return ClassCounts(right, answers, golds, weights @ distances, weights @ distances**2)
 
 
-def kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:
+def unit_kinds(arms: Sequence[Answers], gold: Ints) -> tuple[Ints, Ints]:
     """(the position of one unit of each kind, the number of its units)."""
     columns = [gold.astype(float)]
     for arm in arms:
@@ -110,7 +110,7 @@ def bootstrap(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
     """
-    positions, counts = kinds(arms, gold) if clusters is None else _cluster_units(clusters)
+    positions, counts = unit_kinds(arms, gold) if clusters is None else _cluster_units(clusters)
     kind_answers = [arm.at(positions) for arm in arms]
     blocks: list[list[dict[str, Floats]]] = [[] for _ in arms]
     for size in _block_sizes(count, max(len(positions), UNITS_PER_COUNT * len(counts)), numbers_at_once):
@@ -120,7 +120,7 @@ def bootstrap(
     return [_concatenated(arm_blocks) for arm_blocks in blocks]
 
 
-def exchanged(
+def exchanged_differences(
     first: Answers,
     second: Answers,
     gold: Ints,
@@ -135,7 +135,7 @@ def exchanged(
     For a mean this is the permutation test that flips the signs of the units' differences.
     Source: Noreen, Computer-Intensive Methods for Testing Hypotheses (1989); Yeh, arXiv cs/0008005 (approximate randomization).
     """
-    positions, counts = kinds([first, second], gold) if clusters is None else _cluster_units(clusters)
+    positions, counts = unit_kinds([first, second], gold) if clusters is None else _cluster_units(clusters)
     joined = _joined(first.at(positions), second.at(positions))
     joined_gold = np.concatenate([gold[positions], gold[positions]])
     blocks = []
@@ -167,9 +167,9 @@ def _resampled(counts: Ints, draws: np.random.Generator, size: int) -> Floats:
     total = int(counts.sum())
     if total > UNITS_PER_COUNT * len(counts):
         return draws.multinomial(total, counts / total, size=size).astype(float)
-    kinds = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
-    kinds += len(counts) * np.arange(size)[:, None]
-    return np.bincount(kinds.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
+    drawn_kinds = np.repeat(np.arange(len(counts)), counts)[draws.integers(0, total, (size, total))]
+    drawn_kinds += len(counts) * np.arange(size)[:, None]
+    return np.bincount(drawn_kinds.ravel(), minlength=size * len(counts)).reshape(size, -1).astype(float)
 
 
 def _heads(counts: Ints, draws: np.random.Generator, size: int) -> Floats:

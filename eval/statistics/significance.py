@@ -24,7 +24,7 @@ from eval.statistics.prediction_cache import PredictionCache, Sample, over_seeds
 from eval.statistics.resampling import (
     Floats,
     bootstrap,
-    exchanged,
+    exchanged_differences,
     generator,
     holm,
     is_right_or_wrong,
@@ -107,7 +107,7 @@ class ScoreStatistics:
                 pairs[task] = self._pair(seeds, with_seeds(levels[level], seeds), with_seeds(levels[reference], seeds))
         with ThreadPoolExecutor() as pool:  # numpy releases the interpreter lock while it draws
             pairs = dict(zip(pairs, pool.map(_with_draws, pairs.values()), strict=True))
-        comparisons = corrected(
+        comparisons = holm_corrected(
             [
                 _comparison(task, metric, pair, level, reference)
                 for task, pair in pairs.items()
@@ -171,7 +171,7 @@ class ScoreStatistics:
         return cells[0].questions, over_seeds(cells)
 
 
-def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def holm_corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with p-values after Holm's correction over all that were tested."""
     tested = [comparison for comparison in comparisons if comparison.p is not None]
     ps = iter(holm([comparison.p for comparison in tested if comparison.p is not None]))
@@ -203,7 +203,7 @@ def _with_draws(pair: Pair) -> Pair:
         level, reference = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
         differences = {name: level[name] - reference[name] for name in level}
         difference |= resampled_metrics(arms, first.gold, first.labels, differences)
-        exchange = exchanged(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
+        exchange = exchanged_differences(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
         null |= {name: Resampled(values) for name, values in exchange.items()}
     return replace(pair, draws=PairDraws(difference, null))
 

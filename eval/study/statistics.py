@@ -15,8 +15,8 @@ import numpy as np
 from eval.scoring.metric_kinds import ClassMetric
 from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Comparison, Estimate, uncorrected_comparison
-from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged, generator, interval, p_value
-from eval.statistics.significance import corrected
+from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged_differences, generator, interval, p_value
+from eval.statistics.significance import holm_corrected
 from eval.study.cells import SCORES, Cell
 from eval.study.rows.levels import Level
 from eval.study.rows.material import Material
@@ -124,7 +124,7 @@ def _with_comparison(
         return Answers({MAIN: (predicted_of(by_level[level], names) == gold[:, None]).mean(axis=1)})
 
     draws = generator("study", "exchange", material.task.name, result.part, result.student, result.level)
-    null = exchanged(answers(result.level), answers(reference), gold, len(names), draws)[MAIN]
+    null = exchanged_differences(answers(result.level), answers(reference), gold, len(names), draws)[MAIN]
     return _compared_with(result, others[reference], null)
 
 
@@ -140,7 +140,7 @@ def _corrected(results: Sequence[LevelResult]) -> list[LevelResult]:
     by_part: dict[str, list[Comparison]] = defaultdict(list)
     for result in results:
         by_part[result.part] += [result.comparison] if result.comparison is not None else []
-    remaining = {part: iter(corrected(comparisons)) for part, comparisons in by_part.items()}
+    remaining = {part: iter(holm_corrected(comparisons)) for part, comparisons in by_part.items()}
     return [
         result if result.comparison is None else replace(result, comparison=next(remaining[result.part]))
         for result in results

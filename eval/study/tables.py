@@ -23,7 +23,7 @@ from eval.study.rows.selection import CHECKER_ROWS
 from eval.study.rows.sets import REFERENCE
 from eval.study.rows.shares import MOST_ROWS
 from eval.study.statistics import MAIN, LevelResult
-from eval.tables.formats import Table, Value, markdown, plain
+from eval.tables.formats import Table, Value, markdown, plain_text
 from eval.tables.sentences import NOT_RUN, difference_text, p_text, percent, score_text
 
 Record = dict[str, Value]
@@ -166,9 +166,9 @@ def _differs(comparison: Comparison, sign: int) -> bool:
 
 def document(title: str, tables: Sequence[Table], figures: Sequence[str], missing: Sequence[Missing]) -> str:
     """All tables, the figures and what is missing."""
-    parts = [f"# {plain(title)}\n", *(f"![{name}]({name}.png)\n" for name in figures)]
+    parts = [f"# {plain_text(title)}\n", *(f"![{name}]({name}.png)\n" for name in figures)]
     parts += [f"#{markdown(table)}" for table in tables if table.lines]
     if missing:
-        lines = "\n".join(f"- {item.part}: {plain(item.why)}" for item in missing)
+        lines = "\n".join(f"- {item.part}: {plain_text(item.why)}" for item in missing)
         parts.append(f"## Missing\n\n{lines}\n")
     return "\n".join(parts)

@@ -55,7 +55,7 @@ def write_archives(
             file_name(settings.tasks[name]): files[cell.predictions_name(name)] for cell in cells for name in cell.tasks
         }
         contents = _added_by_hand(path) | answers
-        _write_bytes(path, packed(contents))
+        _write_bytes(path, zip_bytes(contents))
         _warn_of_problems(path, contents)
         paths.append(path)
     return paths
@@ -85,7 +85,7 @@ def archive_cells(cells: Sequence[Cell]) -> list[tuple[Cell, list[Cell]]]:
     return archives
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def zip_bytes(files: dict[str, bytes]) -> bytes:
     """A zip archive; equal files give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

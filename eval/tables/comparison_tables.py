@@ -12,7 +12,7 @@ from eval.statistics.comparison_groups import (
     SeedScores,
     averaged_tasks,
     comparison_groups,
-    in_order,
+    tasks_in_order,
 )
 from eval.statistics.comparisons import AVERAGE, AVERAGES, LEADERBOARD_AVERAGE, PAPER_AVERAGE, Comparison, Estimate
 from eval.statistics.significance import ScoreStatistics
@@ -92,7 +92,7 @@ def _lines(
     axis: ComparisonAxis, group: ComparisonGroup, tasks: Mapping[str, Task], statistics: ScoreStatistics
 ) -> Iterator[Line]:
     comparisons = statistics.comparisons(axis, group)
-    for task in in_order([*(tasks if axis.all_tasks else ()), *group.tasks], list(tasks)):
+    for task in tasks_in_order([*(tasks if axis.all_tasks else ()), *group.tasks], list(tasks)):
         levels = group.tasks.get(task, {})
         estimates = {level: statistics.estimates(scores) for level, scores in levels.items()}
         for metric in _metrics(task, levels, tasks):

@@ -8,7 +8,7 @@ from eval.scoring.metrics import metric_title
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import Labels, loss_level, model_labels, synthesis_labels
-from eval.statistics.comparison_groups import SeedScores, check_same_rows, in_order, seed_scores, size, without_repeats
+from eval.statistics.comparison_groups import SeedScores, check_same_rows, seed_scores, tasks_in_order, training_size, without_repeats
 from eval.statistics.comparisons import Estimate
 from eval.statistics.significance import ScoreStatistics
 from eval.tables.formats import Table
@@ -63,7 +63,7 @@ def curves(
     for run_score in run_scores:
         if (labels := _labels(varied, run_score.score)) is not None:
             groups[labels, run_score.score.task].append(run_score)
-    order = in_order((task for _, task in groups), list(tasks))
+    order = tasks_in_order((task for _, task in groups), list(tasks))
     drawable = []
     for labels, task in sorted(groups, key=lambda key: (key[0], order.index(key[1]))):
         for run, curve_scores in without_repeats(groups[labels, task]):
@@ -77,7 +77,7 @@ def curves(
 def _points(varied: str, run_scores: Sequence[RunScore], statistics: ScoreStatistics) -> tuple[Point, ...]:
     by_size: dict[tuple[int, int], list[RunScore]] = defaultdict(list)
     for run_score in run_scores:
-        by_size[size(run_score.score)].append(run_score)
+        by_size[training_size(run_score.score)].append(run_score)
     scores = {rows: seed_scores(by_size[rows]) for rows in sorted(by_size)}
     return tuple(
         Point(rows if varied == SIZES else real_rows, size_scores, statistics.estimates(size_scores))

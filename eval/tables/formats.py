@@ -48,7 +48,7 @@ def markdown(table: Table) -> str:
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is; an underscore within a word needs no escape."""
-    escaped = re.sub(r"([\\|`*\[\]<>&#~$])", r"\\\1", plain(text))
+    escaped = re.sub(r"([\\|`*\[\]<>&#~$])", r"\\\1", plain_text(text))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)
 
 
@@ -87,7 +87,7 @@ def latex(table: Table) -> str:
 
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is; letters that its fonts may lack become their code points."""
-    signs = (LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain(text))
+    signs = (LATEX.get(sign, sign if sign.isascii() else _foreign(sign)) for sign in plain_text(text))
     return "".join(signs).replace("--", "-{}-")
 
 
@@ -126,10 +126,10 @@ def csv_cell(value: Value) -> str | int | float:
     if isinstance(value, float):
         return round(value, 4) + 0.0  # no -0.0
     if isinstance(value, str):
-        return csv_text(plain(value))
+        return csv_text(plain_text(value))
     return "" if value is None else value
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """The text on one line, without control characters and other invisible ones."""
     return "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign for sign in text)

@@ -14,7 +14,7 @@ import numpy as np
 from eval.analysis.intervals import measure, ratio, shares
 from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, numbered, object_of
 from eval.analysis.results import AnalysisResult, Missing, not_measured
-from eval.analysis.sets import SetPair, grouped
+from eval.analysis.sets import SetPair, group_by_instance
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 from targen.synthesis.engine import Workflow
@@ -73,7 +73,7 @@ def clustering(questions: Questions, pair: SetPair, settings: Analysis) -> Workf
     count = _rows_at_once(pair, settings)
     if not count:
         return None
-    first_rows = {side: [rows[0] for rows in grouped(sample, pair.task)] for side, sample in pair.samples().items()}
+    first_rows = {side: [rows[0] for rows in group_by_instance(sample, pair.task)] for side, sample in pair.samples().items()}
     all_rows = [row for rows in first_rows.values() for row in rows]
     streams = [pair.draws(PART, "criteria", number) for number in range(settings.cluster_criteria)]
     criteria = merged_criteria((yield [_criteria(questions, stream.sample(all_rows, count)) for stream in streams]))

@@ -39,7 +39,7 @@ LLM_MEASURES = {
 }
 
 
-def asked_parts(settings: Settings) -> list[str]:
+def generator_parts(settings: Settings) -> list[str]:
     """The parts of this analysis that ask the generator."""
     return [name for name in LLM_MEASURES if name in settings.analysis.parts]
 
@@ -53,7 +53,7 @@ def plan_line(settings: Settings, pairs: Sequence[SetPair]) -> str:
             continue
         views = [pair.task.view(row) for row in pair.samples()["b"]]
         per_row = sum(len(text) for view in views for text in view.values()) / len(views)
-        for name in asked_parts(settings):
+        for name in generator_parts(settings):
             load = LLM_MEASURES[name].load(pair, settings.analysis)
             calls_by_part[name] = calls_by_part.get(name, 0) + load.calls
             characters += load.calls * PROMPT_CHARACTERS + load.rows * per_row
@@ -73,7 +73,7 @@ def ask(settings: Settings, pairs: Sequence[SetPair]) -> LLMResults:
     Raises: UserError if calls stay unanswered; AwaitingAnswers (generator=batch) if they must be answered elsewhere first.
     """
     pairs = [pair for pair in pairs if pair.size]
-    pair_parts = [(pair, name) for pair in pairs for name in asked_parts(settings)]
+    pair_parts = [(pair, name) for pair in pairs for name in generator_parts(settings)]
     if not pair_parts:
         return {}
     questions = {pair.task.name: Questions(settings, pair.task) for pair in pairs}

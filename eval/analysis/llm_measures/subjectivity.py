@@ -13,7 +13,7 @@ import numpy as np
 from eval.analysis.intervals import Estimate, measure, ratio
 from eval.analysis.llm_measures.questions import Load, Questions, object_of
 from eval.analysis.results import AnalysisResult, Measure, Missing
-from eval.analysis.sets import SetPair, grouped, row_json
+from eval.analysis.sets import SetPair, group_by_instance, row_json
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 from targen.synthesis.engine import Workflow
@@ -85,7 +85,7 @@ def subjectivity(pair: SetPair, settings: Analysis, by_side: Ratings) -> Analysi
 
 def _mean(values: Sequence[float | None], pair: SetPair, purpose: str) -> Estimate | None:
     """The mean, with its bootstrap over instances."""
-    groups = [[value for value in group if value is not None] for group in grouped(values, pair.task)]
+    groups = [[value for value in group if value is not None] for group in group_by_instance(values, pair.task)]
     sums = np.array([sum(group) for group in groups if group], dtype=np.float64)
     sizes = np.array([len(group) for group in groups if group], dtype=np.float64)
     return ratio(sums, sizes, pair.draws(PART, purpose)) if len(sums) else None

@@ -15,8 +15,8 @@ import yaml
 
 from eval.analysis.intervals import shares
 from eval.analysis.measures.entities import distribution, entities
-from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
-from eval.analysis.sets import SetPair, flag_counts, grouped, row_units, texts
+from eval.analysis.results import AnalysisResult, Measure, Missing, combine_results, not_measured
+from eval.analysis.sets import SetPair, flag_counts, group_by_instance, row_units, texts
 from targen.config.groups.analysis import Analysis
 from targen.runtime.jsonl import Json
 from targen.tasks.task import Row
@@ -71,7 +71,7 @@ def bias(pair: SetPair, settings: Analysis) -> AnalysisResult:
         set_names = " and ".join(f"{side} ({pair.sets[side].name})" for side in foreign)
         why = f"the rows of {set_names} do not look English, but the word lists and the entity model are"
         return not_measured(PART, why)
-    return combined(
+    return combine_results(
         [
             _pronouns(pair, words),
             _occupations(pair, rows, words, settings.top),
@@ -115,7 +115,7 @@ def _pronouns(pair: SetPair, words: Mapping[str, list[list[str]]]) -> AnalysisRe
 
 def _seed_occupations(pair: SetPair) -> Counter[str]:
     """The occupations in the instance seeds (AX-g), whether or not they are on a list."""
-    seeds = [instance[0].get("instance_seed") for instance in grouped(pair.b.stories, pair.task)]
+    seeds = [instance[0].get("instance_seed") for instance in group_by_instance(pair.b.stories, pair.task)]
     return Counter(
         normalised(str(seed["occupation"])) for seed in seeds if isinstance(seed, dict) and "occupation" in seed
     )
@@ -182,7 +182,7 @@ def _gender_pairs(pair: SetPair, rows: Sequence[Row], words: Sequence[Sequence[s
     """AX-g: how many pairs have one feminine and one masculine row, and equal labels, as they should."""
     genders = [gender_of(row) for row in words]
     labels = [pair.task.label_of(row) for row in rows]
-    pairs = list(zip(grouped(genders, pair.task), grouped(labels, pair.task), strict=True))
+    pairs = list(zip(group_by_instance(genders, pair.task), group_by_instance(labels, pair.task), strict=True))
     complete = sum(set(gender) == {"feminine", "masculine"} for gender, _ in pairs)
     return {
         "pairs": len(pairs),

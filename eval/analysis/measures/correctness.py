@@ -9,8 +9,8 @@ from math import exp
 from sklearn.metrics import cohen_kappa_score
 
 from eval.analysis.intervals import shares
-from eval.analysis.results import AnalysisResult, Measure, combined, not_measured
-from eval.analysis.sets import SetPair, grouped, label_name, row_json
+from eval.analysis.results import AnalysisResult, Measure, combine_results, not_measured
+from eval.analysis.sets import SetPair, group_by_instance, label_name, row_json
 from eval.scoring.prediction import predict_cell
 from targen.config.settings import Settings
 from targen.runtime.jsonl import read_json, read_jsonl
@@ -35,7 +35,7 @@ class Verdict:
 
 def correctness(settings: Settings, pair: SetPair, in_run: bool) -> AnalysisResult:
     """Flips by self-correction, and the agreement with classifiers that the run trained on original rows."""
-    return combined([flips(pair), agreement(settings, pair) if in_run else _no_classifier()])
+    return combine_results([flips(pair), agreement(settings, pair) if in_run else _no_classifier()])
 
 
 def _no_classifier() -> AnalysisResult:
@@ -60,7 +60,7 @@ def flips(pair: SetPair) -> AnalysisResult:
         measures.append(shares(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
     pairs: Counter[tuple[str, str]] = Counter()
     if pair.task.labels:
-        instances = grouped(pair.b.stories, pair.task)
+        instances = group_by_instance(pair.b.stories, pair.task)
         pairs.update((lines[0]["label_before"], lines[0]["label_after"]) for lines in instances)
     table = [{"before": before, "after": after, "instances": count} for (before, after), count in sorted(pairs.items())]
     details = {
@@ -88,7 +88,7 @@ def agreement(settings: Settings, pair: SetPair) -> AnalysisResult:
         return not_measured(f"{PART}.agreement", why)
     examples = [example for row in labelled for example in pair.task.examples(row)]
     by_id = {example.id: (row, example) for row in labelled for example in pair.task.examples(row)}
-    return combined([_cell_agreement(settings, pair, cell, examples, by_id) for cell in trained])
+    return combine_results([_cell_agreement(settings, pair, cell, examples, by_id) for cell in trained])
 
 
 def _cell_agreement(

@@ -22,7 +22,7 @@ import numpy as np
 
 from eval.analysis.intervals import measure, ratio, shares
 from eval.analysis.results import AnalysisResult, Measure, not_measured
-from eval.analysis.sets import SetPair, grouped, label_name, row_json
+from eval.analysis.sets import SetPair, group_by_instance, label_name, row_json
 from targen.config.arms import ArmName
 from targen.config.settings import Settings
 from targen.runtime.jsonl import Json, read_jsonl, write_jsonl
@@ -179,7 +179,7 @@ def _held_out_information(
     settings: Settings, context: TrainContext, pair: SetPair, side: str, rows: Sequence[Row]
 ) -> list[ExampleInformation]:
     """The information of every row, from models that were trained on the other folds."""
-    task, instances = pair.task, grouped(rows, pair.task)
+    task, instances = pair.task, group_by_instance(rows, pair.task)
     labels = [label_name(task, instance[0]) if task.labels else None for instance in instances]
     fold_of = folds_of(labels, settings.analysis.folds, pair.draws(PART, "folds", side))
     information = []

@@ -19,7 +19,7 @@ import numpy as np
 from eval.analysis.intervals import Estimate, measure
 from eval.analysis.measures.cues import cues
 from eval.analysis.measures.semantic import embedder_of
-from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
+from eval.analysis.results import AnalysisResult, Measure, Missing, combine_results, not_measured
 from eval.analysis.sets import DataSet, SetPair, label_name
 from targen.config.settings import Settings
 from targen.quality.encoder import EmbeddingCache
@@ -60,7 +60,7 @@ def fidelity(settings: Settings, pair: SetPair) -> AnalysisResult:
         if len(rows) == 2:
             results.append(_two_sample_test(pair, rows, groups, student, top))
     cue_result = cues(pair, rows, top)
-    result = combined(results)
+    result = combine_results(results)
     details = {PART: result.details | cue_result.details}
     return AnalysisResult(result.measures, details, (*result.missing, *cue_result.missing))
 

@@ -13,8 +13,8 @@ import numpy as np
 from eval.analysis.intervals import Estimate, from_halves, halves, measure, over_halves, ratio
 from eval.analysis.measures.ngrams import Corpus, Ints, corpus, grams, positions, rows_of_instances
 from eval.analysis.measures.self_bleu import SelfBleu
-from eval.analysis.results import AnalysisResult, Measure, Missing, combined, not_measured
-from eval.analysis.sets import SetPair, grouped, row_units
+from eval.analysis.results import AnalysisResult, Measure, Missing, combine_results, not_measured
+from eval.analysis.sets import SetPair, group_by_instance, row_units
 from eval.tables.published import paper
 from targen.config.groups.analysis import Analysis
 from targen.tasks.task import Row, Task
@@ -44,14 +44,14 @@ def lexical(pair: SetPair, settings: Analysis) -> AnalysisResult:
         measures += _at_equal_words(pair, settings, corpora, budget)
     details = {"words": {side: len(side_corpus.ids) for side, side_corpus in corpora.items()}, "words_compared": budget}
     diversity = AnalysisResult(tuple(measures), details, tuple(missing))
-    return combined([diversity, _self_bleu(pair, settings, words), _authors_sum(pair, rows)])
+    return combine_results([diversity, _self_bleu(pair, settings, words), _authors_sum(pair, rows)])
 
 
 def _length(pair: SetPair, corpora: Mapping[str, Corpus]) -> Measure:
     step = pair.task.rows_per_slot
     sides = {}
     for side, side_corpus in corpora.items():
-        lengths = grouped(side_corpus.lengths.tolist(), pair.task)
+        lengths = group_by_instance(side_corpus.lengths.tolist(), pair.task)
         per_instance = np.array([sum(instance) for instance in lengths], dtype=np.float64)
         sides[side] = ratio(per_instance, np.full(len(per_instance), float(step)), pair.draws("length", side))
     return measure(PART, "words_per_row", "words per row", "words", sides)

@@ -46,7 +46,7 @@ def cost_of(paths: RunPaths, task: str) -> Cost | None:
     return Cost(calls, tokens if counted else None, characters) if calls else None
 
 
-def metered(settings: Settings) -> Backend:
+def metered_backend(settings: Settings) -> Backend:
     """The backend of the settings, which also notes how long each prompt is."""
     backend = backend_named(settings.generator.backend)
     return Backend(lambda inputs: _Metered(backend, inputs), backend.check)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.analysis.results import Missing
-from eval.study.rows.cost import Cost, cost_of, metered, prompt_file
+from eval.study.rows.cost import Cost, cost_of, metered_backend, prompt_file
 from targen.config.run_directory import open_run
 from targen.config.settings import Settings
 from targen.data.original import read_rows
@@ -100,4 +100,4 @@ def _generate(overrides: Sequence[str], method: str, task: Task, folder: Path, r
     fixed = ["phases=[generate]", "arms=[synthetic]", "synth.learnability_rows=0"]
     settings = open_run(compose_in_program([*common, *added, *fixed]), recipes)
     log.info("study: %s, %s: %d rows", method, task.name, rows)
-    generate(settings, metered(settings))
+    generate(settings, metered_backend(settings))

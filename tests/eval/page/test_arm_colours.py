@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from eval.page.arm_colours import DARK, LIGHT, arm_colours, visible
+from eval.page.arm_colours import DARK, LIGHT, arm_colours, readable_colour
 from eval.page.build import HERE, arm_name
 from targen.config.arms import ARMS, Arm
 
@@ -30,4 +30,4 @@ def test_the_backgrounds_are_those_of_the_page() -> None:
     ],
 )
 def test_a_colour_is_changed_only_until_it_can_be_seen(colour: str, light: str, dark: str) -> None:
-    assert (visible(colour, LIGHT), visible(colour, DARK)) == (light, dark)
+    assert (readable_colour(colour, LIGHT), readable_colour(colour, DARK)) == (light, dark)

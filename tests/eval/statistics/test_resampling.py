@@ -12,14 +12,14 @@ from eval.statistics.resampling import (
     Answers,
     Ints,
     bootstrap,
-    exchanged,
+    exchanged_differences,
     generator,
     holm,
     interval,
-    kinds,
     mcnemar,
     p_value,
     scores,
+    unit_kinds,
 )
 
 GOLD = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 1])
@@ -73,7 +73,7 @@ def test_several_seeds_are_averaged_before_and_macro_f1_seed_by_seed() -> None:
 
 
 def test_kinds_count_units_that_were_answered_alike() -> None:
-    positions, counts = kinds([Answers({"accuracy": np.array([1.0, 0.0, 1.0, 1.0])})], np.array([0, 0, 0, 1]))
+    positions, counts = unit_kinds([Answers({"accuracy": np.array([1.0, 0.0, 1.0, 1.0])})], np.array([0, 0, 0, 1]))
     assert sorted(counts) == [1, 1, 2]
     assert set(positions) == {0, 1, 3}
 
@@ -112,7 +112,7 @@ def test_exchange_of_means_is_scipys_permutation_test() -> None:
     exact = stats.permutation_test(
         (first, second), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, vectorized=False
     )
-    null = exchanged(Answers({"f": first}), Answers({"f": second}), np.zeros(8, int), 0, generator("exchange"))["f"]
+    null = exchanged_differences(Answers({"f": first}), Answers({"f": second}), np.zeros(8, int), 0, generator("exchange"))["f"]
     assert p_value(float(np.mean(first - second)), null) == pytest.approx(exact.pvalue, abs=0.015)
 
 
@@ -129,14 +129,14 @@ def test_exchange_of_macro_f1_is_that_of_all_arrangements() -> None:
     every = np.array([difference(swapped) for swapped in product((0, 1), repeat=differ)])
     observed = difference((0,) * differ)
     exact = np.mean(np.abs(every) >= abs(observed) - 1e-9)
-    null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("all"))["f1_macro"]
+    null = exchanged_differences(right(CLASSES), right(OTHER), GOLD, 3, generator("all"))["f1_macro"]
     assert p_value(observed, null) == pytest.approx(exact, abs=0.015)
 
 
 def test_draws_are_equal_whatever_fits_into_memory() -> None:
     def draws(**memory: int) -> tuple[list[float], list[float]]:
         (resampled,) = bootstrap([right(CLASSES)], GOLD, 3, generator("memory"), 200, **memory)
-        null = exchanged(right(CLASSES), right(OTHER), GOLD, 3, generator("memory"), 200, **memory)
+        null = exchanged_differences(right(CLASSES), right(OTHER), GOLD, 3, generator("memory"), 200, **memory)
         return list(resampled["f1_macro"]), list(null["f1_macro"])
 
     assert draws() == draws(numbers_at_once=70)
@@ -178,7 +178,7 @@ def test_whole_clusters_are_resampled() -> None:
 
 
 def test_whole_clusters_are_exchanged() -> None:
-    null = exchanged(grouped(CLASSES), grouped(OTHER), GOLD, 3, generator("swap"), clusters=PASSAGES)
+    null = exchanged_differences(grouped(CLASSES), grouped(OTHER), GOLD, 3, generator("swap"), clusters=PASSAGES)
     possible = set()
     for swap in product((False, True), repeat=3):
         change = np.array(swap)[PASSAGES]

@@ -18,7 +18,7 @@ from eval.scoring.metrics import Prediction
 from eval.scoring.ready_cells import ReadyCell
 from eval.submission.__main__ import main
 from eval.submission.archive_format import archive_problems, file_names
-from eval.submission.archives import Predict, archive_cells, packed, write_archives
+from eval.submission.archives import Predict, archive_cells, write_archives, zip_bytes
 from targen.config.groups.data import Data
 from targen.config.required_files import local_file, missing_files
 from targen.config.settings import Settings
@@ -380,7 +380,7 @@ def test_a_whole_archive_has_no_problem(
 ) -> None:
     assert sorted(complete_files) == file_names()
     path = tmp_path / "whole.zip"
-    path.write_bytes(packed(complete_files))
+    path.write_bytes(zip_bytes(complete_files))
     assert main([str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: complete and well-formed\n"
 
@@ -421,7 +421,7 @@ def test_what_is_wrong_with_an_archive_is_told_a_line_a_kind(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "broken.zip"
-    path.write_bytes(packed({**complete_files, name: content}))
+    path.write_bytes(zip_bytes({**complete_files, name: content}))
     assert main([str(path)]) == 2
     assert capsys.readouterr().err.splitlines() == [f"error: {path}: {line}" for line in messages]
 
@@ -430,7 +430,7 @@ def test_what_is_no_archive_is_told_in_one_line(
     complete_files: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text, torn, flipped = tmp_path / "text.zip", tmp_path / "torn.zip", tmp_path / "flipped.zip"
-    data = packed(complete_files)
+    data = zip_bytes(complete_files)
     text.write_text("no zip")
     torn.write_bytes(data[:-100])
     flipped.write_bytes(data[:200] + bytes([data[200] ^ 0xFF]) + data[201:])
@@ -449,7 +449,7 @@ def test_what_is_no_archive_is_told_in_one_line(
 
 def test_a_file_that_is_there_twice_is_told(complete_files: dict[str, bytes], tmp_path: Path) -> None:
     path = tmp_path / "twice.zip"
-    path.write_bytes(packed(complete_files))
+    path.write_bytes(zip_bytes(complete_files))
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("CB.jsonl", complete_files["CB.jsonl"])
     assert archive_problems(path) == ["CB.jsonl: got it 2 times, expected once. Keep one."]
