@@ -33,7 +33,7 @@ class TrainingRows:
     rows: tuple[Row, ...]
     sources: dict[str, int]
 
-    def __add__(self, other: "TrainingRows") -> "Taught":
+    def __add__(self, other: "TrainingRows") -> "TrainingRows":
         return TrainingRows(self.rows + other.rows, self.sources | other.sources)
 
 

@@ -54,7 +54,7 @@ def job_of(folder: Path) -> TrainingJob:
 def test_a_training_takes_what_is_chosen(
     chosen: DeviceChoices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp32: None
 ) -> None:
-    monkeypatch.setattr(trainer, "choices_here", lambda: chosen)
+    monkeypatch.setattr(trainer, "own_device_choices", lambda: chosen)
     job = job_of(tmp_path)
     with StopRequest() as stop, Progress("train", "steps", 1) as progress:
         cell_trainer = CellTrainer(TrainContext(Processes(), stop, progress), job, prepare(job))
