@@ -33,7 +33,7 @@ from targen.runtime.lock.run_lock import hold_lock, refuse_if_locked
 from targen.runtime.progress import Progress
 from targen.runtime.signals import StopRequest
 from targen.synthesis.candidate_store import CandidateStore
-from targen.synthesis.engine import Engine, Workflow, few_collections
+from targen.synthesis.engine import Engine, Workflow, rare_garbage_collection
 from targen.synthesis.recipe import Recipe
 from targen.synthesis.recipes import recipes
 from targen.synthesis.shortest_requests import shortest_requests
@@ -217,7 +217,7 @@ def _evaluation(settings: Settings, task: Task, *modes: str) -> EvaluationRows |
 
 def _run_workflows(workflows: list[Workflow[Any]], usage: "_Usage", calls: CallLog, llm: LLM) -> list[Any]:
     """The results of the workflows, or their UserErrors; answers come from the log or the backend (see Engine.run)."""
-    with Progress("generate", "calls") as progress, few_collections():
+    with Progress("generate", "calls") as progress, rare_garbage_collection():
 
         def observe(request: Request, answer: Answer, asked: bool) -> None:
             usage.add(request, answer)

@@ -48,7 +48,7 @@ def numpy_rng(draws: Random) -> np.random.Generator:
     return np.random.default_rng(draws.getrandbits(64))
 
 
-def halves(instances: int, replicates: int, draws: Random) -> list[NDArray[np.int64]]:
+def half_samples(instances: int, replicates: int, draws: Random) -> list[NDArray[np.int64]]:
     """A random order of all instances per replicate; its first half is a draw without replacement."""
     if instances < MIN_INSTANCES:
         return []
@@ -56,7 +56,7 @@ def halves(instances: int, replicates: int, draws: Random) -> list[NDArray[np.in
     return [generator.permutation(instances) for _ in range(replicates)]
 
 
-def from_halves(value: float, half_values: Sequence[float], size: int, base: float | None = 0.0) -> Estimate:
+def estimate_from_halves(value: float, half_values: Sequence[float], size: int, base: float | None = 0.0) -> Estimate:
     """A measure of a whole set, with the values of its halves rescaled to the whole.
 
     A smaller set has different values: fewer words, fewer repetitions. Their distance from `base`, the value of an empty
@@ -128,7 +128,7 @@ def measure(
     return Measure(part, name, title, unit, first, second, difference, sizes, note, theirs)
 
 
-def shares(part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = "") -> Measure:
+def share_measure(part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = "") -> Measure:
     """The shares (hits, count) of both sets, and their difference b - a."""
     intervals = {side: wilson(*counts) for side in SIDES if (counts := sides.get(side)) is not None}
     a, b = intervals.get("a"), intervals.get("b")
@@ -144,6 +144,6 @@ def newcombe(a: Interval, b: Interval) -> Interval:
     return Interval(difference, difference - below, difference + above)
 
 
-def over_halves(orders: Sequence[NDArray[np.int64]], take: Callable[[NDArray[np.int64]], float]) -> list[float]:
+def values_of_halves(orders: Sequence[NDArray[np.int64]], take: Callable[[NDArray[np.int64]], float]) -> list[float]:
     """`take` of the first half of each order."""
     return [take(order[: len(order) // 2]) for order in orders]

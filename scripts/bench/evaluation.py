@@ -47,7 +47,7 @@ from targen.runtime.cli import compose
 from targen.runtime.randomness import rng
 from targen.tasks.encoder_texts import encoder_texts
 from targen.tasks.task import Example, Task
-from tests.support.scored_runs import SPECS, Made, gold_of, write_run
+from tests.support.scored_runs import SPECS, FakeCell, gold_of, write_run
 from tests.support.scored_runs import answers as made_up_answers
 from train.data.rendering import answers, cued_prompt, prompt
 from train.families.decoder import DecoderFamily
@@ -244,7 +244,7 @@ def statistics() -> None:
     """Prints the seconds of all metrics and of 10,000 resamples for eight tasks of 10,000 rows, predictions read."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = dict.fromkeys(SPECS, MADE_UP_ROWS)
-        (run,) = read_runs([write_run(Path(folder) / "run", [Made(task, "original", 0.7) for task in SPECS], sizes)])
+        (run,) = read_runs([write_run(Path(folder) / "run", [FakeCell(task, "original", 0.7) for task in SPECS], sizes)])
         predictions_of_tasks = {
             task: made_up_answers(SPECS[task], gold_of(SPECS[task], MADE_UP_ROWS), 0.7, rng(0, task)) for task in SPECS
         }
@@ -269,7 +269,7 @@ def tables() -> None:
     """Prints the seconds from the scores and predictions of 500 cells, with evaluation splits of their real sizes, to tables."""
     with tempfile.TemporaryDirectory() as folder:
         cells = [
-            Made(task, arm, right, seed, *recipe)
+            FakeCell(task, arm, right, seed, *recipe)
             for recipe in RECIPES
             for task in SPECS
             for arm, right in (("original", 0.7), ("synthetic", 0.72), ("mixed", 0.73))

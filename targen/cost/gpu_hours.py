@@ -7,7 +7,7 @@ from targen.config.groups.gpus import GPUS
 from targen.config.settings import Settings
 
 if TYPE_CHECKING:
-    from targen.cost.plan import Planned
+    from targen.cost.plan import PlannedStep
 
 PREFIX = "GPU-hours, "
 UNKNOWN = "unknown"
@@ -48,7 +48,7 @@ def _rounded(hours: float) -> str:
     return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3f}"
 
 
-def generation_hours(settings: Settings, planned: "Planned") -> list[str]:
+def generation_hours(settings: Settings, planned: "PlannedStep") -> list[str]:
     """The line of the generate phase; none unless price.gpu names a GPU."""
     if settings.price.gpu is None:
         return []

@@ -22,7 +22,7 @@ ENOUGH = 5  # answered calls of a step whose mean length is that of further ones
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """The number of calls of one step of one task, and the sums of their tokens."""
 
     calls: int
@@ -34,7 +34,7 @@ class Planned:
 class Plan:
     """Calls and tokens per task and step. `notes` are its assumptions, one sentence each."""
 
-    tasks: dict[str, dict[Step, Planned]]
+    tasks: dict[str, dict[Step, PlannedStep]]
     answered: dict[str, dict[Step, int]]  # calls on record, not counted in `tasks`
     notes: tuple[str, ...]
 
@@ -43,7 +43,7 @@ def plan(recipes: Sequence[tuple[Recipe, int]], generator: Generator, run: RunPa
     """The calls for all recipes, each with its number of rows; with a `run`, only those that it has no answer for."""
     count, unit = token_counter(generator)
     notes = [f"{unit} What a chat template adds is not counted."]
-    tasks: dict[str, dict[Step, Planned]] = {}
+    tasks: dict[str, dict[Step, PlannedStep]] = {}
     answered: dict[str, dict[Step, int]] = {}
     rounds: list[tuple[int, int]] = []  # of request files for each task: if nothing is rejected, and usually
     for recipe, size in recipes:
@@ -115,10 +115,10 @@ def _rounds(recipe: Recipe, size: int, left: Mapping[Step, int], rejected: float
     return (list_rounds(recipe) if left["contexts"] else 0) + len(ends_of(recipe, size)) * steps * (1 + replacements)
 
 
-def _planned(calls: int, estimate: StepEstimate | None) -> Planned:
+def _planned(calls: int, estimate: StepEstimate | None) -> PlannedStep:
     if estimate is None:
-        return Planned(0, 0, 0)
-    return Planned(calls, round(calls * estimate.prompt), round(calls * estimate.completion))
+        return PlannedStep(0, 0, 0)
+    return PlannedStep(calls, round(calls * estimate.prompt), round(calls * estimate.completion))
 
 
 def _expected_note(task: str, expected: dict[str, Length]) -> str:

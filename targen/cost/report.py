@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from targen.config.groups.generation import STEPS, Price
 from targen.config.settings import Settings
 from targen.cost.gpu_hours import generation_hours
-from targen.cost.plan import Plan, Planned, plan
+from targen.cost.plan import Plan, PlannedStep, plan
 from targen.runtime.jsonl import Json, read_json, write_text
 from targen.synthesis.recipe import Recipe
 
@@ -23,7 +23,7 @@ def plan_text(settings: Settings, recipes: Sequence[Recipe]) -> str:
     head = ["task", "step", *(["answered"] if resumed else []), "calls", "prompt tokens", "completion tokens"]
     head += ["time"] * bool(settings.price.tokens_per_second) + [settings.price.currency] * _priced(settings.price)
 
-    def line(task: str, step: str, answered: int, planned: Planned) -> list[str]:
+    def line(task: str, step: str, answered: int, planned: PlannedStep) -> list[str]:
         return [task, step, *([f"{answered:,}"] if resumed else []), *_cells(planned, settings.price)]
 
     rows: list[list[str]] = []
@@ -139,12 +139,12 @@ def _sized(settings: Settings, recipes: Sequence[Recipe]) -> list[tuple[Recipe, 
     return [(recipe, settings.synth.size_of(recipe.task)) for recipe in recipes]
 
 
-def _sum(parts: Iterable[Planned]) -> Planned:
+def _sum(parts: Iterable[PlannedStep]) -> PlannedStep:
     planned = list(parts)
-    return Planned(*(sum(getattr(part, name) for part in planned) for name in COUNTS))
+    return PlannedStep(*(sum(getattr(part, name) for part in planned) for name in COUNTS))
 
 
-def _cells(planned: Planned, price: Price) -> list[str]:
+def _cells(planned: PlannedStep, price: Price) -> list[str]:
     cells = [f"{getattr(planned, name):,}" for name in COUNTS]
     if price.tokens_per_second:
         cells.append(_duration(planned.completion_tokens / price.tokens_per_second))

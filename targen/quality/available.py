@@ -7,7 +7,7 @@ from targen.config.group_files import model_from_file
 from targen.quality.encoder import EmbeddingCache, NoEncoder, embed_in_subprocess
 from targen.quality.students import BagOfWords, LinearOnEncoder, Student
 from targen.runtime.errors import UserError
-from targen.runtime.packages import in_package
+from targen.runtime.packages import package_folder
 
 ENCODER = "minilm"  # a file of conf/model/
 KEY = "method.rounds.students"
@@ -24,7 +24,7 @@ def check_students(names: Sequence[str], key: str = KEY) -> None:
     if "encoder" not in names:
         return
     try:
-        in_package(str(model_from_file(ENCODER).path))
+        package_folder(str(model_from_file(ENCODER).path))
     except UserError as err:
         why = str(err).partition("but ")[2] or str(err)
         other = "[bag_of_words]" if key == KEY else "bag_of_words"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from targen.quality.encoder import mean_embeddings
-from targen.runtime.packages import in_package
+from targen.runtime.packages import package_folder
 
 
 def main(path: str, texts_path: str, vectors_path: str) -> None:
     """Embeds the texts of a file. Raises: UserError, OSError or ImportError if the encoder cannot be loaded."""
-    folder = in_package(path)
+    folder = package_folder(path)
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 

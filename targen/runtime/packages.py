@@ -6,7 +6,7 @@ from pathlib import Path
 from targen.runtime.errors import UserError
 
 
-def in_package(path: str) -> str:
+def package_folder(path: str) -> str:
     """The folder that `package:<package>/<folder>` means; any other path as it is. Raises: UserError if it is not installed."""
     if not path.startswith("package:"):
         return path

@@ -35,7 +35,7 @@ class Detachable:
 
 
 @contextmanager
-def few_collections() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Collects cyclic garbage rarely while the body runs: it took a quarter of the time, and a call leaves hardly any."""
     before = gc.get_threshold()
     gc.freeze()

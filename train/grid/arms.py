@@ -13,8 +13,8 @@ from train.grid.cells import Cell
 from train.grid.rows import (
     TaskRows,
     apportion,
-    at_most,
     drawn_original_rows,
+    limit_rows,
     original_rows,
     sample_by_label,
     synthetic_rows,
@@ -35,7 +35,7 @@ def _rows_of_task(
         original = original_rows(settings, task)
         if original is None:
             return None
-        return (at_most(settings, original, task, arm, seed),)
+        return (limit_rows(settings, original, task, arm, seed),)
     synthetic = choose(task, synthetic_rows(settings, task, seed))
     if synthetic is None:
         return None

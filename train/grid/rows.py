@@ -103,10 +103,10 @@ def synthetic_rows(settings: Settings, task: Task, seed: int) -> TaskRows:
     path = settings.paths.synthetic(task.name) / "train.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: is missing, expected the synthetic rows of {task.name}. Run phases=[generate] first.")
-    return at_most(settings, TaskRows(task, read_rows(path, task), real=False), task, "synthetic", seed)
+    return limit_rows(settings, TaskRows(task, read_rows(path, task), real=False), task, "synthetic", seed)
 
 
-def at_most(settings: Settings, source: TaskRows, task: Task, arm: ArmName, seed: int) -> TaskRows:
+def limit_rows(settings: Settings, source: TaskRows, task: Task, arm: ArmName, seed: int) -> TaskRows:
     """All examples, or train.max_rows of them drawn by the cell's seed, in their order; of MultiRC whole questions."""
     count = settings.train.max_rows
     if count is None or source.count <= count:

@@ -9,7 +9,7 @@ from targen.config.settings import Settings
 from targen.runtime.errors import UserError
 from train.families.registry import family_of
 from train.grid.cells import Cell
-from train.loop.sharding import dividing_while_loading, loads_once, send_buffers, to_fill
+from train.loop.sharding import dividing_while_loading, loads_once, model_without_weights, send_buffers
 from train.models import adapters
 from train.models.checkpoints import reporting_write_errors
 from train.models.loading import Loaded, Loading, loading_of
@@ -23,7 +23,7 @@ def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> 
     if processes.sharding == "fsdp" and loads_once(settings, processes):
         whole = _adapted_base(settings, cell) if processes.first else None
         own_head = processes.broadcast(whole is not None and has_own_head(whole.model))  # else weights would not match
-        loaded = to_fill(load_shapes(settings, cell, own_head)) if whole is None else _with_adapters(settings, whole)
+        loaded = model_without_weights(load_shapes(settings, cell, own_head)) if whole is None else _with_adapters(settings, whole)
         send_buffers(loaded.model, processes)
         return loaded
     with dividing_while_loading(settings, processes):

@@ -37,7 +37,7 @@ def loads_once(settings: Settings, processes: Processes) -> bool:
     return processes.count > 1 and sharded and reads_once(settings)
 
 
-def to_fill(loaded: Loaded) -> Loaded:
+def model_without_weights(loaded: Loaded) -> Loaded:
     """The model with uninitialised weights, for a process to which FSDP will send its shards of the first process's weights:
     memory that is never written takes none."""
     for weight in loaded.model.parameters():

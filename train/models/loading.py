@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from targen.config.groups.training import Model, Precision, Train
 from targen.quality.encoder import EmbeddingCache
 from targen.runtime.errors import UserError, one_line
-from targen.runtime.packages import in_package
+from targen.runtime.packages import package_folder
 from targen.runtime.paths import visible_paths
 from train.models.byte_tokenizer import byte_tokenizer
 from train.models.own_head import keep_own_head, shape_own_head
@@ -81,10 +81,10 @@ def load(auto_class: Any, model: Model, traits: FamilyTraits, loading: Loading, 
             return Loaded(new, tokenizer, loading.precision)
         if not loading.weights:
             sizes = AutoConfig.from_pretrained(
-                in_package(model.path or ""), trust_remote_code=model.remote_code, **config
+                package_folder(model.path or ""), trust_remote_code=model.remote_code, **config
             )
             new = auto_class.from_config(sizes, trust_remote_code=model.remote_code, **options)
-            shape_own_head(new, in_package(model.path or ""), model.pickle, loading.own_head)
+            shape_own_head(new, package_folder(model.path or ""), model.pickle, loading.own_head)
             return Loaded(new, tokenizer, loading.precision)
         path = resolve(model)
         if loading.quantize is not None:
@@ -154,7 +154,7 @@ def config_of(model: Model, weights: bool = True) -> "PretrainedConfig":
     try:
         if model.config is not None:
             return AutoConfig.for_model(**model.config)
-        path = resolve(model) if weights else in_package(model.path or "")
+        path = resolve(model) if weights else package_folder(model.path or "")
         return AutoConfig.from_pretrained(path, trust_remote_code=model.remote_code)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise loading_error(model, err) from None
@@ -169,7 +169,7 @@ def load_tokenizer(model: Model, traits: FamilyTraits) -> "PreTrainedTokenizerBa
     if source == BYTES:
         return _for_rows(byte_tokenizer(traits.ends_texts))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(in_package(source), trust_remote_code=model.remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(package_folder(source), trust_remote_code=model.remote_code)
     except (OSError, ValueError, ImportError, KeyError) as err:
         raise loading_error(model, err) from None
     _for_rows(tokenizer)
@@ -210,7 +210,7 @@ def resolve(model: Model) -> str:
     from transformers.utils import find_adapter_config_file
 
     assert model.path is not None
-    path = in_package(model.path)
+    path = package_folder(model.path)
     if find_adapter_config_file(path) is not None:  # transformers would put them into the model, or into its base model
         raise UserError(
             f"model.path: {path} has adapters (adapter_config.json), expected whole weights alone. Merge the adapters into "

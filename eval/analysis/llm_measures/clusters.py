@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.analysis.intervals import measure, ratio, shares
-from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, numbered, object_of
+from eval.analysis.intervals import measure, ratio, share_measure
+from eval.analysis.llm_measures.questions import MOST_CRITERIA, Load, Questions, answer_object, numbered_list
 from eval.analysis.results import AnalysisResult, Missing, not_measured
 from eval.analysis.sets import SetPair, group_by_instance
 from targen.config.groups.analysis import Analysis
@@ -101,9 +101,9 @@ def _texts(questions: Questions, rows: Sequence[Row]) -> list[str]:
 
 
 def _criteria(questions: Questions, rows: Sequence[Row]) -> Workflow[Json | None]:
-    texts = numbered(_texts(questions, rows))
+    texts = numbered_list(_texts(questions, rows))
     most = str(MOST_CRITERIA)
-    return (yield from object_of(questions.request("criteria", count=str(len(rows)), texts=texts, most=most)))
+    return (yield from answer_object(questions.request("criteria", count=str(len(rows)), texts=texts, most=most)))
 
 
 def merged_criteria(answers: Sequence[Json | None]) -> Criteria:
@@ -134,8 +134,8 @@ def _draw(questions: Questions, rows: Sequence[Row], criteria: Criteria) -> Work
         kind: "\n".join(f"- {name}: {description}" for name, description in criteria[kind]) or "- none"
         for kind in KINDS
     }
-    request = questions.request("clusters", count=str(len(rows)), texts=numbered(texts), **criteria_texts)
-    answer = yield from object_of(request)
+    request = questions.request("clusters", count=str(len(rows)), texts=numbered_list(texts), **criteria_texts)
+    answer = yield from answer_object(request)
     clusters = clusters_of_answer(answer["clusters"], len(rows)) if answer is not None else ()
     if not clusters:
         return None
@@ -144,7 +144,7 @@ def _draw(questions: Questions, rows: Sequence[Row], criteria: Criteria) -> Work
         + "\n\n".join(f"Text {number}:\n{texts[number - 1]}" for number in cluster.texts)
         for cluster in clusters
     )
-    check = yield from object_of(questions.request("cluster_check", clusters=cluster_texts))
+    check = yield from answer_object(questions.request("cluster_check", clusters=cluster_texts))
     if check is None or not (checked := without_texts(clusters, check["wrong"])):
         return None
     return Draw(tuple(row["idx"] for row in rows), checked, check["explanation"].strip())
@@ -195,7 +195,7 @@ def clusters(pair: SetPair, result: Clustering | None) -> AnalysisResult:
     measures = (
         measure(PART, "cluster_score", "LLM cluster score", "clusters / size", scores, note),
         measure(PART, "clusters", "clusters in a draw", "clusters", counts),
-        shares(PART, "clusters_kept", "texts that fit their cluster when checked", fitting),
+        share_measure(PART, "clusters_kept", "texts that fit their cluster when checked", fitting),
     )
     details = {side: [_draw_json(draw) for draw in draws] for side, draws in readable.items()}
     criteria = {

@@ -78,7 +78,7 @@ class Questions:
         return [self.request(step, **empty) for step in SCHEMAS]
 
 
-def object_of(request: Request) -> Workflow[Json | None]:
+def answer_object(request: Request) -> Workflow[Json | None]:
     """The object in the answer; None if it cannot be read."""
     answer: Answer = yield request
     try:
@@ -87,6 +87,6 @@ def object_of(request: Request) -> Workflow[Json | None]:
         return None
 
 
-def numbered(texts: Sequence[str]) -> str:
+def numbered_list(texts: Sequence[str]) -> str:
     """The texts as a prompt shows them, numbered from 1."""
     return "\n\n".join(f"Text {number}:\n{text}" for number, text in enumerate(texts, start=1))

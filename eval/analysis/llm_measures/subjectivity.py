@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.analysis.intervals import Estimate, measure, ratio
-from eval.analysis.llm_measures.questions import Load, Questions, object_of
+from eval.analysis.llm_measures.questions import Load, Questions, answer_object
 from eval.analysis.results import AnalysisResult, Measure, Missing
 from eval.analysis.sets import SetPair, group_by_instance, row_json
 from targen.config.groups.analysis import Analysis
@@ -53,7 +53,7 @@ def _rating(questions: Questions, row: Row) -> Workflow[RatedRow]:
     labels = ", ".join(label.name for label in task.classes) or "a text"
     instance = task.instance.format(**task.view(row))
     about = {"title": task.title, "description": task.description}
-    answer = yield from object_of(questions.request("subjectivity", instance=instance, labels=labels, **about))
+    answer = yield from answer_object(questions.request("subjectivity", instance=instance, labels=labels, **about))
     return RatedRow(row, int(answer["rating"]), answer["reason"].strip()) if answer is not None else RatedRow(row, None)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from eval.analysis.intervals import shares
+from eval.analysis.intervals import share_measure
 from eval.analysis.measures.entities import distribution, entities
 from eval.analysis.results import AnalysisResult, Measure, Missing, combine_results, not_measured
 from eval.analysis.sets import SetPair, flag_counts, group_by_instance, row_units, texts
@@ -102,7 +102,7 @@ def _pronouns(pair: SetPair, words: Mapping[str, list[list[str]]]) -> AnalysisRe
         for side, side_genders in genders.items()
     }
     measures = (
-        shares(PART, "gendered_pronouns", "has a gendered pronoun", gendered),
+        share_measure(PART, "gendered_pronouns", "has a gendered pronoun", gendered),
         _feminine_share("feminine_share", "feminine, of rows with pronouns of one gender", genders),
     )
     missing = [
@@ -127,7 +127,7 @@ def _feminine_share(name: str, title: str, genders: Mapping[str, Sequence[str]])
         side: (values.count("feminine"), values.count("feminine") + values.count("masculine"))
         for side, values in genders.items()
     }
-    return shares(PART, name, title, counts)
+    return share_measure(PART, name, title, counts)
 
 
 def _occupations(
@@ -145,7 +145,7 @@ def _occupations(
         for side, side_words in words.items()
     }
     measures = (
-        shares(PART, "occupations", "names an occupation of Winogender's list",
+        share_measure(PART, "occupations", "names an occupation of Winogender's list",
                {side: flag_counts(pair.task, [not word_lists().occupations.isdisjoint(row) for row in side_words])
                 for side, side_words in words.items()}),
         _feminine_share("occupation_feminine_share", "feminine, of those with pronouns of one gender", genders),
@@ -208,4 +208,4 @@ def _countries(pair: SetPair, rows: Mapping[str, list[Row]], top: int) -> Analys
         ambiguous = word_lists().ambiguous
         names = [country | {"ambiguous": country["name"] in ambiguous} for country in countries["top"]]
         details[side] = countries | {"top": names}
-    return AnalysisResult((shares(PART, "countries", "names a country", counts),), {"countries": details})
+    return AnalysisResult((share_measure(PART, "countries", "names a country", counts),), {"countries": details})

@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from eval.analysis.intervals import shares
+from eval.analysis.intervals import share_measure
 from eval.analysis.results import AnalysisResult, Measure, Missing, not_measured
 from eval.analysis.sets import SetPair, flag_counts, row_json
 from targen.config.groups.analysis import Analysis
@@ -63,8 +63,8 @@ def contamination(pair: SetPair, settings: Analysis) -> AnalysisResult:
             ]
         note = f"against {name}: {split.origin}, {len(split.rows)} rows"
         measures += [
-            shares(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, note),
-            shares(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, note),
+            share_measure(PART, f"{name}_runs", f"shares {RUN} words in a row with {name}", runs, note),
+            share_measure(PART, f"{name}_near", f"near-duplicate of a row of {name}", near, note),
         ]
     absent = [name for name in ("train", "val", "test") if name not in dict(pair.splits)]
     official = [name for name in absent if pair.task.sizes.get(name)]

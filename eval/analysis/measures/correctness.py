@@ -8,7 +8,7 @@ from math import exp
 
 from sklearn.metrics import cohen_kappa_score
 
-from eval.analysis.intervals import shares
+from eval.analysis.intervals import share_measure
 from eval.analysis.results import AnalysisResult, Measure, combine_results, not_measured
 from eval.analysis.sets import SetPair, group_by_instance, label_name, row_json
 from eval.scoring.prediction import predict_cell
@@ -52,12 +52,12 @@ def flips(pair: SetPair) -> AnalysisResult:
     if not stats.get("checked"):
         return not_measured(f"{PART}.flips", "self-correction was off. To use it, set synth.self_correct=paper")
     measures = [
-        shares(PART, "flips", "labels changed by self-correction", {"b": (stats["flips"], stats["checked"])},
+        share_measure(PART, "flips", "labels changed by self-correction", {"b": (stats["flips"], stats["checked"])},
                "of all checked instances, including those that were replaced later")
     ]  # fmt: skip
     for label, count in stats.get("checked_per_label", {}).items():
         title = f"of those requested as {label}, changed"
-        measures.append(shares(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
+        measures.append(share_measure(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
     pairs: Counter[tuple[str, str]] = Counter()
     if pair.task.labels:
         instances = group_by_instance(pair.b.stories, pair.task)
@@ -125,7 +125,7 @@ def _agreement_measure(cell: Cell, label: str, judged: Sequence[Verdict]) -> Mea
     title = f"{cell.name} agrees" + (f" with {label}" if label else "")
     name = f"agreement.{cell.name}" + (f".{label}" if label else "")
     counts = (sum(verdict.agrees for verdict in judged), len(judged))
-    return shares(
+    return share_measure(
         PART, name, title, {"b": counts if judged else None}, "a wrong label and a weak classifier both lower it"
     )
 

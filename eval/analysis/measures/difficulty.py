@@ -20,7 +20,7 @@ from random import Random
 
 import numpy as np
 
-from eval.analysis.intervals import measure, ratio, shares
+from eval.analysis.intervals import measure, ratio, share_measure
 from eval.analysis.results import AnalysisResult, Measure, not_measured
 from eval.analysis.sets import SetPair, group_by_instance, label_name, row_json
 from targen.config.arms import ArmName
@@ -150,7 +150,7 @@ def _transfer(settings: Settings, context: TrainContext, pair: SetPair, rows: di
         )
         counts[side] = sum(line["right"] for line in predictions), len(predictions)
     title = "accuracy of a model trained on the other set"
-    return [shares(PART, "accuracy_of_other", title, counts, settings.model.name)]
+    return [share_measure(PART, "accuracy_of_other", title, counts, settings.model.name)]
 
 
 def _details(task: Task, rows: Sequence[Row], examples: Sequence[ExampleInformation], top: int) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import exp, log
 from typing import Any
 
-from eval.analysis.intervals import shares
+from eval.analysis.intervals import share_measure
 from eval.analysis.results import AnalysisResult, Missing
 from eval.analysis.sets import SetPair, flag_counts, texts
 from targen.config.groups.analysis import Analysis
@@ -35,7 +35,7 @@ def entities(pair: SetPair, settings: Analysis) -> AnalysisResult:
             side: flag_counts(pair.task, [any(entity_label == label for entity_label, _ in row) for row in by_row])
             for side, by_row in mentions.items()
         }
-        measures.append(shares(PART, label.lower(), f"has a named entity {label}", counts))
+        measures.append(share_measure(PART, label.lower(), f"has a named entity {label}", counts))
     details: Json = {
         label: {side: distribution(_counts(by_row, label), settings.top) for side, by_row in mentions.items()}
         for label in LABELS

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.analysis.intervals import Estimate, from_halves, halves, measure, over_halves, ratio
+from eval.analysis.intervals import Estimate, estimate_from_halves, half_samples, measure, ratio, values_of_halves
 from eval.analysis.measures.ngrams import Corpus, Ints, corpus, grams, positions, rows_of_instances
 from eval.analysis.measures.self_bleu import SelfBleu
 from eval.analysis.results import AnalysisResult, Measure, Missing, combine_results, not_measured
@@ -60,7 +60,7 @@ def _length(pair: SetPair, corpora: Mapping[str, Corpus]) -> Measure:
 def _at_equal_words(pair: SetPair, settings: Analysis, corpora: Mapping[str, Corpus], budget: int) -> list[Measure]:
     step, estimates = pair.task.rows_per_slot, dict[str, dict[str, Estimate]]()
     for side, words in corpora.items():
-        orders = halves(len(words.lengths) // step, settings.replicates, pair.draws("words", side))
+        orders = half_samples(len(words.lengths) // step, settings.replicates, pair.draws("words", side))
         side_estimates = _estimates(words, step, budget, orders, _distinct_counter(words))
         side_estimates |= _estimates(words, step, min(budget, MTLD_WORDS), orders, partial(_mtld_of_first, words))
         for name, estimate in side_estimates.items():
@@ -80,7 +80,7 @@ def _estimates(words: Corpus, group: int, budget: int, orders: Sequence[Ints], c
     used = int(words.row[in_order < budget].max(initial=0)) // group + 1
     half_values = [compute(positions(words, order[order < used], group), budget // 2) for order in orders if budget > 1]
     return {
-        name: from_halves(value, [half[name] for half in half_values], budget, BASES.get(name, 0.0))
+        name: estimate_from_halves(value, [half[name] for half in half_values], budget, BASES.get(name, 0.0))
         for name, value in compute(in_order, budget).items()
     }
 
@@ -145,9 +145,9 @@ def _self_bleu(pair: SetPair, settings: Analysis, words: Mapping[str, list[list[
     sides = {}
     for side, row_words in words.items():
         self_bleu = SelfBleu([[word for text in row for word in text] for row in row_words[:count]])
-        orders = halves(count // step, settings.replicates, pair.draws("self_bleu", side))
-        half_values = over_halves(orders, partial(_mean_score, self_bleu, step))
-        sides[side] = from_halves(float(self_bleu.scores().mean()), half_values, count)
+        orders = half_samples(count // step, settings.replicates, pair.draws("self_bleu", side))
+        half_values = values_of_halves(orders, partial(_mean_score, self_bleu, step))
+        sides[side] = estimate_from_halves(float(self_bleu.scores().mean()), half_values, count)
     note = "BLEU-4 of each row against the others, smoothed as NLTK's method 1; higher: more similar"
     return AnalysisResult((measure(PART, "self_bleu", "Self-BLEU", "share", sides, note),))
 

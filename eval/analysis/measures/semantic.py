@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.analysis.intervals import from_halves, halves, measure, over_halves
+from eval.analysis.intervals import estimate_from_halves, half_samples, measure, values_of_halves
 from eval.analysis.measures.ngrams import Ints, rows_of_instances
 from eval.analysis.results import AnalysisResult, not_measured
 from eval.analysis.sets import SetPair, texts
@@ -54,9 +54,9 @@ def semantic(pair: SetPair, settings: Analysis) -> AnalysisResult:
     ):
         sides = {}
         for side, side_vectors in vectors.items():
-            orders = halves(count // step, settings.replicates, pair.draws(name, side))
-            half_values = over_halves(orders, partial(_half_value, compute, side_vectors, step))
-            sides[side] = from_halves(compute(side_vectors), half_values, count, base)
+            orders = half_samples(count // step, settings.replicates, pair.draws(name, side))
+            half_values = values_of_halves(orders, partial(_half_value, compute, side_vectors, step))
+            sides[side] = estimate_from_halves(compute(side_vectors), half_values, count, base)
         measures.append(measure(PART, name, title, unit, sides, note))
     return AnalysisResult(tuple(measures), {"embedder": embedder.name, "points": _points(vectors, rows)})
 

@@ -14,7 +14,7 @@ import pytest
 import spacy
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from eval.analysis.intervals import from_halves, halves, measure, newcombe, over_halves, ratio, wilson
+from eval.analysis.intervals import estimate_from_halves, half_samples, measure, newcombe, ratio, values_of_halves, wilson
 from eval.analysis.measures.bias import bias, countries_of, english_share
 from eval.analysis.measures.contamination import contamination
 from eval.analysis.measures.entities import entities
@@ -132,8 +132,8 @@ def test_shares_and_their_difference_as_published() -> None:
 def test_halves_have_the_spread_of_whole_samples() -> None:
     values = np.array([float(number**2 % 97) for number in range(200)])
     error = values.std(ddof=1) / sqrt(len(values))
-    half_values = over_halves(halves(len(values), 2000, Random(0)), lambda half: float(values[half].mean()))
-    estimate = from_halves(float(values.mean()), half_values, 200)
+    half_values = values_of_halves(half_samples(len(values), 2000, Random(0)), lambda half: float(values[half].mean()))
+    estimate = estimate_from_halves(float(values.mean()), half_values, 200)
     assert estimate.resampled.std() == pytest.approx(error, rel=0.06)
     interval = estimate.interval
     assert interval.value == values.mean()
@@ -143,8 +143,8 @@ def test_halves_have_the_spread_of_whole_samples() -> None:
     boot = ratio(values, None, Random(0))
     assert boot is not None and boot.resampled.std() == pytest.approx(error, rel=0.1)
     # repetitions: of half the set half of them, so the spread of what is not yet repeated is doubled
-    assert from_halves(0.8, [0.95, 0.85], 1, base=1.0).resampled == pytest.approx([0.9, 0.7])
-    assert from_halves(0.1, [0.3, 0.1], 1, base=None).resampled == pytest.approx([0.2, 0.0])
+    assert estimate_from_halves(0.8, [0.95, 0.85], 1, base=1.0).resampled == pytest.approx([0.9, 0.7])
+    assert estimate_from_halves(0.1, [0.3, 0.1], 1, base=None).resampled == pytest.approx([0.2, 0.0])
 
 
 def test_too_few_rows_have_a_value_and_no_interval() -> None:

@@ -22,7 +22,7 @@ from targen.llm.backends.openai.pace import pause
 from targen.llm.backends.openai.pool import Server, ServerPool
 from targen.llm.backends.openai.rate_limit import RateLimit
 from targen.llm.backends.openai.refusals import judge_refusal
-from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, outcome_of, words_of
+from targen.llm.backends.openai.replies import FatalError, RefusedError, RetryableError, error_text, outcome_of
 from targen.llm.fast_json import encode_json
 from targen.llm.messages import Answer, Failure, Request
 from targen.llm.refused_fields import FieldRefused, refused_fields
@@ -269,7 +269,7 @@ class OpenAIServer:
             reply = await exchange(self._session, server, encode_json(body), self._key, self._limits)
             otherwise = partial(outcome_of, id, reply, server.settings, self._key, server.reached)
             if fields := refused_fields(reply.status, reply.text):
-                raise FieldRefused(words_of(reply, self._key), fields, otherwise)
+                raise FieldRefused(error_text(reply, self._key), fields, otherwise)
             answer = otherwise()
         finally:
             self._rate.leave(expected, body, answer)

@@ -88,7 +88,7 @@ def outcome_of(id: str, reply: Reply, server: Generator, key: str | None, reache
     return answer
 
 
-def words_of(reply: Reply, key: str | None) -> str:
+def error_text(reply: Reply, key: str | None) -> str:
     """The message of a reply that is an error, on one line."""
     return _error_of(reply, key).words
 
