@@ -25,7 +25,9 @@ def fetch(requirement: HubRequirement) -> None:
 
     try:
         if requirement.repo_type == "model":
-            snapshot_download(requirement.name, allow_patterns=list(requirement.files), ignore_patterns=list(IGNORED_FILES))
+            snapshot_download(
+                requirement.name, allow_patterns=list(requirement.files), ignore_patterns=list(IGNORED_FILES)
+            )
         elif requirement.program:
             records_of(requirement.name, requirement.config)
         else:

@@ -128,7 +128,9 @@ def measure(
     return Measure(part, name, title, unit, first, second, difference, sizes, note, theirs)
 
 
-def share_measure(part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = "") -> Measure:
+def share_measure(
+    part: str, name: str, title: str, sides: Mapping[str, tuple[int, int] | None], note: str = ""
+) -> Measure:
     """The shares (hits, count) of both sets, and their difference b - a."""
     intervals = {side: wilson(*counts) for side in SIDES if (counts := sides.get(side)) is not None}
     a, b = intervals.get("a"), intervals.get("b")

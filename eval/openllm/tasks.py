@@ -100,7 +100,9 @@ def _harness_task(subtask: Subtask, data_dir: str | None, limit: int | None) -> 
             "Give the whole split, or set a smaller number."
         )
     scored_docs = docs if limit is None else docs.select(range(min(limit, len(docs))))
-    return HarnessTask(subtask, task, f"{subtask.split}, {where}", len(docs), documents_hash(scored_docs), documents_hash(pool))
+    return HarnessTask(
+        subtask, task, f"{subtask.split}, {where}", len(docs), documents_hash(scored_docs), documents_hash(pool)
+    )
 
 
 def documents_hash(rows: Any) -> str:

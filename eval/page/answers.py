@@ -40,7 +40,9 @@ def answers(
         missing += [f"texts of the evaluation rows of {task.folder}: {problem}"] * bool(problem)
         task_entries: dict[str, Json] = {}
         for column, run_score in enumerate(cells.values()):
-            for _, line in read_jsonl(run_score.predictions, surrogates=True) if run_score.predictions.is_file() else ():
+            for _, line in (
+                read_jsonl(run_score.predictions, surrogates=True) if run_score.predictions.is_file() else ()
+            ):
                 entry = task_entries.setdefault(
                     str(line["idx"]),
                     {

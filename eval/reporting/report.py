@@ -69,7 +69,10 @@ def write_report(settings: Settings) -> Report:
         page, html(_page(settings, tasks, run_scores, paper, content, page_answers, answer_problems, figures, ratings))
     )
     log_report(settings, [*paper.tables(), *ratings, counts_table(content.funnels)], figures, content.analyses)
-    summary = [*answer_sentences(paper.main), *([] if _has_real_rows(run_scores) else learnability_sentences(learnability(content.funnels)))]
+    summary = [
+        *answer_sentences(paper.main),
+        *([] if _has_real_rows(run_scores) else learnability_sentences(learnability(content.funnels))),
+    ]
     return Report(page, ending(settings, summary, run_scores, content, page))
 
 

@@ -29,7 +29,9 @@ def log_report(settings: Settings, tables: Sequence[Table], figures: Sequence[Pa
         logged: dict[str, wandb.Table | wandb.Image] = {f"figures/{path.stem}": wandb.Image(path) for path in figures}
         for table in tables:
             lines = [[plain_text(text) for text in line] for line in table.lines]
-            logged[f"tables/{table.name}"] = wandb.Table(columns=[plain_text(text) for text in table.header], data=lines)
+            logged[f"tables/{table.name}"] = wandb.Table(
+                columns=[plain_text(text) for text in table.header], data=lines
+            )
         if records := analysis_records(analyses):
             values = [list(record.values()) for record in records]
             logged["tables/analyses"] = wandb.Table(columns=list(records[0]), data=values)

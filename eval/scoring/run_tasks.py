@@ -35,7 +35,9 @@ def run_tasks(config: Path, scored: Iterable[str]) -> dict[str, Task]:
         raise UserError(
             f"{config}: tasks: got {specs!r}, expected the tasks of the run. Repair it, or leave the run out."
         )
-    tasks = {str(name): with_format(object_from_config(Task, spec, config, f"tasks.{name}")) for name, spec in specs.items()}
+    tasks = {
+        str(name): with_format(object_from_config(Task, spec, config, f"tasks.{name}")) for name, spec in specs.items()
+    }
     try:
         check_metrics(tasks)
     except UserError as err:

@@ -143,7 +143,9 @@ def write_scores(settings: Settings, scores: Sequence[Score]) -> None:
 
 def join_scores(paths: RunPaths) -> int:
     """Merges the scores in the cells' own files into scores.jsonl; returns how many it then has."""
-    cell_scores = [score for path in visible_paths(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)]
+    cell_scores = [
+        score for path in visible_paths(paths.scores.with_suffix(""), "*.jsonl") for score in read_scores(path)
+    ]
     joined = _replaced(read_scores(paths.scores), cell_scores)
     if joined:
         _write(paths.scores, joined)

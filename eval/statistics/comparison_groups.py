@@ -142,7 +142,9 @@ def _at_one_size(levels: Mapping[str, list[RunScore]]) -> dict[str, SeedScores]:
     for level, run_scores in levels.items():
         candidates = [run for run in run_scores if shared and run.score.train_rows == max(shared)] or run_scores
         largest = max(training_size(run_score.score) for run_score in candidates)
-        chosen[level] = seed_scores([run_score for run_score in candidates if training_size(run_score.score) == largest])
+        chosen[level] = seed_scores(
+            [run_score for run_score in candidates if training_size(run_score.score) == largest]
+        )
     return chosen
 
 

@@ -39,7 +39,9 @@ class Resampled:
         return value - hypot(value - low, self.below), value + hypot(high - value, self.above)
 
 
-def resampled_metrics(arms: Sequence[Answers], gold: Ints, labels: int, draws: Mapping[str, Floats]) -> dict[str, Resampled]:
+def resampled_metrics(
+    arms: Sequence[Answers], gold: Ints, labels: int, draws: Mapping[str, Floats]
+) -> dict[str, Resampled]:
     """The draws of every metric of one arm, or of its difference between two."""
     by_metric = {name: Resampled(values) for name, values in draws.items()}
     flat = [name for name, values in draws.items() if np.ptp(interval(values)) <= ROUNDING]

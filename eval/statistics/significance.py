@@ -189,7 +189,9 @@ def _comparison(task: str, metric: str, pair: Pair, level: str, reference: str) 
         difference = first.value - second.value
         p = _p(metric, pair.samples, difference, pair.draws.null[metric].values)
         bounds = pair.draws.difference[metric].interval(difference)
-    return uncorrected_comparison(task, metric, (level, reference), (first, second), bounds, p, _unit(pair.level.scores[0]))
+    return uncorrected_comparison(
+        task, metric, (level, reference), (first, second), bounds, p, _unit(pair.level.scores[0])
+    )
 
 
 def _with_draws(pair: Pair) -> Pair:
@@ -203,7 +205,9 @@ def _with_draws(pair: Pair) -> Pair:
         level, reference = bootstrap(arms, first.gold, first.labels, draws, clusters=first.clusters)
         differences = {name: level[name] - reference[name] for name in level}
         difference |= resampled_metrics(arms, first.gold, first.labels, differences)
-        exchange = exchanged_differences(first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters)
+        exchange = exchanged_differences(
+            first.answers, second.answers, first.gold, first.labels, draws, clusters=first.clusters
+        )
         null |= {name: Resampled(values) for name, values in exchange.items()}
     return replace(pair, draws=PairDraws(difference, null))
 

@@ -150,7 +150,9 @@ def measured_sets(
 
 def _drawn_set(settings: Settings, material: Material, pool: Pool) -> DataSet:
     rows = rows_at(pool, sampled_positions(material, pool, material.size, settings.seeds[0])).rows
-    return DataSet(pool.source, pool.source, rows, pool.synthetic_set.folder if pool.synthetic_set is not None else None)
+    return DataSet(
+        pool.source, pool.source, rows, pool.synthetic_set.folder if pool.synthetic_set is not None else None
+    )
 
 
 def _word_count(material: Material, data_set: DataSet) -> int:

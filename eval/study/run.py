@@ -100,7 +100,9 @@ def _embed(
         synthetic = [row for pool in material.sets.values() for row in pool.rows]
         first |= _texts([*material.questions, *instances_of(material.task, [*original, *synthetic])])
         draw_functions = [level.training_rows for level in by_task[material.task.name] if level.part == SHARES]
-        shares_rows = [row for seed in settings.seeds for draw_rows in draw_functions for row in draw_rows(seed, student).rows]
+        shares_rows = [
+            row for seed in settings.seeds for draw_rows in draw_functions for row in draw_rows(seed, student).rows
+        ]
         later |= _texts(instances_of(material.task, shares_rows))
     for texts in (list(first), list(later)):
         for start in range(0, len(texts), AT_ONCE):

@@ -15,7 +15,16 @@ import numpy as np
 from eval.scoring.metric_kinds import ClassMetric
 from eval.scoring.metrics import METRICS
 from eval.statistics.comparisons import Comparison, Estimate, uncorrected_comparison
-from eval.statistics.resampling import Answers, Floats, Ints, class_counts, exchanged_differences, generator, interval, p_value
+from eval.statistics.resampling import (
+    Answers,
+    Floats,
+    Ints,
+    class_counts,
+    exchanged_differences,
+    generator,
+    interval,
+    p_value,
+)
 from eval.statistics.significance import holm_corrected
 from eval.study.cells import SCORES, Cell
 from eval.study.rows.levels import Level

@@ -8,7 +8,14 @@ from eval.scoring.metrics import metric_title
 from eval.scoring.runs import RunScore
 from eval.scoring.scores import SUPERGLUE, Score
 from eval.statistics.axes import Labels, loss_level, model_labels, synthesis_labels
-from eval.statistics.comparison_groups import SeedScores, check_same_rows, seed_scores, tasks_in_order, training_size, without_repeats
+from eval.statistics.comparison_groups import (
+    SeedScores,
+    check_same_rows,
+    seed_scores,
+    tasks_in_order,
+    training_size,
+    without_repeats,
+)
 from eval.statistics.comparisons import Estimate
 from eval.statistics.significance import ScoreStatistics
 from eval.tables.formats import Table

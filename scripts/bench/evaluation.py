@@ -244,7 +244,9 @@ def statistics() -> None:
     """Prints the seconds of all metrics and of 10,000 resamples for eight tasks of 10,000 rows, predictions read."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = dict.fromkeys(SPECS, MADE_UP_ROWS)
-        (run,) = read_runs([write_run(Path(folder) / "run", [FakeCell(task, "original", 0.7) for task in SPECS], sizes)])
+        (run,) = read_runs(
+            [write_run(Path(folder) / "run", [FakeCell(task, "original", 0.7) for task in SPECS], sizes)]
+        )
         predictions_of_tasks = {
             task: made_up_answers(SPECS[task], gold_of(SPECS[task], MADE_UP_ROWS), 0.7, rng(0, task)) for task in SPECS
         }

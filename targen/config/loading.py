@@ -114,6 +114,7 @@ def as_values(cfg: DictConfig, throw_on_missing: bool = False) -> Json:
     if tasks := plain.get("tasks"):
         files = {name: _file(plain.get("task_dir"), str(name)) for name in tasks}
         plain["tasks"] = {
-            str(name): complete_specification(str(name), task, files[name] or f"tasks.{name}") for name, task in tasks.items()
+            str(name): complete_specification(str(name), task, files[name] or f"tasks.{name}")
+            for name, task in tasks.items()
         }
     return plain

@@ -185,7 +185,9 @@ def _leaks(task: Task, rows: Sequence[RowWithProvenance], questions: Sequence[In
         if len({question.options for question in probes}) < 2 or why_too_few(task, probes) is not None:
             leaks[name] = None
             continue
-        answered = cross_validated_answers(BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name)))
+        answered = cross_validated_answers(
+            BagOfWords(), probes, folds(probes, rng(seed, task.name, "learnability", name))
+        )
         weights = group_weights(answered, rng(seed, task.name, "learnability", name, "resamples"))
         leaks[name] = {
             "accuracy": _rounded(accuracy(answered, weights)),

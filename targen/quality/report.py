@@ -28,7 +28,9 @@ SHOWN_TEXT = 300  # characters of a text of a hard row
 def measure_learnability(settings: Settings, tasks: Sequence[Task]) -> None:
     """Adds `learnability` to the stats.json of finished data sets, and logs it in one line per task."""
     rows_by_task = {
-        task.name: sample_rows(task, rows_with_provenance(settings.paths, task), settings.seed, settings.synth.learnability_rows)
+        task.name: sample_rows(
+            task, rows_with_provenance(settings.paths, task), settings.seed, settings.synth.learnability_rows
+        )
         for task in tasks
     }
     students = _students(settings, tasks, rows_by_task)
@@ -50,7 +52,9 @@ def rows_with_provenance(paths: RunPaths, task: Task) -> list[RowWithProvenance]
     ]
 
 
-def _students(settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str, list[RowWithProvenance]]) -> list[Student]:
+def _students(
+    settings: Settings, tasks: Sequence[Task], rows_by_task: dict[str, list[RowWithProvenance]]
+) -> list[Student]:
     """The students that can be taught here. All texts are embedded at once, since starting the encoder takes seconds."""
     try:
         import sklearn  # noqa: F401

@@ -53,7 +53,9 @@ def folds(instances: Sequence[Instance], draws: Random) -> list[int]:
     return folds_of(strata, [instance.group for instance in instances], FOLDS, draws)
 
 
-def cross_validated_answers(student: Student, instances: Sequence[Instance], fold_of: Sequence[int]) -> list[StudentAnswer]:
+def cross_validated_answers(
+    student: Student, instances: Sequence[Instance], fold_of: Sequence[int]
+) -> list[StudentAnswer]:
     """The answer to every question, from a student that was taught the other folds."""
     return transfer_answers(student, instances, fold_of, instances, fold_of)
 

@@ -44,12 +44,16 @@ def held_out_probabilities(
     label_counts, by_fold = Counter(labels), Counter(zip(fold_of, labels, strict=True))
     sizes = Counter(fold_of)
     return [
-        LabelProbability(answer.probability, (label_counts[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold]))
+        LabelProbability(
+            answer.probability, (label_counts[label] - by_fold[fold, label]) / max(1, len(labels) - sizes[fold])
+        )
         for answer, fold, label in zip(answered, fold_of, labels, strict=True)
     ]
 
 
-def checker_probabilities(train_instances: Sequence[Instance], instances: Sequence[Instance], student: Student) -> list[float]:
+def checker_probabilities(
+    train_instances: Sequence[Instance], instances: Sequence[Instance], student: Student
+) -> list[float]:
     """The probability of each instance's label, to a student that was taught other, original rows."""
     with single_threaded():
         probabilities = answer_probabilities(student, train_instances, instances)

@@ -216,7 +216,9 @@ class AppendLog:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._size = self._mended_size()
         except OSError as err:
-            raise UserError(f"{short_path(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}") from None
+            raise UserError(
+                f"{short_path(path)}: cannot be opened for writing ({err.strerror}). {remedy(err)}"
+            ) from None
 
     def _mended_size(self) -> int:
         """The size of the file after its incomplete last line, if it has one, was completed or cut off."""

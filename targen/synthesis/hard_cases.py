@@ -174,7 +174,9 @@ def ask(recipe: Recipe, candidates: Sequence[Candidate], students_for: StudentsF
         asked_so_far[slot] += 1
     students = students_for([text for question in questions for option in question.options for text in option])
     return {
-        student.name.replace(" ", "_"): dict(zip(keys, cross_validated_answers(student, questions, fold_of), strict=True))
+        student.name.replace(" ", "_"): dict(
+            zip(keys, cross_validated_answers(student, questions, fold_of), strict=True)
+        )
         for student in students
     }
 

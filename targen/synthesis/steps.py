@@ -63,8 +63,8 @@ def make_instance(
             seed = kept_seed or (yield from write_instance_seed(recipe, pools.get("context", []), slot, attempt))
             rows, free_variants, calls = yield from generate(recipe, slot, attempt, seed)
         before = recipe.task.gold_option(rows[0])
-        origin = (seed.context, seed.prompt_details, seed.seed)
-        candidate = Candidate(slot, attempt, *origin, tuple(rows), before, before, "", calls, free_variants=free_variants)
+        origin = (seed.context, seed.prompt_details, seed.seed, tuple(rows))
+        candidate = Candidate(slot, attempt, *origin, before, before, "", calls, free_variants=free_variants)
         if recipe.self_correct == "off":
             return candidate
         on_written(candidate)

@@ -107,7 +107,9 @@ def instance_seed(shape: Shape, variant_names: Sequence[str]) -> Json:
                 "Each is ordinary and plain, as it would really be found, and leaves room for one continuation or answer that comes "
                 "to mind at once and for others that do not."
             ),
-            "each": " ".join(f"{key_as_words(name).capitalize()}: {{{name}}}." for name in variant_names if name in OF_SEED),
+            "each": " ".join(
+                f"{key_as_words(name).capitalize()}: {{{name}}}." for name in variant_names if name in OF_SEED
+            ),
             "fields": {name: escape_template(phrase(text)) for name, text in shape.fields.items()},
         }
     return {

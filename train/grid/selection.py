@@ -107,7 +107,9 @@ def _scores(settings: Settings, source: TaskRows, checker_rows: TaskRows | None,
     if checker_rows is not None:
         return checker_probabilities(train_instances, instances, student)
     draws = rng(seed, task.name, "selected rows", "folds")
-    return [label.pvi for label in held_out_probabilities(task, source.rows, _contexts(settings, source), student, draws)]
+    return [
+        label.pvi for label in held_out_probabilities(task, source.rows, _contexts(settings, source), student, draws)
+    ]
 
 
 def _contexts(settings: Settings, source: TaskRows) -> list[str | None]:

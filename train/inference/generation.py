@@ -52,7 +52,9 @@ def greedy_texts(
     def ends(token: int) -> bool:
         return token == tokenizer.eos_token_id or (line_end is not None and line_end.ends_line(token))
 
-    return [GeneratedText(text, not any(map(ends, tokens))) for text, tokens in zip(texts, new_tokens.tolist(), strict=True)]
+    return [
+        GeneratedText(text, not any(map(ends, tokens))) for text, tokens in zip(texts, new_tokens.tolist(), strict=True)
+    ]
 
 
 @contextmanager

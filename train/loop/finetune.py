@@ -22,7 +22,15 @@ from train.loop.sharding import forget_deepspeed
 from train.loop.trainer import CellTrainer, DeviceFull
 from train.models.adapters import BASE
 from train.models.checkpoints import complete_checkpoints, keep_only_checkpoints, keep_steps, reporting_write_errors
-from train.planning.fitting import ON_CPU, check_fits, longest_example, size_of, this_device, with_device_batch, with_sequences
+from train.planning.fitting import (
+    ON_CPU,
+    check_fits,
+    longest_example,
+    size_of,
+    this_device,
+    with_device_batch,
+    with_sequences,
+)
 from train.runtime.wandb_run import WANDB, wandb_run
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,11 @@ def load_initial_model(settings: Settings, cell: Cell, processes: Processes) -> 
     if processes.sharding == "fsdp" and loads_once(settings, processes):
         whole = _adapted_base(settings, cell) if processes.first else None
         own_head = processes.broadcast(whole is not None and has_own_head(whole.model))  # else weights would not match
-        loaded = model_without_weights(load_shapes(settings, cell, own_head)) if whole is None else _with_adapters(settings, whole)
+        loaded = (
+            model_without_weights(load_shapes(settings, cell, own_head))
+            if whole is None
+            else _with_adapters(settings, whole)
+        )
         send_buffers(loaded.model, processes)
         return loaded
     with dividing_while_loading(settings, processes):

@@ -126,9 +126,7 @@ def load_folder(auto_class: Any, folder: Path, loading: Loading, has_tokenizer: 
         weights = from_files(auto_class, folder, new_head=False, use_safetensors=True, **_options(loading))
         return Loaded(weights, tokenizer, loading.precision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
-        raise UserError(
-            f"{folder}: cannot be loaded ({one_line(err, 300)}). Remove it to train again."
-        ) from None
+        raise UserError(f"{folder}: cannot be loaded ({one_line(err, 300)}). Remove it to train again.") from None
 
 
 def quiet() -> None:

@@ -73,7 +73,9 @@ def clustering(questions: Questions, pair: SetPair, settings: Analysis) -> Workf
     count = _rows_at_once(pair, settings)
     if not count:
         return None
-    first_rows = {side: [rows[0] for rows in group_by_instance(sample, pair.task)] for side, sample in pair.samples().items()}
+    first_rows = {
+        side: [rows[0] for rows in group_by_instance(sample, pair.task)] for side, sample in pair.samples().items()
+    }
     all_rows = [row for rows in first_rows.values() for row in rows]
     streams = [pair.draws(PART, "criteria", number) for number in range(settings.cluster_criteria)]
     criteria = merged_criteria((yield [_criteria(questions, stream.sample(all_rows, count)) for stream in streams]))

@@ -57,7 +57,9 @@ def flips(pair: SetPair) -> AnalysisResult:
     ]  # fmt: skip
     for label, count in stats.get("checked_per_label", {}).items():
         title = f"of those requested as {label}, changed"
-        measures.append(share_measure(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)}))
+        measures.append(
+            share_measure(PART, f"flips.{label}", title, {"b": (stats["flips_per_label"].get(label, 0), count)})
+        )
     pairs: Counter[tuple[str, str]] = Counter()
     if pair.task.labels:
         instances = group_by_instance(pair.b.stories, pair.task)

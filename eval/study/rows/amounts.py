@@ -51,7 +51,11 @@ def cost_of_rows(material: Material) -> dict[str, float]:
 
 def is_in_tokens(material: Material) -> bool:
     """Whether all sets of a known cost have counts of tokens."""
-    costs = [pool.synthetic_set.cost for pool in material.sets.values() if pool.synthetic_set is not None and pool.synthetic_set.cost is not None]
+    costs = [
+        pool.synthetic_set.cost
+        for pool in material.sets.values()
+        if pool.synthetic_set is not None and pool.synthetic_set.cost is not None
+    ]
     return all(cost.tokens is not None for cost in costs)
 
 

@@ -4,9 +4,28 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from eval.analysis.results import Missing
 from eval.study.rows.draws import random_items, with_broken_labels
-from eval.study.rows.levels import DIVERSITY, QUALITY, SELECTION, DrawRows, Level, TrainingRows, draw_set, draws, rows_at, sampled_positions
+from eval.study.rows.levels import (
+    DIVERSITY,
+    QUALITY,
+    SELECTION,
+    DrawRows,
+    Level,
+    TrainingRows,
+    draw_set,
+    draws,
+    rows_at,
+    sampled_positions,
+)
 from eval.study.rows.material import Material, Pool
-from eval.study.rows.selection import AT_RANDOM, BY_ITSELF, BY_ORIGINAL, CHECKER_ROWS, Values, criteria, draw_without_lowest
+from eval.study.rows.selection import (
+    AT_RANDOM,
+    BY_ITSELF,
+    BY_ORIGINAL,
+    CHECKER_ROWS,
+    Values,
+    criteria,
+    draw_without_lowest,
+)
 from eval.study.rows.sets import REFERENCE
 from targen.quality.students import Student
 
@@ -32,7 +51,9 @@ def quality(material: Material) -> Iterator[Level | Missing]:
     prefix = f"{LEFT_OUT_SHARE:.0%} left out"
     for name in (name for name in (AT_RANDOM, BY_ITSELF, BY_ORIGINAL) if name in by_name):
         reference = CORRECTED if name == AT_RANDOM else f"{prefix} {AT_RANDOM}"
-        yield Level(QUALITY, f"{prefix} {name}", reference, draw_without_lowest(material, pool, by_name[name], LEFT_OUT_SHARE))
+        yield Level(
+            QUALITY, f"{prefix} {name}", reference, draw_without_lowest(material, pool, by_name[name], LEFT_OUT_SHARE)
+        )
     if BY_ORIGINAL not in by_name:
         yield Missing(QUALITY, f"{material.task.name}: {material.original.size} original rows, expected {CHECKER_ROWS}")
     yield from _selection(material, pool, by_name)
@@ -44,7 +65,12 @@ def _selection(material: Material, pool: Pool, by_name: Mapping[str, Values]) ->
     for share in KEPT:
         for name, values in by_name.items():
             reference = ALL_ROWS if name == AT_RANDOM else selection_level(share, AT_RANDOM)
-            yield Level(SELECTION, selection_level(share, name), reference, draw_without_lowest(material, pool, values, 1 - share))
+            yield Level(
+                SELECTION,
+                selection_level(share, name),
+                reference,
+                draw_without_lowest(material, pool, values, 1 - share),
+            )
 
 
 def selection_level(share: float, name: str) -> str:

@@ -95,7 +95,9 @@ def _original(settings: Settings, task: Task) -> Material:
 def with_sets(material: Material, sets: Mapping[str, SyntheticSet]) -> Material:
     """The task with its synthetic sets, by method. Raises: UserError if a label has no rows in one."""
     evaluation_keys = _evaluation_keys(material.task, material.evaluation)
-    pools = {method: _pool_of_set(material.task, synthetic_set, evaluation_keys) for method, synthetic_set in sets.items()}
+    pools = {
+        method: _pool_of_set(material.task, synthetic_set, evaluation_keys) for method, synthetic_set in sets.items()
+    }
     for pool in pools.values():
         _check_labels(material.task, pool)
     return replace(material, sets=pools)

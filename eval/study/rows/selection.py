@@ -44,13 +44,17 @@ def criteria(material: Material, pool: Pool) -> dict[str, Values]:
     def label_probabilities(seed: int, student: Student) -> list[LabelProbability]:
         positions = sampled_positions(material, pool, material.size, seed)
         contexts = [pool.contexts[position] for position in positions]
-        return held_out_probabilities(material.task, rows_at(pool, positions).rows, contexts, student, draws(material, seed, "folds"))
+        return held_out_probabilities(
+            material.task, rows_at(pool, positions).rows, contexts, student, draws(material, seed, "folds")
+        )
 
     @_once
     def by_original(seed: int, student: Student) -> list[float]:
         rows = rows_at(pool, sampled_positions(material, pool, material.size, seed)).rows
         checker_rows = draw_original(material, CHECKER_ROWS)(seed, student).rows
-        return checker_probabilities(instances_of(material.task, checker_rows), instances_of(material.task, rows), student)
+        return checker_probabilities(
+            instances_of(material.task, checker_rows), instances_of(material.task, rows), student
+        )
 
     values_by_name: dict[str, Values] = {
         AT_RANDOM: at_random,
@@ -66,6 +70,8 @@ def draw_without_lowest(material: Material, pool: Pool, values: Values, share: f
     """The rows that a seed draws without this share of them, rounded, that have the lowest values."""
 
     def training_rows(seed: int, student: Student) -> TrainingRows:
-        return rows_at(pool, without_lowest(sampled_positions(material, pool, material.size, seed), values(seed, student), share))
+        return rows_at(
+            pool, without_lowest(sampled_positions(material, pool, material.size, seed), values(seed, student), share)
+        )
 
     return training_rows

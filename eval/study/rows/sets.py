@@ -48,7 +48,9 @@ class SyntheticSet:
         return len({idx for story in self.stories for idx in (story.get("demonstrations") or {}).get("idx", ())})
 
 
-def synthetic_sets(settings: Settings, overrides: Sequence[str]) -> tuple[dict[str, dict[str, SyntheticSet]], list[Missing]]:
+def synthetic_sets(
+    settings: Settings, overrides: Sequence[str]
+) -> tuple[dict[str, dict[str, SyntheticSet]], list[Missing]]:
     """The sets by task and method, and those that could not be made. `overrides` are what the study was started with."""
     sets: dict[str, dict[str, SyntheticSet]] = {task: {} for task in settings.tasks}
     missing = []
@@ -96,7 +98,12 @@ def _make(settings: Settings, overrides: Sequence[str], method: str, task: Task,
 
 def _generate(overrides: Sequence[str], method: str, task: Task, folder: Path, rows: int) -> None:
     common = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in OF_THE_STUDY]
-    added = [f"task=[{hydra_text(task.name)}]", f"method={method}", f"run.dir={hydra_text(folder)}", f"synth.size={rows}"]
+    added = [
+        f"task=[{hydra_text(task.name)}]",
+        f"method={method}",
+        f"run.dir={hydra_text(folder)}",
+        f"synth.size={rows}",
+    ]
     fixed = ["phases=[generate]", "arms=[synthetic]", "synth.learnability_rows=0"]
     settings = open_run(compose_in_program([*common, *added, *fixed]), recipes)
     log.info("study: %s, %s: %d rows", method, task.name, rows)

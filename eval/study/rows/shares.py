@@ -28,7 +28,9 @@ def shares(material: Material) -> Iterator[Level | Missing]:
         reference = None if source == ORIGINAL else shares_level(ORIGINAL, kind)
         yield Level(SHARES, shares_level(source, kind), reference, draw_rows)
     for (source, kind), draw_rows in by_name.items():
-        yield Level(NATURAL, shares_level(source, kind), None if kind == EQUAL else shares_level(source, EQUAL), draw_rows)
+        yield Level(
+            NATURAL, shares_level(source, kind), None if kind == EQUAL else shares_level(source, EQUAL), draw_rows
+        )
 
 
 def shares_level(source: str, kind: str) -> str:

@@ -147,7 +147,8 @@ class Batch:
         ends = self._ends(order)
         for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
             write_lines(
-                self._paths.requests(number), (_request_line(self._submitted[id], self._changes) for id in order[start:end])
+                self._paths.requests(number),
+                (_request_line(self._submitted[id], self._changes) for id in order[start:end]),
             )
         for path in set(stale) - {self._paths.requests(number) for number in range(1, len(ends) + 1)}:
             ids = (str(line.get("custom_id")) for _, line in read_jsonl(path))

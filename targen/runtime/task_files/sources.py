@@ -85,7 +85,9 @@ class TaskFolder(_TaskSource):
                 "leave the line out."
             )
         if package and package[1] == "_global_":
-            raise UserError(f"{short_path(path)}: got `# @package _global_`, expected tasks.{name}. Leave the line out.")
+            raise UserError(
+                f"{short_path(path)}: got `# @package _global_`, expected tasks.{name}. Leave the line out."
+            )
         return values
 
 
@@ -122,7 +124,9 @@ def with_task_sources(overrides: list[str]) -> list[str]:
     entries, names = search_path(overrides), set(_names(_value(overrides, "task")))
     folders = task_folders(overrides)
     for folder in folders:
-        if shadowed := sorted(names & {path.stem for path in visible_paths(folder, "*.yaml")} & set(group_choices(GROUP))):
+        if shadowed := sorted(
+            names & {path.stem for path in visible_paths(folder, "*.yaml")} & set(group_choices(GROUP))
+        ):
             raise UserError(
                 f"{short_path(folder / shadowed[0])}.yaml: got the name of a task of this project, expected another, because its results "
                 f"would be taken for {shadowed[0]}'s. Rename the file and its `name:`."

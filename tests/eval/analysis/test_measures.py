@@ -14,7 +14,15 @@ import pytest
 import spacy
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from eval.analysis.intervals import estimate_from_halves, half_samples, measure, newcombe, ratio, values_of_halves, wilson
+from eval.analysis.intervals import (
+    estimate_from_halves,
+    half_samples,
+    measure,
+    newcombe,
+    ratio,
+    values_of_halves,
+    wilson,
+)
 from eval.analysis.measures.bias import bias, countries_of, english_share
 from eval.analysis.measures.contamination import contamination
 from eval.analysis.measures.entities import entities

@@ -65,7 +65,9 @@ def test_the_macro_f1_of_right_answers_falls_with_a_class_that_has_few_rows() ->
 def test_an_interval_with_a_width_is_the_bootstraps() -> None:
     answers = means([1.0] * 11 + [0.0])
     (draws,) = bootstrap([answers], np.full(12, -1), 0, generator("wide"), 500)
-    assert resampled_metrics([answers], np.full(12, -1), 0, draws)["accuracy"].interval(11 / 12) == interval(draws["accuracy"])
+    assert resampled_metrics([answers], np.full(12, -1), 0, draws)["accuracy"].interval(11 / 12) == interval(
+        draws["accuracy"]
+    )
 
 
 def test_an_average_of_tasks_adds_the_squares_and_one_of_metrics_the_sizes() -> None:
@@ -114,7 +116,8 @@ def test_a_sentence_pair_of_axb_counts_once_though_it_is_there_in_both_orders(tm
                 predictions.append(Prediction(example.id, (example.choices[gold],), answer, {}, groups=example.groups))
         run = tmp_path / f"{len(orders)}"
         write_scores(
-            run, [row for arm in ("original", "synthetic") for row in write_cell(run, FakeCell("axb", arm, 0), predictions)]
+            run,
+            [row for arm in ("original", "synthetic") for row in write_cell(run, FakeCell("axb", arm, 0), predictions)],
         )
         report_runs((run,), run / "report")
         table = (run / "report" / "tables" / "original_vs_synthetic.md").read_text()

@@ -112,7 +112,9 @@ def test_exchange_of_means_is_scipys_permutation_test() -> None:
     exact = stats.permutation_test(
         (first, second), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, vectorized=False
     )
-    null = exchanged_differences(Answers({"f": first}), Answers({"f": second}), np.zeros(8, int), 0, generator("exchange"))["f"]
+    null = exchanged_differences(
+        Answers({"f": first}), Answers({"f": second}), np.zeros(8, int), 0, generator("exchange")
+    )["f"]
     assert p_value(float(np.mean(first - second)), null) == pytest.approx(exact.pvalue, abs=0.015)
 
 

@@ -25,7 +25,16 @@ from targen.runtime.cli import compose
 from targen.runtime.errors import UserError
 from targen.runtime.randomness import rng
 from tests.support.commands import LONGEST, PROJECT, command, files, settings
-from tests.support.scored_runs import SPECS, FakeCell, answers, gold_of, write_cell, write_run, write_scores, write_tasks
+from tests.support.scored_runs import (
+    SPECS,
+    FakeCell,
+    answers,
+    gold_of,
+    write_cell,
+    write_run,
+    write_scores,
+    write_tasks,
+)
 
 SMALL = {"axg": 40, "boolq": 40, "cb": 40, "copa": 40, "record": 40, "rte": 40, "wic": 40, "wsc": 40}
 MAIN = "original_vs_synthetic"
@@ -469,7 +478,9 @@ def test_a_run_alone_is_reported_by_its_own_configuration(tmp_path: Path) -> Non
 
 
 def test_several_runs_take_no_settings_of_one(tmp_path: Path) -> None:
-    runs = [f"run.dir={write_run(tmp_path / name, [FakeCell('rte', 'original', 0.7)], SMALL)}" for name in ("one", "two")]
+    runs = [
+        f"run.dir={write_run(tmp_path / name, [FakeCell('rte', 'original', 0.7)], SMALL)}" for name in ("one", "two")
+    ]
     for arguments, message in (
         ([*runs, "task=rte"], "error: task=rte: got it with several runs"),
         ([*runs, f"run.dir={tmp_path / 'none'}"], "which has no scores.jsonl"),

@@ -60,7 +60,9 @@ def test_a_context_or_a_place_that_goes_with_the_label_is_a_leak() -> None:
     leak = measured(rows)["context_leak"]
     assert leak["seed_position"]["by_label"] == {"entailment": 1.0, "contradiction": 1.0, "neutral": 1.0}
     assert leak["context"]["accuracy"]["value"] < 0.45
-    leaking = [RowWithProvenance(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(rows)]
+    leaking = [
+        RowWithProvenance(item.row, f"a place of {item.row['label']} {number % 7}") for number, item in enumerate(rows)
+    ]
     leak = measured(leaking)["context_leak"]
     assert leak["context"]["accuracy"]["value"] == 1.0 and leak["seed_position"] is None
 

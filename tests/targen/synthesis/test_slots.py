@@ -51,7 +51,9 @@ def test_a_small_set_uses_many_contexts() -> None:
 
 
 def test_contexts_left_over_are_used_next() -> None:
-    assert {DEAL.call_and_position(slot)[0] for slot in slots(24)} == set(range(24))  # calls 12 and 13 have the two other contexts
+    assert {DEAL.call_and_position(slot)[0] for slot in slots(24)} == set(
+        range(24)
+    )  # calls 12 and 13 have the two other contexts
 
 
 def test_one_context_serves_all_labels_in_turn() -> None:

@@ -67,7 +67,11 @@ def test_a_cell_that_is_none_and_one_that_is_at_work_are_one_line(tmp_path: Path
         whole_run = command("train.run", *arguments)
         assert whole_run.returncode == 2 and f"(cell-{first}.lock)" in whole_run.stderr
         assert command("train.run", *arguments, f"cell={second}", "train.epochs=1").returncode == 0
-    with hold_lock(tmp_path / "run"), pytest.raises(UserError, match=r"\(run\.lock\)"), hold_lock(tmp_path / "run", "cell-x"):
+    with (
+        hold_lock(tmp_path / "run"),
+        pytest.raises(UserError, match=r"\(run\.lock\)"),
+        hold_lock(tmp_path / "run", "cell-x"),
+    ):
         pass
 
 

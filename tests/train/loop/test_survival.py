@@ -184,7 +184,9 @@ def test_a_checkpoint_is_whole_before_the_one_before_goes(tmp_path: Path) -> Non
     (tmp_path / "checkpoint-2").mkdir()
     mark_complete(tmp_path / "checkpoint-2", {"model": "m"}, "none")
     keep_steps(tmp_path, {2})
-    assert [(checkpoint.step, checkpoint.fingerprint) for checkpoint in complete_checkpoints(tmp_path)] == [(2, {"model": "m"})]
+    assert [(checkpoint.step, checkpoint.fingerprint) for checkpoint in complete_checkpoints(tmp_path)] == [
+        (2, {"model": "m"})
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 

@@ -50,7 +50,9 @@ def job_of(folder: Path) -> TrainingJob:
     return job
 
 
-@pytest.mark.parametrize("chosen", [device_choices("cpu"), DeviceChoices("adamw_torch", tf32=True, pinned=False, workers=1)])
+@pytest.mark.parametrize(
+    "chosen", [device_choices("cpu"), DeviceChoices("adamw_torch", tf32=True, pinned=False, workers=1)]
+)
 def test_a_training_takes_what_is_chosen(
     chosen: DeviceChoices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp32: None
 ) -> None:

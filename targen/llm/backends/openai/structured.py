@@ -61,7 +61,9 @@ class StructuredOutputs:
                 "json_schema": {"name": "canary", "schema": SCHEMA, "strict": True},
             },
         }
-        self._hash = hashlib.sha256((json.dumps(changes.body(self._body), sort_keys=True) + base_url).encode()).hexdigest()
+        self._hash = hashlib.sha256(
+            (json.dumps(changes.body(self._body), sort_keys=True) + base_url).encode()
+        ).hexdigest()
         self._id = f"canary-probe-{self._hash[:12]}"
         self._verdict: Verdict = "unknown"
         self._probe_ended = asyncio.Event()  # the probe has ended
