@@ -68,7 +68,9 @@ def write_run(folder: Path, cells: Sequence[FakeCell], sizes: Mapping[str, int] 
     return folder
 
 
-def write_cell(folder: Path, cell: FakeCell, predictions: Sequence[Prediction], /, **fields: Any) -> list[dict[str, Any]]:
+def write_cell(
+    folder: Path, cell: FakeCell, predictions: Sequence[Prediction], /, **fields: Any
+) -> list[dict[str, Any]]:
     """Writes the cell's predictions; returns its rows of scores.jsonl, which are not written yet."""
     task, synthetic = (SPECS | MORE)[cell.task], cell.arm in ("synthetic", "mixed")
     name = fields.get("cell", f"{cell.model}-{cell.setting}-{cell.task}-{cell.arm}-s{cell.seed}")
