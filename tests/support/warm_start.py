@@ -109,20 +109,23 @@ def _serve(address: str) -> dict[str, Any]:
 
 
 def _attend(connection: socket.socket, child: int) -> None:
-    """Gives the child the signals that its client passes on, and the client the exit code; kills it when the client is killed."""
-    ends = os.pidfd_open(child)
-    while ends not in select.select([connection, ends], [], [])[0]:
-        if received := connection.recv(1000):
-            for number in received.split():
-                os.kill(child, int(number))
-        else:
-            process = psutil.Process(child)
-            _kill([*process.children(recursive=True), process])
-            break
+    """Gives the client the exit code of the child."""
+    threading.Thread(target=_pass_on, args=(connection, child), daemon=True).start()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with suppress(OSError):  # the client was killed
         connection.sendall(b"%d\n" % code)
     os._exit(0)
+
+
+def _pass_on(connection: socket.socket, child: int) -> None:
+    """Gives the child the signals that its client receives; kills it, and what it has started, when the client is killed."""
+    with suppress(ConnectionError, ProcessLookupError):
+        while received := connection.recv(1000):
+            for number in received.split():
+                os.kill(child, int(number))
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child)
+        _kill([*process.children(recursive=True), process])
 
 
 def _kill(processes: list[psutil.Process]) -> None:
