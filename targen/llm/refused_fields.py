@@ -48,7 +48,7 @@ class FieldRefused(Exception):
         self._fields, self.otherwise = fields, otherwise
 
     def changes(self, body: Json) -> list[str]:
-        """The changes of a body (see Fit.changed) that may meet the refusal, the likeliest first."""
+        """The changes of a body (see BodyChanges.with_change) that may meet the refusal, the likeliest first."""
         return [f"{field}{body.get(field[:-1], 1)}" if field.endswith("=") else field for field in self._fields]
 
 
