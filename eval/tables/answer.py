@@ -104,7 +104,7 @@ def _verdict(comparison: Comparison) -> str:
     if comparison.is_significant:
         says = f"chance hardly explains so large a difference ({p})"
         return f"{says}, although the interval includes 0" if comparison.disagrees else says
-    says = f"no difference can be told at this size ({p})"
+    says = f"the difference is not significant at this size ({p})"
     return f"{says}, although the interval excludes 0" if comparison.disagrees else says
 
 
@@ -121,13 +121,13 @@ def _majority(tasks: Sequence[Line]) -> float | None:
 
 def _baseline_text(estimate: Estimate, majority: float) -> str:
     """How a score compares with the majority baseline, where no other arm was run."""
-    baseline = f"{percent(majority)}, what always giving the most frequent answer scores"
+    baseline = f"{percent(majority)}, the score of always predicting the most frequent answer"
     if estimate.bounds is None:
         return f"; beside it, {baseline}"
     low, high = estimate.bounds
     if low > majority:
-        return f": more than {baseline}"
-    return f": less than {baseline}" if high < majority else f": not to be told from {baseline}, at this size"
+        return f": above {baseline}"
+    return f": below {baseline}" if high < majority else f": at this size not distinguishable from {baseline}"
 
 
 def learnability_sentences(measured: Mapping[str, Json]) -> list[str]:

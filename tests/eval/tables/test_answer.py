@@ -40,7 +40,7 @@ def test_the_average_is_said_first_with_its_verdict(tmp_path: Path) -> None:
     comparison, evaluation = answer_of(tmp_path, rows)
     assert re.fullmatch(
         r"Trained on 250 synthetic rows per task, flan_t5_base scores 72\.5 \(\d\d\.\d to \d\d\.\d\) on average over 2 tasks, "
-        r"2\.5 points below original rows \([-+]\d+\.\d to [-+]\d+\.\d\): no difference can be told at this size \(p = \d\.\d+\)\.",
+        r"2\.5 points below original rows \([-+]\d+\.\d to [-+]\d+\.\d\): the difference is not significant at this size \(p = \d\.\d+\)\.",
         comparison,
     ), comparison
     assert evaluation == "Scored on 80 rows: SuperGLUE val."
@@ -59,9 +59,10 @@ def test_without_another_arm_the_baseline_is_the_measure(tmp_path: Path) -> None
     good, _ = answer_of(tmp_path / "good", cell(tmp_path / "good", "cb", "synthetic", 40, 0))
     assert "original" not in even
     assert re.search(
-        r": not to be told from \d\d\.\d, what always giving the most frequent answer scores, at this size", even
+        r": at this size not distinguishable from \d\d\.\d, the score of always predicting the most frequent answer\.$",
+        even,
     )
-    assert "scores 100.0" in good and " (mean of accuracy and macro-F1): more than " in good
+    assert "scores 100.0" in good and " (mean of accuracy and macro-F1): above " in good
 
 
 def test_a_verdict_against_the_interval_has_a_word_on_it() -> None:
@@ -69,7 +70,7 @@ def test_a_verdict_against_the_interval_has_a_word_on_it() -> None:
     comparison = Comparison("rte", "accuracy", *levels, (0.5, 0.6), bounds, 0.03, 0.06, 40, 1, None)
     assert (
         sentences._verdict(comparison)
-        == "no difference can be told at this size (p = 0.060), although the interval excludes 0"
+        == "the difference is not significant at this size (p = 0.060), although the interval excludes 0"
     )
     certain = replace(comparison, bounds=(-0.2, 0.01), corrected=0.01)
     assert sentences._verdict(certain).endswith("(p = 0.010), although the interval includes 0")
