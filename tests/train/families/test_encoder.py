@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,7 @@ def test_fewer_choices_keep_one_right_answer_and_no_other() -> None:
         assert "e" not in few.choices
     all_right_but_one = Example("record", 0, {}, tuple("abc"), (0, 1), ("a", "b"))
     assert sorted(fewer_choices(all_right_but_one, 3, random.Random(0)).choices) == ["a", "c"]
+    assert fewer_choices(replace(many, groups=(4, 2)), 3, random.Random(0)).groups == (4, 2)
 
 
 def test_other_weights_than_the_ones_named_are_refused(tmp_path: Path) -> None:
