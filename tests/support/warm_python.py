@@ -12,7 +12,7 @@ import sys
 
 OURS = ("targen", "train", "eval", "slurm", "tests", "accelerate")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-# Prefixes of variables that a fork would read too late. MALLOC_ is too, and left out: it changes speed alone.
+# Prefixes of variables that a fork would read too late. MALLOC_ is left out: it changes only speed.
 READ_AT_START = ("PYTHON", "OMP_", "HF_HOME", "HF_HUB_", "HF_ENDPOINT", "HF_DATASETS_")
 APPLIED = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED")  # by the fork itself
 LENGTH = 8  # bytes of the hexadecimal length of a command's JSON
